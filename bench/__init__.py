@@ -1,0 +1,1 @@
+"""Side-by-side measurements, as ratios of two things measured in the same run."""

@@ -1,0 +1,115 @@
+"""What a head says of every utterance: one small HDF5 file, readable without torch.
+
+    /                 attributes: format, classes (json), head, fingerprint, features (json)
+    /<split>/         train, dev, test or unlabelled
+                      attribute `rows`: in-sample | held-out | out-of-fold
+        utterance     [n]           utf-8
+        logits        [n, classes]  float32
+        label         [n]           int8, class index, -1 where there is none
+        speaker       [n]           utf-8, "" where unknown
+        fold          [n]           int8, the fold a row was held out in, -1 without folds
+
+Labels and speakers travel with the logits so that the file, copied to a laptop, is all that the
+stacker needs. Written under a temporary name and renamed: the file is whole or absent.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from corpus.errors import UserError
+
+FORMAT = "ser-logits/1"
+UNLABELLED = "unlabelled"  # the group of rows whose split is ""
+
+
+@dataclass(frozen=True)
+class SplitLogits:
+    """Hold one head's rows of one split, aligned with `utterance`.
+
+    `rows` is "in-sample" (the head was trained on them), "held-out" (it was not), or
+    "out-of-fold" (each row was scored by a head that had not seen its speaker).
+    """
+
+    utterance: list[str]
+    logits: np.ndarray  # (n, classes) float32
+    label: np.ndarray  # (n,) int8
+    speaker: list[str]
+    fold: np.ndarray  # (n,) int8
+    rows: str
+
+
+@dataclass(frozen=True)
+class HeadLogits:
+    """Hold everything one `logits.h5` says."""
+
+    head: str
+    classes: tuple[str, ...]
+    fingerprint: str
+    features: dict[str, str]  # feature name -> fingerprint of its cache
+    splits: Mapping[str, SplitLogits]
+
+    def write(self, path: str | Path) -> None:
+        """Write the file atomically."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        with h5py.File(part, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["head"] = self.head
+            file.attrs["classes"] = json.dumps(self.classes)
+            file.attrs["fingerprint"] = self.fingerprint
+            file.attrs["features"] = json.dumps(self.features)
+            for name, rows in self.splits.items():
+                group = file.create_group(name or UNLABELLED)
+                group.attrs["rows"] = rows.rows
+                text = h5py.string_dtype("utf-8")
+                group.create_dataset("utterance", data=rows.utterance, dtype=text)
+                group.create_dataset("logits", data=np.asarray(rows.logits, np.float32))
+                group.create_dataset("label", data=np.asarray(rows.label, np.int8))
+                group.create_dataset("speaker", data=rows.speaker, dtype=text)
+                group.create_dataset("fold", data=np.asarray(rows.fold, np.int8))
+        part.replace(path)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "HeadLogits":
+        """Read the file; raises `UserError` when it is missing, foreign or of another format."""
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"{path}: there are no logits; train the head with `ser heads train`.")
+        try:
+            with h5py.File(path, "r") as file:
+                if file.attrs.get("format") != FORMAT:
+                    raise UserError(
+                        f"{path}: the format is {file.attrs.get('format')!r}, not {FORMAT!r}; "
+                        "train the head again with this version."
+                    )
+                return cls(
+                    head=str(file.attrs["head"]),
+                    classes=tuple(json.loads(file.attrs["classes"])),
+                    fingerprint=str(file.attrs["fingerprint"]),
+                    features=json.loads(file.attrs["features"]),
+                    splits={
+                        "" if name == UNLABELLED else name: _read_split(group)
+                        for name, group in file.items()
+                    },
+                )
+        except OSError as error:
+            raise UserError(
+                f"{path}: not an HDF5 file ({error}); delete it and train the head again."
+            ) from error
+
+
+def _read_split(group: h5py.Group) -> SplitLogits:
+    return SplitLogits(
+        utterance=list(group["utterance"].asstr()[()]),
+        logits=group["logits"][()],
+        label=group["label"][()],
+        speaker=list(group["speaker"].asstr()[()]),
+        fold=group["fold"][()],
+        rows=str(group.attrs["rows"]),
+    )

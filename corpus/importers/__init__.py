@@ -1,0 +1,1 @@
+"""Importers of known corpora: a folder in, a manifest out; one module each."""

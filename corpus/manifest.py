@@ -1,0 +1,204 @@
+"""The manifest: one row an utterance, readable by eye, apart from any audio or array.
+
+utterance   unique id, the key that everything later is aligned by
+path        audio file, relative to the audio folder; any format libsndfile reads
+start, end  seconds within the file; null means the file's own bounds
+split       train | dev | test | "" (scored by heads, never learned from or evaluated)
+speaker     id; null when unknown
+gender      free text; null when unknown
+emotion     one of the classes; null: no consensus, another emotion, or unlabelled
+arousal, valence, dominance   1-7, null when unknown
+transcript  human words; null when unknown
+votes.<class>, votes.other    how many raters chose it (only where votes are known)
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from corpus.errors import UserError
+
+SPLITS = ("train", "dev", "test", "")
+COLUMNS: dict[str, pl.DataType] = {
+    "utterance": pl.String(),
+    "path": pl.String(),
+    "start": pl.Float64(),
+    "end": pl.Float64(),
+    "split": pl.String(),
+    "speaker": pl.String(),
+    "gender": pl.String(),
+    "emotion": pl.String(),
+    "arousal": pl.Float64(),
+    "valence": pl.Float64(),
+    "dominance": pl.Float64(),
+    "transcript": pl.String(),
+}
+VOTE = "votes."
+
+
+class Manifest:
+    """Hold the validated rows of one corpus.
+
+    `frame` has every column of `COLUMNS` (missing ones are filled with null, `split` with "") and
+    any `votes.*` and further columns of the source, ordered as in the source.
+
+    Raises `UserError` for a missing `utterance` or `path`, an id that stands twice, an unknown
+    split, an emotion outside `classes` (when classes are given), or an attribute outside 1-7.
+    """
+
+    def __init__(
+        self,
+        frame: pl.DataFrame,
+        classes: Sequence[str] | None = None,
+        source: str | Path = "manifest",
+    ) -> None:
+        self.source = str(source)
+        self.frame = _complete(frame, self.source)
+        found = self.frame["emotion"].drop_nulls().unique().sort().to_list()
+        self.classes = tuple(classes) if classes is not None else tuple(found)
+        _check(self.frame, self.classes, self.source)
+
+    @classmethod
+    def read(cls, path: str | Path, classes: Sequence[str] | None = None) -> "Manifest":
+        """Read a `.parquet` or `.csv` manifest; ids and labels stay text."""
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(
+                f"{path}: there is no such manifest; make one with "
+                f"`ser corpus import NAME FOLDER --out {path}`."
+            )
+        try:
+            if path.suffix == ".parquet":
+                frame = pl.read_parquet(path)
+            else:
+                text = {c: pl.String() for c, t in COLUMNS.items() if t == pl.String()}
+                frame = pl.read_csv(path, schema_overrides=text, infer_schema_length=None)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise UserError(
+                f"{path}: not readable as a table ({str(error).splitlines()[0]}); "
+                "write it as .parquet or .csv with a header line."
+            ) from error
+        return cls(frame, classes, path)
+
+    def write(self, path: str | Path) -> None:
+        """Write `.parquet`, or `.csv` when the name ends so, under a temporary name, then rename."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.part")
+        if path.suffix == ".csv":
+            self.frame.write_csv(part)
+        else:
+            self.frame.write_parquet(part)
+        part.replace(path)
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    def utterances(self, split: str | None = None) -> list[str]:
+        """List the ids of a split (of all rows when None), in the order of the manifest."""
+        frame = self.frame if split is None else self.frame.filter(pl.col("split") == split)
+        return frame["utterance"].to_list()
+
+    def labels(self, utterances: Sequence[str]) -> np.ndarray:
+        """Look up class indices by id: int64 `(utterances,)`, -1 where the emotion is null."""
+        index = {name: i for i, name in enumerate(self.classes)}
+        emotion = dict(zip(self.frame["utterance"], self.frame["emotion"], strict=True))
+        return np.array([index.get(emotion[u], -1) for u in utterances], dtype=np.int64)
+
+    def column(self, name: str, utterances: Sequence[str]) -> list[Any]:
+        """Look up one column by id, in the order of `utterances`."""
+        values = dict(zip(self.frame["utterance"], self.frame[name], strict=True))
+        return [values[u] for u in utterances]
+
+    def soft_labels(self, utterances: Sequence[str]) -> np.ndarray:
+        """Return votes / sum(votes in classes): float64 `(utterances, classes)`.
+
+        `votes.other` is left out of the sum. A row without any vote for a class is all NaN.
+        Raises `UserError` when the manifest has no votes at all.
+        """
+        columns = [VOTE + name for name in self.classes]
+        if not any(c in self.frame.columns for c in columns):
+            raise UserError(
+                f"{self.source}: there are no {VOTE}<class> columns, so soft labels cannot be "
+                "made; import a corpus with rater votes or use hard labels."
+            )
+        frame = self.frame.with_columns(
+            pl.lit(0).alias(c) for c in columns if c not in self.frame.columns
+        )
+        votes = frame.select(pl.col(columns).fill_null(0).cast(pl.Float64)).to_numpy()
+        at = {u: i for i, u in enumerate(self.frame["utterance"])}
+        votes = votes[[at[u] for u in utterances]]
+        with np.errstate(invalid="ignore"):
+            soft: np.ndarray = votes / votes.sum(axis=1, keepdims=True)
+        return soft
+
+
+def _complete(frame: pl.DataFrame, source: str) -> pl.DataFrame:
+    for name in ("utterance", "path"):
+        if name not in frame.columns:
+            raise UserError(
+                f"{source}: the column '{name}' is missing; every row needs an id (utterance) "
+                "and an audio file (path)."
+            )
+    frame = frame.with_columns(
+        pl.lit(None, dtype=dtype).alias(name)
+        for name, dtype in COLUMNS.items()
+        if name not in frame.columns
+    )
+    try:
+        frame = frame.cast(dict(COLUMNS))
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{source}: a column has the wrong type ({reason}); start, end and the attributes are "
+            "numbers, the others text."
+        ) from error
+    return frame.with_columns(pl.col("split").fill_null(""), pl.col("emotion").replace("", None))
+
+
+def _check(frame: pl.DataFrame, classes: Sequence[str], source: str) -> None:
+    empty = frame.filter(
+        pl.col("utterance").is_null() | (pl.col("utterance") == "") | pl.col("path").is_null()
+    )
+    if empty.height:
+        raise UserError(
+            f"{source}: {empty.height} rows have no utterance id or no path; fill in both."
+        )
+    twice = frame.filter(pl.col("utterance").is_duplicated())["utterance"].unique().sort()
+    if len(twice):
+        raise UserError(
+            f"{source}: utterance '{twice[0]}' stands more than once ({len(twice)} such ids); "
+            "give every row an id of its own."
+        )
+    split = frame.filter(~pl.col("split").is_in(SPLITS))["split"]
+    if len(split):
+        raise UserError(
+            f"{source}: split '{split[0]}' is unknown; use train, dev, test or leave it empty."
+        )
+    emotion = frame.filter(
+        pl.col("emotion").is_not_null() & ~pl.col("emotion").is_in(list(classes))
+    )["emotion"]
+    if len(emotion):
+        raise UserError(
+            f"{source}: emotion '{emotion[0]}' is not one of the classes ({', '.join(classes)}); "
+            "add it to corpus.classes in pipeline.yaml or leave the cell empty."
+        )
+    for name in ("arousal", "valence", "dominance"):
+        bad = frame.filter(pl.col(name).is_not_null() & ~pl.col(name).is_between(1, 7))
+        if bad.height:
+            raise UserError(
+                f"{source}: {name} is {bad[name][0]:g} for '{bad['utterance'][0]}'; attributes "
+                "are on the 1-7 scale."
+            )
+    span = frame.filter(
+        (pl.col("start").fill_null(0.0) < 0)
+        | (pl.col("end").is_not_null() & (pl.col("end") <= pl.col("start").fill_null(0.0)))
+    )
+    if span.height:
+        raise UserError(
+            f"{source}: start and end of '{span['utterance'][0]}' are not a span of time; "
+            "start is 0 or more and end is greater (seconds)."
+        )

@@ -1,0 +1,1 @@
+"""Audio to embeddings: foundation models, the only stage that wants a GPU."""

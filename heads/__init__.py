@@ -1,0 +1,1 @@
+"""Embeddings to logits: small fusion heads trained from the cache."""

@@ -1,0 +1,1 @@
+"""One pipeline.yaml per published system."""

@@ -1,0 +1,1 @@
+"""Predictions to numbers: metrics, intervals, tables; never imports torch."""

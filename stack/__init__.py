@@ -1,0 +1,1 @@
+"""Logits to emotion: meta-models over heads; never imports torch."""
