@@ -22,20 +22,22 @@ import polars as pl
 from corpus.errors import UserError
 
 SPLITS = ("train", "dev", "test", "")
-COLUMNS: dict[str, pl.DataType] = {
-    "utterance": pl.String(),
-    "path": pl.String(),
-    "start": pl.Float64(),
-    "end": pl.Float64(),
-    "split": pl.String(),
-    "speaker": pl.String(),
-    "gender": pl.String(),
-    "emotion": pl.String(),
-    "arousal": pl.Float64(),
-    "valence": pl.Float64(),
-    "dominance": pl.Float64(),
-    "transcript": pl.String(),
-}
+COLUMNS = pl.Schema(
+    {
+        "utterance": pl.String(),
+        "path": pl.String(),
+        "start": pl.Float64(),
+        "end": pl.Float64(),
+        "split": pl.String(),
+        "speaker": pl.String(),
+        "gender": pl.String(),
+        "emotion": pl.String(),
+        "arousal": pl.Float64(),
+        "valence": pl.Float64(),
+        "dominance": pl.Float64(),
+        "transcript": pl.String(),
+    }
+)
 VOTE = "votes."
 
 
@@ -84,7 +86,7 @@ class Manifest:
         return cls(frame, classes, path)
 
     def write(self, path: str | Path) -> None:
-        """Write `.parquet`, or `.csv` when the name ends so, under a temporary name, then rename."""
+        """Write `.parquet`, or `.csv` when the name ends so, by an atomic rename."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
@@ -149,7 +151,7 @@ def _complete(frame: pl.DataFrame, source: str) -> pl.DataFrame:
         if name not in frame.columns
     )
     try:
-        frame = frame.cast(dict(COLUMNS))
+        frame = frame.cast(COLUMNS)
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
