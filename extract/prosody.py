@@ -1,0 +1,142 @@
+"""Prosody without a neural model, 100 Hz: our own 16 values, or openSMILE's 25.
+
+`kind: prosody` (numpy, no licence strings):
+
+    0     voicing: peak of the normalised autocorrelation, 0-1
+    1     log2 F0 relative to 100 Hz (octaves) where voicing is over 0.45, else 0
+    2     log energy (natural log of the mean square)
+    3     spectral centroid, kHz
+    4     spectral flux: distance of this frame's normalised spectrum to the last one's
+    5     slope: log energy below 1 kHz minus log energy above
+    6, 7  zero-crossing rate (per sample); share of energy over 4 kHz
+    8-15  the same eight, as differences over 5 frames
+
+F0 is the autocorrelation of a 40 ms Hann window divided by the window's own (Boersma 1993,
+"Accurate short-term analysis of the fundamental frequency"), each frame by itself, no path finding.
+
+`kind: opensmile`: the eGeMAPSv02 low-level descriptors (Eyben et al. 2016, "The Geneva Minimalistic
+Acoustic Parameter Set"). openSMILE comes under audEERING's research licence: an extra, no default.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from corpus.errors import UserError
+from extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor
+
+HOP = 160
+WINDOW = 640
+FFT = 2048
+F0_HZ = (60.0, 500.0)
+VOICED = 0.45
+SILENCE = 1e-10  # mean square that log energy bottoms out at
+
+
+class ProsodyOptions(FeatureOptions):
+    """Options of `kind: prosody`."""
+
+
+@extractor("prosody")
+class Prosody(Extractor):
+    """Compute the sixteen values every 10 ms, in numpy."""
+
+    Options: ClassVar[type[FeatureOptions]] = ProsodyOptions
+    item_shape = (16,)
+    frame_rate = SAMPLE_RATE / HOP
+
+    def load(self, device: str) -> None:
+        """Prepare the window; there is no model."""
+        self._window = np.hanning(WINDOW)
+        power = np.abs(np.fft.rfft(self._window, FFT)) ** 2
+        self._own = np.fft.irfft(power)[: WINDOW // 2 + 1]
+        self._own /= self._own[0]
+
+    def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return `max(1, ceil(samples / 160))` frames of each waveform."""
+        return [self._frames(np.asarray(wave, np.float64)) for wave in batch]
+
+    def _frames(self, wave: np.ndarray) -> np.ndarray:
+        count = max(1, -(-len(wave) // HOP))
+        padded = np.pad(wave, (WINDOW // 2, WINDOW // 2 + HOP))
+        framed = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[: count * HOP : HOP]
+        framed = framed - framed.mean(axis=1, keepdims=True)
+        spectrum = np.abs(np.fft.rfft(framed * self._window, FFT)) ** 2
+        voicing, octaves = self._pitch(spectrum)
+        hertz = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)
+        total = spectrum.sum(axis=1) + SILENCE
+        shape = spectrum / total[:, None]
+        low, high = spectrum[:, hertz < 1000].sum(axis=1), spectrum[:, hertz >= 1000].sum(axis=1)
+        crossings = np.abs(np.diff(np.signbit(framed).astype(np.int8), axis=1)).mean(axis=1)
+        flux = np.sqrt((np.diff(np.sqrt(shape), axis=0, prepend=np.sqrt(shape[:1])) ** 2).sum(1))
+        values = np.stack(
+            [
+                voicing,
+                octaves,
+                np.log((framed**2).mean(axis=1) + SILENCE),
+                shape @ hertz / 1000,
+                flux,
+                np.log(low + SILENCE) - np.log(high + SILENCE),
+                crossings,
+                shape[:, hertz >= 4000].sum(axis=1),
+            ],
+            axis=1,
+        )
+        return np.hstack([values, _slope(values)]).astype(np.float32)
+
+    def _pitch(self, spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        correlation = np.fft.irfft(spectrum, axis=1)[:, : WINDOW // 2 + 1]
+        correlation = correlation / (correlation[:, :1] + SILENCE) / self._own
+        shortest, longest = (int(SAMPLE_RATE / hz) for hz in reversed(F0_HZ))
+        lags = correlation[:, shortest : longest + 1]
+        # a small bonus for short lags keeps the octave below from winning ties
+        lags = lags - 0.02 * np.log2(np.arange(shortest, longest + 1) / shortest)
+        best = lags.argmax(axis=1)
+        voicing = np.clip(lags[np.arange(len(lags)), best], 0, 1)
+        octaves = np.log2(SAMPLE_RATE / (best + shortest) / 100)
+        return voicing, np.where(voicing > VOICED, octaves, 0.0)
+
+
+def _slope(values: np.ndarray) -> np.ndarray:
+    """Return the regression slope over five frames, the edges held."""
+    held = np.pad(values, ((2, 2), (0, 0)), mode="edge")
+    slope: np.ndarray = (held[3:-1] - held[1:-3] + 2 * (held[4:] - held[:-4])) / 10
+    return slope
+
+
+class OpensmileOptions(FeatureOptions):
+    """Options of `kind: opensmile`."""
+
+
+@extractor("opensmile")
+class Opensmile(Extractor):
+    """Extract the 25 low-level descriptors every 10 ms."""
+
+    Options: ClassVar[type[FeatureOptions]] = OpensmileOptions
+    item_shape = (25,)
+    frame_rate = 100.0
+
+    def load(self, device: str) -> None:
+        """Load openSMILE, which runs on the CPU whatever the device."""
+        try:
+            import opensmile
+        except ImportError as error:
+            raise UserError(
+                "kind opensmile: the package is not installed; run `pip install 'ser[opensmile]'` "
+                "(audEERING's research licence) or use `kind: prosody`."
+            ) from error
+        self._smile = opensmile.Smile(
+            feature_set=opensmile.FeatureSet.eGeMAPSv02,
+            feature_level=opensmile.FeatureLevel.LowLevelDescriptors,
+        )
+
+    def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return `samples // 160 - 4` frames of each waveform; 50 ms or less is a `ValueError`."""
+        results = []
+        for wave in batch:
+            frames = self._smile.process_signal(wave, SAMPLE_RATE).to_numpy(np.float32)
+            if np.isnan(frames).any():
+                raise ValueError("openSMILE needs more than 50 ms of audio")
+            results.append(frames)
+        return results

@@ -1,0 +1,157 @@
+"""What an extractor reads: clips or texts by utterance, with their sizes and hashes.
+
+`stat` is cheap and changes when a file is touched; `source` hashes the content. Both include the
+span, so another `start` or `end` is another clip.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from tqdm import tqdm
+
+from corpus import audio
+from corpus.manifest import Manifest
+from extract.extractor import SAMPLE_RATE
+
+THREADS = 8  # headers and files are waited for, not computed
+
+
+class Sources(ABC):
+    """Offer every utterance's input; `unusable` says why some have none."""
+
+    utterances: list[str]
+    unusable: dict[str, str]
+
+    @abstractmethod
+    def stats(self) -> dict[str, int]:
+        """Return the cheap hash of every usable utterance."""
+
+    @abstractmethod
+    def source(self, utterance: str) -> int:
+        """Return the content hash of one utterance."""
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """Return samples at 16 kHz, or characters, of every usable utterance."""
+
+    @abstractmethod
+    def load(self, utterance: str) -> Any:
+        """Return the waveform or the text; may raise `AudioError`."""
+
+
+class AudioSources(Sources):
+    """Read clips from the audio folder."""
+
+    def __init__(self, manifest: Manifest, folder: Path) -> None:
+        self.utterances = manifest.utterances()
+        rows = manifest.frame.select("utterance", "path", "start", "end").iter_rows()
+        self._clips = {u: (folder / path, start, end) for u, path, start, end in rows}
+        self._checksums: dict[Path, int] = {}  # a podcast is read once, not once a segment
+        self.unusable = {}
+
+    def stats(self) -> dict[str, int]:
+        """Hash size, time of change and span of each file."""
+        stats = {}
+        for utterance, (path, start, end) in self._clips.items():
+            try:
+                stat = path.stat()
+            except OSError:
+                self.unusable[utterance] = f"{path}: no such file"
+                continue
+            stats[utterance] = hash64(stat.st_size, stat.st_mtime_ns, start, end)
+        return stats
+
+    def source(self, utterance: str) -> int:
+        """Hash the bytes of the file and the span."""
+        path, start, end = self._clips[utterance]
+        if path not in self._checksums:
+            self._checksums[path] = google_crc32c.value(path.read_bytes())
+        return hash64(self._checksums[path], start, end)
+
+    def sizes(self) -> dict[str, int]:
+        """Return the samples of each clip, from the headers alone."""
+        sizes: dict[str, int] = {}
+        usable = [u for u in self.utterances if u not in self.unusable]
+        with ThreadPoolExecutor(THREADS) as pool:
+            found = pool.map(self._size, usable)
+            bar = tqdm(found, "headers", len(usable), leave=False, disable=None, delay=2)
+            for utterance, size in zip(usable, bar, strict=True):
+                if isinstance(size, str):
+                    self.unusable[utterance] = size
+                else:
+                    sizes[utterance] = size
+        return sizes
+
+    def _size(self, utterance: str) -> int | str:
+        path, start, end = self._clips[utterance]
+        try:
+            seconds = audio.duration(path)
+        except audio.AudioError as error:
+            return f"{path}: {error}"
+        stop = seconds if end is None else min(end, seconds)
+        return max(0, round((stop - (start or 0.0)) * SAMPLE_RATE))
+
+    def load(self, utterance: str) -> np.ndarray:
+        """Decode, mix down and resample one clip."""
+        path, start, end = self._clips[utterance]
+        try:
+            return audio.load(path, start, end)
+        except audio.AudioError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+class TextSources(Sources):
+    """Read transcripts by utterance."""
+
+    def __init__(self, utterances: Sequence[str], texts: Sequence[str | None], of: str) -> None:
+        self.utterances = list(utterances)
+        self._texts = {u: t for u, t in zip(utterances, texts, strict=True) if t is not None}
+        self.unusable = {u: f"no words in '{of}'" for u in utterances if u not in self._texts}
+
+    def stats(self) -> dict[str, int]:
+        """Hash each text."""
+        return {u: hash64(text) for u, text in self._texts.items()}
+
+    def source(self, utterance: str) -> int:
+        """Hash the text."""
+        return hash64(self._texts[utterance])
+
+    def sizes(self) -> dict[str, int]:
+        """Return the characters of each text."""
+        return {u: len(text) for u, text in self._texts.items()}
+
+    def load(self, utterance: str) -> str:
+        """Return the text."""
+        return self._texts[utterance]
+
+
+def hash64(*parts: Any) -> int:
+    """Hash plain values to 64 bits."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def plan_batches(
+    sizes: Mapping[str, int], keys: Mapping[str, Any], costs: Mapping[str, float], budget: float
+) -> list[list[str]]:
+    """Pack utterances into batches of similar size within a budget of frames.
+
+    The plan depends on the whole corpus and not on what is cached already: an interrupted run that
+    goes on computes the very batches an uninterrupted one would, so its numbers are the same bits.
+    """
+    order = sorted(sizes, key=lambda u: (str(keys[u]), sizes[u], u))
+    batches: list[list[str]] = []
+    last_key, room = None, 0.0
+    for utterance in order:
+        if not batches or keys[utterance] != last_key or costs[utterance] > room:
+            batches.append([])
+            last_key, room = keys[utterance], budget
+        batches[-1].append(utterance)
+        room -= costs[utterance]
+    return batches

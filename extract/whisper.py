@@ -1,0 +1,171 @@
+"""Whisper twice: frames of its encoder (50 Hz, any layer), and transcripts.
+
+The window decides what the encoder hears besides the clip (the weights were trained on 30 s):
+
+    full   the clip, zeros up to 30 s: what the papers do
+    trim   the clip, 1 s of zeros, and on to a multiple of 0.2 s: 6-18 times cheaper
+
+Either way `ceil(samples / 320)` frames are kept, those of the clip. Audio over 30 s is cut into
+windows of 30 s and joined. Whisper has no padding mask, so a batch holds windows of one length
+only: the multiple of 0.2 s makes them meet, and a clip's window never depends on its neighbours.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from cache.transcripts import Transcript
+from extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, ModelOptions, extractor
+from extract.layers import choose, item_shape
+from extract.models import Weights
+from extract.whisper_models import WhisperModel, load_whisper
+
+HOP = 320  # samples a frame: 10 ms mels, halved by the second convolution
+LONGEST = 30 * SAMPLE_RATE
+TRIM_SILENCE = SAMPLE_RATE
+TRIM_STEP = SAMPLE_RATE // 5
+
+Window = Literal["full", "trim"]
+
+
+def window_samples(samples: int, window: Window) -> int:
+    """Return the window of one clip of at most 30 s, in samples."""
+    if window == "full":
+        return LONGEST
+    return min(LONGEST, math.ceil((samples + TRIM_SILENCE) / TRIM_STEP) * TRIM_STEP)
+
+
+class WindowedWhisper:
+    """Cut waveforms into windows, make log-mels, run the encoder on windows of one length."""
+
+    def __init__(self, weights: Weights, device: str, window: Window, words: bool) -> None:
+        from transformers import WhisperFeatureExtractor
+
+        self.window = window
+        self.model: WhisperModel = load_whisper(weights, device, words)
+        if (weights.folder / "preprocessor_config.json").exists():
+            self._mels = WhisperFeatureExtractor.from_pretrained(weights.folder)
+        else:
+            self._mels = WhisperFeatureExtractor(feature_size=self.model.n_mels)
+
+    def cut(self, wave: np.ndarray) -> list[np.ndarray]:
+        """Cut a waveform into pieces of at most 30 s."""
+        return [wave[i : i + LONGEST] for i in range(0, max(len(wave), 1), LONGEST)]
+
+    def encode(self, pieces: Sequence[np.ndarray]) -> list[tuple[list[int], Sequence[Any]]]:
+        """Encode pieces; returns (positions, states) per window length."""
+        by_window: dict[int, list[int]] = {}
+        for i, piece in enumerate(pieces):
+            by_window.setdefault(window_samples(len(piece), self.window), []).append(i)
+        encoded = []
+        for samples, positions in by_window.items():
+            padded = [np.pad(pieces[i], (0, samples - len(pieces[i]))) for i in positions]
+            mels = self._mels(
+                padded, sampling_rate=SAMPLE_RATE, padding="do_not_pad", return_tensors="np"
+            )
+            encoded.append((positions, self.model.encode(mels["input_features"])))
+        return encoded
+
+
+class WindowedExtractor(Extractor):
+    """Plan batches for Whisper: windows of one length share a batch."""
+
+    def batch_key(self, size: int) -> Hashable:
+        """Return the window: clips over 30 s have several and go alone."""
+        return size if size > LONGEST else window_samples(size, self.options.window)
+
+    def cost(self, size: int) -> float:
+        """Return the frames of all windows."""
+        whole, rest = divmod(size, LONGEST)
+        last = window_samples(rest, self.options.window) if rest else 0
+        return (whole * LONGEST + last) / HOP
+
+
+class WhisperOptions(ModelOptions):
+    """Options of `kind: whisper`."""
+
+    window: Window = "full"
+
+
+@extractor("whisper")
+class WhisperFeatures(WindowedExtractor):
+    """Extract hidden states of a Whisper encoder."""
+
+    Options: ClassVar[type[FeatureOptions]] = WhisperOptions
+    frame_rate = SAMPLE_RATE / HOP
+
+    def load(self, device: str) -> None:
+        """Load the encoder."""
+        assert self.weights is not None
+        self._whisper = WindowedWhisper(self.weights, device, self.options.window, words=False)
+        model = self._whisper.model
+        if model.states == 1 and self.options.layer != -1:
+            raise ValueError(
+                f"layer {self.options.layer}: CTranslate2 weights give the last layer only; use a "
+                "Hugging Face folder or `layer: -1`"
+            )
+        self.item_shape = item_shape(model.states, model.dim, self.options.layer)
+
+    def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return `ceil(samples / 320)` frames of each waveform."""
+        cuts = [self._whisper.cut(wave) for wave in batch]
+        pieces = [piece for cut in cuts for piece in cut]
+        frames: list[np.ndarray] = [np.empty(0)] * len(pieces)
+        for positions, states in self._whisper.encode(pieces):
+            chosen = states[0] if len(states) == 1 else choose(states, self.options.layer)
+            host = self._whisper.model.frames(chosen)
+            for row, i in enumerate(positions):
+                frames[i] = host[row, : max(1, math.ceil(len(pieces[i]) / HOP))]
+        ends = np.cumsum([len(cut) for cut in cuts])
+        return [
+            np.concatenate(frames[end - len(cut) : end])
+            for end, cut in zip(ends, cuts, strict=True)
+        ]
+
+
+class AsrOptions(FeatureOptions):
+    """Options of `kind: asr`; `language` is Whisper's code, ignored by English-only models."""
+
+    model: str
+    window: Window = "full"
+    language: str = "en"
+
+
+@extractor("asr")
+class Asr(WindowedExtractor):
+    """Transcribe each utterance; audio over 30 s is transcribed by windows and joined."""
+
+    Options: ClassVar[type[FeatureOptions]] = AsrOptions
+    gives: ClassVar[Literal["frames", "transcripts"]] = "transcripts"
+
+    def load(self, device: str) -> None:
+        """Load encoder and decoder."""
+        assert self.weights is not None
+        self._whisper = WindowedWhisper(self.weights, device, self.options.window, words=True)
+
+    def extract(self, batch: Sequence[np.ndarray]) -> list[Transcript]:
+        """Return the words of each waveform."""
+        cuts = [self._whisper.cut(wave) for wave in batch]
+        pieces = [piece for cut in cuts for piece in cut]
+        words: list[Any] = [None] * len(pieces)
+        for positions, states in self._whisper.encode(pieces):
+            said = self._whisper.model.transcribe(states[-1], self.options.language)
+            for i, transcript in zip(positions, said, strict=True):
+                words[i] = transcript
+        ends = np.cumsum([len(cut) for cut in cuts])
+        return [
+            join(words[end - len(cut) : end], self.options.language)
+            for end, cut in zip(ends, cuts, strict=True)
+        ]
+
+
+def join(pieces: Sequence[Transcript], language: str) -> Transcript:
+    """Join the windows of one utterance; the probabilities are their means."""
+    return Transcript(
+        text=" ".join(p.text for p in pieces if p.text),
+        avg_logprob=float(np.mean([p.avg_logprob for p in pieces])),
+        no_speech_prob=float(np.mean([p.no_speech_prob for p in pieces])),
+        language=language,
+    )

@@ -1,0 +1,206 @@
+"""Whisper behind one interface, whichever form its weights have.
+
+`encode` takes log-mels of one window length and returns hidden states; `transcribe` takes encoder
+states, so that features and words can share one encoder pass. Windows shorter than 30 s are
+allowed: the sinusoidal positions are cut, which the weights tolerate (cosine 0.97-0.99 to a full
+window).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cache.transcripts import Transcript
+from corpus.errors import UserError
+from extract.models import Weights
+
+MAX_TOKENS = 224  # half of Whisper's text context, as in its own decoding
+
+
+class WhisperModel(Protocol):
+    """Encode log-mels and read words off encoder states."""
+
+    n_mels: int
+    dim: int
+    states: int
+
+    def encode(self, mels: np.ndarray) -> Sequence[Any]:
+        """Turn `(batch, mels, 10 ms frames)` float32 into hidden states, the last normalised."""
+
+    def frames(self, state: Any) -> np.ndarray:
+        """Turn `(batch, frames at 50 Hz, …)` of the device into float32 of the host."""
+
+    def transcribe(self, last: Any, language: str) -> list[Transcript]:
+        """Read the words greedily off the last encoder state."""
+
+
+def load_whisper(weights: Weights, device: str, words: bool) -> WhisperModel:
+    """Load CTranslate2 or Hugging Face weights; `words` says whether a decoder is needed."""
+    if (weights.folder / "model.bin").exists():
+        return CTranslate2Whisper(weights.folder, device)
+    return HuggingFaceWhisper(weights.folder, device, words)
+
+
+class CTranslate2Whisper:
+    """Whisper from a CTranslate2 folder: the last encoder state only, fast on CPU."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        import ctranslate2
+        from tokenizers import Tokenizer
+
+        compute = "float16" if device == "cuda" else "float32"
+        self._model = ctranslate2.models.Whisper(str(folder), device=device, compute_type=compute)
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.n_mels = int(self._model.n_mels)
+        self.dim = self._dim()
+        self.states = 1
+
+    def _dim(self) -> int:
+        return int(self.frames(self.encode(np.zeros((1, self.n_mels, 4), np.float32))[-1]).shape[2])
+
+    def encode(self, mels: np.ndarray) -> Sequence[Any]:
+        """Return the last state only: the format does not give the others."""
+        import ctranslate2
+
+        storage = ctranslate2.StorageView.from_array(np.ascontiguousarray(mels))
+        return [self._model.encode(storage, to_cpu=self._model.device == "cpu")]
+
+    def frames(self, state: Any) -> np.ndarray:
+        """Copy to float32 of the host."""
+        import ctranslate2
+
+        host = state.to_device(ctranslate2.Device.cpu) if state.device == "cuda" else state
+        return np.array(host.to(ctranslate2.DataType.float32))
+
+    def transcribe(self, last: Any, language: str) -> list[Transcript]:
+        """Decode greedily; the score of CTranslate2 is the mean log-probability of the tokens."""
+        special = ["<|startoftranscript|>"]
+        if self._model.is_multilingual:
+            special += [f"<|{language}|>", "<|transcribe|>"]
+        prompt = [self._token(name) for name in [*special, "<|notimestamps|>"]]
+        results = self._model.generate(
+            last,
+            [prompt] * last.shape[0],
+            beam_size=1,
+            max_length=MAX_TOKENS,
+            return_scores=True,
+            return_no_speech_prob=True,
+        )
+        return [
+            Transcript(
+                self._tokenizer.decode(r.sequences_ids[0]).strip(),
+                float(r.scores[0]),
+                float(r.no_speech_prob),
+                language,
+            )
+            for r in results
+        ]
+
+    def _token(self, name: str) -> int:
+        token = self._tokenizer.token_to_id(name)
+        if token is None:
+            raise UserError(f"features: Whisper has no token {name}; correct `language:`.")
+        return int(token)
+
+
+class HuggingFaceWhisper:
+    """Whisper from a Hugging Face folder: every layer, any device."""
+
+    def __init__(self, folder: Path, device: str, words: bool) -> None:
+        import torch
+        from transformers import AutoTokenizer, WhisperForConditionalGeneration
+
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        self._model = model.eval().to(device)
+        self._encoder = self._model.model.encoder
+        if words:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        else:
+            del self._model.model.decoder, self._model.proj_out
+        self._device, self._dtype = device, dtype
+        self.n_mels = int(model.config.num_mel_bins)
+        self.dim = int(model.config.d_model)
+        self.states = int(model.config.encoder_layers) + 1
+
+    def encode(self, mels: np.ndarray) -> Sequence[Any]:
+        """Run the encoder on windows of any length up to 30 s.
+
+        Hugging Face's own forward insists on 30 s; this is the same sum of parts with the positions
+        cut to the window.
+        """
+        import torch
+        from torch.nn.functional import gelu
+
+        encoder = self._encoder
+        with torch.inference_mode():
+            x = torch.from_numpy(mels).to(self._device, self._dtype)
+            x = gelu(encoder.conv2(gelu(encoder.conv1(x)))).transpose(1, 2)
+            x = x + encoder.embed_positions.weight[: x.shape[1]]
+            states = [x]
+            for layer in encoder.layers:
+                states.append(layer(states[-1], None))
+            states[-1] = encoder.layer_norm(states[-1])
+        return states
+
+    def frames(self, state: Any) -> np.ndarray:
+        """Copy to float32 of the host."""
+        array: np.ndarray = state.float().cpu().numpy()
+        return array
+
+    def transcribe(self, last: Any, language: str) -> list[Transcript]:
+        """Decode greedily with Hugging Face's generation."""
+        import torch
+        from transformers.modeling_outputs import BaseModelOutput
+
+        multilingual = bool(getattr(self._model.generation_config, "is_multilingual", False))
+        said = {"language": language, "task": "transcribe"} if multilingual else {}
+        with torch.inference_mode():
+            out = self._model.generate(
+                encoder_outputs=BaseModelOutput(last_hidden_state=last),
+                max_new_tokens=MAX_TOKENS,
+                return_dict_in_generate=True,
+                output_logits=True,
+                num_beams=1,
+                do_sample=False,
+                **said,
+            )
+        return self._transcripts(last, out, language)
+
+    def _transcripts(self, last: Any, out: Any, language: str) -> list[Transcript]:
+        import torch
+
+        logprobs = torch.stack(list(out.logits), dim=1).float().log_softmax(-1)
+        tokens = out.sequences[:, -logprobs.shape[1] :]
+        chosen = logprobs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).cpu()
+        end = self._model.generation_config.eos_token_id
+        silent = self._no_speech(last)
+        transcripts = []
+        for i, row in enumerate(tokens.cpu()):
+            stops = (row == end).nonzero()
+            count = int(stops[0]) + 1 if len(stops) else len(row)  # the end token counts
+            text = str(self._tokenizer.decode(row, skip_special_tokens=True)).strip()
+            transcripts.append(
+                Transcript(text, float(chosen[i, :count].mean()), silent[i], language)
+            )
+        return transcripts
+
+    def _no_speech(self, last: Any) -> list[float]:
+        """Return the probability of the no-speech token right after the start of transcript."""
+        import torch
+        from transformers.modeling_outputs import BaseModelOutput
+
+        names = self._tokenizer.get_vocab()
+        token = names.get("<|nospeech|>", names.get("<|nocaptions|>"))
+        if token is None:
+            token = names["<|notimestamps|>"] - 1  # English-only vocabularies leave it unnamed
+        start = torch.full((last.shape[0], 1), self._model.config.decoder_start_token_id)
+        with torch.inference_mode():
+            logits = self._model(
+                encoder_outputs=BaseModelOutput(last_hidden_state=last),
+                decoder_input_ids=start.to(last.device),
+            ).logits[:, 0]
+        silent: list[float] = logits.float().softmax(-1)[:, token].cpu().tolist()
+        return silent
