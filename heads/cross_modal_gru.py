@@ -1,0 +1,144 @@
+"""The UNICAMP head: BiGRUs, cross-modal attention, attention pooling.
+
+Ueda, Lima, Marques, Costa 2025, "Improving Speech Emotion Recognition Through Cross Modal Attention
+Alignment and Balanced Stacking Model". Per modality: Linear to `hidden`, LayerNorm, BiGRU (2 x
+`hidden`). For every ordered pair, attention with one modality as query and the other as key and
+value; all are summed onto the query's GRU output. Attention pooling, concatenation, LayerNorm, MLP
+to logits; with the soft margin loss also a neutral/expressive logit off the same vector.
+
+The published code has no masks. Here the GRU runs over packed sequences, attention ignores padded
+keys and pooling padded frames, so a clip in a batch equals the clip alone; unpadded, the result is
+the published one and `load_published` takes its state dicts.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from corpus.errors import UserError
+from heads.config import Architecture, CrossModalGRUOptions
+from heads.head import Features, attention_pool, head
+
+
+class Modality(nn.Module):
+    """One modality's own layers."""
+
+    def __init__(self, dim: int, hidden: int, heads: int, dropout: float, alone: bool) -> None:
+        super().__init__()
+        self.projection = nn.Linear(dim, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.gru = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True)
+        if not alone:
+            self.attention = nn.MultiheadAttention(
+                2 * hidden, heads, dropout=dropout, batch_first=True
+            )
+        self.pooling = nn.Linear(2 * hidden, 1)
+
+    def encode(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Return `(batch, frames, 2 hidden)`, zero where padded."""
+        x = self.norm(self.projection(frames))
+        lengths = mask.sum(dim=1).cpu()
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        out, _ = pad_packed_sequence(
+            self.gru(packed)[0], batch_first=True, total_length=frames.shape[1]
+        )
+        return out
+
+    def attend(self, query: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+        """Align another modality to this one's frames."""
+        aligned: Tensor = self.attention(
+            query, other, other, key_padding_mask=~mask, need_weights=False
+        )[0]
+        return aligned
+
+    def pool(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Return `(batch, 2 hidden)`."""
+        return attention_pool(frames, self.pooling(frames).squeeze(-1), mask)
+
+
+@head("cross_modal_gru", CrossModalGRUOptions)
+class CrossModalGRU(nn.Module):
+    """Fuse any number of modalities; with one there is no attention across."""
+
+    def __init__(
+        self, dims: Mapping[str, int], classes: int, options: Architecture, extras: frozenset[str]
+    ) -> None:
+        super().__init__()
+        assert isinstance(options, CrossModalGRUOptions)
+        if extras - {"neutral_logit"}:
+            raise UserError(
+                f"head cross_modal_gru: it has no output {', '.join(sorted(extras))}; take the "
+                "loss that needs it out of `loss:`."
+            )
+        self.names = list(dims)
+        hidden, dropout = options.hidden, options.dropout
+        self.modalities = nn.ModuleList(
+            Modality(dim, hidden, _attention_heads(options, name), dropout, len(dims) == 1)
+            for name, dim in dims.items()
+        )
+        width = 2 * hidden * len(dims)
+        self.norm = nn.LayerNorm(width)
+        self.classifier = _mlp(width, hidden, classes, dropout)
+        if "neutral_logit" in extras:
+            self.neutral = _mlp(width, hidden, 1, dropout)
+
+    def _modalities(self) -> list[Modality]:
+        return cast(list[Modality], list(self.modalities))
+
+    def forward(self, features: Features) -> dict[str, Tensor]:
+        """Return logits `(batch, classes)` and, where built so, neutral_logit `(batch, 1)`."""
+        masks = [features[name][1] for name in self.names]
+        encoded = [
+            m.encode(features[name][0], mask)
+            for m, name, mask in zip(self._modalities(), self.names, masks, strict=True)
+        ]
+        pooled = []
+        for i, modality in enumerate(self._modalities()):
+            aligned = encoded[i]
+            for j, other in enumerate(encoded):
+                if j != i:
+                    aligned = aligned + modality.attend(encoded[i], other, masks[j])
+            pooled.append(modality.pool(aligned, masks[i]))
+        fused = self.norm(torch.cat(pooled, dim=-1))
+        outputs = {"logits": self.classifier(fused)}
+        if hasattr(self, "neutral"):
+            outputs["neutral_logit"] = self.neutral(fused)
+        return outputs
+
+
+def _mlp(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, out)
+    )
+
+
+def _attention_heads(options: CrossModalGRUOptions, name: str) -> int:
+    heads = options.attention_heads
+    return heads if isinstance(heads, int) else heads.get(name, 1)
+
+
+PUBLISHED_MODALITIES = ("speech", "text", "prosody")
+PUBLISHED_NEUTRAL = ("neutral_classifier", "classifier_neutral")  # bimodal, trimodal
+
+
+def load_published(module: CrossModalGRU, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict of the published code; the module's features are speech, text, prosody.
+
+    Raises pytorch's `RuntimeError` when a key is missing, left over, or of another shape.
+    """
+    parts = {"projection": "projection", "norm": "norm", "gru": "gru", "attention": "attention"}
+    renamed = {}
+    for key, value in state.items():
+        first, rest = key.split(".", 1)
+        modality, _, part = first.partition("_")
+        if modality in PUBLISHED_MODALITIES:
+            ours = parts.get(part, "pooling" if part == "attn" else part)
+            renamed[f"modalities.{PUBLISHED_MODALITIES.index(modality)}.{ours}.{rest}"] = value
+        elif first in PUBLISHED_NEUTRAL:
+            renamed[f"neutral.{rest}"] = value
+        else:
+            renamed[f"{'norm' if first == 'layer_norm' else first}.{rest}"] = value
+    module.load_state_dict(renamed)

@@ -1,0 +1,211 @@
+"""The heads stage: every head of a run, one after another, resumable head by head.
+
+    runs/<run>/heads/<head>/
+      history.csv       one row an epoch
+      head.safetensors  the best epoch's weights
+      logits.h5         every utterance of every split
+      head.json         what it was made from; written last, so its existence means done
+
+A head is current when its fingerprint is: its config, its features' fingerprints and the very rows
+they hold, the labels and the splits. Utterances whose extraction failed are left out of all heads
+alike, so that the stacker finds the same rows everywhere.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from cache.features import FeatureCache
+from cache.fingerprint import fingerprint
+from cache.folder import write_durably
+from cache.logits import HeadLogits, SplitLogits
+from cache.reader import Column
+from corpus.check import require_speaker_disjoint
+from corpus.errors import UserError
+from corpus.manifest import Manifest
+from heads.config import HeadConfig
+
+VERSION = 1  # raise it when a change of code changes the numbers
+
+
+@dataclass(frozen=True)
+class HeadReport:
+    """Say what became of one head."""
+
+    name: str
+    done: str  # "trained" or "current"
+    dev_macro_f1: float | None
+    epochs: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class HeadsJob:
+    """Say which heads to train on which corpus, and where their features are."""
+
+    run: Path
+    configs: Mapping[str, HeadConfig]
+    manifest: Manifest
+    features: Mapping[str, FeatureCache]
+
+    def usable(self) -> list[str]:
+        """List the utterances that no feature failed for, in the order of the manifest.
+
+        Raises `UserError` for an utterance that is neither cached nor listed as failed.
+        """
+        failed: set[str] = set()
+        for cache in self.features.values():
+            failed |= set(cache.failed()["utterance"])
+        usable = [u for u in self.manifest.utterances() if u not in failed]
+        for cache in self.features.values():
+            cache.require(usable)
+        return usable
+
+
+def train_heads(
+    job: HeadsJob, names: Sequence[str], device: str = "cpu", force: bool = False
+) -> Iterator[HeadReport]:
+    """Train the named heads in order, skipping those that are current; yield a report each.
+
+    Raises `UserError` for a speaker in two splits, a class without a training utterance, or a
+    feature that is not cached.
+    """
+    require_speaker_disjoint(job.manifest)
+    usable = job.usable()
+    for name in names:
+        folder = job.run / "heads" / name
+        made_from = _made_from(job, name, usable)
+        done = _read_done(folder)
+        if not force and done.get("fingerprint") == fingerprint(made_from):
+            yield HeadReport(name, "current", done["dev_macro_f1"], done["epochs"], done["seconds"])
+        else:
+            yield _train(job, name, usable, made_from, device)
+
+
+def is_current(job: HeadsJob, name: str) -> bool:
+    """Tell whether a head has been trained from just what there is now."""
+    made_from = _made_from(job, name, job.usable())
+    return bool(_read_done(job.run / "heads" / name).get("fingerprint") == fingerprint(made_from))
+
+
+def _read_done(folder: Path) -> dict[str, Any]:
+    path = folder / "head.json"
+    done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return done
+
+
+def _made_from(job: HeadsJob, name: str, usable: Sequence[str]) -> dict[str, Any]:
+    config = job.configs[name]
+    rows = job.manifest.frame.filter(pl.col("utterance").is_in(list(usable)))
+    labels = rows.select("utterance", "split", "speaker", "emotion").write_csv()
+    return {
+        "version": VERSION,
+        "config": config.model_dump(mode="json"),
+        "classes": list(job.manifest.classes),
+        "labels": hashlib.sha256(labels.encode()).hexdigest(),
+        "features": {f: job.features[f].fingerprint for f in config.feature_names},
+        "rows": {f: _rows_digest(job.features[f], usable) for f in config.feature_names},
+    }
+
+
+def _rows_digest(cache: FeatureCache, usable: Sequence[str]) -> str:
+    snapshot = cache.snapshot()
+    checksums = np.array([snapshot[u][3] for u in usable], dtype="<u4")
+    return hashlib.sha256(checksums.tobytes()).hexdigest()
+
+
+def _train(
+    job: HeadsJob, name: str, usable: Sequence[str], made_from: Mapping[str, Any], device: str
+) -> HeadReport:
+    from safetensors.torch import save_file
+
+    from heads.train import Labelled, Trainer, head_logits
+
+    config, started = job.configs[name], time.monotonic()
+    columns = {u.name: Column(job.features[u.name], u.stride) for u in config.features}
+    splits = _by_split(job.manifest, usable)
+    labelled = {s: Labelled(us, job.manifest.labels(us)) for s, us in splits.items()}
+    empty = Labelled([], np.empty(0, dtype=np.int64))
+    if not splits.get("train"):
+        raise UserError(
+            f"{job.manifest.source}: no utterance of the train split has all features; mark some "
+            "rows with split 'train' and extract them."
+        )
+    trainer = Trainer(
+        config,
+        columns,
+        job.manifest.classes,
+        train=labelled["train"],
+        dev=labelled.get("dev", empty),
+        device=device,
+    )
+    with tqdm(total=config.epochs, desc=name, unit="epoch", disable=None) as bar:
+
+        def after_epoch(row: Mapping[str, Any]) -> None:
+            bar.set_postfix(loss=row["train_loss"], dev=row.get("dev_macro_f1"))
+            bar.update()
+
+        trained = trainer.fit(after_epoch)
+    logits = {s: head_logits(config, trained.module, columns, us) for s, us in splits.items()}
+    folder = job.run / "heads" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "head.json").unlink(missing_ok=True)
+    pl.DataFrame(trained.history).write_csv(folder / "history.csv")
+    state = {k: v.contiguous().cpu() for k, v in trained.module.state_dict().items()}
+    part = folder / ".head.safetensors.part"
+    save_file(state, part)
+    part.replace(folder / "head.safetensors")
+    _write_logits(job, name, labelled, logits, fingerprint(made_from))
+    report = HeadReport(
+        name, "trained", trained.best_macro_f1, config.epochs, time.monotonic() - started
+    )
+    done = {
+        "head": name,
+        "fingerprint": fingerprint(made_from),
+        "made_from": made_from,
+        "dims": {f: job.features[f].dim for f in config.feature_names},
+        "best_epoch": trained.best_epoch,
+        "dev_macro_f1": trained.best_macro_f1,
+        "epochs": report.epochs,
+        "seconds": round(report.seconds, 1),
+    }
+    write_durably(folder / "head.json", json.dumps(done, indent=1))
+    return report
+
+
+def _by_split(manifest: Manifest, usable: Sequence[str]) -> dict[str, list[str]]:
+    splits: dict[str, list[str]] = {}
+    for utterance, split in zip(usable, manifest.column("split", usable), strict=True):
+        splits.setdefault(split, []).append(utterance)
+    return splits
+
+
+def _write_logits(
+    job: HeadsJob,
+    name: str,
+    labelled: Mapping[str, Any],
+    logits: Mapping[str, np.ndarray],
+    made: str,
+) -> None:
+    rows = {
+        split: SplitLogits(
+            utterance=rows.utterances,
+            logits=logits[split],
+            label=rows.labels.astype(np.int8),
+            speaker=[s or "" for s in job.manifest.column("speaker", rows.utterances)],
+            fold=np.full(len(rows.utterances), -1, np.int8),
+            rows="in-sample" if split == "train" else "held-out",
+        )
+        for split, rows in labelled.items()
+    }
+    features = {f: job.features[f].fingerprint for f in job.configs[name].feature_names}
+    file = HeadLogits(name, job.manifest.classes, made, features, rows)
+    file.write(job.run / "heads" / name / "logits.h5")

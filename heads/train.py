@@ -1,0 +1,220 @@
+"""Train one head from the cache.
+
+1. Every epoch: the sampler draws utterances, batches of similar length are cut, the losses summed,
+   AdamW steps; the learning rate follows its schedule by epoch.
+2. After every epoch: macro-F1 over the whole dev set; the best epoch's weights are kept.
+3. At the end: logits of every utterance of every split, by the best weights.
+
+Everything random hangs on `seed`: on one machine the same call gives the same bits.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cache.reader import Batch, Column, bucket, padded_share, read_batches
+from corpus.errors import UserError
+from heads.config import HeadConfig
+from heads.head import build_head, mask_of
+from heads.losses import Setting, class_weights, extras_of, total_loss
+from heads.samplers import draw_epoch
+from score.metrics import confusion, macro_f1
+
+EVAL_BATCH = 4  # times the training batch: no gradients are kept
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Hold the utterances of a split and their class indices `(utterances,)`, -1 without one."""
+
+    utterances: list[str]
+    labels: np.ndarray
+
+
+@dataclass
+class TrainedHead:
+    """Hold a trained head and how it came to be; `best_macro_f1` is None without a dev set."""
+
+    module: nn.Module
+    history: list[dict[str, Any]]
+    best_epoch: int
+    best_macro_f1: float | None
+
+
+class Trainer:
+    """Train one head on labelled utterances.
+
+    Raises `UserError` for a class without a training utterance, a neutral class that is not there,
+    or a feature the head cannot read.
+    """
+
+    def __init__(
+        self,
+        config: HeadConfig,
+        columns: Mapping[str, Column],
+        classes: Sequence[str],
+        *,
+        train: Labelled,
+        dev: Labelled,
+        device: str = "cpu",
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.columns, self.classes = config, columns, classes
+        self.train, self.dev = _labelled_only(train), _labelled_only(dev)
+        self.device = torch.device(device)
+        self.setting = _setting(config, self.train, classes, device)
+        dims = {name: _dim(column, name) for name, column in columns.items()}
+        self.module = build_head(config, dims, len(classes), extras_of(config)).to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(), lr=config.lr, weight_decay=config.weight_decay
+        )
+        self.lengths = _lengths(columns, self.train.utterances)
+
+    def fit(
+        self, after_epoch: Callable[[Mapping[str, Any]], None] = lambda row: None
+    ) -> TrainedHead:
+        """Train all epochs, keep the weights of the best; `after_epoch` gets each row of history.
+
+        Best is the highest macro-F1 over the whole dev set; without one, the last epoch.
+        """
+        history: list[dict[str, Any]] = []
+        best_epoch, best_score, best = 0, -1.0, self.module.state_dict()
+        for epoch in range(self.config.epochs):
+            row = self._epoch(epoch)
+            score = self._dev_macro_f1()
+            if score is not None:
+                row["dev_macro_f1"] = score
+            if score is None or score > best_score:
+                best_epoch, best_score = epoch, score if score is not None else -1.0
+                best = copy.deepcopy(self.module.state_dict())
+            history.append(row)
+            after_epoch(row)
+        self.module.load_state_dict(best)
+        known = best_score if self.dev.utterances else None
+        return TrainedHead(self.module, history, best_epoch, known)
+
+    def _epoch(self, epoch: int) -> dict[str, Any]:
+        config = self.config
+        rng = np.random.default_rng([config.seed, epoch])
+        order = draw_epoch(config, self.train.labels, self.setting.neutral, rng)
+        batches = bucket(order, self.lengths, config.batch, rng)
+        rate = _learning_rate(config, epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.module.train()
+        losses = [
+            self._step(batch, self.train.labels[positions])
+            for batch, positions in zip(
+                _read(self.columns, self.train.utterances, batches, self.device),
+                batches,
+                strict=True,
+            )
+        ]
+        return {
+            "epoch": epoch,
+            "lr": rate,
+            "train_loss": float(torch.stack(losses).mean()),
+            "padded_share": padded_share(batches, self.lengths),
+        }
+
+    def _step(self, batch: Batch, labels: np.ndarray) -> Tensor:
+        features = _features(batch, self.device)
+        on_gpu = self.device.type == "cuda"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu):
+            outputs = self.module(features)
+        # losses stay in float32: their logarithms do not survive bfloat16
+        outputs = {name: value.float() for name, value in outputs.items()}
+        target = torch.from_numpy(labels).to(self.device)
+        loss = total_loss(self.config, outputs, target, self.setting)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def _dev_macro_f1(self) -> float | None:
+        if not self.dev.utterances:
+            return None
+        logits = head_logits(self.config, self.module, self.columns, self.dev.utterances)
+        matrix = confusion(self.dev.labels, logits.argmax(axis=1), len(self.classes))
+        return float(macro_f1(matrix))
+
+
+def _labelled_only(rows: Labelled) -> Labelled:
+    known = rows.labels >= 0
+    return Labelled(
+        [u for u, k in zip(rows.utterances, known, strict=True) if k], rows.labels[known]
+    )
+
+
+def _setting(config: HeadConfig, train: Labelled, classes: Sequence[str], device: str) -> Setting:
+    neutral = classes.index(config.neutral) if config.neutral in classes else None
+    apart = config.sampler == "neutral_expressive" or "neutral_logit" in extras_of(config)
+    if apart and neutral is None:
+        raise UserError(
+            f"heads: sml and neutral_expressive need the class '{config.neutral}', which is not "
+            "among corpus.classes; name the neutral class with `neutral:`."
+        )
+    return Setting(class_weights(train.labels, classes).to(device), neutral)
+
+
+def _dim(column: Column, name: str) -> int:
+    if len(column.cache.item_shape) != 1:
+        raise UserError(
+            f"feature '{name}': it holds all layers, which this head cannot read; extract one "
+            "layer, or a mean of some, with `layer:`."
+        )
+    return column.cache.dim
+
+
+def _learning_rate(config: HeadConfig, epoch: int) -> float:
+    if config.schedule == "constant":
+        return config.lr
+    cosine = (1 + np.cos(np.pi * epoch / config.epochs)) / 2
+    return float(config.lr_min + (config.lr - config.lr_min) * cosine)
+
+
+def _lengths(columns: Mapping[str, Column], utterances: Sequence[str]) -> np.ndarray:
+    """Return the frames of the longest feature: what the padding of a batch is about."""
+    lengths: np.ndarray = np.max([c.lengths(utterances) for c in columns.values()], axis=0)
+    return lengths
+
+
+def _read(
+    columns: Mapping[str, Column],
+    utterances: Sequence[str],
+    batches: Sequence[Sequence[int]],
+    device: torch.device,
+) -> Iterator[Batch]:
+    named = [[utterances[i] for i in batch] for batch in batches]
+    return read_batches(columns, named, pin=device.type == "cuda")
+
+
+def _features(batch: Batch, device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
+    features = {}
+    for name, frames in batch.frames.items():
+        mask = mask_of(batch.lengths[name], frames.shape[1])
+        features[name] = (frames.to(device), mask.to(device))
+    return features
+
+
+def head_logits(
+    config: HeadConfig, module: nn.Module, columns: Mapping[str, Column], utterances: Sequence[str]
+) -> np.ndarray:
+    """Return logits float32 `(utterances, classes)`, in the order of `utterances`."""
+    device = next(module.parameters()).device
+    lengths = _lengths(columns, utterances)
+    batches = bucket(range(len(utterances)), lengths, EVAL_BATCH * config.batch, None)
+    module.eval()
+    rows = []
+    with torch.inference_mode():
+        for batch in _read(columns, utterances, batches, device):
+            rows.append(module(_features(batch, device))["logits"].float().cpu().numpy())
+    logits = np.concatenate(rows)
+    out = np.empty_like(logits)
+    out[np.concatenate([np.asarray(b) for b in batches])] = logits
+    return out
