@@ -137,7 +137,10 @@ def read_batches(
 
 
 def bucket(
-    order: Sequence[int], lengths: np.ndarray, batch: int, rng: np.random.Generator | None
+    order: Sequence[int] | np.ndarray,
+    lengths: np.ndarray,
+    batch: int,
+    rng: np.random.Generator | None,
 ) -> list[list[int]]:
     """Cut positions into batches of similar length.
 

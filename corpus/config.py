@@ -18,7 +18,7 @@ class CorpusConfig(Section):
     """Say which utterances there are, where their audio lies and what the classes are called."""
 
     manifest: Path
-    audio: Path
+    audio: Path | None = None  # where the manifest says, else the manifest's own folder
     classes: tuple[str, ...] = Field(default=MSP_CLASSES, min_length=2)
 
     @field_validator("classes")

@@ -39,6 +39,7 @@ COLUMNS = pl.Schema(
     }
 )
 VOTE = "votes."
+AUDIO = "ser.audio"  # metadata of a Parquet manifest: the folder its paths are relative to
 
 
 class Manifest:
@@ -56,8 +57,10 @@ class Manifest:
         frame: pl.DataFrame,
         classes: Sequence[str] | None = None,
         source: str | Path = "manifest",
+        audio: str | Path | None = None,
     ) -> None:
         self.source = str(source)
+        self.audio = Path(audio) if audio is not None else None
         self.frame = _complete(frame, self.source)
         found = self.frame["emotion"].drop_nulls().unique().sort().to_list()
         self.classes = tuple(classes) if classes is not None else tuple(found)
@@ -72,9 +75,11 @@ class Manifest:
                 f"{path}: there is no such manifest; make one with "
                 f"`ser corpus import NAME FOLDER --out {path}`."
             )
+        audio = None
         try:
             if path.suffix == ".parquet":
                 frame = pl.read_parquet(path)
+                audio = pl.read_parquet_metadata(path).get(AUDIO)
             else:
                 text = {c: pl.String() for c, t in COLUMNS.items() if t == pl.String()}
                 frame = pl.read_csv(path, schema_overrides=text, infer_schema_length=None)
@@ -83,7 +88,7 @@ class Manifest:
                 f"{path}: not readable as a table ({str(error).splitlines()[0]}); "
                 "write it as .parquet or .csv with a header line."
             ) from error
-        return cls(frame, classes, path)
+        return cls(frame, classes, path, audio)
 
     def write(self, path: str | Path) -> None:
         """Write `.parquet`, or `.csv` when the name ends so, by an atomic rename."""
@@ -93,8 +98,16 @@ class Manifest:
         if path.suffix == ".csv":
             self.frame.write_csv(part)
         else:
-            self.frame.write_parquet(part)
+            remembered = {AUDIO: str(self.audio.resolve())} if self.audio is not None else None
+            self.frame.write_parquet(part, metadata=remembered)
         part.replace(path)
+
+    def audio_folder(self, given: str | Path | None = None) -> Path:
+        """Return the folder that `path` is relative to.
+
+        The given one, else the one the manifest remembers, else the manifest's own folder.
+        """
+        return Path(given or self.audio or Path(self.source).parent)
 
     def __len__(self) -> int:
         return self.frame.height
@@ -152,19 +165,24 @@ def _complete(frame: pl.DataFrame, source: str) -> pl.DataFrame:
     )
     try:
         frame = frame.cast(COLUMNS)
+        votes = [name for name in frame.columns if name.startswith(VOTE)]
+        frame = frame.cast(
+            {name: pl.Float64() for name in votes if not frame[name].dtype.is_numeric()}
+        )
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"{source}: a column has the wrong type ({reason}); start, end and the attributes are "
-            "numbers, the others text."
+            f"{source}: a column has the wrong type ({reason}); start, end, the attributes and "
+            "the votes are numbers, the others text."
         ) from error
-    return frame.with_columns(pl.col("split").fill_null(""), pl.col("emotion").replace("", None))
+    return frame.with_columns(
+        pl.col("split").fill_null(""),
+        pl.col("emotion", "speaker", "gender").replace("", None),
+    )
 
 
 def _check(frame: pl.DataFrame, classes: Sequence[str], source: str) -> None:
-    empty = frame.filter(
-        pl.col("utterance").is_null() | (pl.col("utterance") == "") | pl.col("path").is_null()
-    )
+    empty = frame.filter(pl.any_horizontal(pl.col("utterance", "path").fill_null("") == ""))
     if empty.height:
         raise UserError(
             f"{source}: {empty.height} rows have no utterance id or no path; fill in both."
@@ -194,6 +212,13 @@ def _check(frame: pl.DataFrame, classes: Sequence[str], source: str) -> None:
             raise UserError(
                 f"{source}: {name} is {bad[name][0]:g} for '{bad['utterance'][0]}'; attributes "
                 "are on the 1-7 scale."
+            )
+    for name in (name for name in frame.columns if name.startswith(VOTE)):
+        bad = frame.filter((pl.col(name) < 0) | ~pl.col(name).is_finite())
+        if bad.height:
+            raise UserError(
+                f"{source}: {name} is {bad[name][0]:g} for '{bad['utterance'][0]}'; votes count "
+                "raters, so 0 or more."
             )
     span = frame.filter(
         (pl.col("start").fill_null(0.0) < 0)

@@ -10,6 +10,7 @@
 """
 
 import math
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,6 +64,7 @@ class Report:
     extracted: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     overflowed: int = 0  # utterances kept as float32 because float16 cannot hold them
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ def extract(
     `shard` (i, n) takes every n-th batch from the i-th on: n such calls, in any order and anywhere,
     fill the same cache with the same numbers. Raises `UserError` when nothing can be done at all.
     """
+    started = time.monotonic()
     device = choose_device(device)
     spec, weights = specify(job)
     kind = cache_class(job.options)
@@ -148,6 +151,7 @@ def extract(
         reason = next(iter(report.failed.values()), "the manifest is empty")
         raise UserError(f"features.{job.name}: no utterance can be extracted ({reason}).")
     found.record(report.failed)
+    report.seconds = time.monotonic() - started
     return report
 
 

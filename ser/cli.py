@@ -1,0 +1,315 @@
+"""The command line. Every command imports what it needs when it runs, so that `--help` is instant.
+
+Exit codes: 0 done; 1 finished, with failures listed (or stopped by the machine: a full disk);
+2 a call, a file or a value that the user can mend, said in one sentence.
+"""
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from ser.options import (
+    console,
+    device_option,
+    exit_code,
+    key_values,
+    load_pipeline,
+    parse_shard,
+    pipeline_option,
+    print_frame,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from extract.run import Job
+    from ser.pipeline import Pipeline
+
+EXTRAS = {
+    "torch": "heads",
+    "safetensors": "heads",
+    "transformers": "extract",
+    "tokenizers": "extract",
+    "ctranslate2": "extract",
+    "huggingface_hub": "extract",
+    "espeakng_loader": "demo",
+}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ser")
+def cli() -> None:
+    """Recognise emotions in speech: extract embeddings once, train heads, stack them, score."""
+
+
+def main() -> NoReturn:
+    """Run the command line; turn what a user can mend into one sentence."""
+    from corpus.errors import UserError
+
+    # transformers prints loading bars and advice that no user of ours can act upon
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0" if sys.stderr.isatty() else "1")
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except UserError as error:
+        stop(str(error), 2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        stop("stopped; what was finished is kept, and the same command goes on from there.", 130)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        stop(
+            f"the package {error.name} is not installed; run `pip install "
+            f"'ser[{EXTRAS[error.name]}]'`.",
+            2,
+        )
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        stop(
+            f"the disk is full{place}; what was finished is kept: make room and run the same "
+            "command again.",
+            1,
+        )
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Print one sentence on standard error and exit."""
+    click.echo(f"ser: {message}", err=True)
+    sys.exit(code)
+
+
+@cli.group()
+def corpus() -> None:
+    """Make and check manifests."""
+
+
+@corpus.command("import", context_settings={"max_content_width": 100})
+@click.argument("name")
+@click.argument("folder", type=Path)
+@click.option("--out", type=Path, required=True, help="The manifest to write: .parquet or .csv.")
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the importer."
+)
+def corpus_import(name: str, folder: Path, out: Path, options: tuple[str, ...]) -> None:
+    """Read the corpus NAME in FOLDER into a manifest.
+
+    NAME is ravdess, emodb, crema-d, msp-podcast, iemocap, or csv (any table:
+    --option table=FILE, and one --option a column: --option emotion=label).
+    """
+    from corpus.check import class_table
+    from corpus.importers.registry import import_corpus
+
+    manifest = import_corpus(name, folder, **key_values(options))
+    manifest.write(out)
+    click.echo(f"{out}: {len(manifest)} utterances, classes: {', '.join(manifest.classes)}")
+    print_frame(class_table(manifest))
+
+
+@corpus.command("check")
+@click.argument("manifest", type=Path)
+@click.option("--audio", type=Path, help="The folder its paths are relative to.")
+@click.option("--shortest", default=0.1, show_default=True, help="Seconds.")
+@click.option("--longest", default=30.0, show_default=True, help="Seconds.")
+def corpus_check(manifest: Path, audio: Path | None, shortest: float, longest: float) -> int:
+    """Check every clip and label of a manifest; exit 1 when there are errors."""
+    from corpus.check import check, render
+    from corpus.manifest import Manifest
+
+    read = Manifest.read(manifest)
+    report = check(read, read.audio_folder(audio), shortest=shortest, longest=longest)
+    render(report, console())
+    return exit_code(report.errors)
+
+
+@cli.command()
+@click.argument("features", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every feature of the pipeline.")
+@click.option("--model", help="Without a pipeline: a short name, hub id or folder.")
+@click.option("--kind", help="Without a pipeline: the kind, when the model does not say.")
+@click.option("--manifest", type=Path, help="Without a pipeline: the corpus.")
+@click.option("--audio", type=Path, help="Without a pipeline: where its audio is.")
+@click.option("--cache", type=Path, help="Without a pipeline: where the features go.")
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="As window=trim.")
+@click.option("--shard", default="0/1", show_default=True, metavar="I/N", help="One job of N.")
+@device_option
+@pipeline_option
+@set_option
+def extract(
+    features: tuple[str, ...],
+    everything: bool,
+    *,
+    path: Path,
+    overrides: tuple[str, ...],
+    device: str,
+    shard: str,
+    **alone: Any,
+) -> int:
+    """Extract FEATURES of the pipeline (or --all, or one --model) into the cache."""
+    from extract.run import extract as run_extraction
+    from ser.run import describe_extraction, extract_features
+
+    if alone["model"] or alone["kind"]:
+        report = run_extraction(_job_alone(**alone), device, parse_shard(shard))
+        click.echo(describe_extraction(report))
+        return exit_code(report.failed)
+    pipeline = load_pipeline(path, overrides)
+    if not features and not everything:
+        known = ", ".join(pipeline.features) or "none"
+        raise click.UsageError(f"name features ({known}) or give --all")
+    failed = False
+    names = pipeline.features if everything else features
+    for report in extract_features(pipeline, list(names), device, parse_shard(shard)):
+        click.echo(describe_extraction(report))
+        failed = failed or bool(report.failed)
+    return exit_code(failed)
+
+
+def _job_alone(
+    *,
+    model: str | None,
+    kind: str | None,
+    manifest: Path | None,
+    audio: Path | None,
+    cache: Path | None,
+    options: tuple[str, ...],
+) -> "Job":
+    from corpus.manifest import Manifest
+    from extract.extractor import parse_options
+    from extract.run import Job
+
+    if manifest is None or cache is None:
+        raise click.UsageError("--model and --kind need --manifest and --cache")
+    entry = {"model": model, "kind": kind, **key_values(options)}
+    parsed = parse_options({k: v for k, v in entry.items() if v is not None})
+    read = Manifest.read(manifest)
+    name = "-".join(part.replace("/", "--") for part in (model, kind) if part)
+    return Job(name, parsed, read, read.audio_folder(audio), cache)
+
+
+@cli.group()
+def heads() -> None:
+    """Train heads from the cache."""
+
+
+@heads.command("train")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Train again what is current.")
+@device_option
+@pipeline_option
+@set_option
+def heads_train(
+    names: tuple[str, ...], force: bool, device: str, path: Path, overrides: tuple[str, ...]
+) -> None:
+    """Train the heads NAMES."""
+    _train(load_pipeline(path, overrides), list(names), device, force)
+
+
+@heads.command("train-all")
+@click.option("--force", is_flag=True, help="Train again what is current.")
+@device_option
+@pipeline_option
+@set_option
+def heads_train_all(force: bool, device: str, path: Path, overrides: tuple[str, ...]) -> None:
+    """Train every head of the pipeline; what is current is skipped."""
+    pipeline = load_pipeline(path, overrides)
+    _train(pipeline, list(pipeline.heads), device, force)
+
+
+def _train(pipeline: "Pipeline", names: list[str], device: str, force: bool) -> None:
+    from ser.run import describe_head, train
+
+    for report in train(pipeline, names, device, force):
+        click.echo(describe_head(report))
+
+
+@heads.command("list")
+@pipeline_option
+@set_option
+def heads_list(path: Path, overrides: tuple[str, ...]) -> None:
+    """List the pipeline's heads and what has been trained."""
+    from ser.run import heads_table
+
+    print_frame(heads_table(load_pipeline(path, overrides)))
+
+
+@cli.group()
+def stack() -> None:
+    """Combine the heads' logits; needs no torch and no GPU."""
+
+
+@stack.command("fit")
+@pipeline_option
+@set_option
+def stack_fit(path: Path, overrides: tuple[str, ...]) -> None:
+    """Fit the stacker on the heads' logits and predict every split."""
+    import stack.run
+
+    pipeline = load_pipeline(path, overrides)
+    about = stack.run.fit(pipeline.run, list(pipeline.heads), pipeline.stack)
+    click.echo(
+        f"{pipeline.run / 'stack'}: {pipeline.stack.model} over {len(about['heads'])} heads, "
+        f"fitted on {about['rows']} utterances"
+    )
+
+
+@stack.command("predict")
+@click.option("--logits", type=Path, help="A folder of <head>/logits.h5; the run's own by default.")
+@click.option("--out", type=Path, help="A .csv to write; standard output by default.")
+@pipeline_option
+@set_option
+def stack_predict(
+    logits: Path | None, out: Path | None, path: Path, overrides: tuple[str, ...]
+) -> None:
+    """Apply the fitted stacker to logits of the same heads."""
+    import stack.run
+
+    pipeline = load_pipeline(path, overrides)
+    frame = stack.run.predict(pipeline.run, logits)
+    frame.write_csv(out or sys.stdout)
+
+
+@cli.command("score")
+@pipeline_option
+@set_option
+def score_command(path: Path, overrides: tuple[str, ...]) -> None:
+    """Score every head and the stack on dev and test; write the report folder."""
+    from score.run import render, score_run
+    from ser.run import read_manifest
+
+    pipeline = load_pipeline(path, overrides)
+    manifest = read_manifest(pipeline)
+    render(score_run(pipeline.run, pipeline.score, list(pipeline.heads), manifest), console())
+
+
+@cli.command("run")
+@device_option
+@pipeline_option
+@set_option
+def run_command(device: str, path: Path, overrides: tuple[str, ...]) -> int:
+    """Do everything the pipeline says, in order; skip what is current."""
+    from score.run import render
+    from ser.run import run_all
+
+    metrics, failed = run_all(load_pipeline(path, overrides), device, click.echo)
+    render(metrics, console())
+    return exit_code(failed)
+
+
+@cli.command("demo")
+@click.option("--folder", type=Path, default=Path(), help="Where data/ and runs/ go.")
+def demo_command(folder: Path) -> int:
+    """Synthesize a small corpus and run the whole pipeline on it with real models."""
+    from score.run import render
+    from ser.demo import demo
+
+    metrics, failed = demo(folder, click.echo)
+    render(metrics, console())
+    return exit_code(failed)

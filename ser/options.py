@@ -1,0 +1,71 @@
+"""What the commands share: their common options, and how options are read and tables printed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ser.pipeline import Pipeline
+
+pipeline_option = click.option(
+    "--pipeline", "path", type=Path, default=Path("pipeline.yaml"), show_default=True
+)
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a value."
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu or cuda."
+)
+
+
+def load_pipeline(path: Path, overrides: tuple[str, ...]) -> "Pipeline":
+    """Read the pipeline a command was given."""
+    from ser.pipeline import Pipeline
+
+    return Pipeline.load(path, overrides)
+
+
+def console() -> "Console":
+    """Return a console that prints tables, also into files and pipes."""
+    from rich.console import Console
+
+    return Console(soft_wrap=False)
+
+
+def exit_code(failed: object) -> int:
+    """Return 1 when something failed and was listed, else 0."""
+    return 1 if failed else 0
+
+
+def key_values(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Read KEY=VALUE options; values are YAML."""
+    import yaml
+
+    pairs = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"--option {text}: give it as KEY=VALUE")
+        pairs[key.replace("-", "_")] = yaml.safe_load(value)
+    return pairs
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read I/N with 0 <= I < N."""
+    i, slash, n = text.partition("/")
+    if not (slash and i.isdigit() and n.isdigit() and int(i) < int(n)):
+        raise click.UsageError(f"--shard {text}: give it as I/N with I from 0 to N-1, as 0/4")
+    return int(i), int(n)
+
+
+def print_frame(frame: Any) -> None:
+    """Print a polars frame as a table."""
+    from rich.table import Column, Table
+
+    table = Table(*(Column(name, overflow="fold") for name in frame.columns))
+    for row in frame.iter_rows():
+        table.add_row(*("" if v is None else str(v) for v in row))
+    console().print(table)

@@ -1,0 +1,172 @@
+"""A pipeline's stages in order: extract, heads, stack, score.
+
+Each stage is asked whether what it would make is current; `say` hears what was done and what was
+skipped and why. Nothing here computes: the stages do.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import polars as pl
+import yaml
+
+import score.run
+import stack.run
+from cache.folder import write_durably
+from cache.transcripts import TranscriptCache
+from corpus.errors import UserError
+from corpus.manifest import Manifest
+from extract.extractor import choose_device, extractor_class
+from extract.run import TRANSCRIPT, Job, Report, extract, open_feature
+from heads.run import HeadReport, HeadsJob, train_heads
+from ser.pipeline import Pipeline
+
+Say = Callable[[str], None]
+
+
+def read_manifest(pipeline: Pipeline) -> Manifest:
+    """Read the pipeline's manifest with the pipeline's classes."""
+    return Manifest.read(pipeline.corpus.manifest, pipeline.corpus.classes)
+
+
+def feature_job(pipeline: Pipeline, manifest: Manifest, name: str) -> Job:
+    """Return the extraction of one feature; its transcripts, if it needs any, must be cached."""
+    options = pipeline.features[name]
+    of = getattr(options, "of", TRANSCRIPT)
+    transcripts = None
+    if of != TRANSCRIPT:
+        cached = open_feature(feature_job(pipeline, manifest, of))
+        assert isinstance(cached, TranscriptCache)
+        transcripts = cached
+    audio = manifest.audio_folder(pipeline.corpus.audio)
+    return Job(name, options, manifest, audio, pipeline.cache, transcripts)
+
+
+def extraction_order(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
+    """Return the named features, those whose transcripts they read put before them.
+
+    Raises `UserError` for a name that is not under `features:`.
+    """
+    unknown = [name for name in names if name not in pipeline.features]
+    if unknown:
+        raise UserError(
+            f"{pipeline.source}: there is no feature '{unknown[0]}'; known are "
+            f"{', '.join(pipeline.features)}."
+        )
+    needed = [getattr(pipeline.features[name], "of", TRANSCRIPT) for name in names]
+    everything = dict.fromkeys([*[of for of in needed if of != TRANSCRIPT], *names])
+    return sorted(everything, key=lambda n: extractor_class(pipeline.features[n].kind).reads)
+
+
+def extract_features(
+    pipeline: Pipeline,
+    names: Sequence[str],
+    device: str = "auto",
+    shard: tuple[int, int] = (0, 1),
+) -> Iterator[Report]:
+    """Extract the named features and what they need, in order; yield a report each."""
+    manifest = read_manifest(pipeline)
+    for name in extraction_order(pipeline, names):
+        yield extract(feature_job(pipeline, manifest, name), device, shard)
+
+
+def heads_job(pipeline: Pipeline) -> HeadsJob:
+    """Return the training of the pipeline's heads; every feature they read must be cached."""
+    manifest = read_manifest(pipeline)
+    used = dict.fromkeys(f for config in pipeline.heads.values() for f in config.feature_names)
+    features: dict[str, Any] = {
+        name: open_feature(feature_job(pipeline, manifest, name)) for name in used
+    }
+    return HeadsJob(pipeline.run, pipeline.heads, manifest, features)
+
+
+def train(
+    pipeline: Pipeline, names: Sequence[str], device: str = "auto", force: bool = False
+) -> Iterator[HeadReport]:
+    """Train the named heads, skipping those that are current; yield a report each."""
+    unknown = [name for name in names if name not in pipeline.heads]
+    if unknown:
+        raise UserError(
+            f"{pipeline.source}: there is no head '{unknown[0]}'; known are "
+            f"{', '.join(pipeline.heads)}."
+        )
+    write_resolved(pipeline)
+    return train_heads(heads_job(pipeline), names, choose_device(device), force)
+
+
+def write_resolved(pipeline: Pipeline) -> None:
+    """Write the pipeline as it was understood into its run folder."""
+    pipeline.run.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(dict(pipeline.raw), sort_keys=False, allow_unicode=True)
+    write_durably(pipeline.run / "pipeline.yaml", f"# resolved from {pipeline.source}\n{text}")
+
+
+def run_all(pipeline: Pipeline, device: str, say: Say) -> tuple[dict[str, Any], dict[str, str]]:
+    """Run the whole pipeline; return the metrics and what could not be extracted.
+
+    A stage that is current is skipped, and said to be.
+    """
+    failed: dict[str, str] = {}
+    for report in extract_features(pipeline, list(pipeline.features), device):
+        say(describe_extraction(report))
+        failed |= {f"{report.name}/{u}": error for u, error in report.failed.items()}
+    for head in train(pipeline, list(pipeline.heads), device):
+        say(describe_head(head))
+    if stack.run.is_current(pipeline.run, list(pipeline.heads), pipeline.stack):
+        say(f"stack    {pipeline.stack.model}: current (same heads, same options), skipped")
+    else:
+        started = time.monotonic()
+        stack.run.fit(pipeline.run, list(pipeline.heads), pipeline.stack)
+        say(f"stack    {pipeline.stack.model}: fitted in {time.monotonic() - started:.1f} s")
+    manifest = read_manifest(pipeline)
+    metrics = score.run.score_run(pipeline.run, pipeline.score, list(pipeline.heads), manifest)
+    say(f"score    {pipeline.run / 'report' / 'metrics.json'}")
+    return metrics, failed
+
+
+def describe_extraction(report: Report) -> str:
+    """Say in one line what an extraction did."""
+    if not report.extracted and not report.failed:
+        return f"extract  {report.name}: current ({report.cached} cached), skipped"
+    line = f"extract  {report.name}: {report.extracted} extracted, {report.cached} were cached"
+    if report.overflowed:
+        line += f", {report.overflowed} kept as float32 (too large for float16)"
+    if report.failed:
+        where = report.folder / "failed.parquet"
+        first = next(iter(report.failed.items()))
+        line += f", {len(report.failed)} failed, see {where} (first: {first[0]}: {first[1]})"
+    return f"{line}; {report.seconds:.1f} s"
+
+
+def describe_head(report: HeadReport) -> str:
+    """Say in one line what became of a head."""
+    score = "no dev set" if report.dev_macro_f1 is None else f"{report.dev_macro_f1:.3f}"
+    if report.done == "current":
+        return f"heads    {report.name}: current (same config, features, labels), skipped"
+    return (
+        f"heads    {report.name}: dev macro-F1 {score}, {report.epochs} epochs in "
+        f"{report.seconds:.1f} s"
+    )
+
+
+def heads_table(pipeline: Pipeline) -> pl.DataFrame:
+    """List the heads: what each reads and minimises, and what the run folder holds of it."""
+    rows = []
+    for name, config in pipeline.heads.items():
+        path = pipeline.run / "heads" / name / "head.json"
+        done = json.loads(path.read_text()) if path.exists() else {}
+        score = done.get("dev_macro_f1")
+        rows.append(
+            {
+                "head": name,
+                "architecture": config.head,
+                "features": " + ".join(config.feature_names),
+                "loss": " + ".join(loss.name for loss in config.loss),
+                "sampler": config.sampler,
+                "trained": "yes" if done else "no",
+                "dev macro-F1": None if score is None else f"{score:.3f}",
+            }
+        )
+    return pl.DataFrame(rows)
