@@ -13,6 +13,7 @@ extracted again and copied or touched audio is not.
 """
 
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -137,9 +138,7 @@ class FeatureFolder:
         new = [self._shard_rows(shard) for shard in sorted(shards - listed)]
         rows = pl.concat([known.filter(pl.col("shard").is_in(list(shards))), *new])
         with suppress(OSError):  # a read-only cache is rebuilt in memory at each opening
-            part = self.path / f".index-{uuid.uuid4().hex}.part"
-            rows.write_parquet(part)
-            part.replace(path)
+            write_durably(path, parquet(rows))
         return rows
 
     def _shards(self) -> list[str]:
@@ -169,9 +168,7 @@ class FeatureFolder:
             )
             gone = [*failures, *succeeded]
             merged = pl.concat([old.filter(~pl.col("utterance").is_in(gone)), new])
-            part = path.with_name(".failed.part")
-            merged.sort("utterance").write_parquet(part)
-            part.replace(path)
+            write_durably(path, parquet(merged.sort("utterance")))
 
     @property
     def staging(self) -> Path:
@@ -219,13 +216,20 @@ def missing(
     }
 
 
-def write_durably(path: Path, text: str) -> None:
-    """Write a small file so that a power cut leaves the old one or the new one, whole."""
+def write_durably(path: Path, content: str | bytes) -> None:
+    """Write a small file so that a power cut leaves the old one or the new one, whole.
+
+    What a full disk cuts short is removed again.
+    """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with part.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     part.replace(path)
     sync_folder(path.parent)
 
@@ -237,6 +241,13 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def parquet(frame: pl.DataFrame) -> bytes:
+    """Return a frame as the bytes of a Parquet file."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
 
 
 def _host() -> str:

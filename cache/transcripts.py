@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from cache.folder import FeatureFolder, new_shard_name, now_ns, sync_folder
+from cache.folder import FeatureFolder, new_shard_name, now_ns, parquet, write_durably
 from corpus.errors import UserError
 
 PART_ROWS = 256
@@ -102,8 +102,5 @@ class TranscriptWriter:
         frame = pl.DataFrame(
             [row | {"shard": name, "created": now_ns()} for row in self._rows], schema=schema
         )
-        part = self.cache.staging / f"{name}.parquet"
-        frame.write_parquet(part)
-        part.replace(self.cache.path / "data" / part.name)
-        sync_folder(self.cache.path / "data")
+        write_durably(self.cache.path / "data" / f"{name}.parquet", parquet(frame))
         self._rows = []

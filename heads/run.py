@@ -158,7 +158,7 @@ def _train(
     folder = job.run / "heads" / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "head.json").unlink(missing_ok=True)
-    pl.DataFrame(trained.history).write_csv(folder / "history.csv")
+    write_durably(folder / "history.csv", pl.DataFrame(trained.history).write_csv())
     state = {k: v.contiguous().cpu() for k, v in trained.module.state_dict().items()}
     part = folder / ".head.safetensors.part"
     save_file(state, part)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from extract.run import Job
     from ser.pipeline import Pipeline
 
+FULL = os.strerror(errno.ENOSPC)
 EXTRAS = {
     "torch": "heads",
     "safetensors": "heads",
@@ -69,13 +70,13 @@ def main() -> NoReturn:
             f"'ser[{EXTRAS[error.name]}]'`.",
             2,
         )
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        # polars, HDF5 and safetensors each wrap a full disk in an exception of their own
+        if getattr(error, "errno", None) != errno.ENOSPC and FULL not in str(error):
             raise
-        place = f" ({error.filename})" if error.filename else ""
         stop(
-            f"the disk is full{place}; what was finished is kept: make room and run the same "
-            "command again.",
+            "the disk is full; what was finished is kept: make room and run the same command "
+            "again.",
             1,
         )
 

@@ -200,6 +200,17 @@ def _import_plugins(document: _Document, base: Path) -> None:
             ) from error
 
 
+def _names(document: _Document, section: str) -> list[str]:
+    """Return the names in a section; they become folder names, so they are plain."""
+    names = [str(name) for name in _mapping(document, (section,)) if name != "defaults"]
+    for name in names:
+        if not re.fullmatch(r"\w[\w.-]*", name) or name == "stack":
+            raise document.error(
+                (section, name), "use letters, digits, '-', '_' and '.' only, and not 'stack'."
+            )
+    return names
+
+
 def _section(document: _Document, key: str, model: type[Model]) -> Model:
     said = _mapping(document, (key,))
     return document.validate((key,), model.model_fields, lambda: model.model_validate(said))
@@ -222,7 +233,7 @@ def _corpus(document: _Document, base: Path) -> CorpusConfig:
 
 def _features(document: _Document, base: Path) -> dict[str, FeatureOptions]:
     features = {}
-    for name in _mapping(document, ("features",)):
+    for name in _names(document, "features"):
         where = ("features", name)
         said = _mapping(document, where)
         if "model" in said and (base / str(said["model"])).is_dir():
@@ -243,9 +254,7 @@ def _feature_keys(said: Mapping[str, Any]) -> list[str]:
 def _heads(document: _Document) -> dict[str, HeadConfig]:
     defaults = _mapping(document, ("heads", "defaults"))
     heads = {}
-    for name in _mapping(document, ("heads",)):
-        if name == "defaults":
-            continue
+    for name in _names(document, "heads"):
         where = ("heads", name)
         entry = defaults | _mapping(document, where)
         for key in entry:

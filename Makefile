@@ -1,0 +1,30 @@
+# Every target makes .venv when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[demo,opensmile,dev]'
+	touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/ser demo
+
+test: $(VENV)/installed
+	$(BIN)/pytest -n auto --dist loadscope
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/installed
+	$(BIN)/python -m bench.cache --quick
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,267 @@
+"""Look at a corpus before anything is learned from it: every clip decoded, every label counted.
+
+Errors spoil a result (a clip that does not decode, a speaker on both sides of a split, the same
+audio in train and test, a class that cannot be learned); warnings are worth a look. Audio is
+decoded in threads (libsndfile lets the others run) and compared by a digest of the decoded
+samples, so a copy is found under another name and in another container. Costs one full read.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from tqdm import tqdm
+
+from corpus.audio import SAMPLE_RATE, AudioError, load
+from corpus.errors import UserError
+from corpus.manifest import Manifest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+USED = ("train", "dev", "test")  # splits that are learned from or evaluated
+SLACK = 0.05  # s; how far behind its file an `end` may lie, since tables round
+PROBLEMS = pl.Schema(
+    {
+        "utterance": pl.String(),
+        "problem": pl.String(),
+        "detail": pl.String(),
+        "severity": pl.String(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Hold what `check` found.
+
+    `problems`: utterance ("" for a class), problem, detail, severity (error | warning), errors
+    first. `classes`: class, train, dev, test, unsplit, total; the last row, named "(none)",
+    counts the utterances without an emotion. `seconds` is the audio that could be read.
+    """
+
+    problems: pl.DataFrame
+    classes: pl.DataFrame
+    seconds: float
+
+    @property
+    def errors(self) -> int:
+        """Count the problems that spoil a result."""
+        return self.problems.filter(pl.col("severity") == "error").height
+
+
+@dataclass(frozen=True)
+class _Clip:
+    seconds: float = 0.0
+    digest: str = ""  # "" when it could not be read
+    error: AudioError | None = None
+
+
+def check(
+    manifest: Manifest,
+    audio_folder: str | Path,
+    shortest: float = 0.1,
+    longest: float = 30.0,
+    threads: int = 4,
+) -> Report:
+    """Decode every clip and test every rule.
+
+    `shortest` and `longest` are seconds; clips beyond them are warnings. Never raises for a bad
+    clip; raises `UserError` when the audio folder is missing.
+    """
+    folder = Path(audio_folder)
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: there is no such audio folder; set corpus.audio in pipeline.yaml to the "
+            f"folder that the paths in {manifest.source} start from."
+        )
+    rows = manifest.frame.select("utterance", "path", "start", "end", "split").to_dicts()
+    with ThreadPoolExecutor(threads) as pool:
+        clips = list(
+            tqdm(
+                pool.map(partial(_clip, folder), rows),
+                total=len(rows),
+                desc="check",
+                unit="clip",
+                disable=None,
+            )
+        )
+    found = [
+        *_unreadable(rows, clips),
+        *_unusual(rows, clips, shortest, longest),
+        *_duplicates(rows, clips),
+        *_shared_speakers(manifest),
+        *_untrainable(manifest),
+        *_unknown_speakers(manifest),
+    ]
+    problems = pl.DataFrame(found, schema=PROBLEMS, orient="row")
+    return Report(
+        problems=problems.sort("severity", maintain_order=True),
+        classes=class_table(manifest),
+        seconds=sum(clip.seconds for clip in clips),
+    )
+
+
+def class_table(manifest: Manifest) -> pl.DataFrame:
+    """Count utterances: a row for every class in class order and "(none)", a column a split."""
+    names = [*manifest.classes, "(none)"]
+    frame = manifest.frame.with_columns(pl.col("emotion").fill_null("(none)").alias("class"))
+    splits = {**{name: name for name in USED}, "": "unsplit"}
+    counts = frame.group_by("class").agg(
+        *((pl.col("split") == split).sum().alias(name) for split, name in splits.items()),
+        pl.len().alias("total"),
+    )
+    return (
+        pl.DataFrame({"class": names})
+        .join(counts, on="class", how="left", maintain_order="left")
+        .with_columns(pl.exclude("class").fill_null(0).cast(pl.Int64))
+    )
+
+
+def require_speaker_disjoint(manifest: Manifest) -> None:
+    """Raise `UserError` when a speaker stands in two of train, dev and test."""
+    for speaker, splits, _ in _speakers_in_two(manifest):
+        raise UserError(
+            f"{manifest.source}: speaker '{speaker}' is in {' and '.join(splits)}, so scores would "
+            "be too good; move all of a speaker's utterances to one split."
+        )
+
+
+def require_trainable(manifest: Manifest) -> None:
+    """Raise `UserError` when a class has no utterance in train."""
+    for name in _without_train(manifest):
+        raise UserError(
+            f"{manifest.source}: class '{name}' has no training utterance; remove it from "
+            "corpus.classes in pipeline.yaml or put some of its utterances into train."
+        )
+
+
+def render(report: Report, console: "Console", examples: int = 20) -> None:
+    """Print the class table and the problems (at most `examples` of each kind) with rich."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"Utterances ({report.seconds / 3600:.2f} h of audio)")
+    for name in report.classes.columns:
+        table.add_column(name, justify="left" if name == "class" else "right")
+    for row in report.classes.iter_rows():
+        table.add_row(*map(str, row))
+    console.print(table)
+    if report.problems.is_empty():
+        console.print("No problems found.")
+        return
+    warnings = report.problems.height - report.errors
+    table = Table("severity", "problem", "utterance", "detail")
+    table.title = f"Problems ({report.errors} errors, {warnings} warnings)"
+    for group in report.problems.partition_by("severity", "problem", maintain_order=True):
+        for utterance, problem, detail, severity in group.head(examples).iter_rows():
+            # Text, because an id may hold what rich takes for markup.
+            table.add_row(severity, problem, Text(utterance), Text(detail))
+        if group.height > examples:
+            table.add_row("", "", f"… and {group.height - examples} more", "")
+    console.print(table)
+
+
+_Problem = tuple[str, str, str, str]
+_Rows = list[dict[str, Any]]
+
+
+def _clip(folder: Path, row: dict[str, Any]) -> _Clip:
+    try:
+        signal = load(folder / row["path"], row["start"], row["end"])
+    except AudioError as error:
+        return _Clip(error=error)
+    digest = hashlib.blake2b(signal.tobytes(), digest_size=16).hexdigest()
+    return _Clip(len(signal) / SAMPLE_RATE, digest)
+
+
+def _unreadable(rows: _Rows, clips: list[_Clip]) -> Iterable[_Problem]:
+    for row, clip in zip(rows, clips, strict=True):
+        if clip.error:
+            detail = f"{row['path']}: {clip.error.detail}" if clip.error.detail else row["path"]
+            yield row["utterance"], clip.error.problem, detail, "error"
+
+
+def _unusual(
+    rows: _Rows, clips: list[_Clip], shortest: float, longest: float
+) -> Iterable[_Problem]:
+    for row, clip in zip(rows, clips, strict=True):
+        if clip.error:
+            continue
+        if clip.seconds < shortest:
+            detail = f"{clip.seconds:.3f} s, less than {shortest:g} s"
+            yield row["utterance"], "too short", detail, "warning"
+        if clip.seconds > longest:
+            detail = f"{clip.seconds:.1f} s, more than {longest:g} s"
+            yield row["utterance"], "too long", detail, "warning"
+        if row["end"] is not None and row["end"] - (row["start"] or 0) > clip.seconds + SLACK:
+            detail = f"end is {row['end']:g} s, but the audio stops {clip.seconds:.2f} s from start"
+            yield row["utterance"], "cut by the end of its file", detail, "warning"
+
+
+def _duplicates(rows: _Rows, clips: list[_Clip]) -> Iterable[_Problem]:
+    seen: dict[str, list[dict[str, Any]]] = {}
+    for row, clip in zip(rows, clips, strict=True):
+        if not clip.digest:
+            continue
+        same = seen.setdefault(clip.digest, [])
+        # Named against a copy in another used split when there is one: that is the grave case.
+        other = [s for s in same if row["split"] and s["split"] not in ("", row["split"])]
+        if other:
+            detail = f"{row['split']}, and in {other[0]['split']} as '{other[0]['utterance']}'"
+            yield row["utterance"], "duplicate audio", detail, "error"
+        elif same:
+            yield (
+                row["utterance"],
+                "duplicate audio",
+                f"same as '{same[0]['utterance']}'",
+                "warning",
+            )
+        same.append(row)
+
+
+def _speakers_in_two(manifest: Manifest) -> list[tuple[str, list[str], str]]:
+    """List (speaker, its used splits in order, an utterance of the last of them)."""
+    frame = manifest.frame.filter(pl.col("split").is_in(USED) & pl.col("speaker").is_not_null())
+    frame = (
+        frame.group_by("speaker", "split", maintain_order=True)
+        .agg(pl.col("utterance").first())
+        .sort(pl.col("split").cast(pl.Enum(USED)), maintain_order=True)
+        .group_by("speaker", maintain_order=True)
+        .agg("split", pl.col("utterance").last())
+        .filter(pl.col("split").list.len() > 1)
+        .sort("speaker")
+    )
+    return frame.rows()
+
+
+def _shared_speakers(manifest: Manifest) -> Iterable[_Problem]:
+    for speaker, splits, utterance in _speakers_in_two(manifest):
+        detail = f"speaker '{speaker}' is in {' and '.join(splits)}"
+        yield utterance, "speaker in two splits", detail, "error"
+
+
+def _without_train(manifest: Manifest) -> list[str]:
+    train = manifest.frame.filter(pl.col("split") == "train")
+    present = set(train["emotion"].drop_nulls())
+    return [name for name in manifest.classes if name not in present]
+
+
+def _untrainable(manifest: Manifest) -> Iterable[_Problem]:
+    if "train" in manifest.frame["split"]:
+        for name in _without_train(manifest):
+            yield "", "class without training utterance", f"class '{name}'", "error"
+
+
+def _unknown_speakers(manifest: Manifest) -> Iterable[_Problem]:
+    unknown = manifest.frame.filter(pl.col("speaker").is_null())
+    for split in USED:
+        rows = unknown.filter(pl.col("split") == split)["utterance"]
+        if len(rows):
+            detail = f"the first of {len(rows)} in {split}"
+            yield rows[0], "unknown speaker", detail, "warning"

@@ -1,0 +1,77 @@
+"""The logits of several heads, read together and checked against each other.
+
+The scores and the stack both start here, so both refuse the same bad files.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cache.logits import HeadLogits, SplitLogits
+from corpus.errors import UserError
+
+
+def read_heads(folder: Path, heads: Sequence[str]) -> list[HeadLogits]:
+    """Read `<folder>/<head>/logits.h5` of every head, in the order of `heads`.
+
+    Raises `UserError` for no heads at all, a missing file, heads that differ in their classes or
+    in the order of them, an id that stands twice in a split, and logits that are not finite.
+    """
+    if not heads:
+        raise UserError(
+            f"{folder}: there are no heads to read; name some under heads in pipeline.yaml."
+        )
+    found = [HeadLogits.read(folder / head / "logits.h5") for head in heads]
+    for head, logits in zip(heads, found, strict=True):
+        path = folder / head / "logits.h5"
+        if logits.classes != found[0].classes:
+            raise UserError(
+                f"{path}: the classes are {', '.join(logits.classes)}, but those of head "
+                f"'{heads[0]}' are {', '.join(found[0].classes)}; train both with the same "
+                "corpus.classes."
+            )
+        for split, rows in logits.splits.items():
+            _check_split(path, split, rows)
+    return found
+
+
+def labels_of(heads: Sequence[HeadLogits]) -> dict[str, int]:
+    """Map every utterance of the heads to its class index, -1 where there is none.
+
+    Raises `UserError` when two heads, or two splits, give one utterance different labels.
+    """
+    label: dict[str, int] = {}
+    for head in heads:
+        for rows in head.splits.values():
+            for utterance, value in zip(rows.utterance, rows.label.tolist(), strict=True):
+                if label.setdefault(utterance, value) != value:
+                    raise UserError(
+                        f"logits.h5 of head '{head.head}': the label of '{utterance}' is not the "
+                        "one that another head was trained with; train all heads on one manifest."
+                    )
+    return label
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Turn logits `(..., classes)` into probabilities of the same shape, float64."""
+    powers = np.exp(np.asarray(logits, np.float64) - logits.max(axis=-1, keepdims=True))
+    probabilities: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def _check_split(path: Path, split: str, rows: SplitLogits) -> None:
+    name = split or "unlabelled"
+    seen: set[str] = set()
+    for utterance in rows.utterance:
+        if utterance in seen:
+            raise UserError(
+                f"{path}: utterance '{utterance}' stands twice in {name}; train the head again."
+            )
+        seen.add(utterance)
+    broken = np.flatnonzero(~np.isfinite(rows.logits).all(axis=1))
+    if len(broken):
+        raise UserError(
+            f"{path}: the logits of {len(broken)} utterances of {name} are not finite "
+            f"('{rows.utterance[broken[0]]}' is the first); train the head again with a lower lr."
+        )

@@ -1,0 +1,240 @@
+"""The feature cache: what is written is read back, or named as damaged."""
+
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+import tensorstore
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache.features import FeatureCache
+from cache.folder import missing
+from corpus.errors import UserError
+from tests.cache.factories import SPEC, make_cache, ragged
+
+
+def test_frames_come_back_as_float16(tmp_path):
+    data = ragged(0, 20)
+    cache = make_cache(tmp_path, data)
+    for utterance, frames in data.items():
+        np.testing.assert_array_equal(
+            cache.frames(utterance, check=True), frames.astype(np.float16)
+        )
+    assert cache.lengths(["u3", "u0"]).tolist() == [len(data["u3"]), len(data["u0"])]
+
+
+def test_frames_are_a_read_only_view(tmp_path):
+    cache = make_cache(tmp_path, ragged(0, 2))
+    with pytest.raises(ValueError, match="read-only"):
+        cache.frames("u0")[0] = 1
+
+
+def test_small_shards_hold_everything_and_the_index_lists_each_once(tmp_path):
+    data = ragged(1, 50)
+    cache = make_cache(tmp_path, data, shard_bytes=1)
+    assert len(list((cache.path / "data.zarr").glob("*/"))) == 50
+    assert sorted(cache.index()["utterance"]) == sorted(data)
+
+
+def test_layers_are_kept(tmp_path):
+    data = {"a": np.arange(24, dtype=np.float32).reshape(2, 3, 4)}
+    cache = make_cache(tmp_path, data)
+    assert cache.item_shape == (3, 4)
+    np.testing.assert_array_equal(cache.frames("a"), data["a"])
+
+
+def test_what_float16_cannot_hold_is_kept_as_float32_and_said(tmp_path):
+    data = {"small": np.ones((2, 4), np.float32), "large": np.full((3, 4), 1e5, np.float32)}
+    cache = FeatureCache.create(tmp_path, "x", SPEC, {"item_shape": [4]})
+    with cache.writer() as writer:
+        for utterance, frames in data.items():
+            writer.append(utterance, frames, 1, 2)
+        assert writer.overflowed == ["large"]
+    again = FeatureCache(cache.path)
+    assert again.frames("small").dtype == np.float16
+    np.testing.assert_array_equal(again.frames("large"), data["large"])
+
+
+def test_nan_is_refused_and_the_rest_is_kept(tmp_path):
+    cache = FeatureCache.create(tmp_path, "x", SPEC, {"item_shape": [1]})
+    with cache.writer() as writer:
+        writer.append("good", np.ones((2, 1), np.float32), 1, 2)
+        with pytest.raises(ValueError, match="NaN"):
+            writer.append("bad", np.full((2, 1), np.nan, np.float32), 1, 2)
+    assert FeatureCache(cache.path).index()["utterance"].to_list() == ["good"]
+
+
+def test_any_zarr_reader_opens_it(tmp_path):
+    data = ragged(2, 30, dim=5)
+    cache = make_cache(tmp_path, data)
+    group = zarr.open_group(str(cache.path / "data.zarr"), mode="r")
+    (name,) = group.group_keys()
+    shard = group[name]
+    ids = [bytes(row).rstrip(b"\0").decode() for row in shard["utterance"][:]]
+    store = tensorstore.open(
+        {"driver": "zarr3", "kvstore": f"file://{cache.path}/data.zarr/{name}/frames"}
+    ).result()
+    for frames in (shard["frames"][:], store.read().result()):
+        for utterance, row, length in zip(ids, shard["row"][:], shard["length"][:], strict=True):
+            expected = data[utterance].astype(np.float16)
+            np.testing.assert_array_equal(frames[row : row + length], expected)
+
+
+def test_the_index_is_rebuilt_from_the_shards(tmp_path):
+    cache = make_cache(tmp_path, ragged(3, 12), shard_bytes=200)
+    before = cache.index()
+    (cache.path / "index.parquet").write_bytes(b"not parquet")
+    assert FeatureCache(cache.path).index().equals(before)
+    (cache.path / "index.parquet").unlink()
+    assert FeatureCache(cache.path).index().equals(before)
+
+
+def test_an_utterance_written_twice_has_its_newest_frames(tmp_path):
+    make_cache(tmp_path, {"a": np.ones((2, 3), np.float32)})
+    cache = make_cache(tmp_path, {"a": np.full((4, 3), 7, np.float32)})
+    np.testing.assert_array_equal(cache.frames("a"), np.full((4, 3), 7))
+    assert cache.index().height == 1
+
+
+def test_another_spec_is_another_folder_and_find_says_what_differs(tmp_path):
+    make_cache(tmp_path, ragged(0, 2), spec=SPEC | {"window": "full"})
+    wanted = {"kind": "whisper", "window": "trim"}
+    folder = next((tmp_path / "whisper").iterdir())
+    message = (
+        f"{folder}: it was extracted with window='full', but pipeline.yaml asks for window='trim'; "
+        "run `ser extract whisper`."
+    )
+    with pytest.raises(UserError) as error:
+        FeatureCache.find(tmp_path, "whisper", wanted)
+    assert str(error.value) == message
+    trimmed = make_cache(tmp_path, ragged(0, 2), spec=SPEC | {"window": "trim"})
+    assert FeatureCache.find(tmp_path, "whisper", wanted).path == trimmed.path
+
+
+def test_find_refuses_to_choose_between_two_weights(tmp_path):
+    for digest in ("a", "b"):
+        make_cache(tmp_path, ragged(0, 1), spec={"kind": "text", "weights": digest}, name="t")
+    with pytest.raises(UserError, match="2 fingerprints fit feature 't'"):
+        FeatureCache.find(tmp_path, "t", {"kind": "text"})
+
+
+def test_a_feature_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError) as error:
+        FeatureCache.find(tmp_path, "wavlm", {})
+    assert str(error.value) == (
+        f"{tmp_path / 'wavlm'}: feature 'wavlm' is not in the cache; run `ser extract wavlm` first."
+    )
+
+
+def test_missing_utterances_are_counted_and_named(tmp_path):
+    cache = make_cache(tmp_path, ragged(0, 2))
+    with pytest.raises(UserError) as error:
+        cache.require(["u0", "x", "y"])
+    assert "2 of 3 utterances are not cached (x, y)" in str(error.value)
+
+
+@pytest.mark.parametrize("position", [0, 7, -1])
+def test_a_flipped_bit_is_found(tmp_path, position):
+    data = ragged(4, 10)
+    cache = make_cache(tmp_path, data)
+    (file,) = cache.path.glob("data.zarr/*/frames/c/0/0")
+    damaged = bytearray(file.read_bytes())
+    used = sum(len(x) for x in data.values()) * 8 * 2
+    damaged[range(used)[position]] ^= 1
+    file.write_bytes(damaged)
+    bad = FeatureCache(cache.path).verify()
+    assert len(bad) == 1
+    with pytest.raises(UserError, match=f"the frames of '{bad[0]}' are damaged"):
+        FeatureCache(cache.path).frames(bad[0], check=True)
+
+
+def test_a_truncated_or_missing_shard_is_named(tmp_path):
+    cache = make_cache(tmp_path, ragged(5, 4))
+    (file,) = cache.path.glob("data.zarr/*/frames/c/0/0")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"has \d+ bytes, not \d+"):
+        FeatureCache(cache.path).frames("u0")
+    file.unlink()
+    with pytest.raises(UserError, match="the shard is missing"):
+        FeatureCache(cache.path).frames("u0")
+
+
+def test_a_foreign_shard_index_is_refused(tmp_path):
+    cache = make_cache(tmp_path, ragged(5, 4))
+    (file,) = cache.path.glob("data.zarr/*/frames/c/0/0")
+    damaged = bytearray(file.read_bytes())
+    damaged[-12] ^= 255
+    file.write_bytes(damaged)
+    with pytest.raises(UserError, match="the shard index is damaged or not ours"):
+        FeatureCache(cache.path).frames("u0")
+
+
+def test_what_failed_is_listed_until_it_succeeds(tmp_path):
+    cache = make_cache(tmp_path, {"good": np.ones((1, 2), np.float32)})
+    cache.record({"bad": "no such file", "worse": "empty file (0 bytes)"})
+    cache.record({"bad": "not audio"})
+    failed = cache.failed()
+    assert failed["utterance"].to_list() == ["bad", "worse"]
+    assert failed["error"].to_list() == ["not audio", "empty file (0 bytes)"]
+    again = make_cache(tmp_path, {"bad": np.ones((1, 2), np.float32)})
+    assert again.failed()["utterance"].to_list() == ["worse"]
+
+
+def test_stale_rows_are_missing_and_touched_ones_are_not(tmp_path):
+    cache = make_cache(tmp_path, ragged(0, 3))  # stat 1, source 2
+    stats = {"u0": 1, "u1": 9, "u2": 9, "new": 1}
+    contents = {"u1": 2, "u2": 3}
+    assert missing(cache, stats, contents.__getitem__) == {"u2", "new"}
+    assert missing(None, stats, contents.__getitem__) == set(stats)
+
+
+def test_leftovers_of_a_dead_writer_are_swept(tmp_path):
+    cache = make_cache(tmp_path, ragged(0, 1))
+    host = next((cache.path / "data.zarr").glob("*/")).name.rsplit("-", 2)[0]
+    dead, alive = cache.staging / f"{host}-999999999-ab", cache.staging / f"{host}-1-cd"
+    dead.mkdir()
+    alive.mkdir()
+    make_cache(tmp_path, ragged(1, 1))
+    assert not dead.exists()
+    assert alive.exists()
+
+
+def test_a_folder_of_another_format_is_refused(tmp_path):
+    cache = make_cache(tmp_path, ragged(0, 1))
+    about = cache.path / "feature.json"
+    about.write_text(about.read_text().replace("ser-features/1", "ser-features/9"))
+    with pytest.raises(UserError, match="it says 'ser-features/9'"):
+        FeatureCache(cache.path)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    lengths=st.lists(st.integers(1, 600), min_size=1, max_size=12),
+    dim=st.integers(1, 5),
+    shard_bytes=st.sampled_from([1, 2_000, 1 << 20]),
+    order=st.randoms(use_true_random=False),
+)
+def test_any_ragged_arrays_in_any_order_read_back_equal(
+    tmp_path_factory, lengths, dim, shard_bytes, order
+):
+    root = tmp_path_factory.mktemp("cache")
+    rng = np.random.default_rng(0)
+    data = {f"é{i}": rng.standard_normal((n, dim)).astype("f4") for i, n in enumerate(lengths)}
+    names = list(data)
+    order.shuffle(names)
+    half = len(names) // 2
+    for part in (names[:half], names[half:]):
+        if part:
+            cache = make_cache(root, {u: data[u] for u in part}, shard_bytes=shard_bytes)
+    for utterance, frames in data.items():
+        np.testing.assert_array_equal(cache.frames(utterance, True), frames.astype(np.float16))
+    shutil.rmtree(root)
+
+
+def test_the_schema_of_the_index_is_fixed(tmp_path):
+    cache = make_cache(tmp_path, ragged(0, 1))
+    cache.index()
+    assert pl.read_parquet(cache.path / "index.parquet").schema == FeatureCache.INDEX

@@ -1,0 +1,155 @@
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from corpus.config import MSP_CLASSES
+from corpus.errors import UserError
+from corpus.importers.registry import import_corpus
+
+CONSENSUS = """FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
+MSP-PODCAST_0001_0008.wav,A,5.2,1.8,5.0,127,Male,Train
+MSP-PODCAST_0002_0033.wav,X,4.0,4.0,4.0,Unknown,Unknown,Development
+MSP-PODCAST_0003_0001.wav,O,3.0,4.5,4.0,0129,Female,Test1
+MSP-PODCAST_0004_0001.wav,U,3.0,4.5,4.0,130,Female,Test3
+"""
+RATINGS = [  # file, worker, first choice, further choices
+    ("MSP-PODCAST_0001_0008.wav", "WORKER01", "Angry", "Angry,Frustrated"),
+    ("MSP-PODCAST_0001_0008.wav", "WORKER02", "Angry", ""),
+    ("MSP-PODCAST_0001_0008.wav", "WORKER03", "Other-Annoyed, a bit", "Annoyed,Other-fed up"),
+    ("MSP-PODCAST_0002_0033.wav", "WORKER01", "Fear", "Concerned"),
+    ("MSP-PODCAST_0002_0033.wav", "WORKER02", "Neutral", "Neutral"),
+]
+
+
+def corpus(folder: Path, consensus: str = CONSENSUS) -> Path:
+    for name in ("Labels", "Audios", "Transcripts"):
+        (folder / name).mkdir()
+    (folder / "Labels" / "labels_consensus.csv").write_text(consensus)
+    (folder / "Transcripts" / "MSP-PODCAST_0001_0008.txt").write_text("Get out, now!\n")
+    return folder
+
+
+def columns_of_2_0(folder: Path) -> None:
+    names = ["FileName", "WorkerID", "EmoClass_Major", "EmoClass_Second"]
+    table = pl.DataFrame(RATINGS, schema=names, orient="row")
+    table.with_columns(EmoAct=5).write_csv(folder / "Labels" / "labels_detailed.csv")
+
+
+def text_of_1_12(folder: Path) -> None:
+    rows = [
+        (file, "; ".join([worker, first, *filter(None, [second]), "A:5.0", "V:2.0", "D:4.0"]) + ";")
+        for file, worker, first, second in RATINGS
+    ]
+    table = pl.DataFrame(rows, schema=["FileName", "EmoDetail"], orient="row")
+    table.write_csv(folder / "Labels" / "labels_detailed.csv")
+
+
+def json_by_worker(folder: Path) -> None:
+    document: dict[str, dict[str, dict[str, str]]] = {}
+    for file, worker, first, second in RATINGS:
+        answers = {"EmoClass_Major": first, "EmoClass_Second": second, "EmoAct": "5"}
+        document.setdefault(file, {})[worker] = answers
+    (folder / "Labels" / "labels_detailed.json").write_text(json.dumps(document))
+
+
+def json_with_a_list(folder: Path) -> None:
+    document: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for file, worker, first, second in RATINGS:
+        answers = {"Name": worker, "EmoClass_Major": first, "EmoClass_Second": second}
+        document.setdefault(file, {"Workers": []})["Workers"].append(answers)
+    (folder / "Labels" / "labels_detailed.json").write_text(json.dumps(document))
+
+
+def test_consensus_becomes_rows(tmp_path: Path) -> None:
+    manifest = import_corpus("msp-podcast", corpus(tmp_path))
+    assert manifest.classes == MSP_CLASSES
+    columns = ["utterance", "split", "speaker", "gender", "emotion", "arousal", "valence"]
+    assert manifest.frame.select(columns).rows() == [
+        ("MSP-PODCAST_0001_0008", "train", "127", "male", "angry", 5.2, 1.8),
+        ("MSP-PODCAST_0002_0033", "dev", None, None, None, 4.0, 4.0),
+        ("MSP-PODCAST_0003_0001", "", "0129", "female", None, 3.0, 4.5),
+        ("MSP-PODCAST_0004_0001", "test", "130", "female", "surprise", 3.0, 4.5),
+    ]
+    assert manifest.frame["path"][0] == "Audios/MSP-PODCAST_0001_0008.wav"
+    assert manifest.frame["transcript"].to_list() == ["Get out, now!", None, None, None]
+    assert not [name for name in manifest.frame.columns if name.startswith("votes")]
+
+
+def test_an_option_chooses_the_test_set(tmp_path: Path) -> None:
+    frame = import_corpus("msp-podcast", corpus(tmp_path), test="Test1").frame
+    assert frame["split"].to_list() == ["train", "dev", "test", ""]
+
+
+@pytest.mark.parametrize("write", [columns_of_2_0, text_of_1_12, json_by_worker, json_with_a_list])
+def test_every_published_shape_of_the_ratings_gives_the_same_votes(
+    tmp_path: Path, write: object
+) -> None:
+    write(corpus(tmp_path))  # type: ignore[operator]
+    frame = import_corpus("msp-podcast", tmp_path).frame
+    first = ["votes.angry", "votes.fear", "votes.neutral", "votes.sad", "votes.other"]
+    assert frame.select(first).rows() == [(2, 0, 0, 0, 1), (0, 1, 1, 0, 0), *[(None,) * 5] * 2]
+    further = [f"votes2.{n}" for n in ("angry", "frustrated", "annoyed", "concerned", "neutral")]
+    assert frame.select(further).rows()[:2] == [(1, 1, 1, 0, 0), (0, 0, 0, 1, 1)]
+    assert frame["votes2.other"].to_list() == [1, 0, None, None]
+    assert len([name for name in frame.columns if name.startswith("votes.")]) == 9
+    assert len([name for name in frame.columns if name.startswith("votes2.")]) == 17
+
+
+def test_soft_labels_are_the_share_of_each_class(tmp_path: Path) -> None:
+    text_of_1_12(corpus(tmp_path))
+    manifest = import_corpus("msp-podcast", tmp_path)
+    soft = manifest.soft_labels(["MSP-PODCAST_0002_0033", "MSP-PODCAST_0001_0008"])
+    assert soft[0].tolist() == [0, 0, 0, 0, 0.5, 0, 0, 0.5]
+    assert soft[1].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_files_without_labels_come_from_partitions_and_from_the_audio(tmp_path: Path) -> None:
+    folder = corpus(tmp_path)
+    (folder / "Partitions.txt").write_text(
+        "Train; MSP-PODCAST_0001_0008.wav\nTest2; MSP-PODCAST_0009_0001.wav\n"
+    )
+    (folder / "Audios" / "MSP-PODCAST_test3_0001.wav").touch()
+    manifest = import_corpus("msp-podcast", folder)
+    columns = ["utterance", "split", "emotion", "speaker", "arousal"]
+    assert manifest.frame.select(columns).rows()[4:] == [
+        ("MSP-PODCAST_0009_0001", "", None, None, None),
+        ("MSP-PODCAST_test3_0001", "test", None, None, None),
+    ]
+
+
+def test_partitions_give_the_splits_that_labels_lack(tmp_path: Path) -> None:
+    lines = [line.rpartition(",")[0] for line in CONSENSUS.splitlines()]
+    folder = corpus(tmp_path, "\n".join(lines))
+    (folder / "Partitions.txt").write_text(
+        "Train; MSP-PODCAST_0002_0033.wav\nValidation;MSP-PODCAST_0001_0008.wav\n"
+    )
+    frame = import_corpus("msp-podcast", folder).frame
+    assert frame["split"].to_list() == ["dev", "train", "", ""]
+
+
+def test_broken_files_are_one_sentence(tmp_path: Path) -> None:
+    folder = corpus(tmp_path)
+    (folder / "Labels" / "labels_detailed.json").write_text("[not json")
+    with pytest.raises(UserError) as caught:
+        import_corpus("msp-podcast", folder)
+    assert str(caught.value).startswith(
+        f"{folder / 'Labels' / 'labels_detailed.json'}: not the ratings of MSP-Podcast ("
+    )
+    (folder / "Labels" / "labels_consensus.csv").write_text("FileName,EmoClass\na.wav,A\n")
+    with pytest.raises(UserError) as caught:
+        import_corpus("msp-podcast", folder)
+    assert str(caught.value) == (
+        f"{folder / 'Labels' / 'labels_consensus.csv'}: the columns EmoAct, EmoVal, EmoDom, "
+        "SpkrID, Gender are missing; restore the file of the release."
+    )
+
+
+def test_a_folder_of_something_else_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        import_corpus("msp-podcast", tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / 'Labels' / 'labels_consensus.csv'}: there is no such file; "
+        "give the folder of MSP-Podcast that holds Labels and Audios."
+    )

@@ -1,0 +1,139 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from corpus.audio import SAMPLE_RATE, AudioError, check_signal, duration, load
+
+
+def noise(seconds: float, rate: int = SAMPLE_RATE, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (0.1 * rng.standard_normal(round(seconds * rate))).astype(np.float32)
+
+
+def write(path: Path, signal: np.ndarray, rate: int = SAMPLE_RATE, subtype: str = "FLOAT") -> Path:
+    soundfile.write(path, signal, rate, subtype=subtype)
+    return path
+
+
+def test_16_khz_mono_comes_back_as_it_is(tmp_path: Path) -> None:
+    signal = noise(0.5)
+    loaded = load(write(tmp_path / "a.wav", signal))
+    assert loaded.dtype == np.float32
+    np.testing.assert_array_equal(loaded, signal)
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    left, right, third = noise(0.1, seed=1), noise(0.1, seed=2), noise(0.1, seed=3)
+    path = write(tmp_path / "a.wav", np.stack([left, right, third], axis=1))
+    np.testing.assert_allclose(load(path), (left + right + third) / 3, atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+def test_other_rates_are_resampled_without_changing_a_tone(tmp_path: Path, rate: int) -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32)
+    loaded = load(write(tmp_path / "a.wav", tone, rate))
+    expected = np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE) / SAMPLE_RATE)
+    assert loaded.shape == (SAMPLE_RATE,)
+    np.testing.assert_allclose(loaded[800:-800], expected[800:-800], atol=1e-3)
+
+
+def test_what_is_above_8_khz_does_not_fold_back(tmp_path: Path) -> None:
+    tone = np.sin(2 * np.pi * 11_000 * np.arange(48_000) / 48_000).astype(np.float32)
+    loaded = load(write(tmp_path / "a.wav", tone, 48_000))
+    assert np.abs(loaded[800:-800]).max() < 1e-4
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_segment_is_the_same_as_a_slice(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"a.{suffix}", noise(2.0), subtype="PCM_16")
+    whole = load(path)
+    np.testing.assert_array_equal(load(path, 0.5, 1.25), whole[8_000:20_000])
+    np.testing.assert_array_equal(load(path, start=1.5), whole[24_000:])
+    np.testing.assert_array_equal(load(path, end=0.5), whole[:8_000])
+    np.testing.assert_array_equal(load(path, 1.5, 99.0), whole[24_000:])
+
+
+def test_lossy_formats_are_read(tmp_path: Path) -> None:
+    for suffix in ("mp3", "ogg"):
+        path = tmp_path / f"a.{suffix}"
+        soundfile.write(path, noise(1.0), SAMPLE_RATE)
+        assert len(load(path)) == pytest.approx(SAMPLE_RATE, abs=2400)
+
+
+def test_duration_is_read_from_the_header(tmp_path: Path) -> None:
+    assert duration(write(tmp_path / "a.wav", noise(0.75, 44_100), 44_100)) == 0.75
+
+
+def test_a_missing_and_an_empty_file_and_a_text_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("not a wave file, only its name is")
+    (tmp_path / "bytes.raw").write_bytes(b"0123456789")
+    reasons = {
+        "absent.wav": "no such file",
+        "empty.wav": "empty file (0 bytes)",
+        "text.wav": "not audio (Format not recognised)",
+        "bytes.raw": "not audio (no header)",
+    }
+    for name, reason in reasons.items():
+        for read in (load, duration):
+            with pytest.raises(AudioError) as caught:
+                read(tmp_path / name)
+            assert str(caught.value) == reason
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"^no such file$"):
+        load(tmp_path)
+
+
+def test_a_flac_cut_in_the_middle_is_an_audio_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", noise(2.0), subtype="PCM_16")
+    path.write_bytes(path.read_bytes()[:2_000])
+    with pytest.raises(AudioError) as caught:
+        load(path)
+    assert caught.value.problem == "not audio"
+
+
+@pytest.mark.parametrize(("start", "end"), [(1.0, None), (5.0, 6.0), (0.5, 0.5), (0.5, 0.2)])
+def test_a_span_without_samples(tmp_path: Path, start: float, end: float | None) -> None:
+    path = write(tmp_path / "a.wav", noise(1.0))
+    with pytest.raises(AudioError, match=r"^no samples between start and end$"):
+        load(path, start, end)
+
+
+@pytest.mark.parametrize(
+    ("signal", "reason"),
+    [
+        (np.full(1000, np.nan, np.float32), "contains NaN or infinite samples"),
+        (np.full(1000, np.inf, np.float32), "contains NaN or infinite samples"),
+        (np.zeros(1000, np.float32), "silent (all samples are zero)"),
+        (np.ones(399, np.float32), "shorter than 25 ms"),
+    ],
+)
+def test_useless_signals_say_why(tmp_path: Path, signal: np.ndarray, reason: str) -> None:
+    for read in (check_signal, lambda s: load(write(tmp_path / "a.wav", s))):
+        with pytest.raises(AudioError) as caught:
+            read(signal)
+        assert str(caught.value) == reason
+
+
+def test_25_ms_are_enough(tmp_path: Path) -> None:
+    assert len(load(write(tmp_path / "a.wav", noise(0.025)))) == 400
+
+
+def test_one_nan_in_a_resampled_clip_is_found(tmp_path: Path) -> None:
+    signal = noise(0.5, 44_100)
+    signal[5_000] = np.nan
+    with pytest.raises(AudioError, match=r"^contains NaN or infinite samples$"):
+        load(write(tmp_path / "a.wav", signal, 44_100))
+
+
+def test_threads_read_what_one_thread_reads(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.wav", noise(0.3, 44_100, i), 44_100) for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(load, paths * 4))
+    alone = [load(path) for path in paths] * 4
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from corpus.errors import UserError
+from stack.boosting import LightGBMStacker
+
+SMALL = {"rounds": 5, "folds": 2, "min_data_in_leaf": 5}
+
+
+def logits(rows=300, classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, rows)
+    X = rng.normal(size=(rows, 2 * classes)) + 2 * np.tile(np.eye(classes)[y], 2)
+    return X.astype(np.float32), y
+
+
+def test_it_learns_and_its_probabilities_are_ones():
+    X, y = logits()
+    stacker = LightGBMStacker(**SMALL).fit(X, y)
+    X, y = logits(seed=1)
+    assert stacker.score(X, y) > 0.75
+    np.testing.assert_allclose(stacker.predict_proba(X).sum(axis=1), 1)
+    assert stacker.predict_proba(X).shape == (300, 3)
+
+
+def test_two_classes_have_two_columns():
+    X, y = logits(classes=2)
+    assert LightGBMStacker(**SMALL).fit(X, y).predict_proba(X).shape == (300, 2)
+
+
+def test_jobs_change_no_number_and_the_seed_does():
+    X, y = logits()
+    one = LightGBMStacker(jobs=1, **SMALL).fit(X, y).predict_proba(X)
+    assert np.array_equal(LightGBMStacker(jobs=2, **SMALL).fit(X, y).predict_proba(X), one)
+    assert not np.array_equal(LightGBMStacker(seed=1, **SMALL).fit(X, y).predict_proba(X), one)
+
+
+def test_saved_as_text_and_loaded_it_gives_the_same_numbers(tmp_path):
+    X, y = logits()
+    stacker = LightGBMStacker(**SMALL).fit(X, y)
+    stacker.save(tmp_path)
+    assert (tmp_path / "fold-1.txt").read_text().startswith("tree\n")
+    loaded = LightGBMStacker(**SMALL).load(tmp_path, 3, 6)
+    assert np.array_equal(loaded.predict_proba(X), stacker.predict_proba(X))
+
+
+def test_what_is_not_a_model_of_this_shape_is_refused(tmp_path):
+    path = tmp_path / "fold-0.txt"
+    X, y = logits()
+    LightGBMStacker(**SMALL).fit(X, y).save(tmp_path)
+    with pytest.raises(UserError) as error:
+        LightGBMStacker().read_member(path, 3, 9)
+    assert str(error.value) == (
+        f"{path}: it is not a model of 3 classes over 9 logits; fit the stack again with "
+        "`ser stack fit`."
+    )
+    path.write_text("not a model")
+    with pytest.raises(UserError, match="not readable as a LightGBM model"):
+        LightGBMStacker().read_member(path, 3, 6)

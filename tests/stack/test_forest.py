@@ -1,0 +1,136 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+
+from corpus.errors import UserError
+from stack.forest import ForestStacker, _skops
+
+SMALL = {"trees": 5, "folds": 2}
+
+
+def logits(rows=300, classes=3, heads=2, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.choice(classes, rows, p=[0.5, 0.3, 0.2])
+    X = rng.normal(size=(rows, heads * classes)) + np.tile(np.eye(classes)[y], heads)
+    return X.astype(np.float32), y
+
+
+def test_equals_the_published_recipe_written_out():
+    X, y = logits()
+    rng = np.random.default_rng(42)
+    rarest = np.bincount(y).min()
+    rows = [rng.choice(np.flatnonzero(y == c), rarest, replace=False) for c in range(3)]
+    rows = np.sort(np.concatenate(rows))
+    X_bal, y_bal = X[rows], y[rows]
+    each = []
+    for train, _ in StratifiedKFold(5, shuffle=True, random_state=42).split(X_bal, y_bal):
+        forest = RandomForestClassifier(
+            n_estimators=200,
+            max_depth=8,
+            criterion="gini",
+            min_samples_leaf=10,
+            min_samples_split=10,
+            random_state=42,
+        )
+        each.append(forest.fit(X_bal[train], y_bal[train]).predict_proba(X))
+    stacker = ForestStacker().fit(X, y)
+    assert np.array_equal(stacker.predict_proba(X), np.mean(each, axis=0))
+    assert np.array_equal(stacker.predict(X), np.mean(each, axis=0).argmax(axis=1))
+    assert np.array_equal(stacker.rows_, rows)
+
+
+def test_jobs_change_no_number_and_balance_and_seed_do():
+    X, y = logits()
+    one = ForestStacker(jobs=1, **SMALL).fit(X, y).predict_proba(X)
+    assert np.array_equal(ForestStacker(jobs=2, **SMALL).fit(X, y).predict_proba(X), one)
+    other = ForestStacker(jobs=1, balance=False, **SMALL).fit(X, y)
+    assert len(other.rows_) == len(y)
+    assert not np.array_equal(other.predict_proba(X), one)
+    assert not np.array_equal(ForestStacker(seed=1, **SMALL).fit(X, y).predict_proba(X), one)
+
+
+def test_it_keeps_labels_of_any_kind():
+    X, y = logits()
+    names = np.array(["sad", "angry", "fear"])[y]
+    stacker = ForestStacker(**SMALL).fit(X, names)
+    assert stacker.classes_.tolist() == ["angry", "fear", "sad"]
+    assert stacker.score(X, names) > 0.6
+    assert stacker.get_params()["trees"] == 5
+
+
+def test_saved_and_loaded_it_gives_the_same_numbers(tmp_path):
+    X, y = logits()
+    stacker = ForestStacker(**SMALL).fit(X, y)
+    stacker.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold-0.skops", "fold-1.skops"]
+    loaded = ForestStacker(**SMALL).load(tmp_path, 3, 6)
+    assert np.array_equal(loaded.predict_proba(X), stacker.predict_proba(X))
+
+
+def refusal(path, classes=3, dim=6) -> str:
+    with pytest.raises(UserError) as error:
+        ForestStacker().read_member(path, classes, dim)
+    return str(error.value)
+
+
+def test_a_file_with_foreign_types_is_not_loaded(tmp_path):
+    path = tmp_path / "fold-0.skops"
+    X, y = logits()
+    forest = RandomForestClassifier(2).fit(X, y)
+    forest.extra = subprocess.CompletedProcess([], 0)
+    _skops().dump(forest, path)
+    assert refusal(path) == (
+        f"{path}: it holds subprocess.CompletedProcess, which no forest needs; do not trust the "
+        "file and fit the stack again with `ser stack fit`."
+    )
+
+
+def test_what_is_not_a_forest_of_this_shape_is_refused(tmp_path):
+    path = tmp_path / "fold-0.skops"
+    X, y = logits()
+    wrong = (
+        f"{path}: it is not a forest of 3 classes over 6 logits, or it is damaged; fit the stack "
+        "again with `ser stack fit`."
+    )
+    _skops().dump(LogisticRegression().fit(X, y), path)
+    assert refusal(path) == wrong
+    _skops().dump(RandomForestClassifier(2).fit(X[:, :5], y), path)
+    assert refusal(path) == wrong
+    _skops().dump(RandomForestClassifier(2).fit(X, y % 2), path)
+    assert refusal(path) == wrong
+
+
+@pytest.mark.parametrize("field", ["left_child", "right_child", "feature"])
+def test_node_indices_that_would_read_beyond_memory_are_refused(tmp_path, field):
+    path = tmp_path / "fold-0.skops"
+    X, y = logits()
+    forest = RandomForestClassifier(1).fit(X, y)
+    tree = forest.estimators_[0].tree_
+    state = tree.__getstate__()
+    state["nodes"][field][0] = 10**9
+    tree.__setstate__(state)
+    _skops().dump(forest, path)
+    assert "or it is damaged" in refusal(path)
+
+
+def test_a_cut_file_is_refused(tmp_path):
+    path = tmp_path / "fold-0.skops"
+    path.write_bytes(b"PK")
+    assert refusal(path) == (
+        f"{path}: not readable as a forest (File is not a zip file); fit the stack again with "
+        "`ser stack fit`."
+    )
+
+
+def test_skops_comes_without_torch_and_torch_still_comes_after():
+    code = (
+        "import sys, stack.forest; stack.forest._skops(); assert 'torch' not in sys.modules\n"
+        "import sklearn.externals.array_api_compat as a; assert not hasattr(a, 'torch')\n"
+        "assert 'sklearn.externals.array_api_compat.torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
