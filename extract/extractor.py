@@ -29,6 +29,7 @@ BUILTIN = {
     "text": "extract.text",
     "prosody": "extract.prosody",
     "opensmile": "extract.prosody",
+    "facodec": "extract.facodec",
 }
 
 

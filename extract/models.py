@@ -20,6 +20,7 @@ from corpus.errors import UserError
 
 WEIGHT_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
 NOT_WANTED = ["*.msgpack", "*.h5", "*.onnx", "*.ot", "flax*", "tf_*", "*.tflite", "*.mlmodel"]
+FACODEC_FILES = ("ns3_facodec_encoder_v2.bin", "ns3_facodec_decoder_v2.bin")
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ MODELS = {
     ),
     "roberta-large": ModelCard("text", "FacebookAI/roberta-large", 1024, None, "see card"),
     "deberta-v2-xxlarge": ModelCard("text", "microsoft/deberta-v2-xxlarge", 1536, None, "see card"),
+    "facodec": ModelCard(
+        "facodec", "amphion/naturalspeech3_facodec", 512, 80, "Apache-2.0 (card; once MIT)"
+    ),
 }
 
 
@@ -173,7 +177,7 @@ def _digest(folder: Path) -> str:
     """Hash the names and contents of all files that decide the numbers."""
     total = hashlib.sha256()
     files = [p for p in sorted(folder.iterdir()) if p.suffix in WEIGHT_FILES and p.is_file()]
-    if not any(p.name == "config.json" for p in files):
+    if not any(p.name in ("config.json", *FACODEC_FILES) for p in files):
         raise UserError(
             f"{folder}: there is no config.json; give the folder that the model was saved to."
         )

@@ -65,7 +65,8 @@ def print_frame(frame: Any) -> None:
     """Print a polars frame as a table."""
     from rich.table import Column, Table
 
-    table = Table(*(Column(name, overflow="fold") for name in frame.columns))
+    first, *rest = frame.columns
+    table = Table(Column(first, no_wrap=True), *(Column(c, overflow="fold") for c in rest))
     for row in frame.iter_rows():
         table.add_row(*("" if v is None else str(v) for v in row))
     console().print(table)

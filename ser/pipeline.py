@@ -6,6 +6,7 @@ overrides a value. Every mistake is one sentence with the line, the key and the 
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -80,7 +81,7 @@ class _Document:
             line = f":{mark.line + 1}" if mark else ""
             problem = getattr(error, "problem", None) or str(error)
             raise UserError(
-                f"{source}{line}: not valid YAML ({problem}); mend the line."
+                f"{source}{line}: not valid YAML ({problem}); mend the line, or quote the value."
             ) from error
         if not isinstance(self.data, dict):
             raise UserError(f"{source}: it holds no sections; it needs at least `corpus:`.")
@@ -166,7 +167,8 @@ def _check(document: _Document, base: Path) -> Pipeline:
     for key in data:
         if key not in SECTIONS:
             raise document.unknown((key,), SECTIONS)
-    _import_plugins(document, base)
+    for name in data.get("plugins") or ():
+        import_plugin(str(name), base)
     for key in ("corpus", "cache", "run"):
         if key not in data:
             raise document.error((key,), "the section is missing; add it.")
@@ -186,18 +188,17 @@ def _check(document: _Document, base: Path) -> Pipeline:
     )
 
 
-def _import_plugins(document: _Document, base: Path) -> None:
-    import sys
-
-    for i, name in enumerate(document.data.get("plugins") or ()):
-        if str(base) not in sys.path:
-            sys.path.insert(0, str(base))
-        try:
-            import_module(str(name))
-        except ImportError as error:
-            raise document.error(
-                ("plugins", i), f"'{name}' cannot be imported: {error}."
-            ) from error
+def import_plugin(name: str, folder: Path) -> None:
+    """Import a user's module, also from `folder`; it registers what it defines."""
+    if str(folder.resolve()) not in sys.path:
+        sys.path.insert(0, str(folder.resolve()))
+    try:
+        import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"plugin '{name}' cannot be imported ({error}); put {name}.py into {folder.resolve()} "
+            "or install it."
+        ) from error
 
 
 def _names(document: _Document, section: str) -> list[str]:

@@ -161,9 +161,8 @@ def heads_table(pipeline: Pipeline) -> pl.DataFrame:
         rows.append(
             {
                 "head": name,
-                "architecture": config.head,
-                "features": " + ".join(config.feature_names),
-                "loss": " + ".join(loss.name for loss in config.loss),
+                "features": " ".join(config.feature_names),
+                "loss": "+".join(loss.name for loss in config.loss),
                 "sampler": config.sampler,
                 "trained": "yes" if done else "no",
                 "dev macro-F1": None if score is None else f"{score:.3f}",

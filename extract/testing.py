@@ -1,0 +1,224 @@
+"""What every extractor of frames has to keep: a suite that its tests subclass.
+
+    class TestMine(ExtractorConformance):
+        def make(self, **options):
+            extractor = Mine(MineOptions(kind="mine", **options), weights)
+            extractor.load("cpu")
+            return extractor
+
+pytest collects the methods of the subclass; nothing here imports it. The inputs are seeded noise
+and tones, or sentences, of lengths that differ and of lengths that agree, so that batches of
+extractors which cannot be padded have more than one clip as well.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import SkipTest
+
+import numpy as np
+import polars as pl
+import soundfile
+
+from cache.features import FeatureCache
+from corpus.manifest import Manifest
+from extract.extractor import SAMPLE_RATE, Extractor
+from extract.run import Job, extract, specify
+from extract.sources import plan_batches
+
+SECONDS = (0.4, 1.0, 1.0, 1.7, 2.6)
+TEXTS = (
+    "Kids are talking by the door.",
+    "no",
+    "Dogs are sitting by the door, and nobody knows how long they have been waiting there.",
+    "yes",
+)
+
+
+def clip(seconds: float, seed: int = 0) -> np.ndarray:
+    """Make a tone in noise: float32 `(samples,)` at 16 kHz."""
+    random = np.random.default_rng(seed)
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    tone = 0.3 * np.sin(2 * np.pi * (120 + 40 * seed) * time)
+    return (tone + 0.05 * random.standard_normal(len(time))).astype(np.float32)
+
+
+class ExtractorConformance:
+    """Test one extractor of frames, on the CPU."""
+
+    layered: ClassVar[bool] = True  # takes `layer`
+    mixed: ClassVar[bool] = True  # a batch may ignore batch_key and still be right
+    slack: ClassVar[int] = 2  # frames that may be missing at the edges
+
+    def make(self, **options: Any) -> Extractor:
+        """Return the extractor, loaded; `options` (`layer`) override those of the test."""
+        raise NotImplementedError
+
+    def inputs(self, extractor: Extractor) -> list[Any]:
+        """Return what a batch is made of."""
+        if extractor.reads == "text":
+            return list(TEXTS)
+        return [clip(seconds, seed) for seed, seconds in enumerate(SECONDS)]
+
+    def test_frames_are_finite_float32_of_item_shape(self) -> None:
+        """Results are `(n >= 1, *item_shape)`."""
+        extractor = self.make()
+        for frames in extractor.extract(self.inputs(extractor)[:1]):
+            assert isinstance(frames, np.ndarray)
+            assert frames.dtype == np.float32
+            assert len(frames) >= 1
+            assert frames.shape[1:] == extractor.item_shape
+            assert np.isfinite(frames).all()
+
+    def test_frames_do_not_keep_a_larger_array_alive(self) -> None:
+        """A view of a 30 s window would cost its whole storage for every clip that is kept."""
+        extractor = self.make()
+        frames = _alone(extractor, self.inputs(extractor)[0])
+        base = frames if frames.base is None else frames.base
+        assert getattr(base, "nbytes", 0) <= 2 * frames.nbytes
+
+    def test_same_call_gives_the_same_bits(self) -> None:
+        """Nothing random is left switched on."""
+        extractor = self.make()
+        given = self.inputs(extractor)[0]
+        np.testing.assert_array_equal(_alone(extractor, given), _alone(extractor, given))
+
+    def test_loading_again_gives_the_same_bits(self) -> None:
+        """Loading is no source of chance either."""
+        extractor = self.make()
+        given = self.inputs(extractor)[0]
+        before = _alone(extractor, given)
+        extractor.load("cpu")
+        np.testing.assert_array_equal(_alone(extractor, given), before)
+
+    def test_result_does_not_depend_on_the_batch(self) -> None:
+        """Alone, or with others as the stage batches them."""
+        extractor = self.make()
+        inputs = {f"u{i}": given for i, given in enumerate(self.inputs(extractor))}
+        sizes = {u: len(given) for u, given in inputs.items()}
+        keys = {u: extractor.batch_key(size) for u, size in sizes.items()}
+        batches = plan_batches(sizes, keys, dict.fromkeys(sizes, 0.0), budget=1.0)
+        assert any(len(batch) > 1 for batch in batches)
+        for batch in batches:
+            _equal(extractor, [inputs[u] for u in batch])
+
+    def test_result_does_not_depend_on_a_mixed_batch(self) -> None:
+        """All lengths in one call, where the extractor allows it."""
+        extractor = self.make()
+        if not self.mixed:
+            raise SkipTest("this extractor only takes batches of one batch_key")
+        _equal(extractor, self.inputs(extractor))
+
+    def test_very_short_input_works_or_says_why_not(self) -> None:
+        """40 ms, or one letter."""
+        extractor = self.make()
+        _works_or_says(extractor, "a" if extractor.reads == "text" else clip(0.04))
+
+    def test_very_long_input_works_or_says_why_not(self) -> None:
+        """35 s, or more words than any model's window."""
+        extractor = self.make()
+        long = " ".join(TEXTS * 60) if extractor.reads == "text" else clip(35.0)
+        _works_or_says(extractor, long)
+
+    def test_empty_text_is_one_frame_of_zeros(self) -> None:
+        """Also between others."""
+        extractor = self.make()
+        if extractor.reads != "text":
+            raise SkipTest("this extractor reads audio")
+        for said in ("", "   "):
+            _, frames, _ = extractor.extract(["Somebody spoke.", said, "Again."])
+            np.testing.assert_array_equal(frames, np.zeros((1, *extractor.item_shape)))
+
+    def test_frames_come_at_the_frame_rate(self) -> None:
+        """Within `slack` frames."""
+        extractor = self.make()
+        if extractor.frame_rate is None:
+            raise SkipTest("this extractor has no frame rate")
+        for seconds in SECONDS:
+            frames = _alone(extractor, clip(seconds))
+            assert abs(len(frames) - seconds * extractor.frame_rate) <= self.slack
+
+    def test_layer_policies_give_their_item_shape(self) -> None:
+        """`all` gives (layers, dim), any other one dim; mean and sum are those of the states."""
+        if not self.layered:
+            raise SkipTest("this extractor has no layers to choose from")
+        found = {}
+        for layer in (-1, -2, 1, "mean:-2:", "sum:-2:", "all"):
+            extractor = self.make(layer=layer)
+            found[layer] = _alone(extractor, self.inputs(extractor)[0])
+            assert found[layer].shape[1:] == extractor.item_shape
+            assert len(extractor.item_shape) == (2 if layer == "all" else 1)
+        np.testing.assert_allclose(found["sum:-2:"], found[-1] + found[-2], atol=1e-4)
+        np.testing.assert_allclose(found["mean:-2:"], (found[-1] + found[-2]) / 2, atol=1e-4)
+        for layer in (-1, -2, 1):
+            np.testing.assert_allclose(found["all"][:, layer], found[layer], atol=1e-4)
+
+    def test_layer_the_model_lacks_is_refused(self) -> None:
+        """With a reason, not with an index error from deep inside."""
+        if not self.layered:
+            raise SkipTest("this extractor has no layers to choose from")
+        try:
+            extractor = self.make(layer=99)
+            extractor.extract(self.inputs(extractor)[:1])
+        except ValueError as error:
+            assert "99" in str(error)
+        else:
+            raise AssertionError("layer 99 was accepted")
+
+    def test_bad_clip_harms_no_neighbour(self, tmp_path: Path) -> None:
+        """One row cannot be opened, one cannot be decoded; the others are as they are alone."""
+        extractor = self.make()
+        inputs = self.inputs(extractor)
+        job = _corpus(tmp_path, extractor, inputs)
+        report = extract(job, device="cpu")
+        bad = {"bad-open", "bad-decode"} if extractor.reads == "audio" else {"bad-open"}
+        assert set(report.failed) == bad
+        spec, _ = specify(job)
+        cached = FeatureCache.open(job.cache, job.name, spec)
+        assert cached is not None
+        assert set(cached.failed()["utterance"]) == bad
+        for i, given in enumerate(inputs):
+            expected = _alone(extractor, given)
+            np.testing.assert_allclose(cached.frames(f"u{i}"), expected, atol=2e-3, rtol=2e-3)
+
+
+def _alone(extractor: Extractor, given: Any) -> np.ndarray:
+    (frames,) = extractor.extract([given])
+    assert isinstance(frames, np.ndarray)
+    return frames
+
+
+def _equal(extractor: Extractor, batch: Sequence[Any]) -> None:
+    together = extractor.extract(batch)
+    assert len(together) == len(batch)
+    for given, frames in zip(batch, together, strict=True):
+        assert isinstance(frames, np.ndarray)
+        np.testing.assert_allclose(frames, _alone(extractor, given), atol=1e-4)
+
+
+def _works_or_says(extractor: Extractor, given: Any) -> None:
+    try:
+        frames = _alone(extractor, given)
+    except ValueError as error:
+        assert len(str(error)) > 10  # a reason, not an empty exception
+    else:
+        assert len(frames) >= 1
+        assert frames.shape[1:] == extractor.item_shape
+        assert np.isfinite(frames).all()
+
+
+def _corpus(folder: Path, extractor: Extractor, inputs: Sequence[Any]) -> Job:
+    rows = []
+    for i, given in enumerate(inputs):
+        text = given if extractor.reads == "text" else None
+        rows.append({"utterance": f"u{i}", "path": f"u{i}.wav", "transcript": text})
+        if text is None:
+            soundfile.write(folder / f"u{i}.wav", given, SAMPLE_RATE, subtype="FLOAT")
+    rows.append({"utterance": "bad-open", "path": "open.wav", "transcript": None})
+    (folder / "open.wav").write_text("I am no audio, whatever my name says.")
+    if extractor.reads == "audio":
+        rows.append({"utterance": "bad-decode", "path": "decode.wav", "transcript": None})
+        broken = np.full(SAMPLE_RATE, np.nan, np.float32)
+        soundfile.write(folder / "decode.wav", broken, SAMPLE_RATE, subtype="FLOAT")
+    manifest = Manifest(pl.DataFrame(rows))
+    return Job("feature", extractor.options, manifest, folder, folder / "cache")

@@ -1,0 +1,124 @@
+"""The conformance suite: what every head must keep, whoever wrote it.
+
+Subclass it in a test module and say which architecture:
+
+    class TestMine(HeadConformance):
+        name = "mine"
+        options = {"hidden": 8}
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from heads.config import HeadConfig, parse_head
+from heads.head import Features, build_head, mask_of
+
+CLASSES = 4
+
+
+class HeadConformance:
+    """Run against `name` with `options`, for every number of features it allows."""
+
+    name: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]] = {}
+    extras: ClassVar[frozenset[str]] = frozenset()
+    counts: ClassVar[tuple[int, ...]] = (1, 2, 3)
+    dims: ClassVar[tuple[int, ...]] = (6, 4, 5)
+    shift_free: ClassVar[tuple[str, ...]] = ()  # biases that a softmax cancels: gradient 0
+
+    def make(self, count: int) -> nn.Module:
+        """Build the head for the first `count` features, in evaluation mode."""
+        torch.manual_seed(0)
+        names = [f"f{i}" for i in range(count)]
+        config: HeadConfig = parse_head({"head": self.name, "features": names} | dict(self.options))
+        dims = dict(zip(names, self.dims, strict=False))
+        return build_head(config, dims, CLASSES, self.extras).eval()
+
+    def clips(self, count: int) -> list[dict[str, Tensor]]:
+        """Return clips whose features have lengths of their own, one frame among them."""
+        generator = torch.Generator().manual_seed(1)
+        lengths = [(7, 3, 9), (1, 5, 2), (4, 1, 1), (12, 8, 6)]
+        return [
+            {
+                f"f{i}": torch.randn(frames[i], self.dims[i], generator=generator)
+                for i in range(count)
+            }
+            for frames in lengths
+        ]
+
+    def test_a_batch_equals_the_clips_alone(self) -> None:
+        """Padding, whatever it holds, changes no output."""
+        for count in self.counts:
+            module, clips = self.make(count), self.clips(count)
+            with torch.inference_mode():
+                alone = [module(padded([clip], 0, 0.0)) for clip in clips]
+                for extra, filling in ((0, 0.0), (5, 1e3)):
+                    batch = module(padded(clips, extra, filling))
+                    for key, value in batch.items():
+                        expected = torch.cat([out[key] for out in alone])
+                        torch.testing.assert_close(value, expected, atol=1e-5, rtol=1e-5)
+
+    def test_gradients_of_a_batch_are_those_of_the_clips(self) -> None:
+        """The gradient of a padded batch is the sum over the clips alone, and reaches all."""
+        for count in self.counts:
+            module, clips = self.make(count), self.clips(count)
+            batch = _gradients(module, [padded(clips, 3, 7.0)])
+            alone = _gradients(module, [padded([clip], 0, 0.0) for clip in clips])
+            for name, gradient in batch.items():
+                torch.testing.assert_close(gradient, alone[name], atol=1e-5, rtol=1e-4)
+                if not name.endswith(self.shift_free):
+                    assert gradient.abs().max() > 0, f"no gradient reaches {name}"
+
+    def test_it_saves_and_loads(self, tmp_path: Path) -> None:
+        """A head read back from safetensors gives the same bits."""
+        from safetensors.torch import load_file, save_file
+
+        for count in self.counts:
+            module, clips = self.make(count), self.clips(count)
+            save_file(module.state_dict(), tmp_path / "head.safetensors")
+            torch.manual_seed(9)
+            again = self.make(count)
+            for parameter in again.parameters():
+                nn.init.zeros_(parameter)
+            again.load_state_dict(load_file(tmp_path / "head.safetensors"))
+            with torch.inference_mode():
+                features = padded(clips, 0, 0.0)
+                assert torch.equal(module(features)["logits"], again(features)["logits"])
+
+    def test_shapes(self) -> None:
+        """Logits are `(batch, classes)` float32 and finite."""
+        for count in self.counts:
+            out = self.make(count)(padded(self.clips(count), 2, 0.0))
+            assert out["logits"].shape == (4, CLASSES)
+            assert out["logits"].dtype == torch.float32
+            assert all(bool(value.isfinite().all()) for value in out.values())
+            assert self.extras <= set(out)
+
+
+def padded(clips: list[dict[str, Tensor]], extra: int, filling: float) -> Features:
+    """Pad clips to the longest and `extra` frames more, with a value nobody may look at."""
+    features = {}
+    for name in clips[0]:
+        lengths = torch.tensor([len(clip[name]) for clip in clips])
+        frames = int(lengths.max()) + extra
+        batch = torch.full((len(clips), frames, clips[0][name].shape[1]), filling)
+        for row, clip in zip(batch, clips, strict=True):
+            row[: len(clip[name])] = clip[name]
+        features[name] = (batch, mask_of(lengths, frames))
+    return features
+
+
+def _gradients(module: nn.Module, batches: list[Features]) -> dict[str, Tensor]:
+    module.zero_grad()
+    for features in batches:
+        outputs = module(features)
+        # squares, weighted by place: a plain sum is blind to what a softmax or a norm leaves out
+        sum(
+            (value.square() * torch.arange(1, value.shape[1] + 1)).sum()
+            for value in outputs.values()
+        ).backward()
+    return {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}

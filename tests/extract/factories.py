@@ -1,0 +1,188 @@
+"""Tiny models of the true classes, and small corpora, made once and thrown away at exit."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+
+from cache.features import FeatureCache
+from corpus.manifest import Manifest
+from extract.extractor import SAMPLE_RATE, Extractor, extractor, extractor_class, parse_options
+from extract.models import resolve
+from extract.prosody import Prosody
+from extract.run import Job, specify
+from extract.testing import TEXTS, clip
+
+_FOLDER = TemporaryDirectory(prefix="ser-tests-")
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+WINDOW = 48  # tokens of the tiny text models
+
+
+def new_folder(name: str) -> Path:
+    folder = Path(_FOLDER.name) / name
+    folder.mkdir()
+    return folder
+
+
+@cache
+def made(kind: str, model: Path | str | None = None, **options: Any) -> Extractor:
+    """Load an extractor on the CPU; another call with the same options returns the same one."""
+    entry = {"kind": kind, **({} if model is None else {"model": str(model)}), **options}
+    weights = None if model is None else resolve(str(model))
+    loaded = extractor_class(kind)(parse_options(entry), weights)
+    loaded.load("cpu")
+    return loaded
+
+
+def model_folder(package: str) -> Path:
+    """Return where a package that carries weights has them; skips the test without it."""
+    return Path(next(iter(pytest.importorskip(package).__path__))) / "model"
+
+
+@cache
+def tiny_whisper() -> Path:
+    import torch
+    from transformers import (
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+    )
+
+    torch.manual_seed(0)
+    layers = {f"{part}_layers": 2 for part in ("encoder", "decoder")}
+    heads = {f"{part}_attention_heads": 2 for part in ("encoder", "decoder")}
+    sizes = {f"{part}_ffn_dim": 64 for part in ("encoder", "decoder")}
+    config = WhisperConfig(vocab_size=100, d_model=32, **layers, **heads, **sizes)
+    config.pad_token_id = config.bos_token_id = config.eos_token_id = 0
+    config.decoder_start_token_id = 1
+    folder = new_folder("whisper")
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+@cache
+def tiny_speech(family: str, norm: str) -> Path:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(
+        **SHAPE,
+        conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2,
+        feat_extract_norm=norm,
+        do_stable_layer_norm=norm == "layer",
+    )
+    folder = new_folder(f"{family}-{norm}")
+    getattr(transformers, f"{family}Model")(config).save_pretrained(folder)
+    masked = norm == "layer"
+    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=masked).save_pretrained(folder)
+    return folder
+
+
+@cache
+def tiny_text(family: str) -> Path:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    positions = WINDOW + 2 if family == "Roberta" else WINDOW  # RoBERTa counts from 2
+    config = getattr(transformers, f"{family}Config")(
+        **SHAPE, vocab_size=200, max_position_embeddings=positions, pad_token_id=1
+    )
+    folder = new_folder(family)
+    getattr(transformers, f"{family}Model")(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    raw = Tokenizer(models.BPE(unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=200, special_tokens=special))
+    raw.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), special, strict=True))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        model_max_length=WINDOW,
+        cls_token="<s>",
+        sep_token="</s>",
+        **names,
+    )
+
+
+@extractor("slow")
+class Slow(Prosody):
+    """Prosody that takes its time and counts its loads, for runs that are watched or killed."""
+
+    loads: ClassVar[int] = 0
+    calls: ClassVar[list[int]] = []  # clips of each batch
+    fits: ClassVar[int] = 1_000_000  # clips that fit the memory
+    pause: ClassVar[float] = 0.0
+
+    def load(self, device: str) -> None:
+        Slow.loads += 1
+        super().load(device)
+
+    def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if len(batch) > Slow.fits:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        Slow.calls.append(len(batch))
+        time.sleep(Slow.pause)
+        return super().extract(batch)
+
+
+def write_corpus(folder: Path, clips: int = 12) -> Manifest:
+    """Write `clips` wavs of 0.3 to 1.2 s and name them u00, u01, …"""
+    folder.mkdir(exist_ok=True)
+    names = [f"u{i:02}" for i in range(clips)]
+    for i, name in enumerate(names):
+        soundfile.write(folder / f"{name}.wav", clip(0.3 + 0.1 * (i % 10), i), SAMPLE_RATE)
+    return Manifest(pl.DataFrame({"utterance": names, "path": [f"{n}.wav" for n in names]}))
+
+
+def job(folder: Path, manifest: Manifest, cache_name: str = "cache", **entry: Any) -> Job:
+    """Describe the extraction of `folder/audio` into `folder/<cache_name>`."""
+    options = parse_options({"kind": "slow", **entry})
+    return Job("feature", options, manifest, folder / "audio", folder / cache_name)
+
+
+def opened(of: Job) -> FeatureCache:
+    spec, _ = specify(of)
+    found = FeatureCache.open(of.cache, of.name, spec)
+    assert found is not None
+    return found
+
+
+def checksums(of: Job) -> Mapping[str, int]:
+    """Return the crc32c that is stored for each utterance."""
+    return {utterance: crc for utterance, (_, _, _, crc) in opened(of).snapshot().items()}
+
+
+def run_slowly(folder: str) -> None:
+    """Extract a corpus in shards of a few clips; what a test's child process does."""
+    from extract.run import extract
+
+    Slow.pause = 0.05
+    manifest = Manifest.read(Path(folder) / "manifest.parquet")
+    extract(job(Path(folder), manifest), "cpu", frame_budget=100, shard_bytes=5_000)

@@ -1,0 +1,70 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from corpus.errors import UserError
+from extract.extractor import choose_device, extractor_class, parse_options
+from extract.prosody import Prosody
+from extract.speech import SpeechOptions
+from extract.whisper import Asr, AsrOptions, WhisperFeatures
+from tests.extract.factories import made
+
+
+def test_builtin_kinds_are_imported_when_asked_for() -> None:
+    kinds = [extractor_class(kind) for kind in ("whisper", "asr", "prosody")]
+    assert kinds == [WhisperFeatures, Asr, Prosody]
+
+
+def test_unknown_kind_is_told_the_nearest() -> None:
+    with pytest.raises(UserError) as raised:
+        extractor_class("wisper")
+    assert str(raised.value) == ("features: the kind 'wisper' is unknown; did you mean 'whisper'?")
+
+
+def test_known_model_brings_its_kind() -> None:
+    options = parse_options({"model": "wavlm-large", "layer": "12"})
+    assert options == SpeechOptions(kind="speech", model="wavlm-large", layer=12)
+
+
+def test_kind_can_be_another_than_the_models_first() -> None:
+    options = parse_options({"model": "whisper-tiny.en", "kind": "asr"})
+    assert options == AsrOptions(kind="asr", model="whisper-tiny.en")
+
+
+def test_entry_with_neither_kind_nor_model() -> None:
+    with pytest.raises(UserError) as raised:
+        parse_options({"layer": 3})
+    assert str(raised.value) == (
+        "features: an entry has neither `kind` nor `model`; give one of them."
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "field"),
+    [
+        ({"kind": "whisper", "model": "x", "windw": "trim"}, "windw"),
+        ({"kind": "whisper", "model": "x", "window": "short"}, "window"),
+        ({"kind": "speech", "model": "x", "layer": "last"}, "layer"),
+        ({"kind": "prosody", "precision": "float8"}, "precision"),
+        ({"kind": "speech"}, "model"),
+        ({"kind": "text", "model": "x"}, "of"),
+    ],
+)
+def test_bad_options_name_their_field(entry: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        parse_options(entry)
+    assert [error["loc"] for error in raised.value.errors()] == [(field,)]
+
+
+def test_given_device_is_not_second_guessed() -> None:
+    assert choose_device("cuda:1") == "cuda:1"
+    assert choose_device("auto") in ("cpu", "cuda")
+
+
+def test_extractors_of_one_kind_share_nothing() -> None:
+    first, second = made("prosody"), made("prosody", precision="float32")
+    assert first.options.precision != second.options.precision
+    wave = np.sin(np.arange(16_000, dtype=np.float32))
+    np.testing.assert_array_equal(first.extract([wave])[0], second.extract([wave])[0])

