@@ -111,29 +111,32 @@ def _mean_of(frames: "torch.Tensor", stride: int) -> "torch.Tensor":
     return torch.cat(means)
 
 
-def read_batches(
-    columns: Mapping[str, Column],
-    batches: Sequence[Sequence[str]],
-    threads: int = 2,
-    pin: bool = False,
-) -> Iterator[Batch]:
-    """Yield the batches in the given order, read ahead by `threads` threads.
+class BatchReader:
+    """Read batches ahead by `threads` threads, in a ring of buffers that outlives an epoch."""
 
-    Same batches, same values, whatever the number of threads. Raises `UserError` before the first
-    batch when an utterance is not cached.
-    """
-    everyone = list(dict.fromkeys(u for batch in batches for u in batch))
-    for column in columns.values():
-        column.cache.require(everyone)
-    ring = [Buffers(pin) for _ in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Batch]] = deque()
-        for i, utterances in enumerate(batches):
-            waiting.append(pool.submit(load_batch, columns, utterances, ring[i % len(ring)]))
-            if len(waiting) == len(ring):
+    def __init__(self, columns: Mapping[str, Column], threads: int = 2, pin: bool = False) -> None:
+        self.columns = columns
+        self.threads = threads
+        self._ring = [Buffers(pin) for _ in range(threads + 1)]
+
+    def batches(self, plan: Sequence[Sequence[str]]) -> Iterator[Batch]:
+        """Yield the batches of a plan, in its order; one plan at a time.
+
+        Same plan, same values, whatever the number of threads. Raises `UserError` before the first
+        batch when an utterance is not cached.
+        """
+        everyone = list(dict.fromkeys(u for utterances in plan for u in utterances))
+        for column in self.columns.values():
+            column.cache.require(everyone)
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting: deque[Future[Batch]] = deque()
+            for i, utterances in enumerate(plan):
+                buffers = self._ring[i % len(self._ring)]
+                waiting.append(pool.submit(load_batch, self.columns, utterances, buffers))
+                if len(waiting) == len(self._ring):
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def bucket(

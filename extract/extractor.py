@@ -1,15 +1,20 @@
 """What every extractor is: a kind, its options, and a way from a batch to frames.
 
+The layer policy of a model says which hidden states become the feature: `-1` (the last) or any
+index, 0 being what enters the first layer; `mean:-4:` and `sum:-4:`, a Python slice of the layers;
+`all`, every layer, so that a frame becomes (layers, dim).
+
 To add one, subclass `Extractor` in a module, decorate it with `@extractor("kind")`, and name the
 module under `plugins:` in pipeline.yaml (or in `BUILTIN` below). The stage does the rest: decoding,
 batching, resume, failures, shards.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import field_validator
@@ -18,10 +23,13 @@ from cache.features import Precision
 from cache.transcripts import Transcript
 from corpus.config import Section
 from corpus.errors import UserError
-from extract.layers import check_policy
 from extract.models import Weights
 
+if TYPE_CHECKING:
+    import torch
+
 SAMPLE_RATE = 16_000
+PATTERN = re.compile(r"(mean|sum):(-?\d*):(-?\d*)")
 BUILTIN = {
     "whisper": "extract.whisper",
     "asr": "extract.whisper",
@@ -139,3 +147,55 @@ def choose_device(device: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_policy(policy: int | str) -> int | str:
+    """Return the policy, digits as int; raises `ValueError` when it is not one."""
+    text = str(policy)
+    if re.fullmatch(r"-?\d+", text):
+        return int(text)
+    if text == "all" or PATTERN.fullmatch(text):
+        return text
+    raise ValueError("a layer is an index, 'mean:-4:', 'sum:-4:' (any slice) or 'all'")
+
+
+def taken(states: int, policy: int | str) -> list[int]:
+    """Return which of a model's states a policy takes; raises `ValueError` when it has none."""
+    match = PATTERN.fullmatch(str(policy))
+    if match is not None:
+        _, start, stop = match.groups()
+        span = slice(int(start) if start else None, int(stop) if stop else None)
+        if not range(states)[span]:
+            raise ValueError(f"layer {policy}: the slice is empty, the model has {states} states")
+        return list(range(states)[span])
+    if policy == "all":
+        return list(range(states))
+    if not -states <= int(policy) < states:
+        raise ValueError(f"layer {policy}: the model has states 0 to {states - 1}")
+    return [int(policy) % states]
+
+
+def choose(states: "Sequence[torch.Tensor]", policy: int | str) -> "torch.Tensor":
+    """Apply a policy to states of `(batch, frames, dim)`, the first of them the input of layer 1.
+
+    Returns `(batch, frames, dim)`, or `(batch, frames, layers, dim)` for `all`. Raises `ValueError`
+    for a layer the model does not have.
+    """
+    import torch
+
+    chosen = [states[i] for i in taken(len(states), policy)]
+    if policy == "all":
+        return torch.stack(chosen, dim=2)
+    if len(chosen) == 1:
+        return chosen[0]
+    stacked = torch.stack(chosen)
+    return stacked.mean(0) if str(policy).startswith("mean") else stacked.sum(0)
+
+
+def item_shape(states: int, dim: int, policy: int | str) -> tuple[int, ...]:
+    """Return the shape of one frame: (dim,) or, for `all`, (states, dim).
+
+    Raises `ValueError` for a layer the model does not have: at loading, before any work is done.
+    """
+    taken(states, policy)
+    return (states, dim) if policy == "all" else (dim,)

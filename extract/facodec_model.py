@@ -36,7 +36,7 @@ from extract.models import FACODEC_FILES
 
 HOP = 200
 FFT, WINDOW = 1024, 800
-BANDS = 20  # of 80: up to about 1 kHz
+BANDS = 20  # of 80: up to 780 Hz
 DIM, HEADS = 256, 4
 STRIDES = (2, 4, 5, 5)
 CHUNK = 400  # frames encoded at once: 5 s

@@ -29,7 +29,6 @@ from corpus.manifest import Manifest
 from extract.extractor import (
     Extractor,
     FeatureOptions,
-    ModelOptions,
     choose_device,
     extractor_class,
 )
@@ -174,7 +173,7 @@ def _plan(extractor: Extractor, sources: Sources, budget: float) -> list[list[st
 
 def _about(job: Job, extractor: Extractor) -> dict[str, Any]:
     options = job.options
-    known = card(options.model) if isinstance(options, ModelOptions) else None
+    known = card(str(getattr(options, "model", "")))
     about: dict[str, Any] = {"model": getattr(options, "model", None)}
     if extractor.gives == "frames":
         about["item_shape"] = list(extractor.item_shape)

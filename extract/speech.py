@@ -13,8 +13,15 @@ from typing import ClassVar
 import numpy as np
 
 from corpus.errors import UserError
-from extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, ModelOptions, extractor
-from extract.layers import choose, item_shape
+from extract.extractor import (
+    SAMPLE_RATE,
+    Extractor,
+    FeatureOptions,
+    ModelOptions,
+    choose,
+    extractor,
+    item_shape,
+)
 
 RECEPTIVE_FIELD = 400  # samples behind one frame of the convolutional encoder: 25 ms
 

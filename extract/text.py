@@ -11,8 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from extract.extractor import Extractor, FeatureOptions, ModelOptions, extractor
-from extract.layers import choose, item_shape
+from extract.extractor import Extractor, FeatureOptions, ModelOptions, choose, extractor, item_shape
 
 LONGEST = 512  # tokens of a window, special ones included, when the tokenizer does not say
 

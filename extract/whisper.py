@@ -23,8 +23,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from cache.transcripts import Transcript
-from extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, ModelOptions, extractor
-from extract.layers import choose, item_shape
+from extract.extractor import (
+    SAMPLE_RATE,
+    Extractor,
+    FeatureOptions,
+    ModelOptions,
+    choose,
+    extractor,
+    item_shape,
+)
 from extract.whisper_models import WhisperModel, load_whisper
 
 HOP = 320  # samples a frame: 10 ms mels, halved by the second convolution

@@ -127,7 +127,7 @@ def _train(
 ) -> HeadReport:
     from safetensors.torch import save_file
 
-    from heads.train import Labelled, Trainer, head_logits
+    from heads.train import Labelled, Trainer
 
     config, started = job.configs[name], time.monotonic()
     columns = {u.name: Column(job.features[u.name], u.stride) for u in config.features}
@@ -154,7 +154,7 @@ def _train(
             bar.update()
 
         trained = trainer.fit(after_epoch)
-    logits = {s: head_logits(config, trained.module, columns, us) for s, us in splits.items()}
+    logits = {s: trainer.logits(us) for s, us in splits.items()}
     folder = job.run / "heads" / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "head.json").unlink(missing_ok=True)

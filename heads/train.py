@@ -9,7 +9,7 @@ Everything random hangs on `seed`: on one machine the same call gives the same b
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cache.reader import Batch, Column, bucket, padded_share, read_batches
+from cache.reader import Batch, BatchReader, Column, bucket, padded_share
 from corpus.errors import UserError
 from heads.config import HeadConfig
 from heads.head import build_head, mask_of
@@ -73,6 +73,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(), lr=config.lr, weight_decay=config.weight_decay
         )
+        self.reader = BatchReader(columns, pin=self.device.type == "cuda")
         self.lengths = _lengths(columns, self.train.utterances)
 
     def fit(
@@ -107,13 +108,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.module.train()
+        plan = [[self.train.utterances[i] for i in batch] for batch in batches]
         losses = [
             self._step(batch, self.train.labels[positions])
-            for batch, positions in zip(
-                _read(self.columns, self.train.utterances, batches, self.device),
-                batches,
-                strict=True,
-            )
+            for batch, positions in zip(self.reader.batches(plan), batches, strict=True)
         ]
         return {
             "epoch": epoch,
@@ -139,9 +137,23 @@ class Trainer:
     def _dev_macro_f1(self) -> float | None:
         if not self.dev.utterances:
             return None
-        logits = head_logits(self.config, self.module, self.columns, self.dev.utterances)
-        matrix = confusion(self.dev.labels, logits.argmax(axis=1), len(self.classes))
+        matrix = confusion(
+            self.dev.labels, self.logits(self.dev.utterances).argmax(axis=1), len(self.classes)
+        )
         return float(macro_f1(matrix))
+
+    def logits(self, utterances: Sequence[str]) -> np.ndarray:
+        """Return logits float32 `(utterances, classes)` by the weights there are now."""
+        lengths = _lengths(self.columns, utterances)
+        batches = bucket(range(len(utterances)), lengths, EVAL_BATCH * self.config.batch, None)
+        plan = [[utterances[i] for i in batch] for batch in batches]
+        out = np.empty((len(utterances), len(self.classes)), dtype=np.float32)
+        self.module.eval()
+        with torch.inference_mode():
+            for batch, positions in zip(self.reader.batches(plan), batches, strict=True):
+                logits = self.module(_features(batch, self.device))["logits"]
+                out[positions] = logits.float().cpu().numpy()
+        return out
 
 
 def _labelled_only(rows: Labelled) -> Labelled:
@@ -184,37 +196,9 @@ def _lengths(columns: Mapping[str, Column], utterances: Sequence[str]) -> np.nda
     return lengths
 
 
-def _read(
-    columns: Mapping[str, Column],
-    utterances: Sequence[str],
-    batches: Sequence[Sequence[int]],
-    device: torch.device,
-) -> Iterator[Batch]:
-    named = [[utterances[i] for i in batch] for batch in batches]
-    return read_batches(columns, named, pin=device.type == "cuda")
-
-
 def _features(batch: Batch, device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
     features = {}
     for name, frames in batch.frames.items():
         mask = mask_of(batch.lengths[name], frames.shape[1])
         features[name] = (frames.to(device), mask.to(device))
     return features
-
-
-def head_logits(
-    config: HeadConfig, module: nn.Module, columns: Mapping[str, Column], utterances: Sequence[str]
-) -> np.ndarray:
-    """Return logits float32 `(utterances, classes)`, in the order of `utterances`."""
-    device = next(module.parameters()).device
-    lengths = _lengths(columns, utterances)
-    batches = bucket(range(len(utterances)), lengths, EVAL_BATCH * config.batch, None)
-    module.eval()
-    rows = []
-    with torch.inference_mode():
-        for batch in _read(columns, utterances, batches, device):
-            rows.append(module(_features(batch, device))["logits"].float().cpu().numpy())
-    logits = np.concatenate(rows)
-    out = np.empty_like(logits)
-    out[np.concatenate([np.asarray(b) for b in batches])] = logits
-    return out

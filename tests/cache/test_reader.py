@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.reader import Column, bucket, load_batch, padded_share, read_batches
+from cache.reader import BatchReader, Column, bucket, load_batch, padded_share
 from corpus.errors import UserError
 from tests.cache.factories import make_cache, ragged
 
@@ -48,7 +48,7 @@ def test_batches_do_not_depend_on_the_number_of_threads(tmp_path, threads):
     columns = {"x": Column(make_cache(tmp_path, data, shard_bytes=2_000))}
     plan = [[f"u{i}" for i in range(start, start + 6)] for start in range(0, 60, 6)]
     seen = 0
-    for batch, utterances in zip(read_batches(columns, plan, threads), plan, strict=True):
+    for batch, utterances in zip(BatchReader(columns, threads).batches(plan), plan, strict=True):
         assert batch.utterances == utterances
         for row, utterance in enumerate(utterances):
             n = len(data[utterance])
@@ -61,7 +61,7 @@ def test_batches_do_not_depend_on_the_number_of_threads(tmp_path, threads):
 def test_nothing_is_read_when_something_is_missing(tmp_path):
     columns = {"x": Column(make_cache(tmp_path, ragged(0, 2)))}
     with pytest.raises(UserError, match=r"1 of 2 utterances are not cached \(nobody\)"):
-        next(read_batches(columns, [["u0"], ["nobody"]]))
+        next(BatchReader(columns).batches([["u0"], ["nobody"]]))
 
 
 @settings(deadline=None, max_examples=60)

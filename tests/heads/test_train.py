@@ -7,7 +7,7 @@ import torch
 from cache.reader import Column
 from corpus.errors import UserError
 from heads.config import parse_head
-from heads.train import Labelled, Trainer, head_logits
+from heads.train import Labelled, Trainer
 from tests.heads.factories import CLASSES, make_feature, make_manifest
 
 
@@ -39,7 +39,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
     def logits(seed):
         trainer = make_trainer(tmp_path, seed=seed, epochs=2)
         trainer.fit()
-        return head_logits(trainer.config, trainer.module, trainer.columns, ["u0", "u7"])
+        return trainer.logits(["u0", "u7"])
 
     assert logits(1).tolist() == logits(1).tolist()
     assert logits(1).tolist() != logits(2).tolist()
@@ -48,9 +48,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
 def test_logits_follow_the_ids_and_not_the_batches(tmp_path):
     trainer = make_trainer(tmp_path, batch=2)
     names = [f"u{i}" for i in range(30)]
-    forward = head_logits(trainer.config, trainer.module, trainer.columns, names)
-    backward = head_logits(trainer.config, trainer.module, trainer.columns, names[::-1])
-    alone = head_logits(trainer.config, trainer.module, trainer.columns, ["u4"])
+    forward = trainer.logits(names)
+    backward = trainer.logits(names[::-1])
+    alone = trainer.logits(["u4"])
     np.testing.assert_allclose(forward, backward[::-1], atol=1e-5)
     np.testing.assert_allclose(forward[4], alone[0], atol=1e-5)
 

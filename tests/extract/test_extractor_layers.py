@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from extract.layers import check_policy, choose, item_shape, taken
+from extract.extractor import check_policy, choose, item_shape, taken
 
 
 @pytest.mark.parametrize(
