@@ -45,7 +45,8 @@ class Text(Extractor):
         self._model.eval().to(device)
         self._device = device
         config = self._model.config
-        self._window = min(self._tokenizer.model_max_length, LONGEST)
+        positions = getattr(config, "max_position_embeddings", None) or LONGEST
+        self._window = min(self._tokenizer.model_max_length, positions, LONGEST)
         self.item_shape = item_shape(
             int(config.num_hidden_layers) + 1, int(config.hidden_size), self.options.layer
         )

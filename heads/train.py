@@ -137,9 +137,8 @@ class Trainer:
     def _dev_macro_f1(self) -> float | None:
         if not self.dev.utterances:
             return None
-        matrix = confusion(
-            self.dev.labels, self.logits(self.dev.utterances).argmax(axis=1), len(self.classes)
-        )
+        predicted = self.logits(self.dev.utterances).argmax(axis=1)
+        matrix = confusion(self.dev.labels, predicted, len(self.classes))
         return float(macro_f1(matrix))
 
     def logits(self, utterances: Sequence[str]) -> np.ndarray:

@@ -1,12 +1,14 @@
 """The command line: exit codes, one sentence an error, no torch for help."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 
 import numpy as np
 import polars as pl
+import pytest
 import soundfile
 
 from tests.ser.factories import make_corpus, ser, tone
@@ -181,6 +183,27 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path):
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "`hf download openai/whisper-large-v3 --local-dir DIR`" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs needs root")
+def test_a_full_disk_is_one_sentence_and_what_is_done_is_kept(tmp_path):
+    make_corpus(tmp_path, count=60)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    small = ["mount", "-t", "tmpfs", "-o", "size=96k", "none", disk]
+    if subprocess.run(small, check=False).returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    full = "the disk is full; what was finished is kept: make room and run the same command again."
+    try:
+        here = ["--set", "cache=disk"]
+        says(ser("extract", "--all", *here, cwd=tmp_path), full, code=1)
+        subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+        again = ser("extract", "--all", *here, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        subprocess.run(["mount", "-o", "remount,size=200k", disk], check=True)
+        says(ser("heads", "train", "one", *here, "--set", "run=disk/run", cwd=tmp_path), full, 1)
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def test_extract_without_a_pipeline(tmp_path):
