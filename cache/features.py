@@ -15,13 +15,12 @@ import google_crc32c
 import numpy as np
 import polars as pl
 
-from cache.folder import FeatureFolder, new_shard_name, write_durably
+from cache.folder import COMMIT_SECONDS, FeatureFolder, new_shard_name, write_durably
 from cache.shard import ShardFrames, ShardWriter, read_rows
 from corpus.errors import UserError
 
 Precision = Literal["float16", "float32"]
 SHARD_BYTES = 256 << 20
-SHARD_SECONDS = 120.0  # what a kill can cost at the most, whatever the size of a shard
 
 
 class FeatureCache(FeatureFolder):
@@ -60,7 +59,7 @@ class FeatureCache(FeatureFolder):
         self,
         precision: Precision = "float16",
         shard_bytes: int = SHARD_BYTES,
-        shard_seconds: float = SHARD_SECONDS,
+        shard_seconds: float = COMMIT_SECONDS,
     ) -> Iterator["FeatureWriter"]:
         """Write utterances; what is left is committed on leaving, also after an exception."""
         store = self.path / "data.zarr"

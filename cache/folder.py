@@ -32,6 +32,7 @@ from cache.fingerprint import fingerprint
 from corpus.errors import UserError
 
 FORMAT = "ser-features/1"
+COMMIT_SECONDS = 20.0  # the work that a kill can cost at the most, however large a shard may be
 FAILED = pl.Schema(
     {"utterance": pl.String(), "error": pl.String(), "when": pl.Datetime("us", "UTC")}
 )

@@ -1,6 +1,6 @@
 """Transcripts of every utterance: the same folder as features, small Parquet parts as shards."""
 
-import uuid
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -8,7 +8,14 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from cache.folder import FeatureFolder, new_shard_name, now_ns, parquet, write_durably
+from cache.folder import (
+    COMMIT_SECONDS,
+    FeatureFolder,
+    new_shard_name,
+    now_ns,
+    parquet,
+    write_durably,
+)
 from corpus.errors import UserError
 
 PART_ROWS = 256
@@ -85,19 +92,22 @@ class TranscriptWriter:
         self.cache = cache
         self.part_rows = part_rows
         self._rows: list[dict[str, Any]] = []
+        self._since = time.monotonic()
 
     def append(self, utterance: str, transcript: Transcript, stat: int, source: int) -> None:
         """Add one row."""
         row = {"utterance": utterance, **asdict(transcript), "stat": stat, "source": source}
         self._rows.append(row)
-        if len(self._rows) >= self.part_rows:
+        old = time.monotonic() - self._since >= COMMIT_SECONDS
+        if old or len(self._rows) >= self.part_rows:
             self.commit()
 
     def commit(self) -> None:
         """Make everything appended so far visible by one rename."""
+        self._since = time.monotonic()
         if not self._rows:
             return
-        name = f"{new_shard_name()}-{uuid.uuid4().hex[:4]}"
+        name = new_shard_name()
         schema = self.cache.INDEX
         frame = pl.DataFrame(
             [row | {"shard": name, "created": now_ns()} for row in self._rows], schema=schema
