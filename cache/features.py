@@ -123,6 +123,21 @@ class FeatureCache(FeatureFolder):
             )
         return view
 
+    def moments(self, utterances: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation of each channel over all frames, float64 `(dim,)`.
+
+        One pass; a channel that never changes has deviation 1, so that it may be divided by.
+        """
+        count, total, squares = 0, np.zeros(self.item_shape), np.zeros(self.item_shape)
+        for utterance in utterances:
+            frames = self.frames(utterance).astype(np.float64)
+            count += len(frames)
+            total += frames.sum(axis=0)
+            squares += (frames**2).sum(axis=0)
+        mean = total / count
+        deviation = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+        return mean, np.where(deviation > 1e-6 * (1 + np.abs(mean)), deviation, 1.0)
+
     def verify(self) -> list[str]:
         """Compare the crc32c of every utterance; return the damaged ones."""
         bad = []

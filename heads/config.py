@@ -15,10 +15,17 @@ from corpus.errors import UserError
 
 
 class FeatureUse(Section):
-    """Name a feature and say how it is read: `stride` k takes the mean of every k frames."""
+    """Name a feature and say how it is read.
+
+    `stride` k takes the mean of every k frames. `normalize: corpus` shifts and scales each channel
+    by its mean and standard deviation over the frames of the training split (no labels, nothing of
+    dev or test); hand-made features such as eGeMAPS, whose channels are in Hz, dB and ratios, need
+    it, and a LayerNorm behind a Linear is no substitute.
+    """
 
     name: str
     stride: PositiveInt = 1
+    normalize: Literal["none", "corpus"] = "none"
 
     @model_validator(mode="before")
     @classmethod

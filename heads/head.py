@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -55,6 +56,30 @@ def build_head(
         raise UserError(f"heads: no module registers the head '{config.head}'; add its `plugins:`.")
     ordered = {name: dims[name] for name in config.feature_names}
     return _HEADS[config.head](ordered, classes, config.architecture, extras)
+
+
+class Standardised(nn.Module):
+    """Give a head features with zero mean and unit deviation; the statistics are saved with it."""
+
+    def __init__(
+        self, head: nn.Module, moments: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.names = list(moments)
+        for i, (mean, deviation) in enumerate(moments.values()):
+            self.register_buffer(f"mean{i}", torch.from_numpy(mean.astype(np.float32)))
+            self.register_buffer(f"deviation{i}", torch.from_numpy(deviation.astype(np.float32)))
+
+    def forward(self, features: Features) -> dict[str, Tensor]:
+        """Return what the head returns for the standardised features."""
+        standard = dict(features)
+        for i, name in enumerate(self.names):
+            frames, mask = features[name]
+            mean, deviation = self.get_buffer(f"mean{i}"), self.get_buffer(f"deviation{i}")
+            standard[name] = ((frames - mean) / deviation, mask)
+        outputs: dict[str, Tensor] = self.head(standard)
+        return outputs
 
 
 def mask_of(lengths: Tensor, frames: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cache.reader import Batch, BatchReader, Column, bucket, padded_share
 from corpus.errors import UserError
 from heads.config import HeadConfig
-from heads.head import build_head, mask_of
+from heads.head import Standardised, build_head, mask_of
 from heads.losses import Setting, class_weights, extras_of, total_loss
 from heads.samplers import draw_epoch
 from score.metrics import confusion, macro_f1
@@ -69,7 +69,13 @@ class Trainer:
         self.device = torch.device(device)
         self.setting = _setting(config, self.train, classes, device)
         dims = {name: _dim(column, name) for name, column in columns.items()}
-        self.module = build_head(config, dims, len(classes), extras_of(config)).to(self.device)
+        module = build_head(config, dims, len(classes), extras_of(config))
+        moments = {
+            use.name: columns[use.name].cache.moments(self.train.utterances)
+            for use in config.features
+            if use.normalize == "corpus"
+        }
+        self.module = (Standardised(module, moments) if moments else module).to(self.device)
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(), lr=config.lr, weight_decay=config.weight_decay
         )

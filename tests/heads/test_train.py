@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cache.features import FeatureCache
 from cache.reader import Column
 from corpus.errors import UserError
 from heads.config import parse_head
@@ -81,6 +82,41 @@ def test_sml_trains_and_needs_a_neutral_class(tmp_path):
     assert len(trained.history) == 2
     with pytest.raises(UserError, match="need the class 'calm', which is not among"):
         make_trainer(tmp_path, loss=["sml"], neutral="calm")
+
+
+def test_normalize_uses_the_training_frames_and_is_saved_with_the_head(tmp_path):
+    use = [{"name": "a", "normalize": "corpus"}, "b"]
+    trainer = make_trainer(tmp_path, features=use, epochs=1)
+    cache = trainer.columns["a"].cache
+    frames = np.concatenate([cache.frames(u) for u in trainer.train.utterances]).astype("f8")
+    state = trainer.module.state_dict()
+    np.testing.assert_allclose(state["mean0"], frames.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(state["deviation0"], frames.std(0), rtol=1e-5)
+    assert not any(key.startswith("mean1") for key in state)
+
+
+def test_channels_of_wild_scales_are_learned_when_normalized(tmp_path):
+    scale = np.array([1e4, 1.0, 1e-2, 1.0, 1.0, 1.0], np.float32)
+    manifest = make_manifest()
+    plain = make_feature(tmp_path, "plain", manifest)
+    wild = FeatureCache.create(tmp_path, "wild", {"kind": "wild"}, {"item_shape": [6]})
+    with wild.writer() as writer:
+        for u in manifest.utterances():
+            writer.append(u, plain.frames(u).astype("f4") * scale + 5 * scale, 1, 2)
+    rows = {
+        s: Labelled(manifest.utterances(s), manifest.labels(manifest.utterances(s)))
+        for s in ("train", "dev")
+    }
+    columns = {"wild": Column(FeatureCache(wild.path))}
+
+    def best(normalize):
+        use = [{"name": "wild", "normalize": normalize}]
+        entry = {"features": use, "hidden": 8, "epochs": 12, "lr": 1e-2, "batch": 8}
+        config = parse_head(entry)
+        return Trainer(config, columns, CLASSES, **rows).fit().best_macro_f1
+
+    assert best("corpus") > 0.8
+    assert best("none") < 0.6
 
 
 def test_a_feature_with_all_layers_is_refused(tmp_path):
