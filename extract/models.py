@@ -19,7 +19,17 @@ from pathlib import Path
 from corpus.errors import UserError
 
 WEIGHT_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
-NOT_WANTED = ["*.msgpack", "*.h5", "*.onnx", "*.ot", "flax*", "tf_*", "*.tflite", "*.mlmodel"]
+NOT_WANTED = [
+    "*fp32*",
+    "*.msgpack",
+    "*.h5",
+    "*.onnx",
+    "*.ot",
+    "flax*",
+    "tf_*",
+    "*.tflite",
+    "*.mlmodel",
+]
 FACODEC_FILES = ("ns3_facodec_encoder_v2.bin", "ns3_facodec_decoder_v2.bin")
 
 

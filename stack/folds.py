@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import StratifiedKFold
+from tqdm import tqdm
 
 
 def balanced_rows(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -60,13 +61,15 @@ class FoldedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.rows_ = balanced_rows(y, self.seed) if self.balance else np.arange(len(y))
         X, y = X[self.rows_], y[self.rows_]
         splitter = StratifiedKFold(self.folds, shuffle=True, random_state=self.seed)
-        self.members_ = [self.fit_member(X[rows], y[rows]) for rows, _ in splitter.split(X, y)]
+        folds = tqdm(splitter.split(X, y), "folds", self.folds, disable=None, delay=2)
+        self.members_ = [self.fit_member(X[rows], y[rows]) for rows, _ in folds]
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Average the members' probabilities: float64 `(rows, classes)`, columns as `classes_`."""
         X = np.ascontiguousarray(X, np.float32)
-        mean: np.ndarray = np.mean([self.ask_member(m, X) for m in self.members_], axis=0)
+        members = tqdm(self.members_, "predict", leave=False, disable=None, delay=2)
+        mean: np.ndarray = np.mean([self.ask_member(m, X) for m in members], axis=0)
         return mean
 
     def predict(self, X: np.ndarray) -> np.ndarray:
