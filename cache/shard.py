@@ -25,6 +25,7 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,12 @@ class ShardWriter:
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self.path = staging
         data = staging / "frames" / "c" / "/".join("0" * (1 + len(self.item_shape)))
-        data.parent.mkdir(parents=True)
-        self._file = data.open("wb", buffering=1 << 20)
+        try:
+            data.parent.mkdir(parents=True)
+            self._file = data.open("wb", buffering=1 << 20)
+        except OSError:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
         self._rows = 0
         self._columns: dict[str, list[int]] = {name: [] for name in COLUMNS}
         self._utterances: list[str] = []
@@ -104,7 +109,8 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """Throw the unfinished shard away."""
-        self._file.close()
+        with suppress(OSError):  # closing flushes, which on a full disk fails once more
+            self._file.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _frames_metadata(self, padded_rows: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 finished, with failures listed (or stopped by the machine:
 import errno
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -55,6 +56,9 @@ def main() -> NoReturn:
         # read by torch, CTranslate2 and LightGBM when they load; on two cores a second thread
         # made a training step 16 times slower and an encoder 3 times
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # said once a batch by libraries, about what we mask or check ourselves
+    warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+    warnings.filterwarnings("ignore", message="Segment too short")
     # transformers prints loading bars and advice that no user of ours can act upon
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0" if sys.stderr.isatty() else "1")

@@ -44,10 +44,10 @@ def test_kill_9_leaves_whole_utterances_and_resume_completes(tmp_path, after):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs needs root")
-def test_a_full_disk_leaves_the_cache_valid(tmp_path):
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "none", tmp_path], check=False
-    ).returncode:
+@pytest.mark.parametrize("size", range(300, 420, 8))  # whichever file is the one too many
+def test_a_full_disk_leaves_the_cache_valid(tmp_path, size):
+    small = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", tmp_path]
+    if subprocess.run(small, check=False).returncode:
         pytest.skip("no tmpfs can be mounted here")
     try:
         cache = FeatureCache.create(tmp_path, "x", SPEC, {"item_shape": [64]})
@@ -69,3 +69,33 @@ def test_a_full_disk_leaves_the_cache_valid(tmp_path):
         assert not [p for p in cache.staging.iterdir() if p.is_dir()]
     finally:
         subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+class CutShort:
+    """A file whose disk fills up in the middle of a row, and has room again afterwards."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, data):
+        self.file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_a_row_that_was_cut_short_is_never_committed(tmp_path):
+    cache = FeatureCache.create(tmp_path, "x", SPEC, {"item_shape": [4]})
+
+    def write():
+        with cache.writer() as writer:
+            writer.append("whole", np.ones((3, 4), np.float32), 1, 2)
+            (shard,) = writer._open.values()
+            shard._file = CutShort(shard._file)
+            writer.append("cut", np.ones((300, 4), np.float32), 1, 2)
+
+    with pytest.raises(OSError, match="No space left"):
+        write()
+    assert FeatureCache(cache.path).index().height == 0
+    assert not list(cache.staging.iterdir())
