@@ -29,6 +29,26 @@ def test_stack_needs_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_stack_fit_on_a_laptop_needs_the_logits_only_and_no_torch(tmp_path):
+    make_corpus(tmp_path / "gpu")
+    assert ser("run", cwd=tmp_path / "gpu").returncode == 0
+    laptop = tmp_path / "laptop"
+    laptop.mkdir()
+    shutil.copy(tmp_path / "gpu" / "pipeline.yaml", laptop)
+    for head in ("one", "two"):
+        (laptop / "run" / "heads" / head).mkdir(parents=True)
+        path = f"run/heads/{head}/logits.h5"
+        shutil.copy(tmp_path / "gpu" / path, laptop / path)
+    code = (
+        "import sys\nfrom ser.cli import cli\n"
+        "cli(['stack', 'fit'], standalone_mode=False)\n"
+        "assert not {'torch', 'transformers', 'ctranslate2'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=laptop, stdout=subprocess.PIPE)
+    fitted = pl.read_parquet(laptop / "run/stack/predictions.parquet")
+    assert fitted.equals(pl.read_parquet(tmp_path / "gpu/run/stack/predictions.parquet"))
+
+
 def test_run_does_everything_and_the_second_skips_everything(tmp_path):
     make_corpus(tmp_path)
     first = ser("run", cwd=tmp_path)
