@@ -37,9 +37,8 @@ from extract.whisper_models import WhisperModel, load_whisper
 HOP = 320  # samples a frame: 10 ms mels, halved by the second convolution
 LONGEST = 30 * SAMPLE_RATE
 TRIM_STEP = SAMPLE_RATE // 5
-LOOP = (
-    2.4  # text that zlib shrinks more than this repeats itself (Radford et al. 2022, section 4.5)
-)
+# text that zlib shrinks more than this repeats itself (Radford et al. 2022, section 4.5)
+LOOP = 2.4
 
 Window = Literal["full", "trim"]
 
