@@ -112,6 +112,9 @@ def run_all(pipeline: Pipeline, device: str, say: Say) -> tuple[dict[str, Any], 
     for report in extract_features(pipeline, list(pipeline.features), device):
         say(describe_extraction(report))
         failed |= {f"{report.name}/{u}": error for u, error in report.failed.items()}
+    if not pipeline.heads:
+        say("heads    none in the file: nothing to train, stack or score")
+        return {}, failed
     for head in train(pipeline, list(pipeline.heads), device):
         say(describe_head(head))
     if stack.run.is_current(pipeline.run, list(pipeline.heads), pipeline.stack):

@@ -226,6 +226,15 @@ def test_a_full_disk_is_one_sentence_and_what_is_done_is_kept(tmp_path):
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
+def test_a_pipeline_without_heads_extracts_and_stops(tmp_path):
+    make_corpus(tmp_path, count=6)
+    text = (tmp_path / "pipeline.yaml").read_text()
+    (tmp_path / "pipeline.yaml").write_text(text[: text.index("heads:")])
+    done = ser("run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("heads    none in the file: nothing to train, stack or score\n")
+
+
 def test_extract_without_a_pipeline(tmp_path):
     make_corpus(tmp_path)
     words = ["--kind", "prosody", "--manifest", "m.csv", "--audio", "audio", "--cache", "c"]
