@@ -88,9 +88,9 @@ class FeatureFolder:
 
     @classmethod
     def find(cls, root: str | Path, name: str, wanted: Mapping[str, Any]) -> Self:
-        """Find the one folder whose spec agrees with `wanted`, a part of a spec.
+        """Find the one folder of this spec; its `weights` may be left out.
 
-        Reading a cache needs no model: what only the weights know (their digest) may be left out.
+        Reading a cache needs no model, so their digest may not be known where heads are trained.
         Raises `UserError` when nothing, something else, or more than one thing is cached.
         """
         folders = sorted(p.parent for p in (Path(root) / name).glob("*/feature.json"))
@@ -100,10 +100,7 @@ class FeatureFolder:
                 f"`ser extract {name}` first."
             )
         specs = {folder: _read_json(folder / "feature.json")["spec"] for folder in folders}
-        wrong = {
-            folder: [k for k, v in wanted.items() if spec.get(k) != v]
-            for folder, spec in specs.items()
-        }
+        wrong = {folder: _differences(spec, wanted) for folder, spec in specs.items()}
         agreeing = [folder for folder, keys in wrong.items() if not keys]
         if len(agreeing) == 1:
             return cls(agreeing[0])
@@ -115,8 +112,8 @@ class FeatureFolder:
         closest = min(folders, key=lambda folder: len(wrong[folder]))
         key = wrong[closest][0]
         raise UserError(
-            f"{closest}: it was extracted with {key}={specs[closest].get(key)!r}, but "
-            f"pipeline.yaml asks for {key}={wanted[key]!r}; run `ser extract {name}`."
+            f"{closest}: it was extracted with {_said(specs[closest], key)}, but pipeline.yaml "
+            f"asks for {_said(wanted, key)}; run `ser extract {name}`."
         )
 
     def index(self) -> pl.DataFrame:
@@ -242,6 +239,15 @@ def sync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _differences(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    keys = sorted({*spec, *wanted} - ({"weights"} - set(wanted)))
+    return [key for key in keys if spec.get(key) != wanted.get(key)]
+
+
+def _said(spec: Mapping[str, Any], key: str) -> str:
+    return f"{key}={spec[key]!r}" if key in spec else f"the default {key}"
 
 
 def parquet(frame: pl.DataFrame) -> bytes:

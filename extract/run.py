@@ -75,19 +75,25 @@ class _Work:
     report: Report
 
 
-def specify(job: Job, download: bool = True) -> tuple[dict[str, Any], Weights | None]:
-    """Return everything that changes the numbers, and where the weights are."""
-    options = job.options
-    weights = None
-    spec = options.model_dump(exclude={"model"}) | {
-        "version": extractor_class(options.kind).version
-    }
-    if hasattr(options, "model"):
-        weights = resolve(options.model, download)
-        spec["weights"] = weights.digest
+def described(job: Job) -> dict[str, Any]:
+    """Return everything that changes the numbers, except for the weights.
+
+    Options at their default are left out, so that a new option whose default is what was done
+    before leaves every cache as it is; changing a default means raising the extractor's version.
+    """
+    spec = job.options.model_dump(exclude={"model"}, exclude_defaults=True)
+    spec["version"] = extractor_class(job.options.kind).version
     if job.transcripts is not None:
         spec["transcripts"] = job.transcripts.fingerprint
-    return spec, weights
+    return spec
+
+
+def specify(job: Job, download: bool = True) -> tuple[dict[str, Any], Weights | None]:
+    """Return everything that changes the numbers, and where the weights are."""
+    if not hasattr(job.options, "model"):
+        return described(job), None
+    weights = resolve(job.options.model, download)
+    return described(job) | {"weights": weights.digest}, weights
 
 
 def cache_class(options: FeatureOptions) -> type[FeatureCache] | type[TranscriptCache]:
@@ -103,13 +109,10 @@ def open_feature(job: Job) -> FeatureCache | TranscriptCache:
     options is the one. Raises `UserError` when there is none, or not just one.
     """
     kind = cache_class(job.options)
-    wanted = job.options.model_dump(exclude={"model"})
-    if job.transcripts is not None:
-        wanted["transcripts"] = job.transcripts.fingerprint
     try:
         spec, _ = specify(job, download=False)
     except UserError:
-        return kind.find(job.cache, job.name, wanted)
+        return kind.find(job.cache, job.name, described(job))
     return kind.open(job.cache, job.name, spec) or kind.find(job.cache, job.name, spec)
 
 

@@ -101,7 +101,7 @@ def test_an_utterance_written_twice_has_its_newest_frames(tmp_path):
 
 def test_another_spec_is_another_folder_and_find_says_what_differs(tmp_path):
     make_cache(tmp_path, ragged(0, 2), spec=SPEC | {"window": "full"})
-    wanted = {"kind": "whisper", "window": "trim"}
+    wanted = {"kind": "whisper", "layer": -1, "window": "trim"}
     folder = next((tmp_path / "whisper").iterdir())
     message = (
         f"{folder}: it was extracted with window='full', but pipeline.yaml asks for window='trim'; "

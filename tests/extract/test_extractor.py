@@ -68,3 +68,22 @@ def test_extractors_of_one_kind_share_nothing() -> None:
     assert first.options.precision != second.options.precision
     wave = np.sin(np.arange(16_000, dtype=np.float32))
     np.testing.assert_array_equal(first.extract([wave])[0], second.extract([wave])[0])
+
+
+DEFAULTS = {  # part of the cache's format: whoever changes one raises that extractor's version
+    ("whisper", 1): {"precision": "float16", "layer": -1, "window": "full"},
+    ("asr", 2): {"precision": "float16", "window": "full", "language": "en"},
+    ("speech", 1): {"precision": "float16", "layer": -1},
+    ("text", 1): {"precision": "float16", "layer": -1, "special_tokens": True},
+    ("prosody", 1): {"precision": "float16"},
+    ("opensmile", 1): {"precision": "float16"},
+    ("facodec", 1): {"precision": "float16"},
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in DEFAULTS])
+def test_a_changed_default_raises_the_version(kind: str) -> None:
+    cls = extractor_class(kind)
+    fields = cls.Options.model_fields
+    given = {k: f.default for k, f in fields.items() if not f.is_required() and k != "model"}
+    assert DEFAULTS[kind, cls.version] == given

@@ -191,7 +191,7 @@ def test_a_cache_of_another_fingerprint_is_named(tmp_path):
     result = ser("heads", "train-all", "--set", "features.prosody.precision=float32", cwd=tmp_path)
     says(
         result,
-        f"{folder}: it was extracted with precision='float16', but pipeline.yaml asks for "
+        f"{folder}: it was extracted with the default precision, but pipeline.yaml asks for "
         "precision='float32'; run `ser extract prosody`.",
     )
 
