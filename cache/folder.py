@@ -180,7 +180,6 @@ class FeatureFolder:
             pid = left.name.removeprefix(f"{host}-").split("-")[0]
             if pid.isdigit() and not Path(f"/proc/{pid}").exists():
                 shutil.rmtree(left, ignore_errors=True)
-                left.unlink(missing_ok=True)
 
 
 def new_shard_name() -> str:

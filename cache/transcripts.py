@@ -76,8 +76,6 @@ class TranscriptCache(FeatureFolder):
     def writer(self, part_rows: int = PART_ROWS) -> Iterator["TranscriptWriter"]:
         """Write transcripts; what is left is committed on leaving, also after an exception."""
         (self.path / "data").mkdir(exist_ok=True)
-        self.staging.mkdir(exist_ok=True)
-        self.sweep()
         writer = TranscriptWriter(self, part_rows)
         try:
             yield writer

@@ -2,8 +2,8 @@
 
 1. Name what is asked for: options and weights make the fingerprint, the fingerprint the folder.
 2. See what is missing: not cached, or cached from audio that has changed since.
-3. Plan batches over the whole corpus, sorted by size, within a budget of frames; keep those with
-   something missing, and of those every n-th for `--shard i/n`.
+3. Plan batches over the whole corpus, sorted by size, within a budget of frames; take every n-th
+   for `--shard i/n`, and of those the ones with something missing.
 4. Load the model once; decode ahead in threads; extract; stream to the cache.
 5. A clip that fails is listed in failed.parquet with the reason and harms no neighbour; a batch
    that does not fit the memory is halved. What is done stays done, whatever happens next.
@@ -71,6 +71,7 @@ class _Work:
     """What one worker is to do: whole batches, of which only the wanted rows are written."""
 
     batches: list[list[str]]
+    stats: dict[str, int]
     wanted: set[str]
     report: Report
 
@@ -134,7 +135,8 @@ def extract(
     kind = cache_class(job.options)
     found = kind.open(job.cache, job.name, spec)
     sources = _sources(job)
-    wanted = missing(found, sources.stats(), sources.source)
+    stats = sources.stats()
+    wanted = missing(found, stats, sources.source)
     report = Report(job.name, job.cache / job.name / fingerprint(spec))
     report.cached = len(sources.utterances) - len(wanted) - len(sources.unusable)
     extractor = extractor_class(job.options.kind)(job.options, weights)
@@ -148,7 +150,7 @@ def extract(
             raise UserError(f"features.{job.name}: {error}.") from error
         found = kind.create(job.cache, job.name, spec, _about(job, extractor))
         with _writer(found, job.options, shard_bytes) as writer:
-            _fill(writer, extractor, sources, _Work(mine, wanted, report))
+            _fill(writer, extractor, sources, _Work(mine, stats, wanted, report))
     if found is None:
         reason = next(iter(report.failed.values()), "the manifest is empty")
         raise UserError(f"features.{job.name}: no utterance can be extracted ({reason}).")
@@ -197,7 +199,7 @@ def _writer(folder: FeatureFolder, options: FeatureOptions, shard_bytes: int) ->
 def _fill(
     writer: FeatureWriter | TranscriptWriter, extractor: Extractor, sources: Sources, work: _Work
 ) -> None:
-    stats, report = sources.stats(), work.report
+    report = work.report
     total = sum(len(batch) for batch in work.batches)
     with tqdm(total=total, desc=report.name, unit="utt", disable=None) as bar:
         for utterances, inputs, hashes in _decoded(sources, work):
@@ -205,7 +207,7 @@ def _fill(
                 if utterance not in work.wanted:
                     continue  # cached already; computed again only to keep its batch the same
                 try:
-                    writer.append(utterance, result, stats[utterance], hashes[utterance])
+                    writer.append(utterance, result, work.stats[utterance], hashes[utterance])
                 except ValueError as error:
                     report.failed[utterance] = str(error)
                 else:

@@ -6,7 +6,7 @@ the options of the built-in architectures stand here and not beside their classe
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
@@ -47,8 +47,6 @@ class LossUse(Section):
 
 class Architecture(Section):
     """Base of the options of an architecture."""
-
-    max_features: ClassVar[int | None] = None
 
 
 class CrossModalGRUOptions(Architecture):
