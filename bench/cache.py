@@ -1,76 +1,298 @@
-"""Padded float32 batches from the cache against one `.pt` file per utterance and a DataLoader.
+"""The feature cache against what people use instead: .pt files, HDF5, zarr-python; and memcpy.
 
-MSP-Podcast-like lengths (lognormal, mean 5.7 s, 2-20 s, 50 frames/s), batch 64, warm page cache:
-what a head reads in every epoch but the first. Both sides give the same batches, padded alike.
+MSP-Podcast-like lengths (lognormal, mean 5.7 s, 2-20 s, 50 frames/s), batch 64. Every side gives
+the same seeded plan of length-bucketed random batches as padded float32, with the same values
+(checked first; int8 within 2 %). One thread for every library; "2 workers" and "2 threads" say the
+rest. The consumer does nothing.
+
+warm     opened once; before each round the side's files are read into the page cache, untimed;
+         a side that read more than 1 % of them from disk all the same is said in the target
+cold     before each round the side's files are dropped from the page cache; opening them (and
+         starting workers) is timed; the share that was read from disk shows that it was cold
+writing  to fresh files; the page cache is what is written to, but our fsyncs are inside our time
+growth   .pt fp32 (0 workers) and ours, for 1x, 2x and 4x the utterances, warm
+index    the first question to a cache of a million utterances, in a fresh process
 """
 
+import json
+import os
 import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader
 
-from bench.report import compare, options, show
+from bench import cache_sides as sides
+from bench.cache_sides import Corpus, Reader
+from bench.report import (
+    Row,
+    Side,
+    Target,
+    compare,
+    disk_bytes,
+    drop,
+    fresh,
+    options,
+    repeated,
+    show,
+    times_as_fast,
+    times_the_cpu,
+    warm_up,
+)
+
+PT = ".pt fp32, 0 workers"
+ZARR = "zarr-python, our store"
+ONE = "ours fp16, 1 thread"
+OURS = "ours fp16, 2 threads"
+MEMCPY = "limit: memcpy"
+CAST = "limit: cast copy"
+WRITE_PT = "write .pt fp32"
+WRITE_OURS = "write ours fp16"
+FIRST_LENGTHS = "open 1,000,000, first lengths"
+INDEX_RSS = "open 1,000,000, peak RSS"
+MOST_READ, LEAST_READ = "greatest share of files read", "least share of files read"
+INDEX_UTTERANCES, INDEX_SHARDS, INDEX_ROUNDS = 1_000_000, 1_500, 3
+OPEN_INDEX = """
+import json, sys, time
+from pathlib import Path
 from cache.features import FeatureCache
-from cache.reader import BatchReader, Column
+def peak():  # VmHWM starts anew with a program; ru_maxrss begins with the parent's
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
+asked, imported = json.loads(sys.argv[2]), peak()
+start = time.perf_counter()
+lengths = FeatureCache(Path(sys.argv[1])).lengths(asked)
+print(json.dumps([time.perf_counter() - start, imported, peak(), lengths.tolist()]))
+"""
 
-BATCH = 64
+
+@dataclass(frozen=True)
+class Size:
+    """Hold how much is measured."""
+
+    dim: int
+    read: int  # utterances
+    write: int
+    grow: int  # at 1x
+    rounds: int
 
 
-def msp_like(count: int, dim: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    seconds = np.clip(rng.lognormal(np.log(5.7) - 0.18, 0.6, count), 2, 20)
-    lengths = (seconds * 50).astype(int)
-    return {f"u{i}": rng.standard_normal((n, dim), np.float32) for i, n in enumerate(lengths)}
+QUICK = Size(dim=384, read=384, write=384, grow=128, rounds=3)
+FULL = Size(dim=1_280, read=2_048, write=768, grow=768, rounds=5)
 
 
 def main() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, by whatever comes first
     said = options(__doc__ or "")
-    count, dim = (384, 384) if said.quick else (2_048, 1_280)
-    data = msp_like(count, dim)
-    names = list(data)
-    plan = [names[i : i + BATCH] for i in range(0, count, BATCH)]
-    root = Path(tempfile.mkdtemp(dir="."))
+    import torch
+
+    torch.set_num_threads(1)
+    size = QUICK if said.quick else FULL
+    load = os.getloadavg()[0]
+    root = Path(tempfile.mkdtemp(prefix="bench-cache-", dir=said.folder))
     try:
-        cache = FeatureCache.create(root, "x", {}, {"item_shape": [dim]})
-
-        def write_pt() -> None:
-            for name, frames in data.items():
-                torch.save(torch.from_numpy(frames), root / f"{name}.pt")
-
-        def write_ours() -> None:
-            shutil.rmtree(cache.path / "data.zarr", ignore_errors=True)
-            with cache.writer() as writer:
-                for name, frames in data.items():
-                    writer.append(name, frames, 1, 2)
-
-        sides = {"write .pt fp32": write_pt, "write ours fp16": write_ours}
-        rows = compare(sides, count, "utterances", rounds=3)
-
-        def read_pt() -> None:
-            files = [root / f"{n}.pt" for n in names]
-            loader: DataLoader[Path] = DataLoader(files, BATCH, collate_fn=_collate)  # type: ignore[arg-type]
-            for _ in loader:
-                pass
-
-        reader = BatchReader({"x": Column(FeatureCache(cache.path))})
-
-        def read_ours() -> None:
-            for _ in reader.batches(plan):
-                pass
-
-        sides = {"read .pt fp32, DataLoader": read_pt, "read ours": read_ours}
-        rows += compare(sides, len(plan), "batches")
+        sections, targets, disk = _measure(size, root)
     finally:
         shutil.rmtree(root)
-    show(f"{count} utterances, dim {dim}, warm", rows, said.json)
+    notes = [
+        f"{'--quick: ' if said.quick else ''}dim {size.dim}, {size.read} utterances read, "
+        f"{size.write} written, {size.grow} to {4 * size.grow} in growth, batch {sides.BATCH}",
+        f"at most {disk / 1e9:.1f} GB on disk; OMP_NUM_THREADS=1 for every side",
+        f"load average {load:.2f} at the start: with other work on the machine the figures move",
+    ]
+    show(sections, targets, notes, said.json)
 
 
-def _collate(files: list[Path]) -> torch.Tensor:
-    return pad_sequence([torch.load(f, weights_only=True) for f in files], batch_first=True)
+def _measure(size: Size, root: Path) -> tuple[dict[str, list[Row]], list[Target], int]:
+    everyone = Corpus.msp_like(max(size.read, 4 * size.grow), size.dim)
+    writing = _writing(everyone.first(size.write), root / "write", size.rounds)
+    warm, cold, stored, disk = _reading(everyone.first(size.read), root / "read", size.rounds)
+    growth, grown = _growth(everyone, size.grow, root / "growth", min(size.rounds, 3))
+    index = _index(root / "index")
+    sections = {
+        "Writing": [*writing, *stored],
+        "Reading, warm": warm,
+        "Reading, cold": cold,
+        "Growth, warm": growth,
+        "Index": index,
+    }
+    figures = {row.name: row.value for row in [*stored, *index, *warm, *cold]}
+    is_warm = "warm" if figures[MOST_READ] < 0.01 else "NOT really warm"
+    is_cold = "cold" if figures[LEAST_READ] > 0.9 else "NOT really cold"
+    cpu = times_the_cpu(writing, WRITE_PT, WRITE_OURS)
+    targets = [
+        Target(f"{is_warm}: ours / {PT}", times_as_fast(warm, OURS, PT), "≥", 9, "x"),
+        Target(f"{is_cold}: ours / {PT}", times_as_fast(cold, OURS, PT), "≥", 4, "x"),
+        Target(f"{is_warm}: ours / {ZARR}", times_as_fast(warm, OURS, ZARR), "≥", 10, "x"),
+        Target("write CPU: .pt fp32 / ours", cpu, "≥", 8, "x"),
+        Target("bytes on disk over raw fp16", 100 * figures["ours fp16"] - 100, "≤", 0.5, "%"),
+        Target(FIRST_LENGTHS, figures[FIRST_LENGTHS], "<", 1, "s"),
+        Target(INDEX_RSS, figures[INDEX_RSS], "<", 300, "MB"),
+    ]
+    return sections, targets, max(disk, grown)
+
+
+def _writing(corpus: Corpus, root: Path, rounds: int) -> list[Row]:
+    root.mkdir()
+    written: dict[str, tuple[Path, Callable[[Path], object]]] = {
+        WRITE_PT: (root / "pt32", lambda path: sides.write_pt(corpus, path, "float32")),
+        "write .pt fp16": (root / "pt16", lambda path: sides.write_pt(corpus, path, "float16")),
+        "write HDF5 fp16": (root / "x.h5", lambda path: sides.write_hdf5(corpus, path)),
+        WRITE_OURS: (root / "ours", lambda path: sides.write_ours(corpus, path)),
+        "write ours int8": (root / "int8", lambda path: sides.write_ours(corpus, path, "int8")),
+    }
+    count = len(corpus.lengths)
+    compared = [
+        Side(name, partial(write, path), count, before=partial(fresh, path))
+        for name, (path, write) in written.items()
+    ]
+    rows = compare(compared, "utterances", rounds)
+    shutil.rmtree(root)
+    return rows
+
+
+def _reading(
+    corpus: Corpus, root: Path, rounds: int
+) -> tuple[list[Row], list[Row], list[Row], int]:
+    """Return rows of warm and cold reading, of bytes on disk, and all bytes on disk."""
+    plan = corpus.plan()
+    pt32, pt16, hdf5 = root / "pt32", root / "pt16", root / "x.h5"
+    sides.write_pt(corpus, pt32, "float32")
+    sides.write_pt(corpus, pt16, "float16")
+    sides.write_hdf5(corpus, hdf5)
+    ours, int8 = (sides.write_ours(corpus, root / p, p) for p in ("float16", "int8"))
+    readers = [
+        Reader(PT, pt32, partial(sides.read_pt, pt32, plan, 0), "float32"),
+        Reader(".pt fp32, 2 workers", pt32, partial(sides.read_pt, pt32, plan, 2), "float32"),
+        Reader(".pt fp16, 0 workers", pt16, partial(sides.read_pt, pt16, plan, 0)),
+        Reader(".pt fp16, 2 workers", pt16, partial(sides.read_pt, pt16, plan, 2)),
+        Reader("h5py, HDF5 fp16", hdf5, partial(sides.read_hdf5, hdf5, plan)),
+        Reader(ZARR, ours, partial(sides.read_zarr, ours, plan)),
+        Reader(ONE, ours, partial(sides.read_ours, ours, plan, 1)),
+        Reader(OURS, ours, partial(sides.read_ours, ours, plan, 2)),
+        Reader("ours int8, 2 threads", int8, partial(sides.read_ours, int8, plan, 2), "int8"),
+    ]
+    limits = {
+        CAST: sides.copy_limit(corpus, plan, cast=True),
+        MEMCPY: sides.copy_limit(corpus, plan, cast=False),
+    }
+    warm = _warm(readers, limits, corpus, plan, rounds)
+    cold = _cold(readers, len(plan), min(rounds, 3))
+    files = {".pt fp32": pt32, ".pt fp16": pt16, "HDF5": hdf5, "ours fp16": ours, "ours int8": int8}
+    taken = {name: disk_bytes(path) for name, path in files.items()}
+    raw = corpus.fp16_bytes
+    stored = [Row(name, size / raw, "x raw fp16") for name, size in taken.items()]
+    shutil.rmtree(root)
+    return warm, cold, stored, sum(taken.values())
+
+
+def _warm(
+    readers: Sequence[Reader],
+    limits: dict[str, Callable[[], None]],
+    corpus: Corpus,
+    plan: sides.Plan,
+    rounds: int,
+) -> list[Row]:
+    with ExitStack() as stack:
+        compared = [_opened(stack, reader, corpus, plan) for reader in readers]
+        for name, copy in limits.items():
+            start = time.perf_counter()
+            copy()
+            compared.append(repeated(name, copy, len(plan), time.perf_counter() - start))
+        rows = compare(compared, "batches", rounds)
+    shares = max(_shares(rows, readers, max))
+    for own in (ONE, OURS):
+        rows.append(Row(f"{own} / cast copy", times_as_fast(rows, own, CAST), "x"))
+    return [*rows, Row(MOST_READ, shares, "x")]
+
+
+def _shares(
+    rows: Sequence[Row], readers: Sequence[Reader], worst: Callable[[Sequence[float]], float]
+) -> list[float]:
+    """Return how much of its files each side read from disk, in its worst round."""
+    return [
+        worst(row.read_gb_rounds) * 1e9 / disk_bytes(reader.files)
+        for row, reader in zip(rows, readers, strict=False)  # the limits come last, without files
+    ]
+
+
+def _opened(
+    stack: ExitStack, reader: Reader, corpus: Corpus, plan: sides.Plan, base: str = ""
+) -> Side:
+    epoch = stack.enter_context(reader.open())
+    seconds = sides.check(reader, epoch, corpus, plan)
+    side = repeated(reader.name, partial(_consume, epoch), len(plan), seconds)
+    return replace(side, before=partial(warm_up, reader.files), base=base)
+
+
+def _cold(readers: Sequence[Reader], batches: int, rounds: int) -> list[Row]:
+    def read(reader: Reader) -> None:
+        with reader.open() as epoch:
+            _consume(epoch)
+
+    compared = [
+        Side(r.name, partial(read, r), batches, before=partial(drop, r.files)) for r in readers
+    ]
+    rows = compare(compared, "batches", rounds)
+    least = min(_shares(rows, readers, min))
+    return [*rows, Row(LEAST_READ, least, "x")]
+
+
+def _growth(everyone: Corpus, grow: int, root: Path, rounds: int) -> tuple[list[Row], int]:
+    pt = root / "pt"
+    sides.write_pt(everyone.first(4 * grow), pt, "float32")
+    with ExitStack() as stack:
+        compared: list[Side] = []
+        for times in (1, 2, 4):
+            corpus = everyone.first(times * grow)
+            plan = corpus.plan()
+            path = sides.write_ours(corpus, root / f"{times}x")
+            base = f"{times}x: {PT}"
+            for reader in (
+                Reader(base, pt, partial(sides.read_pt, pt, plan, 0), "float32"),
+                Reader(f"{times}x: {OURS}", path, partial(sides.read_ours, path, plan, 2)),
+            ):
+                compared.append(_opened(stack, reader, corpus, plan, base))
+        rows = compare(compared, "batches", rounds)
+    taken = disk_bytes(root)
+    shutil.rmtree(root)
+    return rows, taken
+
+
+def _consume(epoch: sides.Epoch) -> None:
+    for _ in epoch():
+        pass
+
+
+def _index(root: Path) -> list[Row]:
+    """Open an index of a million utterances; the frames are not there, nobody asks for them."""
+    path = sides.write_index(root, INDEX_UTTERANCES, INDEX_SHARDS)
+    numbers = np.random.default_rng(2).integers(0, INDEX_UTTERANCES, sides.BATCH)
+    asked = [sides.indexed_name(int(i)) for i in numbers]
+    command = [sys.executable, "-c", OPEN_INDEX, str(path.resolve()), json.dumps(asked)]
+    here = Path(__file__).resolve().parent.parent
+    seconds, imported, peaks = [], [], []
+    for _ in range(INDEX_ROUNDS):
+        done = subprocess.run(command, cwd=here, check=True, capture_output=True, text=True)
+        took, before, peak, lengths = json.loads(done.stdout)
+        if lengths != [sides.indexed_length(int(i)) for i in numbers]:
+            raise AssertionError("the index gave other lengths than were written")
+        seconds.append(took)
+        imported.append(before)
+        peaks.append(peak)
+    return [
+        Row(FIRST_LENGTHS, statistics.median(seconds), "s", value_rounds=tuple(seconds)),
+        Row(INDEX_RSS, statistics.median(peaks), "MB", value_rounds=tuple(peaks)),
+        Row("of that the imports", statistics.median(imported), "MB"),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,83 +1,267 @@
-"""What every benchmark shares: rounds of interleaved sides, medians, one table, one JSON file."""
+"""What every benchmark shares: rounds of interleaved sides, medians, tables, one JSON file.
+
+A ratio is the median over the rounds of the ratio within a round, so that a machine that is slower
+for a while is slower for both sides. CPU time and bytes read from disk count live worker processes
+too (Linux only: they are in /proc).
+"""
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
+import resource
+import shutil
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
+
+ROUND_SECONDS = 0.3
+HEADINGS: dict[str, Literal["left", "right"]] = {
+    "side": "left",
+    "value": "right",
+    "unit": "left",
+    "CPU ms per unit": "right",
+    "GB read": "right",
+    "times": "right",
+    "as fast as": "left",
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """Do `count` units of work in `run`; `before` is not measured.
+
+    `base` names the side that this one is compared with; the first of all sides when it is empty.
+    """
+
+    name: str
+    run: Callable[[], object]
+    count: int
+    before: Callable[[], object] = lambda: None
+    base: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measured side: medians of wall and CPU seconds, and the ratio of wall times."""
+    """Hold one figure: medians over the rounds, and the rounds themselves (the JSON file only)."""
 
     name: str
     value: float
     unit: str
-    cpu: float
-    ratio_to: str
-    ratio: float  # how many times as fast as `ratio_to`
+    ratio_to: str | None = None
+    ratio: float | None = None  # how many times as fast as `ratio_to`
+    cpu: float | None = None  # seconds per unit, user and system, children included
+    read_gb: float | None = None  # from the disk in one round
+    value_rounds: tuple[float, ...] = ()
+    cpu_rounds: tuple[float, ...] = ()
+    read_gb_rounds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """Hold what a figure should be, and what it is."""
+
+    name: str
+    measured: float
+    sign: str  # "≥", "≤" or "<"
+    goal: float
+    unit: str
+
+    @property
+    def met(self) -> bool:
+        """Tell whether the measured figure is on the right side."""
+        if self.sign == "≥":
+            return self.measured >= self.goal
+        return self.measured < self.goal or (self.sign == "≤" and self.measured == self.goal)
 
 
 def options(description: str) -> argparse.Namespace:
-    """Read --quick and --json."""
-    parser = argparse.ArgumentParser(description=description)
+    """Read --quick, --json and --folder."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="smaller sizes, under a minute")
     parser.add_argument("--json", type=Path, help="write the rows to a file as well")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(), help="where temporary files go (default: here)"
+    )
     return parser.parse_args()
 
 
-def compare(
-    sides: Mapping[str, Callable[[], None]], count: int, unit: str, rounds: int = 5
-) -> list[Row]:
-    """Run the sides in turn, several rounds; the first is what the others are compared with.
-
-    `value` is `count` per second of wall time; `cpu` is seconds per unit, children included.
-    """
-    walls: dict[str, list[float]] = {name: [] for name in sides}
-    cpus: dict[str, list[float]] = {name: [] for name in sides}
+def compare(sides: Sequence[Side], unit: str, rounds: int) -> list[Row]:
+    """Run the sides in turn, several rounds; `value` is units per second of wall time."""
+    values: dict[str, list[float]] = {side.name: [] for side in sides}
+    cpus: dict[str, list[float]] = {side.name: [] for side in sides}
+    reads: dict[str, list[float]] = {side.name: [] for side in sides}
     for _ in range(rounds):
-        for name, side in sides.items():
-            wall, cpu = time.perf_counter(), _cpu()
-            side()
-            walls[name].append(time.perf_counter() - wall)
-            cpus[name].append(_cpu() - cpu)
-    base = next(iter(sides))
+        for side in sides:
+            side.before()
+            cpu, read = _usage()
+            start = time.perf_counter()
+            side.run()
+            wall = time.perf_counter() - start
+            cpu_end, read_end = _usage()
+            values[side.name].append(side.count / wall)
+            cpus[side.name].append((cpu_end - cpu) / side.count)
+            reads[side.name].append((read_end - read) / 1e9)
+    bases = {side.name: side.base or sides[0].name for side in sides}
     return [
         Row(
             name,
-            count / statistics.median(walls[name]),
-            unit,
-            statistics.median(cpus[name]) / count,
-            base,
-            statistics.median(b / own for b, own in zip(walls[base], walls[name], strict=True)),
+            statistics.median(values[name]),
+            f"{unit}/s",
+            ratio_to=base,
+            ratio=_median_ratio(values[name], values[base]),
+            cpu=statistics.median(cpus[name]),
+            read_gb=statistics.median(reads[name]),
+            value_rounds=tuple(values[name]),
+            cpu_rounds=tuple(cpus[name]),
+            read_gb_rounds=tuple(reads[name]),
         )
-        for name in sides
+        for name, base in bases.items()
     ]
 
 
-def show(title: str, rows: list[Row], json_file: Path | None) -> None:
-    """Print the table; write the JSON."""
+def repeated(name: str, run: Callable[[], object], count: int, seconds: float) -> Side:
+    """Return a side that repeats a run of so many `seconds` until it is long enough to be timed."""
+    repeats = max(1, round(ROUND_SECONDS / seconds))
+
+    def several() -> None:
+        for _ in range(repeats):
+            run()
+
+    return Side(name, several, repeats * count)
+
+
+def times_as_fast(rows: Sequence[Row], own: str, base: str) -> float:
+    """Return the median over the rounds of own rate / base rate."""
+    found = {row.name: row.value_rounds for row in rows}
+    return _median_ratio(found[own], found[base])
+
+
+def times_the_cpu(rows: Sequence[Row], own: str, base: str) -> float:
+    """Return the median over the rounds of own CPU time / base CPU time."""
+    found = {row.name: row.cpu_rounds for row in rows}
+    return _median_ratio(found[own], found[base])
+
+
+def show(
+    sections: Mapping[str, Sequence[Row]],
+    targets: Sequence[Target],
+    notes: Sequence[str],
+    json_file: Path | None,
+) -> None:
+    """Print a table a section, then a line a target; write the JSON."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("side", "per second", "unit", "CPU s per unit", "times as fast as", title=title)
-    for row in rows:
-        ratio = f"{row.ratio:.2f} x {row.ratio_to}"
-        table.add_row(row.name, f"{row.value:,.1f}", row.unit, f"{row.cpu:.6f}", ratio)
-    Console().print(table)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    here = machine()
+    console.print(here, *notes, sep="\n", highlight=False)
+    for title, rows in sections.items():
+        table = Table(title=title, title_justify="left")
+        for heading, justify in HEADINGS.items():
+            table.add_column(heading, justify=justify)
+        for row in rows:
+            table.add_row(*_cells(row))
+        console.print(table)
+    table = Table("target", "wanted", "measured", "", title="Targets", title_justify="left")
+    for target in targets:
+        wanted = f"{target.sign} {target.goal:g} {target.unit}"
+        measured = f"{target.measured:,.4g} {target.unit}"
+        table.add_row(target.name, wanted, measured, "met" if target.met else "NOT met")
+    if targets:
+        console.print(table)
     if json_file:
-        machine = (
-            f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
-        )
-        said = {"machine": machine, "rows": [asdict(row) for row in rows]}
-        json_file.write_text(json.dumps(said, indent=1))
+        said = {
+            "machine": here,
+            "notes": list(notes),
+            "rows": [asdict(row) | {"section": s} for s, rows in sections.items() for row in rows],
+            "targets": [asdict(target) | {"met": target.met} for target in targets],
+        }
+        json_file.write_text(json.dumps(said, indent=1), encoding="utf-8")
 
 
-def _cpu() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def machine() -> str:
+    """Describe the machine in one line."""
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    models = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    model = models[0] if models else platform.machine()
+    return (
+        f"{model}, {os.cpu_count()} cores, {memory:.0f} GB, Linux {platform.release()}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def drop(path: Path) -> None:
+    """Write out what is dirty and drop the files of this side from the page cache.
+
+    Pages that are mapped stay: nobody may hold the files open in a map.
+    """
+    os.sync()
+    for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+        handle = os.open(file, os.O_RDONLY)
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(handle)
+
+
+def warm_up(path: Path) -> None:
+    """Read a side's files, so that they are in the page cache."""
+    buffer = memoryview(bytearray(1 << 20))
+    for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+        with file.open("rb", buffering=0) as source:
+            while source.readinto(buffer):
+                pass
+
+
+def disk_bytes(path: Path) -> int:
+    """Return the bytes that files and folders take on the disk, blocks and not lengths."""
+    os.sync()
+    return sum(p.stat().st_blocks * 512 for p in [path, *path.rglob("*")])
+
+
+def fresh(path: Path) -> None:
+    """Remove a file or folder and wait until the disk has nothing left to do."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.unlink(missing_ok=True)
+    os.sync()
+
+
+def _cells(row: Row) -> list[str]:
+    cpu = "" if row.cpu is None else f"{row.cpu * 1e3:,.3f}"
+    read = "" if row.read_gb is None else f"{row.read_gb:.2f}"
+    compared = row.ratio is not None and row.ratio_to != row.name
+    ratio, base = (f"{row.ratio:.2f}", row.ratio_to or "") if compared else ("", "")
+    value = f"{row.value:,.1f}" if row.value >= 10 else f"{row.value:.4g}"
+    return [row.name, value, row.unit, cpu, read, ratio, base]
+
+
+def _median_ratio(own: Sequence[float], base: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(own, base, strict=True))
+
+
+def _usage() -> tuple[float, int]:
+    """Return CPU seconds and bytes read from disk, of this process and all its children so far.
+
+    Children that have ended are in the figures of their parent; live ones are asked.
+    """
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = time.process_time() + ended.ru_utime + ended.ru_stime
+    read = _read_bytes(os.getpid())
+    for child in multiprocessing.active_children():
+        if child.pid is not None:
+            tasks = Path(f"/proc/{child.pid}/task").glob("*/schedstat")
+            cpu += sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+            read += _read_bytes(child.pid)
+    return cpu, read
+
+
+def _read_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/io").read_text(encoding="utf-8").splitlines()
+    return int(dict(line.split(": ") for line in lines)["read_bytes"])

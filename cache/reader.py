@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -65,39 +65,56 @@ class Buffers:
 
 
 def load_batch(
-    columns: Mapping[str, Column], utterances: Sequence[str], buffers: Buffers | None = None
+    columns: Mapping[str, Column],
+    utterances: Sequence[str],
+    buffers: Buffers | None = None,
+    check: bool = False,
 ) -> Batch:
-    """Read one batch; every feature is aligned by utterance id."""
+    """Read one batch; every feature is aligned by utterance id.
+
+    With `check` every utterance's crc32c is compared; raises `UserError` when one differs, or when
+    an utterance is not cached.
+    """
+    places = {name: column.cache.require(utterances) for name, column in columns.items()}
+    return _load(columns, utterances, places, buffers or Buffers(pin=False), check)
+
+
+def _load(
+    columns: Mapping[str, Column],
+    utterances: Sequence[str],
+    places: Mapping[str, np.ndarray],
+    buffers: Buffers,
+    check: bool,
+) -> Batch:
     import torch
 
-    buffers = buffers or Buffers(pin=False)
     frames, lengths = {}, {}
     for name, column in columns.items():
-        count = column.lengths(utterances)
+        count = -(-column.cache.snapshot().length[places[name]].astype(np.int64) // column.stride)
         shape = (len(utterances), int(count.max()), *column.cache.item_shape)
         frames[name] = buffers.take(name, shape)
         lengths[name] = torch.from_numpy(count)
-        _fill(frames[name], column, utterances)
+        _fill(frames[name], column, places[name], check)
     return Batch(list(utterances), frames, lengths)
 
 
-def _fill(out: "torch.Tensor", column: Column, utterances: Sequence[str]) -> None:
+def _fill(out: "torch.Tensor", column: Column, places: np.ndarray, check: bool) -> None:
     import torch
 
-    snapshot = column.cache.snapshot()
-    places = sorted((*snapshot[u][:3], i) for i, u in enumerate(utterances))
-    for shard, row, length, _ in places:
-        column.cache.shard(shard).will_need(row, length)
-    for shard, row, length, i in places:
-        view = column.cache.shard(shard).frames[row : row + length]
-        source = torch.from_numpy(view)
-        if column.stride == 1:
-            out[i, :length].copy_(source)
-            out[i, length:].zero_()
-        else:
-            strided = _mean_of(source, column.stride)
-            out[i, : len(strided)].copy_(strided)
-            out[i, len(strided) :].zero_()
+    cache, snapshot = column.cache, column.cache.snapshot()
+    order = np.lexsort((snapshot.row[places], snapshot.shard[places]))
+    for place in places[order]:
+        shard = cache.shard(snapshot.shard_names[snapshot.shard[place]])
+        shard.will_need(int(snapshot.row[place]), int(snapshot.length[place]))
+    for i in order:
+        encoded = cache.encoded(int(places[i]), check)
+        source = torch.from_numpy(encoded.data)
+        length = len(source) if column.stride == 1 else -(-len(source) // column.stride)
+        target = out[i, :length]
+        target.copy_(source if column.stride == 1 else _mean_of(source, column.stride))
+        if encoded.scale is not None:
+            target.mul_(torch.from_numpy(encoded.scale))  # the scale of a mean is that of its parts
+        out[i, length:].zero_()
 
 
 def _mean_of(frames: "torch.Tensor", stride: int) -> "torch.Tensor":
@@ -114,29 +131,58 @@ def _mean_of(frames: "torch.Tensor", stride: int) -> "torch.Tensor":
 class BatchReader:
     """Read batches ahead by `threads` threads, in a ring of buffers that outlives an epoch."""
 
-    def __init__(self, columns: Mapping[str, Column], threads: int = 2, pin: bool = False) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Column],
+        threads: int = 2,
+        pin: bool = False,
+        check: bool = False,
+    ) -> None:
         self.columns = columns
         self.threads = threads
+        self.check = check
         self._ring = [Buffers(pin) for _ in range(threads + 1)]
 
-    def batches(self, plan: Sequence[Sequence[str]]) -> Iterator[Batch]:
+    def batches(
+        self, plan: Sequence[Sequence[str]], missing: Literal["error", "skip"] = "error"
+    ) -> Iterator[Batch]:
         """Yield the batches of a plan, in its order; one plan at a time.
 
-        Same plan, same values, whatever the number of threads. Raises `UserError` before the first
-        batch when an utterance is not cached.
+        Same plan, same values, whatever the number of threads. Utterances that are not cached raise
+        `UserError` before the first batch, or with `missing="skip"` are left out (of `Batch`, which
+        names those it holds; a batch of nothing is not yielded). With `check` a damaged utterance
+        raises `UserError`.
         """
-        everyone = list(dict.fromkeys(u for utterances in plan for u in utterances))
-        for column in self.columns.values():
-            column.cache.require(everyone)
+        plan, places = self._resolve([list(batch) for batch in plan], missing)
         with ThreadPoolExecutor(self.threads) as pool:
             waiting: deque[Future[Batch]] = deque()
-            for i, utterances in enumerate(plan):
-                buffers = self._ring[i % len(self._ring)]
-                waiting.append(pool.submit(load_batch, self.columns, utterances, buffers))
+            for i, (batch, at) in enumerate(zip(plan, places, strict=True)):
+                ring = self._ring[i % len(self._ring)]
+                waiting.append(pool.submit(_load, self.columns, batch, at, ring, self.check))
                 if len(waiting) == len(self._ring):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+
+    def _resolve(
+        self, plan: list[list[str]], missing: str
+    ) -> tuple[list[list[str]], list[dict[str, np.ndarray]]]:
+        """Find every utterance of a plan once, which for a whole epoch is much cheaper."""
+        flat = [u for batch in plan for u in batch]
+        found = {name: column.cache.snapshot().find(flat) for name, column in self.columns.items()}
+        if missing == "error":
+            for name, column in self.columns.items():
+                if (found[name] < 0).any():
+                    column.cache.require(list(dict.fromkeys(flat)))
+        there = np.all([f >= 0 for f in found.values()], axis=0)
+        batches, places, start = [], [], 0
+        for batch in plan:
+            keep = start + np.flatnonzero(there[start : start + len(batch)])
+            start += len(batch)
+            if len(keep):
+                batches.append([flat[i] for i in keep])
+                places.append({name: f[keep] for name, f in found.items()})
+        return batches, places
 
 
 def bucket(

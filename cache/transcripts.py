@@ -1,21 +1,18 @@
 """Transcripts of every utterance: the same folder as features, small Parquet parts as shards."""
 
+import json
+import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+import google_crc32c
 import polars as pl
 
-from cache.folder import (
-    COMMIT_SECONDS,
-    FeatureFolder,
-    new_shard_name,
-    now_ns,
-    parquet,
-    write_durably,
-)
+from cache.files import AGAIN, new_shard_name, now_ns, parquet, write_durably
+from cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
 from corpus.errors import UserError
 
 PART_ROWS = 256
@@ -38,10 +35,12 @@ class TranscriptCache(FeatureFolder):
     """Open one transcriber's words.
 
     A row: utterance, text, avg_logprob (mean log-probability of the tokens), no_speech_prob,
-    language, and the `stat` and `source` of its audio.
+    language, the `stat` and `source` of its audio, and the crc32c of all these.
     """
 
     content: ClassVar[str] = "transcripts"
+    store: ClassVar[str] = "data"
+    suffix: ClassVar[str] = ".parquet"
     INDEX: ClassVar[pl.Schema] = pl.Schema(
         {
             "utterance": pl.String,
@@ -51,20 +50,28 @@ class TranscriptCache(FeatureFolder):
             "language": pl.String,
             "stat": pl.UInt64,
             "source": pl.UInt64,
+            "crc32c": pl.UInt32,
             "shard": pl.String,
             "created": pl.Int64,
         }
     )
 
-    def _shards(self) -> list[str]:
-        return [p.stem for p in (self.path / "data").glob("*.parquet")]
-
     def _shard_rows(self, shard: str) -> pl.DataFrame:
-        path = self.path / "data" / f"{shard}.parquet"
+        if self.remote:
+            self.remote.fetch(f"{self.store}/{shard}{self.suffix}")
+        path = self.path / self.store / f"{shard}{self.suffix}"
         try:
             return pl.read_parquet(path).cast(self.INDEX).select(self.INDEX.names())
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise UserError(f"{path}: damaged ({error}); delete it and extract again.") from error
+            raise UserError(f"{path}: damaged ({error}); {AGAIN}.") from error
+
+    def _damaged(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Iterator[Damage]:
+        bad = [
+            row["utterance"] for row in rows.iter_rows(named=True) if checksum(row) != row["crc32c"]
+        ]
+        if reason or bad:
+            said = reason or f"{shard}: the words of {len(bad)} utterances are damaged"
+            yield Damage(shard, said, bad)
 
     def texts(self, utterances: Sequence[str]) -> list[str | None]:
         """Look up the words by id; None where there are none yet."""
@@ -75,12 +82,13 @@ class TranscriptCache(FeatureFolder):
     @contextmanager
     def writer(self, part_rows: int = PART_ROWS) -> Iterator["TranscriptWriter"]:
         """Write transcripts; what is left is committed on leaving, also after an exception."""
-        (self.path / "data").mkdir(exist_ok=True)
+        self.prepare()
         writer = TranscriptWriter(self, part_rows)
         try:
             yield writer
         finally:
             writer.commit()
+        self.write_index()
 
 
 class TranscriptWriter:
@@ -105,10 +113,18 @@ class TranscriptWriter:
         self._since = time.monotonic()
         if not self._rows:
             return
-        name = new_shard_name()
-        schema = self.cache.INDEX
-        frame = pl.DataFrame(
-            [row | {"shard": name, "created": now_ns()} for row in self._rows], schema=schema
-        )
-        write_durably(self.cache.path / "data" / f"{name}.parquet", parquet(frame))
+        shard = new_shard_name()
+        rows = [row | {"shard": shard, "created": now_ns(), "crc32c": None} for row in self._rows]
+        frame = pl.DataFrame(rows, schema=self.cache.INDEX)
+        sums = pl.Series("crc32c", map(checksum, frame.iter_rows(named=True)), pl.UInt32)
+        staged = self.cache.staging / shard
+        write_durably(staged, parquet(frame.with_columns(sums)))
+        self.cache.publish(staged, shard)
         self._rows = []
+
+
+def checksum(row: Mapping[str, Any]) -> int:
+    """Return the crc32c of all else that a row says: Parquet has none of its own."""
+    said = {k: struct.pack("<f", v).hex() if isinstance(v, float) else v for k, v in row.items()}
+    crc: int = google_crc32c.value(json.dumps(said | {"crc32c": None}).encode())
+    return crc

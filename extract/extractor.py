@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import field_validator
 
-from cache.features import Precision
+from cache.precision import Precision
 from cache.transcripts import Transcript
 from corpus.config import Section
 from corpus.errors import UserError

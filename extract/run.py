@@ -18,15 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from cache.features import SHARD_BYTES, FeatureCache, FeatureWriter
-from cache.fingerprint import fingerprint
+from cache.files import fingerprint
 from cache.folder import FeatureFolder, missing
 from cache.transcripts import TranscriptCache, TranscriptWriter
 from corpus.errors import UserError
 from corpus.manifest import Manifest
 from extract.extractor import (
+    SAMPLE_RATE,
     Extractor,
     FeatureOptions,
     choose_device,
@@ -49,7 +51,7 @@ class Job:
     options: FeatureOptions
     manifest: Manifest
     audio: Path
-    cache: Path
+    cache: str | Path  # a folder, or a URL
     transcripts: TranscriptCache | None = None  # what `of:` names, for kind text
 
 
@@ -58,7 +60,7 @@ class Report:
     """Say what one extraction did."""
 
     name: str
-    folder: Path
+    folder: str  # or a URL
     cached: int = 0
     extracted: int = 0
     failed: dict[str, str] = field(default_factory=dict)
@@ -113,8 +115,41 @@ def open_feature(job: Job) -> FeatureCache | TranscriptCache:
     try:
         spec, _ = specify(job, download=False)
     except UserError:
-        return kind.find(job.cache, job.name, described(job))
-    return kind.open(job.cache, job.name, spec) or kind.find(job.cache, job.name, spec)
+        return kind.open(job.cache, job.name, described(job))
+    found = kind.existing(job.cache, job.name, spec)
+    return kind.open(job.cache, job.name, spec) if found is None else found
+
+
+def fingerprints(job: Job) -> list[str]:
+    """Name the fingerprint of a job; where its weights are not here, every one that fits it."""
+    try:
+        return [fingerprint(specify(job, download=False)[0])]
+    except UserError:
+        return cache_class(job.options).fitting(job.cache, job.name, described(job))
+
+
+def forecast(job: Job) -> tuple[int, int | None]:
+    """Return how many utterances are still to be extracted, and about how many bytes they take.
+
+    From the headers of the audio alone, or four characters a token; the bytes are None where the
+    shape of a frame is known to the model only.
+    """
+    sources = _sources(job)
+    try:
+        spec, _ = specify(job, download=False)
+        found = cache_class(job.options).existing(job.cache, job.name, spec)
+    except UserError:  # weights that are not here are not extracted with either
+        found = None
+    wanted = missing(found, sources.stats(), sources.source)
+    kind = extractor_class(job.options.kind)
+    known = card(str(getattr(job.options, "model", "")))
+    shape = (known.dim,) if known else getattr(kind, "item_shape", None)
+    if kind.gives != "frames" or shape is None or getattr(job.options, "layer", None) == "all":
+        return len(wanted), None
+    size = sum(size for u, size in sources.sizes().items() if u in wanted)
+    frames = size / 4 if kind.reads == "text" else size / SAMPLE_RATE * (kind.frame_rate or 50)
+    itemsize = np.dtype(job.options.precision).itemsize
+    return len(wanted), int(frames * math.prod(shape) * itemsize)
 
 
 def extract(
@@ -133,11 +168,11 @@ def extract(
     device = choose_device(device)
     spec, weights = specify(job)
     kind = cache_class(job.options)
-    found = kind.open(job.cache, job.name, spec)
+    found = kind.existing(job.cache, job.name, spec)
     sources = _sources(job)
     stats = sources.stats()
     wanted = missing(found, stats, sources.source)
-    report = Report(job.name, job.cache / job.name / fingerprint(spec))
+    report = Report(job.name, f"{job.cache}/{job.name}/{fingerprint(spec)}")
     report.cached = len(sources.utterances) - len(wanted) - len(sources.unusable)
     extractor = extractor_class(job.options.kind)(job.options, weights)
     batches = _plan(extractor, sources, frame_budget or FRAME_BUDGET[device]) if wanted else []

@@ -174,7 +174,7 @@ class ExtractorConformance:
         bad = {"bad-open", "bad-decode"} if extractor.reads == "audio" else {"bad-open"}
         assert set(report.failed) == bad
         spec, _ = specify(job)
-        cached = FeatureCache.open(job.cache, job.name, spec)
+        cached = FeatureCache.existing(job.cache, job.name, spec)
         assert cached is not None
         assert set(cached.failed()["utterance"]) == bad
         for i, given in enumerate(inputs):

@@ -24,8 +24,7 @@ import polars as pl
 from tqdm import tqdm
 
 from cache.features import FeatureCache
-from cache.fingerprint import fingerprint
-from cache.folder import write_durably
+from cache.files import fingerprint, write_durably
 from cache.logits import HeadLogits, SplitLogits
 from cache.reader import Column
 from corpus.check import require_speaker_disjoint
@@ -117,8 +116,7 @@ def _made_from(job: HeadsJob, name: str, usable: Sequence[str]) -> dict[str, Any
 
 
 def _rows_digest(cache: FeatureCache, usable: Sequence[str]) -> str:
-    snapshot = cache.snapshot()
-    checksums = np.array([snapshot[u][3] for u in usable], dtype="<u4")
+    checksums = cache.snapshot().crc32c[cache.require(usable)].astype("<u4")
     return hashlib.sha256(checksums.tobytes()).hexdigest()
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from ser.cache_commands import cache_group
 from ser.options import (
     console,
     device_option,
@@ -46,6 +47,9 @@ EXTRAS = {
 @click.version_option(package_name="ser")
 def cli() -> None:
     """Recognise emotions in speech: extract embeddings once, train heads, stack them, score."""
+
+
+cli.add_command(cache_group)
 
 
 def main() -> NoReturn:
@@ -219,31 +223,36 @@ def heads() -> None:
 @heads.command("train")
 @click.argument("names", nargs=-1, required=True)
 @click.option("--force", is_flag=True, help="Train again what is current.")
+@click.option("--in-memory", is_flag=True, help="Read the features whole first, if they fit.")
 @device_option
 @pipeline_option
 @set_option
 def heads_train(
-    names: tuple[str, ...], force: bool, device: str, path: Path, overrides: tuple[str, ...]
+    names: tuple[str, ...], *, path: Path, overrides: tuple[str, ...], **how: Any
 ) -> None:
     """Train the heads NAMES."""
-    _train(load_pipeline(path, overrides), list(names), device, force)
+    _train(load_pipeline(path, overrides), list(names), **how)
 
 
 @heads.command("train-all")
 @click.option("--force", is_flag=True, help="Train again what is current.")
+@click.option("--in-memory", is_flag=True, help="Read the features whole first, if they fit.")
 @device_option
 @pipeline_option
 @set_option
-def heads_train_all(force: bool, device: str, path: Path, overrides: tuple[str, ...]) -> None:
+def heads_train_all(path: Path, overrides: tuple[str, ...], **how: Any) -> None:
     """Train every head of the pipeline; what is current is skipped."""
     pipeline = load_pipeline(path, overrides)
-    _train(pipeline, list(pipeline.heads), device, force)
+    _train(pipeline, list(pipeline.heads), **how)
 
 
-def _train(pipeline: "Pipeline", names: list[str], device: str, force: bool) -> None:
+def _train(
+    pipeline: "Pipeline", names: list[str], *, device: str, force: bool, in_memory: bool
+) -> None:
     from ser.run import describe_head, train
 
-    for report in train(pipeline, names, device, force):
+    reports = train(pipeline, names, device, force=force, in_memory=in_memory, say=click.echo)
+    for report in reports:
         click.echo(describe_head(report))
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cache.folder import write_durably
+from cache.files import write_durably
 from presets import preset
 from ser.pipeline import Pipeline
 from ser.run import Say, run_all

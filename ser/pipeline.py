@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from cache.remote import is_url
 from corpus.config import CorpusConfig
 from corpus.errors import UserError
 from extract.extractor import FeatureOptions, extractor_class, parse_options
@@ -39,7 +40,7 @@ class Pipeline:
     source: str
     raw: Mapping[str, Any]  # as written, overrides and environment included
     corpus: CorpusConfig
-    cache: Path
+    cache: Path | str  # a folder, or a URL
     run: Path
     features: Mapping[str, FeatureOptions]
     heads: Mapping[str, HeadConfig]
@@ -179,13 +180,17 @@ def _check(document: _Document, base: Path) -> Pipeline:
         source=document.source,
         raw=data,
         corpus=_corpus(document, base),
-        cache=base / str(data["cache"]),
+        cache=_place(str(data["cache"]), base),
         run=base / str(data["run"]),
         features=features,
         heads=heads,
         stack=_section(document, "stack", StackConfig),
         score=_section(document, "score", ScoreConfig),
     )
+
+
+def _place(said: str, base: Path) -> Path | str:
+    return said if is_url(said) else (base / said).resolve()
 
 
 def import_plugin(name: str, folder: Path) -> None:

@@ -14,7 +14,7 @@ import yaml
 
 import score.run
 import stack.run
-from cache.folder import write_durably
+from cache.files import write_durably
 from cache.transcripts import TranscriptCache
 from corpus.errors import UserError
 from corpus.manifest import Manifest
@@ -83,9 +83,18 @@ def heads_job(pipeline: Pipeline) -> HeadsJob:
 
 
 def train(
-    pipeline: Pipeline, names: Sequence[str], device: str = "auto", force: bool = False
+    pipeline: Pipeline,
+    names: Sequence[str],
+    device: str = "auto",
+    *,
+    force: bool = False,
+    in_memory: bool = False,
+    say: Say = lambda line: None,
 ) -> Iterator[HeadReport]:
-    """Train the named heads, skipping those that are current; yield a report each."""
+    """Train the named heads, skipping those that are current; yield a report each.
+
+    With `in_memory` every feature that fits is read whole first; `say` hears of those that do not.
+    """
     unknown = [name for name in names if name not in pipeline.heads]
     if unknown:
         raise UserError(
@@ -93,7 +102,11 @@ def train(
             f"{', '.join(pipeline.heads)}."
         )
     write_resolved(pipeline)
-    return train_heads(heads_job(pipeline), names, choose_device(device), force)
+    job = heads_job(pipeline)
+    for name, cache in job.features.items() if in_memory else ():
+        if not cache.load():
+            say(f"heads    {name}: too large for the memory that is free, read from disk")
+    return train_heads(job, names, choose_device(device), force)
 
 
 def write_resolved(pipeline: Pipeline) -> None:
@@ -137,7 +150,7 @@ def describe_extraction(report: Report) -> str:
     if report.overflowed:
         line += f", {report.overflowed} kept as float32 (too large for float16)"
     if report.failed:
-        where = report.folder / "failed.parquet"
+        where = f"{report.folder}/failed.parquet"
         first = next(iter(report.failed.items()))
         line += f", {len(report.failed)} failed, see {where} (first: {first[0]}: {first[1]})"
     return f"{line}; {report.seconds:.1f} s"

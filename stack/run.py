@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from cache.fingerprint import fingerprint
+from cache.files import fingerprint
 from cache.logits import HeadLogits
 from corpus.errors import UserError
 from stack.config import LEARNED, StackConfig

@@ -21,4 +21,4 @@ def make_cache(root, data, spec=SPEC, name="whisper", **writer):
     with cache.writer(**writer) as writing:
         for utterance, frames in data.items():
             writing.append(utterance, frames, stat=1, source=2)
-    return FeatureCache(cache.path)
+    return FeatureCache(cache.path, cache.remote)

@@ -12,35 +12,116 @@ import numpy as np
 import pytest
 
 from cache.features import FeatureCache
-from tests.cache.factories import SPEC, make_cache, ragged
+from tests.cache.factories import SPEC
 
-WRITER = """
+SOAK_SECONDS = float(os.environ.get("SER_SOAK_SECONDS", "5"))
+COUNT = 6_000
+
+RESUMING = """
 import sys
-from tests.cache.factories import make_cache, ragged
-make_cache(sys.argv[1], ragged(0, 4000), shard_bytes=20_000)
+from tests.cache.test_crash import COUNT, frames_of, open_crash
+cache = open_crash(sys.argv[1])
+there = set(cache.index()["utterance"])
+print("ready", flush=True)
+with cache.writer(shard_bytes=4_000) as writer:
+    for i in range(COUNT):
+        if f"u{i}" not in there:
+            writer.append(f"u{i}", frames_of(i), stat=i, source=i)
 """
 
 
-@pytest.mark.parametrize("after", [0.02, 0.1, 0.3])
-def test_kill_9_leaves_whole_utterances_and_resume_completes(tmp_path, after):
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], cwd=Path.cwd())
-    store = tmp_path / "whisper"
-    while not list(store.glob("*/data.zarr/*/zarr.json")):
-        assert process.poll() is None
-        time.sleep(0.005)
-    time.sleep(after)
-    process.send_signal(signal.SIGKILL)
+def frames_of(i):
+    return np.full((1 + i % 40, 4), i % 2048, np.float32)
+
+
+def open_crash(root):
+    return FeatureCache.create(root, "crash", SPEC, {"item_shape": [4]})
+
+
+def start(program, *arguments):
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=Path.cwd(), stdout=subprocess.PIPE)
+
+
+def require_intact(cache):
+    """Check every committed utterance against what was written; return how many there are."""
+    assert cache.verify() == []
+    utterances = cache.index()["utterance"].to_list()
+    for utterance, place in zip(utterances, cache.require(utterances), strict=True):
+        i = int(utterance[1:])
+        frames = cache.encoded(place).data
+        assert frames.shape == (1 + i % 40, 4)
+        assert (frames == i % 2048).all()
+    return len(utterances)
+
+
+def test_50_kills_at_random_moments_lose_nothing_and_resume_completes(tmp_path):
+    rng = np.random.default_rng(int(time.time()))
+    root, there = tmp_path / "0", 0
+    for kill in range(50):
+        process = start(RESUMING, root)
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0, 0.25))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        before, there = there, require_intact(open_crash(root))
+        assert there >= before
+        if there == COUNT:  # every kill is to fall into the writing
+            root, there = tmp_path / str(kill), 0
+    start(RESUMING, root).wait()
+    cache = open_crash(root)
+    assert require_intact(cache) == COUNT
+    assert not [p for p in cache.staging.iterdir() if p.is_dir()]
+
+
+def test_two_writers_at_once_lose_nothing(tmp_path):
+    program = """
+import sys, time
+from tests.cache.test_crash import frames_of, open_crash
+cache, end, first = open_crash(sys.argv[1]), time.monotonic() + float(sys.argv[2]), int(sys.argv[3])
+with cache.writer(shard_bytes=20_000) as writer:
+    i = 0
+    while time.monotonic() < end:
+        if i % 2 == first or i % 10 == 0:  # every tenth is written by both
+            writer.append(f"u{i}", frames_of(i), stat=i, source=i)
+        i += 1
+print(i)
+"""
+    writers = [start(program, tmp_path, SOAK_SECONDS, first) for first in (0, 1)]
+    written = set()
+    for first, process in enumerate(writers):
+        end = int(process.communicate()[0])
+        written |= {f"u{i}" for i in range(end) if i % 2 == first or i % 10 == 0}
+    cache = open_crash(tmp_path)
+    assert require_intact(cache) == len(written)
+    assert set(cache.index()["utterance"]) == written
+
+
+def test_a_reader_sees_one_snapshot_while_a_writer_commits(tmp_path):
+    program = """
+import sys, numpy as np
+from tests.cache.test_crash import open_crash
+cache = open_crash(sys.argv[1])
+for round in range(1, 400):
+    with cache.writer() as writer:
+        for i in range(8):
+            writer.append(f"u{i}", np.full((3, 4), round, np.float32))
+"""
+    cache = open_crash(tmp_path)
+    with cache.writer() as writer:
+        for i in range(8):
+            writer.append(f"u{i}", np.zeros((3, 4), np.float32))
+    process = start(program, tmp_path)
+    seen = set()
+    while len(seen) < 4:
+        reader = open_crash(tmp_path)
+        first = [int(reader.frames(f"u{i}", check=True)[0, 0]) for i in range(8)]
+        assert len(set(first)) == 1  # a shard is seen whole or not at all
+        seen.add(first[0])
+        time.sleep(0.05)
+        assert [int(reader.frames(f"u{i}", check=True)[0, 0]) for i in range(8)] == first
+    process.kill()
     process.wait()
-    data = ragged(0, 4000)
-    cache = FeatureCache(next(store.iterdir()))
-    there = cache.index()["utterance"].to_list()
-    assert there
-    for utterance in there:
-        np.testing.assert_array_equal(cache.frames(utterance, True), data[utterance].astype("f2"))
-    rest = {u: x for u, x in data.items() if u not in set(there)}
-    complete = make_cache(tmp_path, rest) if rest else cache
-    assert sorted(complete.index()["utterance"]) == sorted(data)
-    assert complete.verify() == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs needs root")

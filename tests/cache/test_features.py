@@ -108,22 +108,22 @@ def test_another_spec_is_another_folder_and_find_says_what_differs(tmp_path):
         "run `ser extract whisper`."
     )
     with pytest.raises(UserError) as error:
-        FeatureCache.find(tmp_path, "whisper", wanted)
+        FeatureCache.open(tmp_path, "whisper", wanted)
     assert str(error.value) == message
     trimmed = make_cache(tmp_path, ragged(0, 2), spec=SPEC | {"window": "trim"})
-    assert FeatureCache.find(tmp_path, "whisper", wanted).path == trimmed.path
+    assert FeatureCache.open(tmp_path, "whisper", wanted).path == trimmed.path
 
 
 def test_find_refuses_to_choose_between_two_weights(tmp_path):
     for digest in ("a", "b"):
         make_cache(tmp_path, ragged(0, 1), spec={"kind": "text", "weights": digest}, name="t")
     with pytest.raises(UserError, match="2 fingerprints fit feature 't'"):
-        FeatureCache.find(tmp_path, "t", {"kind": "text"})
+        FeatureCache.open(tmp_path, "t", {"kind": "text"})
 
 
 def test_a_feature_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError) as error:
-        FeatureCache.find(tmp_path, "wavlm", {})
+        FeatureCache.open(tmp_path, "wavlm", {})
     assert str(error.value) == (
         f"{tmp_path / 'wavlm'}: feature 'wavlm' is not in the cache; run `ser extract wavlm` first."
     )
@@ -145,10 +145,10 @@ def test_a_flipped_bit_is_found(tmp_path, position):
     used = sum(len(x) for x in data.values()) * 8 * 2
     damaged[range(used)[position]] ^= 1
     file.write_bytes(damaged)
-    bad = FeatureCache(cache.path).verify()
-    assert len(bad) == 1
-    with pytest.raises(UserError, match=f"the frames of '{bad[0]}' are damaged"):
-        FeatureCache(cache.path).frames(bad[0], check=True)
+    (damage,) = FeatureCache(cache.path).verify()
+    (bad,) = damage.utterances
+    with pytest.raises(UserError, match=f"the frames of '{bad}' are damaged"):
+        FeatureCache(cache.path).frames(bad, check=True)
 
 
 def test_a_truncated_or_missing_shard_is_named(tmp_path):

@@ -169,14 +169,15 @@ def job(folder: Path, manifest: Manifest, cache_name: str = "cache", **entry: An
 
 def opened(of: Job) -> FeatureCache:
     spec, _ = specify(of)
-    found = FeatureCache.open(of.cache, of.name, spec)
+    found = FeatureCache.existing(of.cache, of.name, spec)
     assert found is not None
     return found
 
 
 def checksums(of: Job) -> Mapping[str, int]:
     """Return the crc32c that is stored for each utterance."""
-    return {utterance: crc for utterance, (_, _, _, crc) in opened(of).snapshot().items()}
+    index = opened(of).index()
+    return dict(zip(index["utterance"], index["crc32c"], strict=True))
 
 
 def run_slowly(folder: str) -> None:

@@ -1,6 +1,6 @@
 """Fingerprints: the same for the same, different for anything else."""
 
-from cache.fingerprint import fingerprint
+from cache.files import fingerprint
 
 
 def test_order_does_not_matter_and_every_value_does():

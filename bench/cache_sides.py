@@ -1,0 +1,298 @@
+"""The sides of `bench.cache`: each way of keeping frames, written as a competent user would.
+
+Every reader gives the same plan as padded float32 batches `(batch, frames, dim)`; opening is apart
+from reading, so that both can be timed. Before anything is timed, `check` compares a batch with
+what was written: no side is fast because it is wrong.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cache.features import FeatureCache
+from cache.files import new_shard_name, parquet
+from cache.precision import Precision
+from cache.reader import BatchReader, Column, bucket
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH = 64
+LONGEST = 1_000  # frames: 20 s
+Plan = list[list[str]]
+Epoch = Callable[[], "Iterable[torch.Tensor]"]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Make frames `(frames, dim)` float32 of any utterance on the fly, from one shared array."""
+
+    lengths: np.ndarray
+    pool: np.ndarray
+
+    @classmethod
+    def msp_like(cls, count: int, dim: int) -> "Corpus":
+        """Draw lengths like those of MSP-Podcast: lognormal, mean 5.7 s, 2-20 s, 50 frames/s."""
+        rng = np.random.default_rng(0)
+        seconds = np.clip(rng.lognormal(np.log(5.7) - 0.18, 0.6, count), 2, 20)
+        pool = rng.standard_normal((4 * LONGEST, dim), np.float32)
+        return cls((seconds * 50).astype(np.int64), pool)
+
+    @property
+    def names(self) -> list[str]:
+        """Return the utterance ids."""
+        return [f"MSP-PODCAST_{i // 100:04d}_{i % 100:04d}" for i in range(len(self.lengths))]
+
+    @property
+    def dim(self) -> int:
+        """Return the channels of a frame."""
+        return int(self.pool.shape[1])
+
+    @property
+    def fp16_bytes(self) -> int:
+        """Return the size of all frames as raw float16."""
+        return int(self.lengths.sum()) * self.dim * 2
+
+    def frames(self, i: int) -> np.ndarray:
+        """Return utterance i."""
+        start = i * 37 % (3 * LONGEST)
+        return self.pool[start : start + self.lengths[i]]
+
+    def first(self, count: int) -> "Corpus":
+        """Return the first utterances."""
+        return Corpus(self.lengths[:count], self.pool)
+
+    def plan(self) -> list[list[str]]:
+        """Return one epoch: every utterance once, random batches of similar length."""
+        rng = np.random.default_rng(1)
+        order = rng.permutation(len(self.lengths))
+        names = self.names
+        return [[names[i] for i in batch] for batch in bucket(order, self.lengths, BATCH, rng)]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Open files, then give one epoch of batches each time that it is asked."""
+
+    name: str
+    files: Path  # the folder, or the file, that it reads
+    open: Callable[[], AbstractContextManager[Epoch]]
+    stored: str = "float16"
+
+
+def write_pt(corpus: Corpus, folder: Path, dtype: str) -> None:
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate(corpus.names):
+        torch.save(
+            torch.from_numpy(corpus.frames(i)).to(getattr(torch, dtype)), folder / f"{name}.pt"
+        )
+
+
+def write_hdf5(corpus: Corpus, file: Path) -> None:
+    import h5py
+    import torch
+
+    with h5py.File(file, "w", libver="latest") as out:
+        for i, name in enumerate(corpus.names):  # torch's cast is several times faster than numpy's
+            out.create_dataset(name, data=torch.from_numpy(corpus.frames(i)).half().numpy())
+
+
+def write_ours(corpus: Corpus, root: Path, precision: Precision = "float16") -> Path:
+    cache = FeatureCache.create(root, "x", {}, {"item_shape": [corpus.dim], "frame_rate": 50.0})
+    with cache.writer(precision=precision) as writer:
+        for i, name in enumerate(corpus.names):
+            writer.append(name, corpus.frames(i), 1, 2)
+    return cache.path
+
+
+def padded(frames: "Sequence[torch.Tensor]") -> "torch.Tensor":
+    """Return a fresh padded float32 batch.
+
+    For float32 it takes as long as torch's `pad_sequence`; for float16 half as long as
+    `pad_sequence` with a cast before or after.
+    """
+    import torch
+
+    out = torch.zeros(len(frames), max(map(len, frames)), frames[0].shape[1])
+    for row, x in zip(out, frames, strict=True):
+        row[: len(x)].copy_(x)
+    return out
+
+
+@dataclass(frozen=True)
+class PtFiles:
+    """A map-style dataset of one `.pt` an utterance."""
+
+    folder: Path
+
+    def __getitem__(self, name: str) -> "torch.Tensor":
+        import torch
+
+        frames: torch.Tensor = torch.load(self.folder / f"{name}.pt", weights_only=True)
+        return frames
+
+
+@contextmanager
+def read_pt(folder: Path, plan: Plan, workers: int) -> Iterator[Epoch]:
+    from torch.utils.data import DataLoader
+
+    loader: DataLoader[Any] = DataLoader(
+        PtFiles(folder),  # type: ignore[arg-type]  # anything with __getitem__ is a dataset
+        batch_sampler=plan,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=padded,
+    )
+    yield lambda: loader
+
+
+@contextmanager
+def read_hdf5(file: Path, plan: Plan) -> Iterator[Epoch]:
+    import h5py
+    import torch
+
+    with h5py.File(file, "r") as source:
+
+        def one(name: str) -> torch.Tensor:
+            return torch.from_numpy(source[name][()])
+
+        yield lambda: (padded([one(name) for name in names]) for names in plan)
+
+
+@contextmanager
+def read_zarr(path: Path, plan: Plan) -> Iterator[Epoch]:
+    """Read our own store as any user of zarr-python would who does not know our package."""
+    import torch
+    import zarr
+
+    places: dict[str, tuple[Any, int, int]] = {}
+    shard: Any
+    for _, shard in zarr.open_group(path / "data.zarr", mode="r").groups():
+        frames = shard["frames"]
+        columns = (shard[name][:] for name in ("utterance", "row", "length"))
+        for text, row, length in zip(*columns, strict=True):
+            places[bytes(text).rstrip(b"\0").decode()] = (frames, int(row), int(length))
+
+    def one(name: str) -> torch.Tensor:
+        frames, row, length = places[name]
+        return torch.from_numpy(frames[row : row + length])
+
+    yield lambda: (padded([one(name) for name in names]) for names in plan)
+
+
+@contextmanager
+def read_ours(path: Path, plan: Plan, threads: int) -> Iterator[Epoch]:
+    reader = BatchReader({"x": Column(FeatureCache(path))}, threads=threads)
+    yield lambda: (batch.frames["x"] for batch in reader.batches(plan))
+
+
+def copy_limit(corpus: Corpus, plan: Plan, cast: bool) -> Callable[[], None]:
+    """Return one epoch of copies from memory to memory, one thread: nothing reads faster.
+
+    With `cast`, float16 frames of one array are cast into a padded buffer and the rest is zeroed;
+    without, as many bytes as the padded batch has are copied.
+    """
+    import torch
+
+    ends = np.cumsum(corpus.lengths)
+    place = dict(
+        zip(corpus.names, zip(ends - corpus.lengths, corpus.lengths, strict=True), strict=True)
+    )
+    shapes = [(len(names), int(max(place[n][1] for n in names)), corpus.dim) for names in plan]
+    most = max(int(np.prod(shape)) for shape in shapes)
+    buffer = torch.zeros(most)
+
+    def copy() -> None:
+        for shape in shapes:
+            size = int(np.prod(shape))
+            buffer[:size].copy_(source[:size])
+
+    def cast_copy() -> None:
+        for names, shape in zip(plan, shapes, strict=True):
+            out = buffer[: int(np.prod(shape))].view(shape)
+            for i, name in enumerate(names):
+                start, length = place[name]
+                out[i, :length].copy_(source[start : start + length])
+                out[i, length:].zero_()
+
+    if not cast:
+        source = torch.ones(most)
+        return copy
+    source = torch.empty((int(ends[-1]), corpus.dim), dtype=torch.float16)
+    for i, end in enumerate(ends):
+        source[end - corpus.lengths[i] : end].copy_(torch.from_numpy(corpus.frames(i)))
+    return cast_copy
+
+
+def check(reader: Reader, epoch: Epoch, corpus: Corpus, plan: Plan) -> float:
+    """Read one epoch and return its seconds, to warm everything up.
+
+    Raises `AssertionError` when the first batch is not what was written.
+    """
+    import torch
+
+    start = time.perf_counter()
+    count, first = 0, torch.empty(0)
+    for batch in epoch():
+        if not count:
+            first = batch.clone()  # a reader may use the memory again
+        count += 1
+    seconds = time.perf_counter() - start
+    position = {name: i for i, name in enumerate(corpus.names)}
+    dtype = torch.float32 if reader.stored == "float32" else torch.float16
+    frames = [torch.from_numpy(corpus.frames(position[name])).to(dtype) for name in plan[0]]
+    wanted = padded(frames)
+    same = first.shape == wanted.shape and count == len(plan)
+    error = float((first - wanted).norm() / wanted.norm()) if same else 1.0
+    if error > (0.02 if reader.stored == "int8" else 0.0):
+        raise AssertionError(f"{reader.name}: not the values that were written (error {error})")
+    return seconds
+
+
+def indexed_name(i: int) -> str:
+    return f"MSP-PODCAST_{i // 1000:04d}_{i % 1000:04d}"
+
+
+def indexed_length(i: int) -> int:
+    return 100 + i * 37 % 900
+
+
+def write_index(root: Path, utterances: int, shards: int) -> Path:
+    """Write a cache's index and the folders of its shards, without a frame; return the cache.
+
+    Reading any frame fails, and so does rebuilding the index from the shards.
+    """
+    import polars as pl
+
+    cache = FeatureCache.create(root, "x", {}, {"item_shape": [1_280], "frame_rate": 50.0})
+    names = sorted(new_shard_name() for _ in range(shards))
+    for name in names:
+        group = cache.path / "data.zarr" / name / "zarr.json"
+        group.parent.mkdir(parents=True)
+        group.write_text('{"zarr_format": 3, "node_type": "group"}', encoding="utf-8")
+    rng, number = np.random.default_rng(3), np.arange(utterances)
+    of = number * shards // utterances
+    first = np.searchsorted(of, np.arange(shards))
+    lengths = indexed_length(number)  # type: ignore[arg-type]  # it is arithmetic
+    rows = np.cumsum(lengths) - lengths
+    columns = {
+        "utterance": [indexed_name(i) for i in range(utterances)],
+        "position": number - first[of],
+        "row": rows - rows[first][of],
+        "length": lengths,
+        "crc32c": rng.integers(0, 2**32, utterances, dtype=np.uint32),
+        "stat": rng.integers(0, 2**64, utterances, dtype=np.uint64),
+        "source": rng.integers(0, 2**64, utterances, dtype=np.uint64),
+        "shard": pl.Series(names).gather(of),
+        "created": 1_750_000_000_000_000_000 + of * 20_000_000_000,
+    }
+    index = pl.DataFrame(columns).cast(FeatureCache.INDEX).select(FeatureCache.INDEX.names())
+    (cache.path / "index.parquet").write_bytes(parquet(index))
+    return cache.path
