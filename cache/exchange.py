@@ -208,7 +208,7 @@ def _imported(
             continue
         about = {"item_shape": shape, "frame_rate": float(frame_rate)}
         other = {} if precision == "float16" else {"precision": precision}
-        return {"kind": "imported", **about, **other}, about
+        return {"kind": "imported", "version": 1, **other}, about
     found = f"none of {len(errors)} is usable ({errors[0]})" if errors else "nothing is there"
     raise UserError(f"{source}: no arrays to import, {found}; give one array an utterance.")
 

@@ -189,7 +189,7 @@ class FeatureCache(FeatureFolder):
         encoded = shard.encoded(row, length, int(snapshot.position[place]))
         if check and checksum(encoded) != snapshot.crc32c[place]:
             raise UserError(
-                f"{shard.path}: the frames of '{snapshot.utterance[place]}' are damaged; {AGAIN}."
+                f"{shard.path}: the frames of '{snapshot.utterance[int(place)]}' are damaged; {AGAIN}."
             )
         return encoded
 

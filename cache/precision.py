@@ -38,7 +38,7 @@ def encode(frames: np.ndarray, precision: Precision) -> Encoded:
     """
     if precision == "float16":
         half = _half(frames)
-        if not ((half.view(np.uint16) & NOT_FINITE) == NOT_FINITE).any():
+        if (half.view(np.uint16) & NOT_FINITE).max(initial=0) < NOT_FINITE:
             return Encoded(half)
     if not np.isfinite(frames).all():
         raise ValueError("the features hold NaN or infinite values")

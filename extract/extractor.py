@@ -113,6 +113,20 @@ def extractor(kind: str) -> Callable[[type[Extractor]], type[Extractor]]:
     return register
 
 
+@extractor("imported")
+class Imported(Extractor):
+    """Name features made elsewhere: `ser cache import` brings them in, nothing extracts them."""
+
+    def load(self, device: str) -> None:
+        """Raise `ValueError`: there is no model."""
+        raise ValueError("features of kind 'imported' are brought in by `ser cache import`")
+
+    def extract(self, batch: Sequence[Any]) -> list[np.ndarray]:
+        """Raise `ValueError`: there is no model."""
+        self.load("cpu")
+        return []
+
+
 def extractor_class(kind: str) -> type[Extractor]:
     """Return the class of a kind; raises `UserError` with the nearest kind otherwise."""
     if kind not in _KINDS and kind in BUILTIN:

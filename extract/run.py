@@ -140,6 +140,9 @@ def forecast(job: Job) -> tuple[int, int | None]:
         found = cache_class(job.options).existing(job.cache, job.name, spec)
     except UserError:  # weights that are not here are not extracted with either
         found = None
+    if job.options.kind == "imported":
+        there = set(found.index()["utterance"]) if found else set()
+        return len(set(job.manifest.utterances()) - there), None
     wanted = missing(found, sources.stats(), sources.source)
     kind = extractor_class(job.options.kind)
     known = card(str(getattr(job.options, "model", "")))
@@ -169,6 +172,8 @@ def extract(
     spec, weights = specify(job)
     kind = cache_class(job.options)
     found = kind.existing(job.cache, job.name, spec)
+    if job.options.kind == "imported":
+        return _imported(job, found)
     sources = _sources(job)
     stats = sources.stats()
     wanted = missing(found, stats, sources.source)
@@ -191,6 +196,20 @@ def extract(
         raise UserError(f"features.{job.name}: no utterance can be extracted ({reason}).")
     found.record(report.failed)
     report.seconds = time.monotonic() - started
+    return report
+
+
+def _imported(job: Job, found: FeatureFolder | None) -> Report:
+    """Report which utterances of the corpus were not imported."""
+    if found is None:
+        raise UserError(
+            f"features.{job.name}: nothing was imported; run `ser cache import {job.name} SOURCE`."
+        )
+    everyone = job.manifest.utterances()
+    absent = set(everyone) - set(found.index()["utterance"])
+    report = Report(job.name, found.location, cached=len(everyone) - len(absent))
+    report.failed = {u: "it was not imported" for u in everyone if u in absent}
+    found.record(report.failed)
     return report
 
 

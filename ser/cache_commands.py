@@ -9,6 +9,7 @@ import click
 from ser.options import exit_code, load_pipeline, pipeline_option, print_frame, set_option
 
 if TYPE_CHECKING:
+    from cache.precision import Precision
     from cache.upkeep import Folder
     from ser.pipeline import Pipeline
 
@@ -173,6 +174,90 @@ def merge(into: str, source: str) -> None:
 
     for feature, shards in merge_caches(into, source, progress).items():
         click.echo(f"{feature}: {shards} shards copied")
+
+
+@cache_group.command("export")
+@click.argument("feature")
+@click.argument("out", type=Path)
+@click.option("--format", "_format", type=click.Choice(["hdf5"]), default="hdf5", show_default=True)
+@click.option("--view", is_flag=True, help="Point into the shards instead of copying them.")
+@cache_option
+@pipeline_option
+@set_option
+def export(
+    feature: str,
+    out: Path,
+    *,
+    _format: str,
+    view: bool,
+    root: str | None,
+    path: Path,
+    overrides: tuple[str, ...],
+) -> int:
+    """Write FEATURE to the file OUT, one dataset an utterance; exit 1 when some are damaged."""
+    from cache.exchange import export_hdf5
+    from cache.features import FeatureCache
+    from corpus.errors import UserError
+
+    if root:
+        cache = FeatureCache.open(root, feature)
+    else:
+        opened = _opened(load_pipeline(path, overrides), feature)
+        if not isinstance(opened, FeatureCache):
+            raise UserError(
+                f"{opened.location}: '{feature}' holds words, no frames; see data/*.parquet there."
+            )
+        cache = opened
+    report = export_hdf5(cache, out, view)
+    click.echo(f"{out}: {report.count} utterances")
+    return _say_failed(report.failed)
+
+
+@cache_group.command("import")
+@click.argument("feature")
+@click.argument("source", type=Path)
+@click.option("--frame-rate", type=float, help="Frames per second; our own exports say it.")
+@click.option("--precision", type=click.Choice(["float16", "float32", "int8"]), default="float16")
+@cache_option
+@pipeline_option
+@set_option
+def import_command(
+    feature: str,
+    source: Path,
+    *,
+    frame_rate: float | None,
+    precision: "Precision",
+    root: str | None,
+    path: Path,
+    overrides: tuple[str, ...],
+) -> int:
+    """Add arrays made elsewhere as FEATURE: an HDF5 file, or a folder of .npy, .pt, .safetensors.
+
+    In the pipeline, `FEATURE: {kind: imported}` then names them.
+    """
+    from cache.exchange import import_features
+
+    root = root or str(load_pipeline(path, overrides).cache)
+    report = import_features(source, root, feature, frame_rate=frame_rate, precision=precision)
+    click.echo(
+        f"{root}/{feature}/{report.fingerprint}: {report.count} imported, "
+        f"{report.skipped} were there"
+    )
+    return _say_failed(report.failed)
+
+
+def _opened(pipeline: "Pipeline", feature: str) -> "Folder":
+    from extract.run import open_feature
+    from ser.run import extraction_order, feature_job, read_manifest
+
+    extraction_order(pipeline, [feature])  # says what is known when it is not
+    return open_feature(feature_job(pipeline, read_manifest(pipeline), feature))
+
+
+def _say_failed(failed: dict[str, str]) -> int:
+    for utterance, reason in failed.items():
+        click.echo(f"  {utterance}: {reason}")
+    return exit_code(failed)
 
 
 def _pipeline(root: str | None, path: Path, overrides: tuple[str, ...]) -> "Pipeline | None":

@@ -1,6 +1,10 @@
 """The feature cache: what is written is read back, or named as damaged."""
 
+import resource
 import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
 
 import numpy as np
 import polars as pl
@@ -10,7 +14,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.features import FeatureCache
+from cache.features import FeatureCache, Snapshot
 from cache.folder import missing
 from corpus.errors import UserError
 from tests.cache.factories import SPEC, make_cache, ragged
@@ -67,9 +71,10 @@ def test_nan_is_refused_and_the_rest_is_kept(tmp_path):
     assert FeatureCache(cache.path).index()["utterance"].to_list() == ["good"]
 
 
-def test_any_zarr_reader_opens_it(tmp_path):
+@pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
+def test_any_zarr_reader_opens_it(tmp_path, precision):
     data = ragged(2, 30, dim=5)
-    cache = make_cache(tmp_path, data)
+    cache = make_cache(tmp_path, data, precision=precision)
     group = zarr.open_group(str(cache.path / "data.zarr"), mode="r")
     (name,) = group.group_keys()
     shard = group[name]
@@ -78,9 +83,12 @@ def test_any_zarr_reader_opens_it(tmp_path):
         {"driver": "zarr3", "kvstore": f"file://{cache.path}/data.zarr/{name}/frames"}
     ).result()
     for frames in (shard["frames"][:], store.read().result()):
-        for utterance, row, length in zip(ids, shard["row"][:], shard["length"][:], strict=True):
-            expected = data[utterance].astype(np.float16)
-            np.testing.assert_array_equal(frames[row : row + length], expected)
+        for i, (row, length) in enumerate(zip(shard["row"][:], shard["length"][:], strict=True)):
+            read = frames[row : row + length]
+            if precision == "int8":
+                read = read * shard["scale"][i]
+            np.testing.assert_array_equal(read, cache.frames(ids[i], check=True))
+    assert sorted(ids) == sorted(data)
 
 
 def test_the_index_is_rebuilt_from_the_shards(tmp_path):
@@ -215,20 +223,25 @@ def test_a_folder_of_another_format_is_refused(tmp_path):
     lengths=st.lists(st.integers(1, 600), min_size=1, max_size=12),
     dim=st.integers(1, 5),
     shard_bytes=st.sampled_from([1, 2_000, 1 << 20]),
+    writers=st.integers(1, 4),
     order=st.randoms(use_true_random=False),
 )
-def test_any_ragged_arrays_in_any_order_read_back_equal(
-    tmp_path_factory, lengths, dim, shard_bytes, order
+def test_any_ragged_arrays_of_any_writers_in_any_order_read_back_equal(
+    tmp_path_factory, *, lengths, dim, shard_bytes, writers, order
 ):
     root = tmp_path_factory.mktemp("cache")
     rng = np.random.default_rng(0)
     data = {f"é{i}": rng.standard_normal((n, dim)).astype("f4") for i, n in enumerate(lengths)}
     names = list(data)
     order.shuffle(names)
-    half = len(names) // 2
-    for part in (names[:half], names[half:]):
-        if part:
-            cache = make_cache(root, {u: data[u] for u in part}, shard_bytes=shard_bytes)
+    cache = FeatureCache.create(root, "x", SPEC, {"item_shape": [dim]})
+    with ExitStack() as stack:
+        several = [
+            stack.enter_context(cache.writer(shard_bytes=shard_bytes)) for _ in range(writers)
+        ]
+        for utterance in names:
+            order.choice(several).append(utterance, data[utterance])
+    cache = FeatureCache(cache.path)
     for utterance, frames in data.items():
         np.testing.assert_array_equal(cache.frames(utterance, True), frames.astype(np.float16))
     shutil.rmtree(root)
@@ -238,3 +251,58 @@ def test_the_schema_of_the_index_is_fixed(tmp_path):
     cache = make_cache(tmp_path, ragged(0, 1))
     cache.index()
     assert pl.read_parquet(cache.path / "index.parquet").schema == FeatureCache.INDEX
+
+
+def test_frames_are_read_without_torch(tmp_path):
+    cache = make_cache(tmp_path, ragged(0, 3))
+    program = f"""
+import sys
+from pathlib import Path
+from cache.features import FeatureCache, Snapshot
+cache = FeatureCache(Path({str(cache.path)!r}))
+assert cache.frames("u1", check=True).shape == {cache.frames("u1").shape}
+assert cache.verify() == []
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_more_shards_than_file_descriptors_are_read(tmp_path):
+    cache = make_cache(tmp_path, ragged(0, 60), shard_bytes=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
+    try:
+        again = FeatureCache(cache.path)
+        for i in range(60):
+            again.frames(f"u{i}", check=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_cache_is_read_into_memory_if_it_fits(tmp_path, monkeypatch):
+    data = ragged(0, 5)
+    cache = make_cache(tmp_path, data, precision="int8", shard_bytes=200)
+    before = {u: cache.frames(u).copy() for u in data}
+    monkeypatch.setattr("cache.features.available_memory", lambda: 1000)
+    assert not cache.load()
+    monkeypatch.setattr("cache.features.available_memory", lambda: 1 << 30)
+    assert cache.load()
+    for file in (cache.path / "data.zarr").glob("*/frames/c/0/0"):
+        file.write_bytes(b"")
+    for utterance, frames in before.items():
+        np.testing.assert_array_equal(cache.frames(utterance, check=True), frames)
+
+
+def test_ids_whose_hashes_collide_are_told_apart(tmp_path, monkeypatch):
+    data = ragged(0, 6)
+    rows = make_cache(tmp_path, data).index()
+    real = pl.Series.hash
+
+    def colliding(self, seed=0):
+        return real(self, seed) * 0 + 1 if seed == 0 else real(self, seed)
+
+    monkeypatch.setattr(pl.Series, "hash", colliding)
+    snapshot = Snapshot(rows)
+    found = snapshot.find(["u3", "nobody", "u0"])
+    assert found[1] == -1
+    assert snapshot.utterance.gather(found[[0, 2]]).to_list() == ["u3", "u0"]

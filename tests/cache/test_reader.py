@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cache.features import FeatureCache
 from cache.reader import BatchReader, Column, bucket, load_batch, padded_share
 from corpus.errors import UserError
 from tests.cache.factories import make_cache, ragged
@@ -62,6 +63,54 @@ def test_nothing_is_read_when_something_is_missing(tmp_path):
     columns = {"x": Column(make_cache(tmp_path, ragged(0, 2)))}
     with pytest.raises(UserError, match=r"1 of 2 utterances are not cached \(nobody\)"):
         next(BatchReader(columns).batches([["u0"], ["nobody"]]))
+
+
+def test_what_is_missing_may_be_skipped_by_choice(tmp_path):
+    a, b = ragged(0, 4, dim=3), ragged(1, 3, dim=2)
+    columns = {
+        "a": Column(make_cache(tmp_path, a, name="a")),
+        "b": Column(make_cache(tmp_path, b, name="b")),
+    }
+    plan = [["u0", "u3", "u2"], ["nobody", "u3"], ["u1"]]
+    reader = BatchReader(columns, threads=1)
+    assert [b.utterances for b in reader.batches(plan, "skip")] == [["u0", "u2"], ["u1"]]
+    with pytest.raises(UserError, match=r"1 of 5 utterances are not cached \(nobody\)"):
+        next(reader.batches(plan))
+
+
+def test_a_checking_reader_names_what_is_damaged(tmp_path):
+    cache = make_cache(tmp_path, ragged(0, 3))
+    (file,) = cache.path.glob("data.zarr/*/frames/c/0/0")
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(content)
+    columns = {"x": Column(FeatureCache(cache.path))}
+    assert len(list(BatchReader(columns).batches([["u0", "u1"]]))) == 1
+    with pytest.raises(UserError, match="the frames of 'u0' are damaged"):
+        list(BatchReader(columns, check=True).batches([["u2"], ["u0", "u1"]]))
+
+
+@pytest.fixture(scope="module")
+def columns(tmp_path_factory):
+    root = tmp_path_factory.mktemp("columns")
+    data = ragged(5, 30, dim=3)
+    return {
+        "half": Column(make_cache(root, data, name="half", shard_bytes=500)),
+        "int8": Column(make_cache(root, data, name="int8", precision="int8"), stride=3),
+    }
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 29), min_size=1, max_size=9))
+def test_any_batch_gives_each_utterance_the_same_values(columns, positions):
+    batch = load_batch(columns, [f"u{i}" for i in positions])
+    for row, utterance in enumerate(batch.utterances):
+        alone = load_batch(columns, [utterance])
+        for name in columns:
+            n = int(alone.lengths[name][0])
+            assert int(batch.lengths[name][row]) == n
+            assert torch.equal(batch.frames[name][row, :n], alone.frames[name][0])
+            assert not batch.frames[name][row, n:].any()
 
 
 @settings(deadline=None, max_examples=60)

@@ -243,7 +243,7 @@ def test_what_is_cached_opens_without_its_weights(tmp_path: Path, manifest: Mani
     work = job(tmp_path, manifest, kind="speech", model=str(folder))
     report = extract(work, "cpu")
     folder.unlink()
-    assert open_feature(work).path == report.folder
+    assert open_feature(work).location == report.folder
 
 
 def test_about_says_what_a_reader_needs(tmp_path: Path, manifest: Manifest) -> None:
