@@ -188,9 +188,8 @@ class FeatureCache(FeatureFolder):
         row, length = int(snapshot.row[place]), int(snapshot.length[place])
         encoded = shard.encoded(row, length, int(snapshot.position[place]))
         if check and checksum(encoded) != snapshot.crc32c[place]:
-            raise UserError(
-                f"{shard.path}: the frames of '{snapshot.utterance[int(place)]}' are damaged; {AGAIN}."
-            )
+            utterance = snapshot.utterance[int(place)]
+            raise UserError(f"{shard.path}: the frames of '{utterance}' are damaged; {AGAIN}.")
         return encoded
 
     def frames(self, utterance: str, check: bool = False) -> np.ndarray:
@@ -244,6 +243,7 @@ class FeatureWriter:
         self.shard_bytes = shard_bytes
         self.shard_seconds = shard_seconds
         self.overflowed: list[str] = []  # stored as float32 because float16 cannot hold them
+        self.nbytes = 0  # of frames, as stored
         self._open: dict[str, ShardWriter] = {}
         self._since = time.monotonic()
         self._broken = False
@@ -269,6 +269,7 @@ class FeatureWriter:
                 staging = self.cache.staging / new_shard_name()
                 self._open[dtype] = ShardWriter(staging, self.cache.item_shape, dtype)
             self._open[dtype].append(utterance, encoded, stat, source)
+            self.nbytes += encoded.data.nbytes
         except OSError:
             self._broken = True  # a full disk: the half-written row must not be committed
             raise

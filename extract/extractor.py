@@ -37,7 +37,7 @@ BUILTIN = {
     "text": "extract.text",
     "prosody": "extract.prosody",
     "opensmile": "extract.prosody",
-    "facodec": "extract.facodec",
+    "facodec": "extract.prosody",
 }
 
 
@@ -53,6 +53,7 @@ class ModelOptions(FeatureOptions):
 
     model: str  # short name, hub id or folder
     layer: int | str = -1
+    compile: bool = False  # by torch.compile: pays on long jobs on a GPU, and changes last digits
 
     @field_validator("layer")
     @classmethod

@@ -11,24 +11,19 @@ CTranslate2 its own binary.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
+import polars as pl
+
 from corpus.errors import UserError
 
 WEIGHT_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
-NOT_WANTED = [
-    "*fp32*",
-    "*.msgpack",
-    "*.h5",
-    "*.onnx",
-    "*.ot",
-    "flax*",
-    "tf_*",
-    "*.tflite",
-    "*.mlmodel",
+NOT_WANTED = [  # the same weights again, for other frameworks or in other precisions
+    *("*fp32*", "*.msgpack", "*.h5", "*.onnx*", "*.ot", "*.tflite", "*.mlmodel", "*.gguf"),
+    *("flax*", "tf_*", "original/*", "consolidated*"),
 ]
 FACODEC_FILES = ("ns3_facodec_encoder_v2.bin", "ns3_facodec_decoder_v2.bin")
 
@@ -71,34 +66,94 @@ MINILM = PackagedWeights(
     "model.safetensors",
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
+APACHE = "Apache-2.0"
+WHISPER = "Apache-2.0 (card), MIT (OpenAI's repository)"
+WAVLM = "disputed: MIT or CC BY-SA 3.0"
+
+
+def _whisper(
+    hub: str, dim: int, licence: str = WHISPER, package: PackagedWeights | None = None
+) -> ModelCard:
+    return ModelCard("whisper", hub, dim, 50, licence, package=package)
+
+
+def _speech(hub: str, dim: int, licence: str = APACHE, challenge: bool = True) -> ModelCard:
+    return ModelCard("speech", hub, dim, 50, licence, challenge)
+
+
+def _text(hub: str, dim: int, licence: str = APACHE, challenge: bool = True) -> ModelCard:
+    return ModelCard("text", hub, dim, None, licence, challenge)
+
 
 MODELS = {
-    "whisper-tiny.en": ModelCard(
-        "whisper", "openai/whisper-tiny.en", 384, 50, "MIT", package=TINY_EN
+    "whisper-tiny": _whisper("openai/whisper-tiny", 384),
+    "whisper-tiny.en": _whisper("openai/whisper-tiny.en", 384, "MIT", TINY_EN),
+    "whisper-base": _whisper("openai/whisper-base", 512),
+    "whisper-base.en": _whisper("openai/whisper-base.en", 512),
+    "whisper-small": _whisper("openai/whisper-small", 768),
+    "whisper-small.en": _whisper("openai/whisper-small.en", 768),
+    "whisper-medium": _whisper("openai/whisper-medium", 1024),
+    "whisper-medium.en": _whisper("openai/whisper-medium.en", 1024),
+    "whisper-large-v2": _whisper("openai/whisper-large-v2", 1280),
+    "whisper-large-v3": _whisper("openai/whisper-large-v3", 1280),
+    "whisper-large-v3-turbo": _whisper("openai/whisper-large-v3-turbo", 1280, "MIT"),
+    "distil-whisper-small.en": _whisper("distil-whisper/distil-small.en", 768, "MIT"),
+    "distil-whisper-medium.en": _whisper("distil-whisper/distil-medium.en", 1024, "MIT"),
+    "distil-whisper-large-v3": _whisper("distil-whisper/distil-large-v3", 1280, "MIT"),
+    "hubert-base": _speech("facebook/hubert-base-ls960", 768),
+    "hubert-large": _speech("facebook/hubert-large-ls960-ft", 1024),
+    "hubert-large-ll60k": _speech("facebook/hubert-large-ll60k", 1024),
+    "hubert-xlarge": _speech("facebook/hubert-xlarge-ls960-ft", 1280),
+    "wavlm-base": _speech("microsoft/wavlm-base", 768, WAVLM),
+    "wavlm-base-plus": _speech("microsoft/wavlm-base-plus", 768, WAVLM),
+    "wavlm-large": _speech("microsoft/wavlm-large", 1024, WAVLM),
+    "wav2vec2-base": _speech("facebook/wav2vec2-base", 768),
+    "wav2vec2-large-robust": _speech("facebook/wav2vec2-large-robust", 1024),
+    "wav2vec2-conformer-large": _speech("facebook/wav2vec2-conformer-rel-pos-large", 1024),
+    "xlsr-53": _speech("facebook/wav2vec2-large-xlsr-53", 1024),
+    "xls-r-300m": _speech("facebook/wav2vec2-xls-r-300m", 1024),
+    "xls-r-1b": _speech("facebook/wav2vec2-xls-r-1b", 1280),
+    "xls-r-2b": _speech("facebook/wav2vec2-xls-r-2b", 1920),
+    "w2v-bert-2.0": _speech("facebook/w2v-bert-2.0", 1024, "MIT"),
+    "audeering-msp-dim": _speech(
+        "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim", 1024, "CC BY-NC-SA 4.0", False
     ),
-    "whisper-base": ModelCard("whisper", "openai/whisper-base", 512, 50, "MIT"),
-    "whisper-small": ModelCard("whisper", "openai/whisper-small", 768, 50, "see card"),
-    "whisper-large-v3": ModelCard("whisper", "openai/whisper-large-v3", 1280, 50, "see card"),
-    "hubert-large": ModelCard("speech", "facebook/hubert-large-ls960-ft", 1024, 50, "see card"),
-    "hubert-xlarge": ModelCard("speech", "facebook/hubert-xlarge-ls960-ft", 1280, 50, "Apache-2.0"),
-    "wavlm-base-plus": ModelCard(
-        "speech", "microsoft/wavlm-base-plus", 768, 50, "disputed: MIT or CC BY-SA 3.0"
-    ),
-    "wavlm-large": ModelCard(
-        "speech", "microsoft/wavlm-large", 1024, 50, "disputed: MIT or CC BY-SA 3.0"
-    ),
-    "wav2vec2-large-robust": ModelCard(
-        "speech", "facebook/wav2vec2-large-robust", 1024, 50, "see card"
-    ),
+    "hubert-large-superb-er": _speech("superb/hubert-large-superb-er", 1024, challenge=False),
     "minilm": ModelCard(
-        "text", "sentence-transformers/all-MiniLM-L6-v2", 384, None, "Apache-2.0", package=MINILM
+        "text", "sentence-transformers/all-MiniLM-L6-v2", 384, None, APACHE, package=MINILM
     ),
-    "roberta-large": ModelCard("text", "FacebookAI/roberta-large", 1024, None, "see card"),
-    "deberta-v2-xxlarge": ModelCard("text", "microsoft/deberta-v2-xxlarge", 1536, None, "see card"),
+    "bert-base": _text("google-bert/bert-base-uncased", 768),
+    "bert-large": _text("google-bert/bert-large-uncased", 1024),
+    "roberta-base": _text("FacebookAI/roberta-base", 768, "MIT"),
+    "roberta-large": _text("FacebookAI/roberta-large", 1024, "MIT"),
+    "deberta-v2-xlarge": _text("microsoft/deberta-v2-xlarge", 1536, "MIT"),
+    "deberta-v2-xxlarge": _text("microsoft/deberta-v2-xxlarge", 1536, "MIT"),
+    "deberta-v3-base": _text("microsoft/deberta-v3-base", 768, "MIT"),
+    "deberta-v3-large": _text("microsoft/deberta-v3-large", 1024, "MIT"),
+    "modernbert-base": _text("answerdotai/ModernBERT-base", 768),
+    "modernbert-large": _text("answerdotai/ModernBERT-large", 1024),
+    "t5-large": _text("google-t5/t5-large", 1024),
+    "flan-t5-xl": _text("google/flan-t5-xl", 2048),
+    "qwen2.5-0.5b": _text("Qwen/Qwen2.5-0.5B", 896),
+    "qwen2.5-7b": _text("Qwen/Qwen2.5-7B", 3584),
+    "llama-3.1-8b": _text("meta-llama/Llama-3.1-8B", 4096, "Llama 3.1 Community License (gated)"),
+    "mistral-7b": _text("mistralai/Mistral-7B-v0.3", 4096),
+    "roberta-go-emotions": _text("SamLowe/roberta-base-go_emotions", 768, "MIT", False),
     "facodec": ModelCard(
         "facodec", "amphion/naturalspeech3_facodec", 512, 80, "Apache-2.0 (card; once MIT)"
     ),
 }
+
+
+def table() -> pl.DataFrame:
+    """List every model by short name, a row each: what its card says, and the package if any."""
+    return pl.DataFrame(
+        [
+            {"model": name, **asdict(c), "package": c.package.package if c.package else None}
+            for name, c in MODELS.items()
+        ],
+        schema_overrides={"frame_rate": pl.Float64},
+    )
 
 
 def card(model: str) -> ModelCard | None:

@@ -1,4 +1,4 @@
-"""Prosody without a neural model, 100 Hz: our own 16 values, or openSMILE's 25.
+"""Prosody: our own 16 values at 100 Hz, openSMILE's 25 at 100 Hz, FACodec's 512 at 80 Hz.
 
 `kind: prosody` (numpy, no licence strings):
 
@@ -16,9 +16,15 @@ F0 is the autocorrelation of a 40 ms Hann window divided by the window's own (Bo
 
 `kind: opensmile`: the eGeMAPSv02 low-level descriptors (Eyben et al. 2016, "The Geneva Minimalistic
 Acoustic Parameter Set"). openSMILE comes under audEERING's research licence: an extra, no default.
+
+`kind: facodec`: NaturalSpeech 3's FACodec v2, quantized prosody beside timbre frames. The clip is
+padded with zeros to the next multiple of 200 samples, by a whole frame where it is one already, as
+the published extraction does; `samples // 200 + 1` frames come out. Neither the convolutions (each
+repeats the edge that it sees) nor the attention take a mask, so only clips of one padded length
+share a batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -32,6 +38,8 @@ FFT = 2048
 F0_HZ = (60.0, 500.0)
 VOICED = 0.45
 SILENCE = 1e-10  # mean square that log energy bottoms out at
+FACODEC_HOP = 200
+FACODEC_SHORTEST = 2 * FACODEC_HOP  # the mel's edges reflect 412 samples: 600 have them, 400 not
 
 
 class ProsodyOptions(FeatureOptions):
@@ -140,3 +148,63 @@ class Opensmile(Extractor):
                 raise ValueError("openSMILE needs more than 50 ms of audio")
             results.append(frames)
         return results
+
+
+class FacodecOptions(FeatureOptions):
+    """Options of `kind: facodec`; `model` is its short name, hub id, or a folder."""
+
+    model: str = "facodec"
+
+
+@extractor("facodec")
+class Facodec(Extractor):
+    """Extract quantized prosody (256) beside timbre-encoder frames (256)."""
+
+    Options: ClassVar[type[FeatureOptions]] = FacodecOptions
+    item_shape = (512,)
+    frame_rate = SAMPLE_RATE / FACODEC_HOP
+
+    def load(self, device: str) -> None:
+        """Load the two official files, in fp32 on any device."""
+        from extract.facodec_model import load_facodec
+
+        assert self.weights is not None
+        self._model = load_facodec(self.weights.folder).to(device)
+        self._device = device
+
+    def batch_key(self, size: int) -> Hashable:
+        """Return the padded length."""
+        return facodec_length(size)
+
+    def cost(self, size: int) -> float:
+        """Return the frames."""
+        return facodec_length(size) / FACODEC_HOP
+
+    def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return `samples // 200 + 1` frames of each waveform; under 25 ms is a `ValueError`."""
+        short = min(len(wave) for wave in batch)
+        if short < FACODEC_SHORTEST:
+            raise ValueError(f"{short} samples are fewer than FACodec takes ({FACODEC_SHORTEST})")
+        by_length: dict[int, list[int]] = {}
+        for i, wave in enumerate(batch):
+            by_length.setdefault(facodec_length(len(wave)), []).append(i)
+        frames: list[np.ndarray] = [np.empty(0)] * len(batch)
+        for length, positions in by_length.items():
+            waves = np.stack([np.pad(batch[i], (0, length - len(batch[i]))) for i in positions])
+            for i, row in zip(positions, self._run(waves), strict=True):
+                frames[i] = row.copy()  # a view would keep the whole batch alive
+        return frames
+
+    def _run(self, waves: np.ndarray) -> np.ndarray:
+        import torch
+
+        # cuDNN convolves in TF32 unless told otherwise; see extract/facodec_model.py for why not
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            frames = self._model(torch.from_numpy(waves).float().to(self._device))
+        out: np.ndarray = frames.cpu().numpy()
+        return out
+
+
+def facodec_length(samples: int) -> int:
+    """Return the length that a clip is padded to."""
+    return (samples // FACODEC_HOP + 1) * FACODEC_HOP

@@ -9,37 +9,30 @@
    that does not fit the memory is halved. What is done stays done, whatever happens next.
 """
 
-import math
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from tqdm import tqdm
-
-from cache.features import SHARD_BYTES, FeatureCache, FeatureWriter
+from cache.features import SHARD_BYTES, FeatureCache
 from cache.files import fingerprint
-from cache.folder import FeatureFolder, missing
-from cache.transcripts import TranscriptCache, TranscriptWriter
+from cache.folder import missing
+from cache.transcripts import TranscriptCache
 from corpus.errors import UserError
 from corpus.manifest import Manifest
 from extract.extractor import (
-    SAMPLE_RATE,
     Extractor,
     FeatureOptions,
     choose_device,
     extractor_class,
 )
+from extract.loop import Output, Report, run_batches
 from extract.models import Weights, card, resolve
 from extract.sources import AudioSources, Sources, TextSources, plan_batches
 
 FRAME_BUDGET = {"cpu": 6_000, "cuda": 48_000}  # frames a batch occupies, padding included
-AHEAD = 2  # batches decoded ahead of the model
-DECODE_THREADS = 2
 TRANSCRIPT = "transcript"  # the manifest's own column
 
 
@@ -53,29 +46,6 @@ class Job:
     audio: Path
     cache: str | Path  # a folder, or a URL
     transcripts: TranscriptCache | None = None  # what `of:` names, for kind text
-
-
-@dataclass
-class Report:
-    """Say what one extraction did."""
-
-    name: str
-    folder: str  # or a URL
-    cached: int = 0
-    extracted: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    overflowed: int = 0  # utterances kept as float32 because float16 cannot hold them
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What one worker is to do: whole batches, of which only the wanted rows are written."""
-
-    batches: list[list[str]]
-    stats: dict[str, int]
-    wanted: set[str]
-    report: Report
 
 
 def described(job: Job) -> dict[str, Any]:
@@ -120,41 +90,6 @@ def open_feature(job: Job) -> FeatureCache | TranscriptCache:
     return kind.open(job.cache, job.name, spec) if found is None else found
 
 
-def fingerprints(job: Job) -> list[str]:
-    """Name the fingerprint of a job; where its weights are not here, every one that fits it."""
-    try:
-        return [fingerprint(specify(job, download=False)[0])]
-    except UserError:
-        return cache_class(job.options).fitting(job.cache, job.name, described(job))
-
-
-def forecast(job: Job) -> tuple[int, int | None]:
-    """Return how many utterances are still to be extracted, and about how many bytes they take.
-
-    From the headers of the audio alone, or four characters a token; the bytes are None where the
-    shape of a frame is known to the model only.
-    """
-    sources = _sources(job)
-    try:
-        spec, _ = specify(job, download=False)
-        found = cache_class(job.options).existing(job.cache, job.name, spec)
-    except UserError:  # weights that are not here are not extracted with either
-        found = None
-    if job.options.kind == "imported":
-        there = set(found.index()["utterance"]) if found else set()
-        return len(set(job.manifest.utterances()) - there), None
-    wanted = missing(found, sources.stats(), sources.source)
-    kind = extractor_class(job.options.kind)
-    known = card(str(getattr(job.options, "model", "")))
-    shape = (known.dim,) if known else getattr(kind, "item_shape", None)
-    if kind.gives != "frames" or shape is None or getattr(job.options, "layer", None) == "all":
-        return len(wanted), None
-    size = sum(size for u, size in sources.sizes().items() if u in wanted)
-    frames = size / 4 if kind.reads == "text" else size / SAMPLE_RATE * (kind.frame_rate or 50)
-    itemsize = np.dtype(job.options.precision).itemsize
-    return len(wanted), int(frames * math.prod(shape) * itemsize)
-
-
 def extract(
     job: Job,
     device: str = "auto",
@@ -167,40 +102,107 @@ def extract(
     `shard` (i, n) takes every n-th batch from the i-th on: n such calls, in any order and anywhere,
     fill the same cache with the same numbers. Raises `UserError` when nothing can be done at all.
     """
+    return extract_together([job], device, shard, frame_budget, shard_bytes)[0]
+
+
+def extract_together(
+    jobs: Sequence[Job],
+    device: str = "auto",
+    shard: tuple[int, int] = (0, 1),
+    frame_budget: float | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> list[Report]:
+    """Extract one feature, or Whisper's frames and words in one pass; see `share_a_pass`.
+
+    Clips are decoded and encoded once; each result is what it would be alone, to the bit.
+    """
     started = time.monotonic()
     device = choose_device(device)
-    spec, weights = specify(job)
-    kind = cache_class(job.options)
-    found = kind.existing(job.cache, job.name, spec)
-    if job.options.kind == "imported":
-        return _imported(job, found)
-    sources = _sources(job)
+    if jobs[0].options.kind == "imported":
+        return [_imported(job) for job in jobs]
+    sources = sources_of(jobs[0])
     stats = sources.stats()
-    wanted = missing(found, stats, sources.source)
-    report = Report(job.name, f"{job.cache}/{job.name}/{fingerprint(spec)}")
-    report.cached = len(sources.utterances) - len(wanted) - len(sources.unusable)
-    extractor = extractor_class(job.options.kind)(job.options, weights)
-    batches = _plan(extractor, sources, frame_budget or FRAME_BUDGET[device]) if wanted else []
-    mine = [batch for batch in batches[shard[0] :: shard[1]] if not wanted.isdisjoint(batch)]
-    report.failed |= sources.unusable
-    if mine:
-        try:
-            extractor.load(device)
-        except ValueError as error:
-            raise UserError(f"features.{job.name}: {error}.") from error
-        found = kind.create(job.cache, job.name, spec, _about(job, extractor))
-        with _writer(found, job.options, shard_bytes) as writer:
-            _fill(writer, extractor, sources, _Work(mine, stats, wanted, report))
-    if found is None:
-        reason = next(iter(report.failed.values()), "the manifest is empty")
-        raise UserError(f"features.{job.name}: no utterance can be extracted ({reason}).")
-    found.record(report.failed)
-    report.seconds = time.monotonic() - started
-    return report
+    parts = [_Part(job, sources, stats) for job in jobs]
+    busy = [part for part in parts if part.wanted]
+    if busy:
+        extractor = _joined([part.extractor for part in busy])
+        batches = _plan(extractor, sources, frame_budget or FRAME_BUDGET[device])
+        wanted: set[str] = set().union(*(part.wanted for part in busy))
+        mine = [batch for batch in batches[shard[0] :: shard[1]] if not wanted.isdisjoint(batch)]
+        if mine:
+            _load(extractor, busy[0].job, device)
+            with ExitStack() as stack:
+                outputs = [
+                    Output(stack.enter_context(part.writer(shard_bytes)), part.wanted, part.report)
+                    for part in busy
+                ]
+                run_batches(extractor, sources, mine, outputs, stats)
+    for part in parts:
+        part.finish(sources.unusable, time.monotonic() - started)
+    return [part.report for part in parts]
 
 
-def _imported(job: Job, found: FeatureFolder | None) -> Report:
+def share_a_pass(features: Job, words: Job) -> bool:
+    """Tell whether two jobs are frames and words of one Whisper in the same windows."""
+    if (features.options.kind, words.options.kind) != ("whisper", "asr"):
+        return False
+    mine, theirs = (job.options.model_dump() for job in (features, words))
+    same = ["model", "window"] + (["silence"] if mine["window"] == "trim" else [])
+    return all(mine[key] == theirs[key] for key in same)
+
+
+class _Part:
+    """Hold one job of an extraction: what is cached of it, what is wanted, where it goes."""
+
+    def __init__(self, job: Job, sources: Sources, stats: dict[str, int]) -> None:
+        self.job = job
+        self.spec, weights = specify(job)
+        self.kind = cache_class(job.options)
+        self.found = self.kind.existing(job.cache, job.name, self.spec)
+        self.wanted = missing(self.found, stats, sources.source)
+        self.report = Report(job.name, f"{job.cache}/{job.name}/{fingerprint(self.spec)}")
+        self.report.cached = len(sources.utterances) - len(self.wanted) - len(sources.unusable)
+        self.extractor = extractor_class(job.options.kind)(job.options, weights)
+
+    def writer(self, shard_bytes: int) -> Any:
+        """Open the writer, making the folder; the extractor is loaded and knows its shape."""
+        job = self.job
+        about = _about(job, self.extractor)
+        self.found = self.kind.create(job.cache, job.name, self.spec, about)
+        if isinstance(self.found, FeatureCache):
+            return self.found.writer(job.options.precision, shard_bytes)
+        return self.found.writer()
+
+    def finish(self, unusable: dict[str, str], seconds: float) -> None:
+        """List what failed beside what was extracted."""
+        self.report.failed = unusable | self.report.failed
+        if self.found is None:
+            reason = next(iter(self.report.failed.values()), "the manifest is empty")
+            raise UserError(f"features.{self.job.name}: no utterance can be extracted ({reason}).")
+        self.found.record(self.report.failed)
+        self.report.seconds = seconds
+
+
+def _joined(extractors: Sequence[Extractor]) -> Extractor:
+    if len(extractors) == 1:
+        return extractors[0]
+    from extract.whisper import Asr, FramesAndWords, WhisperFeatures
+
+    frames, words = extractors
+    assert isinstance(frames, WhisperFeatures) and isinstance(words, Asr)
+    return FramesAndWords(frames, words)
+
+
+def _load(extractor: Extractor, job: Job, device: str) -> None:
+    try:
+        extractor.load(device)
+    except ValueError as error:
+        raise UserError(f"features.{job.name}: {error}.") from error
+
+
+def _imported(job: Job) -> Report:
     """Report which utterances of the corpus were not imported."""
+    found = FeatureCache.existing(job.cache, job.name, described(job))
     if found is None:
         raise UserError(
             f"features.{job.name}: nothing was imported; run `ser cache import {job.name} SOURCE`."
@@ -213,7 +215,8 @@ def _imported(job: Job, found: FeatureFolder | None) -> Report:
     return report
 
 
-def _sources(job: Job) -> Sources:
+def sources_of(job: Job) -> Sources:
+    """Return what a job reads: clips, or texts."""
     if extractor_class(job.options.kind).reads == "audio":
         return AudioSources(job.manifest, job.audio)
     utterances = job.manifest.utterances()
@@ -241,89 +244,3 @@ def _about(job: Job, extractor: Extractor) -> dict[str, Any]:
         about["licence"] = known.licence
         about["challenge"] = known.challenge
     return about
-
-
-def _writer(folder: FeatureFolder, options: FeatureOptions, shard_bytes: int) -> Any:
-    if isinstance(folder, FeatureCache):
-        return folder.writer(options.precision, shard_bytes)
-    assert isinstance(folder, TranscriptCache)
-    return folder.writer()
-
-
-def _fill(
-    writer: FeatureWriter | TranscriptWriter, extractor: Extractor, sources: Sources, work: _Work
-) -> None:
-    report = work.report
-    total = sum(len(batch) for batch in work.batches)
-    with tqdm(total=total, desc=report.name, unit="utt", disable=None) as bar:
-        for utterances, inputs, hashes in _decoded(sources, work):
-            for utterance, result in _robustly(extractor, utterances, inputs, report.failed):
-                if utterance not in work.wanted:
-                    continue  # cached already; computed again only to keep its batch the same
-                try:
-                    writer.append(utterance, result, work.stats[utterance], hashes[utterance])
-                except ValueError as error:
-                    report.failed[utterance] = str(error)
-                else:
-                    report.extracted += 1
-            bar.update(len(utterances))
-    report.overflowed = len(getattr(writer, "overflowed", []))
-
-
-def _decoded(
-    sources: Sources, work: _Work
-) -> Iterator[tuple[list[str], list[Any], dict[str, int]]]:
-    """Yield each batch's inputs and content hashes, decoded ahead in threads.
-
-    What cannot be decoded is listed as failed and left out.
-    """
-
-    def decode(utterance: str) -> tuple[Any, int]:
-        return sources.load(utterance), sources.source(utterance)
-
-    with ThreadPoolExecutor(DECODE_THREADS) as pool:
-        waiting: deque[list[tuple[str, Future[tuple[Any, int]]]]] = deque()
-        for batch in [*work.batches, *[[]] * AHEAD]:
-            waiting.append([(u, pool.submit(decode, u)) for u in batch])
-            if len(waiting) <= AHEAD:
-                continue
-            utterances, inputs, hashes = [], [], {}
-            for utterance, future in waiting.popleft():
-                try:
-                    clip, hashes[utterance] = future.result()
-                except (ValueError, OSError) as error:
-                    work.report.failed[utterance] = str(error)
-                else:
-                    utterances.append(utterance)
-                    inputs.append(clip)
-            yield utterances, inputs, hashes
-
-
-def _robustly(
-    extractor: Extractor, utterances: Sequence[str], inputs: Sequence[Any], failed: dict[str, str]
-) -> Iterator[tuple[str, Any]]:
-    """Extract a batch; halve it when memory runs out, and one by one find the clip that fails."""
-    if not utterances:
-        return
-    try:
-        results = extractor.extract(inputs)
-    except (ValueError, RuntimeError, MemoryError) as error:
-        if len(utterances) == 1:
-            failed[utterances[0]] = f"{type(error).__name__}: {error}".splitlines()[0]
-            return
-        parts = 2 if _out_of_memory(error) else len(utterances)
-        step = math.ceil(len(utterances) / parts)
-        for i in range(0, len(utterances), step):
-            yield from _robustly(extractor, utterances[i : i + step], inputs[i : i + step], failed)
-        return
-    yield from zip(utterances, results, strict=True)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return True
-    return False

@@ -1,16 +1,31 @@
-"""Frames of wav2vec 2.0, HuBERT and WavLM: 50 Hz, any layer.
+"""Frames of wav2vec 2.0, XLS-R, HuBERT, WavLM and w2v-BERT 2.0: 50 Hz, any layer.
+
+1. Normalise the whole clip the way the model was trained: the waveform to mean 0 and variance 1;
+   for w2v-BERT each band of its log-mels.
+2. Cut what is longer than `chunk` seconds into chunks of that length, `overlap` seconds shared.
+3. Run a few chunks at a time, so that memory is bounded by the chunk, not by the clip.
+4. Join: a seam lies in the middle of an overlap, and every frame is there once, as many as in one
+   run over the whole clip.
+
+What joined frames owe to the cut: nothing at layer 0 (convolutions; with 1.28 s or more on either
+side of a seam, which is what the positional one hears). Above, attention hears its own chunk
+instead of the whole clip, so frames come near those of one run and never equal them, least of all
+at a seam; a group norm averages over its own chunk too.
 
 Models with a layer-norm feature encoder (the large ones) take an attention mask, so clips of any
 length share a batch. Group-norm ones (wav2vec2-base, hubert-base, wavlm-base) average over time
-before any mask applies, padding included: there, only clips of equal length share a batch.
+before any mask applies, and a wav2vec2-conformer convolves over its padding: there, only equal
+lengths share a batch.
 """
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
-from typing import ClassVar
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from corpus.errors import UserError
 from extract.extractor import (
@@ -21,13 +36,26 @@ from extract.extractor import (
     choose,
     extractor,
     item_shape,
+    taken,
 )
 
-RECEPTIVE_FIELD = 400  # samples behind one frame of the convolutional encoder: 25 ms
+HOP = 320  # samples from one frame to the next: 20 ms
+FIELD = 400  # samples behind one frame, or behind one row of log-mels: 25 ms
+MEL_HOP = 160  # samples from one row of log-mels to the next; w2v-BERT stacks two
+TOGETHER = 4  # chunks in one run of the model
 
 
 class SpeechOptions(ModelOptions):
-    """Options of `kind: speech`."""
+    """Options of `kind: speech`; `chunk` and `overlap` are seconds."""
+
+    chunk: float = Field(default=30.0, ge=1.0, allow_inf_nan=False)
+    overlap: float = Field(default=2.6, ge=0.0)
+
+    @model_validator(mode="after")
+    def _shorter(self) -> "SpeechOptions":
+        if self.overlap > self.chunk / 2:
+            raise ValueError(f"`overlap` is at most half of `chunk` ({self.chunk / 2:g} s)")
+        return self
 
 
 @extractor("speech")
@@ -35,62 +63,138 @@ class Speech(Extractor):
     """Extract hidden states of a self-supervised speech encoder."""
 
     Options: ClassVar[type[FeatureOptions]] = SpeechOptions
-    frame_rate = 50.0
+    frame_rate = SAMPLE_RATE / HOP
 
     def load(self, device: str) -> None:
-        """Load the model and its own waveform normalisation."""
+        """Load the model and its own normalisation."""
         import torch
-        from transformers import AutoFeatureExtractor, AutoModel
+        from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
         assert self.weights is not None
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        self._normalise = AutoFeatureExtractor.from_pretrained(self.weights.folder)
-        self._model = AutoModel.from_pretrained(self.weights.folder, dtype=dtype)
-        self._model.eval().to(device)
-        self._device, self._dtype = device, dtype
-        config = self._model.config
-        if getattr(config, "feat_extract_norm", None) not in ("layer", "group"):
+        folder = self.weights.folder
+        config = AutoConfig.from_pretrained(folder)
+        known = self._mels or getattr(config, "feat_extract_norm", None) in ("layer", "group")
+        if not known or config.inputs_to_logits_ratio != HOP:
             raise UserError(
                 f"{self.options.model}: a {config.model_type} model is not of kind speech, which "
-                "takes wav2vec 2.0, HuBERT and WavLM."
+                "takes wav2vec 2.0, HuBERT, WavLM and w2v-BERT 2.0 at 50 Hz."
             )
-        self.item_shape = item_shape(
-            int(config.num_hidden_layers) + 1, int(config.hidden_size), self.options.layer
-        )
+        config.add_adapter = False  # it would thin out the frames
+        self._device = device
+        self._dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        self._normalise = AutoFeatureExtractor.from_pretrained(folder)
+        self._model = AutoModel.from_pretrained(folder, config=config, dtype=self._dtype)
+        self._model.eval().to(device)
+        self._states = int(config.num_hidden_layers) + 1
+        self.item_shape = item_shape(self._states, int(config.hidden_size), self.options.layer)
+        if getattr(self.options, "compile", False):
+            self._model = torch.compile(self._model, dynamic=True)
 
     def batch_key(self, size: int) -> Hashable:
-        """Return the exact length where the model cannot be masked."""
-        return None if self._masked else size
+        """Return the exact length of what is run where the model cannot be masked."""
+        return None if self._masked else min(size, (self._chunk - 1) * HOP + FIELD)
+
+    def cost(self, size: int) -> float:
+        """Return the frames of all chunks."""
+        chunks = len(self._cuts(size))
+        return super().cost(size) if chunks == 1 else float(chunks * self._chunk)
 
     @cached_property
-    def _masked(self) -> bool:
+    def _config(self) -> dict[str, Any]:
         assert self.weights is not None
-        config = json.loads((self.weights.folder / "config.json").read_text())
-        return bool(config.get("feat_extract_norm") == "layer")
+        config: dict[str, Any] = json.loads((self.weights.folder / "config.json").read_text())
+        return config
+
+    @property
+    def _mels(self) -> bool:
+        return self._config["model_type"] == "wav2vec2-bert"
+
+    @property
+    def _masked(self) -> bool:
+        if self._config["model_type"] == "wav2vec2-conformer":
+            return False
+        return self._mels or self._config.get("feat_extract_norm") == "layer"
+
+    @property
+    def _chunk(self) -> int:
+        return round(self.options.chunk * self.frame_rate)
+
+    def _cuts(self, size: int) -> list[tuple[int, slice]]:
+        rows = (size - FIELD) // MEL_HOP + 1
+        frames = rows // 2 if self._mels else (rows + 1) // 2
+        return cuts(frames, self._chunk, round(self.options.overlap * self.frame_rate))
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the frames of each waveform, as many as the convolutions give it alone."""
+        """Return the frames of each waveform, as many as one run over all of it gives."""
+        least = FIELD + MEL_HOP if self._mels else FIELD
+        short = min(len(wave) for wave in batch)
+        if short < least:
+            raise ValueError(f"{short} samples are fewer than one frame needs ({least})")
+        step, field = (1, 1) if self._mels else (HOP, FIELD)
+        span = (self._chunk - 1) * step + field
+        pieces: list[np.ndarray] = []
+        keep: list[tuple[int, slice]] = []
+        for i, wave in enumerate(batch):
+            inputs = self._normalised(wave)
+            for start, kept in self._cuts(len(wave)):
+                pieces.append(inputs[start * step : start * step + span])
+                keep.append((i, kept))
+        parts: list[list[np.ndarray]] = [[] for _ in batch]
+        for run in self._runs(pieces, TOGETHER if len(pieces) > len(batch) else len(pieces)):
+            for position, frames in zip(run, self._run([pieces[p] for p in run]), strict=True):
+                i, kept = keep[position]
+                parts[i].append(frames[kept])
+        return [np.concatenate(frames) for frames in parts]
+
+    def _normalised(self, wave: np.ndarray) -> np.ndarray:
+        """Return the waveform `(samples,)`, or pairs of log-mel rows `(frames, 160)`, float32."""
+        inputs = self._normalise(wave, sampling_rate=SAMPLE_RATE, return_tensors="np")
+        if not self._mels:
+            return np.asarray(inputs["input_values"][0], np.float32)
+        whole = int(inputs["attention_mask"][0].sum())  # a last odd row is no frame
+        return np.asarray(inputs["input_features"][0, :whole], np.float32)
+
+    def _runs(self, pieces: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:
+        """Group the pieces, in their order within a clip, into runs of at most `most`."""
+        groups: dict[int, list[int]] = {}
+        for i, piece in enumerate(pieces):
+            groups.setdefault(0 if self._masked else len(piece), []).append(i)
+        for group in groups.values():
+            yield from (group[i : i + most] for i in range(0, len(group), most))
+
+    def _run(self, pieces: Sequence[np.ndarray]) -> np.ndarray:
+        """Run the model on padded pieces; returns float32 `(pieces, frames, *item_shape)`."""
         import torch
 
-        short = min(len(wave) for wave in batch)
-        if short < RECEPTIVE_FIELD:
-            raise ValueError(f"{short} samples are fewer than one frame needs ({RECEPTIVE_FIELD})")
-        inputs = self._normalise(
-            list(batch),
-            sampling_rate=SAMPLE_RATE,
-            padding=True,
-            return_attention_mask=True,
-            return_tensors="pt",
+        shape = (len(pieces), max(map(len, pieces)))
+        padded, mask = (
+            np.zeros((*shape, *pieces[0].shape[1:]), np.float32),
+            np.zeros(shape, np.int32),
         )
-        mask = inputs["attention_mask"].to(self._device) if self._masked else None
+        for i, piece in enumerate(pieces):
+            padded[i, : len(piece)], mask[i, : len(piece)] = piece, 1
+        last_only = taken(self._states, self.options.layer) == [self._states - 1]
         with torch.inference_mode():
             out = self._model(
-                inputs["input_values"].to(self._device, self._dtype),
-                attention_mask=mask,
-                output_hidden_states=True,
+                torch.from_numpy(padded).to(self._device, self._dtype),
+                attention_mask=torch.from_numpy(mask).to(self._device) if self._masked else None,
+                output_hidden_states=not last_only,  # all of them would be most of the memory
             )
             # the last hidden state is the normalised one in every architecture
-            states = [*out.hidden_states[:-1], out.last_hidden_state]
-            chosen = choose(states, self.options.layer).float().cpu().numpy()
-        lengths = [int(self._model._get_feat_extract_output_lengths(len(w))) for w in batch]
-        return [row[:length] for row, length in zip(chosen, lengths, strict=True)]
+            below = (None,) * (self._states - 1) if last_only else out.hidden_states[:-1]
+            chosen = choose([*below, out.last_hidden_state], self.options.layer)
+            frames: np.ndarray = chosen.float().cpu().numpy()
+        return frames
+
+
+def cuts(frames: int, chunk: int, overlap: int) -> list[tuple[int, slice]]:
+    """Return each chunk's first frame, and which of its frames to keep; all are counts of frames.
+
+    Every chunk has the same length: the last one ends with the clip and overlaps by more. A kept
+    frame is at least `overlap // 2` frames away from where its chunk was cut.
+    """
+    if frames <= chunk:
+        return [(0, slice(0, frames))]
+    starts = [*range(0, frames - chunk, chunk - overlap), frames - chunk]
+    seams = [0, *((before + chunk + after) // 2 for before, after in pairwise(starts)), frames]
+    return [(s, slice(a - s, b - s)) for s, (a, b) in zip(starts, pairwise(seams), strict=True)]

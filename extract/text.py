@@ -1,19 +1,36 @@
-"""Token states of a text encoder (RoBERTa, DeBERTa, BERT, MiniLM, …), any layer.
+"""Token states of a text model, any layer: encoders, the encoder of T5, decoder language models.
 
 One frame a token, the model's own start and end tokens included unless `special_tokens: false`.
-Batches are padded to their longest text and masked. An empty text is one frame of zeros: nothing
-was said, and a head can still attend to it. A text longer than the model's context is cut into
-windows that are encoded apart and joined.
+Batches are padded on the right to their longest text and masked; a decoder looks back only and
+never sees the padding. An empty text is one frame of zeros: nothing was said, and a head can still
+attend to it. A text longer than the model's context is cut into windows that are encoded apart and
+joined. The last layer is the model's output, behind its final norm where there is one (ModernBERT,
+T5, decoders); the layers below are as they leave their block.
+
+`quantize: int8` holds the weights of a large model in half the memory (Dettmers et al. 2022). It
+picks outlier channels over a whole batch, so there a result depends on the batch a little.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from extract.extractor import Extractor, FeatureOptions, ModelOptions, choose, extractor, item_shape
+from corpus.errors import UserError
+from extract.extractor import (
+    Extractor,
+    FeatureOptions,
+    ModelOptions,
+    choose,
+    extractor,
+    item_shape,
+    taken,
+)
 
-LONGEST = 512  # tokens of a window, special ones included, when the tokenizer does not say
+UNSAID = 512  # tokens of a window when neither model nor tokenizer says: T5 was trained on these
+LONGEST = 8192  # decoders take more than the memory does
 
 
 class TextOptions(ModelOptions):
@@ -24,6 +41,7 @@ class TextOptions(ModelOptions):
 
     of: str
     special_tokens: bool = True
+    quantize: Literal["none", "int8"] = "none"
 
 
 @extractor("text")
@@ -36,20 +54,25 @@ class Text(Extractor):
     def load(self, device: str) -> None:
         """Load the model and its tokenizer."""
         import torch
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
 
         assert self.weights is not None
+        folder = self.weights.folder
+        placed = _quantized(self.options, device)
+        self._tokenizer = _tokenizer(folder)
+        config = AutoConfig.from_pretrained(folder)
+        config.use_cache = False  # keys and values are for generating
+        auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        self._tokenizer = AutoTokenizer.from_pretrained(self.weights.folder)
-        self._model = AutoModel.from_pretrained(self.weights.folder, dtype=dtype)
-        self._model.eval().to(device)
+        self._model = auto.from_pretrained(folder, config=config, dtype=dtype, **placed).eval()
+        if self.options.quantize == "none":
+            self._model.to(device)
         self._device = device
-        config = self._model.config
-        positions = getattr(config, "max_position_embeddings", None) or LONGEST
-        self._window = min(self._tokenizer.model_max_length, positions, LONGEST)
-        self.item_shape = item_shape(
-            int(config.num_hidden_layers) + 1, int(config.hidden_size), self.options.layer
-        )
+        self._window = min(self._tokenizer.model_max_length, _positions(self._model), LONGEST)
+        self._states = int(config.num_hidden_layers) + 1
+        self.item_shape = item_shape(self._states, int(config.hidden_size), self.options.layer)
+        if getattr(self.options, "compile", False):
+            self._model = torch.compile(self._model, dynamic=True)
 
     def cost(self, size: int) -> float:
         """Return the tokens of a text, about one in three characters."""
@@ -57,10 +80,18 @@ class Text(Extractor):
 
     def extract(self, batch: Sequence[str]) -> list[np.ndarray]:
         """Return the states of each text's tokens `(tokens, *item_shape)`."""
+        texts = [text for text in batch if text.strip()]
+        parts = iter(self._encode(texts) if texts else [])
+        nothing = np.zeros((1, *self.item_shape), np.float32)
+        found = [next(parts) if text.strip() else [] for text in batch]
+        return [np.concatenate(windows) if windows else nothing for windows in found]
+
+    def _encode(self, texts: Sequence[str]) -> list[list[np.ndarray]]:
+        """Return the states of each text by window; no window where there is no word."""
         import torch
 
         inputs = self._tokenizer(
-            list(batch),
+            list(texts),
             truncation=True,
             max_length=self._window,
             return_overflowing_tokens=True,  # the windows of a long text follow one another
@@ -68,17 +99,74 @@ class Text(Extractor):
             padding=True,
             return_tensors="pt",
         )
-        owner = inputs.pop("overflow_to_sample_mapping").tolist()
-        special = inputs.pop("special_tokens_mask").bool()
-        words = inputs["attention_mask"].bool() & ~special
+        mask = inputs["attention_mask"]
+        tokens = mask.bool()
+        words = tokens & ~inputs["special_tokens_mask"].bool()
+        last_only = taken(self._states, self.options.layer) == [self._states - 1]
         with torch.inference_mode():
-            out = self._model(**inputs.to(self._device), output_hidden_states=True)
-            states = [*out.hidden_states[:-1], out.last_hidden_state]
+            out = self._model(
+                input_ids=inputs["input_ids"].to(self._device),
+                attention_mask=mask.to(self._device),
+                output_hidden_states=not last_only,  # all of them would be most of the memory
+            )
+            below = (None,) * (self._states - 1) if last_only else out.hidden_states[:-1]
+            states = [*below, out.last_hidden_state]
             chosen = choose(states, self.options.layer).float().cpu()
-        kept = inputs["attention_mask"].bool().cpu() if self.options.special_tokens else words
-        parts: list[list[np.ndarray]] = [[] for _ in batch]
-        for i, frames, said, mask in zip(owner, chosen, words, kept, strict=True):
+        kept = tokens if self.options.special_tokens else words
+        found: list[list[np.ndarray]] = [[] for _ in texts]
+        owners = inputs["overflow_to_sample_mapping"].tolist()
+        for i, frames, said, rows in zip(owners, chosen, words, kept, strict=True):
             if said.any():
-                parts[i].append(frames[mask].numpy())
-        nothing = np.zeros((1, *self.item_shape), np.float32)
-        return [np.concatenate(p) if p else nothing for p in parts]
+                found[i].append(frames[rows].numpy())
+        return found
+
+
+def _tokenizer(folder: Path) -> Any:
+    """Load the tokenizer, padding on the right; decoders have no token for it, and need none."""
+    from transformers import AutoTokenizer
+
+    pieces = [path.name for path in folder.glob("*.model")]
+    if pieces and not (folder / "tokenizer.json").exists() and find_spec("sentencepiece") is None:
+        raise UserError(
+            f"{folder / pieces[0]}: this tokenizer is a SentencePiece model; "
+            "`pip install sentencepiece`."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right", truncation_side="right")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def _positions(model: Any) -> int:
+    """Return how many tokens a model has positions for.
+
+    RoBERTa's table of 514 begins with the padding token's own row and those before it.
+    """
+    config = model.config
+    positions = getattr(config, "max_position_embeddings", None) or UNSAID
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return int(positions) - (0 if padding is None else padding + 1)
+
+
+def _quantized(options: TextOptions, device: str) -> dict[str, Any]:
+    """Return what `from_pretrained` needs to load int8 weights, nothing for others."""
+    if options.quantize == "none":
+        return {}
+    if device != "cuda":
+        raise UserError(
+            f"{options.model}: `quantize: {options.quantize}` runs on an NVIDIA GPU only; extract "
+            "with `--device cuda`, or leave `quantize` out."
+        )
+    absent = [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]
+    if absent:
+        raise UserError(
+            f"{options.model}: `quantize: {options.quantize}` needs {' and '.join(absent)}; "
+            f"`pip install {' '.join(absent)}`."
+        )
+    from transformers import BitsAndBytesConfig
+
+    return {
+        "quantization_config": BitsAndBytesConfig(load_in_8bit=True),
+        "device_map": {"": device},
+    }

@@ -18,9 +18,11 @@ only: the multiple of 0.2 s makes them meet, and a clip's window never depends o
 import math
 import zlib
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from cache.transcripts import Transcript
 from extract.extractor import (
@@ -32,6 +34,7 @@ from extract.extractor import (
     extractor,
     item_shape,
 )
+from extract.models import Weights
 from extract.whisper_models import WhisperModel, load_whisper
 
 HOP = 320  # samples a frame: 10 ms mels, halved by the second convolution
@@ -39,8 +42,13 @@ LONGEST = 30 * SAMPLE_RATE
 TRIM_STEP = SAMPLE_RATE // 5
 # text that zlib shrinks more than this repeats itself (Radford et al. 2022, section 4.5)
 LOOP = 2.4
+# section 4.5: a segment is silence when both hold
+NO_SPEECH, UNLIKELY = 0.6, -1.0
+QUIET = 1e-4  # a peak of -80 dBFS: digital silence, dither; the decoder invents words for it
 
+Encoded = Sequence[tuple[list[int], Sequence[Any]]]  # (positions, states) of windows of one length
 Window = Literal["full", "trim"]
+Normalisation = Literal["none", "basic", "english"]
 
 
 def window_samples(samples: int, window: Window, silence: int) -> int:
@@ -53,11 +61,10 @@ def window_samples(samples: int, window: Window, silence: int) -> int:
 class WindowedWhisper:
     """Cut waveforms into windows, make log-mels, run the encoder on windows of one length."""
 
-    def __init__(self, of: "WindowedExtractor", device: str, words: bool) -> None:
+    def __init__(self, weights: Weights | None, device: str, words: bool) -> None:
         from transformers import WhisperFeatureExtractor
 
-        assert of.weights is not None
-        weights = of.weights
+        assert weights is not None
         self.model: WhisperModel = load_whisper(weights, device, words)
         if (weights.folder / "preprocessor_config.json").exists():
             self._mels = WhisperFeatureExtractor.from_pretrained(weights.folder)
@@ -68,9 +75,7 @@ class WindowedWhisper:
         """Cut a waveform into pieces of at most 30 s."""
         return [wave[i : i + LONGEST] for i in range(0, max(len(wave), 1), LONGEST)]
 
-    def encode(
-        self, pieces: Sequence[np.ndarray], window: Callable[[int], int]
-    ) -> list[tuple[list[int], Sequence[Any]]]:
+    def encode(self, pieces: Sequence[np.ndarray], window: Callable[[int], int]) -> Encoded:
         """Encode pieces in windows of `window(samples)`; returns (positions, states) for each."""
         by_window: dict[int, list[int]] = {}
         for i, piece in enumerate(pieces):
@@ -88,11 +93,10 @@ class WindowedWhisper:
 class WindowedExtractor(Extractor):
     """Plan batches for Whisper: windows of one length share a batch."""
 
-    silence: ClassVar[int]  # samples that `trim` adds at the least
-
     def window(self, samples: int) -> int:
         """Return the window of a clip of at most 30 s, in samples."""
-        return window_samples(samples, self.options.window, self.silence)
+        silence = round(self.options.silence * SAMPLE_RATE)
+        return window_samples(samples, self.options.window, silence)
 
     def batch_key(self, size: int) -> Hashable:
         """Return the window: clips over 30 s have several and go alone."""
@@ -106,9 +110,10 @@ class WindowedExtractor(Extractor):
 
 
 class WhisperOptions(ModelOptions):
-    """Options of `kind: whisper`."""
+    """Options of `kind: whisper`; `silence` is what `trim` adds at the least, in seconds."""
 
     window: Window = "full"
+    silence: float = Field(1.0, ge=0, le=30)
 
 
 @extractor("whisper")
@@ -117,12 +122,15 @@ class WhisperFeatures(WindowedExtractor):
 
     Options: ClassVar[type[FeatureOptions]] = WhisperOptions
     frame_rate = SAMPLE_RATE / HOP
-    silence = SAMPLE_RATE
 
     def load(self, device: str) -> None:
         """Load the encoder."""
-        self._whisper = WindowedWhisper(self, device, words=False)
-        model = self._whisper.model
+        self.use(WindowedWhisper(self.weights, device, words=False))
+
+    def use(self, whisper: WindowedWhisper) -> None:
+        """Take a loaded model; raises `ValueError` for a layer it does not have."""
+        self._whisper = whisper
+        model = whisper.model
         if model.states == 1 and self.options.layer != -1:
             raise ValueError(
                 f"layer {self.options.layer}: CTranslate2 weights give the last layer only; use a "
@@ -134,8 +142,13 @@ class WhisperFeatures(WindowedExtractor):
         """Return `ceil(samples / 320)` frames of each waveform."""
         cuts = [self._whisper.cut(wave) for wave in batch]
         pieces = [piece for cut in cuts for piece in cut]
+        return self.frames(cuts, self._whisper.encode(pieces, self.window))
+
+    def frames(self, cuts: Sequence[Sequence[np.ndarray]], encoded: Encoded) -> list[np.ndarray]:
+        """Take the clips' own frames out of encoded windows."""
+        pieces = [piece for cut in cuts for piece in cut]
         frames: list[np.ndarray] = [np.empty(0)] * len(pieces)
-        for positions, states in self._whisper.encode(pieces, self.window):
+        for positions, states in encoded:
             chosen = states[0] if len(states) == 1 else choose(states, self.options.layer)
             host = self._whisper.model.frames(chosen)
             for row, i in enumerate(positions):
@@ -148,11 +161,16 @@ class WhisperFeatures(WindowedExtractor):
 
 
 class AsrOptions(FeatureOptions):
-    """Options of `kind: asr`; `language` is Whisper's code, ignored by English-only models."""
+    """Options of `kind: asr`; `language` is Whisper's code, ignored by English-only models.
+
+    `normalise` rewrites the text as Whisper's own scoring does (Radford et al. 2022, appendix C).
+    """
 
     model: str
     window: Window = "full"
+    silence: float = Field(8.0, ge=0, le=30)
     language: str = "en"
+    normalise: Normalisation = "none"
 
 
 @extractor("asr")
@@ -161,36 +179,86 @@ class Asr(WindowedExtractor):
 
     Options: ClassVar[type[FeatureOptions]] = AsrOptions
     gives: ClassVar[Literal["frames", "transcripts"]] = "transcripts"
-    version = 2
-    silence = 8 * SAMPLE_RATE
+    version = 3
 
     def load(self, device: str) -> None:
         """Load encoder and decoder."""
-        self._whisper = WindowedWhisper(self, device, words=True)
+        self.use(WindowedWhisper(self.weights, device, words=True))
+
+    def use(self, whisper: WindowedWhisper) -> None:
+        """Take a loaded model that has its decoder."""
+        self._whisper = whisper
+        self._normalise = normaliser(self.options.normalise)
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[Transcript]:
         """Return the words of each waveform."""
         cuts = [self._whisper.cut(wave) for wave in batch]
         pieces = [piece for cut in cuts for piece in cut]
-        words = self._hear(pieces, self.window)
+        return self.words(cuts, self._whisper.encode(pieces, self.window))
+
+    def words(self, cuts: Sequence[Sequence[np.ndarray]], encoded: Encoded) -> list[Transcript]:
+        """Read the words off encoded windows; a loop is heard again in the full window."""
+        pieces = [piece for cut in cuts for piece in cut]
+        words = self._read(len(pieces), encoded)
         if self.options.window == "trim":
             again = [i for i, said in enumerate(words) if repeats(said.text)]
-            whole = self._hear([pieces[i] for i in again], lambda _: LONGEST)
-            for i, said in zip(again, whole, strict=True):
+            whole = self._whisper.encode([pieces[i] for i in again], lambda _: LONGEST)
+            for i, said in zip(again, self._read(len(again), whole), strict=True):
                 words[i] = said
+        words = [
+            replace(said, text="" if silent(said, piece) else self._normalise(said.text))
+            for said, piece in zip(words, pieces, strict=True)
+        ]
         ends = np.cumsum([len(cut) for cut in cuts])
         return [
             join(words[end - len(cut) : end], self.options.language)
             for end, cut in zip(ends, cuts, strict=True)
         ]
 
-    def _hear(self, pieces: Sequence[np.ndarray], window: Callable[[int], int]) -> list[Transcript]:
-        words: list[Any] = [None] * len(pieces)
-        for positions, states in self._whisper.encode(pieces, window):
+    def _read(self, count: int, encoded: Encoded) -> list[Transcript]:
+        words: list[Any] = [None] * count
+        for positions, states in encoded:
             said = self._whisper.model.transcribe(states[-1], self.options.language)
             for i, transcript in zip(positions, said, strict=True):
                 words[i] = transcript
         return words
+
+
+class FramesAndWords(WindowedExtractor):
+    """Encode once for frames and words that use the same windows; each is what it is alone."""
+
+    def __init__(self, frames: WhisperFeatures, words: Asr) -> None:
+        super().__init__(frames.options, words.weights)
+        self._frames, self._words = frames, words
+
+    def load(self, device: str) -> None:
+        """Load the model once."""
+        self._whisper = WindowedWhisper(self.weights, device, words=True)
+        self._frames.use(self._whisper)
+        self._words.use(self._whisper)
+
+    def extract(self, batch: Sequence[np.ndarray]) -> list[Any]:
+        """Return (frames, transcript) of each waveform."""
+        cuts = [self._whisper.cut(wave) for wave in batch]
+        encoded = self._whisper.encode([piece for cut in cuts for piece in cut], self.window)
+        frames = self._frames.frames(cuts, encoded)
+        return list(zip(frames, self._words.words(cuts, encoded), strict=True))
+
+
+def normaliser(name: Normalisation) -> Callable[[str], str]:
+    """Return what rewrites a text: not at all, or by transformers' copy of Whisper's own rules."""
+    if name == "none":
+        return str
+    from transformers.models.whisper import english_normalizer as rules
+
+    rewrite = rules.BasicTextNormalizer() if name == "basic" else rules.EnglishTextNormalizer({})
+    return lambda text: str(rewrite(text)).strip()
+
+
+def silent(said: Transcript, piece: np.ndarray) -> bool:
+    """Say whether words were invented: the model hears no speech, or there is nothing to hear."""
+    unheard = said.no_speech_prob > NO_SPEECH and said.avg_logprob < UNLIKELY
+    return unheard or float(np.abs(piece).max(initial=0)) < QUIET
 
 
 def repeats(text: str) -> bool:

@@ -293,7 +293,7 @@ def _wanted(
     Text waits for its transcripts: before there are any, its fingerprint is not known.
     """
     from corpus.errors import UserError
-    from extract.run import fingerprints, forecast
+    from ser.forecast import fingerprints, forecast
     from ser.run import feature_job, read_manifest
 
     manifest = read_manifest(pipeline)

@@ -19,7 +19,8 @@ from cache.transcripts import TranscriptCache
 from corpus.errors import UserError
 from corpus.manifest import Manifest
 from extract.extractor import choose_device, extractor_class
-from extract.run import TRANSCRIPT, Job, Report, extract, open_feature
+from extract.loop import Report
+from extract.run import TRANSCRIPT, Job, extract_together, open_feature, share_a_pass
 from heads.run import HeadReport, HeadsJob, train_heads
 from ser.pipeline import Pipeline
 
@@ -66,10 +67,31 @@ def extract_features(
     device: str = "auto",
     shard: tuple[int, int] = (0, 1),
 ) -> Iterator[Report]:
-    """Extract the named features and what they need, in order; yield a report each."""
+    """Extract the named features and what they need, in order; yield a report each.
+
+    Frames and words of one Whisper in the same windows are one pass.
+    """
     manifest = read_manifest(pipeline)
-    for name in extraction_order(pipeline, names):
-        yield extract(feature_job(pipeline, manifest, name), device, shard)
+    for group in passes(pipeline, manifest, extraction_order(pipeline, names)):
+        jobs = [feature_job(pipeline, manifest, name) for name in group]
+        yield from extract_together(jobs, device, shard)
+
+
+def passes(pipeline: Pipeline, manifest: Manifest, names: Sequence[str]) -> list[list[str]]:
+    """Group the features that share one pass of their model, in order."""
+    whisper = {
+        name: feature_job(pipeline, manifest, name)
+        for name in names
+        if pipeline.features[name].kind in {"whisper", "asr"}
+    }
+    groups: dict[str, list[str]] = {name: [name] for name in names}
+    for frames, job in whisper.items():
+        for words, other in whisper.items():
+            if share_a_pass(job, other) and len(groups.get(frames, ())) == 1 and words in groups:
+                groups[frames].append(words)
+                del groups[words]
+    order = {name: i for i, name in enumerate(names)}
+    return sorted(groups.values(), key=lambda group: min(order[name] for name in group))
 
 
 def heads_job(pipeline: Pipeline) -> HeadsJob:

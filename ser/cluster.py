@@ -1,0 +1,195 @@
+"""Many workers on one feature, on a Ray cluster: as `ser.workers`, on many machines.
+
+1. Join a cluster or start one here; take one worker a GPU, or a CPU where there are none.
+2. Ask every node that may work whether it sees this pipeline, corpus and cache, before any work.
+3. Hand out the shards as tasks; Ray runs a task of a lost worker or node again.
+
+Tasks and not actors: a shard keeps nothing for the next one, and a task of a lost node moves to
+another node, where an actor waits for a node with room and its calls fail meanwhile.
+"""
+
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cache.remote import is_url
+from corpus.errors import UserError
+from ser.workers import (
+    ATTEMPTS,
+    SHARDS_PER_WORKER,
+    STOP_SECONDS,
+    Results,
+    count_missing,
+    given_up,
+    read_jobs,
+    run_shard,
+    run_shards,
+)
+
+if TYPE_CHECKING:
+    from extract.loop import Report
+    from extract.run import Job
+
+NODE_SECONDS = 120.0  # for a node to start a worker and look at its folders
+OBJECT_STORE = 100 << 20  # bytes; reports go through Ray, frames go to the cache
+
+
+def extract_with_ray(
+    pipeline_path: Path,
+    overrides: Sequence[str],
+    names: Sequence[str],
+    device: str = "auto",
+    address: str | None = None,
+) -> "list[Report]":
+    """Extract one feature, or those of one pass, on a Ray cluster.
+
+    `address` is "auto" or a URL (ray://host:10001) to join a cluster; None takes the one that this
+    process is connected to, or else starts one here. Every node needs `ser` and the same paths.
+    Raises `UserError` that names the node and the path where that is not so, for what `extract`
+    does, and when the workers of one shard die three times.
+    """
+    from extract.run import extract_together, open_feature
+
+    work = read_jobs(pipeline_path, overrides, names)
+    missing = count_missing(work)
+    if not missing:
+        return extract_together(work, "cpu")
+    with _cluster(address):
+        resource, workers = _resource(device)
+        _require_paths(pipeline_path.resolve(), work[0], resource)
+        count = min(missing, SHARDS_PER_WORKER * workers)
+        on = "cuda" if resource == "GPU" else "cpu"
+        task = (str(pipeline_path.resolve()), list(overrides), list(names), on)
+        options = {f"num_{resource.lower()}s": 1, "runtime_env": _environment(pipeline_path)}
+        reports = run_shards(work, count, lambda shards: _tasks(task, count, shards, options))
+    for job, report in zip(work, reports, strict=True):
+        if report.failed:  # its lock does not reach across every network file system
+            open_feature(job).record(report.failed)
+    return reports
+
+
+def _ray() -> Any:
+    return import_module("ray")  # heavy, and an extra
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    ray = _ray()
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    try:
+        ray.init(address or "local", **options)
+    except ConnectionError as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers there; start one with `ray start "
+            "--head`, or leave --address out to use this machine alone."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _resource(device: str) -> tuple[str, int]:
+    """Return what a worker needs one of, and how many of them the cluster has."""
+    resources = _ray().cluster_resources()
+    gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
+    if device == "cuda" and not gpus:
+        raise UserError("--device cuda: the Ray cluster has no GPU; give `--device cpu`.")
+    return ("GPU", gpus) if gpus else ("CPU", max(1, int(resources.get("CPU", 0))))
+
+
+def _environment(pipeline: Path) -> dict[str, Any]:
+    """Return the variables that the pipeline names, for the workers to have as well."""
+    named = re.findall(r"\$\{(\w+)\}", pipeline.read_text(encoding="utf-8"))
+    return {"env_vars": {name: os.environ[name] for name in named}} if named else {}
+
+
+def _require_paths(pipeline: Path, job: "Job", resource: str) -> None:
+    """Check that every node which may work sees this pipeline, corpus and cache.
+
+    A file written into the cache and looked for on the nodes tells the same folder from another one
+    of the same name. Storage with a URL is checked by whoever opens it.
+    """
+    here = [str(path) for path in (pipeline, job.manifest.source, job.audio) if Path(path).exists()]
+    wanted = dict(zip(here, here, strict=True))
+    if is_url(job.cache):
+        _look(wanted, resource)
+        return
+    cache = Path(job.cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    token = cache / f".seen-{uuid.uuid4().hex[:8]}"
+    token.touch()
+    try:
+        _look(wanted | {str(token): str(cache)}, resource)
+    finally:
+        token.unlink()
+
+
+def _look(wanted: Mapping[str, str], resource: str) -> None:
+    """Look for files on every node that has the resource; `wanted` says what to call each."""
+    ray = _ray()
+    strategy = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+    task = ray.remote(num_cpus=0)(absent)
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get(resource)]
+    asked = [
+        task.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(list(wanted))
+        for node in nodes
+    ]
+    for node, answer in zip(nodes, asked, strict=True):
+        host = node["NodeManagerHostname"]
+        try:
+            lacking = ray.get(answer, timeout=NODE_SECONDS)
+        except Exception as error:  # Ray's own, and what an import there may raise
+            raise UserError(
+                f"Ray node {host}: no worker can run there ({_reason(error)}); install the same "
+                "`ser` on every node."
+            ) from error
+        if lacking is not None:
+            raise UserError(
+                f"Ray node {host}: {wanted[lacking]} is not there, or is not the same as here; "
+                "mount it at the same path on every node, or give `cache:` as a URL."
+            )
+
+
+def absent(paths: Sequence[str]) -> str | None:
+    """Return the first of the paths that is not on this machine."""
+    return next((path for path in paths if not Path(path).exists()), None)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[-1] if lines else type(error).__name__).strip().rstrip(".")
+
+
+def _tasks(
+    task: Sequence[Any], count: int, shards: Iterable[int], options: Mapping[str, Any]
+) -> Results:
+    """Yield the number and result of each shard, in the order they are done."""
+    ray = _ray()
+    remote = ray.remote(max_retries=ATTEMPTS - 1, **options)(run_shard)
+    running = {remote.remote(*task, (i, count)): i for i in shards}
+    try:
+        while running:
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            i = running.pop(done)
+            try:
+                result = ray.get(done)
+            except ray.exceptions.RayError as error:
+                raise given_up(task[2], i, count, _reason(error)) from error
+            yield i, result
+    finally:
+        for left in running:
+            ray.cancel(left)  # an interrupt, so that the writer commits
+        if running:
+            ray.wait(list(running), num_returns=len(running), timeout=STOP_SECONDS)
