@@ -1,7 +1,6 @@
 """Transcripts of every utterance: the same folder as features, small Parquet parts as shards."""
 
 import json
-import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,26 +15,39 @@ from cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
 from corpus.errors import UserError
 
 PART_ROWS = 256
+WORD: pl.DataType = pl.Struct({"word": pl.String, "start": pl.Float32, "end": pl.Float32})
+
+
+@dataclass(frozen=True)
+class Word:
+    """Hold one word and when it was said, in seconds from the start of the utterance."""
+
+    word: str
+    start: float
+    end: float
 
 
 @dataclass(frozen=True)
 class Transcript:
     """Hold the words of one utterance and how sure the transcriber was.
 
-    `avg_logprob` is the mean natural-log probability of the tokens, `no_speech_prob` is 0 to 1.
+    `avg_logprob` is the mean natural-log probability of the tokens, `no_speech_prob` is 0 to 1;
+    `words` is empty unless their times were asked for.
     """
 
     text: str
     avg_logprob: float
     no_speech_prob: float
     language: str
+    words: Sequence[Word] = ()
 
 
 class TranscriptCache(FeatureFolder):
     """Open one transcriber's words.
 
     A row: utterance, text, avg_logprob (mean log-probability of the tokens), no_speech_prob,
-    language, the `stat` and `source` of its audio, and the crc32c of all these.
+    language, words (word, start, end in seconds), the `stat` and `source` of its audio, and the
+    crc32c of all these.
     """
 
     content: ClassVar[str] = "transcripts"
@@ -48,6 +60,7 @@ class TranscriptCache(FeatureFolder):
             "avg_logprob": pl.Float32,
             "no_speech_prob": pl.Float32,
             "language": pl.String,
+            "words": pl.List(WORD),
             "stat": pl.UInt64,
             "source": pl.UInt64,
             "crc32c": pl.UInt32,
@@ -125,6 +138,6 @@ class TranscriptWriter:
 
 def checksum(row: Mapping[str, Any]) -> int:
     """Return the crc32c of all else that a row says: Parquet has none of its own."""
-    said = {k: struct.pack("<f", v).hex() if isinstance(v, float) else v for k, v in row.items()}
-    crc: int = google_crc32c.value(json.dumps(said | {"crc32c": None}).encode())
+    said = json.dumps(dict(row) | {"crc32c": None})  # a float's shortest text is exact
+    crc: int = google_crc32c.value(said.encode())
     return crc

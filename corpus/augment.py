@@ -36,8 +36,9 @@ TRIES = 8  # backgrounds that may be unreadable before a clip is given up
 LOWEST = 50.0  # Hz; below it coloured noise is flat, or pink would be mostly inaudible rumble
 GAP = 0.0025  # s between the direct sound and the first of the tail
 
-
 Span = tuple[float, float]  # drawn from uniformly
+Load = Callable[[str], np.ndarray]
+Background = Callable[[], np.ndarray]
 
 
 def _between(lowest: float, highest: float) -> AfterValidator:
@@ -75,10 +76,6 @@ class Others:
                 yield other
 
 
-Load = Callable[[str], np.ndarray]
-Background = Callable[[], np.ndarray]
-
-
 class View(Section):
     """Hold the options of one view; each kind adds its own.
 
@@ -112,9 +109,9 @@ class View(Section):
     def apply(self, utterance: str, wave: np.ndarray, load: Load, others: Others) -> np.ndarray:
         """Change one clip, float32 `(samples,)` at 16 kHz; returns the same kind within ±1.
 
-        `load` reads another training utterance, for `mix`, which raises what `load` does and
-        `UserError` when there is no other speaker. What would be louder than full scale is scaled
-        down as a whole. Silence stays as it is.
+        What would be louder than full scale is scaled down as a whole; silence stays silence.
+        `load` reads another training utterance, which only `mix` does: it raises `ValueError` when
+        none of those it tries can be read, and `UserError` when there is no other speaker.
         """
         random = self._random(utterance)
         background = partial(self._background, utterance, load, others)

@@ -17,10 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import field_validator
+from pydantic import Field, SerializeAsAny, field_validator
 
 from cache.precision import Precision
 from cache.transcripts import Transcript
+from corpus.augment import View, parse_views
 from corpus.config import Section
 from corpus.errors import UserError
 from extract.models import Weights
@@ -46,6 +47,12 @@ class FeatureOptions(Section):
 
     kind: str
     precision: Precision = "float16"
+    augment: dict[str, SerializeAsAny[View]] = Field({})  # views of the training clips
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _views(cls, said: Any) -> dict[str, View]:
+        return parse_views(said)
 
 
 class ModelOptions(FeatureOptions):

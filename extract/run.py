@@ -20,6 +20,7 @@ from cache.features import SHARD_BYTES, FeatureCache
 from cache.files import fingerprint
 from cache.folder import missing
 from cache.transcripts import TranscriptCache
+from corpus.augment import View
 from corpus.errors import UserError
 from corpus.manifest import Manifest
 from extract.extractor import (
@@ -30,7 +31,7 @@ from extract.extractor import (
 )
 from extract.loop import Output, Report, run_batches
 from extract.models import Weights, card, resolve
-from extract.sources import AudioSources, Sources, TextSources, plan_batches
+from extract.sources import AudioSources, Sources, TextSources, ViewSources, plan_batches
 
 FRAME_BUDGET = {"cpu": 6_000, "cuda": 48_000}  # frames a batch occupies, padding included
 TRANSCRIPT = "transcript"  # the manifest's own column
@@ -46,6 +47,7 @@ class Job:
     audio: Path
     cache: str | Path  # a folder, or a URL
     transcripts: TranscriptCache | None = None  # what `of:` names, for kind text
+    view: View | None = None  # extract changed clips instead
 
 
 def described(job: Job) -> dict[str, Any]:
@@ -54,10 +56,12 @@ def described(job: Job) -> dict[str, Any]:
     Options at their default are left out, so that a new option whose default is what was done
     before leaves every cache as it is; changing a default means raising the extractor's version.
     """
-    spec = job.options.model_dump(exclude={"model"}, exclude_defaults=True)
+    spec = job.options.model_dump(exclude={"model", "augment"}, exclude_defaults=True)
     spec["version"] = extractor_class(job.options.kind).version
     if job.transcripts is not None:
         spec["transcripts"] = job.transcripts.fingerprint
+    if job.view is not None:
+        spec["view"] = job.view.spec()
     return spec
 
 
@@ -124,6 +128,7 @@ def extract_together(
     stats = sources.stats()
     parts = [_Part(job, sources, stats) for job in jobs]
     busy = [part for part in parts if part.wanted]
+    idle = False
     if busy:
         extractor = _joined([part.extractor for part in busy])
         batches = _plan(extractor, sources, frame_budget or FRAME_BUDGET[device])
@@ -137,14 +142,15 @@ def extract_together(
                     for part in busy
                 ]
                 run_batches(extractor, sources, mine, outputs, stats)
+        idle = bool(batches) and not mine  # a shard beyond the last batch
     for part in parts:
-        part.finish(sources.unusable, time.monotonic() - started)
+        part.finish(sources.unusable, time.monotonic() - started, idle)
     return [part.report for part in parts]
 
 
 def share_a_pass(features: Job, words: Job) -> bool:
     """Tell whether two jobs are frames and words of one Whisper in the same windows."""
-    if (features.options.kind, words.options.kind) != ("whisper", "asr"):
+    if (features.options.kind, words.options.kind) != ("whisper", "asr") or features.view:
         return False
     mine, theirs = (job.options.model_dump() for job in (features, words))
     same = ["model", "window"] + (["silence"] if mine["window"] == "trim" else [])
@@ -173,14 +179,16 @@ class _Part:
             return self.found.writer(job.options.precision, shard_bytes)
         return self.found.writer()
 
-    def finish(self, unusable: dict[str, str], seconds: float) -> None:
+    def finish(self, unusable: dict[str, str], seconds: float, idle: bool) -> None:
         """List what failed beside what was extracted."""
         self.report.failed = unusable | self.report.failed
+        self.report.seconds = seconds
         if self.found is None:
+            if idle:
+                return
             reason = next(iter(self.report.failed.values()), "the manifest is empty")
             raise UserError(f"features.{self.job.name}: no utterance can be extracted ({reason}).")
         self.found.record(self.report.failed)
-        self.report.seconds = seconds
 
 
 def _joined(extractors: Sequence[Extractor]) -> Extractor:
@@ -218,6 +226,8 @@ def _imported(job: Job) -> Report:
 def sources_of(job: Job) -> Sources:
     """Return what a job reads: clips, or texts."""
     if extractor_class(job.options.kind).reads == "audio":
+        if job.view is not None:
+            return ViewSources(job.manifest, job.audio, job.view)
         return AudioSources(job.manifest, job.audio)
     utterances = job.manifest.utterances()
     of = str(getattr(job.options, "of", TRANSCRIPT))

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from corpus import audio
+from corpus.augment import Others, View
 from corpus.manifest import Manifest
 from extract.extractor import SAMPLE_RATE
 
@@ -104,6 +105,39 @@ class AudioSources(Sources):
             return audio.load(path, start, end)
         except audio.AudioError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+class ViewSources(AudioSources):
+    """Read the clips of one augmented view: what `AudioSources` reads, changed."""
+
+    def __init__(self, manifest: Manifest, folder: Path, view: View) -> None:
+        super().__init__(manifest, folder)
+        self._view = view
+        self._others = Others(dict(manifest.frame.select("utterance", "speaker").iter_rows()))
+
+    def stats(self) -> dict[str, int]:
+        """Hash what `AudioSources` does, and whose audio is mixed in, if any."""
+        stats = super().stats()
+        partners = {u: self._view.partner(u, self._others) for u in stats}
+        return {
+            u: stat if partners[u] is None else hash64(stat, stats.get(str(partners[u])))
+            for u, stat in stats.items()
+        }
+
+    def source(self, utterance: str) -> int:
+        """Hash the bytes and the span, also of what is mixed in."""
+        own, partner = super().source(utterance), self._view.partner(utterance, self._others)
+        if partner is None or partner in self.unusable:
+            return own
+        return hash64(own, super().source(partner))
+
+    def sizes(self) -> dict[str, int]:
+        """Return the samples of each clip after the change."""
+        return {u: self._view.samples(u, size) for u, size in super().sizes().items()}
+
+    def load(self, utterance: str) -> np.ndarray:
+        """Decode one clip and change it."""
+        return self._view.apply(utterance, super().load(utterance), super().load, self._others)
 
 
 class TextSources(Sources):

@@ -7,10 +7,10 @@
 4. Join: a seam lies in the middle of an overlap, and every frame is there once, as many as in one
    run over the whole clip.
 
-What joined frames owe to the cut: nothing at layer 0 (convolutions; with 1.28 s or more on either
-side of a seam, which is what the positional one hears). Above, attention hears its own chunk
-instead of the whole clip, so frames come near those of one run and never equal them, least of all
-at a seam; a group norm averages over its own chunk too.
+What joined frames owe to the cut: nothing at layer 0 of a layer-norm model (convolutions only, and
+the widest hears 1.28 s on either side, less than half the default overlap). Above, attention hears
+its own chunk instead of the whole clip: frames come near those of one run and never equal them. A
+group norm averages over its own chunk too, so there all layers differ, by about a tenth.
 
 Models with a layer-norm feature encoder (the large ones) take an attention mask, so clips of any
 length share a batch. Group-norm ones (wav2vec2-base, hubert-base, wavlm-base) average over time
@@ -73,13 +73,13 @@ class Speech(Extractor):
         assert self.weights is not None
         folder = self.weights.folder
         config = AutoConfig.from_pretrained(folder)
+        config.add_adapter = False  # it would thin out the frames
         known = self._mels or getattr(config, "feat_extract_norm", None) in ("layer", "group")
         if not known or config.inputs_to_logits_ratio != HOP:
             raise UserError(
                 f"{self.options.model}: a {config.model_type} model is not of kind speech, which "
                 "takes wav2vec 2.0, HuBERT, WavLM and w2v-BERT 2.0 at 50 Hz."
             )
-        config.add_adapter = False  # it would thin out the frames
         self._device = device
         self._dtype = torch.bfloat16 if device == "cuda" else torch.float32
         self._normalise = AutoFeatureExtractor.from_pretrained(folder)
@@ -87,7 +87,7 @@ class Speech(Extractor):
         self._model.eval().to(device)
         self._states = int(config.num_hidden_layers) + 1
         self.item_shape = item_shape(self._states, int(config.hidden_size), self.options.layer)
-        if getattr(self.options, "compile", False):
+        if self.options.compile:
             self._model = torch.compile(self._model, dynamic=True)
 
     def batch_key(self, size: int) -> Hashable:
@@ -107,17 +107,18 @@ class Speech(Extractor):
 
     @property
     def _mels(self) -> bool:
-        return self._config["model_type"] == "wav2vec2-bert"
+        return bool(self._config["model_type"] == "wav2vec2-bert")
 
     @property
     def _masked(self) -> bool:
         if self._config["model_type"] == "wav2vec2-conformer":
             return False
-        return self._mels or self._config.get("feat_extract_norm") == "layer"
+        return self._mels or bool(self._config.get("feat_extract_norm") == "layer")
 
     @property
     def _chunk(self) -> int:
-        return round(self.options.chunk * self.frame_rate)
+        seconds: float = self.options.chunk
+        return round(seconds * self.frame_rate)
 
     def _cuts(self, size: int) -> list[tuple[int, slice]]:
         rows = (size - FIELD) // MEL_HOP + 1

@@ -71,7 +71,7 @@ class Text(Extractor):
         self._window = min(self._tokenizer.model_max_length, _positions(self._model), LONGEST)
         self._states = int(config.num_hidden_layers) + 1
         self.item_shape = item_shape(self._states, int(config.hidden_size), self.options.layer)
-        if getattr(self.options, "compile", False):
+        if self.options.compile:
             self._model = torch.compile(self._model, dynamic=True)
 
     def cost(self, size: int) -> float:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from cache.transcripts import Transcript
+from cache.transcripts import Transcript, Word
 from extract.extractor import (
     SAMPLE_RATE,
     Extractor,
@@ -163,7 +163,8 @@ class WhisperFeatures(WindowedExtractor):
 class AsrOptions(FeatureOptions):
     """Options of `kind: asr`; `language` is Whisper's code, ignored by English-only models.
 
-    `normalise` rewrites the text as Whisper's own scoring does (Radford et al. 2022, appendix C).
+    `normalise` rewrites the text as Whisper's own scoring does (Radford et al. 2022, appendix C);
+    `word_times` keeps when each word was said.
     """
 
     model: str
@@ -171,6 +172,7 @@ class AsrOptions(FeatureOptions):
     silence: float = Field(8.0, ge=0, le=30)
     language: str = "en"
     normalise: Normalisation = "none"
+    word_times: bool = False
 
 
 @extractor("asr")
@@ -199,14 +201,17 @@ class Asr(WindowedExtractor):
     def words(self, cuts: Sequence[Sequence[np.ndarray]], encoded: Encoded) -> list[Transcript]:
         """Read the words off encoded windows; a loop is heard again in the full window."""
         pieces = [piece for cut in cuts for piece in cut]
-        words = self._read(len(pieces), encoded)
+        words = self._read(pieces, encoded)
         if self.options.window == "trim":
             again = [i for i, said in enumerate(words) if repeats(said.text)]
             whole = self._whisper.encode([pieces[i] for i in again], lambda _: LONGEST)
-            for i, said in zip(again, self._read(len(again), whole), strict=True):
+            heard = self._read([pieces[i] for i in again], whole)
+            for i, said in zip(again, heard, strict=True):
                 words[i] = said
         words = [
-            replace(said, text="" if silent(said, piece) else self._normalise(said.text))
+            replace(said, text="", words=())
+            if silent(said, piece)
+            else replace(said, text=self._normalise(said.text))
             for said, piece in zip(words, pieces, strict=True)
         ]
         ends = np.cumsum([len(cut) for cut in cuts])
@@ -215,10 +220,11 @@ class Asr(WindowedExtractor):
             for end, cut in zip(ends, cuts, strict=True)
         ]
 
-    def _read(self, count: int, encoded: Encoded) -> list[Transcript]:
-        words: list[Any] = [None] * count
+    def _read(self, pieces: Sequence[np.ndarray], encoded: Encoded) -> list[Transcript]:
+        words: list[Any] = [None] * len(pieces)
         for positions, states in encoded:
-            said = self._whisper.model.transcribe(states[-1], self.options.language)
+            samples = [len(pieces[i]) for i in positions] if self.options.word_times else None
+            said = self._whisper.model.transcribe(states[-1], self.options.language, samples)
             for i, transcript in zip(positions, said, strict=True):
                 words[i] = transcript
         return words
@@ -274,4 +280,9 @@ def join(pieces: Sequence[Transcript], language: str) -> Transcript:
         avg_logprob=float(np.mean([p.avg_logprob for p in pieces])),
         no_speech_prob=float(np.mean([p.no_speech_prob for p in pieces])),
         language=language,
+        words=[
+            Word(word.word, word.start + 30.0 * i, word.end + 30.0 * i)
+            for i, piece in enumerate(pieces)
+            for word in piece.words
+        ],
     )

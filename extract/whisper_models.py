@@ -6,17 +6,19 @@ allowed: the sinusoidal positions are cut, which the weights tolerate (cosine 0.
 window).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from cache.transcripts import Transcript
+from cache.transcripts import Transcript, Word
 from corpus.errors import UserError
 from extract.models import Weights
 
 MAX_TOKENS = 224  # half of Whisper's text context, as in its own decoding
+MEL_HOP = 160  # samples
+FRAME = 0.02  # seconds of an encoder state
 
 
 class WhisperModel(Protocol):
@@ -32,8 +34,14 @@ class WhisperModel(Protocol):
     def frames(self, state: Any) -> np.ndarray:
         """Turn `(batch, frames at 50 Hz, …)` of the device into float32 of the host."""
 
-    def transcribe(self, last: Any, language: str) -> list[Transcript]:
-        """Read the words greedily off the last encoder state."""
+    def transcribe(
+        self, last: Any, language: str, samples: Sequence[int] | None
+    ) -> list[Transcript]:
+        """Read the words greedily off the last encoder state.
+
+        With the `samples` of each clip its words get their times as well; raises `ValueError` for
+        weights that cannot give them.
+        """
 
 
 def load_whisper(weights: Weights, device: str, words: bool) -> WhisperModel:
@@ -74,28 +82,40 @@ class CTranslate2Whisper:
         host = state.to_device(ctranslate2.Device.cpu) if state.device == "cuda" else state
         return np.array(host.to(ctranslate2.DataType.float32))
 
-    def transcribe(self, last: Any, language: str) -> list[Transcript]:
+    def transcribe(
+        self, last: Any, language: str, samples: Sequence[int] | None
+    ) -> list[Transcript]:
         """Decode greedily; the score of CTranslate2 is the mean log-probability of the tokens."""
         special = ["<|startoftranscript|>"]
         if self._model.is_multilingual:
             special += [f"<|{language}|>", "<|transcribe|>"]
-        prompt = [self._token(name) for name in [*special, "<|notimestamps|>"]]
+        start = [self._token(name) for name in special]
         results = self._model.generate(
             last,
-            [prompt] * last.shape[0],
+            [[*start, self._token("<|notimestamps|>")]] * last.shape[0],
             beam_size=1,
             max_length=MAX_TOKENS,
             return_scores=True,
             return_no_speech_prob=True,
         )
+        tokens = [r.sequences_ids[0] for r in results]
+        words: list[list[Word]] = [[] for _ in tokens]
+        if samples is not None and any(tokens):
+            mels = [max(2, n // MEL_HOP) for n in samples]
+            aligned = self._model.align(last, start, tokens, mels)
+            words = [
+                words_of(said, _first_times(len(said), a.alignments), self._tokenizer.decode)
+                for said, a in zip(tokens, aligned, strict=True)
+            ]
         return [
             Transcript(
                 self._tokenizer.decode(r.sequences_ids[0]).strip(),
                 float(r.scores[0]),
                 float(r.no_speech_prob),
                 language,
+                said,
             )
-            for r in results
+            for r, said in zip(results, words, strict=True)
         ]
 
     def _token(self, name: str) -> int:
@@ -150,13 +170,19 @@ class HuggingFaceWhisper:
         array: np.ndarray = state.float().cpu().numpy()
         return array
 
-    def transcribe(self, last: Any, language: str) -> list[Transcript]:
+    def transcribe(
+        self, last: Any, language: str, samples: Sequence[int] | None
+    ) -> list[Transcript]:
         """Decode greedily with Hugging Face's generation."""
         import torch
         from transformers.modeling_outputs import BaseModelOutput
 
         multilingual = bool(getattr(self._model.generation_config, "is_multilingual", False))
-        said = {"language": language, "task": "transcribe"} if multilingual else {}
+        said: dict[str, Any] = {"language": language, "task": "transcribe"} if multilingual else {}
+        if samples is not None:
+            if not getattr(self._model.generation_config, "alignment_heads", None):
+                raise ValueError("word_times: these weights name no alignment heads")
+            said["return_token_timestamps"] = True
         with torch.inference_mode():
             out = self._model.generate(
                 encoder_outputs=BaseModelOutput(last_hidden_state=last),
@@ -182,10 +208,17 @@ class HuggingFaceWhisper:
             stops = (row == end).nonzero()
             count = int(stops[0]) + 1 if len(stops) else len(row)  # the end token counts
             text = str(self._tokenizer.decode(row, skip_special_tokens=True)).strip()
+            words = []
+            if "token_timestamps" in out:
+                times = out.token_timestamps[i, -len(row) :].tolist()
+                words = words_of(row[: count - 1].tolist(), times[:count], self._decode)
             transcripts.append(
-                Transcript(text, float(chosen[i, :count].mean()), silent[i], language)
+                Transcript(text, float(chosen[i, :count].mean()), silent[i], language, words)
             )
         return transcripts
+
+    def _decode(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens))
 
     def _no_speech(self, last: Any) -> list[float]:
         """Return the probability of the no-speech token right after the start of transcript."""
@@ -204,3 +237,30 @@ class HuggingFaceWhisper:
             ).logits[:, 0]
         silent: list[float] = logits.float().softmax(-1)[:, token].cpu().tolist()
         return silent
+
+
+def words_of(
+    tokens: Sequence[int], times: Sequence[float], decode: Callable[[list[int]], str]
+) -> list[Word]:
+    """Join tokens into words at spaces.
+
+    `times` are the seconds at which each token starts and, one more, at which the last one ends.
+    """
+    words: list[Word] = []
+    for i, token in enumerate(tokens):
+        text = decode([token])
+        start, end = float(times[i]), float(times[min(i + 1, len(times) - 1)])
+        if words and not text.startswith(" "):
+            words[-1] = Word(words[-1].word + text, words[-1].start, end)
+        else:
+            words.append(Word(text.strip(), start, end))
+    return words
+
+
+def _first_times(tokens: int, path: Sequence[tuple[int, int]]) -> list[float]:
+    """Return when each token is first met on an alignment path, and the path's end, in seconds."""
+    end = (path[-1][1] + 1) * FRAME if path else 0.0
+    first: dict[int, float] = {}
+    for token, frame in path:
+        first.setdefault(token, frame * FRAME)
+    return [first.get(i, end) for i in range(tokens + 1)]

@@ -64,13 +64,19 @@ ARCHITECTURES: dict[str, type[Architecture]] = {"cross_modal_gru": CrossModalGRU
 
 
 class HeadConfig(Section):
-    """Say everything about one head; keys of its architecture stand beside these in the file."""
+    """Say everything about one head; keys of its architecture stand beside these in the file.
+
+    With `views`, each draw of a training clip is from a view with the chance `augmented`, any of
+    them equally likely, and clean otherwise; dev, test and all logits are clean.
+    """
 
     head: str = "cross_modal_gru"
     features: tuple[FeatureUse, ...] = Field(min_length=1)
     loss: tuple[LossUse, ...] = Field(default=(LossUse(name="wce"),), min_length=1)
     sampler: Literal["natural", "neutral_expressive"] = "natural"
     neutral: str = "neutral"  # the class that sml and neutral_expressive set apart
+    views: tuple[str, ...] = ()  # of those under `augment:` of the features
+    augmented: float = Field(default=0.5, ge=0, le=1)
     epochs: PositiveInt = 30
     lr: PositiveFloat = 1e-5
     lr_min: float = Field(default=1e-6, ge=0)  # where the cosine ends
@@ -90,6 +96,8 @@ class HeadConfig(Section):
         names = self.feature_names
         if len(set(names)) != len(names):
             raise ValueError(f"features: {', '.join(names)}: a feature is named twice")
+        if len(set(self.views)) != len(self.views):
+            raise ValueError(f"views: {', '.join(self.views)}: a view is named twice")
         return self
 
 

@@ -7,15 +7,16 @@
       head.json         what it was made from; written last, so its existence means done
 
 A head is current when its fingerprint is: its config, its features' fingerprints and the very rows
-they hold, the labels and the splits. Utterances whose extraction failed are left out of all heads
-alike, so that the stacker finds the same rows everywhere.
+they hold (of its views too), the labels and the splits. Utterances whose extraction failed are left
+out of all heads alike, so that the stacker finds the same rows everywhere; one that failed only in
+a view is read clean.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from corpus.check import require_speaker_disjoint
 from corpus.errors import UserError
 from corpus.manifest import Manifest
 from heads.config import HeadConfig
+from heads.views import Views, join_views, require_views, view_rows
 
 VERSION = 1  # raise it when a change of code changes the numbers
 
@@ -48,12 +50,21 @@ class HeadReport:
 
 @dataclass(frozen=True)
 class HeadsJob:
-    """Say which heads to train on which corpus, and where their features are."""
+    """Say which heads to train on which corpus, and where their features and views of them are.
+
+    Raises `UserError` for a view that none of a head's features has, or of other weights.
+    """
 
     run: Path
     configs: Mapping[str, HeadConfig]
     manifest: Manifest
     features: Mapping[str, FeatureCache]
+    views: Views = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, config in self.configs.items():
+            if config.views:
+                require_views(name, self.read_by(name), self.views, config.views)
 
     def usable(self) -> list[str]:
         """List the utterances that no feature failed for, in the order of the manifest.
@@ -68,6 +79,10 @@ class HeadsJob:
             cache.require(usable)
         return usable
 
+    def read_by(self, name: str) -> dict[str, FeatureCache]:
+        """Return the features of a head, clean."""
+        return {f: self.features[f] for f in self.configs[name].feature_names}
+
 
 def train_heads(
     job: HeadsJob, names: Sequence[str], device: str = "cpu", force: bool = False
@@ -81,17 +96,19 @@ def train_heads(
     usable = job.usable()
     for name in names:
         folder = job.run / "heads" / name
-        made_from = _made_from(job, name, usable)
+        caches = _caches(job, name, usable)
+        made_from = _made_from(job, name, usable, caches)
         done = _read_done(folder)
         if not force and done.get("fingerprint") == fingerprint(made_from):
             yield HeadReport(name, "current", done["dev_macro_f1"], done["epochs"], done["seconds"])
         else:
-            yield _train(job, name, usable, made_from, device)
+            yield _train(job, name, usable, caches, made_from, device=device)
 
 
 def is_current(job: HeadsJob, name: str) -> bool:
     """Tell whether a head has been trained from just what there is now."""
-    made_from = _made_from(job, name, job.usable())
+    usable = job.usable()
+    made_from = _made_from(job, name, usable, _caches(job, name, usable))
     return bool(_read_done(job.run / "heads" / name).get("fingerprint") == fingerprint(made_from))
 
 
@@ -101,34 +118,60 @@ def _read_done(folder: Path) -> dict[str, Any]:
     return done
 
 
-def _made_from(job: HeadsJob, name: str, usable: Sequence[str]) -> dict[str, Any]:
+def _caches(job: HeadsJob, name: str, usable: Sequence[str]) -> Mapping[str, FeatureCache]:
+    """Return what a head reads its features from, with rows of its views if it has any."""
+    views, clean = job.configs[name].views, job.read_by(name)
+    if not views:
+        return clean
+    return join_views(clean, job.views, views, _by_split(job.manifest, usable).get("train", []))
+
+
+def _made_from(
+    job: HeadsJob, name: str, usable: Sequence[str], caches: Mapping[str, FeatureCache]
+) -> dict[str, Any]:
     config = job.configs[name]
     rows = job.manifest.frame.filter(pl.col("utterance").is_in(list(usable)))
     labels = rows.select("utterance", "split", "speaker", "emotion").write_csv()
-    return {
+    # without views not even their keys, or every head trained before there were any is stale
+    unused = set() if config.views else {"views", "augmented"}
+    made_from = {
         "version": VERSION,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude=unused),
         "classes": list(job.manifest.classes),
         "labels": hashlib.sha256(labels.encode()).hexdigest(),
-        "features": {f: job.features[f].fingerprint for f in config.feature_names},
-        "rows": {f: _rows_digest(job.features[f], usable) for f in config.feature_names},
+        "features": {f: cache.fingerprint for f, cache in caches.items()},
+        "rows": {f: _rows_digest(cache, usable) for f, cache in caches.items()},
     }
+    if config.views:
+        drawn = view_rows(config.views, _by_split(job.manifest, usable).get("train", []))
+        made_from["views"] = {
+            f: {v: c.fingerprint for v, c in job.views.get(f, {}).items() if v in config.views}
+            for f in caches
+        }
+        made_from["view_rows"] = {f: _rows_digest(cache, drawn) for f, cache in caches.items()}
+    return made_from
 
 
-def _rows_digest(cache: FeatureCache, usable: Sequence[str]) -> str:
-    checksums = cache.snapshot().crc32c[cache.require(usable)].astype("<u4")
+def _rows_digest(cache: FeatureCache, utterances: Sequence[str]) -> str:
+    checksums = cache.snapshot().crc32c[cache.require(utterances)].astype("<u4")
     return hashlib.sha256(checksums.tobytes()).hexdigest()
 
 
 def _train(
-    job: HeadsJob, name: str, usable: Sequence[str], made_from: Mapping[str, Any], device: str
+    job: HeadsJob,
+    name: str,
+    usable: Sequence[str],
+    caches: Mapping[str, FeatureCache],
+    made_from: Mapping[str, Any],
+    *,
+    device: str,
 ) -> HeadReport:
     from safetensors.torch import save_file
 
     from heads.train import Labelled, Trainer
 
     config, started = job.configs[name], time.monotonic()
-    columns = {u.name: Column(job.features[u.name], u.stride) for u in config.features}
+    columns = {u.name: Column(caches[u.name], u.stride) for u in config.features}
     splits = _by_split(job.manifest, usable)
     labelled = {s: Labelled(us, job.manifest.labels(us)) for s, us in splits.items()}
     empty = Labelled([], np.empty(0, dtype=np.int64))

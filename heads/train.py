@@ -1,7 +1,8 @@
 """Train one head from the cache.
 
-1. Every epoch: the sampler draws utterances, batches of similar length are cut, the losses summed,
-   AdamW steps; the learning rate follows its schedule by epoch.
+1. Every epoch: the sampler draws utterances, each is taken clean or from a view, batches of similar
+   length are cut, the losses summed, AdamW steps; the learning rate follows its schedule by epoch.
+   So an epoch has as many draws with views as without.
 2. After every epoch: macro-F1 over the whole dev set; the best epoch's weights are kept.
 3. At the end: logits of every utterance of every split, by the best weights.
 
@@ -23,6 +24,7 @@ from heads.config import HeadConfig
 from heads.head import Standardised, build_head, mask_of
 from heads.losses import Setting, class_weights, extras_of, total_loss
 from heads.samplers import draw_epoch
+from heads.views import view_rows
 from score.metrics import confusion, macro_f1
 
 EVAL_BATCH = 4  # times the training batch: no gradients are kept
@@ -49,8 +51,9 @@ class TrainedHead:
 class Trainer:
     """Train one head on labelled utterances.
 
-    Raises `UserError` for a class without a training utterance, a neutral class that is not there,
-    or a feature the head cannot read.
+    With `config.views` the columns hold a row of every view for every training utterance, as
+    `heads.views.join_views` gives them. Raises `UserError` for a class without a training
+    utterance, a neutral class that is not there, or a feature the head cannot read.
     """
 
     def __init__(
@@ -80,7 +83,12 @@ class Trainer:
             self.module.parameters(), lr=config.lr, weight_decay=config.weight_decay
         )
         self.reader = BatchReader(columns, pin=self.device.type == "cuda")
-        self.lengths = _lengths(columns, self.train.utterances)
+        # what an epoch draws from: row i + k * len(train) is utterance i in the k-th view, 0 clean
+        self.rows = Labelled(
+            self.train.utterances + view_rows(config.views, self.train.utterances),
+            np.tile(self.train.labels, 1 + len(config.views)),
+        )
+        self.lengths = _lengths(columns, self.rows.utterances)
 
     def fit(
         self, after_epoch: Callable[[Mapping[str, Any]], None] = lambda row: None
@@ -109,14 +117,15 @@ class Trainer:
         config = self.config
         rng = np.random.default_rng([config.seed, epoch])
         order = draw_epoch(config, self.train.labels, self.setting.neutral, rng)
-        batches = bucket(order, self.lengths, config.batch, rng)
+        drawn = order + len(self.train.utterances) * self._draw_views(len(order), epoch)
+        batches = bucket(drawn, self.lengths, config.batch, rng)
         rate = _learning_rate(config, epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.module.train()
-        plan = [[self.train.utterances[i] for i in batch] for batch in batches]
+        plan = [[self.rows.utterances[i] for i in batch] for batch in batches]
         losses = [
-            self._step(batch, self.train.labels[positions])
+            self._step(batch, self.rows.labels[positions])
             for batch, positions in zip(self.reader.batches(plan), batches, strict=True)
         ]
         return {
@@ -125,6 +134,16 @@ class Trainer:
             "train_loss": float(torch.stack(losses).mean()),
             "padded_share": padded_share(batches, self.lengths),
         }
+
+    def _draw_views(self, draws: int, epoch: int) -> np.ndarray:
+        """Return the number of each draw's view, 0 for clean, int64 `(draws,)`."""
+        views = len(self.config.views)
+        if not views:
+            return np.zeros(draws, dtype=np.int64)
+        # a stream of its own, so that the order of an epoch is what it is without views
+        rng = np.random.default_rng([self.config.seed, epoch, 1])
+        view = 1 + rng.integers(views, size=draws)
+        return np.where(rng.random(draws) < self.config.augmented, view, 0)
 
     def _step(self, batch: Batch, labels: np.ndarray) -> Tensor:
         features = _features(batch, self.device)

@@ -294,11 +294,11 @@ def _wanted(
     """
     from corpus.errors import UserError
     from ser.forecast import fingerprints, forecast
-    from ser.run import feature_job, read_manifest
+    from ser.run import feature_job, read_manifest, with_views
 
     manifest = read_manifest(pipeline)
     wanted: dict[tuple[str, str], tuple[int, int | None]] = {}
-    for name in pipeline.features:
+    for name in with_views(pipeline, list(pipeline.features)):
         try:
             job = feature_job(pipeline, manifest, name)
         except UserError:

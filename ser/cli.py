@@ -14,20 +14,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ser.cache_commands import cache_group
+from ser.extract_commands import extract, models
 from ser.options import (
     console,
     device_option,
     exit_code,
     key_values,
     load_pipeline,
-    parse_shard,
     pipeline_option,
     print_frame,
     set_option,
 )
 
 if TYPE_CHECKING:
-    from extract.run import Job
     from ser.pipeline import Pipeline
 
 SMALL_MACHINE = 4  # cores
@@ -40,6 +39,9 @@ EXTRAS = {
     "ctranslate2": "extract",
     "huggingface_hub": "extract",
     "espeakng_loader": "demo",
+    "ray": "ray",
+    "fsspec": "remote",
+    "s3fs": "remote",
 }
 
 
@@ -49,7 +51,8 @@ def cli() -> None:
     """Recognise emotions in speech: extract embeddings once, train heads, stack them, score."""
 
 
-cli.add_command(cache_group)
+for command in (extract, models, cache_group):
+    cli.add_command(command)
 
 
 def main() -> NoReturn:
@@ -148,71 +151,6 @@ def corpus_check(manifest: Path, audio: Path | None, shortest: float, longest: f
     report = check(read, read.audio_folder(audio), shortest=shortest, longest=longest)
     render(report, console())
     return exit_code(report.errors)
-
-
-@cli.command()
-@click.argument("features", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every feature of the pipeline.")
-@click.option("--model", help="Without a pipeline: a short name, hub id or folder.")
-@click.option("--kind", help="Without a pipeline: the kind, when the model does not say.")
-@click.option("--manifest", type=Path, help="Without a pipeline: the corpus.")
-@click.option("--audio", type=Path, help="Without a pipeline: where its audio is.")
-@click.option("--cache", type=Path, help="Without a pipeline: where the features go.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="As window=trim.")
-@click.option("--shard", default="0/1", show_default=True, metavar="I/N", help="One job of N.")
-@device_option
-@pipeline_option
-@set_option
-def extract(
-    features: tuple[str, ...],
-    everything: bool,
-    *,
-    path: Path,
-    overrides: tuple[str, ...],
-    device: str,
-    shard: str,
-    **alone: Any,
-) -> int:
-    """Extract FEATURES of the pipeline (or --all, or one --model) into the cache."""
-    from extract.run import extract as run_extraction
-    from ser.run import describe_extraction, extract_features
-
-    if alone["model"] or alone["kind"]:
-        report = run_extraction(_job_alone(**alone), device, parse_shard(shard))
-        click.echo(describe_extraction(report))
-        return exit_code(report.failed)
-    pipeline = load_pipeline(path, overrides)
-    if not features and not everything:
-        known = ", ".join(pipeline.features) or "none"
-        raise click.UsageError(f"name features ({known}) or give --all")
-    failed = False
-    names = pipeline.features if everything else features
-    for report in extract_features(pipeline, list(names), device, parse_shard(shard)):
-        click.echo(describe_extraction(report))
-        failed = failed or bool(report.failed)
-    return exit_code(failed)
-
-
-def _job_alone(
-    *,
-    model: str | None,
-    kind: str | None,
-    manifest: Path | None,
-    audio: Path | None,
-    cache: Path | None,
-    options: tuple[str, ...],
-) -> "Job":
-    from corpus.manifest import Manifest
-    from extract.extractor import parse_options
-    from extract.run import Job
-
-    if manifest is None or cache is None:
-        raise click.UsageError("--model and --kind need --manifest and --cache")
-    entry = {"model": model, "kind": kind, **key_values(options)}
-    parsed = parse_options({k: v for k, v in entry.items() if v is not None})
-    read = Manifest.read(manifest)
-    name = "-".join(part.replace("/", "--") for part in (model, kind) if part)
-    return Job(name, parsed, read, read.audio_folder(audio), cache)
 
 
 @cli.group()

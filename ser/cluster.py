@@ -177,7 +177,9 @@ def _tasks(
 ) -> Results:
     """Yield the number and result of each shard, in the order they are done."""
     ray = _ray()
-    remote = ray.remote(max_retries=ATTEMPTS - 1, **options)(run_shard)
+    # a process a shard: an interrupt may leave one with half an import, which the next task of the
+    # same process would find
+    remote = ray.remote(max_calls=1, max_retries=ATTEMPTS - 1, **options)(run_shard)
     running = {remote.remote(*task, (i, count)): i for i in shards}
     try:
         while running:
@@ -186,6 +188,7 @@ def _tasks(
             try:
                 result = ray.get(done)
             except ray.exceptions.RayError as error:
+                print("REASON", repr(str(error)))
                 raise given_up(task[2], i, count, _reason(error)) from error
             yield i, result
     finally:

@@ -284,6 +284,12 @@ def _check_names(
     frames = [f for f, o in features.items() if extractor_class(o.kind).gives == "frames"]
     words = [f for f in features if f not in frames]
     for name, options in features.items():
+        kind = extractor_class(options.kind)
+        if options.augment and ((kind.reads, kind.gives) != ("audio", "frames")):
+            raise document.error(
+                ("features", name, "augment"),
+                f"kind {options.kind} has no views; put it under a feature that reads audio.",
+            )
         of = getattr(options, "of", TRANSCRIPT)
         if of != TRANSCRIPT and of not in words:
             raise document.error(
@@ -298,11 +304,27 @@ def _check_names(
                     f"'{feature}' is not extracted by anything under features; "
                     f"{_nearest(feature, frames)}",
                 )
+        _check_views(document, features, name, config)
     for name in _mapping(document, ("stack",)).get("heads") or ():
         if name not in heads:
             raise document.error(
                 ("stack", "heads"), f"there is no head '{name}'; {_nearest(name, list(heads))}"
             )
+
+
+def _check_views(
+    document: _Document, features: Mapping[str, FeatureOptions], name: str, config: HeadConfig
+) -> None:
+    """Require every view of a head to be made of every audio feature that it reads."""
+    for feature in config.feature_names:
+        options = features[feature]
+        for view in config.views:
+            if extractor_class(options.kind).reads == "audio" and view not in options.augment:
+                raise document.error(
+                    ("heads", name, "views"),
+                    f"'{view}' is not under features.{feature}.augment; "
+                    f"{_nearest(view, list(options.augment))}",
+                )
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ skipped and why. Nothing here computes: the stages do.
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import polars as pl
@@ -33,8 +34,15 @@ def read_manifest(pipeline: Pipeline) -> Manifest:
 
 
 def feature_job(pipeline: Pipeline, manifest: Manifest, name: str) -> Job:
-    """Return the extraction of one feature; its transcripts, if it needs any, must be cached."""
-    options = pipeline.features[name]
+    """Return the extraction of a feature, or of a view of its training clips (`feature+view`).
+
+    Transcripts that it needs must be cached.
+    """
+    feature, _, view = name.partition("+")
+    options = pipeline.features[feature]
+    if view:
+        train = manifest.frame.filter(manifest.frame["split"] == "train")
+        manifest = Manifest(train, manifest.classes, manifest.source, manifest.audio)
     of = getattr(options, "of", TRANSCRIPT)
     transcripts = None
     if of != TRANSCRIPT:
@@ -42,7 +50,14 @@ def feature_job(pipeline: Pipeline, manifest: Manifest, name: str) -> Job:
         assert isinstance(cached, TranscriptCache)
         transcripts = cached
     audio = manifest.audio_folder(pipeline.corpus.audio)
-    return Job(name, options, manifest, audio, pipeline.cache, transcripts)
+    changed = options.augment[view] if view else None
+    return Job(name, options, manifest, audio, pipeline.cache, transcripts, changed)
+
+
+def with_views(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
+    """Name features, each followed by its augmented views."""
+    views = {name: [f"{name}+{view}" for view in pipeline.features[name].augment] for name in names}
+    return [each for name in names for each in (name, *views[name])]
 
 
 def extraction_order(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
@@ -58,7 +73,8 @@ def extraction_order(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
         )
     needed = [getattr(pipeline.features[name], "of", TRANSCRIPT) for name in names]
     everything = dict.fromkeys([*[of for of in needed if of != TRANSCRIPT], *names])
-    return sorted(everything, key=lambda n: extractor_class(pipeline.features[n].kind).reads)
+    order = sorted(everything, key=lambda n: extractor_class(pipeline.features[n].kind).reads)
+    return with_views(pipeline, order)
 
 
 def extract_features(
@@ -66,15 +82,20 @@ def extract_features(
     names: Sequence[str],
     device: str = "auto",
     shard: tuple[int, int] = (0, 1),
+    together: Callable[[list[str]], list[Report]] | None = None,
 ) -> Iterator[Report]:
     """Extract the named features and what they need, in order; yield a report each.
 
-    Frames and words of one Whisper in the same windows are one pass.
+    Frames and words of one Whisper in the same windows are one pass. `together` extracts the
+    features of a pass by other means than this process.
     """
     manifest = read_manifest(pipeline)
     for group in passes(pipeline, manifest, extraction_order(pipeline, names)):
-        jobs = [feature_job(pipeline, manifest, name) for name in group]
-        yield from extract_together(jobs, device, shard)
+        if together is not None:
+            yield from together(group)
+        else:
+            jobs = [feature_job(pipeline, manifest, name) for name in group]
+            yield from extract_together(jobs, device, shard)
 
 
 def passes(pipeline: Pipeline, manifest: Manifest, names: Sequence[str]) -> list[list[str]]:
@@ -82,7 +103,7 @@ def passes(pipeline: Pipeline, manifest: Manifest, names: Sequence[str]) -> list
     whisper = {
         name: feature_job(pipeline, manifest, name)
         for name in names
-        if pipeline.features[name].kind in {"whisper", "asr"}
+        if "+" not in name and pipeline.features[name].kind in {"whisper", "asr"}
     }
     groups: dict[str, list[str]] = {name: [name] for name in names}
     for frames, job in whisper.items():
@@ -101,7 +122,13 @@ def heads_job(pipeline: Pipeline) -> HeadsJob:
     features: dict[str, Any] = {
         name: open_feature(feature_job(pipeline, manifest, name)) for name in used
     }
-    return HeadsJob(pipeline.run, pipeline.heads, manifest, features)
+    views: dict[str, dict[str, Any]] = {name: {} for name in used}
+    for config in pipeline.heads.values():
+        for name, view in product(config.feature_names, config.views):
+            if view in pipeline.features[name].augment and view not in views[name]:
+                cached = open_feature(feature_job(pipeline, manifest, f"{name}+{view}"))
+                views[name][view] = cached
+    return HeadsJob(pipeline.run, pipeline.heads, manifest, features, views)
 
 
 def train(

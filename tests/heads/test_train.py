@@ -9,12 +9,17 @@ from cache.reader import Column
 from corpus.errors import UserError
 from heads.config import parse_head
 from heads.train import Labelled, Trainer
-from tests.heads.factories import CLASSES, make_feature, make_manifest
+from heads.views import join_views
+from tests.heads.factories import CLASSES, make_feature, make_manifest, make_view
 
 
 def make_trainer(root, train=None, **options):
     manifest = make_manifest()
-    columns = {n: Column(make_feature(root, n, manifest, seed=i)) for i, n in enumerate("ab")}
+    caches = {n: make_feature(root, n, manifest, seed=i) for i, n in enumerate("ab")}
+    views = {v: make_view(root, f"a+{v}", manifest) for v in options.get("views", ())}
+    if views:
+        caches = join_views(caches, {"a": views}, list(views), manifest.utterances("train"))
+    columns = {name: Column(cache) for name, cache in caches.items()}
     entry = {"features": ["a", "b"], "hidden": 8, "epochs": 6, "lr": 1e-2, "batch": 8}
     rows = {s: manifest.utterances(s) for s in ("train", "dev")}
     labelled = {s: Labelled(us, manifest.labels(us)) for s, us in rows.items()}
@@ -127,3 +132,62 @@ def test_a_feature_with_all_layers_is_refused(tmp_path):
     rows = Labelled(utterances, manifest.labels(utterances))
     with pytest.raises(UserError, match="feature 'a': it holds all layers"):
         Trainer(parse_head({"features": ["a"]}), {"a": column}, CLASSES, train=rows, dev=rows)
+
+
+def steps(trainer, epoch):
+    """Run an epoch; return the utterance, view and label of every draw, as the losses saw them."""
+    seen = []
+
+    def step(batch, labels):
+        seen.extend(
+            (*item.rpartition("\0")[::2], label)
+            for item, label in zip(batch.utterances, labels.tolist(), strict=True)
+        )
+        return torch.zeros(())
+
+    trainer._step = step
+    trainer._epoch(epoch)
+    return [(utterance, view, label) for view, utterance, label in seen]
+
+
+@pytest.mark.parametrize("sampler", ["natural", "neutral_expressive"])
+def test_a_draw_from_a_view_has_the_label_of_its_utterance(tmp_path, sampler):
+    trainer = make_trainer(tmp_path, views=["noise", "speed"], augmented=0.7, sampler=sampler)
+    seen = [draw for epoch in range(4) for draw in steps(trainer, epoch)]
+    assert {view for _, view, _ in seen} == {"", "noise", "speed"}
+    manifest = make_manifest()
+    assert [label for *_, label in seen] == manifest.labels([u for u, *_ in seen]).tolist()
+
+
+def test_an_epoch_with_views_draws_the_utterances_it_draws_without(tmp_path):
+    trainer = make_trainer(tmp_path, views=["noise", "speed"])
+    first, second = steps(trainer, 0), steps(trainer, 1)
+    assert sorted(u for u, *_ in first) == sorted(trainer.train.utterances)
+    assert first == steps(trainer, 0)
+    assert {u: v for u, v, _ in first} != {u: v for u, v, _ in second}
+
+
+def test_views_are_drawn_equally_and_as_often_as_asked(tmp_path):
+    trainer = make_trainer(tmp_path, views=["noise", "speed", "mix"], augmented=0.3)
+    drawn = np.bincount(trainer._draw_views(100_000, 0), minlength=4) / 100_000
+    np.testing.assert_allclose(drawn, [0.7, 0.1, 0.1, 0.1], atol=0.005)
+    for augmented, clean in ((0.0, 1.0), (1.0, 0.0)):
+        only = make_trainer(tmp_path, views=["noise"], augmented=augmented)
+        assert (only._draw_views(1000, 0) == 0).mean() == clean
+
+
+def test_evaluation_reads_clean_features(tmp_path):
+    augmented = make_trainer(tmp_path, views=["noise"], augmented=1.0, epochs=2)
+    trained = augmented.fit()
+    clean = make_trainer(tmp_path, epochs=2)
+    everyone = make_manifest().utterances()
+    clean.module.load_state_dict(trained.module.state_dict())
+    assert augmented.logits(everyone).tolist() == clean.logits(everyone).tolist()
+    assert trained.best_macro_f1 == clean._dev_macro_f1()
+
+
+def test_normalize_takes_its_moments_from_clean_frames(tmp_path):
+    use = {"features": [{"name": "a", "normalize": "corpus"}, "b"]}
+    with_views = make_trainer(tmp_path, views=["noise"], augmented=1.0, **use).module.state_dict()
+    without = make_trainer(tmp_path, **use).module.state_dict()
+    assert all(torch.equal(with_views[key], without[key]) for key in ("mean0", "deviation0"))

@@ -1,0 +1,358 @@
+"""Extraction with Whisper tiny.en on the CPU, from audio files to stored frames and words.
+
+reference   one clip at a time: padded to 30 s, Hugging Face's encoder in float32, the clip's own
+            frames cut out and saved with torch.save, a file a clip; what the papers' code does
+            (but for a view that keeps all 30 s: here it is cloned)
+ours        extract(), from the same files to the cache, window full and window trim
+limit       the bare encoder of ours on the very batches that extract() plans, log-mels made before
+the rest    extract() with a model that costs nothing: headers, plan, decoding, log-mels, writing
+one pass    frames and words by extract_together(), against two extractions
+
+One thread for every library (OMP_NUM_THREADS=1, set here before torch is imported); ours decodes
+and writes in threads of its own, so CPU time stands beside the rate. Models are loaded before the
+first round, for every side. In a round, what pads to 30 s takes one part of the clips, the same for
+every side; trim takes all of them, since its batches are made of clips of like length.
+"""
+
+import argparse
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import polars as pl
+import soundfile
+import soxr
+
+import extract.run
+import extract.whisper
+from bench.report import Row, Side, Target, compare, fresh, show, times_as_fast, times_the_cpu
+from cache.features import FeatureCache
+from corpus.manifest import Manifest
+from extract.extractor import SAMPLE_RATE, parse_options
+from extract.models import Weights, resolve
+from extract.run import Job, extract_together, share_a_pass
+from extract.whisper_models import WhisperModel, load_whisper
+
+MODEL = "whisper-tiny.en"
+TINY_EN: dict[str, Any] = {  # the sizes of openai/whisper-tiny.en
+    "vocab_size": 51_864,
+    "d_model": 384,
+    "encoder_layers": 4,
+    "decoder_layers": 4,
+    "encoder_attention_heads": 6,
+    "decoder_attention_heads": 6,
+    "encoder_ffn_dim": 1_536,
+    "decoder_ffn_dim": 1_536,
+}
+FRAMES: dict[str, dict[str, Any]] = {"full": {"window": "full"}, "trim": {"window": "trim"}}
+TOGETHER: dict[str, dict[str, Any]] = {  # what frames and words must agree on
+    "full": {"window": "full"},
+    "trim": {"window": "trim", "silence": 8.0},
+}
+REFERENCE = "reference"
+TWO, ONE = "two runs", "one pass"
+
+
+@dataclass(frozen=True)
+class Size:
+    """Hold how much is measured."""
+
+    clips: int
+    parts: int  # of the clips, one a round; as many rounds
+    words: int  # clips of the comparison of passes
+    words_rounds: int
+
+
+QUICK = Size(clips=20, parts=2, words=4, words_rounds=2)
+FULL = Size(clips=200, parts=4, words=16, words_rounds=3)
+
+
+def main() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, by whatever comes first
+    said = _options()
+    import torch
+
+    torch.set_num_threads(1)
+    size = QUICK if said.quick else FULL
+    load = os.getloadavg()[0]
+    root = Path(tempfile.mkdtemp(prefix="bench-extract-", dir=said.folder))
+    try:
+        manifest, audio, origin = _corpus(said.clips or size.clips, root / "speech")
+        paths = [audio / path for path in manifest.frame["path"]]
+        seconds = np.mean([soundfile.info(path).duration for path in paths])
+        with _loaded_once():
+            windows, targets = _windows(manifest, audio, root, size, Reference(said.hf))
+            passes, more = _passes(manifest, audio, root, size)
+    finally:
+        shutil.rmtree(root)
+    notes = [
+        f"{'--quick: ' if said.quick else ''}{len(manifest)} clips of {origin}, mean {seconds:.1f} "
+        f"s; ours: {MODEL}, CTranslate2, float32",
+        f"reference: Hugging Face, float32, {said.hf or 'random weights (the cost is the same)'}",
+        "OMP_NUM_THREADS=1 for every side; reading and hashing the weights is in none",
+        f"load average {load:.2f} at the start: with other work on the machine the figures move",
+    ]
+    show({"Frames": windows, "Frames and words": passes}, [*targets, *more], notes, said.json)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer clips, under 90 s")
+    parser.add_argument("--json", type=Path, help="write the rows to a file as well")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(), help="where temporary files go (default: here)"
+    )
+    parser.add_argument("--clips", type=int, help=f"default {FULL.clips}, --quick {QUICK.clips}")
+    parser.add_argument(
+        "--hf", type=Path, help="Hugging Face folder of whisper-tiny.en for the reference"
+    )
+    return parser.parse_args()
+
+
+@contextmanager
+def _loaded_once() -> Iterator[None]:
+    """Read and hash the weights before the first round, on nobody's time."""
+    with (
+        patch.object(extract.whisper, "load_whisper", cache(load_whisper)),
+        patch.object(extract.run, "resolve", cache(resolve)),
+    ):
+        yield
+
+
+def _corpus(clips: int, folder: Path) -> tuple[Manifest, Path, str]:
+    """Return clips of RAVDESS where SER_SHARED says that it is, else synthesized ones."""
+    shared = os.environ.get("SER_SHARED")
+    if shared:
+        audio = Path(shared) / "corpora" / "ravdess"
+        files = sorted(path.name for path in audio.glob("*.flac"))
+        chosen = files[:: max(1, len(files) // clips)][:clips]
+        rows = {"utterance": [Path(name).stem for name in chosen], "path": chosen}
+        return Manifest(pl.DataFrame(rows)), audio, "RAVDESS"
+    from ser.synthesis import synthesize
+
+    spoken = synthesize(folder, speakers=10, per_class=math.ceil(clips / 80))
+    step = max(1, len(spoken) // clips)
+    chosen_rows = spoken.frame.gather_every(step).head(clips)
+    return Manifest(chosen_rows), folder / "audio", "synthesized speech (SER_SHARED is not set)"
+
+
+class Reference:
+    """Extract as the papers' code does; the model is loaded here."""
+
+    def __init__(self, folder: Path | None) -> None:
+        import torch
+        from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+        if folder is None:
+            torch.manual_seed(0)
+            model = WhisperModel(WhisperConfig(**TINY_EN))
+        else:
+            model = WhisperModel.from_pretrained(folder, dtype=torch.float32)
+        self._encoder = model.eval().encoder
+        self._mels = WhisperFeatureExtractor()
+
+    def run(self, manifest: Manifest, audio: Path, out: Path) -> None:
+        """Write `<utterance>.pt`, float32 `(frames, dim)`, for each row."""
+        import torch
+
+        out.mkdir(parents=True)
+        for utterance, path in manifest.frame.select("utterance", "path").iter_rows():
+            wave, rate = soundfile.read(audio / path, dtype="float32")
+            if rate != SAMPLE_RATE:
+                wave = soxr.resample(wave, rate, SAMPLE_RATE)
+            mels = self._mels(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+            with torch.inference_mode():
+                states = self._encoder(mels.input_features).last_hidden_state[0]
+            torch.save(states[: math.ceil(len(wave) / 320)].clone(), out / f"{utterance}.pt")
+
+
+class Tape:
+    """Stand in for the model: keep the log-mels that it would have been given, answer zeros."""
+
+    states = 1
+
+    def __init__(self, model: WhisperModel, keep: bool) -> None:
+        self.n_mels, self.dim = model.n_mels, model.dim
+        self.mels: list[np.ndarray] = []
+        self._keep = keep
+
+    def encode(self, mels: np.ndarray) -> Sequence[Any]:
+        """Return zeros `(batch, frames at 50 Hz, dim)`."""
+        if self._keep:
+            self.mels.append(mels)
+        return [np.zeros((len(mels), math.ceil(mels.shape[2] / 2), self.dim), np.float32)]
+
+    def frames(self, state: Any) -> np.ndarray:
+        """Return what `encode` did."""
+        zeros: np.ndarray = state
+        return zeros
+
+
+@contextmanager
+def _taped(model: WhisperModel, keep: bool = False) -> Iterator[Tape]:
+    tape = Tape(model, keep)
+
+    def load(weights: Weights, device: str, words: bool) -> Any:
+        return tape  # it has no words, and is asked for none
+
+    with patch.object(extract.whisper, "load_whisper", load):
+        yield tape
+
+
+@dataclass(frozen=True)
+class Work:
+    """Hold some clips and the folder that their features go to, new each time."""
+
+    manifest: Manifest
+    audio: Path
+    out: Path
+
+    def job(self, kind: str, options: dict[str, Any]) -> Job:
+        """Return the extraction of one feature of the clips."""
+        parsed = parse_options({"kind": kind, "model": MODEL, **options})
+        return Job(kind, parsed, self.manifest, self.audio, self.out)
+
+    def extract(self, jobs: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
+        """Extract (kind, options) together; returns the folders, and raises when a clip failed."""
+        reports = extract_together([self.job(*job) for job in jobs], "cpu")
+        for report in reports:
+            if report.failed or report.extracted != len(self.manifest):
+                raise AssertionError(f"{report.name}: not all was extracted: {report}")
+        return [Path(report.folder) for report in reports]
+
+    def frames(self, options: dict[str, Any]) -> Path:
+        """Extract Whisper's frames."""
+        return self.extract([("whisper", options)])[0]
+
+
+def _windows(
+    manifest: Manifest, audio: Path, root: Path, size: Size, reference: Reference
+) -> tuple[list[Row], list[Target]]:
+    model = load_whisper(resolve(MODEL), "cpu", True)
+    out = root / "out"
+    parts = [
+        Work(Manifest(manifest.frame.gather_every(size.parts, i)), audio, out)
+        for i in range(size.parts)
+    ]
+    works = {"full": parts, "trim": [Work(manifest, audio, out)]}
+    _check(parts[0], reference)
+    compared = [
+        _side(REFERENCE, parts, lambda work: reference.run(work.manifest, work.audio, work.out))
+    ]
+    for window, options in FRAMES.items():
+        ours = f"ours, {window}"
+
+        def without(work: Work, options: dict[str, Any] = options) -> None:
+            with _taped(model):
+                work.frames(options)
+
+        frames = partial(lambda options, work: work.frames(options), options)
+        batches = {work: _batches(model, work, options) for work in works[window]}
+        encode = partial(lambda batches, work: _encode(model, batches[work]), batches)
+        compared += [
+            _side(ours, works[window], frames, REFERENCE),
+            _side(f"limit, {window}", works[window], encode, ours),
+            _side(f"the rest, {window}", works[window], without, ours),
+        ]
+    rows = compare(compared, "clips", size.parts)
+    for window in FRAMES:
+        names = (f"ours, {window}", REFERENCE), (f"limit, {window}", f"ours, {window}")
+        rows += [Row(f"CPU: {a} / {b}", times_the_cpu(rows, a, b), "x") for a, b in names]
+    rate = times_as_fast(rows, "ours, trim", REFERENCE)
+    targets = [Target("ours, trim / reference", rate, "≥", 6, "x")]
+    for window in FRAMES:
+        rate = times_as_fast(rows, f"ours, {window}", f"limit, {window}")
+        targets.append(Target(f"ours, {window} / limit", rate, "≥", 0.9, "x"))
+    return rows, targets
+
+
+def _side(name: str, works: Sequence[Work], run: Callable[[Work], object], base: str = "") -> Side:
+    """Return a side that takes the works in turn, one a round."""
+    turn = cycle(works)
+    before = partial(fresh, works[0].out)
+    return Side(name, lambda: run(next(turn)), len(works[0].manifest), before=before, base=base)
+
+
+def _check(work: Work, reference: Reference) -> None:
+    """Check that all sides make frames of the same shapes."""
+    import torch
+
+    few = Work(Manifest(work.manifest.frame.head(4)), work.audio, work.out)
+    reference.run(few.manifest, few.audio, few.out / "pt")
+    theirs = {p.stem: torch.load(p).shape for p in (few.out / "pt").glob("*.pt")}
+    for options in FRAMES.values():
+        ours = FeatureCache(few.frames(options))
+        if {u: ours.frames(u).shape for u in theirs} != theirs:
+            raise AssertionError(f"the shapes differ: {theirs}")
+    fresh(work.out)
+
+
+def _batches(model: WhisperModel, work: Work, options: dict[str, Any]) -> list[np.ndarray]:
+    """Return the log-mels of every batch that extract() runs, in its order."""
+    with _taped(model, keep=True) as tape:
+        work.frames(options)
+    fresh(work.out)
+    return tape.mels
+
+
+def _encode(model: WhisperModel, batches: Sequence[np.ndarray]) -> None:
+    for mels in batches:
+        model.encode(mels)
+
+
+def _passes(
+    manifest: Manifest, audio: Path, root: Path, size: Size
+) -> tuple[list[Row], list[Target]]:
+    step = max(1, len(manifest) // size.words)
+    some = Manifest(manifest.frame.gather_every(step).head(size.words))
+    work = Work(some, audio, root / "words")
+    compared, targets = [], []
+    for window, options in TOGETHER.items():
+        jobs = [("whisper", options), ("asr", options)]
+        assert share_a_pass(*(work.job(*job) for job in jobs))
+        _check_pass(work, jobs)
+        two, one = f"{TWO}, {window}", f"{ONE}, {window}"
+        compared.append(_side(two, [work], partial(_apart, jobs), two))
+        compared.append(_side(one, [work], partial(lambda jobs, w: w.extract(jobs), jobs), two))
+    short = [("whisper", FRAMES["trim"]), ("asr", TOGETHER["trim"])]
+    compared.append(
+        _side(f"{TWO}, trim, 1 s for frames", [work], partial(_apart, short), f"{TWO}, trim")
+    )
+    rows = compare(compared, "clips", size.words_rounds)
+    for window in TOGETHER:
+        share = times_as_fast(rows, f"{TWO}, {window}", f"{ONE}, {window}")
+        targets.append(Target(f"time of {ONE} / {TWO}, {window}", share, "≤", 0.75, "x"))
+    return rows, targets
+
+
+def _apart(jobs: Sequence[tuple[str, dict[str, Any]]], work: Work) -> None:
+    for job in jobs:
+        work.extract([job])
+
+
+def _check_pass(work: Work, jobs: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Check that one pass stores the frames that an extraction alone does, to the bit."""
+    few = Work(Manifest(work.manifest.frame.head(2)), work.audio, work.out)
+    stored = []
+    for asked in (jobs, jobs[:1]):
+        index = FeatureCache(few.extract(asked)[0]).index().sort("utterance")
+        stored.append(index["crc32c"].to_list())
+        fresh(work.out)
+    if stored[0] != stored[1]:
+        raise AssertionError("one pass gave other frames than an extraction alone")
+
+
+if __name__ == "__main__":
+    main()

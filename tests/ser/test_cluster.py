@@ -1,0 +1,118 @@
+import os
+import sys
+import threading
+import time
+
+import pytest
+
+import ser.cluster
+from corpus.errors import UserError
+from ser.cluster import OBJECT_STORE, _environment, _look, extract_with_ray
+from tests.ser.fragile import CLIPS, alone, checksums, counts, make_fragile, opened, written_once
+
+ray = pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Start two nodes of one core each, on this machine."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=node)
+    made.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    ray.init(made.address, log_to_driver=False, logging_level="error")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))  # which a plugin adds to
+    monkeypatch.setattr(ser.cluster, "SHARDS_PER_WORKER", 2)
+    return make_fragile(tmp_path)
+
+
+def test_cluster_equals_one_process_and_a_second_run_does_nothing(cluster, pipeline, monkeypatch):
+    monkeypatch.setenv("SER_TEST_CACHE", "cache")
+    pipeline.write_text(pipeline.read_text().replace("cache: cache", "cache: ${SER_TEST_CACHE}"))
+    (pipeline.parent / "audio" / "u3.wav").unlink()
+    [first] = extract_with_ray(pipeline, (), ["one"], "cpu")
+    assert counts(first) == (0, CLIPS - 1, 1)
+    assert checksums(pipeline) == alone(pipeline)
+    assert opened(pipeline).failed()["utterance"].to_list() == ["u3"]
+    assert not list((pipeline.parent / "cache").glob(".*"))  # what the nodes were asked to find
+    workers = set(pipeline.parent.glob("*.pid"))
+
+    [second] = extract_with_ray(pipeline, (), ["one"], "cpu")
+    assert counts(second) == (CLIPS - 1, 0, 1)
+    assert set(pipeline.parent.glob("*.pid")) == workers
+
+
+def test_killed_worker_loses_only_its_shard(cluster, pipeline):
+    (pipeline.parent / "kill").touch()
+    [report] = extract_with_ray(pipeline, (), ["one"], "cpu")
+    assert not (pipeline.parent / "kill").exists()
+    assert counts(report) == (0, CLIPS, 0)
+    assert checksums(pipeline) == alone(pipeline)
+    assert written_once(pipeline)
+
+
+def test_shard_that_kills_every_worker_is_named(cluster, pipeline, monkeypatch):
+    monkeypatch.setattr(ser.cluster, "SHARDS_PER_WORKER", 1)
+    (pipeline.parent / "exit").touch()
+    with pytest.raises(UserError, match=r"^features\.one: the worker of shard [01]/2 died 3 times"):
+        extract_with_ray(pipeline, (), ["one"], "cpu")
+
+
+def test_mistake_is_said_once(cluster, pipeline):
+    (pipeline.parent / "refuse").touch()
+    with pytest.raises(UserError) as raised:
+        extract_with_ray(pipeline, (), ["one"], "auto")
+    assert str(raised.value) == "features.one: the model has no such layer."
+
+
+def test_path_that_a_node_lacks_is_named(cluster, tmp_path):
+    with pytest.raises(UserError) as raised:
+        _look({str(tmp_path): "the corpus", str(tmp_path / "token"): "the cache"}, "CPU")
+    host = ray.nodes()[0]["NodeManagerHostname"]
+    assert str(raised.value) == (
+        f"Ray node {host}: the cache is not there, or is not the same as here; mount it at the "
+        "same path on every node, or give `cache:` as a URL."
+    )
+
+
+def test_cluster_without_a_gpu_is_one_message(cluster, pipeline):
+    with pytest.raises(UserError) as raised:
+        extract_with_ray(pipeline, (), ["one"], "cuda")
+    assert str(raised.value) == ("--device cuda: the Ray cluster has no GPU; give `--device cpu`.")
+
+
+def test_variables_of_the_pipeline_go_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("SER_TEST_CORPUS", "/data")
+    (tmp_path / "p.yaml").write_text("corpus: {manifest: '${SER_TEST_CORPUS}/m.csv'}")
+    assert _environment(tmp_path / "p.yaml") == {"env_vars": {"SER_TEST_CORPUS": "/data"}}
+    (tmp_path / "p.yaml").write_text("corpus: {manifest: m.csv}")
+    assert _environment(tmp_path / "p.yaml") == {}
+
+
+# the last one: the cluster is a node smaller from here on
+def test_lost_node_loses_only_its_shard(cluster, pipeline):
+    (pipeline.parent / "slow").touch()
+    node = next(iter(cluster.worker_nodes))
+
+    def lose() -> None:
+        while len(list(pipeline.parent.glob("*.pid"))) < 2:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        cluster.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=lose, daemon=True)
+    thread.start()
+    [report] = extract_with_ray(pipeline, (), ["one"], "cpu")
+    thread.join()
+    assert not thread.is_alive() and node not in cluster.worker_nodes
+    assert counts(report) == (0, CLIPS, 0)
+    assert checksums(pipeline) == alone(pipeline)

