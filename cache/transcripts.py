@@ -15,7 +15,7 @@ from cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
 from corpus.errors import UserError
 
 PART_ROWS = 256
-WORD: pl.DataType = pl.Struct({"word": pl.String, "start": pl.Float32, "end": pl.Float32})
+WORD: Any = pl.Struct({"word": pl.String, "start": pl.Float32, "end": pl.Float32})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from ser.options import (
     load_pipeline,
     parse_shard,
     pipeline_option,
-    print_frame,
     set_option,
 )
 
@@ -23,10 +22,16 @@ if TYPE_CHECKING:
 
 @click.command()
 def models() -> None:
-    """List the models that have a short name: kind, dimension, frame rate, licence, challenge."""
+    """List the models that have a short name, with their hub ids and licences."""
     from extract.models import table
 
-    print_frame(table())
+    for row in table().iter_rows(named=True):
+        rate = "a token" if row["frame_rate"] is None else f"{row['frame_rate']:g} Hz"
+        legal = "" if row["challenge"] else "; not for the challenge"
+        click.echo(
+            f"{row['model']:26} {row['kind']:8} {row['dim']:5}  {rate:8} {row['hub']} "
+            f"({row['licence']}{legal})"
+        )
 
 
 @click.command()

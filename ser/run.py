@@ -15,6 +15,7 @@ import yaml
 
 import score.run
 import stack.run
+from cache.features import FeatureCache
 from cache.files import write_durably
 from cache.transcripts import TranscriptCache
 from corpus.errors import UserError
@@ -126,9 +127,17 @@ def heads_job(pipeline: Pipeline) -> HeadsJob:
     for config in pipeline.heads.values():
         for name, view in product(config.feature_names, config.views):
             if view in pipeline.features[name].augment and view not in views[name]:
-                cached = open_feature(feature_job(pipeline, manifest, f"{name}+{view}"))
-                views[name][view] = cached
+                views[name][view] = _whole_view(feature_job(pipeline, manifest, f"{name}+{view}"))
     return HeadsJob(pipeline.run, pipeline.heads, manifest, features, views)
+
+
+def _whole_view(job: Job) -> FeatureCache:
+    """Open a view; raises `UserError` when it lacks a clip that did not fail in it."""
+    cache = open_feature(job)
+    assert isinstance(cache, FeatureCache)
+    failed = set(cache.failed()["utterance"])
+    cache.require([u for u in job.manifest.utterances() if u not in failed])
+    return cache
 
 
 def train(
@@ -152,9 +161,10 @@ def train(
         )
     write_resolved(pipeline)
     job = heads_job(pipeline)
-    for name, cache in job.features.items() if in_memory else ():
+    views = [cache for of in job.views.values() for cache in of.values()]
+    for cache in [*job.features.values(), *views] if in_memory else ():
         if not cache.load():
-            say(f"heads    {name}: too large for the memory that is free, read from disk")
+            say(f"heads    {cache.name}: too large for the memory that is free, read from disk")
     return train_heads(job, names, choose_device(device), force)
 
 
