@@ -270,8 +270,8 @@ class FeatureWriter:
                 self._open[dtype] = ShardWriter(staging, self.cache.item_shape, dtype)
             self._open[dtype].append(utterance, encoded, stat, source)
             self.nbytes += encoded.data.nbytes
-        except OSError:
-            self._broken = True  # a full disk: the half-written row must not be committed
+        except BaseException:  # a full disk, Ctrl-C: a half-written row must not be committed
+            self._broken = True
             raise
         size = sum(shard.nbytes for shard in self._open.values())
         if size >= self.shard_bytes or time.monotonic() - self._since >= self.shard_seconds:
@@ -285,7 +285,7 @@ class FeatureWriter:
                 shard.finish(now_ns())
                 del self._open[dtype]
                 self.cache.publish(shard.path, shard.path.name)
-        except OSError:
+        except BaseException:  # what is half finished must not be finished again
             self._broken = True
             raise
         self._since = time.monotonic()

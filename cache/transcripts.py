@@ -15,7 +15,7 @@ from cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
 from corpus.errors import UserError
 
 PART_ROWS = 256
-WORD: Any = pl.Struct({"word": pl.String, "start": pl.Float32, "end": pl.Float32})
+WORDS: Any = pl.List(pl.Struct({"word": pl.String, "start": pl.Float32, "end": pl.Float32}))
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TranscriptCache(FeatureFolder):
             "avg_logprob": pl.Float32,
             "no_speech_prob": pl.Float32,
             "language": pl.String,
-            "words": pl.List(WORD),
+            "words": WORDS,
             "stat": pl.UInt64,
             "source": pl.UInt64,
             "crc32c": pl.UInt32,

@@ -6,9 +6,16 @@ the options of the built-in architectures stand here and not beside their classe
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    model_validator,
+)
 
 from corpus.config import Section
 from corpus.errors import UserError
@@ -34,15 +41,62 @@ class FeatureUse(Section):
 
 
 class LossUse(Section):
-    """Name a loss and its weight in the sum."""
+    """Name a loss and its weight in the sum; a loss's own options stand beside these.
 
-    name: Literal["wce", "sml"]
+    What the options mean is said in `heads.losses`. `class_weight_power` p weighs class c by
+    (N / (C n_c))^p over the training set: 0 not at all, 1 as wce does, 0.5 by the root.
+    """
+
+    name: str
     weight: PositiveFloat = 1.0
 
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+
+class PlainLoss(LossUse):
+    """A loss without options."""
+
+    name: Literal["wce", "sml", "soft_f1"]
+
+
+class CrossEntropyLoss(LossUse):
+    """Options of `ce`."""
+
+    name: Literal["ce"]
+    class_weight_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+
+class FocalLoss(LossUse):
+    """Options of `focal`."""
+
+    name: Literal["focal"]
+    gamma: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    class_weight_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+
+class LabelSmoothingLoss(LossUse):
+    """Options of `label_smoothing`."""
+
+    name: Literal["label_smoothing"]
+    smoothing: float = Field(default=0.1, ge=0, lt=1)
+
+
+class VectorScalingLoss(LossUse):
+    """Options of `vs`; the defaults are those of the ABHINAYA entry."""
+
+    name: Literal["vs"]
+    gamma: float = Field(default=0.3, ge=0, allow_inf_nan=False)
+    tau: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    class_weight_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Loss = Annotated[
+    PlainLoss | CrossEntropyLoss | FocalLoss | LabelSmoothingLoss | VectorScalingLoss,
+    Field(discriminator="name"),
+    BeforeValidator(_named),
+]
 
 
 class Architecture(Section):
@@ -60,7 +114,38 @@ class CrossModalGRUOptions(Architecture):
     attention_heads: PositiveInt | dict[str, PositiveInt] = 1
 
 
-ARCHITECTURES: dict[str, type[Architecture]] = {"cross_modal_gru": CrossModalGRUOptions}
+class AttentiveStatsOptions(Architecture):
+    """Options of `head: attentive_stats`; the defaults are the challenge baseline's.
+
+    `attention` is the width of the layer that scores the frames; without one, the feature's own.
+    """
+
+    hidden: PositiveInt = 1024
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    attention: PositiveInt | None = None
+
+
+class MeanMLPOptions(Architecture):
+    """Options of `head: mean_mlp`; with `deviation` the standard deviation stands by the mean."""
+
+    hidden: PositiveInt = 512
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    deviation: bool = False
+
+
+class ConvPoolOptions(Architecture):
+    """Options of `head: conv_pool`; the defaults are the published ones."""
+
+    hidden: PositiveInt = 256
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+
+
+ARCHITECTURES: dict[str, type[Architecture]] = {
+    "cross_modal_gru": CrossModalGRUOptions,
+    "attentive_stats": AttentiveStatsOptions,
+    "mean_mlp": MeanMLPOptions,
+    "conv_pool": ConvPoolOptions,
+}
 
 
 class HeadConfig(Section):
@@ -72,8 +157,8 @@ class HeadConfig(Section):
 
     head: str = "cross_modal_gru"
     features: tuple[FeatureUse, ...] = Field(min_length=1)
-    loss: tuple[LossUse, ...] = Field(default=(LossUse(name="wce"),), min_length=1)
-    sampler: Literal["natural", "neutral_expressive"] = "natural"
+    loss: tuple[Loss, ...] = Field(default=(PlainLoss(name="wce"),), min_length=1)
+    sampler: Literal["natural", "neutral_expressive", "class_balanced", "undersample"] = "natural"
     neutral: str = "neutral"  # the class that sml and neutral_expressive set apart
     views: tuple[str, ...] = ()  # of those under `augment:` of the features
     augmented: float = Field(default=0.5, ge=0, le=1)

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from corpus.errors import UserError
 from heads.config import Architecture, CrossModalGRUOptions
-from heads.head import Features, attention_pool, head
+from heads.head import Features, attention_pool, head, mlp, require_extras
 
 
 class Modality(nn.Module):
@@ -68,11 +67,7 @@ class CrossModalGRU(nn.Module):
     ) -> None:
         super().__init__()
         assert isinstance(options, CrossModalGRUOptions)
-        if extras - {"neutral_logit"}:
-            raise UserError(
-                f"head cross_modal_gru: it has no output {', '.join(sorted(extras))}; take the "
-                "loss that needs it out of `loss:`."
-            )
+        require_extras("cross_modal_gru", extras, frozenset({"neutral_logit"}))
         self.names = list(dims)
         hidden, dropout = options.hidden, options.dropout
         self.modalities = nn.ModuleList(
@@ -81,9 +76,9 @@ class CrossModalGRU(nn.Module):
         )
         width = 2 * hidden * len(dims)
         self.norm = nn.LayerNorm(width)
-        self.classifier = _mlp(width, hidden, classes, dropout)
+        self.classifier = mlp(width, hidden, classes, dropout)
         if "neutral_logit" in extras:
-            self.neutral = _mlp(width, hidden, 1, dropout)
+            self.neutral = mlp(width, hidden, 1, dropout)
 
     def _modalities(self) -> list[Modality]:
         return cast(list[Modality], list(self.modalities))
@@ -107,12 +102,6 @@ class CrossModalGRU(nn.Module):
         if hasattr(self, "neutral"):
             outputs["neutral_logit"] = self.neutral(fused)
         return outputs
-
-
-def _mlp(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, out)
-    )
 
 
 def _attention_heads(options: CrossModalGRUOptions, name: str) -> int:

@@ -20,7 +20,12 @@ from corpus.errors import UserError
 from heads.config import Architecture, HeadConfig, register_architecture
 
 Features = Mapping[str, tuple[Tensor, Tensor]]
-BUILTIN = {"cross_modal_gru": "heads.cross_modal_gru"}
+BUILTIN = {
+    "cross_modal_gru": "heads.cross_modal_gru",
+    "attentive_stats": "heads.attentive_stats",
+    "mean_mlp": "heads.mean_mlp",
+    "conv_pool": "heads.conv_pool",
+}
 
 
 class HeadClass(Protocol):
@@ -58,6 +63,15 @@ def build_head(
     return _HEADS[config.head](ordered, classes, config.architecture, extras)
 
 
+def require_extras(name: str, asked: frozenset[str], given: frozenset[str] = frozenset()) -> None:
+    """Raise `UserError` for outputs beside the logits that a head is asked for and has not."""
+    if asked - given:
+        raise UserError(
+            f"head {name}: it has no output {', '.join(sorted(asked - given))}; take the loss that "
+            "needs it out of `loss:`."
+        )
+
+
 class Standardised(nn.Module):
     """Give a head features with zero mean and unit deviation; the statistics are saved with it."""
 
@@ -89,5 +103,32 @@ def mask_of(lengths: Tensor, frames: int) -> Tensor:
 
 def attention_pool(frames: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of `(batch, frames, dim)` weighted by softmax of `(batch, frames)` scores."""
-    weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=1)
-    return torch.einsum("bt,btd->bd", weights, frames)
+    return torch.einsum("bt,btd->bd", attention_weights(scores, mask), frames)
+
+
+def attention_weights(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return the softmax over time of `(batch, frames)` scores, 0 where padded."""
+    return scores.masked_fill(~mask, float("-inf")).softmax(dim=1)
+
+
+def weighted_moments(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation `(batch, dim)` of `(batch, frames, dim)` over the frames.
+
+    Weights `(batch, frames)` sum to 1 and are 0 where padded. The deviation is at least 0.003, as
+    one frame has none and the root no slope at 0.
+    """
+    mean = torch.einsum("bt,btd->bd", weights, frames)
+    variance = torch.einsum("bt,btd->bd", weights, (frames - mean.unsqueeze(1)).square())
+    return mean, variance.clamp_min(1e-5).sqrt()
+
+
+def equal_weights(mask: Tensor) -> Tensor:
+    """Return `(batch, frames)` float32, 1 / length for real frames and 0 for padded ones."""
+    return mask.float() / mask.sum(dim=1, keepdim=True)
+
+
+def mlp(width: int, hidden: int, out: int, dropout: float) -> nn.Sequential:
+    """Return the classifier that heads end in: one hidden layer."""
+    return nn.Sequential(
+        nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, out)
+    )

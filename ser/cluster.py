@@ -10,6 +10,7 @@ another node, where an actor waits for a node with room and its calls fail meanw
 
 import os
 import re
+import signal
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from ser.workers import (
     Results,
     count_missing,
     given_up,
+    interrupt_once,
     read_jobs,
     run_shard,
     run_shards,
@@ -89,10 +91,10 @@ def _cluster(address: str | None) -> Iterator[None]:
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
         ray.init(address or "local", **options)
-    except ConnectionError as error:
+    except (ConnectionError, ray.exceptions.RayError) as error:
         raise UserError(
-            f"--address {address}: no Ray cluster answers there; start one with `ray start "
-            "--head`, or leave --address out to use this machine alone."
+            f"--address {address}: no Ray cluster lets us in ({_reason(error)}); start one with "
+            "`ray start --head`, or set RAY_AUTH_MODE and RAY_AUTH_TOKEN as it has them."
         ) from error
     try:
         yield
@@ -172,6 +174,12 @@ def _reason(error: Exception) -> str:
     return (lines[-1] if lines else type(error).__name__).strip().rstrip(".")
 
 
+def shard_in_task(*task: Any) -> dict[str, Any]:
+    """Run a shard as a Ray task; here Ctrl-C comes from the terminal and from Ray."""
+    signal.signal(signal.SIGINT, interrupt_once)
+    return run_shard(*task)
+
+
 def _tasks(
     task: Sequence[Any], count: int, shards: Iterable[int], options: Mapping[str, Any]
 ) -> Results:
@@ -179,7 +187,7 @@ def _tasks(
     ray = _ray()
     # a process a shard: an interrupt may leave one with half an import, which the next task of the
     # same process would find
-    remote = ray.remote(max_calls=1, max_retries=ATTEMPTS - 1, **options)(run_shard)
+    remote = ray.remote(max_calls=1, max_retries=ATTEMPTS - 1, **options)(shard_in_task)
     running = {remote.remote(*task, (i, count)): i for i in shards}
     try:
         while running:
@@ -188,7 +196,6 @@ def _tasks(
             try:
                 result = ray.get(done)
             except ray.exceptions.RayError as error:
-                print("REASON", repr(str(error)))
                 raise given_up(task[2], i, count, _reason(error)) from error
             yield i, result
     finally:

@@ -212,6 +212,8 @@ def describe_extraction(report: Report) -> str:
         where = f"{report.folder}/failed.parquet"
         first = next(iter(report.failed.items()))
         line += f", {len(report.failed)} failed, see {where} (first: {first[0]}: {first[1]})"
+    if report.audio_seconds and report.seconds:
+        line += f"; {report.audio_seconds / report.seconds:.0f} x real time"
     return f"{line}; {report.seconds:.1f} s"
 
 

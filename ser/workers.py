@@ -277,6 +277,12 @@ def _environments(jobs: int, device: str) -> list[dict[str, str]]:
     return [shared | {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(jobs)]
 
 
+def interrupt_once(number: int, frame: object) -> None:
+    """Interrupt as Ctrl-C does, so that the writer commits; a second one would interrupt that."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run one shard, told in JSON and answering in JSON; stop when standard input closes."""
 
@@ -284,7 +290,7 @@ def main() -> None:
         os.read(0, 1)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the writer commits
+    signal.signal(signal.SIGTERM, interrupt_once)
     threading.Thread(target=watch, daemon=True).start()
     with redirect_stdout(sys.stderr):
         result = run_shard(*json.loads(sys.argv[1]))

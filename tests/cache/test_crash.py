@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +181,31 @@ def test_a_row_that_was_cut_short_is_never_committed(tmp_path):
         write()
     assert FeatureCache(cache.path).index().height == 0
     assert not list(cache.staging.iterdir())
+
+
+@pytest.mark.parametrize("interrupt", range(1, 18))
+def test_ctrl_c_in_the_middle_of_a_commit_publishes_nothing_half(tmp_path, monkeypatch, interrupt):
+    cache = FeatureCache.create(tmp_path, "x", SPEC, {"item_shape": [4]})
+    real, calls = os.fsync, []
+
+    def fsync(handle):
+        calls.append(handle)
+        if len(calls) == interrupt:
+            raise KeyboardInterrupt
+        real(handle)
+
+    def write():
+        with cache.writer() as writer:
+            writer.append("whole", np.ones((300, 4), np.float32))
+            monkeypatch.setattr(os, "fsync", fsync)
+
+    with suppress(KeyboardInterrupt):
+        write()
+    monkeypatch.undo()
+    assert calls
+    again = FeatureCache(cache.path)
+    assert again.verify() == []
+    assert again.index()["utterance"].to_list() in ([], ["whole"])
+    with again.writer() as writer:
+        writer.append("whole", np.ones((300, 4), np.float32))
+    assert FeatureCache(cache.path).verify() == []

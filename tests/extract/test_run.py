@@ -97,6 +97,14 @@ def test_shards_in_any_order_equal_one_run(tmp_path: Path, manifest: Manifest) -
     assert checksums(parts) == checksums(whole)
 
 
+def test_a_shard_beyond_the_last_batch_has_nothing_to_do(
+    tmp_path: Path, manifest: Manifest
+) -> None:
+    work = job(tmp_path, manifest)
+    assert extract(work, "cpu", (99, 100)).extracted == 0
+    assert extract(work, "cpu", (0, 1)).extracted == 12
+
+
 def test_kill_in_the_middle_then_resume_equals_one_run(tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path / "audio", clips=40)
     manifest.write(tmp_path / "manifest.parquet")

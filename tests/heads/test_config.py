@@ -24,7 +24,15 @@ def test_short_forms_and_defaults():
     [
         ({"features": []}, "at least 1 item"),
         ({"features": ["a", "a"]}, "a feature is named twice"),
-        ({"features": ["a"], "loss": ["focall"]}, "'wce' or 'sml'"),
+        ({"features": ["a"], "loss": ["focall"]}, "'focall'.* does not match .*'wce', .*'focal'"),
+        ({"features": ["a"], "loss": [{"name": "wce", "gamma": 2}]}, "Extra inputs"),
+        ({"features": ["a"], "loss": [{"name": "focal", "gamma": -1}]}, "greater than or equal"),
+        ({"features": ["a"], "loss": [{"name": "vs", "tau": float("inf")}]}, "a finite number"),
+        (
+            {"features": ["a"], "loss": [{"name": "label_smoothing", "smoothing": 1}]},
+            "less than 1",
+        ),
+        ({"features": ["a"], "sampler": "balanced"}, "'class_balanced' or 'undersample'"),
         ({"features": ["a"], "views": ["noise", "noise"]}, "views: noise, noise: a view is named"),
         ({"features": ["a"], "augmented": 1.01}, "less than or equal to 1"),
         ({"features": ["a"], "augmented": float("nan")}, "less than or equal to 1"),
@@ -35,6 +43,20 @@ def test_short_forms_and_defaults():
 def test_what_is_wrong_is_said(entry, message):
     with pytest.raises(ValidationError, match=message):
         parse_head(entry)
+
+
+def test_a_loss_has_its_own_options_and_others_do_not_have_them():
+    loss = ["wce", "sml", "soft_f1", {"name": "focal", "weight": 0.5, "gamma": 1}]
+    loss += ["ce", "label_smoothing", "vs"]
+    assert parse_head({"features": ["a"], "loss": loss}).model_dump(mode="json")["loss"] == [
+        {"name": "wce", "weight": 1.0},
+        {"name": "sml", "weight": 1.0},
+        {"name": "soft_f1", "weight": 1.0},
+        {"name": "focal", "weight": 0.5, "gamma": 1.0, "class_weight_power": 0.0},
+        {"name": "ce", "weight": 1.0, "class_weight_power": 0.0},
+        {"name": "label_smoothing", "weight": 1.0, "smoothing": 0.1},
+        {"name": "vs", "weight": 1.0, "gamma": 0.3, "tau": 1.0, "class_weight_power": 0.0},
+    ]
 
 
 def test_an_unknown_architecture_is_named():

@@ -1,9 +1,16 @@
 """Samplers: what an epoch sees."""
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heads.config import parse_head
 from heads.samplers import draw_epoch
+
+SAMPLERS = ("natural", "neutral_expressive", "class_balanced", "undersample")
+LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
+SEEDS = st.integers(0, 2**32)
 
 
 def make_config(sampler):
@@ -26,10 +33,60 @@ def test_neutral_expressive_draws_both_groups_equally():
     assert abs((drawn == 1).mean() - 0.5 * 60 / 960) < 0.02
 
 
-def test_the_same_generator_draws_the_same():
-    labels = np.arange(20) % 3
-    draws = [
-        draw_epoch(make_config("neutral_expressive"), labels, 2, np.random.default_rng(4)).tolist()
-        for _ in range(2)
-    ]
-    assert draws[0] == draws[1]
+def test_class_balanced_draws_every_class_equally():
+    labels = np.array([0] * 900 + [1] * 60 + [2] * 40)
+    order = draw_epoch(make_config("class_balanced"), labels, 2, np.random.default_rng(0))
+    assert len(order) == 1000
+    np.testing.assert_allclose(np.bincount(labels[order]) / 1000, [1 / 3] * 3, atol=0.05)
+    # with replacement: 60 clips fill a third of the epoch
+    assert set(order[labels[order] == 1]) > set(range(930, 960))
+
+
+def test_undersample_is_fresh_every_epoch_and_sees_all_in_the_end():
+    labels = np.array([0] * 90 + [1] * 6 + [2] * 10)
+    rng = np.random.default_rng(0)
+    epochs = [draw_epoch(make_config("undersample"), labels, 2, rng) for _ in range(100)]
+    assert epochs[0].tolist() != epochs[1].tolist()
+    assert set(np.concatenate(epochs)) == set(range(106))
+    # in random order: classes do not come one after another
+    assert (np.diff(labels[epochs[0]]) != 0).sum() > 3
+
+
+@settings(deadline=None)
+@given(labels=LABELS, seed=SEEDS)
+def test_undersample_cuts_every_class_to_the_rarest(labels, seed):
+    order = draw_epoch(make_config("undersample"), labels, None, np.random.default_rng(seed))
+    assert len(set(order)) == len(order)
+    classes, counts = np.unique(labels, return_counts=True)
+    drawn, times = np.unique(labels[order], return_counts=True)
+    assert drawn.tolist() == classes.tolist()
+    assert times.tolist() == [counts.min()] * len(classes)
+
+
+@settings(deadline=None)
+@given(labels=LABELS, seed=SEEDS, sampler=st.sampled_from(SAMPLERS))
+def test_draws_are_positions_and_as_many_as_said(labels, seed, sampler):
+    order = draw_epoch(make_config(sampler), labels, 2, np.random.default_rng(seed))
+    assert order.dtype == np.int64
+    assert ((order >= 0) & (order < len(labels))).all()
+    if sampler != "undersample":
+        assert len(order) == len(labels)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_same_generator_draws_the_same_and_another_does_not(sampler):
+    labels = np.arange(30) % 3
+
+    def draw(seed):
+        return draw_epoch(make_config(sampler), labels, 2, np.random.default_rng(seed)).tolist()
+
+    assert draw(4) == draw(4)
+    assert draw(4) != draw(5)
+
+
+def test_neutral_expressive_draws_what_it_always_drew():
+    labels = np.arange(12) % 3
+    order = draw_epoch(make_config("neutral_expressive"), labels, 2, np.random.default_rng(4))
+    weights = np.where(labels == 2, 1 / 4, 1 / 8)
+    expected = np.random.default_rng(4).choice(12, size=12, p=weights / weights.sum())
+    assert order.tolist() == expected.tolist()

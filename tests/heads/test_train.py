@@ -33,6 +33,33 @@ def test_it_learns_what_the_features_say(tmp_path):
     assert trained.history[-1]["train_loss"] < trained.history[0]["train_loss"]
 
 
+@pytest.mark.parametrize("head", ["attentive_stats", "mean_mlp", "conv_pool"])
+@pytest.mark.parametrize("sampler", ["class_balanced", "undersample"])
+def test_every_head_learns_by_every_sampler(tmp_path, head, sampler):
+    options = {"head": head, "sampler": sampler, "hidden": 16, "dropout": 0.1}
+    assert make_trainer(tmp_path, epochs=12, **options).fit().best_macro_f1 > 0.9
+
+
+@pytest.mark.parametrize("loss", ["ce", "focal", "label_smoothing", "vs", "soft_f1"])
+def test_every_loss_teaches(tmp_path, loss):
+    options = {"head": "mean_mlp", "loss": [loss], "hidden": 16, "dropout": 0.1}
+    trained = make_trainer(tmp_path, epochs=12, **options).fit()
+    assert trained.best_macro_f1 > 0.9
+    assert trained.history[-1]["train_loss"] < trained.history[0]["train_loss"]
+
+
+def test_undersample_steps_on_as_many_of_each_class(tmp_path):
+    everyone = make_trainer(tmp_path).train
+    few = np.flatnonzero(everyone.labels == 1)[:2]
+    rows = np.sort(np.concatenate([few, np.flatnonzero(everyone.labels != 1)]))
+    train = Labelled([everyone.utterances[i] for i in rows], everyone.labels[rows])
+    trainer = make_trainer(tmp_path, train=train, sampler="undersample", views=["noise"])
+    seen = steps(trainer, 0)
+    assert sorted(label for *_, label in seen) == [0, 0, 1, 1, 2, 2]
+    manifest = make_manifest()
+    assert [label for *_, label in seen] == manifest.labels([u for u, *_ in seen]).tolist()
+
+
 def test_the_best_epoch_is_kept(tmp_path):
     trainer = make_trainer(tmp_path, epochs=8, lr=0.05)
     trained = trainer.fit()

@@ -35,13 +35,17 @@ def pipeline(tmp_path, monkeypatch):
     return make_fragile(tmp_path)
 
 
-def test_cluster_equals_one_process_and_a_second_run_does_nothing(cluster, pipeline, monkeypatch):
+def test_killed_worker_costs_nothing_and_a_second_run_does_nothing(cluster, pipeline, monkeypatch):
     monkeypatch.setenv("SER_TEST_CACHE", "cache")
     pipeline.write_text(pipeline.read_text().replace("cache: cache", "cache: ${SER_TEST_CACHE}"))
     (pipeline.parent / "audio" / "u3.wav").unlink()
+    (pipeline.parent / "kill").touch()
     [first] = extract_with_ray(pipeline, (), ["one"], "cpu")
+    assert not (pipeline.parent / "kill").exists()
+    assert len(list(pipeline.parent.glob("*.pid"))) == 5  # four shards, one of them twice
     assert counts(first) == (0, CLIPS - 1, 1)
     assert checksums(pipeline) == alone(pipeline)
+    assert written_once(pipeline)
     assert opened(pipeline).failed()["utterance"].to_list() == ["u3"]
     assert not list((pipeline.parent / "cache").glob(".*"))  # what the nodes were asked to find
     workers = set(pipeline.parent.glob("*.pid"))
@@ -49,15 +53,6 @@ def test_cluster_equals_one_process_and_a_second_run_does_nothing(cluster, pipel
     [second] = extract_with_ray(pipeline, (), ["one"], "cpu")
     assert counts(second) == (CLIPS - 1, 0, 1)
     assert set(pipeline.parent.glob("*.pid")) == workers
-
-
-def test_killed_worker_loses_only_its_shard(cluster, pipeline):
-    (pipeline.parent / "kill").touch()
-    [report] = extract_with_ray(pipeline, (), ["one"], "cpu")
-    assert not (pipeline.parent / "kill").exists()
-    assert counts(report) == (0, CLIPS, 0)
-    assert checksums(pipeline) == alone(pipeline)
-    assert written_once(pipeline)
 
 
 def test_shard_that_kills_every_worker_is_named(cluster, pipeline, monkeypatch):

@@ -1,0 +1,54 @@
+"""The challenge baseline's head on frozen features: attentive statistics pooling and an MLP.
+
+Okabe, Koshinaka, Shinoda 2018, "Attentive Statistics Pooling for Deep Speaker Embedding", eq. 1-6.
+Per feature, frames are scored by v^T tanh(W h + b) and a softmax over time; the mean and standard
+deviation under these weights, of all features, are concatenated (twice the sum of dims) and
+classified. Their scalar k is left out: the softmax cancels it. With the defaults W is as wide as
+the feature, as in the baseline.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from heads.config import Architecture, AttentiveStatsOptions
+from heads.head import Features, attention_weights, head, mlp, require_extras, weighted_moments
+
+
+class AttentiveStatsPooling(nn.Module):
+    """Pool the frames of one feature to their weighted mean and deviation."""
+
+    def __init__(self, dim: int, attention: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(dim, attention)
+        self.score = nn.Linear(attention, 1, bias=False)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Return `(batch, 2 dim)` of `(batch, frames, dim)`."""
+        scores: Tensor = self.score(self.projection(frames).tanh()).squeeze(-1)
+        return torch.cat(weighted_moments(frames, attention_weights(scores, mask)), dim=-1)
+
+
+@head("attentive_stats", AttentiveStatsOptions)
+class AttentiveStats(nn.Module):
+    """Pool each feature by attention and classify all of them at once."""
+
+    def __init__(
+        self, dims: Mapping[str, int], classes: int, options: Architecture, extras: frozenset[str]
+    ) -> None:
+        super().__init__()
+        assert isinstance(options, AttentiveStatsOptions)
+        require_extras("attentive_stats", extras)
+        self.names = list(dims)
+        self.pooling = nn.ModuleList(
+            AttentiveStatsPooling(dim, options.attention or dim) for dim in dims.values()
+        )
+        self.classifier = mlp(2 * sum(dims.values()), options.hidden, classes, options.dropout)
+
+    def forward(self, features: Features) -> dict[str, Tensor]:
+        """Return logits `(batch, classes)`."""
+        poolings = cast(list[AttentiveStatsPooling], list(self.pooling))
+        pooled = [pool(*features[name]) for name, pool in zip(self.names, poolings, strict=True)]
+        return {"logits": self.classifier(torch.cat(pooled, dim=-1))}
