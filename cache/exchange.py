@@ -190,7 +190,7 @@ def import_features(
     report.count, report.overflowed = len(done), len(writer.overflowed)
     report.skipped = len(arrays) - len(done) - len(report.failed)
     if done or report.failed:
-        cache.record(report.failed, done)
+        cache.record(report.failed)
     return report
 
 

@@ -278,7 +278,10 @@ class FeatureFolder:
 
     def failed(self) -> pl.DataFrame:
         """Return what failed and has not been extracted since: utterance, error, when."""
-        return self._failures().join(self.index(), on="utterance", how="anti")
+        written = self.index().select("utterance", pl.from_epoch("created", "ns"))
+        known = self._failures().join(written, on="utterance", how="left", maintain_order="left")
+        mended = pl.col("created").dt.replace_time_zone("UTC") >= pl.col("when")
+        return known.filter(~mended.fill_null(False)).select(FAILED.names())
 
     def _failures(self) -> pl.DataFrame:
         if self.remote:
@@ -286,8 +289,8 @@ class FeatureFolder:
         path = self.path / "failed.parquet"
         return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=FAILED)
 
-    def record(self, failures: Mapping[str, str], succeeded: Iterable[str] = ()) -> None:
-        """Merge failures into failed.parquet, and take out what has succeeded since."""
+    def record(self, failures: Mapping[str, str]) -> None:
+        """Merge failures into failed.parquet, and take out what has been extracted since."""
         self.staging.mkdir(exist_ok=True)
         with (self.staging / "failed.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -297,12 +300,12 @@ class FeatureFolder:
                 schema=FAILED,
                 orient="row",
             )
-            gone = [*failures, *succeeded]
-            old = self._failures()
-            merged = pl.concat([old.filter(~pl.col("utterance").is_in(gone)), new])
-            write_durably(self.path / "failed.parquet", parquet(merged.sort("utterance")))
-            if self.remote:
-                self.remote.put("failed.parquet")
+            old = self.failed().filter(~pl.col("utterance").is_in(list(failures)))
+            merged = pl.concat([old, new]).sort("utterance")
+            if merged.height or (self.path / "failed.parquet").exists():
+                write_durably(self.path / "failed.parquet", parquet(merged))
+                if self.remote:
+                    self.remote.put("failed.parquet")
 
     @property
     def staging(self) -> Path:

@@ -70,6 +70,9 @@ def run_batches(
     writes: deque[Future[None]] = deque()
     with clock, ThreadPoolExecutor(1) as writer:
         for utterances, inputs, hashes in _decoded(sources, batches, failed):
+            if wanted.isdisjoint(utterances):  # all that was wanted of it cannot be decoded
+                clock.done(utterances, [])
+                continue
             with clock.model():
                 results = list(_robustly(extractor, utterances, inputs, failed))
             # others of the batch were computed again only to keep the batch the same

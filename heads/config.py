@@ -89,6 +89,8 @@ class VectorScalingLoss(LossUse):
 
 
 def _named(value: Any) -> Any:
+    if isinstance(value, Mapping) and "name" not in value:
+        raise ValueError("a loss has no `name`")
     return {"name": value} if isinstance(value, str) else value
 
 

@@ -97,6 +97,36 @@ def test_shards_in_any_order_equal_one_run(tmp_path: Path, manifest: Manifest) -
     assert checksums(parts) == checksums(whole)
 
 
+def test_a_clip_that_fails_for_good_costs_its_neighbours_no_model(
+    tmp_path: Path, manifest: Manifest
+) -> None:
+    silent = clip(0.5) * 0
+    soundfile.write(tmp_path / "audio" / "u05.wav", silent, SAMPLE_RATE)  # has a size, is planned
+    work = job(tmp_path, manifest)
+    extract(work, "cpu")
+    Slow.calls.clear()
+    report = extract(work, "cpu")
+    assert set(report.failed) == {"u05"}
+    assert Slow.calls == []
+
+
+def test_failed_parquet_forgets_what_was_mended_and_keeps_what_broke_since(
+    tmp_path: Path, manifest: Manifest
+) -> None:
+    broken, fine = tmp_path / "audio" / "u03.wav", tmp_path / "audio" / "u04.wav"
+    whole = broken.read_bytes()
+    broken.write_bytes(b"")
+    work = job(tmp_path, manifest)
+    extract(work, "cpu")
+    listed = opened(work).path / "failed.parquet"
+    assert pl.read_parquet(listed)["utterance"].to_list() == ["u03"]
+    broken.write_bytes(whole)
+    fine.write_bytes(b"")
+    assert extract(work, "cpu").extracted == 1
+    assert pl.read_parquet(listed)["utterance"].to_list() == ["u04"]
+    assert opened(work).failed()["utterance"].to_list() == ["u04"]
+
+
 def test_a_shard_beyond_the_last_batch_has_nothing_to_do(
     tmp_path: Path, manifest: Manifest
 ) -> None:

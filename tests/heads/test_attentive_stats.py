@@ -36,6 +36,13 @@ def test_it_pools_to_the_weighted_mean_and_deviation():
     np.testing.assert_allclose(found, np.concatenate([mean, deviation]), rtol=1e-5)
 
 
+def test_the_layer_that_scores_is_as_wide_as_the_feature_or_as_told():
+    for attention, widths in ((None, [6, 4]), (3, [3, 3])):
+        options = AttentiveStatsOptions(attention=attention)
+        module = AttentiveStats({"a": 6, "b": 4}, 8, options, frozenset())
+        assert [pool.projection.out_features for pool in module.pooling] == widths
+
+
 def test_an_output_it_does_not_have_is_named():
     with pytest.raises(UserError) as error:
         AttentiveStats({"a": 4}, 8, AttentiveStatsOptions(), frozenset({"neutral_logit"}))

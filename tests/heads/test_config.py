@@ -25,6 +25,7 @@ def test_short_forms_and_defaults():
         ({"features": []}, "at least 1 item"),
         ({"features": ["a", "a"]}, "a feature is named twice"),
         ({"features": ["a"], "loss": ["focall"]}, "'focall'.* does not match .*'wce', .*'focal'"),
+        ({"features": ["a"], "loss": [{"weight": 2}]}, "a loss has no `name`"),
         ({"features": ["a"], "loss": [{"name": "wce", "gamma": 2}]}, "Extra inputs"),
         ({"features": ["a"], "loss": [{"name": "focal", "gamma": -1}]}, "greater than or equal"),
         ({"features": ["a"], "loss": [{"name": "vs", "tau": float("inf")}]}, "a finite number"),

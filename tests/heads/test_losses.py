@@ -24,7 +24,7 @@ from heads.losses import (
 LOGITS = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 LABELS = torch.tensor([0, 0, 1])
 P_TRUE = np.array([1 / (1 + np.exp(-2)), 1 / (1 + np.exp(1)), 0.5])  # softmax at the labels
-SETTING = Setting(torch.tensor([0.75, 1.5]), None)  # of 4 utterances of class 0, 2 of class 1
+SETTING = Setting(torch.tensor([0.625, 2.5]), None)  # of 4 utterances of class 0, 1 of class 1
 OUTPUTS = {"logits": LOGITS}
 
 
@@ -43,10 +43,9 @@ def test_a_class_without_a_clip_is_named():
 
 
 def test_wce_is_the_weighted_mean_of_minus_log_p():
-    setting = Setting(torch.tensor([0.75, 1.5]), None)
     minus_log_p = [np.log(1 + np.exp(-2)), np.log(1 + np.exp(1)), np.log(2)]
-    by_hand = np.average(minus_log_p, weights=[0.75, 0.75, 1.5])
-    assert wce({"logits": LOGITS}, LABELS, setting).item() == pytest.approx(by_hand)
+    by_hand = np.average(minus_log_p, weights=[0.625, 0.625, 2.5])
+    assert wce(OUTPUTS, LABELS, SETTING).item() == pytest.approx(by_hand)
 
 
 def test_sml_is_log_1_plus_exp_of_minus_y_s_with_neutral_plus_one():
@@ -71,14 +70,14 @@ def test_shares_are_those_of_the_training_set():
     assert setting.shares.tolist() == pytest.approx([3 / 6, 1 / 6, 2 / 6])
 
 
-@pytest.mark.parametrize(("power", "weights"), [(0, [1, 1, 1]), (0.5, [0.75, 0.75, 1.5])])
+@pytest.mark.parametrize(("power", "weights"), [(0, [1, 1, 1]), (0.5, [0.625, 0.625, 2.5])])
 def test_ce_is_minus_log_p_weighted_by_a_power_of_the_class_weights(power, weights):
     by_hand = np.average(-np.log(P_TRUE), weights=np.array(weights) ** power)
     loss = ce(OUTPUTS, LABELS, SETTING, class_weight_power=power)
     assert loss.item() == pytest.approx(by_hand)
 
 
-@pytest.mark.parametrize(("power", "weights"), [(0, [1, 1, 1]), (1, [0.75, 0.75, 1.5])])
+@pytest.mark.parametrize(("power", "weights"), [(0, [1, 1, 1]), (1, [0.625, 0.625, 2.5])])
 def test_focal_turns_down_what_is_already_right(power, weights):
     by_hand = np.average(-((1 - P_TRUE) ** 2) * np.log(P_TRUE), weights=weights)
     loss = focal(OUTPUTS, LABELS, SETTING, gamma=2.0, class_weight_power=power)
@@ -100,13 +99,13 @@ def test_label_smoothing_is_cross_entropy_with_smoothed_labels():
 
 
 def test_vs_scales_and_shifts_the_logits_by_the_class_shares():
-    delta, iota = np.array([1, 0.5**0.3]), 0.8 * np.log([2 / 3, 1 / 3])
+    delta, iota = np.array([1, 0.25**0.3]), 0.8 * np.log([4 / 5, 1 / 5])
     z = LOGITS.numpy() * delta + iota
     p = np.exp(z[[0, 1, 2], [0, 0, 1]]) / np.exp(z).sum(axis=1)
     loss = vs(OUTPUTS, LABELS, SETTING, gamma=0.3, tau=0.8, class_weight_power=0.0)
     assert loss.item() == pytest.approx(-np.log(p).mean())
     weighted = vs(OUTPUTS, LABELS, SETTING, gamma=0.3, tau=0.8, class_weight_power=1.0)
-    assert weighted.item() == pytest.approx(np.average(-np.log(p), weights=[0.75, 0.75, 1.5]))
+    assert weighted.item() == pytest.approx(np.average(-np.log(p), weights=[0.625, 0.625, 2.5]))
     plain = vs(OUTPUTS, LABELS, SETTING, gamma=0.0, tau=0.0, class_weight_power=1.0)
     assert plain.item() == pytest.approx(wce(OUTPUTS, LABELS, SETTING).item())
 
