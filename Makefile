@@ -25,6 +25,7 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m bench.cache --quick
+	$(BIN)/python -m bench.extract --quick
 
 clean:
 	rm -rf $(VENV) build *.egg-info
