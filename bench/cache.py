@@ -36,11 +36,11 @@ from bench.report import (
     Row,
     Side,
     Target,
+    arguments,
     compare,
     disk_bytes,
     drop,
     fresh,
-    options,
     repeated,
     show,
     times_as_fast,
@@ -91,7 +91,7 @@ FULL = Size(dim=1_280, read=2_048, write=768, grow=768, rounds=5)
 
 def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, by whatever comes first
-    said = options(__doc__ or "")
+    said = arguments(__doc__ or "").parse_args()
     import torch
 
     torch.set_num_threads(1)

@@ -35,7 +35,17 @@ import soxr
 
 import extract.run
 import extract.whisper
-from bench.report import Row, Side, Target, compare, fresh, show, times_as_fast, times_the_cpu
+from bench.report import (
+    Row,
+    Side,
+    Target,
+    arguments,
+    compare,
+    fresh,
+    show,
+    times_as_fast,
+    times_the_cpu,
+)
 from cache.features import FeatureCache
 from corpus.manifest import Manifest
 from extract.extractor import SAMPLE_RATE, parse_options
@@ -87,7 +97,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     root = Path(tempfile.mkdtemp(prefix="bench-extract-", dir=said.folder))
     try:
-        manifest, audio, origin = _corpus(said.clips or size.clips, root / "speech")
+        manifest, audio, origin = speech_corpus(said.clips or size.clips, root / "speech")
         paths = [audio / path for path in manifest.frame["path"]]
         seconds = np.mean([soundfile.info(path).duration for path in paths])
         with _loaded_once():
@@ -106,14 +116,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer clips, under 90 s")
-    parser.add_argument("--json", type=Path, help="write the rows to a file as well")
-    parser.add_argument(
-        "--folder", type=Path, default=Path(), help="where temporary files go (default: here)"
-    )
+    parser = arguments(__doc__ or "")
     parser.add_argument("--clips", type=int, help=f"default {FULL.clips}, --quick {QUICK.clips}")
     parser.add_argument(
         "--hf", type=Path, help="Hugging Face folder of whisper-tiny.en for the reference"
@@ -131,7 +134,7 @@ def _loaded_once() -> Iterator[None]:
         yield
 
 
-def _corpus(clips: int, folder: Path) -> tuple[Manifest, Path, str]:
+def speech_corpus(clips: int, folder: Path) -> tuple[Manifest, Path, str]:
     """Return clips of RAVDESS where SER_SHARED says that it is, else synthesized ones."""
     shared = os.environ.get("SER_SHARED")
     if shared:

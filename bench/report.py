@@ -80,17 +80,17 @@ class Target:
         return self.measured < self.goal or (self.sign == "≤" and self.measured == self.goal)
 
 
-def options(description: str) -> argparse.Namespace:
-    """Read --quick, --json and --folder."""
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return a parser of --quick, --json and --folder, to which a benchmark adds its own."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, under a minute")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, a minute or two")
     parser.add_argument("--json", type=Path, help="write the rows to a file as well")
     parser.add_argument(
         "--folder", type=Path, default=Path(), help="where temporary files go (default: here)"
     )
-    return parser.parse_args()
+    return parser
 
 
 def compare(sides: Sequence[Side], unit: str, rounds: int) -> list[Row]:

@@ -3,7 +3,6 @@
 Nothing is read until it is asked for, and nothing is ever unpickled.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import google_crc32c
 import h5py
 import numpy as np
 
-from cache.files import fingerprint
+from cache.files import fingerprint, hash64
+from cache.precision import Encoded
+from cache.shard import checksum
 from corpus.errors import UserError
 
 FORMAT = "ser-features-hdf5/1"
@@ -120,7 +120,7 @@ def _safetensors_keys(file: Path) -> list[str]:
 
 def _read_hdf5(file: h5py.File, path: str, crc: int | None = None) -> Any:
     frames = file[path][()]
-    if crc is not None and crc32c_of(frames) != crc:
+    if crc is not None and checksum(Encoded(frames)) != crc:
         raise ValueError("the crc32c of the frames differs")
     return frames
 
@@ -151,17 +151,6 @@ def _numpy(tensor: Any) -> Any:
 def _stat(file: Path) -> int:
     stat = file.stat()
     return hash64(repr((stat.st_size, stat.st_mtime_ns)).encode())
-
-
-def hash64(data: bytes) -> int:
-    """Hash bytes to what a `stat` or `source` holds."""
-    digest = hashlib.blake2b(data, digest_size=8).digest()
-    return int.from_bytes(digest, "little")
-
-
-def crc32c_of(frames: np.ndarray) -> int:
-    """Return the crc32c of an array's bytes."""
-    return int(google_crc32c.value(frames.tobytes()))
 
 
 def short(error: Exception) -> str:

@@ -30,13 +30,12 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from cache.arrays import FORMAT, Array, crc32c_of, hash64, load, opened, short
+from cache.arrays import FORMAT, Array, load, opened, short
 from cache.features import FeatureCache, FeatureWriter
-from cache.precision import Precision
+from cache.files import hash64
+from cache.precision import Encoded, Precision
 from cache.shard import checksum, values
 from corpus.errors import UserError
-
-NAMED = ("format", "content", "feature", "fingerprint", "spec", "created")  # the rest is `about`
 
 
 @dataclass
@@ -107,7 +106,7 @@ def export_hdf5(cache: FeatureCache, file: str | Path, view: bool = False) -> Re
 
 
 def _write(cache: FeatureCache, out: h5py.File, output: _Output, view: bool) -> Report:
-    about = {key: value for key, value in cache.about.items() if key not in NAMED}
+    about = {key: value for key, value in cache.more.items() if key != "created"}
     out.attrs.update(format=FORMAT, feature=cache.name, fingerprint=cache.fingerprint)
     said = {"spec": cache.about["spec"], "about": about, "item_shape": cache.item_shape}
     out.attrs.update({key: json.dumps(value) for key, value in said.items()})
@@ -145,7 +144,7 @@ def _write_row(cache: FeatureCache, out: h5py.File, row: Mapping[str, Any], view
         if checksum(encoded) != crc:
             raise ValueError(f"{shard.path}: the frames are damaged")
         frames = values(encoded)
-        crc = crc32c_of(frames)
+        crc = checksum(Encoded(frames))
         dataset = out.create_dataset(name, data=frames)
     dataset.attrs["ser"] = np.array([row["stat"], row["source"], crc], dtype="<u8")
     return shard.dtype.name

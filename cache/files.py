@@ -34,6 +34,11 @@ def fingerprint(made_from: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def hash64(data: bytes) -> int:
+    """Hash bytes to 64 bits: what a row's `stat` and `source` are."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
 def write_durably(path: Path, content: str | bytes) -> None:
     """Write a small file so that a power cut leaves the old one or the new one, whole.
 

@@ -40,6 +40,7 @@ from corpus.errors import UserError
 
 FORMAT = "ser-features/1"
 COMMIT_SECONDS = 20.0  # the work that a kill can cost at the most, however large a shard may be
+IDENTITY = ("format", "content", "feature", "fingerprint", "spec")
 UNSENT = "unsent-"  # a finished shard in .staging that an upload failed for
 FAILED = pl.Schema(
     {"utterance": pl.String(), "error": pl.String(), "when": pl.Datetime("us", "UTC")}
@@ -82,6 +83,11 @@ class FeatureFolder:
         self.name: str = about["feature"]
 
     @property
+    def more(self) -> dict[str, Any]:
+        """Return what `about` says besides the identity: what `create` takes of another folder."""
+        return {key: value for key, value in self.about.items() if key not in IDENTITY}
+
+    @property
     def location(self) -> str:
         """Return where the folder is, for messages: a path or a URL."""
         return self.remote.url if self.remote else str(self.path)
@@ -91,10 +97,9 @@ class FeatureFolder:
         cls, root: str | Path, name: str, spec: Mapping[str, Any], about: Mapping[str, Any]
     ) -> Self:
         """Open the folder of `spec` below a folder or URL, making it when it is not there yet."""
-        existing = cls.existing(root, name, spec)
-        if existing is not None:
-            return existing
         path, remote = Root(root).folder(name, fingerprint(spec))
+        if _is_there(path, remote):
+            return cls(path, remote)
         path.mkdir(parents=True, exist_ok=True)
         said = {
             "format": FORMAT,
@@ -113,9 +118,7 @@ class FeatureFolder:
     def existing(cls, root: str | Path, name: str, spec: Mapping[str, Any]) -> Self | None:
         """Open the folder of exactly this `spec`, or return None."""
         path, remote = Root(root).folder(name, fingerprint(spec))
-        if remote:
-            return cls(path, remote) if remote.fetch("feature.json", anew=True) else None
-        return cls(path) if (path / "feature.json").exists() else None
+        return cls(path, remote) if _is_there(path, remote) else None
 
     @classmethod
     def open(cls, root: str | Path, name: str, wanted: Mapping[str, Any] | None = None) -> Self:
@@ -130,7 +133,7 @@ class FeatureFolder:
                 f"{root}/{name}: feature '{name}' is not in the cache; run `ser extract {name}` "
                 "first."
             )
-        specs = {path: read_json(path / "feature.json", "delete it")["spec"] for path in folders}
+        specs = _specs(folders)
         wrong = {
             path: _differences(spec, wanted) if wanted is not None else []
             for path, spec in specs.items()
@@ -153,8 +156,7 @@ class FeatureFolder:
     @classmethod
     def fitting(cls, root: str | Path, name: str, wanted: Mapping[str, Any]) -> list[str]:
         """Return the fingerprints that `open` would take."""
-        folders = dict(Root(root).folders(name))
-        specs = {path: read_json(path / "feature.json", "delete it")["spec"] for path in folders}
+        specs = _specs(dict(Root(root).folders(name)))
         return [path.name for path, spec in specs.items() if not _differences(spec, wanted)]
 
     def index(self) -> pl.DataFrame:
@@ -278,8 +280,11 @@ class FeatureFolder:
 
     def failed(self) -> pl.DataFrame:
         """Return what failed and has not been extracted since: utterance, error, when."""
+        failures = self._failures()
+        if not failures.height:
+            return failures
         written = self.index().select("utterance", pl.from_epoch("created", "ns"))
-        known = self._failures().join(written, on="utterance", how="left", maintain_order="left")
+        known = failures.join(written, on="utterance", how="left", maintain_order="left")
         mended = pl.col("created").dt.replace_time_zone("UTC") >= pl.col("when")
         return known.filter(~mended.fill_null(False)).select(FAILED.names())
 
@@ -337,6 +342,16 @@ def missing(
         for u, stat in stats.items()
         if u not in stored or (stored[u][0] != stat and stored[u][1] != source(u))
     }
+
+
+def _is_there(path: Path, remote: Remote | None) -> bool:
+    if remote:
+        return remote.fetch("feature.json", anew=True)
+    return (path / "feature.json").exists()
+
+
+def _specs(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
+    return {path: read_json(path / "feature.json", "delete it")["spec"] for path in folders}
 
 
 def _differences(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -31,7 +31,12 @@ class Column:
 
     def lengths(self, utterances: Sequence[str]) -> np.ndarray:
         """Return the frames of each utterance after the stride: int64 `(utterances,)`."""
-        return -(-self.cache.lengths(utterances) // self.stride)
+        return self.after_stride(self.cache.lengths(utterances))
+
+    def after_stride(self, frames: np.ndarray) -> np.ndarray:
+        """Return how many means there are of so many frames: the last may be of fewer."""
+        means: np.ndarray = -(-frames // self.stride)
+        return means
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def _load(
 
     frames, lengths = {}, {}
     for name, column in columns.items():
-        count = -(-column.cache.snapshot().length[places[name]].astype(np.int64) // column.stride)
+        count = column.after_stride(column.cache.snapshot().length[places[name]].astype(np.int64))
         shape = (len(utterances), int(count.max()), *column.cache.item_shape)
         frames[name] = buffers.take(name, shape)
         lengths[name] = torch.from_numpy(count)

@@ -79,9 +79,7 @@ class TranscriptCache(FeatureFolder):
             raise UserError(f"{path}: damaged ({error}); {AGAIN}.") from error
 
     def _damaged(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Iterator[Damage]:
-        bad = [
-            row["utterance"] for row in rows.iter_rows(named=True) if checksum(row) != row["crc32c"]
-        ]
+        bad = rows.filter(checksums(rows) != rows["crc32c"])["utterance"].to_list()
         if reason or bad:
             said = reason or f"{shard}: the words of {len(bad)} utterances are damaged"
             yield Damage(shard, said, bad)
@@ -91,6 +89,12 @@ class TranscriptCache(FeatureFolder):
         index = self.index()
         words = dict(zip(index["utterance"], index["text"], strict=True))
         return [words.get(u) for u in utterances]
+
+    def write_part(self, rows: pl.DataFrame, shard: str) -> None:
+        """Write rows, sealed by their crc32c, as one part that is visible when this returns."""
+        staged = self.staging / shard
+        write_durably(staged, parquet(rows.with_columns(checksums(rows))))
+        self.publish(staged, shard)
 
     @contextmanager
     def writer(self, part_rows: int = PART_ROWS) -> Iterator["TranscriptWriter"]:
@@ -129,11 +133,13 @@ class TranscriptWriter:
         shard = new_shard_name()
         rows = [row | {"shard": shard, "created": now_ns(), "crc32c": None} for row in self._rows]
         frame = pl.DataFrame(rows, schema=self.cache.INDEX)
-        sums = pl.Series("crc32c", map(checksum, frame.iter_rows(named=True)), pl.UInt32)
-        staged = self.cache.staging / shard
-        write_durably(staged, parquet(frame.with_columns(sums)))
-        self.cache.publish(staged, shard)
+        self.cache.write_part(frame, shard)
         self._rows = []
+
+
+def checksums(rows: pl.DataFrame) -> pl.Series:
+    """Return the crc32c that each row should have."""
+    return pl.Series("crc32c", map(checksum, rows.iter_rows(named=True)), pl.UInt32)
 
 
 def checksum(row: Mapping[str, Any]) -> int:

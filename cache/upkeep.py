@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 
 from cache.features import FeatureCache
-from cache.files import new_shard_name, parquet, read_json, sync_folder, write_durably
+from cache.files import new_shard_name, read_json, sync_folder
 from cache.folder import Damage, FeatureFolder, in_force
 from cache.remote import Root
 from cache.shard import ShardWriter, intact
-from cache.transcripts import TranscriptCache, checksum
+from cache.transcripts import TranscriptCache, checksums
 from corpus.errors import UserError
 
 Folder = FeatureCache | TranscriptCache
@@ -65,11 +65,11 @@ def repair(folder: Folder, damages: Sequence[Damage]) -> list[str]:
     The next extraction redoes just those. Call it with what `verify` has just found.
     """
     folder.prepare()
-    before = in_force(folder.stored_index())
+    before, shards = in_force(folder.stored_index()), folder.shards()
     gone: list[str] = []
     for damage in damages:
         rows = before.filter(pl.col("shard") == damage.shard)
-        if damage.shard in folder.shards():
+        if damage.shard in shards:
             _rescue(folder, damage.shard, rows)
             folder.drop(damage.shard)
         gone += damage.utterances
@@ -82,13 +82,9 @@ def _rescue(folder: Folder, shard: str, rows: pl.DataFrame) -> None:
     """Write what is intact of a shard to a new one, as old as the first."""
     name = new_shard_name()
     if isinstance(folder, TranscriptCache):
-        whole = [checksum(row) == row["crc32c"] for row in rows.iter_rows(named=True)]
-        rows = rows.filter(pl.Series(whole, dtype=pl.Boolean))
+        rows = rows.filter(checksums(rows) == rows["crc32c"])
         if rows.height:
-            rows = rows.with_columns(shard=pl.lit(name))
-            sums = pl.Series("crc32c", map(checksum, rows.iter_rows(named=True)), pl.UInt32)
-            write_durably(folder.staging / name, parquet(rows.with_columns(sums)))
-            folder.publish(folder.staging / name, name)
+            folder.write_part(rows.with_columns(shard=pl.lit(name)), name)
         return
     kept = None
     for row, encoded in intact(folder.path / folder.store / shard, rows):
@@ -113,9 +109,7 @@ def merge(
     """
     copied = {}
     for theirs in every_folder(source):
-        apart = ("format", "content", "feature", "fingerprint", "spec")
-        about = {k: v for k, v in theirs.about.items() if k not in apart}
-        ours = type(theirs).create(into, theirs.name, theirs.about["spec"], about)
+        ours = type(theirs).create(into, theirs.name, theirs.about["spec"], theirs.more)
         if ours.about.get("item_shape") != theirs.about.get("item_shape"):
             raise UserError(
                 f"{ours.location}: its frames are of shape {ours.about.get('item_shape')}, those "

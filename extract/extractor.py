@@ -214,6 +214,18 @@ def choose(states: "Sequence[torch.Tensor]", policy: int | str) -> "torch.Tensor
     return stacked.mean(0) if str(policy).startswith("mean") else stacked.sum(0)
 
 
+def hidden(model: Any, states: int, policy: int | str, **inputs: Any) -> "torch.Tensor":
+    """Run a transformers model that has this many states, and apply a policy to them.
+
+    All states are asked for only where the policy needs them: they would be most of the memory. The
+    last one is the model's own output, behind its final norm where there is one.
+    """
+    last_only = taken(states, policy) == [states - 1]
+    out = model(output_hidden_states=not last_only, **inputs)
+    below = (None,) * (states - 1) if last_only else out.hidden_states[:-1]
+    return choose([*below, out.last_hidden_state], policy)
+
+
 def item_shape(states: int, dim: int, policy: int | str) -> tuple[int, ...]:
     """Return the shape of one frame: (dim,) or, for `all`, (states, dim).
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,20 +122,13 @@ class _Clock:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def model(self) -> "_Clock._Model":
+    @contextmanager
+    def model(self) -> Iterator[None]:
         """Count the time inside as the model's."""
-        return _Clock._Model(self._outputs)
-
-    class _Model:
-        def __init__(self, outputs: Sequence[Output]) -> None:
-            self._outputs = outputs
-
-        def __enter__(self) -> None:
-            self._started = time.monotonic()
-
-        def __exit__(self, *_: object) -> None:
-            for output in self._outputs:
-                output.report.model_seconds += time.monotonic() - self._started
+        started = time.monotonic()
+        yield
+        for output in self._outputs:
+            output.report.model_seconds += time.monotonic() - started
 
     def done(self, utterances: Sequence[str], inputs: Sequence[Any]) -> None:
         """Count one batch."""

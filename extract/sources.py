@@ -4,7 +4,6 @@
 span, so another `start` or `end` is another clip.
 """
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ import google_crc32c
 import numpy as np
 from tqdm import tqdm
 
+from cache import files
 from corpus import audio
 from corpus.augment import Others, View
 from corpus.manifest import Manifest
@@ -167,8 +167,7 @@ class TextSources(Sources):
 
 def hash64(*parts: Any) -> int:
     """Hash plain values to 64 bits."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+    return files.hash64(repr(parts).encode())
 
 
 def plan_batches(

@@ -33,10 +33,9 @@ from extract.extractor import (
     Extractor,
     FeatureOptions,
     ModelOptions,
-    choose,
     extractor,
+    hidden,
     item_shape,
-    taken,
 )
 
 HOP = 320  # samples from one frame to the next: 20 ms
@@ -174,16 +173,13 @@ class Speech(Extractor):
         )
         for i, piece in enumerate(pieces):
             padded[i, : len(piece)], mask[i, : len(piece)] = piece, 1
-        last_only = taken(self._states, self.options.layer) == [self._states - 1]
+        name = "input_features" if self._mels else "input_values"
+        inputs = {
+            name: torch.from_numpy(padded).to(self._device, self._dtype),
+            "attention_mask": torch.from_numpy(mask).to(self._device) if self._masked else None,
+        }
         with torch.inference_mode():
-            out = self._model(
-                torch.from_numpy(padded).to(self._device, self._dtype),
-                attention_mask=torch.from_numpy(mask).to(self._device) if self._masked else None,
-                output_hidden_states=not last_only,  # all of them would be most of the memory
-            )
-            # the last hidden state is the normalised one in every architecture
-            below = (None,) * (self._states - 1) if last_only else out.hidden_states[:-1]
-            chosen = choose([*below, out.last_hidden_state], self.options.layer)
+            chosen = hidden(self._model, self._states, self.options.layer, **inputs)
             frames: np.ndarray = chosen.float().cpu().numpy()
         return frames
 

@@ -23,10 +23,9 @@ from extract.extractor import (
     Extractor,
     FeatureOptions,
     ModelOptions,
-    choose,
     extractor,
+    hidden,
     item_shape,
-    taken,
 )
 
 UNSAID = 512  # tokens of a window when neither model nor tokenizer says: T5 was trained on these
@@ -102,16 +101,11 @@ class Text(Extractor):
         mask = inputs["attention_mask"]
         tokens = mask.bool()
         words = tokens & ~inputs["special_tokens_mask"].bool()
-        last_only = taken(self._states, self.options.layer) == [self._states - 1]
+        given = {"input_ids": inputs["input_ids"], "attention_mask": mask}
+        given = {name: tensor.to(self._device) for name, tensor in given.items()}
         with torch.inference_mode():
-            out = self._model(
-                input_ids=inputs["input_ids"].to(self._device),
-                attention_mask=mask.to(self._device),
-                output_hidden_states=not last_only,  # all of them would be most of the memory
-            )
-            below = (None,) * (self._states - 1) if last_only else out.hidden_states[:-1]
-            states = [*below, out.last_hidden_state]
-            chosen = choose(states, self.options.layer).float().cpu()
+            states = hidden(self._model, self._states, self.options.layer, **given)
+            chosen = states.float().cpu()
         kept = tokens if self.options.special_tokens else words
         found: list[list[np.ndarray]] = [[] for _ in texts]
         owners = inputs["overflow_to_sample_mapping"].tolist()

@@ -1,6 +1,6 @@
 """`ser cache`: look into the cache, check it, and move it about."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from ser.options import exit_code, load_pipeline, pipeline_option, print_frame, 
 if TYPE_CHECKING:
     from cache.precision import Precision
     from cache.upkeep import Folder
+    from extract.run import Job
     from ser.pipeline import Pipeline
 
 cache_option = click.option(
@@ -137,12 +138,20 @@ def verify(
 def prune(also: tuple[Path, ...], yes: bool, path: Path, overrides: tuple[str, ...]) -> None:
     """Delete the features that no pipeline given names; asks first."""
     from cache.upkeep import content, every_folder, remove
+    from ser.forecast import fingerprints
 
     pipeline = load_pipeline(path, overrides)
     keep: set[tuple[str, str]] = set()
+    unclear: set[str] = set()  # text whose transcripts cannot be opened: any of it may be named
     for one in (pipeline, *(load_pipeline(p, ()) for p in also)):
-        keep |= set(_wanted(one, count=False))
-    unwanted = [f for f in every_folder(pipeline.cache) if (f.name, f.fingerprint) not in keep]
+        for name, job in _jobs(one):
+            keep |= {(name, fingerprint) for fingerprint in fingerprints(job)} if job else set()
+            unclear |= set() if job else {name}
+    unwanted = [
+        folder
+        for folder in every_folder(pipeline.cache)
+        if folder.name not in unclear and (folder.name, folder.fingerprint) not in keep
+    ]
     if not unwanted:
         click.echo(f"{pipeline.cache}: every feature is named by a pipeline")
         return
@@ -285,24 +294,33 @@ def _folders(root: str, features: tuple[str, ...]) -> "list[Folder]":
     return [folder for folder in folders if not features or folder.name in features]
 
 
-def _wanted(
-    pipeline: "Pipeline", count: bool = True
-) -> dict[tuple[str, str], tuple[int, int | None]]:
-    """Name each feature's fingerprint, with what is still to be extracted of it.
-
-    Text waits for its transcripts: before there are any, its fingerprint is not known.
-    """
-    from corpus.errors import UserError
+def _wanted(pipeline: "Pipeline") -> dict[tuple[str, str], tuple[int, int | None]]:
+    """Name each feature's fingerprint, with what is still to be extracted of it."""
     from ser.forecast import fingerprints, forecast
+
+    wanted: dict[tuple[str, str], tuple[int, int | None]] = {}
+    for name, job in _jobs(pipeline):
+        if job is not None:
+            to_come = forecast(job)
+            wanted |= {(name, fingerprint): to_come for fingerprint in fingerprints(job)}
+    return wanted
+
+
+def _jobs(pipeline: "Pipeline") -> "Iterator[tuple[str, Job | None]]":
+    """Yield every feature and view with its extraction.
+
+    Text waits for its transcripts: before there are any, its fingerprint is not known, and it has
+    none here.
+    """
+    from cache.remote import StorageError
+    from corpus.errors import UserError
     from ser.run import feature_job, read_manifest, with_views
 
     manifest = read_manifest(pipeline)
-    wanted: dict[tuple[str, str], tuple[int, int | None]] = {}
     for name in with_views(pipeline, list(pipeline.features)):
         try:
-            job = feature_job(pipeline, manifest, name)
+            yield name, feature_job(pipeline, manifest, name)
+        except StorageError:  # not reached is not absent
+            raise
         except UserError:
-            continue
-        to_come = forecast(job) if count else (0, None)
-        wanted |= {(name, fingerprint): to_come for fingerprint in fingerprints(job)}
-    return wanted
+            yield name, None

@@ -121,24 +121,18 @@ def run_shards(
 
     started = time.monotonic()
     finished: dict[int, list[dict[str, Any]]] = {}
-    waiting = list(range(count))
-    with tqdm(
-        total=count, desc=" + ".join(j.name for j in work), unit="shard", disable=None
-    ) as bar:
-        while waiting:
-            again = []
-            with closing(engine(waiting)) as results:
-                for i, result in results:
-                    if "raised" in result:
-                        raise RuntimeError(f"shard {i}/{count}:\n{result['raised']}")
-                    if "reports" in result:
-                        finished[i] = result["reports"]
-                        bar.update()
-                    elif i == 0 or 0 in finished:
-                        raise UserError(result["refused"])
-                    else:  # a shard without a batch finds no folder before shard 0 has made it
-                        again.append(i)
-            waiting = again
+    label = " + ".join(job.name for job in work)
+    with (
+        tqdm(total=count, desc=label, unit="shard", disable=None) as bar,
+        closing(engine(range(count))) as results,
+    ):
+        for i, result in results:
+            if "raised" in result:
+                raise RuntimeError(f"shard {i}/{count}:\n{result['raised']}")
+            if "refused" in result:
+                raise UserError(result["refused"])
+            finished[i] = result["reports"]
+            bar.update()
     seconds = time.monotonic() - started
     return [
         _merged(job, parts, seconds) for job, *parts in zip(work, *finished.values(), strict=True)

@@ -169,3 +169,14 @@ def test_import_lists_what_it_cannot_use(corpus):
     assert done.returncode == 1
     assert "1 imported, 0 were there\n" in done.stdout
     assert done.stdout.endswith("b.npy: the features are of shape (2, 4), not (n, 3)\n")
+
+
+def test_prune_keeps_text_whose_transcripts_cannot_be_told(corpus):
+    pipeline = (corpus / "pipeline.yaml").read_text()
+    words = "  words: {kind: asr, model: whisper-tiny.en}\n  tokens: {model: minilm, of: words}\n"
+    (corpus / "pipeline.yaml").write_text(pipeline.replace("heads:", f"{words}heads:", 1))
+    place = corpus / "cache" / "tokens"
+    FeatureCache.create(corpus / "cache", "tokens", {"kind": "text"}, {"item_shape": [2]})
+    done = ser("cache", "prune", "--yes", cwd=corpus)
+    assert (done.returncode, len(list(place.iterdir()))) == (0, 1)
+    assert "every feature is named by a pipeline" in done.stdout

@@ -1,0 +1,59 @@
+"""What float16, bfloat16 and int8 lose of real frames: Whisper tiny.en's, trimmed windows.
+
+Clips of RAVDESS where SER_SHARED says that it is, else synthesized ones. Errors are relative L2
+over all frames, in percent. A row says what the cache would read back.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.extract import MODEL, speech_corpus
+from bench.report import Row, arguments, show
+
+
+def main() -> None:
+    from corpus.audio import load
+    from extract.extractor import extractor_class, parse_options
+    from extract.models import resolve
+
+    said = arguments(__doc__ or "").parse_args()
+    root = Path(tempfile.mkdtemp(prefix="bench-precision-", dir=said.folder))
+    try:
+        manifest, audio, origin = speech_corpus(8 if said.quick else 24, root)
+        whisper = parse_options({"model": MODEL, "window": "trim"})
+        extractor = extractor_class("whisper")(whisper, resolve(MODEL))
+        extractor.load("cpu")
+        waves = [load(audio / path) for path in manifest.frame["path"]]
+        exact = [np.asarray(extractor.extract([wave])[0]) for wave in waves]
+    finally:
+        shutil.rmtree(root)
+    rows = [Row(name, 100 * _error(exact, name), "%") for name in ("float16", "bfloat16", "int8")]
+    show({"Relative L2 error": rows}, [], [f"{len(exact)} clips of {origin}, {MODEL}"], said.json)
+
+
+def _error(exact: Sequence[np.ndarray], name: str) -> float:
+    lost, whole = 0.0, 0.0
+    for frames in exact:
+        lost += float(np.square(_kept(frames, name).astype(np.float64) - frames).sum())
+        whole += float(np.square(frames, dtype=np.float64).sum())
+    return float((lost / whole) ** 0.5)
+
+
+def _kept(frames: np.ndarray, name: str) -> np.ndarray:
+    import torch
+
+    from cache.precision import encode
+    from cache.shard import values
+
+    if name == "bfloat16":  # not offered by the cache: what it would keep
+        rounded: np.ndarray = torch.from_numpy(frames).bfloat16().float().numpy()
+        return rounded
+    return values(encode(frames, "int8" if name == "int8" else "float16"))
+
+
+if __name__ == "__main__":
+    main()
