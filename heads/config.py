@@ -1,38 +1,38 @@
 """One entry of `heads:` in pipeline.yaml: what a head reads, how it is built, how it is trained.
 
-Free of torch, so that a pipeline can be read and a stacker fitted where there is none; that is why
-the options of the built-in architectures stand here and not beside their classes.
+Free of torch, so that a pipeline can be read and a stacker fitted where there is none.
 """
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    SerializeAsAny,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
 from corpus.config import Section
 from corpus.errors import UserError
+from heads.options import ARCHITECTURES, READS, Architecture, Loss, PlainLoss
+
+ATTRIBUTES = ("arousal", "valence", "dominance")
 
 
 class FeatureUse(Section):
     """Name a feature and say how it is read.
 
-    `stride` k takes the mean of every k frames. `normalize: corpus` shifts and scales each channel
-    by its mean and standard deviation over the frames of the training split (no labels, nothing of
-    dev or test); hand-made features such as eGeMAPS, whose channels are in Hz, dB and ratios, need
-    it, and a LayerNorm behind a Linear is no substitute.
+    `stride` k takes the mean of every k frames. `layer` picks one of a feature that was stored with
+    all layers (-1 is the last); without it the head learns a softmax-weighted sum of them.
+
+    `normalize: corpus` shifts and scales each channel by its mean and standard deviation over the
+    frames of the training split (no labels, nothing of dev or test); hand-made features such as
+    eGeMAPS, whose channels are in Hz, dB and ratios, need it, and a LayerNorm behind a Linear is no
+    substitute. `normalize: speaker` does so with each speaker's own frames, of dev and test too: no
+    labels, but it looks at unlabelled test clips, and says so in a table of results.
     """
 
     name: str
     stride: PositiveInt = 1
-    normalize: Literal["none", "corpus"] = "none"
+    layer: int | None = None
+    normalize: Literal["none", "corpus", "speaker"] = "none"
 
     @model_validator(mode="before")
     @classmethod
@@ -40,114 +40,84 @@ class FeatureUse(Section):
         return {"name": value} if isinstance(value, str) else value
 
 
-class LossUse(Section):
-    """Name a loss and its weight in the sum; a loss's own options stand beside these.
+class Sampler(Section):
+    """Name a sampler; `heads.training.samplers` says what each draws.
 
-    What the options mean is said in `heads.losses`. `class_weight_power` p weighs class c by
-    (N / (C n_c))^p over the training set: 0 not at all, 1 as wce does, 0.5 by the root.
+    `no_consensus` is an option of `undersample`: with every balanced subset come clips without a
+    class, as many as this share of it.
     """
 
-    name: str
-    weight: PositiveFloat = 1.0
+    name: Literal["natural", "neutral_expressive", "class_balanced", "undersample"] = "natural"
+    no_consensus: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
 
 
-class PlainLoss(LossUse):
-    """A loss without options."""
+class Votes(Section):
+    """Say how raters' votes become the distribution that kld and soft_ce learn.
 
-    name: Literal["wce", "sml", "soft_f1"]
-
-
-class CrossEntropyLoss(LossUse):
-    """Options of `ce`."""
-
-    name: Literal["ce"]
-    class_weight_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-
-
-class FocalLoss(LossUse):
-    """Options of `focal`."""
-
-    name: Literal["focal"]
-    gamma: float = Field(default=2.0, ge=0, allow_inf_nan=False)
-    class_weight_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-
-
-class LabelSmoothingLoss(LossUse):
-    """Options of `label_smoothing`."""
-
-    name: Literal["label_smoothing"]
-    smoothing: float = Field(default=0.1, ge=0, lt=1)
-
-
-class VectorScalingLoss(LossUse):
-    """Options of `vs`; the defaults are those of the ABHINAYA entry."""
-
-    name: Literal["vs"]
-    gamma: float = Field(default=0.3, ge=0, allow_inf_nan=False)
-    tau: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    class_weight_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-
-
-def _named(value: Any) -> Any:
-    if isinstance(value, Mapping) and "name" not in value:
-        raise ValueError("a loss has no `name`")
-    return {"name": value} if isinstance(value, str) else value
-
-
-Loss = Annotated[
-    PlainLoss | CrossEntropyLoss | FocalLoss | LabelSmoothingLoss | VectorScalingLoss,
-    Field(discriminator="name"),
-    BeforeValidator(_named),
-]
-
-
-class Architecture(Section):
-    """Base of the options of an architecture."""
-
-
-class CrossModalGRUOptions(Architecture):
-    """Options of `head: cross_modal_gru`; the defaults are the published ones.
-
-    `attention_heads` is one number, or one per feature name (the others have 1).
+    `secondary` is what a further choice counts beside a first choice's 1. `other: keep` gives the
+    votes for none of the classes a place of their own, and the head a logit for it that nobody sees
+    afterwards; `drop` leaves them out. `dropout` is the chance of a vote for a common class (one
+    with more than its even share of all votes) to be left out, drawn anew every epoch.
     """
 
-    hidden: PositiveInt = 512
-    dropout: float = Field(default=0.5, ge=0, lt=1)
-    attention_heads: PositiveInt | dict[str, PositiveInt] = 1
+    secondary: float = Field(default=0.0, ge=0)
+    other: Literal["drop", "keep"] = "drop"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
-class AttentiveStatsOptions(Architecture):
-    """Options of `head: attentive_stats`; the defaults are the challenge baseline's.
+class Augment(Section):
+    """Say how often training clips are changed in feature space (0: never, 1: always).
 
-    `attention` is the width of the layer that scores the frames; without one, the feature's own.
+    `mixup`: the chance of a clip's embedding and targets to be mixed with another clip's of the
+    batch, by a share from Beta(mixup_alpha, mixup_alpha) (manifold mix-up). `seqaug`: the chance of
+    a clip to have a random subset of its channels permuted in time, the subset's size by
+    Beta(seqaug_alpha, seqaug_alpha). `time_mask`: the chance of a clip to have a span of up to
+    `time_mask_share` of its frames set to zero.
     """
 
-    hidden: PositiveInt = 1024
-    dropout: float = Field(default=0.5, ge=0, lt=1)
-    attention: PositiveInt | None = None
+    mixup: float = Field(default=0.0, ge=0, le=1)
+    mixup_alpha: PositiveFloat = 0.2
+    seqaug: float = Field(default=0.0, ge=0, le=1)
+    seqaug_alpha: PositiveFloat = 0.5
+    time_mask: float = Field(default=0.0, ge=0, le=1)
+    time_mask_share: float = Field(default=0.2, gt=0, le=1)
 
 
-class MeanMLPOptions(Architecture):
-    """Options of `head: mean_mlp`; with `deviation` the standard deviation stands by the mean."""
+class CrossFit(Section):
+    """Say how a head is cross-fitted: `folds` speaker-disjoint parts of train.
 
-    hidden: PositiveInt = 512
-    dropout: float = Field(default=0.5, ge=0, lt=1)
-    deviation: bool = False
+    Each row of train is scored by the head that has not seen its speaker. Dev and test get the
+    mean of all folds' logits, or with `final: refit` those of one more head, trained on all of
+    train.
+    """
+
+    folds: int = Field(default=5, ge=2, le=127)
+    final: Literal["mean", "refit"] = "mean"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"folds": value} if isinstance(value, int) else value
 
 
-class ConvPoolOptions(Architecture):
-    """Options of `head: conv_pool`; the defaults are the published ones."""
+class Phase(Section):
+    """Say what a stretch of the training does otherwise than the head's own keys say.
 
-    hidden: PositiveInt = 256
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    The learning rate runs its schedule once a phase; weights and the optimizer's state go on.
+    """
 
-
-ARCHITECTURES: dict[str, type[Architecture]] = {
-    "cross_modal_gru": CrossModalGRUOptions,
-    "attentive_stats": AttentiveStatsOptions,
-    "mean_mlp": MeanMLPOptions,
-    "conv_pool": ConvPoolOptions,
-}
+    epochs: PositiveInt
+    loss: tuple[Loss, ...] | None = Field(default=None, min_length=1)
+    sampler: Sampler | None = None
+    lr: PositiveFloat | None = None
+    lr_min: float | None = Field(default=None, ge=0)
+    schedule: Literal["cosine", "exponential", "linear", "constant"] | None = None
+    warmup: int | None = Field(default=None, ge=0)
 
 
 class HeadConfig(Section):
@@ -155,21 +125,39 @@ class HeadConfig(Section):
 
     With `views`, each draw of a training clip is from a view with the chance `augmented`, any of
     them equally likely, and clean otherwise; dev, test and all logits are clean.
+
+    `no_consensus: keep` trains on clips without a class too, by the losses that can: those of
+    votes, attributes and gender. `accumulate` k steps once in k batches, which is just a step on
+    the one large batch, whatever the loss.
     """
 
     head: str = "cross_modal_gru"
     features: tuple[FeatureUse, ...] = Field(min_length=1)
     loss: tuple[Loss, ...] = Field(default=(PlainLoss(name="wce"),), min_length=1)
-    sampler: Literal["natural", "neutral_expressive", "class_balanced", "undersample"] = "natural"
+    sampler: Sampler = Sampler()
     neutral: str = "neutral"  # the class that sml and neutral_expressive set apart
+    votes: Votes = Votes()
+    no_consensus: Literal["drop", "keep"] = "drop"
+    attributes: tuple[Literal["arousal", "valence", "dominance"], ...] = ATTRIBUTES
     views: tuple[str, ...] = ()  # of those under `augment:` of the features
     augmented: float = Field(default=0.5, ge=0, le=1)
+    augment: Augment = Augment()
     epochs: PositiveInt = 30
     lr: PositiveFloat = 1e-5
-    lr_min: float = Field(default=1e-6, ge=0)  # where the cosine ends
-    schedule: Literal["cosine", "constant"] = "cosine"
+    lr_min: float = Field(default=1e-6, ge=0)  # where the schedule ends
+    schedule: Literal["cosine", "exponential", "linear", "constant"] = "cosine"
+    warmup: int = Field(default=0, ge=0)  # steps over which the rate climbs to what it should be
+    phases: tuple[Phase, ...] = ()  # in place of `epochs`
     weight_decay: float = Field(default=1e-6, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
     batch: PositiveInt = 64
+    accumulate: PositiveInt = 1
+    clip: PositiveFloat | None = None  # the largest norm of the gradient
+    amp: bool = True  # bfloat16 where a GPU computes
+    ema: float = Field(default=0.0, ge=0, lt=1)  # decay of averaged weights, which are then kept
+    patience: PositiveInt | None = None  # epochs without a better dev score
+    best_by: Literal["macro_f1", "uar", "accuracy", "ccc", "loss"] | None = None
+    cross_fit: CrossFit | None = None
     seed: int = 7
     architecture: SerializeAsAny[Architecture]
 
@@ -178,19 +166,42 @@ class HeadConfig(Section):
         """Return the features in the order of the head's inputs."""
         return [use.name for use in self.features]
 
+    @property
+    def stages(self) -> list["HeadConfig"]:
+        """Return the config of each phase in order; without phases, of the one there is."""
+        if not self.phases:
+            return [self]
+        said = [{k: v for k, v in phase if v is not None} for phase in self.phases]
+        return [self.model_copy(update=each | {"phases": ()}) for each in said]
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Return the targets that the losses of any phase learn: classes, votes, attributes, …."""
+        return frozenset(READS[use.name][1] for stage in self.stages for use in stage.loss)
+
+    @property
+    def gives(self) -> frozenset[str]:
+        """Return the outputs that the losses of any phase need: logits, attributes, …."""
+        return frozenset(READS[use.name][0] for stage in self.stages for use in stage.loss)
+
+    @property
+    def chosen_by(self) -> str:
+        """Return the dev score that the best epoch is chosen by."""
+        return self.best_by or ("macro_f1" if "logits" in self.gives else "ccc")
+
     @model_validator(mode="after")
-    def _distinct(self) -> "HeadConfig":
+    def _consistent(self) -> "HeadConfig":
         names = self.feature_names
         if len(set(names)) != len(names):
             raise ValueError(f"features: {', '.join(names)}: a feature is named twice")
         if len(set(self.views)) != len(self.views):
             raise ValueError(f"views: {', '.join(self.views)}: a view is named twice")
+        if not self.gives & {"logits", "attributes"}:
+            raise ValueError("loss: none of them teaches classes or attributes; add one that does")
+        needed = "attributes" if self.chosen_by == "ccc" else "logits"
+        if self.best_by not in (None, "loss") and needed not in self.gives:
+            raise ValueError(f"best_by: {self.best_by} needs a loss that teaches {needed}")
         return self
-
-
-def register_architecture(name: str, options: type[Architecture]) -> None:
-    """Make an architecture's options known; `@heads.head.head` does so for new heads."""
-    ARCHITECTURES[name] = options
 
 
 def valid_keys(entry: Mapping[str, Any]) -> list[str]:

@@ -1,40 +1,47 @@
 """What every head is, and how masks are made and used.
 
 A head is a module `features -> outputs`: features map a name to `(frames, mask)`, frames
-`(batch, frames, dim)` float32, mask `(batch, frames)` bool, True where a frame is real; outputs map
-`logits` to `(batch, classes)` and whatever else its losses need. Padding never changes a result.
+`(batch, frames, dim)` float32, mask `(batch, frames)` bool, True where a frame is real. What it is
+to answer is a mapping of outputs to widths, of these five, and it returns `(batch, width)` of each:
 
-To add one, decorate a module class with `@head("name", Options)` and name its Python module under
-`plugins:` in pipeline.yaml (or in `BUILTIN` below).
+logits         one a class
+other          a logit for the votes for none of the classes
+neutral_logit  of neutral against the rest
+attributes     on the scale of 1 to 7
+gender         a logit a gender
+
+Padding never changes a result. To add a head, decorate a module class with `@head("name", Options)`
+and name its Python module under `plugins:` in pipeline.yaml (or in `BUILTIN` below). One that
+derives from `Head` has all outputs and manifold mix-up; any other module that returns logits will
+do too.
 """
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from corpus.errors import UserError
-from heads.config import Architecture, HeadConfig, register_architecture
+from heads.config import HeadConfig
+from heads.options import ARCHITECTURES, Architecture
 
 Features = Mapping[str, tuple[Tensor, Tensor]]
+Mix = Callable[[Tensor], Tensor]  # of the embedding `(batch, width)`
 BUILTIN = {
-    "cross_modal_gru": "heads.cross_modal_gru",
-    "attentive_stats": "heads.attentive_stats",
-    "mean_mlp": "heads.mean_mlp",
-    "conv_pool": "heads.conv_pool",
+    name: f"heads.architectures.{name}"
+    for name in ("cross_modal_gru", "attentive_stats", "mean_mlp", "conv_pool")
 }
 
 
 class HeadClass(Protocol):
-    """Build a head for features of these dims; `extras` are outputs beside the logits."""
+    """Build a head for features of these dims that gives outputs of these widths."""
 
     def __call__(
-        self, dims: Mapping[str, int], classes: int, options: Architecture, extras: frozenset[str]
+        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
     ) -> nn.Module:
-        """Return the module; raises `UserError` for extras it cannot give."""
+        """Return the module; raises `UserError` for an output it cannot give."""
 
 
 _HEADS: dict[str, HeadClass] = {}
@@ -45,14 +52,14 @@ def head(name: str, options: type[Architecture]) -> Callable[[HeadClass], HeadCl
 
     def register(cls: HeadClass) -> HeadClass:
         _HEADS[name] = cls
-        register_architecture(name, options)
+        ARCHITECTURES[name] = options
         return cls
 
     return register
 
 
 def build_head(
-    config: HeadConfig, dims: Mapping[str, int], classes: int, extras: frozenset[str]
+    config: HeadConfig, dims: Mapping[str, int], outputs: Mapping[str, int]
 ) -> nn.Module:
     """Build the head that a config names, for the features in its order."""
     if config.head not in _HEADS and config.head in BUILTIN:
@@ -60,40 +67,32 @@ def build_head(
     if config.head not in _HEADS:
         raise UserError(f"heads: no module registers the head '{config.head}'; add its `plugins:`.")
     ordered = {name: dims[name] for name in config.feature_names}
-    return _HEADS[config.head](ordered, classes, config.architecture, extras)
+    return _HEADS[config.head](ordered, outputs, config.architecture)
 
 
-def require_extras(name: str, asked: frozenset[str], given: frozenset[str] = frozenset()) -> None:
-    """Raise `UserError` for outputs beside the logits that a head is asked for and has not."""
-    if asked - given:
-        raise UserError(
-            f"head {name}: it has no output {', '.join(sorted(asked - given))}; take the loss that "
-            "needs it out of `loss:`."
-        )
+class Head(nn.Module):
+    """Base of the heads here: one vector a clip, the embedding, and every output read off it.
 
+    `read` makes the module that reads an output of a given width off the embedding.
+    """
 
-class Standardised(nn.Module):
-    """Give a head features with zero mean and unit deviation; the statistics are saved with it."""
-
-    def __init__(
-        self, head: nn.Module, moments: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    ) -> None:
+    def __init__(self, outputs: Mapping[str, int], read: Callable[[int], nn.Module]) -> None:
         super().__init__()
-        self.head = head
-        self.names = list(moments)
-        for i, (mean, deviation) in enumerate(moments.values()):
-            self.register_buffer(f"mean{i}", torch.from_numpy(mean.astype(np.float32)))
-            self.register_buffer(f"deviation{i}", torch.from_numpy(deviation.astype(np.float32)))
+        self.outputs = nn.ModuleDict({name: read(width) for name, width in outputs.items()})
 
-    def forward(self, features: Features) -> dict[str, Tensor]:
-        """Return what the head returns for the standardised features."""
-        standard = dict(features)
-        for i, name in enumerate(self.names):
-            frames, mask = features[name]
-            mean, deviation = self.get_buffer(f"mean{i}"), self.get_buffer(f"deviation{i}")
-            standard[name] = ((frames - mean) / deviation, mask)
-        outputs: dict[str, Tensor] = self.head(standard)
-        return outputs
+    def embed(self, features: Features) -> Tensor:
+        """Return the embeddings `(batch, width)` of a batch."""
+        raise NotImplementedError
+
+    def forward(self, features: Features, mix: Mix | None = None) -> dict[str, Tensor]:
+        """Return every output `(batch, width)`; `mix` changes the embeddings in training."""
+        embedding = self.embed(features)
+        if mix is not None:
+            embedding = mix(embedding)
+        answers: dict[str, Tensor] = {n: read(embedding) for n, read in self.outputs.items()}
+        if "attributes" in answers:  # the scale of MSP-Podcast's raters
+            answers["attributes"] = 1 + 6 * answers["attributes"].sigmoid()
+        return answers
 
 
 def mask_of(lengths: Tensor, frames: int) -> Tensor:

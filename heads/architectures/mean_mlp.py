@@ -11,29 +11,27 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from heads.config import Architecture, MeanMLPOptions
-from heads.head import Features, equal_weights, head, mlp, require_extras, weighted_moments
+from heads.head import Features, Head, equal_weights, head, mlp, weighted_moments
+from heads.options import Architecture, MeanMLPOptions
 
 
 @head("mean_mlp", MeanMLPOptions)
-class MeanMLP(nn.Module):
+class MeanMLP(Head):
     """Average each feature over its frames and classify all of them at once."""
 
     def __init__(
-        self, dims: Mapping[str, int], classes: int, options: Architecture, extras: frozenset[str]
+        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
     ) -> None:
-        super().__init__()
         assert isinstance(options, MeanMLPOptions)
-        require_extras("mean_mlp", extras)
-        self.names = list(dims)
-        self.moments = 2 if options.deviation else 1
-        width = self.moments * sum(dims.values())
-        self.classifier = mlp(width, options.hidden, classes, options.dropout)
+        moments = 2 if options.deviation else 1
+        width = moments * sum(dims.values())
+        super().__init__(outputs, lambda out: mlp(width, options.hidden, out, options.dropout))
+        self.names, self.moments = list(dims), moments
 
-    def forward(self, features: Features) -> dict[str, Tensor]:
-        """Return logits `(batch, classes)`."""
+    def embed(self, features: Features) -> Tensor:
+        """Return the embeddings `(batch, width)`."""
         pooled: list[Tensor] = []
         for name in self.names:
             frames, mask = features[name]
             pooled += weighted_moments(frames, equal_weights(mask))[: self.moments]
-        return {"logits": self.classifier(torch.cat(pooled, dim=-1))}
+        return torch.cat(pooled, dim=-1)

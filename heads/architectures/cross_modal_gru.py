@@ -4,7 +4,7 @@ Ueda, Lima, Marques, Costa 2025, "Improving Speech Emotion Recognition Through C
 Alignment and Balanced Stacking Model". Per modality: Linear to `hidden`, LayerNorm, BiGRU (2 x
 `hidden`). For every ordered pair, attention with one modality as query and the other as key and
 value; all are summed onto the query's GRU output. Attention pooling, concatenation, LayerNorm, MLP
-to logits; with the soft margin loss also a neutral/expressive logit off the same vector.
+to logits; with the soft margin loss also one to a neutral/expressive logit.
 
 The published code has no masks. Here the GRU runs over packed sequences, attention ignores padded
 keys and pooling padded frames, so a clip in a batch equals the clip alone; unpadded, the result is
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from heads.config import Architecture, CrossModalGRUOptions
-from heads.head import Features, attention_pool, head, mlp, require_extras
+from heads.head import Features, Head, attention_pool, head, mlp
+from heads.options import Architecture, CrossModalGRUOptions
 
 
 class Modality(nn.Module):
@@ -59,32 +59,28 @@ class Modality(nn.Module):
 
 
 @head("cross_modal_gru", CrossModalGRUOptions)
-class CrossModalGRU(nn.Module):
+class CrossModalGRU(Head):
     """Fuse any number of modalities; with one there is no attention across."""
 
     def __init__(
-        self, dims: Mapping[str, int], classes: int, options: Architecture, extras: frozenset[str]
+        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
     ) -> None:
-        super().__init__()
         assert isinstance(options, CrossModalGRUOptions)
-        require_extras("cross_modal_gru", extras, frozenset({"neutral_logit"}))
-        self.names = list(dims)
         hidden, dropout = options.hidden, options.dropout
+        width = 2 * hidden * len(dims)
+        super().__init__(outputs, lambda out: mlp(width, hidden, out, dropout))
+        self.names = list(dims)
         self.modalities = nn.ModuleList(
             Modality(dim, hidden, _attention_heads(options, name), dropout, len(dims) == 1)
             for name, dim in dims.items()
         )
-        width = 2 * hidden * len(dims)
         self.norm = nn.LayerNorm(width)
-        self.classifier = mlp(width, hidden, classes, dropout)
-        if "neutral_logit" in extras:
-            self.neutral = mlp(width, hidden, 1, dropout)
 
     def _modalities(self) -> list[Modality]:
         return cast(list[Modality], list(self.modalities))
 
-    def forward(self, features: Features) -> dict[str, Tensor]:
-        """Return logits `(batch, classes)` and, where built so, neutral_logit `(batch, 1)`."""
+    def embed(self, features: Features) -> Tensor:
+        """Return the embeddings `(batch, 2 hidden features)`."""
         masks = [features[name][1] for name in self.names]
         encoded = [
             m.encode(features[name][0], mask)
@@ -97,11 +93,7 @@ class CrossModalGRU(nn.Module):
                 if j != i:
                     aligned = aligned + modality.attend(encoded[i], other, masks[j])
             pooled.append(modality.pool(aligned, masks[i]))
-        fused = self.norm(torch.cat(pooled, dim=-1))
-        outputs = {"logits": self.classifier(fused)}
-        if hasattr(self, "neutral"):
-            outputs["neutral_logit"] = self.neutral(fused)
-        return outputs
+        return cast(Tensor, self.norm(torch.cat(pooled, dim=-1)))
 
 
 def _attention_heads(options: CrossModalGRUOptions, name: str) -> int:
@@ -127,7 +119,8 @@ def load_published(module: CrossModalGRU, state: Mapping[str, Tensor]) -> None:
             ours = parts.get(part, "pooling" if part == "attn" else part)
             renamed[f"modalities.{PUBLISHED_MODALITIES.index(modality)}.{ours}.{rest}"] = value
         elif first in PUBLISHED_NEUTRAL:
-            renamed[f"neutral.{rest}"] = value
+            renamed[f"outputs.neutral_logit.{rest}"] = value
         else:
-            renamed[f"{'norm' if first == 'layer_norm' else first}.{rest}"] = value
+            ours = {"layer_norm": "norm", "classifier": "outputs.logits"}.get(first, first)
+            renamed[f"{ours}.{rest}"] = value
     module.load_state_dict(renamed)

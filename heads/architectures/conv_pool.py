@@ -11,32 +11,30 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from heads.config import Architecture, ConvPoolOptions
-from heads.head import Features, equal_weights, head, mlp, require_extras
+from heads.head import Features, Head, equal_weights, head, mlp
+from heads.options import Architecture, ConvPoolOptions
 
 
 @head("conv_pool", ConvPoolOptions)
-class ConvPool(nn.Module):
+class ConvPool(Head):
     """Transform each feature frame by frame, average, and classify all of them at once."""
 
     def __init__(
-        self, dims: Mapping[str, int], classes: int, options: Architecture, extras: frozenset[str]
+        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
     ) -> None:
-        super().__init__()
         assert isinstance(options, ConvPoolOptions)
-        require_extras("conv_pool", extras)
-        self.names = list(dims)
         hidden, dropout = options.hidden, options.dropout
+        super().__init__(outputs, lambda out: mlp(hidden * len(dims), hidden, out, dropout))
+        self.names = list(dims)
         self.convolutions = nn.ModuleList(_pointwise(dim, hidden, dropout) for dim in dims.values())
-        self.classifier = mlp(hidden * len(dims), hidden, classes, dropout)
 
-    def forward(self, features: Features) -> dict[str, Tensor]:
-        """Return logits `(batch, classes)`."""
+    def embed(self, features: Features) -> Tensor:
+        """Return the embeddings `(batch, width)`."""
         pooled = []
         for name, convolve in zip(self.names, self.convolutions, strict=True):
             frames, mask = features[name]
             pooled.append(torch.einsum("bt,btd->bd", equal_weights(mask), convolve(frames)))
-        return {"logits": self.classifier(torch.cat(pooled, dim=-1))}
+        return torch.cat(pooled, dim=-1)
 
 
 def _pointwise(dim: int, hidden: int, dropout: float) -> nn.Sequential:

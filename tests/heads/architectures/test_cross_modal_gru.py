@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from corpus.errors import UserError
-from heads.config import CrossModalGRUOptions
-from heads.cross_modal_gru import PUBLISHED_MODALITIES, CrossModalGRU, load_published
+from heads.options import CrossModalGRUOptions
+from heads.architectures.cross_modal_gru import PUBLISHED_MODALITIES, CrossModalGRU, load_published
 from heads.testing import HeadConformance, padded
 
 SHARED = os.environ.get("SER_SHARED")

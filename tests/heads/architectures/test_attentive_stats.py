@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from corpus.errors import UserError
-from heads.attentive_stats import AttentiveStats, AttentiveStatsPooling
+from heads.architectures.attentive_stats import AttentiveStats, AttentiveStatsPooling
 from heads.config import AttentiveStatsOptions
 from heads.testing import HeadConformance
 

@@ -8,7 +8,7 @@ import torch
 
 from corpus.errors import UserError
 from heads.config import MeanMLPOptions
-from heads.mean_mlp import MeanMLP
+from heads.architectures.mean_mlp import MeanMLP
 from heads.testing import HeadConformance, padded
 
 

@@ -13,8 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from heads.config import Architecture, AttentiveStatsOptions
-from heads.head import Features, attention_weights, head, mlp, require_extras, weighted_moments
+from heads.head import Features, Head, attention_weights, head, mlp, weighted_moments
+from heads.options import Architecture, AttentiveStatsOptions
 
 
 class AttentiveStatsPooling(nn.Module):
@@ -32,23 +32,22 @@ class AttentiveStatsPooling(nn.Module):
 
 
 @head("attentive_stats", AttentiveStatsOptions)
-class AttentiveStats(nn.Module):
+class AttentiveStats(Head):
     """Pool each feature by attention and classify all of them at once."""
 
     def __init__(
-        self, dims: Mapping[str, int], classes: int, options: Architecture, extras: frozenset[str]
+        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
     ) -> None:
-        super().__init__()
         assert isinstance(options, AttentiveStatsOptions)
-        require_extras("attentive_stats", extras)
+        width, dropout = 2 * sum(dims.values()), options.dropout
+        super().__init__(outputs, lambda out: mlp(width, options.hidden, out, dropout))
         self.names = list(dims)
         self.pooling = nn.ModuleList(
             AttentiveStatsPooling(dim, options.attention or dim) for dim in dims.values()
         )
-        self.classifier = mlp(2 * sum(dims.values()), options.hidden, classes, options.dropout)
 
-    def forward(self, features: Features) -> dict[str, Tensor]:
-        """Return logits `(batch, classes)`."""
+    def embed(self, features: Features) -> Tensor:
+        """Return the embeddings `(batch, width)`."""
         poolings = cast(list[AttentiveStatsPooling], list(self.pooling))
         pooled = [pool(*features[name]) for name, pool in zip(self.names, poolings, strict=True)]
-        return {"logits": self.classifier(torch.cat(pooled, dim=-1))}
+        return torch.cat(pooled, dim=-1)

@@ -8,7 +8,7 @@ from torch import nn
 
 from corpus.errors import UserError
 from heads.config import ConvPoolOptions
-from heads.conv_pool import ConvPool
+from heads.architectures.conv_pool import ConvPool
 from heads.testing import HeadConformance, padded
 
 

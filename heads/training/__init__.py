@@ -1,0 +1,1 @@
+"""What an epoch is made of: labels, draws, losses, steps."""

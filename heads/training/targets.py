@@ -1,0 +1,195 @@
+"""What the clips of a batch are to be learned as, and where that comes from in the manifest.
+
+classes     (batch, classes)     1 at the consensus class; a row of zeros without one
+votes       (batch, classes [+1])  shares of the raters' votes, the last of `other` where it is
+                                 kept; a clip with a class and no votes has that class, one with
+                                 neither a row of zeros
+attributes  (batch, attributes)  1 to 7, NaN where unknown
+gender      (batch, genders)     1 at the gender, a row of zeros where unknown
+
+A row of zeros (or NaN) takes no part in a loss. As all are numbers and none an index, a mixture of
+two clips is the mixture of their rows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from corpus.errors import UserError
+from corpus.manifest import Manifest
+from heads.config import HeadConfig
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Hold the targets of a batch, float32; those that no loss reads are None."""
+
+    classes: Tensor
+    votes: Tensor | None = None
+    attributes: Tensor | None = None
+    gender: Tensor | None = None
+
+    def mixed(self, partner: Tensor, share: Tensor) -> "Targets":
+        """Return share * targets + (1 - share) * the partners' targets.
+
+        `partner` int64 `(batch,)` indexes the batch, `share` is `(batch,)`. A partner with share 0
+        adds nothing, not even its NaN.
+        """
+
+        def mix(own: Tensor | None) -> Tensor | None:
+            if own is None:
+                return None
+            by = share.unsqueeze(1)
+            return torch.where(by == 1, own, by * own + (1 - by) * own[partner])
+
+        classes = mix(self.classes)
+        assert classes is not None
+        return Targets(classes, mix(self.votes), mix(self.attributes), mix(self.gender))
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Hold what is known of utterances, every field aligned with `utterances`.
+
+    `classes` int64 `(n,)`, -1 without one; `votes` float64 `(n, classes + 1)`, the last of other;
+    `attributes` float32 `(n, attributes)`; `gender` int64 `(n,)`, -1 without one; `speakers`
+    names, None where unknown. What no loss of the head reads is None.
+    """
+
+    utterances: list[str]
+    classes: np.ndarray
+    votes: np.ndarray | None = None
+    attributes: np.ndarray | None = None
+    gender: np.ndarray | None = None
+    speakers: Sequence[str | None] = ()
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def take(self, positions: np.ndarray | Sequence[int]) -> "Labelled":
+        """Return the rows at these positions."""
+        at = np.asarray(positions, dtype=np.int64)
+
+        def rows(of: np.ndarray | None) -> np.ndarray | None:
+            return None if of is None else of[at]
+
+        classes = self.classes[at]
+        names = [self.utterances[i] for i in at]
+        speakers = [self.speakers[i] for i in at] if self.speakers else ()
+        known = rows(self.votes), rows(self.attributes), rows(self.gender)
+        return Labelled(names, classes, *known, speakers=speakers)
+
+
+def labelled(config: HeadConfig, manifest: Manifest, utterances: Sequence[str]) -> Labelled:
+    """Look up all that the losses of a head read, by utterance id.
+
+    Raises `UserError` for votes, attributes or genders that the manifest has none of.
+    """
+    return Labelled(
+        list(utterances),
+        manifest.labels(utterances),
+        votes=_votes(config, manifest, utterances) if "votes" in config.reads else None,
+        attributes=_attributes(config, manifest, utterances),
+        gender=_gender(manifest, utterances) if "gender" in config.reads else None,
+        speakers=manifest.column("speaker", utterances),
+    )
+
+
+def genders(manifest: Manifest) -> list[str]:
+    """List the genders of the training speakers, in the order of the head's outputs."""
+    train = manifest.frame.filter(pl.col("split") == "train")
+    return sorted(train["gender"].drop_nulls().unique().to_list())
+
+
+def teachable(config: HeadConfig, rows: Labelled) -> np.ndarray:
+    """Return the positions of the rows that have something to teach: int64.
+
+    With `no_consensus: drop` those with a class only; a head without a loss of classes or votes
+    asks for a known attribute (or gender) instead.
+    """
+    known = rows.classes >= 0
+    by_class = bool(config.reads & {"classes", "votes"})
+    if by_class and config.no_consensus == "drop":
+        return np.flatnonzero(known)
+    useful = known if by_class else np.zeros(len(rows), dtype=bool)
+    if rows.votes is not None:
+        useful = useful | (rows.votes[:, : _places(config, rows.votes)].sum(axis=1) > 0)
+    if rows.attributes is not None:
+        useful = useful | ~np.isnan(rows.attributes).all(axis=1)
+    if rows.gender is not None and not by_class and rows.attributes is None:
+        useful = useful | (rows.gender >= 0)
+    return np.flatnonzero(useful)
+
+
+def soft_labels(
+    config: HeadConfig, rows: Labelled, drop: np.random.Generator | None = None
+) -> np.ndarray:
+    """Return the shares of the votes float64 `(n, classes [+ 1])`; with `drop`, some left out.
+
+    Annotation dropout: every vote for a common class is left out by chance, unless a clip would
+    have none left (Feng et al. 2025, the SAIL entry).
+    """
+    assert rows.votes is not None
+    votes = rows.votes[:, : _places(config, rows.votes)]
+    if drop is not None and config.votes.dropout:
+        total = votes.sum(axis=0)
+        common = total > total.sum() / np.count_nonzero(total)
+        chance = np.where(common, config.votes.dropout, 0.0)
+        # whole votes fall one by one; a further choice that counts a half falls with its half
+        unit = np.ceil(votes).astype(np.int64)
+        left = votes * (1 - drop.binomial(unit, chance) / np.maximum(unit, 1))
+        votes = np.where(left.sum(axis=1, keepdims=True) > 0, left, votes)
+    total = votes.sum(axis=1, keepdims=True)
+    shares = np.divide(votes, total, out=np.zeros_like(votes), where=total > 0)
+    alone = (total[:, 0] == 0) & (rows.classes >= 0)
+    shares[alone, rows.classes[alone]] = 1.0
+    return shares
+
+
+def one_hot(indices: np.ndarray, width: int) -> np.ndarray:
+    """Return float32 `(n, width)`: 1 at the index, a row of zeros for -1."""
+    return (np.arange(width) == indices[:, None]).astype(np.float32)
+
+
+def _places(config: HeadConfig, votes: np.ndarray) -> int:
+    kept: int = votes.shape[1] - (0 if config.votes.other == "keep" else 1)
+    return kept
+
+
+def _votes(config: HeadConfig, manifest: Manifest, utterances: Sequence[str]) -> np.ndarray:
+    first = manifest.votes(utterances)
+    if not config.votes.secondary:
+        return first
+    return first + config.votes.secondary * manifest.votes(utterances, "votes2.")
+
+
+def _attributes(
+    config: HeadConfig, manifest: Manifest, utterances: Sequence[str]
+) -> np.ndarray | None:
+    if "attributes" not in config.reads:
+        return None
+    columns: list[list[Any]] = [manifest.column(name, utterances) for name in config.attributes]
+    for name in config.attributes:
+        if manifest.frame[name].is_null().all():
+            raise UserError(
+                f"{manifest.source}: no utterance has a value for {name}, which a loss of the head "
+                "learns; leave it out of `attributes:`, or fill in the column."
+            )
+    return np.array(columns, dtype=np.float32).T
+
+
+def _gender(manifest: Manifest, utterances: Sequence[str]) -> np.ndarray:
+    names = genders(manifest)
+    if len(names) < 2:
+        raise UserError(
+            f"{manifest.source}: the training split has {len(names)} genders, so that the loss "
+            "`gender` has nothing to tell apart; take it out of `loss:`."
+        )
+    at = {name: i for i, name in enumerate(names)}
+    found = manifest.column("gender", utterances)
+    return np.array([at.get(name, -1) for name in found], dtype=np.int64)
