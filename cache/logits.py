@@ -1,6 +1,7 @@
 """What a head says of every utterance: one small HDF5 file, readable without torch.
 
-    /                 attributes: format, classes (json), head, fingerprint, features (json)
+    /                 attributes: format, classes (json), attributes (json), head, fingerprint,
+                      features (json)
     /<split>/         train, dev, test or unlabelled
                       attribute `rows`: in-sample | held-out | out-of-fold
         utterance     [n]           utf-8
@@ -8,7 +9,12 @@
         label         [n]           int8, class index, -1 where there is none
         speaker       [n]           utf-8, "" where unknown
         fold          [n]           int8, the fold a row was held out in, -1 without folds
+        in_sample     [n, classes]  float32, of out-of-fold rows only: what those heads say of a row
+                                    that were trained on it
+        predicted     [n, attributes]  float32, where the head predicts attributes, and
+        truth         [n, attributes]  float32, what raters said, NaN where unknown
 
+A head that predicts attributes alone has no `logits` and no `in_sample`.
 Labels and speakers travel with the logits so that the file, copied to a laptop, is all that the
 stacker needs. Written under a temporary name and renamed: the file is whole or absent.
 """
@@ -24,6 +30,7 @@ import numpy as np
 from corpus.errors import UserError
 
 FORMAT = "ser-logits/1"
+OPTIONAL = ("logits", "in_sample", "predicted", "truth")
 UNLABELLED = "unlabelled"  # the group of rows whose split is ""
 
 
@@ -36,11 +43,14 @@ class SplitLogits:
     """
 
     utterance: list[str]
-    logits: np.ndarray  # (n, classes) float32
+    logits: np.ndarray | None  # (n, classes) float32
     label: np.ndarray  # (n,) int8
     speaker: list[str]
     fold: np.ndarray  # (n,) int8
     rows: str
+    in_sample: np.ndarray | None = None  # (n, classes) float32
+    predicted: np.ndarray | None = None  # (n, attributes) float32
+    truth: np.ndarray | None = None  # (n, attributes) float32
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class HeadLogits:
     fingerprint: str
     features: dict[str, str]  # feature name -> fingerprint of its cache
     splits: Mapping[str, SplitLogits]
+    attributes: tuple[str, ...] = ()
 
     def write(self, path: str | Path) -> None:
         """Write the file atomically."""
@@ -62,6 +73,7 @@ class HeadLogits:
             file.attrs["format"] = FORMAT
             file.attrs["head"] = self.head
             file.attrs["classes"] = json.dumps(self.classes)
+            file.attrs["attributes"] = json.dumps(self.attributes)
             file.attrs["fingerprint"] = self.fingerprint
             file.attrs["features"] = json.dumps(self.features)
             for name, rows in self.splits.items():
@@ -69,10 +81,12 @@ class HeadLogits:
                 group.attrs["rows"] = rows.rows
                 text = h5py.string_dtype("utf-8")
                 group.create_dataset("utterance", data=rows.utterance, dtype=text)
-                group.create_dataset("logits", data=np.asarray(rows.logits, np.float32))
                 group.create_dataset("label", data=np.asarray(rows.label, np.int8))
                 group.create_dataset("speaker", data=rows.speaker, dtype=text)
                 group.create_dataset("fold", data=np.asarray(rows.fold, np.int8))
+                for field in OPTIONAL:
+                    if (values := getattr(rows, field)) is not None:
+                        group.create_dataset(field, data=np.asarray(values, np.float32))
         part.replace(path)
 
     @classmethod
@@ -92,6 +106,7 @@ class HeadLogits:
                     head=str(file.attrs["head"]),
                     classes=tuple(json.loads(file.attrs["classes"])),
                     fingerprint=str(file.attrs["fingerprint"]),
+                    attributes=tuple(json.loads(file.attrs.get("attributes", "[]"))),
                     features=json.loads(file.attrs["features"]),
                     splits={
                         "" if name == UNLABELLED else name: _read_split(group)
@@ -107,9 +122,9 @@ class HeadLogits:
 def _read_split(group: h5py.Group) -> SplitLogits:
     return SplitLogits(
         utterance=list(group["utterance"].asstr()[()]),
-        logits=group["logits"][()],
         label=group["label"][()],
         speaker=list(group["speaker"].asstr()[()]),
         fold=group["fold"][()],
         rows=str(group.attrs["rows"]),
+        **{name: group[name][()] if name in group else None for name in OPTIONAL},
     )

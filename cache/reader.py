@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cache.features import FeatureCache
+from corpus.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -24,10 +25,30 @@ POOL_BATCHES = 32  # batches that are sorted by length together
 
 @dataclass(frozen=True)
 class Column:
-    """Name one feature to read, and how: `stride` k gives the mean of every k frames."""
+    """Name one feature to read, and how: `stride` k gives the mean of every k frames.
+
+    `layer` picks one of a feature that was stored with all layers. Raises `UserError` for a layer
+    that there is not.
+    """
 
     cache: FeatureCache
     stride: int = 1
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        stored = self.cache.item_shape
+        layers = stored[0] if len(stored) > 1 else 0
+        if self.layer is not None and not -layers <= self.layer < layers:
+            there = f"layers 0 to {layers - 1}" if layers else "one layer only"
+            raise UserError(
+                f"{self.cache.location}: layer {self.layer} is asked for, and there are {there}; "
+                f"correct `layer:` where a head reads {self.cache.name}."
+            )
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Return the shape of one frame as it is read: (dim,) or (layers, dim)."""
+        return self.cache.item_shape if self.layer is None else self.cache.item_shape[1:]
 
     def lengths(self, utterances: Sequence[str]) -> np.ndarray:
         """Return the frames of each utterance after the stride: int64 `(utterances,)`."""
@@ -96,7 +117,7 @@ def _load(
     frames, lengths = {}, {}
     for name, column in columns.items():
         count = column.after_stride(column.cache.snapshot().length[places[name]].astype(np.int64))
-        shape = (len(utterances), int(count.max()), *column.cache.item_shape)
+        shape = (len(utterances), int(count.max()), *column.item_shape)
         frames[name] = buffers.take(name, shape)
         lengths[name] = torch.from_numpy(count)
         _fill(frames[name], column, places[name], check)
@@ -116,11 +137,14 @@ def _fill(out: "torch.Tensor", column: Column, places: np.ndarray, check: bool) 
         encoded = cache.encoded(places[i], check)
         length = -(-len(encoded.data) // column.stride)
         source = torch.from_numpy(encoded.data)
+        if column.layer is not None:
+            source = source.select(1, column.layer)
         row = out.select(0, i)  # select and narrow cost a third of an index expression
         target = row.narrow(0, 0, length)
         target.copy_(source if column.stride == 1 else _mean_of(source, column.stride))
         if encoded.scale is not None:
-            target.mul_(torch.from_numpy(encoded.scale))  # the scale of a mean is that of its parts
+            scale = encoded.scale if column.layer is None else encoded.scale[column.layer]
+            target.mul_(torch.from_numpy(scale))  # the scale of a mean is that of its parts
         if length < longest:
             row.narrow(0, length, longest - length).zero_()
 

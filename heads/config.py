@@ -5,6 +5,7 @@ Free of torch, so that a pipeline can be read and a stacker fitted where there i
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
@@ -13,7 +14,7 @@ from corpus.config import Section
 from corpus.errors import UserError
 from heads.options import ARCHITECTURES, READS, Architecture, Loss, PlainLoss
 
-ATTRIBUTES = ("arousal", "valence", "dominance")
+Attribute = Literal["arousal", "valence", "dominance"]
 
 
 class FeatureUse(Section):
@@ -138,11 +139,11 @@ class HeadConfig(Section):
     neutral: str = "neutral"  # the class that sml and neutral_expressive set apart
     votes: Votes = Votes()
     no_consensus: Literal["drop", "keep"] = "drop"
-    attributes: tuple[Literal["arousal", "valence", "dominance"], ...] = ATTRIBUTES
+    attributes: tuple[Attribute, ...] = ("arousal", "valence", "dominance")
     views: tuple[str, ...] = ()  # of those under `augment:` of the features
     augmented: float = Field(default=0.5, ge=0, le=1)
     augment: Augment = Augment()
-    epochs: PositiveInt = 30
+    epochs: int = Field(default=30, ge=0)  # 0: `init` as it is
     lr: PositiveFloat = 1e-5
     lr_min: float = Field(default=1e-6, ge=0)  # where the schedule ends
     schedule: Literal["cosine", "exponential", "linear", "constant"] = "cosine"
@@ -158,6 +159,8 @@ class HeadConfig(Section):
     patience: PositiveInt | None = None  # epochs without a better dev score
     best_by: Literal["macro_f1", "uar", "accuracy", "ccc", "loss"] | None = None
     cross_fit: CrossFit | None = None
+    init: Path | None = None  # weights to begin with, as `ser heads import` writes them
+    log: Literal["tensorboard", "mlflow"] | None = None
     seed: int = 7
     architecture: SerializeAsAny[Architecture]
 
@@ -198,6 +201,8 @@ class HeadConfig(Section):
             raise ValueError(f"views: {', '.join(self.views)}: a view is named twice")
         if not self.gives & {"logits", "attributes"}:
             raise ValueError("loss: none of them teaches classes or attributes; add one that does")
+        if not self.epochs and self.init is None:
+            raise ValueError("epochs: 0 epochs teach nothing; give some, or weights by `init`")
         needed = "attributes" if self.chosen_by == "ccc" else "logits"
         if self.best_by not in (None, "loss") and needed not in self.gives:
             raise ValueError(f"best_by: {self.best_by} needs a loss that teaches {needed}")

@@ -31,7 +31,15 @@ Features = Mapping[str, tuple[Tensor, Tensor]]
 Mix = Callable[[Tensor], Tensor]  # of the embedding `(batch, width)`
 BUILTIN = {
     name: f"heads.architectures.{name}"
-    for name in ("cross_modal_gru", "attentive_stats", "mean_mlp", "conv_pool")
+    for name in (
+        "cross_modal_gru",
+        "attentive_stats",
+        "mean_mlp",
+        "conv_pool",
+        "deep_fusion",
+        "early_mha",
+        "expert_lstm",
+    )
 }
 
 

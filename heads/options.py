@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from corpus.config import Section
 
@@ -162,9 +162,59 @@ class ConvPoolOptions(Architecture):
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
+class DeepFusionOptions(Architecture):
+    """Options of `head: deep_fusion`; the defaults are the published ones.
+
+    `feed_forward` is the inner width of the transformer layers.
+    """
+
+    hidden: PositiveInt = 512
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    feed_forward: PositiveInt = 2048
+
+
+class EarlyMHAOptions(Architecture):
+    """Options of `head: early_mha`; the defaults are the published ones.
+
+    `hidden` is the width that all features are projected to, `classifier` that of each of the
+    `classifier_layers` hidden layers behind the pooling. `attention: full` has heads as wide as
+    `hidden`, `sub_vector` gives each head its own part of it.
+    """
+
+    hidden: PositiveInt = 1024
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    attention: Literal["full", "sub_vector"] = "full"
+    attention_heads: PositiveInt = 4
+    classifier: PositiveInt = 512
+    classifier_layers: PositiveInt = 5
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "EarlyMHAOptions":
+        if self.attention == "sub_vector" and self.hidden % self.attention_heads:
+            raise ValueError(
+                f"attention_heads: {self.attention_heads} sub-vectors do not divide "
+                f"hidden: {self.hidden}; take a divisor of it"
+            )
+        return self
+
+
+class ExpertLSTMOptions(Architecture):
+    """Options of `head: expert_lstm`; the sizes are our own, as none are published.
+
+    `attention` is the width of the layer that scores the frames; without one, the feature's own.
+    """
+
+    hidden: PositiveInt = 512
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    attention: PositiveInt | None = None
+
+
 ARCHITECTURES: dict[str, type[Architecture]] = {
     "cross_modal_gru": CrossModalGRUOptions,
     "attentive_stats": AttentiveStatsOptions,
     "mean_mlp": MeanMLPOptions,
     "conv_pool": ConvPoolOptions,
+    "deep_fusion": DeepFusionOptions,
+    "early_mha": EarlyMHAOptions,
+    "expert_lstm": ExpertLSTMOptions,
 }

@@ -9,7 +9,7 @@ it: features of other scales than their neighbours' want `normalize: corpus`.
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from heads.head import Features, Head, equal_weights, head, mlp, weighted_moments
 from heads.options import Architecture, MeanMLPOptions

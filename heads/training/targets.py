@@ -12,7 +12,7 @@ two clips is the mixture of their rows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,12 @@ class Targets:
         classes = mix(self.classes)
         assert classes is not None
         return Targets(classes, mix(self.votes), mix(self.attributes), mix(self.gender))
+
+
+def joined(parts: Sequence[Targets]) -> Targets:
+    """Return the targets of several batches as those of one."""
+    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(Targets)}
+    return Targets(**{n: torch.cat(c) for n, c in columns.items() if c[0] is not None})
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """Train one head from the cache.
 
 1. Every epoch: the sampler draws utterances, each is taken clean or from a view, batches of similar
-   length are cut, the losses summed, AdamW steps; the learning rate follows its schedule by epoch.
-   So an epoch has as many draws with views as without.
-2. After every epoch: macro-F1 over the whole dev set; the best epoch's weights are kept.
-3. At the end: logits of every utterance of every split, by the best weights.
+   length are cut, features are augmented, the losses summed, AdamW steps.
+2. After every epoch: the scores of the whole dev set; the best epoch's weights are kept.
+3. At the end, or when no better epoch has come for `patience` epochs: that epoch's weights.
 
-Everything random hangs on `seed`: on one machine the same call gives the same bits.
+Everything random hangs on `seed` and the number of the epoch: on one machine the same call gives
+the same bits, also when it was interrupted and goes on from its checkpoint.
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,123 +18,196 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cache.reader import Batch, BatchReader, Column, bucket, padded_share
+from cache.reader import BatchReader, bucket, padded_share
 from corpus.errors import UserError
 from heads.config import HeadConfig
-from heads.head import Standardised, build_head, mask_of
-from heads.losses import Setting, class_weights, extras_of, total_loss
-from heads.samplers import draw_epoch
-from heads.views import view_rows
-from score.metrics import confusion, macro_f1
+from heads.head import build_head
+from heads.inputs import Prepared
+from heads.published import load_init
+from heads.training.checkpoint import Checkpoint
+from heads.training.losses import outputs_of, setting_of, total_loss
+from heads.training.reading import Reading
+from heads.training.samplers import draw_epoch
+from heads.training.schedule import rate, stages
+from heads.training.step import Part, backward
+from heads.training.targets import Labelled, Targets, one_hot, soft_labels, teachable
+from heads.training.views import view_rows
+from score.attributes import ccc
+from score.metrics import accuracy, confusion, macro_f1, uar
 
 EVAL_BATCH = 4  # times the training batch: no gradients are kept
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Hold the utterances of a split and their class indices `(utterances,)`, -1 without one."""
-
-    utterances: list[str]
-    labels: np.ndarray
+ORDER, VIEW, DROP, STEP = range(4)  # the streams of random numbers of an epoch
+AfterEpoch = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass
 class TrainedHead:
-    """Hold a trained head and how it came to be; `best_macro_f1` is None without a dev set."""
+    """Hold a trained head and how it came to be; `best_score` is None without a dev set."""
 
     module: nn.Module
     history: list[dict[str, Any]]
     best_epoch: int
-    best_macro_f1: float | None
+    best_score: float | None
 
 
 class Trainer:
     """Train one head on labelled utterances.
 
     With `config.views` the columns hold a row of every view for every training utterance, as
-    `heads.views.join_views` gives them. Raises `UserError` for a class without a training
-    utterance, a neutral class that is not there, or a feature the head cannot read.
+    `heads.training.views.join_views` gives them. `genders` is how many the loss `gender` tells
+    apart. Raises `UserError` for a class without a training utterance, or a neutral class that is
+    not there.
     """
 
     def __init__(
         self,
         config: HeadConfig,
-        columns: Mapping[str, Column],
+        reading: Reading,
         classes: Sequence[str],
         *,
         train: Labelled,
         dev: Labelled,
+        genders: int = 0,
         device: str = "cpu",
     ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.columns, self.classes = config, columns, classes
-        self.train, self.dev = _labelled_only(train), _labelled_only(dev)
+        self.config, self.reading, self.classes = config, reading, classes
+        self.train, self.dev = train.take(teachable(config, train)), dev.take(_scored(config, dev))
         self.device = torch.device(device)
-        self.setting = _setting(config, self.train, classes, device)
-        dims = {name: _dim(column, name) for name, column in columns.items()}
-        module = build_head(config, dims, len(classes), extras_of(config))
-        moments = {
-            use.name: columns[use.name].cache.moments(self.train.utterances)
-            for use in config.features
-            if use.normalize == "corpus"
+        self.genders = genders
+        soft = soft_labels(config, self.train) if self.train.votes is not None else None
+        self.setting = setting_of(config, self.train, soft, classes, device)
+        columns = reading.columns
+        dims = {name: column.item_shape[-1] for name, column in columns.items()}
+        layers = {
+            name: column.item_shape[0] if len(column.item_shape) > 1 else 0
+            for name, column in columns.items()
         }
-        self.module = (Standardised(module, moments) if moments else module).to(self.device)
+        self.outputs = outputs_of(config, len(classes), genders)
+        head = build_head(config, dims, self.outputs)
+        self.module = Prepared(head, layers, self._moments()).to(self.device)
+        if config.init is not None:
+            load_init(self.module, config.init)
         self.optimizer = torch.optim.AdamW(
-            self.module.parameters(), lr=config.lr, weight_decay=config.weight_decay
+            self.module.parameters(),
+            lr=config.lr,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
         )
+        average = get_ema_multi_avg_fn(config.ema) if config.ema else None
+        self.averaged = AveragedModel(self.module, multi_avg_fn=average) if average else None
         self.reader = BatchReader(columns, pin=self.device.type == "cuda")
         # what an epoch draws from: row i + k * len(train) is utterance i in the k-th view, 0 clean
-        self.rows = Labelled(
-            self.train.utterances + view_rows(config.views, self.train.utterances),
-            np.tile(self.train.labels, 1 + len(config.views)),
-        )
-        self.lengths = _lengths(columns, self.rows.utterances)
+        names = self.train.utterances
+        self.rows = names + view_rows(config.views, names)
+        self.lengths = reading.lengths(self.rows)
+
+    def _moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        moments = {}
+        for use in self.config.features:
+            if use.normalize == "corpus":
+                mean, deviation = self.reading.columns[use.name].cache.moments(
+                    self.train.utterances
+                )
+                at = ... if use.layer is None else use.layer
+                moments[use.name] = (mean[at], deviation[at])
+        return moments
+
+    @property
+    def kept(self) -> nn.Module:
+        """Return the module whose weights count: the averaged one, where there is one."""
+        module: nn.Module = self.averaged.module if self.averaged is not None else self.module
+        return module
 
     def fit(
-        self, after_epoch: Callable[[Mapping[str, Any]], None] = lambda row: None
+        self,
+        after_epoch: AfterEpoch = lambda row: None,
+        checkpoint: Checkpoint = Checkpoint(None),  # noqa: B008  it keeps nothing
     ) -> TrainedHead:
         """Train all epochs, keep the weights of the best; `after_epoch` gets each row of history.
 
-        Best is the highest macro-F1 over the whole dev set; without one, the last epoch.
+        Best is the highest `best_by` over the whole dev set; without one, the last epoch. Raises
+        `UserError` when the loss is no longer a number.
         """
         history: list[dict[str, Any]] = []
-        best_epoch, best_score, best = 0, -1.0, self.module.state_dict()
-        for epoch in range(self.config.epochs):
-            row = self._epoch(epoch)
-            score = self._dev_macro_f1()
-            if score is not None:
-                row["dev_macro_f1"] = score
-            if score is None or score > best_score:
-                best_epoch, best_score = epoch, score if score is not None else -1.0
-                best = copy.deepcopy(self.module.state_dict())
+        best: dict[str, Any] = {"epoch": -1, "score": -math.inf, "state": self.kept.state_dict()}
+        going_on = checkpoint.read()
+        if going_on is not None:
+            history, best = going_on["history"], going_on["best"]
+            self._load(going_on)
+            for row in history:
+                after_epoch(row)
+        patience = self.config.patience or math.inf
+        for epoch, (stage, number) in enumerate(stages(self.config)):
+            if epoch < len(history) or epoch - best["epoch"] > patience:
+                continue
+            row = self._epoch(epoch, stage, number) | self.dev_scores(stage)
+            score = _chosen(self.config, row)
+            if score is None or score > best["score"]:
+                state = copy.deepcopy(self.kept.state_dict())
+                best = {"epoch": epoch, "score": -math.inf if score is None else score}
+                best["state"] = state
             history.append(row)
             after_epoch(row)
-        self.module.load_state_dict(best)
-        known = best_score if self.dev.utterances else None
-        return TrainedHead(self.module, history, best_epoch, known)
+            checkpoint.write(self._state() | {"history": history, "best": best})
+        checkpoint.write(self._state() | {"history": history, "best": best}, now=True)
+        self.kept.load_state_dict(best["state"])
+        score = history[best["epoch"]].get(f"dev_{self.config.chosen_by}") if history else None
+        return TrainedHead(self.kept, history, best["epoch"], score)
 
-    def _epoch(self, epoch: int) -> dict[str, Any]:
-        config = self.config
-        rng = np.random.default_rng([config.seed, epoch])
-        order = draw_epoch(config, self.train.labels, self.setting.neutral, rng)
-        drawn = order + len(self.train.utterances) * self._draw_views(len(order), epoch)
-        batches = bucket(drawn, self.lengths, config.batch, rng)
-        rate = _learning_rate(config, epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def _state(self) -> dict[str, Any]:
+        averaged = self.averaged.state_dict() if self.averaged is not None else {}
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averaged": averaged,
+        }
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+
+    def _epoch(self, epoch: int, stage: HeadConfig, number: int) -> dict[str, Any]:
+        labels = self.train.classes
+        rng = self._random(epoch, ORDER)
+        order = draw_epoch(stage.sampler, labels, self.setting.neutral, rng)
+        drawn = order + len(labels) * self._draw_views(len(order), epoch)
+        batches = bucket(drawn, self.lengths, stage.batch, rng)
+        targets = self._targets_of(self.train, self._random(epoch, DROP))
+        plan = [[self.rows[i] for i in batch] for batch in batches]
         self.module.train()
-        plan = [[self.rows.utterances[i] for i in batch] for batch in batches]
-        losses = [
-            self._step(batch, self.rows.labels[positions])
-            for batch, positions in zip(self.reader.batches(plan), batches, strict=True)
-        ]
+        steps, parts, losses = math.ceil(len(batches) / stage.accumulate), [], []
+        for i, batch in enumerate(self.reader.batches(plan)):
+            # a batch is valid until the next: those that wait for others are copied
+            features = self.reading.features(batch, self.device, copy=stage.accumulate > 1)
+            at = np.asarray(batches[i]) % len(labels)
+            parts.append(Part(features, targets(at), (self.config.seed, epoch, STEP, i)))
+            if len(parts) == stage.accumulate or i + 1 == len(batches):
+                self._set_rate(stage, number, steps, len(losses))
+                losses.append(self._step(stage, parts))
+                parts = []
+        loss = float(torch.stack(losses).mean())
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} in epoch {epoch + 1}; take a smaller `lr:`, or set `clip:`."
+            )
         return {
             "epoch": epoch,
-            "lr": rate,
-            "train_loss": float(torch.stack(losses).mean()),
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": loss,
             "padded_share": padded_share(batches, self.lengths),
         }
+
+    def _set_rate(self, stage: HeadConfig, number: int, steps: int, step: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate(stage, number / stage.epochs, number * steps + step)
+
+    def _random(self, epoch: int, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.config.seed, epoch, stream])
 
     def _draw_views(self, draws: int, epoch: int) -> np.ndarray:
         """Return the number of each draw's view, 0 for clean, int64 `(draws,)`."""
@@ -141,88 +215,91 @@ class Trainer:
         if not views:
             return np.zeros(draws, dtype=np.int64)
         # a stream of its own, so that the order of an epoch is what it is without views
-        rng = np.random.default_rng([self.config.seed, epoch, 1])
+        rng = self._random(epoch, VIEW)
         view = 1 + rng.integers(views, size=draws)
         return np.where(rng.random(draws) < self.config.augmented, view, 0)
 
-    def _step(self, batch: Batch, labels: np.ndarray) -> Tensor:
-        features = _features(batch, self.device)
-        on_gpu = self.device.type == "cuda"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=on_gpu):
-            outputs = self.module(features)
-        # losses stay in float32: their logarithms do not survive bfloat16
-        outputs = {name: value.float() for name, value in outputs.items()}
-        target = torch.from_numpy(labels).to(self.device)
-        loss = total_loss(self.config, outputs, target, self.setting)
+    def _targets_of(
+        self, rows: Labelled, drop: np.random.Generator | None = None
+    ) -> Callable[[np.ndarray], Targets]:
+        """Return what gives the targets at positions of `rows`, float32, on the device."""
+        soft = None if rows.votes is None else soft_labels(self.config, rows, drop)
+        gender = None if rows.gender is None else one_hot(rows.gender, self.genders)
+        classes = one_hot(rows.classes, len(self.classes))
+
+        def at(positions: np.ndarray) -> Targets:
+            further = (
+                None if each is None else self._tensor(each[positions])
+                for each in (soft, rows.attributes, gender)
+            )
+            return Targets(self._tensor(classes[positions]), *further)
+
+        return at
+
+    def _tensor(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(self.device)
+
+    def _step(self, stage: HeadConfig, parts: Sequence[Part]) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = backward(self.module, stage, parts, self.setting)
+        if stage.clip is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), stage.clip)
         self.optimizer.step()
-        return loss.detach()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.module)
+        return loss
 
-    def _dev_macro_f1(self) -> float | None:
+    def dev_scores(self, stage: HeadConfig) -> dict[str, float]:
+        """Return the scores of the whole dev set, those that the head's outputs have."""
         if not self.dev.utterances:
-            return None
-        predicted = self.logits(self.dev.utterances).argmax(axis=1)
-        matrix = confusion(self.dev.labels, predicted, len(self.classes))
-        return float(macro_f1(matrix))
+            return {}
+        outputs = self.predict(self.dev.utterances)
+        targets = self._targets_of(self.dev)(np.arange(len(self.dev)))
+        tensors = {name: self._tensor(values) for name, values in outputs.items()}
+        scores = {"dev_loss": float(total_loss(stage, tensors, targets, self.setting))}
+        return scores | dev_scores(self.dev, outputs)
 
-    def logits(self, utterances: Sequence[str]) -> np.ndarray:
-        """Return logits float32 `(utterances, classes)` by the weights there are now."""
-        lengths = _lengths(self.columns, utterances)
+    def predict(self, utterances: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return every output float32 `(utterances, width)` by the weights that are kept."""
+        lengths = self.reading.lengths(utterances)
         batches = bucket(range(len(utterances)), lengths, EVAL_BATCH * self.config.batch, None)
         plan = [[utterances[i] for i in batch] for batch in batches]
-        out = np.empty((len(utterances), len(self.classes)), dtype=np.float32)
-        self.module.eval()
+        out = {
+            name: np.empty((len(utterances), width), dtype=np.float32)
+            for name, width in self.outputs.items()
+        }
+        module = self.kept.eval()
         with torch.inference_mode():
             for batch, positions in zip(self.reader.batches(plan), batches, strict=True):
-                logits = self.module(_features(batch, self.device))["logits"]
-                out[positions] = logits.float().cpu().numpy()
+                answers = module(self.reading.features(batch, self.device))
+                for name, values in out.items():
+                    values[positions] = answers[name].float().cpu().numpy()
         return out
 
 
-def _labelled_only(rows: Labelled) -> Labelled:
-    known = rows.labels >= 0
-    return Labelled(
-        [u for u, k in zip(rows.utterances, known, strict=True) if k], rows.labels[known]
-    )
+def dev_scores(rows: Labelled, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return dev_macro_f1, dev_uar and dev_accuracy of logits, dev_ccc (a mean) of attributes."""
+    scores = {}
+    if "logits" in outputs:
+        logits = outputs["logits"]
+        matrix = confusion(rows.classes, logits.argmax(axis=1), logits.shape[1])
+        for name, of in (("macro_f1", macro_f1), ("uar", uar), ("accuracy", accuracy)):
+            scores[f"dev_{name}"] = float(of(matrix))
+    if "attributes" in outputs:
+        assert rows.attributes is not None
+        scores["dev_ccc"] = float(ccc(rows.attributes, outputs["attributes"]).mean())
+    return scores
 
 
-def _setting(config: HeadConfig, train: Labelled, classes: Sequence[str], device: str) -> Setting:
-    neutral = classes.index(config.neutral) if config.neutral in classes else None
-    apart = config.sampler == "neutral_expressive" or "neutral_logit" in extras_of(config)
-    if apart and neutral is None:
-        raise UserError(
-            f"heads: sml and neutral_expressive need the class '{config.neutral}', which is not "
-            "among corpus.classes; name the neutral class with `neutral:`."
-        )
-    return Setting(class_weights(train.labels, classes).to(device), neutral)
+def _chosen(config: HeadConfig, row: Mapping[str, Any]) -> float | None:
+    """Return what the best epoch is chosen by, the higher the better; None without a dev set."""
+    score = row.get(f"dev_{config.chosen_by}")
+    return score if score is None or config.chosen_by != "loss" else -score
 
 
-def _dim(column: Column, name: str) -> int:
-    if len(column.cache.item_shape) != 1:
-        raise UserError(
-            f"feature '{name}': it holds all layers, which this head cannot read; extract one "
-            "layer, or a mean of some, with `layer:`."
-        )
-    return column.cache.dim
-
-
-def _learning_rate(config: HeadConfig, epoch: int) -> float:
-    if config.schedule == "constant":
-        return config.lr
-    cosine = (1 + np.cos(np.pi * epoch / config.epochs)) / 2
-    return float(config.lr_min + (config.lr - config.lr_min) * cosine)
-
-
-def _lengths(columns: Mapping[str, Column], utterances: Sequence[str]) -> np.ndarray:
-    """Return the frames of the longest feature: what the padding of a batch is about."""
-    lengths: np.ndarray = np.max([c.lengths(utterances) for c in columns.values()], axis=0)
-    return lengths
-
-
-def _features(batch: Batch, device: torch.device) -> dict[str, tuple[Tensor, Tensor]]:
-    features = {}
-    for name, frames in batch.frames.items():
-        mask = mask_of(batch.lengths[name], frames.shape[1])
-        features[name] = (frames.to(device), mask.to(device))
-    return features
+def _scored(config: HeadConfig, dev: Labelled) -> np.ndarray:
+    """Return the positions of the dev rows that a score can be taken of."""
+    known = dev.classes >= 0 if "logits" in config.gives else np.zeros(len(dev), dtype=bool)
+    if dev.attributes is not None:
+        known = known | ~np.isnan(dev.attributes).all(axis=1)
+    return np.flatnonzero(known)

@@ -1,0 +1,112 @@
+"""The BSC-UPC head: frames of all modalities in one sequence, attended to twice.
+
+Costa, India, Hernando 2024, "Double Multi-Head Attention Multimodal System for Odyssey 2024 Speech
+Emotion Recognition Challenge", and its released code. Every modality is brought to one width, all
+are joined in time, and two attentions make one vector of them:
+
+full        self-attention of the frames, each of the heads as wide as `hidden`, summed by a Linear;
+            then a mean over the frames, weighted by softmax of their products with a learned query
+sub_vector  India, Safari, Hernando 2021, "Double Multi-Head Attention for Speaker Verification":
+            frames are cut into a sub-vector a head, and each head's are averaged over time by
+            softmax of their products with the head's learned query, over the root of their width;
+            then the heads' averages are pooled as the frames are above, so that the embedding is
+            `hidden` / `attention_heads` wide
+
+Dropout and `classifier_layers` of Linear, LayerNorm, GELU and dropout follow, then a Linear an
+output. There the features are all 1,024 wide and go in as they are; as ours are not, each has
+LayerNorm and a Linear before, an adapter that the code has too. The code attends to padding, and
+scales the sub-vectors' products by the root of the number of heads.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from heads.head import Features, Head, attention_pool, head
+from heads.options import Architecture, EarlyMHAOptions
+
+
+class WideAttention(nn.Module):
+    """Let frames attend to each other, by heads that each see all channels."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.queries, self.keys, self.values = (
+            nn.Linear(width, heads * width, bias=False) for _ in range(3)
+        )
+        self.unify = nn.Linear(heads * width, width)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `(batch, frames, width)` in context, and their mask."""
+        query, key, value = (
+            project(frames).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for project in (self.queries, self.keys, self.values)
+        )
+        seen = mask[:, None, None, :]  # by every head and every frame
+        context = scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        return self.unify(context.transpose(1, 2).flatten(2)), mask
+
+
+class SubVectorAttention(nn.Module):
+    """Average each head's part of the frames over time."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(nn.init.xavier_normal_(torch.empty(heads, width // heads)))
+
+    def weights(self, parts: Tensor, mask: Tensor) -> Tensor:
+        """Return the weights `(batch, frames, heads)` of sub-vectors, 0 where padded."""
+        scores = torch.einsum("bthd,hd->bth", parts, self.queries) / math.sqrt(parts.shape[-1])
+        return scores.masked_fill(~mask.unsqueeze(-1), float("-inf")).softmax(dim=1)
+
+    def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `(batch, heads, width / heads)`, and a mask that hides none of them."""
+        parts = frames.unflatten(-1, self.queries.shape)
+        pooled = torch.einsum("bth,bthd->bhd", self.weights(parts, mask), parts)
+        return pooled, mask.new_ones(pooled.shape[:2])
+
+
+@head("early_mha", EarlyMHAOptions)
+class EarlyMHA(Head):
+    """Join the modalities in time and pool them by two attentions."""
+
+    def __init__(
+        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
+    ) -> None:
+        assert isinstance(options, EarlyMHAOptions)
+        hidden, heads = options.hidden, options.attention_heads
+        width = hidden if options.attention == "full" else hidden // heads
+        super().__init__(outputs, lambda out: _classifier(width, out, options))
+        self.names = list(dims)
+        self.adapters = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden)) for dim in dims.values()
+        )
+        kind = WideAttention if options.attention == "full" else SubVectorAttention
+        self.attention = kind(hidden, heads)
+        self.pooling = nn.Linear(width, 1, bias=False)
+
+    def embed(self, features: Features) -> Tensor:
+        """Return the embeddings `(batch, width)`."""
+        adapted = [
+            adapt(features[name][0]) for name, adapt in zip(self.names, self.adapters, strict=True)
+        ]
+        mask = torch.cat([features[name][1] for name in self.names], dim=1)
+        context, real = self.attention(torch.cat(adapted, dim=1), mask)
+        return attention_pool(context, self.pooling(context).squeeze(-1), real)
+
+
+def _classifier(width: int, out: int, options: EarlyMHAOptions) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Dropout(options.dropout)]
+    for _ in range(options.classifier_layers):
+        layers += [
+            nn.Linear(width, options.classifier),
+            nn.LayerNorm(options.classifier),
+            nn.GELU(),
+            nn.Dropout(options.dropout),
+        ]
+        width = options.classifier
+    return nn.Sequential(*layers, nn.Linear(width, out))

@@ -1,0 +1,111 @@
+"""What a run's heads are trained from: the job, and the fingerprint of one head of it."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from cache.features import FeatureCache
+from corpus.manifest import VOTE, Manifest
+from heads.config import HeadConfig
+from heads.training.views import Views, join_views, require_views, view_rows
+
+VERSION = 2  # raise it when a change of code changes the numbers
+
+
+@dataclass(frozen=True)
+class HeadsJob:
+    """Say which heads to train on which corpus, and where their features and views of them are.
+
+    Raises `UserError` for a view that none of a head's features has, or of other weights.
+    """
+
+    run: Path
+    configs: Mapping[str, HeadConfig]
+    manifest: Manifest
+    features: Mapping[str, FeatureCache]
+    views: Views = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, config in self.configs.items():
+            if config.views:
+                require_views(name, self.read_by(name), self.views, config.views)
+
+    def usable(self) -> list[str]:
+        """List the utterances that no feature failed for, in the order of the manifest.
+
+        Raises `UserError` for an utterance that is neither cached nor listed as failed.
+        """
+        failed: set[str] = set()
+        for cache in self.features.values():
+            failed |= set(cache.failed()["utterance"])
+        usable = [u for u in self.manifest.utterances() if u not in failed]
+        for cache in self.features.values():
+            cache.require(usable)
+        return usable
+
+    def read_by(self, name: str) -> dict[str, FeatureCache]:
+        """Return the features of a head, clean."""
+        return {f: self.features[f] for f in self.configs[name].feature_names}
+
+
+def open_features(job: HeadsJob, name: str, usable: Sequence[str]) -> Mapping[str, FeatureCache]:
+    """Return what a head reads its features from, with rows of its views if it has any."""
+    views, clean = job.configs[name].views, job.read_by(name)
+    if not views:
+        return clean
+    return join_views(clean, job.views, views, by_split(job.manifest, usable).get("train", []))
+
+
+def made_from(
+    job: HeadsJob, name: str, usable: Sequence[str], caches: Mapping[str, FeatureCache]
+) -> dict[str, Any]:
+    """Return all that the numbers of a head hang on; its hash is the head's fingerprint."""
+    config = job.configs[name]
+    rows = job.manifest.frame.filter(pl.col("utterance").is_in(list(usable)))
+    labels = rows.select("utterance", "split", "speaker", "emotion", *_learned(config, rows))
+    made: dict[str, Any] = {
+        "version": VERSION,
+        # without defaults, so that a head does not go stale when there is a new option
+        "config": config.model_dump(mode="json", exclude_defaults=True, exclude={"init", "log"}),
+        "classes": list(job.manifest.classes),
+        "labels": hashlib.sha256(labels.write_csv().encode()).hexdigest(),
+        "features": {f: cache.fingerprint for f, cache in caches.items()},
+        "rows": {f: _rows_digest(cache, usable) for f, cache in caches.items()},
+    }
+    if config.init is not None and config.init.is_file():
+        made["init"] = hashlib.sha256(config.init.read_bytes()).hexdigest()
+    if config.views:
+        drawn = view_rows(config.views, by_split(job.manifest, usable).get("train", []))
+        made["views"] = {
+            f: {v: c.fingerprint for v, c in job.views.get(f, {}).items() if v in config.views}
+            for f in caches
+        }
+        made["view_rows"] = {f: _rows_digest(cache, drawn) for f, cache in caches.items()}
+    return made
+
+
+def _learned(config: HeadConfig, rows: pl.DataFrame) -> list[str]:
+    """Name the columns of the manifest that a head learns from, beside the emotion."""
+    columns: list[str] = list(config.attributes) if "attributes" in config.reads else []
+    columns += ["gender"] if "gender" in config.reads else []
+    prefixes = (VOTE, "votes2.") if config.votes.secondary else (VOTE,)
+    if "votes" in config.reads:
+        columns += [column for column in rows.columns if column.startswith(prefixes)]
+    return columns
+
+
+def _rows_digest(cache: FeatureCache, utterances: Sequence[str]) -> str:
+    checksums = cache.snapshot().crc32c[cache.require(utterances)].astype("<u4")
+    return hashlib.sha256(checksums.tobytes()).hexdigest()
+
+
+def by_split(manifest: Manifest, usable: Sequence[str]) -> dict[str, list[str]]:
+    """Return the utterances of each split that has any, in the order given."""
+    splits: dict[str, list[str]] = {}
+    for utterance, split in zip(usable, manifest.column("split", usable), strict=True):
+        splits.setdefault(split, []).append(utterance)
+    return splits

@@ -1,0 +1,92 @@
+"""What a head reads in training: its features from the cache, by their options.
+
+`normalize: speaker` is done here. Every channel of a clip is shifted and scaled by the mean and
+deviation of its speaker's frames, of all splits and without labels, so that a head sees how a voice
+differs from itself. A clip whose speaker is unknown has only itself to be compared with. The
+statistics are of the frames as stored, taken in one pass over the cache, and are not learned: a
+speaker's clips of dev and test count in their own standard scores (transductive).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cache.features import FeatureCache
+from cache.reader import Batch, Column
+from heads.config import HeadConfig
+from heads.head import mask_of
+
+
+class SpeakerScores:
+    """Hold each speaker's mean and deviation of one feature.
+
+    `speakers` names the speaker of each utterance that will be read, None where unknown.
+    """
+
+    def __init__(self, column: Column, speakers: Mapping[str, str | None]) -> None:
+        clips: dict[Any, list[str]] = {}
+        for utterance, speaker in speakers.items():
+            clips.setdefault(("speaker", speaker) if speaker else utterance, []).append(utterance)
+        self._row = {u: i for i, of_one in enumerate(clips.values()) for u in of_one}
+        moments = [column.cache.moments(of_one) for of_one in clips.values()]
+        layer = slice(None) if column.layer is None else column.layer
+        mean, deviation = (np.stack([m[i][layer] for m in moments]) for i in (0, 1))
+        self._mean = torch.from_numpy(mean.astype(np.float32))
+        self._deviation = torch.from_numpy(deviation.astype(np.float32))
+
+    def apply(self, frames: Tensor, utterances: Sequence[str]) -> Tensor:
+        """Return the standard scores of `(batch, frames, ...)`, of clips or rows of views."""
+        at = [self._row[utterance.rpartition("\0")[2]] for utterance in utterances]
+        mean, deviation = (
+            of[at].to(frames.device).unsqueeze(1) for of in (self._mean, self._deviation)
+        )
+        return (frames - mean) / deviation
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Say what a head reads, and from where; `speakers` are the scores of `normalize: speaker`."""
+
+    columns: Mapping[str, Column]
+    speakers: Mapping[str, SpeakerScores]
+
+    @classmethod
+    def of(
+        cls,
+        config: HeadConfig,
+        caches: Mapping[str, FeatureCache],
+        speakers: Mapping[str, str | None],
+    ) -> "Reading":
+        """Open the features of a head; `speakers` of every utterance that will be read."""
+        columns = {u.name: Column(caches[u.name], u.stride, u.layer) for u in config.features}
+        scores = {
+            use.name: SpeakerScores(columns[use.name], speakers)
+            for use in config.features
+            if use.normalize == "speaker"
+        }
+        return cls(columns, scores)
+
+    def lengths(self, utterances: Sequence[str]) -> np.ndarray:
+        """Return the frames of the longest feature: what the padding of a batch is about."""
+        each = [column.lengths(utterances) for column in self.columns.values()]
+        longest: np.ndarray = np.max(each, axis=0)
+        return longest
+
+    def features(
+        self, batch: Batch, device: torch.device, copy: bool = False
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return the frames and masks of a batch, on the device.
+
+        They are valid as long as the batch, with `copy` for longer.
+        """
+        features = {}
+        for name, read in batch.frames.items():
+            mask, frames = mask_of(batch.lengths[name], read.shape[1]), read.to(device, copy=copy)
+            if name in self.speakers:
+                frames = self.speakers[name].apply(frames, batch.utterances)
+            features[name] = (frames, mask.to(device))
+        return features

@@ -1,0 +1,42 @@
+"""How the learning rate runs: by epoch within a phase, climbing at first by step.
+
+With s the share of the phase's epochs that are done, from `lr` to `lr_min`:
+
+cosine       lr_min + (lr - lr_min) (1 + cos(pi s)) / 2
+linear       lr + (lr_min - lr) s
+exponential  lr (lr_min / lr)^s
+constant     lr
+
+During the first `warmup` steps of a phase the rate is multiplied by (step + 1) / warmup.
+"""
+
+import math
+from collections.abc import Iterator
+
+from heads.config import HeadConfig
+
+
+def rate(config: HeadConfig, done: float, step: int) -> float:
+    """Return the learning rate in a phase, `done` of it (0 to 1) and at its step `step`."""
+    climb = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    return climb * _decayed(config, done)
+
+
+def _decayed(config: HeadConfig, done: float) -> float:
+    first, last = config.lr, config.lr_min
+    match config.schedule:
+        case "cosine":
+            return last + (first - last) * (1 + math.cos(math.pi * done)) / 2
+        case "linear":
+            return first + (last - first) * done
+        case "exponential":
+            return first * math.exp(done * math.log(last / first))
+        case _:
+            return first
+
+
+def stages(config: HeadConfig) -> Iterator[tuple[HeadConfig, int]]:
+    """Yield, for every epoch of the training, its phase's config and its number in the phase."""
+    for stage in config.stages:
+        for epoch in range(stage.epochs):
+            yield stage, epoch

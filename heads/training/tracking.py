@@ -1,0 +1,44 @@
+"""Tell TensorBoard or MLflow of every epoch, where a head says `log:`.
+
+Both are extras. TensorBoard's files lie in the head's folder; MLflow's go where MLFLOW_TRACKING_URI
+says, and without one to where MLflow puts them by itself.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from heads.config import HeadConfig
+from heads.training.trainer import AfterEpoch
+
+
+@contextmanager
+def tracked(config: HeadConfig, folder: Path, name: str) -> Iterator[AfterEpoch]:
+    """Give the function to call with every row of history."""
+    if config.log == "tensorboard":
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(folder / "tensorboard" / name) as writer:
+
+            def add(row: Mapping[str, Any]) -> None:
+                for key, value in _numbers(row).items():
+                    writer.add_scalar(key, value, row["epoch"])
+
+            yield add
+    elif config.log == "mlflow":
+        import mlflow
+
+        with mlflow.start_run(run_name=f"{folder.name}/{name}"):
+            mlflow.log_params(config.model_dump(mode="json"))
+
+            def log(row: Mapping[str, Any]) -> None:
+                mlflow.log_metrics(_numbers(row), step=row["epoch"])
+
+            yield log
+    else:
+        yield lambda row: None
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in row.items() if key != "epoch"}
