@@ -14,7 +14,7 @@
         predicted     [n, attributes]  float32, where the head predicts attributes, and
         truth         [n, attributes]  float32, what raters said, NaN where unknown
 
-A head that predicts attributes alone has no `logits` and no `in_sample`.
+A head that predicts attributes alone has logits `[n, 0]`.
 Labels and speakers travel with the logits so that the file, copied to a laptop, is all that the
 stacker needs. Written under a temporary name and renamed: the file is whole or absent.
 """
@@ -30,7 +30,7 @@ import numpy as np
 from corpus.errors import UserError
 
 FORMAT = "ser-logits/1"
-OPTIONAL = ("logits", "in_sample", "predicted", "truth")
+OPTIONAL = ("in_sample", "predicted", "truth")
 UNLABELLED = "unlabelled"  # the group of rows whose split is ""
 
 
@@ -43,7 +43,7 @@ class SplitLogits:
     """
 
     utterance: list[str]
-    logits: np.ndarray | None  # (n, classes) float32
+    logits: np.ndarray  # (n, classes) float32; (n, 0) of attributes alone
     label: np.ndarray  # (n,) int8
     speaker: list[str]
     fold: np.ndarray  # (n,) int8
@@ -84,6 +84,7 @@ class HeadLogits:
                 group.create_dataset("label", data=np.asarray(rows.label, np.int8))
                 group.create_dataset("speaker", data=rows.speaker, dtype=text)
                 group.create_dataset("fold", data=np.asarray(rows.fold, np.int8))
+                group.create_dataset("logits", data=np.asarray(rows.logits, np.float32))
                 for field in OPTIONAL:
                     if (values := getattr(rows, field)) is not None:
                         group.create_dataset(field, data=np.asarray(values, np.float32))
@@ -126,5 +127,6 @@ def _read_split(group: h5py.Group) -> SplitLogits:
         speaker=list(group["speaker"].asstr()[()]),
         fold=group["fold"][()],
         rows=str(group.attrs["rows"]),
+        logits=group["logits"][()],
         **{name: group[name][()] if name in group else None for name in OPTIONAL},
     )

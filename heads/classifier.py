@@ -110,7 +110,8 @@ class HeadClassifier:
 
     def predict(self, utterances: Sequence[str]) -> np.ndarray:
         """Return the name of the likeliest class of each utterance."""
-        likeliest: np.ndarray = self.classes_[self.outputs(utterances)["logits"].argmax(axis=1)]
+        at = self.outputs(utterances)["logits"].argmax(axis=1)
+        likeliest: np.ndarray = self.classes_[at]
         return likeliest
 
 

@@ -239,7 +239,7 @@ def _write_logits(fitting: _Fitting, outputs: Mapping[str, _Said]) -> None:
         none = np.full(len(known), -1, np.int8)
         rows[split] = SplitLogits(
             utterance=known.utterances,
-            logits=said.final.get("logits"),
+            logits=said.final.get("logits", np.empty((len(known), 0), np.float32)),
             label=known.classes.astype(np.int8),
             speaker=[speaker or "" for speaker in known.speakers],
             fold=none if fold is None or split != "train" else fold.astype(np.int8),

@@ -16,8 +16,8 @@ from corpus.config import Section
 class LossUse(Section):
     """Name a loss and its weight in the sum; a loss's own options stand beside these.
 
-    What the options mean is said in `heads.training.losses`. `class_weight_power` p weighs class c by
-    (N / (C n_c))^p over the training set: 0 not at all, 1 as wce does, 0.5 by the root.
+    What the options mean is said in `heads.training.losses`. `class_weight_power` p weighs class c
+    by (N / (C n_c))^p over the training set: 0 not at all, 1 as wce does, 0.5 by the root.
     """
 
     name: str

@@ -31,6 +31,11 @@ def read_heads(folder: Path, heads: Sequence[str]) -> list[HeadLogits]:
                 f"'{heads[0]}' are {', '.join(found[0].classes)}; train both with the same "
                 "corpus.classes."
             )
+        if any(rows.logits.shape[1] != len(logits.classes) for rows in logits.splits.values()):
+            raise UserError(
+                f"{path}: head '{head}' has no logits of the classes, as it learned attributes "
+                "alone; name only heads that classify."
+            )
         for split, rows in logits.splits.items():
             _check_split(path, split, rows)
     return found

@@ -6,7 +6,7 @@ Alignment and Balanced Stacking Model". Per modality: Linear to `hidden`, LayerN
 value; all are summed onto the query's GRU output. Attention pooling, concatenation, LayerNorm, MLP
 to logits; with the soft margin loss also one to a neutral/expressive logit.
 
-The published code has no masks. Here the GRU runs over packed sequences, attention ignores padded
+The published code has no masks. Here the GRU leaves padded frames out, attention ignores padded
 keys and pooling padded frames, so a clip in a batch equals the clip alone; unpadded, the result is
 the published one and `load_published` takes its state dicts.
 """
@@ -16,8 +16,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from heads.architectures.recurrent import bidirectional_gru
 from heads.head import Features, Head, attention_pool, head, mlp
 from heads.options import Architecture, CrossModalGRUOptions
 
@@ -38,13 +38,7 @@ class Modality(nn.Module):
 
     def encode(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Return `(batch, frames, 2 hidden)`, zero where padded."""
-        x = self.norm(self.projection(frames))
-        lengths = mask.sum(dim=1).cpu()
-        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        out, _ = pad_packed_sequence(
-            self.gru(packed)[0], batch_first=True, total_length=frames.shape[1]
-        )
-        return out
+        return bidirectional_gru(self.gru, self.norm(self.projection(frames)), mask.sum(dim=1))
 
     def attend(self, query: Tensor, other: Tensor, mask: Tensor) -> Tensor:
         """Align another modality to this one's frames."""

@@ -12,8 +12,7 @@ time mask  a span of the clip is set to zero, at the same place in all its featu
 
 Random numbers come from numpy and are drawn clip after clip, for real frames only. So a batch, on
 whatever device and however padded, is changed as its clips one after the other would be by the same
-generator; padding stays what it is. What is drawn is small, and what is done with it is one
-operation over the batch.
+generator; padding stays what it is.
 """
 
 from dataclasses import dataclass
@@ -58,19 +57,29 @@ def augment_features(
     """
     if not (config.seqaug or config.time_mask):
         return dict(features)
-    lengths = {name: mask.sum(dim=1).tolist() for name, (_, mask) in features.items()}
-    plans = {
-        name: _Plan(*frames.shape[:2], frames.shape[-1]) for name, (frames, _) in features.items()
-    }
-    for clip in range(len(next(iter(lengths.values())))):
-        frames = {name: each[clip] for name, each in lengths.items()}
+    changed = {name: (frames.clone(), mask) for name, (frames, mask) in features.items()}
+    lengths = [mask.sum(dim=1).tolist() for _, mask in features.values()]
+    for clip, real in enumerate(zip(*lengths, strict=True)):
+        each = zip(changed.values(), real, strict=True)
+        own = [frames[clip, :length] for (frames, _), length in each]
         if rng.random() < config.seqaug:
             share = rng.beta(config.seqaug_alpha, config.seqaug_alpha)
-            for name, plan in plans.items():
-                plan.permute(clip, frames[name], share, rng)
+            for frames in own:
+                _permute(frames, share, rng)
         if rng.random() < config.time_mask:
-            width = rng.random() * config.time_mask_share
-            start = rng.random() * (1 - width)
-            for name, plan in plans.items():
-                plan.hide(clip, int(start * frames[name]), int(width * frames[name]))
-    return {name: (plans[name].apply(frames), mask) for name, (frames, mask) in features.items()}
+            share, place = rng.random() * config.time_mask_share, rng.random()
+            for frames in own:
+                span = int(share * len(frames))
+                first = int(place * (len(frames) - span + 1))
+                frames[first : first + span] = 0
+    return changed
+
+
+def _permute(frames: Tensor, share: float, rng: np.random.Generator) -> None:
+    """Permute a share of the channels of `(frames, [layers,] dim)` in time, in place."""
+    dim = frames.shape[-1]
+    chosen = np.zeros(dim, dtype=bool)
+    chosen[rng.permutation(dim)[: round(share * dim)]] = True
+    order = torch.from_numpy(rng.permutation(len(frames))).to(frames.device)
+    channels = torch.from_numpy(chosen).to(frames.device)
+    frames.copy_(torch.where(channels, frames[order], frames))

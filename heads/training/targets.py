@@ -37,14 +37,15 @@ class Targets:
     def mixed(self, partner: Tensor, share: Tensor) -> "Targets":
         """Return share * targets + (1 - share) * the partners' targets.
 
-        `partner` int64 `(batch,)` indexes the batch, `share` is `(batch,)`. A partner with share 0
-        adds nothing, not even its NaN.
+        `partner` int64 `(batch,)` indexes the batch, `share` is `(batch,)`. Where share is 1 the
+        partner adds nothing, not even its NaN; a mixture with a row of zeros counts by its share.
         """
+        device = self.classes.device
+        partner, by = partner.to(device), share.to(device).unsqueeze(1)
 
         def mix(own: Tensor | None) -> Tensor | None:
             if own is None:
                 return None
-            by = share.unsqueeze(1)
             return torch.where(by == 1, own, by * own + (1 - by) * own[partner])
 
         classes = mix(self.classes)
@@ -115,21 +116,17 @@ def genders(manifest: Manifest) -> list[str]:
 def teachable(config: HeadConfig, rows: Labelled) -> np.ndarray:
     """Return the positions of the rows that have something to teach: int64.
 
-    With `no_consensus: drop` those with a class only; a head without a loss of classes or votes
-    asks for a known attribute (or gender) instead.
+    With `no_consensus: drop` those with a class, or for a head without a loss of classes or votes
+    those with a known attribute; with `keep` those with any target that a loss of the head reads.
     """
-    known = rows.classes >= 0
-    by_class = bool(config.reads & {"classes", "votes"})
-    if by_class and config.no_consensus == "drop":
-        return np.flatnonzero(known)
-    useful = known if by_class else np.zeros(len(rows), dtype=bool)
-    if rows.votes is not None:
-        useful = useful | (rows.votes[:, : _places(config, rows.votes)].sum(axis=1) > 0)
-    if rows.attributes is not None:
-        useful = useful | ~np.isnan(rows.attributes).all(axis=1)
-    if rows.gender is not None and not by_class and rows.attributes is None:
-        useful = useful | (rows.gender >= 0)
-    return np.flatnonzero(useful)
+    none = np.zeros(len(rows), dtype=bool)
+    classed = rows.classes >= 0 if config.reads & {"classes", "votes"} else none
+    rated = none if rows.attributes is None else ~np.isnan(rows.attributes).all(axis=1)
+    if config.no_consensus == "drop":
+        return np.flatnonzero(classed if config.reads & {"classes", "votes"} else rated)
+    voted = none if rows.votes is None else _places(config, rows.votes).any(axis=1)
+    gendered = none if rows.gender is None else rows.gender >= 0
+    return np.flatnonzero(classed | rated | voted | gendered)
 
 
 def soft_labels(
@@ -138,33 +135,40 @@ def soft_labels(
     """Return the shares of the votes float64 `(n, classes [+ 1])`; with `drop`, some left out.
 
     Annotation dropout: every vote for a common class is left out by chance, unless a clip would
-    have none left (Feng et al. 2025, the SAIL entry).
+    have none left. Common are the places with more than an even share of the votes of all rows:
+    the corpus' majority classes, as the aim is to give the rare ones more weight (the SAIL entry of
+    2025, which drops 20 %).
     """
     assert rows.votes is not None
-    votes = rows.votes[:, : _places(config, rows.votes)]
+    votes = _places(config, rows.votes)
     if drop is not None and config.votes.dropout:
-        total = votes.sum(axis=0)
-        common = total > total.sum() / np.count_nonzero(total)
-        chance = np.where(common, config.votes.dropout, 0.0)
-        # whole votes fall one by one; a further choice that counts a half falls with its half
-        unit = np.ceil(votes).astype(np.int64)
-        left = votes * (1 - drop.binomial(unit, chance) / np.maximum(unit, 1))
-        votes = np.where(left.sum(axis=1, keepdims=True) > 0, left, votes)
+        votes = _thinned(votes, config.votes.dropout, drop)
     total = votes.sum(axis=1, keepdims=True)
-    shares = np.divide(votes, total, out=np.zeros_like(votes), where=total > 0)
+    shares: np.ndarray = np.divide(votes, total, out=np.zeros_like(votes), where=total > 0)
     alone = (total[:, 0] == 0) & (rows.classes >= 0)
     shares[alone, rows.classes[alone]] = 1.0
     return shares
 
 
+def _thinned(votes: np.ndarray, chance: float, drop: np.random.Generator) -> np.ndarray:
+    total = votes.sum(axis=0)
+    common = total > total.sum() / max(np.count_nonzero(total), 1)
+    # where `secondary` makes it no whole number, it falls in so many equal parts of less than 1
+    parts = np.ceil(votes).astype(np.int64)
+    fallen = drop.binomial(parts, np.where(common, chance, 0.0))
+    left = votes * (1 - fallen / np.maximum(parts, 1))
+    thinned: np.ndarray = np.where(left.any(axis=1, keepdims=True), left, votes)
+    return thinned
+
+
 def one_hot(indices: np.ndarray, width: int) -> np.ndarray:
     """Return float32 `(n, width)`: 1 at the index, a row of zeros for -1."""
-    return (np.arange(width) == indices[:, None]).astype(np.float32)
+    hot: np.ndarray = np.arange(width) == indices[:, None]
+    return hot.astype(np.float32)
 
 
-def _places(config: HeadConfig, votes: np.ndarray) -> int:
-    kept: int = votes.shape[1] - (0 if config.votes.other == "keep" else 1)
-    return kept
+def _places(config: HeadConfig, votes: np.ndarray) -> np.ndarray:
+    return votes if config.votes.other == "keep" else votes[:, :-1]
 
 
 def _votes(config: HeadConfig, manifest: Manifest, utterances: Sequence[str]) -> np.ndarray:

@@ -180,7 +180,9 @@ class Trainer:
         targets = self._targets_of(self.train, self._random(epoch, DROP))
         plan = [[self.rows[i] for i in batch] for batch in batches]
         self.module.train()
-        steps, parts, losses = math.ceil(len(batches) / stage.accumulate), [], []
+        steps = math.ceil(len(batches) / stage.accumulate)
+        parts: list[Part] = []
+        losses: list[Tensor] = []
         for i, batch in enumerate(self.reader.batches(plan)):
             # a batch is valid until the next: those that wait for others are copied
             features = self.reading.features(batch, self.device, copy=stage.accumulate > 1)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,3 +61,17 @@ def test_an_absent_a_broken_and_a_foreign_file_are_one_sentence_each(tmp_path):
 def test_the_cache_imports_no_torch():
     code = "import cache.logits, cache.reader, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_only_some_heads_have_comes_back_too(tmp_path):
+    path, some = tmp_path / "logits.h5", np.array([[1.0, np.nan]], np.float32)
+    rows = replace(make_logits(1, "out-of-fold"), in_sample=some, predicted=some, truth=some)
+    attributes = ("arousal", "valence")
+    HeadLogits("h", ("a", "b"), "f", {}, {"train": rows, "dev": make_logits()}, attributes).write(
+        path
+    )
+    read = HeadLogits.read(path)
+    assert read.attributes == attributes
+    for name in ("in_sample", "predicted", "truth"):
+        np.testing.assert_array_equal(getattr(read.splits["train"], name), some)
+        assert getattr(read.splits["dev"], name) is None

@@ -43,6 +43,27 @@ def test_a_stride_longer_than_the_clip_is_its_mean(tmp_path):
     assert load_batch({"x": column}, ["u"]).frames["x"].tolist() == [[[2.0]]]
 
 
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_one_layer_of_all_is_read_as_if_it_were_alone(tmp_path, precision):
+    frames = {u: f.reshape(len(f), 3, -1) for u, f in ragged(4, 6, dim=12).items()}
+    every = make_cache(tmp_path, frames, name="every", precision=precision)
+    names = list(frames)
+    whole = load_batch({"x": Column(every, 2)}, names).frames["x"]
+    for layer in (0, 2, -1):
+        column = Column(every, 2, layer)
+        assert (column.item_shape, Column(every).item_shape) == ((4,), (3, 4))
+        assert torch.equal(load_batch({"x": column}, names).frames["x"], whole[:, :, layer])
+
+
+def test_a_layer_that_there_is_not_is_said(tmp_path):
+    frames = {"u": np.ones((2, 3, 4), np.float32)}
+    every, one = make_cache(tmp_path, frames, name="every"), make_cache(tmp_path, ragged(0, 1))
+    with pytest.raises(UserError, match=r"layer 3 is asked for, and there are layers 0 to 2; corr"):
+        Column(every, layer=3)
+    with pytest.raises(UserError, match=r"layer -1 is asked for, and there are one layer only"):
+        Column(one, layer=-1)
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_batches_do_not_depend_on_the_number_of_threads(tmp_path, threads):
     data = ragged(2, 60)

@@ -6,7 +6,11 @@ import polars as pl
 from cache.features import FeatureCache
 from corpus.manifest import Manifest
 from heads.config import parse_head
-from heads.run import HeadsJob
+from heads.job import HeadsJob
+from heads.training.reading import Reading
+from heads.training.targets import genders, labelled
+from heads.training.trainer import Trainer
+from heads.training.views import join_views
 
 CLASSES = ("angry", "sad", "neutral")
 
@@ -23,6 +27,19 @@ def make_manifest(count=60, classes=CLASSES):
         for i in range(count)
     ]
     return Manifest(pl.DataFrame(rows), classes)
+
+
+def with_ratings(manifest, unsure=()):
+    """Add votes that agree 4 to 1, attributes that follow the class, and a gender; some unsure."""
+    rows, count = manifest.frame.to_dicts(), len(manifest.classes)
+    for i, row in enumerate(rows):
+        label = manifest.classes.index(row["emotion"])
+        for c, name in enumerate(manifest.classes):
+            row[f"votes.{name}"] = 4 * (c == label) + (c == (label + 1) % count)
+        row |= {"votes.other": i % 2, "gender": ("f", "m")[int(row["speaker"][1:]) % 2]}
+        row |= {"arousal": 2.0 + 2 * label, "valence": 6.0 - 2 * label, "dominance": 4.0}
+        row["emotion"] = None if row["utterance"] in unsure else row["emotion"]
+    return Manifest(pl.DataFrame(rows), manifest.classes)
 
 
 def make_feature(root, name, manifest, *, seed=0, skip=()):
@@ -51,3 +68,19 @@ def make_job(root, manifest=None, views=None, **configs):
     small = {"hidden": 8, "epochs": 3, "lr": 1e-2, "batch": 8}
     parsed = {name: parse_head(small | config) for name, config in configs.items()}
     return HeadsJob(root / "run", parsed, manifest, features, views or {})
+
+
+def make_trainer(root, manifest=None, **options):
+    manifest = manifest or make_manifest()
+    caches = {n: make_feature(root, n, manifest, seed=i) for i, n in enumerate("ab")}
+    views = {v: make_view(root, f"a+{v}", manifest) for v in options.get("views", ())}
+    if views:
+        caches = join_views(caches, {"a": views}, list(views), manifest.utterances("train"))
+    entry = {"features": ["a", "b"], "hidden": 8, "epochs": 6, "lr": 1e-2, "batch": 8}
+    config = parse_head(entry | options)
+    rows = {s: labelled(config, manifest, manifest.utterances(s)) for s in ("train", "dev")}
+    everyone = manifest.utterances()
+    speakers = dict(zip(everyone, manifest.column("speaker", everyone), strict=True))
+    reading = Reading.of(config, caches, speakers)
+    known = len(genders(manifest)) if "gender" in config.reads else 0
+    return Trainer(config, reading, manifest.classes, **rows, genders=known)

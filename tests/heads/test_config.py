@@ -24,7 +24,10 @@ def test_short_forms_and_defaults():
     [
         ({"features": []}, "at least 1 item"),
         ({"features": ["a", "a"]}, "a feature is named twice"),
-        ({"features": ["a"], "loss": ["focall"]}, "'focall'.* does not match .*'wce', .*'focal'"),
+        (
+            {"features": ["a"], "loss": ["focall"]},
+            "the loss 'focall' is unknown; did you mean 'focal'?",
+        ),
         ({"features": ["a"], "loss": [{"weight": 2}]}, "a loss has no `name`"),
         ({"features": ["a"], "loss": [{"name": "wce", "gamma": 2}]}, "Extra inputs"),
         ({"features": ["a"], "loss": [{"name": "focal", "gamma": -1}]}, "greater than or equal"),
@@ -39,6 +42,17 @@ def test_short_forms_and_defaults():
         ({"features": ["a"], "augmented": float("nan")}, "less than or equal to 1"),
         ({"features": ["a"], "dropout": 1.0}, "less than 1"),
         ({"features": ["a"], "epoch": 3}, "Extra inputs"),
+        (
+            {"features": ["a"], "epochs": 0},
+            "0 epochs teach nothing; give some, or weights by `init`",
+        ),
+        ({"features": ["a"], "loss": ["sml"]}, "none of them teaches classes or attributes"),
+        ({"features": ["a"], "best_by": "ccc"}, "ccc needs a loss that teaches attributes"),
+        (
+            {"features": ["a"], "loss": ["ccc"], "best_by": "uar"},
+            "uar needs a loss that teaches log",
+        ),
+        ({"features": ["a"], "cross_fit": 1}, "greater than or equal to 2"),
     ],
 )
 def test_what_is_wrong_is_said(entry, message):
@@ -75,3 +89,28 @@ def test_valid_keys_include_the_architecture():
 def test_it_needs_no_torch():
     code = "import heads.config, heads.run, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_phase_changes_what_it_names_and_no_more():
+    phases = [{"epochs": 3}, {"epochs": 2, "sampler": "undersample", "loss": ["soft_ce"]}]
+    config = parse_head({"features": ["a"], "lr": 0.5, "phases": phases})
+    one, two = config.stages
+    assert (one.epochs, one.sampler.name, one.lr) == (3, "natural", 0.5)
+    assert (two.epochs, two.sampler.name, two.loss[0].name) == (2, "undersample", "soft_ce")
+    assert config.reads == {"classes", "votes"}
+    assert parse_head({"features": ["a"]}).stages == [parse_head({"features": ["a"]})]
+
+
+def test_losses_say_what_is_read_given_and_judged():
+    config = parse_head({"features": ["a"], "loss": ["wce", "sml", "ccc", "gender"]})
+    assert config.reads == {"classes", "attributes", "gender"}
+    assert config.gives == {"logits", "neutral_logit", "attributes", "gender"}
+    assert config.chosen_by == "macro_f1"
+    assert parse_head({"features": ["a"], "loss": ["mse"]}).chosen_by == "ccc"
+    assert parse_head({"features": ["a"], "best_by": "loss"}).chosen_by == "loss"
+
+
+def test_short_forms_are_the_long_ones():
+    short = parse_head({"features": ["a"], "sampler": "undersample", "cross_fit": 4})
+    long = {"features": [{"name": "a"}], "sampler": {"name": "undersample"}}
+    assert short == parse_head(long | {"cross_fit": {"folds": 4, "final": "mean"}})

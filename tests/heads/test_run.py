@@ -17,8 +17,9 @@ from cache.features import FeatureCache
 from cache.logits import HeadLogits
 from corpus.errors import UserError
 from corpus.manifest import Manifest
-from heads.run import HeadsJob, is_current, train_heads
-from tests.heads.factories import make_feature, make_job, make_manifest, make_view
+from heads.job import HeadsJob
+from heads.run import HeadReport, Progress, is_current, train_heads
+from tests.heads.factories import make_feature, make_job, make_manifest, make_view, with_ratings
 
 ONE = {"features": ["a", "b"]}
 TWO = {"features": [{"name": "a", "stride": 2}], "loss": ["wce", "sml"]}
@@ -103,11 +104,41 @@ def test_a_speaker_in_two_splits_stops_it(tmp_path):
         list(train_heads(make_job(tmp_path, shared, one=ONE), ["one"]))
 
 
-def test_a_class_without_a_training_clip_stops_it(tmp_path):
+def test_a_head_that_cannot_be_trained_does_not_stop_the_others(tmp_path):
     manifest = make_manifest()
     more = Manifest(manifest.frame, (*manifest.classes, "fear"))
-    with pytest.raises(UserError, match="class 'fear' has no training utterance"):
-        list(train_heads(make_job(tmp_path, more, one=ONE), ["one"]))
+    wild = {"features": ["a"], "loss": ["ccc"]}
+    reports = list(train_heads(make_job(tmp_path, more, one=ONE, wild=wild), ["one", "wild"]))
+    assert [(r.name, r.done, r.score) for r in reports] == [
+        ("one", "failed", None),
+        ("wild", "failed", None),
+    ]
+    assert reports[0].error == (
+        "class 'fear' has no training utterance; take it out of corpus.classes, or add clips of it "
+        "to the train split."
+    )
+    assert reports[1].error == (
+        "manifest: no utterance has a value for arousal, which a loss of the head learns; leave it "
+        "out of `attributes:`, or fill in the column."
+    )
+    job = make_job(tmp_path, wild={"features": ["a"], "lr": 1e30}, two=TWO)
+    assert names_done(job, ["wild", "two"]) == [("wild", "failed"), ("two", "trained")]
+    assert not (job.run / "heads" / "wild" / "head.json").exists()
+
+
+def test_progress_is_told_epoch_by_epoch(tmp_path):
+    job = make_job(tmp_path, one=ONE | {"cross_fit": 2, "epochs": 2})
+    told = []
+    (report,) = train_heads(job, ["one"], after_epoch=told.append)
+    assert [(p.head, p.fold, p.epoch, p.epochs) for p in told] == [
+        ("one", 0, 1, 4),
+        ("one", 0, 2, 4),
+        ("one", 1, 3, 4),
+        ("one", 1, 4, 4),
+    ]
+    assert isinstance(told[0], Progress)
+    assert 0 <= told[0].score <= 1
+    assert report == HeadReport("one", "trained", report.score, "macro_f1", 4, report.seconds)
 
 
 TRAIN = """
@@ -196,29 +227,47 @@ def test_no_draw_from_a_view_and_a_view_that_changes_nothing_give_the_bits_of_cl
     assert weights(job, "noise") != weights(job, "clean")
 
 
-def test_a_head_without_views_is_what_it_was_before_there_were_any(tmp_path):
+def test_a_fingerprint_is_of_what_is_said_and_not_of_defaults(tmp_path):
     job = make_job(tmp_path, one=ONE)
     names_done(job, ["one"])
-    marker = json.loads((job.run / "heads" / "one" / "head.json").read_text())["made_from"]
-    assert list(marker) == ["version", "config", "classes", "labels", "features", "rows"]
-    assert marker["config"] == {
-        "head": "cross_modal_gru",
-        "features": [{"name": n, "stride": 1, "normalize": "none"} for n in "ab"],
-        "loss": [{"name": "wce", "weight": 1.0}],
-        "sampler": "natural",
-        "neutral": "neutral",
+    marker = json.loads((job.run / "heads" / "one" / "head.json").read_text())
+    assert list(marker["made_from"]) == [
+        "version",
+        "config",
+        "classes",
+        "labels",
+        "features",
+        "rows",
+    ]
+    assert marker["made_from"]["config"] == {
+        "features": [{"name": "a"}, {"name": "b"}],
         "epochs": 3,
         "lr": 0.01,
-        "lr_min": 1e-6,
-        "schedule": "cosine",
-        "weight_decay": 1e-6,
         "batch": 8,
-        "seed": 7,
-        "architecture": {"hidden": 8, "dropout": 0.5, "attention_heads": 1},
+        "architecture": {"hidden": 8},
     }
+    assert marker["config"]["schedule"] == "cosine"
     noise = make_view(tmp_path / "cache", "a+noise", job.manifest)
     assert is_current(replace(job, views={"a": {"noise": noise}}), "one")
-    assert is_current(make_job(tmp_path, one=ONE | {"augmented": 0.9}), "one")
+    for same in ({"seed": 7}, {"sampler": "natural"}, {"log": "tensorboard"}):
+        assert is_current(make_job(tmp_path, one=ONE | same), "one")
+    for other in ({"seed": 8}, {"sampler": "undersample"}, {"loss": ["ce"]}, {"cross_fit": 2}):
+        assert not is_current(make_job(tmp_path, one=ONE | other), "one")
+
+
+def test_votes_attributes_and_genders_count_only_where_they_are_learned(tmp_path):
+    rated = with_ratings(make_manifest())
+    heads = {"hard": ONE, "soft": ONE | {"loss": ["kld"]}, "vad": ONE | {"loss": ["ccc"]}}
+    job = make_job(tmp_path, rated, **heads)
+    names_done(job, list(heads))
+
+    def current(**columns):
+        changed = Manifest(rated.frame.with_columns(**columns), rated.classes)
+        return [n for n in heads if is_current(make_job(tmp_path, changed, **heads), n)]
+
+    assert current(**{"votes.sad": pl.lit(1)}) == ["hard", "vad"]
+    assert current(arousal=pl.lit(3.0)) == ["hard", "soft"]
+    assert current(gender=pl.lit("f")) == ["hard", "soft", "vad"]
 
 
 def test_a_changed_view_makes_the_heads_that_draw_from_it_stale(tmp_path):

@@ -3,23 +3,23 @@
 from typing import ClassVar
 
 import numpy as np
-import pytest
 import torch
 
-from corpus.errors import UserError
 from heads.architectures.attentive_stats import AttentiveStats, AttentiveStatsPooling
-from heads.config import AttentiveStatsOptions
-from heads.testing import HeadConformance
+from heads.options import AttentiveStatsOptions
+from heads.testing import EVERY_OUTPUT, HeadConformance
 
 
 class TestAttentiveStats(HeadConformance):
     name = "attentive_stats"
     options: ClassVar = {"hidden": 8}
+    outputs: ClassVar = EVERY_OUTPUT
 
 
 class TestAttentiveStatsOfAWidth(HeadConformance):
     name = "attentive_stats"
     options: ClassVar = {"hidden": 8, "attention": 3}
+    outputs: ClassVar = EVERY_OUTPUT
 
 
 def test_it_pools_to_the_weighted_mean_and_deviation():
@@ -39,14 +39,5 @@ def test_it_pools_to_the_weighted_mean_and_deviation():
 def test_the_layer_that_scores_is_as_wide_as_the_feature_or_as_told():
     for attention, widths in ((None, [6, 4]), (3, [3, 3])):
         options = AttentiveStatsOptions(attention=attention)
-        module = AttentiveStats({"a": 6, "b": 4}, 8, options, frozenset())
+        module = AttentiveStats({"a": 6, "b": 4}, {"logits": 8}, options)
         assert [pool.projection.out_features for pool in module.pooling] == widths
-
-
-def test_an_output_it_does_not_have_is_named():
-    with pytest.raises(UserError) as error:
-        AttentiveStats({"a": 4}, 8, AttentiveStatsOptions(), frozenset({"neutral_logit"}))
-    assert str(error.value) == (
-        "head attentive_stats: it has no output neutral_logit; take the loss that needs it out of "
-        "`loss:`."
-    )

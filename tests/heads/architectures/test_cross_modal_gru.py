@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from corpus.errors import UserError
-from heads.options import CrossModalGRUOptions
 from heads.architectures.cross_modal_gru import PUBLISHED_MODALITIES, CrossModalGRU, load_published
-from heads.testing import HeadConformance, padded
+from heads.options import CrossModalGRUOptions
+from heads.testing import EVERY_OUTPUT, HeadConformance, padded
 
 SHARED = os.environ.get("SER_SHARED")
 PUBLISHED = ["bimodal_wce", "bimodal_wce_sml", "trimodal_wce", "trimodal_wce_sml"]
@@ -22,14 +21,15 @@ PUBLISHED = ["bimodal_wce", "bimodal_wce_sml", "trimodal_wce", "trimodal_wce_sml
 class TestCrossModalGRU(HeadConformance):
     name = "cross_modal_gru"
     options: ClassVar = {"hidden": 8}
+    outputs: ClassVar = EVERY_OUTPUT
     shift_free = ("pooling.bias",)
 
 
-class TestCrossModalGRUWithNeutral(HeadConformance):
+class TestCrossModalGRUWithHeads(HeadConformance):
     name = "cross_modal_gru"
-    shift_free = ("pooling.bias",)
     options: ClassVar = {"hidden": 8, "attention_heads": {"f2": 2}}
-    extras = frozenset({"neutral_logit"})
+    outputs: ClassVar = EVERY_OUTPUT
+    shift_free = ("pooling.bias",)
     counts = (3,)
 
 
@@ -53,9 +53,9 @@ def test_it_equals_the_published_code_alone_and_in_a_padded_batch(tag):
     names = PUBLISHED_MODALITIES[: len(about["dims"])]
     heads = dict(zip(names, about["heads_of_attention"], strict=True))
     options = CrossModalGRUOptions(hidden=about["hidden"], attention_heads=heads)
-    extras = frozenset({"neutral_logit"}) if "sml" in tag else frozenset()
+    outputs = {"logits": about["classes"]} | ({"neutral_logit": 1} if "sml" in tag else {})
     dims = dict(zip(names, about["dims"], strict=True))
-    module = CrossModalGRU(dims, about["classes"], options, extras).eval()
+    module = CrossModalGRU(dims, outputs, options).eval()
     load_published(module, weights_by_rule(shapes))
     tensors = np.load(golden / f"head_{tag}.npz")
     clips = [
@@ -68,22 +68,13 @@ def test_it_equals_the_published_code_alone_and_in_a_padded_batch(tag):
     with torch.inference_mode():
         alone = [module(padded([clip], 0, 0.0)) for clip in clips]
         batch = module(padded(clips, 4, 9.0))
-    for key in ("logits", "neutral_logit")[: 1 + len(extras)]:
+    for key in outputs:
         for found in (torch.cat([out[key] for out in alone]), batch[key]):
             np.testing.assert_allclose(found.numpy(), tensors[key], atol=1e-5, rtol=0)
 
 
 def test_a_published_state_dict_of_another_shape_is_refused():
-    module = CrossModalGRU({"speech": 4}, 8, CrossModalGRUOptions(hidden=4), frozenset())
+    module = CrossModalGRU({"speech": 4}, {"logits": 8}, CrossModalGRUOptions(hidden=4))
     state = {"speech_projection.weight": torch.zeros(4, 5)}
     with pytest.raises(RuntimeError, match="size mismatch"):
         load_published(module, state)
-
-
-def test_an_output_it_does_not_have_is_named():
-    with pytest.raises(UserError) as error:
-        CrossModalGRU({"a": 4}, 8, CrossModalGRUOptions(hidden=4), frozenset({"attributes"}))
-    assert str(error.value) == (
-        "head cross_modal_gru: it has no output attributes; take the loss that needs it out of "
-        "`loss:`."
-    )

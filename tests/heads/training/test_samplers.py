@@ -5,28 +5,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heads.config import parse_head
-from heads.samplers import draw_epoch
+from heads.config import Sampler
+from heads.training.samplers import draw_epoch
 
 SAMPLERS = ("natural", "neutral_expressive", "class_balanced", "undersample")
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 SEEDS = st.integers(0, 2**32)
 
 
-def make_config(sampler):
-    return parse_head({"features": ["a"], "sampler": sampler})
+def draw(sampler, labels, seed=0, *, neutral=2, no_consensus=0.0):
+    options = Sampler(name=sampler, no_consensus=no_consensus)
+    return draw_epoch(options, labels, neutral, np.random.default_rng(seed))
 
 
 def test_natural_sees_every_utterance_once():
     labels = np.arange(50) % 3
-    order = draw_epoch(make_config("natural"), labels, 2, np.random.default_rng(0))
+    order = draw("natural", labels, 0)
     assert sorted(order) == list(range(50))
     assert order.tolist() != list(range(50))
 
 
 def test_neutral_expressive_draws_both_groups_equally():
     labels = np.array([0] * 900 + [1] * 60 + [2] * 40)  # 40 neutral of 1000
-    order = draw_epoch(make_config("neutral_expressive"), labels, 2, np.random.default_rng(0))
+    order = draw("neutral_expressive", labels, 0)
     assert len(order) == 1000
     drawn = labels[order]
     assert abs((drawn == 2).mean() - 0.5) < 0.05
@@ -35,7 +36,7 @@ def test_neutral_expressive_draws_both_groups_equally():
 
 def test_class_balanced_draws_every_class_equally():
     labels = np.array([0] * 900 + [1] * 60 + [2] * 40)
-    order = draw_epoch(make_config("class_balanced"), labels, 2, np.random.default_rng(0))
+    order = draw("class_balanced", labels, 0)
     assert len(order) == 1000
     np.testing.assert_allclose(np.bincount(labels[order]) / 1000, [1 / 3] * 3, atol=0.05)
     # with replacement: 60 clips fill a third of the epoch
@@ -44,8 +45,7 @@ def test_class_balanced_draws_every_class_equally():
 
 def test_undersample_is_fresh_every_epoch_and_sees_all_in_the_end():
     labels = np.array([0] * 90 + [1] * 6 + [2] * 10)
-    rng = np.random.default_rng(0)
-    epochs = [draw_epoch(make_config("undersample"), labels, 2, rng) for _ in range(100)]
+    epochs = [draw("undersample", labels, seed) for seed in range(100)]
     assert epochs[0].tolist() != epochs[1].tolist()
     assert set(np.concatenate(epochs)) == set(range(106))
     # in random order: classes do not come one after another
@@ -55,7 +55,7 @@ def test_undersample_is_fresh_every_epoch_and_sees_all_in_the_end():
 @settings(deadline=None)
 @given(labels=LABELS, seed=SEEDS)
 def test_undersample_cuts_every_class_to_the_rarest(labels, seed):
-    order = draw_epoch(make_config("undersample"), labels, None, np.random.default_rng(seed))
+    order = draw("undersample", labels, seed, neutral=None)
     assert len(set(order)) == len(order)
     classes, counts = np.unique(labels, return_counts=True)
     drawn, times = np.unique(labels[order], return_counts=True)
@@ -66,7 +66,7 @@ def test_undersample_cuts_every_class_to_the_rarest(labels, seed):
 @settings(deadline=None)
 @given(labels=LABELS, seed=SEEDS, sampler=st.sampled_from(SAMPLERS))
 def test_draws_are_positions_and_as_many_as_said(labels, seed, sampler):
-    order = draw_epoch(make_config(sampler), labels, 2, np.random.default_rng(seed))
+    order = draw(sampler, labels, seed)
     assert order.dtype == np.int64
     assert ((order >= 0) & (order < len(labels))).all()
     if sampler != "undersample":
@@ -76,17 +76,45 @@ def test_draws_are_positions_and_as_many_as_said(labels, seed, sampler):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_same_generator_draws_the_same_and_another_does_not(sampler):
     labels = np.arange(30) % 3
-
-    def draw(seed):
-        return draw_epoch(make_config(sampler), labels, 2, np.random.default_rng(seed)).tolist()
-
-    assert draw(4) == draw(4)
-    assert draw(4) != draw(5)
+    assert draw(sampler, labels, 4).tolist() == draw(sampler, labels, 4).tolist()
+    assert draw(sampler, labels, 4).tolist() != draw(sampler, labels, 5).tolist()
 
 
 def test_neutral_expressive_draws_what_it_always_drew():
     labels = np.arange(12) % 3
-    order = draw_epoch(make_config("neutral_expressive"), labels, 2, np.random.default_rng(4))
+    order = draw("neutral_expressive", labels, 4)
     weights = np.where(labels == 2, 1 / 4, 1 / 8)
     expected = np.random.default_rng(4).choice(12, size=12, p=weights / weights.sum())
     assert order.tolist() == expected.tolist()
+
+
+def test_clips_without_a_class_keep_their_share_where_the_rest_is_balanced():
+    labels = np.array([0] * 900 + [1] * 60 + [2] * 40 + [-1] * 250)
+    drawn = labels[draw("class_balanced", labels)]
+    assert len(drawn) == 1250
+    shares = np.array([(drawn == c).mean() for c in (-1, 0, 1, 2)])
+    np.testing.assert_allclose(shares, [0.2, *[0.8 / 3] * 3], atol=0.03)
+    drawn = labels[draw("neutral_expressive", labels)]
+    shares = np.array([(drawn == c).mean() for c in (-1, 2)])
+    np.testing.assert_allclose(shares, [0.2, 0.4], atol=0.03)
+
+
+def test_undersample_takes_clips_without_a_class_beside_the_balanced_ones():
+    labels = np.array([0] * 90 + [1] * 8 + [2] * 10 + [-1] * 50)
+    order = draw("undersample", labels, no_consensus=1 / 8)
+    assert np.bincount(labels[order] + 1).tolist() == [3, 8, 8, 8]
+    assert len(set(order)) == len(order)
+    assert order.tolist() != draw("undersample", labels, 1, no_consensus=1 / 8).tolist()
+    seen = [draw("undersample", labels, seed, no_consensus=1 / 8) for seed in range(100)]
+    assert set(np.concatenate(seen)) == set(range(158))
+
+
+def test_undersample_takes_no_clip_twice_when_more_are_asked_for_than_there_are():
+    labels = np.array([0] * 9 + [1] * 8 + [-1] * 5)
+    order = draw("undersample", labels, no_consensus=1)
+    assert sorted(labels[order]) == [-1] * 5 + [0] * 8 + [1] * 8
+    assert (labels[draw("undersample", labels)] >= 0).all()
+
+
+def test_natural_sees_clips_without_a_class_too():
+    assert sorted(draw("natural", np.array([-1, 0, -1]))) == [0, 1, 2]

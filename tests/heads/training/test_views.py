@@ -8,7 +8,7 @@ import pytest
 from cache.features import FeatureCache
 from cache.reader import Column, load_batch
 from corpus.errors import UserError
-from heads.views import join_views, require_views, view_rows
+from heads.training.views import join_views, require_views, view_rows
 from tests.heads.factories import make_feature, make_manifest, make_view
 
 

@@ -1,0 +1,66 @@
+"""Run a bidirectional GRU over a padded batch, padded frames left out, fast on a CPU.
+
+nn.GRU over a packed sequence is right but slow to train on a CPU: its backward fills a zero tensor
+of the size of the whole sequence for every step, so its time grows with the square of the frames
+(here 40 s against 4 s at 512 units, batch 64, 285 frames). Dense, nn.GRU has no such step, but runs
+over padding. So, with the parameters of an nn.GRU and its own dense kernel:
+
+- clips are sorted by length, longest first, and the reverse direction reads each clip from its own
+  last frame, so that in both directions the clips that have ended are the last rows;
+- time is cut into segments; each drops the rows that have ended and takes on the hidden state.
+
+A row that ends within a segment runs on to its end, over a repeated frame whose outputs are dropped
+and whose gradients are 0: shorter segments waste fewer frames and cost more calls. On a GPU cuDNN
+runs the packed sequence.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+SEGMENT = 32  # frames; 16 to 64 cost the same within the noise
+PARAMETERS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+
+
+def bidirectional_gru(gru: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
+    """Return the outputs `(batch, frames, 2 hidden)` of `gru`, zero where padded.
+
+    `gru` has one bidirectional layer and `batch_first`; x is `(batch, frames, dim)`, lengths
+    `(batch,)` int64, none above `frames`. What x holds where padded is never looked at.
+    """
+    if x.is_cuda:
+        packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+    batch, frames, _ = x.shape
+    longest_first, order = lengths.sort(descending=True, stable=True)
+    rank = order.argsort()
+    time = torch.arange(frames).unsqueeze(1)
+    real = time < longest_first  # (frames, batch), as all that is run
+    rows = real[::SEGMENT].sum(dim=1)
+    width = rows.repeat_interleave(SEGMENT)[:frames].unsqueeze(1)
+    first_row = width.cumsum(dim=0) - width  # of each frame, in the outputs of all segments
+    outputs = []
+    for direction, at in (("", time), ("_reverse", longest_first - 1 - time)):
+        frame = torch.where(real, at, 0)
+        out = _run(gru, direction, x.flatten(0, 1), order * frames + frame, rows.tolist())
+        back = first_row.squeeze(1)[frame[:, rank].t()] + rank.unsqueeze(1)
+        outputs.append(out.index_select(0, back.flatten()).view(batch, frames, -1))
+    return torch.cat(outputs, dim=-1).masked_fill(~real[:, rank].t().unsqueeze(-1), 0.0)
+
+
+def _run(gru: nn.GRU, direction: str, x: Tensor, places: Tensor, rows: list[int]) -> Tensor:
+    """Return one direction's outputs, segment after segment, `(frames of all rows, hidden)`.
+
+    x is `(batch * frames, dim)`, places `(frames, batch)` the row of x that each step reads, and
+    rows how many clips run in each segment.
+    """
+    weights = [getattr(gru, name + direction) for name in PARAMETERS]
+    hidden = x.new_zeros(1, places.shape[1], gru.hidden_size)
+    outputs = []
+    for count, part in zip(rows, places.split(SEGMENT), strict=True):
+        read = x.index_select(0, part[:, :count].flatten()).view(len(part), count, -1)
+        state = hidden[:, :count].contiguous()
+        # bias, layers, dropout, training, bidirectional, batch_first
+        out, hidden = torch.gru(read, state, weights, True, 1, 0.0, gru.training, False, False)
+        outputs.append(out.flatten(0, 1))
+    return torch.cat(outputs)

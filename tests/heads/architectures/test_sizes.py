@@ -1,0 +1,34 @@
+"""The table of docs/heads.md: every architecture, its defaults, its parameters."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from heads.config import parse_head
+from heads.head import BUILTIN, build_head
+from heads.options import ARCHITECTURES
+
+DOCS = Path(__file__).parents[3] / "docs" / "heads.md"
+DIMS = {"whisper": 1280, "roberta": 1024}
+
+
+def rows():
+    lines = [line for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name.strip("`"): rest for name, *rest in cells if name.strip("`") in BUILTIN}
+
+
+def test_the_table_has_every_architecture():
+    assert list(rows()) == list(BUILTIN)
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_the_table_says_the_options_and_the_parameters(name):
+    _, _, options, parameters = rows()[name]
+    for key, default in ARCHITECTURES[name]().model_dump().items():
+        shown = {None: "null", False: "false"}.get(default, default)
+        assert f"`{key}: {shown}`" in options
+    with torch.device("meta"):
+        module = build_head(parse_head({"head": name, "features": list(DIMS)}), DIMS, {"logits": 8})
+    assert f"{sum(p.numel() for p in module.parameters()):,}" == parameters

@@ -1,0 +1,96 @@
+"""Standard scores and the sum of layers, and what a head behind them gets."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from heads.head import mask_of
+from heads.inputs import FeatureInput, Prepared
+
+
+class Echo(nn.Module):
+    """Return what it is given, the means of frames too."""
+
+    def forward(self, features, mix=lambda embedding: embedding):
+        self.given = features
+        return {name: mix(frames.mean(dim=1)) for name, (frames, _) in features.items()}
+
+
+def moments_of(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal(shape), rng.uniform(0.5, 2, shape)
+
+
+def test_frames_become_standard_scores():
+    mean, deviation = moments_of(3)
+    frames = torch.randn(2, 4, 3)
+    found = FeatureInput(0, (mean, deviation))(frames)
+    np.testing.assert_allclose(found, (frames.numpy() - mean) / deviation, rtol=1e-5, atol=1e-6)
+
+
+def test_without_moments_and_layers_frames_pass_as_they_are():
+    take = FeatureInput(0, None)
+    frames = torch.randn(2, 4, 3)
+    assert take(frames) is frames
+    assert not take.state_dict()
+
+
+def test_layers_are_averaged_at_first_and_then_weighted_by_softmax():
+    take = FeatureInput(3, None)
+    frames = torch.randn(2, 4, 3, 5)
+    torch.testing.assert_close(take(frames), frames.mean(dim=2))
+    with torch.no_grad():
+        take.layer_weights.copy_(torch.tensor([0.0, np.log(2), np.log(5)]))
+    expected = (frames * torch.tensor([1 / 8, 2 / 8, 5 / 8])[:, None]).sum(dim=2)
+    torch.testing.assert_close(take(frames), expected)
+
+
+def test_each_layer_has_moments_of_its_own_and_learns_its_weight():
+    moments = moments_of((3, 5))
+    take = FeatureInput(3, moments)
+    frames = torch.randn(2, 4, 3, 5)
+    scores = (frames.numpy() - moments[0]) / moments[1]
+    found = take(frames)
+    np.testing.assert_allclose(found.detach(), scores.mean(axis=2), rtol=1e-4, atol=1e-5)
+    found.square().sum().backward()
+    assert take.layer_weights.grad.abs().min() > 0
+    assert [name for name, _ in take.named_parameters()] == ["layer_weights"]
+
+
+def test_each_feature_has_its_own_input_and_the_mask_passes():
+    mean, deviation = moments_of(3)
+    module = Prepared(Echo(), {"a": 2, "b": 0}, {"b": (mean, deviation)})
+    a, b = torch.randn(2, 4, 2, 5), torch.randn(2, 6, 3)
+    masks = [mask_of(torch.tensor([4, 1]), 4), mask_of(torch.tensor([2, 6]), 6)]
+    module({"b": (b, masks[1]), "a": (a, masks[0])})
+    given = module.head.given
+    assert list(given) == ["a", "b"]
+    torch.testing.assert_close(given["a"][0], a.mean(dim=2))
+    scores = (b.numpy() - mean) / deviation
+    np.testing.assert_allclose(given["b"][0], scores, rtol=1e-4, atol=1e-5)
+    assert [given[name][1] for name in given] == masks
+
+
+def test_mix_reaches_the_head_and_one_that_takes_none_is_called_without():
+    features = {"a": (torch.randn(2, 4, 3), torch.ones(2, 4, dtype=torch.bool))}
+    module = Prepared(Echo(), {"a": 0}, {})
+    mean = features["a"][0].mean(dim=1)
+    assert torch.equal(module(features, lambda embedding: embedding.flip(0))["a"], mean.flip(0))
+    assert torch.equal(module(features)["a"], mean)
+    plain = Prepared(nn.Identity(), {"a": 0}, {})
+    assert torch.equal(plain(features)["a"][0], features["a"][0])
+
+
+@pytest.mark.parametrize("layers", [0, 3])
+def test_it_saves_what_it_standardises_by(layers, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shape = (layers, 5) if layers else (5,)
+    module = Prepared(Echo(), {"a": layers}, {"a": moments_of(shape)})
+    save_file(module.state_dict(), tmp_path / "head.safetensors")
+    again = Prepared(Echo(), {"a": layers}, {"a": moments_of(shape, seed=1)})
+    again.load_state_dict(load_file(tmp_path / "head.safetensors"))
+    features = {"a": (torch.randn(2, 4, *shape), torch.ones(2, 4, dtype=torch.bool))}
+    assert torch.equal(module(features)["a"], again(features)["a"])
+    assert all(value.dtype == torch.float32 for value in module.state_dict().values())

@@ -1,0 +1,56 @@
+"""The search: it goes on where it was, and never looks at test."""
+
+import polars as pl
+import pytest
+import yaml
+
+from corpus.errors import UserError
+from heads.config import parse_head
+from heads.tune import changed, tune
+from tests.heads.factories import make_feature, make_manifest
+
+ENTRY = {"head": "mean_mlp", "features": ["a"], "hidden": 4, "epochs": 3, "batch": 8}
+SPACE = {
+    "lr": {"low": 1e-4, "high": 1e-1, "log": True},
+    "hidden": [4, 8],
+    "augment.mixup": {"low": 0.0, "high": 0.5},
+}
+
+
+def search(root, trials, space=SPACE, manifest=None):
+    manifest = manifest or make_manifest()
+    cache = {"a": make_feature(root, "a", manifest)}
+    return tune(root / "tune", ENTRY, space, (cache, manifest), trials=trials)
+
+
+def test_it_finds_goes_on_and_writes_down(tmp_path):
+    search(tmp_path, 3)
+    first = pl.read_csv(tmp_path / "tune/trials.csv")
+    best = search(tmp_path, 6)
+    table = pl.read_csv(tmp_path / "tune/trials.csv")
+    assert (first.height, table.height) == (3, 6)
+    assert table["lr"].n_unique() == 6
+    assert best == yaml.safe_load((tmp_path / "tune/best.yaml").read_text())
+    assert best["lr"] == table["lr"][0]
+    assert parse_head(best).augment.mixup == table["augment.mixup"][0]
+    assert table["score"][0] == table["score"].max()
+
+
+def test_dotted_keys_reach_into_an_entry():
+    entry = {"features": [{"name": "a"}, {"name": "b"}]}
+    assert changed(entry, {"features.1.stride": 4, "votes.dropout": 0.2}) == {
+        "features": [{"name": "a"}, {"name": "b", "stride": 4}],
+        "votes": {"dropout": 0.2},
+    }
+    assert entry == {"features": [{"name": "a"}, {"name": "b"}]}
+
+
+def test_a_space_that_is_none_and_a_corpus_without_dev_are_said(tmp_path):
+    with pytest.raises(
+        UserError, match=r"^lr: a choice is a list of values, or \{low: …, high: …\}"
+    ):
+        search(tmp_path, 1, {"lr": {"from": 1}})
+    manifest = make_manifest()
+    only = type(manifest)(manifest.frame.filter(pl.col("split") == "train"), manifest.classes)
+    with pytest.raises(UserError, match="there is no dev split to judge trials by"):
+        search(tmp_path / "b", 1, manifest=only)

@@ -1,0 +1,44 @@
+"""The learning rate, against PyTorch's own schedules."""
+
+import pytest
+import torch
+from torch.optim import lr_scheduler
+
+from heads.config import parse_head
+from heads.training.schedule import rate, stages
+
+
+def config(**options):
+    return parse_head({"features": ["a"], "lr": 0.1, "lr_min": 0.001, "epochs": 5} | options)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("cosine", lambda o: lr_scheduler.CosineAnnealingLR(o, 5, eta_min=0.001)),
+        ("linear", lambda o: lr_scheduler.LinearLR(o, 1.0, 0.01, 5)),
+        ("exponential", lambda o: lr_scheduler.ExponentialLR(o, 0.01 ** (1 / 5))),
+        ("constant", lambda o: lr_scheduler.ConstantLR(o, 1.0)),
+    ],
+)
+def test_it_is_that_of_pytorch(name, make):
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    theirs = make(optimizer)
+    for epoch in range(5):
+        ours = rate(config(schedule=name), epoch / 5, 0)
+        assert ours == pytest.approx(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+
+
+def test_it_climbs_step_by_step_to_what_it_should_be():
+    warm = config(schedule="constant", warmup=4)
+    assert [rate(warm, 0, step) for step in range(6)] == pytest.approx(
+        [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
+    )
+
+
+def test_phases_are_gone_through_epoch_by_epoch():
+    phases = [{"epochs": 2, "lr": 1.0}, {"epochs": 1, "sampler": "undersample"}]
+    found = [(c.lr, c.sampler.name, n) for c, n in stages(config(phases=phases))]
+    assert found == [(1.0, "natural", 0), (1.0, "natural", 1), (0.1, "undersample", 0)]
