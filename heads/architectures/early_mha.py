@@ -1,8 +1,9 @@
 """The BSC-UPC head: frames of all modalities in one sequence, attended to twice.
 
 Costa, India, Hernando 2024, "Double Multi-Head Attention Multimodal System for Odyssey 2024 Speech
-Emotion Recognition Challenge", and its released code. Every modality is brought to one width, all
-are joined in time, and two attentions make one vector of them:
+Emotion Recognition Challenge", and its first author's code (fedecosta/SpeechEmotionRecognition on
+GitHub, with the defaults of its `shs/train.sh`). Every modality is brought to one width, all are
+joined in time, and two attentions make one vector of them:
 
 full        self-attention of the frames, each of the heads as wide as `hidden`, summed by a Linear;
             then a mean over the frames, weighted by softmax of their products with a learned query
