@@ -26,7 +26,7 @@ def bidirectional_gru(gru: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
     """Return the outputs `(batch, frames, 2 hidden)` of `gru`, zero where padded.
 
     `gru` has one bidirectional layer and `batch_first`; x is `(batch, frames, dim)`, lengths
-    `(batch,)` int64, none above `frames`. What x holds where padded is never looked at.
+    `(batch,)` int64 from 1 to `frames`. What x holds where padded is never looked at.
     """
     if x.is_cuda:
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
@@ -37,13 +37,13 @@ def bidirectional_gru(gru: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
     time = torch.arange(frames).unsqueeze(1)
     real = time < longest_first  # (frames, batch), as all that is run
     rows = real[::SEGMENT].sum(dim=1)
-    width = rows.repeat_interleave(SEGMENT)[:frames].unsqueeze(1)
+    width = rows.repeat_interleave(SEGMENT)[:frames]
     first_row = width.cumsum(dim=0) - width  # of each frame, in the outputs of all segments
     outputs = []
     for direction, at in (("", time), ("_reverse", longest_first - 1 - time)):
         frame = torch.where(real, at, 0)
-        out = _run(gru, direction, x.flatten(0, 1), order * frames + frame, rows.tolist())
-        back = first_row.squeeze(1)[frame[:, rank].t()] + rank.unsqueeze(1)
+        out = _run(gru, direction, x.flatten(0, 1), order * frames + frame, rows[rows > 0].tolist())
+        back = first_row[frame[:, rank].t()] + rank.unsqueeze(1)
         outputs.append(out.index_select(0, back.flatten()).view(batch, frames, -1))
     return torch.cat(outputs, dim=-1).masked_fill(~real[:, rank].t().unsqueeze(-1), 0.0)
 
@@ -52,12 +52,12 @@ def _run(gru: nn.GRU, direction: str, x: Tensor, places: Tensor, rows: list[int]
     """Return one direction's outputs, segment after segment, `(frames of all rows, hidden)`.
 
     x is `(batch * frames, dim)`, places `(frames, batch)` the row of x that each step reads, and
-    rows how many clips run in each segment.
+    rows how many clips run in each segment, as long as there are any.
     """
     weights = [getattr(gru, name + direction) for name in PARAMETERS]
     hidden = x.new_zeros(1, places.shape[1], gru.hidden_size)
     outputs = []
-    for count, part in zip(rows, places.split(SEGMENT), strict=True):
+    for count, part in zip(rows, places.split(SEGMENT), strict=False):
         read = x.index_select(0, part[:, :count].flatten()).view(len(part), count, -1)
         state = hidden[:, :count].contiguous()
         # bias, layers, dropout, training, bidirectional, batch_first

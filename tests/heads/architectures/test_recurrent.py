@@ -90,22 +90,6 @@ def test_it_is_zero_where_padded_and_no_gradient_comes_from_there():
         assert found[name][0, :5].ne(0).all() and found[name][1, :2].ne(0).all()
 
 
-def test_gradcheck():
-    gru, (x, lengths) = make_gru(2, 2), make_batch([3, SEGMENT + 2], 1, dim=2)
-    parameters = dict(gru.named_parameters())
-
-    def run(x, *values):
-        state = dict(zip(parameters, values, strict=True))
-        changed = copy.deepcopy(gru)
-        for name, value in state.items():
-            delattr(changed, name)
-            setattr(changed, name, value)
-        return bidirectional_gru(changed, x, lengths)
-
-    inputs = [x, *(p.detach().clone() for p in parameters.values())]
-    assert torch.autograd.gradcheck(run, [value.requires_grad_() for value in inputs])
-
-
 def test_the_same_call_gives_the_same_bits():
     gru, (x, lengths) = (
         make_gru(8, 16, torch.float32),

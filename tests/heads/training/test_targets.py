@@ -128,13 +128,23 @@ def test_annotation_dropout_takes_no_vote_of_a_rare_class_and_never_the_last():
     assert set(np.round(shares[50:, 0], 3)) == {0, 0.2}
 
 
+def test_common_is_more_than_an_even_share_of_the_places_that_have_votes():
+    assert (dropped([[2, 2, 0, 0]] * 40, 0.9) == [0.5, 0.5, 0]).all()
+    shares = dropped([[4, 5, 0, 0]] * 40, 0.5)
+    assert (shares[:, 1] < 5 / 9).any()
+    assert (shares[:, 0] >= 4 / 9).all()
+
+
 def test_annotation_dropout_keeps_the_mean_of_votes_that_are_no_whole_number():
     votes = [[1.5, 0.25, 0, 0]] * 4000
     shares = dropped(votes, 0.2)
     left = shares[:, 0] / shares[:, 1] * 0.25
     assert left.mean() == pytest.approx(1.5 * 0.8, rel=0.02)
+    halves = dropped([[0.5, 0.25, 0, 0]] * 40, 0.2)  # a further choice that counts a half
+    assert {tuple(row) for row in np.round(halves, 2)} == {(0.67, 0.33, 0), (0, 1, 0)}
 
 
+@pytest.mark.filterwarnings("error")
 def test_annotation_dropout_is_drawn_anew_by_each_generator_and_only_with_one():
     votes = [[4, 1, 0, 0]] * 30
     assert np.array_equal(dropped(votes, 0.3, 1), dropped(votes, 0.3, 1))

@@ -1,0 +1,97 @@
+"""How much a choice is worth: one head of a pipeline, its keys varied, several seeds.
+
+    python -m bench.accuracy presets/ravdess-tiny.yaml audio 'loss=[ce, wce, focal]' \
+        'sampler=[natural, undersample]' --seeds 3
+
+Every KEY=[VALUES] multiplies the table (dotted keys reach into an entry, as in `ser heads tune`).
+The epoch is chosen on dev; test is only scored. Macro-F1 in percent, mean and standard deviation
+over the seeds; the features must have been extracted. CPU seconds are of a training, scoring
+included.
+"""
+
+import itertools
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from bench.report import Row, arguments, show
+from cache.features import FeatureCache
+from corpus.manifest import Manifest
+from heads.classifier import HeadClassifier
+from heads.tune import changed
+from score.metrics import confusion, macro_f1
+from ser.pipeline import Pipeline
+from ser.run import heads_job
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("pipeline", type=Path)
+    parser.add_argument("head", help="a head of the pipeline")
+    parser.add_argument("vary", nargs="*", metavar="KEY=[VALUES]")
+    parser.add_argument("--seeds", type=int, default=3)
+    said = parser.parse_args()
+    pipeline = Pipeline.load(said.pipeline)
+    heads = pipeline.raw["heads"]
+    entry = (heads.get("defaults") or {}) | heads[said.head]
+    if said.quick:
+        entry = changed(entry, {"epochs": 2})
+    job = heads_job(pipeline)
+    for cache in job.features.values():
+        cache.load()
+    keys, choices = _grid(said.vary)
+    rows = []
+    for values in itertools.product(*choices):
+        name = ", ".join(f"{k}={_short(v)}" for k, v in zip(keys, values, strict=True)) or said.head
+        varied = changed(entry, dict(zip(keys, values, strict=True)))
+        rows += _rows(name, varied, job.features, job.manifest, 1 if said.quick else said.seeds)
+    notes = [f"{said.pipeline}, head {said.head}, {said.seeds} seeds: {entry}"]
+    show({"Macro-F1": rows}, [], notes, said.json)
+
+
+def _grid(vary: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
+    pairs = [text.partition("=")[::2] for text in vary]
+    return [key for key, _ in pairs], [yaml.safe_load(values) for _, values in pairs]
+
+
+def _short(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
+
+
+def _rows(
+    name: str,
+    entry: Mapping[str, Any],
+    features: Mapping[str, FeatureCache],
+    manifest: Manifest,
+    seeds: int,
+) -> list[Row]:
+    scores: dict[str, list[float]] = {"dev": [], "test": []}
+    cpu = []
+    for seed in range(seeds):
+        start = time.process_time()
+        model = HeadClassifier(**(dict(entry) | {"seed": seed})).fit(features, manifest)
+        for split, found in scores.items():
+            utterances = manifest.utterances(split)
+            said = model.outputs(utterances)["logits"].argmax(axis=1)
+            matrix = confusion(manifest.labels(utterances), said, len(manifest.classes))
+            found.append(100 * float(macro_f1(matrix)))
+        cpu.append(time.process_time() - start)
+    return [
+        Row(
+            f"{name}: {split}",
+            statistics.mean(found),
+            f"% ± {np.std(found, ddof=1) if len(found) > 1 else 0:.1f}",
+            cpu=statistics.median(cpu),
+            value_rounds=tuple(found),
+        )
+        for split, found in scores.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()

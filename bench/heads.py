@@ -1,0 +1,188 @@
+"""Training `cross_modal_gru` on the CPU: the published way, and ours.
+
+published   one .pt fp32 file a clip and feature, a stock DataLoader, random batches padded to the
+            longest, no masks, nn.GRU on what is padded
+ours        the cache's reader, batches of clips of similar length, masks, our recurrent layer; in
+            `stride: k` a mean of k frames of speech stands for them, what is computed is no longer
+            the same
+
+Same architecture, first weights, loss, optimizer and batch size. Speech has 50 frames a second,
+text 2.5 tokens. A corpus has 2,048 clips, of lengths like those of MSP-Podcast (lognormal, mean
+5.7 s, 2-20 s) or of RAVDESS (mean 3.7 s, 3-5.3 s). An epoch of it is too long to be timed the
+published way, so each side trains on some of the batches that it would make of the whole: random
+ones, and ones of similar length. So these are other clips, but as many, and drawn so that their
+mean length is nearest to that of the corpus.
+
+Times are of these batches, several rounds, the sides in turn; ratios are of CPU seconds, user and
+system, which other work on the machine moves less than wall time. One thread for every library.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.report import Row, Side, Target, arguments, compare, show, times_the_cpu
+from cache.features import FeatureCache
+from cache.reader import bucket
+
+PUBLISHED = "published"
+STRIDES = (1, 2, 4, 8)
+FRAME_RATE, TOKEN_RATE = 50.0, 2.5
+CORPUS = 2_048  # clips
+DRAWS = 500  # of batches, of which those are taken whose mean length is nearest the corpus's
+
+
+@dataclass(frozen=True)
+class Size:
+    """Hold how much is measured."""
+
+    hidden: int
+    speech: int  # dims
+    text: int
+    batch: int
+    batches: int  # of the lengths of MSP-Podcast
+    short: int  # of those of RAVDESS
+    rounds: int
+
+
+QUICK = Size(hidden=128, speech=320, text=256, batch=32, batches=3, short=2, rounds=2)
+FULL = Size(hidden=512, speech=1_280, text=1_024, batch=64, batches=3, short=2, rounds=2)
+
+
+def main() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, by whatever comes first
+    said = _options()
+    import torch
+
+    torch.set_num_threads(1)
+    size = QUICK if said.quick else FULL
+    size = replace(size, rounds=said.rounds or size.rounds)
+    load = os.getloadavg()[0]
+    short, origin = _short_lengths(said.lengths_of)
+    sections: dict[str, list[Row]] = {}
+    targets: list[Target] = []
+    for name, seconds, batches in (
+        ("MSP-Podcast-like", _msp_like(), size.batches),
+        (origin, short, size.short),
+    ):
+        root = Path(tempfile.mkdtemp(prefix="bench-heads-", dir=said.folder))
+        try:
+            rows, met = _measure(seconds, batches, size, root)
+        finally:
+            shutil.rmtree(root)
+        clips = f"{batches * size.batch} of {CORPUS:,} clips, mean {seconds.mean():.1f} s"
+        sections[f"{name}: {clips}"] = rows
+        targets += [] if targets else met
+    notes = [
+        f"{'--quick: ' if said.quick else ''}hidden {size.hidden}, speech {size.speech}, text "
+        f"{size.text}, batch {size.batch}, {size.rounds} rounds, medians; times: of CPU seconds",
+        f"load average {load:.2f} at the start: with other work on the machine the figures move",
+    ]
+    show(sections, targets, notes, said.json)
+
+
+def _options() -> argparse.Namespace:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--rounds", type=int, help=f"default {FULL.rounds}, --quick {QUICK.rounds}")
+    parser.add_argument(
+        "--lengths-of", type=Path, help="a feature's cache folder, for lengths like RAVDESS's"
+    )
+    return parser.parse_args()
+
+
+def _msp_like() -> np.ndarray:
+    """Draw seconds `(clips,)`."""
+    rng = np.random.default_rng(0)
+    seconds: np.ndarray = np.clip(rng.lognormal(np.log(5.7) - 0.18, 0.6, CORPUS), 2, 20)
+    return seconds
+
+
+def _short_lengths(folder: Path | None) -> tuple[np.ndarray, str]:
+    """Return seconds `(clips,)` and where they are from: a cache, or the moments of RAVDESS."""
+    rng = np.random.default_rng(1)
+    if folder is None:
+        return np.clip(rng.normal(3.7, 0.34, CORPUS), 2.9, 5.3), "RAVDESS-like"
+    cache = FeatureCache(folder)
+    frames = cache.snapshot().length
+    chosen = rng.choice(len(frames), CORPUS, replace=len(frames) < CORPUS)
+    rate = cache.more.get("frame_rate") or FRAME_RATE
+    return frames[chosen] / rate, f"lengths of {folder.parent.name}"
+
+
+def _drawn(seconds: np.ndarray, plan: Sequence[list[int]], batches: int) -> np.ndarray:
+    """Return the seconds of some batches of a plan, whose mean is near that of all."""
+    rng = np.random.default_rng(2)
+    wanted = seconds.mean()
+    draws = [rng.choice(len(plan), batches, replace=False) for _ in range(DRAWS)]
+    found = [np.concatenate([seconds[plan[i]] for i in draw]) for draw in draws]
+    return min(found, key=lambda drawn: abs(float(drawn.mean() - wanted)))
+
+
+def _measure(
+    seconds: np.ndarray, batches: int, size: Size, root: Path
+) -> tuple[list[Row], list[Target]]:
+    from bench.heads_sides import Clips, Ours, Published, check
+
+    dims = {"speech": size.speech, "text": size.text}
+    order = np.random.default_rng(3).permutation(len(seconds))
+    similar = bucket(order, seconds, size.batch, np.random.default_rng(4))
+    cut = [order[i : i + size.batch].tolist() for i in range(0, len(order), size.batch)]
+    bucketed = Clips.write(root / "ours", _lengths(_drawn(seconds, similar, batches)), dims)
+    mixed = Clips.write(root / "published", _lengths(_drawn(seconds, cut, batches)), dims)
+    ours = {f"ours, stride {stride}": Ours(bucketed, size, stride) for stride in STRIDES}
+    equal, reduced = "ours, stride 1", "ours, stride 4"
+    published = Published(mixed, size, ours[equal].head())
+    check(bucketed, ours[equal], published)
+    sides = [Side(PUBLISHED, published.epoch, 1)]
+    sides += [Side(name, side.epoch, 1) for name, side in ours.items()]
+    rows = compare(sides, "epochs", size.rounds)
+    ratios = {row.name: times_the_cpu(rows, PUBLISHED, row.name) for row in rows}
+    means = [
+        Row(f"mean length, {name}", clips.lengths["speech"].mean() / FRAME_RATE, "s")
+        for name, clips in ((PUBLISHED, mixed), ("ours", bucketed))
+    ]
+    shares = [
+        Row(f"padded share, {name}", 100 * side.padded_share, "%")
+        for name, side in ({PUBLISHED: published} | ours).items()
+    ]
+    targets = [
+        Target("CPU: published / ours, equal mathematics", ratios[equal], "≥", 2.5, "x"),
+        Target("CPU: published / ours, stride 4", ratios[reduced], "≥", 8, "x"),
+    ]
+    return [*_seconds(rows, ratios), *shares, *means], targets
+
+
+def _lengths(seconds: np.ndarray) -> dict[str, np.ndarray]:
+    frames = np.maximum(seconds * FRAME_RATE, 1).astype(np.int64)
+    return {
+        "speech": frames,
+        "text": np.maximum(np.round(seconds * TOKEN_RATE), 1).astype(np.int64),
+    }
+
+
+def _seconds(rows: Sequence[Row], ratios: dict[str, float]) -> list[Row]:
+    """Return rows of seconds for all batches, with ratios of CPU time."""
+    walls = {row.name: tuple(1 / rate for rate in row.value_rounds) for row in rows}
+    return [
+        replace(
+            row,
+            value=statistics.median(walls[row.name]),
+            unit="s",
+            ratio=ratios[row.name],
+            value_rounds=walls[row.name],
+            read_gb=None,
+            read_gb_rounds=(),
+        )
+        for row in rows
+    ]
+
+
+if __name__ == "__main__":
+    main()
