@@ -128,27 +128,28 @@ class Manifest:
         values = dict(zip(self.frame["utterance"], self.frame[name], strict=True))
         return [values[u] for u in utterances]
 
-    def soft_labels(self, utterances: Sequence[str]) -> np.ndarray:
-        """Return votes / sum(votes in classes): float64 `(utterances, classes)`.
+    def votes(self, utterances: Sequence[str], prefix: str = VOTE) -> np.ndarray:
+        """Look up votes by id: float64 `(utterances, classes + 1)`, the last column of `other`.
 
-        `votes.other` is left out of the sum. A row without any vote for a class is all NaN.
-        Raises `UserError` when the manifest has no votes at all.
+        Other are all columns of the prefix that are of no class; 0 where a cell is null or a column
+        is not there. Raises `UserError` when there is no column of any class.
         """
-        columns = [VOTE + name for name in self.classes]
-        if not any(c in self.frame.columns for c in columns):
+        columns = [prefix + name for name in self.classes]
+        if not any(name in self.frame.columns for name in columns):
             raise UserError(
-                f"{self.source}: there are no {VOTE}<class> columns, so soft labels cannot be "
+                f"{self.source}: there are no {prefix}<class> columns, so soft labels cannot be "
                 "made; import a corpus with rater votes or use hard labels."
             )
-        frame = self.frame.with_columns(
-            pl.lit(0).alias(c) for c in columns if c not in self.frame.columns
-        )
-        votes = frame.select(pl.col(columns).fill_null(0).cast(pl.Float64)).to_numpy()
+        found = [name for name in self.frame.columns if name.startswith(prefix)]
+        cells = self.frame.select(pl.col(found).cast(pl.Float64).fill_null(0))
+        others = cells.select(pl.exclude(columns)).columns
+        counts = cells.select(
+            *(pl.col(name) if name in found else pl.lit(0.0).alias(name) for name in columns),
+            pl.sum_horizontal(pl.lit(0.0), *others).alias("none of them"),
+        ).to_numpy()
         at = {u: i for i, u in enumerate(self.frame["utterance"])}
-        votes = votes[[at[u] for u in utterances]]
-        with np.errstate(invalid="ignore"):
-            soft: np.ndarray = votes / votes.sum(axis=1, keepdims=True)
-        return soft
+        looked_up: np.ndarray = counts[[at[u] for u in utterances]]
+        return looked_up
 
 
 def _complete(frame: pl.DataFrame, source: str) -> pl.DataFrame:

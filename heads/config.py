@@ -203,6 +203,8 @@ class HeadConfig(Section):
             raise ValueError("loss: none of them teaches classes or attributes; add one that does")
         if not self.epochs and self.init is None:
             raise ValueError("epochs: 0 epochs teach nothing; give some, or weights by `init`")
+        if self.no_consensus == "drop" and any(s.sampler.no_consensus for s in self.stages):
+            raise ValueError("sampler: its no_consensus needs `no_consensus: keep` beside it")
         needed = "attributes" if self.chosen_by == "ccc" else "logits"
         if self.best_by not in (None, "loss") and needed not in self.gives:
             raise ValueError(f"best_by: {self.best_by} needs a loss that teaches {needed}")

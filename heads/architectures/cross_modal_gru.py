@@ -17,6 +17,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from heads.architectures.attention import cross_attention
 from heads.architectures.recurrent import bidirectional_gru
 from heads.head import Features, Head, attention_pool, head, mlp
 from heads.options import Architecture, CrossModalGRUOptions
@@ -42,10 +43,7 @@ class Modality(nn.Module):
 
     def attend(self, query: Tensor, other: Tensor, mask: Tensor) -> Tensor:
         """Align another modality to this one's frames."""
-        aligned: Tensor = self.attention(
-            query, other, other, key_padding_mask=~mask, need_weights=False
-        )[0]
-        return aligned
+        return cross_attention(self.attention, query, other, mask)
 
     def pool(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Return `(batch, 2 hidden)`."""

@@ -75,38 +75,38 @@ def test_utterances_of_a_split_keep_their_order() -> None:
     assert manifest.utterances("test") == []
 
 
-def test_soft_labels_leave_other_out_and_are_nan_without_votes() -> None:
-    votes = {"votes.angry": [3, 0, None], "votes.neutral": [1, 0, 2], "votes.other": [4, 5, 0]}
-    soft = Manifest(frame(**votes), CLASSES).soft_labels(["u2", "u0", "u1"])
-    np.testing.assert_array_equal(soft[:2], [[0, 0, 1], [0, 0.75, 0.25]])
-    assert np.isnan(soft[2]).all()
+def test_votes_are_counts_in_class_order_and_then_of_all_others() -> None:
+    cells = {"votes.angry": [3, 0, None], "votes.neutral": [1, 0, 2], "votes.other": [4, None, 0]}
+    bored = {"votes.bored": [0.5, 5, None], "votes2.angry": [7, 7, 7]}
+    manifest = Manifest(frame(**cells, **bored), CLASSES)
+    votes = manifest.votes(["u2", "u0", "u1", "u2"])
+    expected = [[0, 0, 2, 0], [0, 3, 1, 4.5], [0, 0, 0, 5], [0, 0, 2, 0]]
+    assert votes.tolist() == expected
+    assert votes.dtype == np.float64
+    assert manifest.votes(["u1"], "votes2.").tolist() == [[0, 7, 0, 0]]
 
 
 @settings(deadline=None, max_examples=50)
 @given(
-    st.lists(st.tuples(*[st.one_of(st.none(), st.integers(0, 9))] * 3), min_size=1, max_size=20),
+    st.lists(st.tuples(*[st.one_of(st.none(), st.integers(0, 9))] * 4), min_size=1, max_size=20),
     st.randoms(use_true_random=False),
 )
-def test_soft_labels_sum_to_one_in_any_order(
-    votes: list[tuple[int | None, ...]], shuffle: Any
-) -> None:
-    columns = {f"votes.{name}": [v[i] for v in votes] for i, name in enumerate(CLASSES)}
-    manifest = Manifest(frame(**columns), CLASSES)
-    order = manifest.utterances()
+def test_votes_are_looked_up_by_id(cells: list[tuple[int | None, ...]], shuffle: Any) -> None:
+    names = [*CLASSES, "other"]
+    columns = {f"votes.{name}": [c[i] for c in cells] for i, name in enumerate(names)}
+    order = [f"u{i}" for i in range(len(cells))]
     shuffle.shuffle(order)
-    soft = manifest.soft_labels(order)
-    voted = np.array([any(votes[int(u[1:])]) for u in order])
-    np.testing.assert_allclose(soft[voted].sum(axis=1), 1)
-    assert np.isnan(soft[~voted]).all()
-    most = [max(range(3), key=lambda i, u=u: votes[int(u[1:])][i] or 0) for u in order]
-    assert all(soft[r, m] == soft[r].max() for r, m in enumerate(most) if voted[r])
+    votes = Manifest(frame(**columns), CLASSES).votes(order)
+    assert votes.tolist() == [[cell or 0 for cell in cells[int(u[1:])]] for u in order]
 
 
-def test_soft_labels_without_any_votes_are_refused() -> None:
+@pytest.mark.parametrize("prefix", ["votes.", "votes2."])
+def test_soft_labels_without_any_votes_are_refused(prefix: str) -> None:
+    manifest = Manifest(frame(**{f"{prefix}other": [1, 2, 3]}), CLASSES, "m.csv")
     with pytest.raises(UserError) as caught:
-        Manifest(frame(), CLASSES, "m.csv").soft_labels(["u0"])
+        manifest.votes(["u0"], prefix)
     assert str(caught.value) == (
-        "m.csv: there are no votes.<class> columns, so soft labels cannot be made; "
+        f"m.csv: there are no {prefix}<class> columns, so soft labels cannot be made; "
         "import a corpus with rater votes or use hard labels."
     )
 

@@ -53,6 +53,10 @@ def test_short_forms_and_defaults():
             "uar needs a loss that teaches log",
         ),
         ({"features": ["a"], "cross_fit": 1}, "greater than or equal to 2"),
+        (
+            {"features": ["a"], "sampler": {"name": "undersample", "no_consensus": 0.1}},
+            "its no_consensus needs `no_consensus: keep` beside it",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(entry, message):

@@ -105,8 +105,9 @@ def test_real_votes_agree_with_the_published_winner(tmp_path: Path) -> None:
     winner = table["emoVote"].replace_strict(letters, default=None).to_list()
     assert manifest.column("emotion", table["fileName"].to_list()) == winner
     assert winner.count(None) == 644
-    soft = manifest.soft_labels(manifest.utterances())
+    votes = manifest.votes(manifest.utterances())
     labels = manifest.labels(manifest.utterances())
-    assert (soft.argmax(axis=1)[labels >= 0] == labels[labels >= 0]).all()
+    assert (votes.argmax(axis=1)[labels >= 0] == labels[labels >= 0]).all()
+    assert not votes[:, -1].any()
     cells = manifest.frame.drop_nulls("emotion").group_by("split", "emotion").len()
     assert cells.height == 18

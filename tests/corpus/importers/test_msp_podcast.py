@@ -97,12 +97,14 @@ def test_every_published_shape_of_the_ratings_gives_the_same_votes(
     assert len([name for name in frame.columns if name.startswith("votes2.")]) == 17
 
 
-def test_soft_labels_are_the_share_of_each_class(tmp_path: Path) -> None:
+def test_votes_are_first_and_further_choices_of_the_classes(tmp_path: Path) -> None:
     text_of_1_12(corpus(tmp_path))
     manifest = import_corpus("msp-podcast", tmp_path)
-    soft = manifest.soft_labels(["MSP-PODCAST_0002_0033", "MSP-PODCAST_0001_0008"])
-    assert soft[0].tolist() == [0, 0, 0, 0, 0.5, 0, 0, 0.5]
-    assert soft[1].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    ids = ["MSP-PODCAST_0002_0033", "MSP-PODCAST_0001_0008"]
+    first = manifest.votes(ids)
+    assert first.tolist() == [[0, 0, 0, 0, 1, 0, 0, 1, 0], [2, 0, 0, 0, 0, 0, 0, 0, 1]]
+    further = manifest.votes(ids, "votes2.")  # concerned; frustrated, annoyed and other
+    assert further.tolist() == [[0, 0, 0, 0, 0, 0, 0, 1, 1], [1, 0, 0, 0, 0, 0, 0, 0, 3]]
 
 
 def test_files_without_labels_come_from_partitions_and_from_the_audio(tmp_path: Path) -> None:
