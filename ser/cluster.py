@@ -1,8 +1,10 @@
-"""Many workers on one feature, on a Ray cluster: as `ser.workers`, on many machines.
+"""Many workers on a Ray cluster: as `ser.workers`, on many machines.
 
 1. Join a cluster or start one here; take one worker a GPU, or a CPU where there are none.
-2. Ask every node that may work whether it sees this pipeline, corpus and cache, before any work.
-3. Hand out the shards as tasks; Ray runs a task of a lost worker or node again.
+2. Ask every node that may work whether it sees this pipeline, corpus, cache and run, before any
+   work.
+3. Hand out the shards of an extraction, or the heads, as tasks; Ray runs a task of a lost worker or
+   node again.
 
 Tasks and not actors: a shard keeps nothing for the next one, and a task of a lost node moves to
 another node, where an actor waits for a node with room and its calls fail meanwhile.
@@ -14,28 +16,21 @@ import signal
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.remote import is_url
 from corpus.errors import UserError
-from ser.workers import (
-    ATTEMPTS,
-    SHARDS_PER_WORKER,
-    STOP_SECONDS,
-    Results,
-    count_missing,
-    given_up,
-    interrupt_once,
-    read_jobs,
-    run_shard,
-    run_shards,
-)
+from ser.shards import SHARDS_PER_WORKER, count_missing, read_jobs, run_shards
+from ser.workers import ATTEMPTS, STOP_SECONDS, Answer, Answers, Task, interrupt_once, run_body
 
 if TYPE_CHECKING:
     from extract.loop import Report
-    from extract.run import Job
+    from heads.job import HeadsJob
+    from heads.run import HeadReport
+    from ser.training import Call
 
 NODE_SECONDS = 120.0  # for a node to start a worker and look at its folders
 OBJECT_STORE = 100 << 20  # bytes; reports go through Ray, frames go to the cache
@@ -61,18 +56,45 @@ def extract_with_ray(
     missing = count_missing(work)
     if not missing:
         return extract_together(work, "cpu")
+    path = pipeline_path.resolve()
     with _cluster(address):
         resource, workers = _resource(device)
-        _require_paths(pipeline_path.resolve(), work[0], resource)
+        manifest = work[0].manifest.source
+        _require_paths([path, manifest, work[0].audio], [work[0].cache], resource)
         count = min(missing, SHARDS_PER_WORKER * workers)
-        on = "cuda" if resource == "GPU" else "cpu"
-        task = (str(pipeline_path.resolve()), list(overrides), list(names), on)
-        options = {f"num_{resource.lower()}s": 1, "runtime_env": _environment(pipeline_path)}
-        reports = run_shards(work, count, lambda shards: _tasks(task, count, shards, options))
+        told = (str(path), list(overrides), list(names), _device(resource))
+        options = _options(path, resource)
+        reports = run_shards(work, told, count, lambda tasks: run_on_ray(tasks, options))
     for job, report in zip(work, reports, strict=True):
         if report.failed:  # its lock does not reach across every network file system
             open_feature(job).record(report.failed)
     return reports
+
+
+def train_with_ray(
+    job: "HeadsJob",
+    names: Sequence[str],
+    call: "Call",
+    address: str | None = None,
+) -> "Iterator[HeadReport]":
+    """Train heads on a Ray cluster, a task each; yield their reports as they are done.
+
+    The job is that of the call's pipeline, `address` as for `extract_with_ray`. Raises `UserError`
+    as that does, and for what `train_heads` does; a head whose workers die three times has failed.
+    """
+    from ser.training import report_current, reports_of
+
+    left = yield from report_current(job, names, call.force)
+    if not left:
+        return
+    path = call.pipeline.resolve()
+    with _cluster(address):
+        resource, _ = _resource(call.device)
+        here = [cache.path / "feature.json" for cache in job.features.values() if not cache.remote]
+        _require_paths([path, job.manifest.source, *here], [job.run], resource)
+        there = replace(call, device=_device(resource))
+        tasks = [there.task(name) for name in left]
+        yield from reports_of(job, run_on_ray(tasks, _options(path, resource)))
 
 
 def _ray() -> Any:
@@ -111,31 +133,44 @@ def _resource(device: str) -> tuple[str, int]:
     return ("GPU", gpus) if gpus else ("CPU", max(1, int(resources.get("CPU", 0))))
 
 
+def _device(resource: str) -> str:
+    return "cuda" if resource == "GPU" else "cpu"
+
+
+def _options(pipeline: Path, resource: str) -> dict[str, Any]:
+    """Return what Ray is told of every task."""
+    return {f"num_{resource.lower()}s": 1, "runtime_env": _environment(pipeline)}
+
+
 def _environment(pipeline: Path) -> dict[str, Any]:
     """Return the variables that the pipeline names, for the workers to have as well."""
     named = re.findall(r"\$\{(\w+)\}", pipeline.read_text(encoding="utf-8"))
     return {"env_vars": {name: os.environ[name] for name in named}} if named else {}
 
 
-def _require_paths(pipeline: Path, job: "Job", resource: str) -> None:
-    """Check that every node which may work sees this pipeline, corpus and cache.
+def _require_paths(
+    read: Sequence[str | Path], written: Sequence[str | Path], resource: str
+) -> None:
+    """Check that every node which may work sees what is read here and the folders written to.
 
-    A file written into the cache and looked for on the nodes tells the same folder from another one
-    of the same name. Storage with a URL is checked by whoever opens it.
+    A file written into such a folder and looked for on the nodes tells the same folder from another
+    one of the same name. Storage with a URL is checked by whoever opens it.
     """
-    here = [str(path) for path in (pipeline, job.manifest.source, job.audio) if Path(path).exists()]
-    wanted = dict(zip(here, here, strict=True))
-    if is_url(job.cache):
-        _look(wanted, resource)
-        return
-    cache = Path(job.cache)
-    cache.mkdir(parents=True, exist_ok=True)
-    token = cache / f".seen-{uuid.uuid4().hex[:8]}"
-    token.touch()
+    wanted = {str(path): str(path) for path in read if Path(path).exists()}
+    tokens = []
     try:
-        _look(wanted | {str(token): str(cache)}, resource)
+        for place in written:
+            if is_url(place):
+                continue
+            Path(place).mkdir(parents=True, exist_ok=True)
+            token = Path(place) / f".seen-{uuid.uuid4().hex[:8]}"
+            token.touch()
+            tokens.append(token)
+            wanted[str(token)] = str(place)
+        _look(wanted, resource)
     finally:
-        token.unlink()
+        for token in tokens:
+            token.unlink()
 
 
 def _look(wanted: Mapping[str, str], resource: str) -> None:
@@ -160,7 +195,7 @@ def _look(wanted: Mapping[str, str], resource: str) -> None:
         if lacking is not None:
             raise UserError(
                 f"Ray node {host}: {wanted[lacking]} is not there, or is not the same as here; "
-                "mount it at the same path on every node, or give `cache:` as a URL."
+                "mount it at the same path on every node (a cache can have a URL instead)."
             )
 
 
@@ -174,30 +209,28 @@ def _reason(error: Exception) -> str:
     return (lines[-1] if lines else type(error).__name__).strip().rstrip(".")
 
 
-def shard_in_task(*task: Any) -> dict[str, Any]:
-    """Run a shard as a Ray task; here Ctrl-C comes from the terminal and from Ray."""
+def body_in_task(body: str, arguments: Sequence[Any]) -> tuple[str, Any]:
+    """Run a task's function as a Ray task; here Ctrl-C comes from the terminal and from Ray."""
     signal.signal(signal.SIGINT, interrupt_once)
-    return run_shard(*task)
+    return run_body(lambda event: None, body, arguments)
 
 
-def _tasks(
-    task: Sequence[Any], count: int, shards: Iterable[int], options: Mapping[str, Any]
-) -> Results:
-    """Yield the number and result of each shard, in the order they are done."""
+def run_on_ray(tasks: Iterable[Task], options: Mapping[str, Any]) -> Answers:
+    """Run tasks; yield what becomes of each, in the order they are done. Events are not heard."""
     ray = _ray()
-    # a process a shard: an interrupt may leave one with half an import, which the next task of the
+    # a process a task: an interrupt may leave one with half an import, which the next task of the
     # same process would find
-    remote = ray.remote(max_calls=1, max_retries=ATTEMPTS - 1, **options)(shard_in_task)
-    running = {remote.remote(*task, (i, count)): i for i in shards}
+    remote = ray.remote(max_calls=1, max_retries=ATTEMPTS - 1, **options)(body_in_task)
+    running = {remote.remote(task.body, list(task.arguments)): task for task in tasks}
     try:
         while running:
             (done,), _ = ray.wait(list(running), num_returns=1)
-            i = running.pop(done)
+            task = running.pop(done)
             try:
-                result = ray.get(done)
+                kind, content = ray.get(done)
             except ray.exceptions.RayError as error:
-                raise given_up(task[2], i, count, _reason(error)) from error
-            yield i, result
+                kind, content = "died", _reason(error)
+            yield Answer(task, kind, content)
     finally:
         for left in running:
             ray.cancel(left)  # an interrupt, so that the writer commits

@@ -4,19 +4,15 @@ Paths are relative to the file. `${NAME}` takes the environment variable. `--set
 overrides a value. Every mistake is one sentence with the line, the key and the nearest valid key.
 """
 
-import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from cache.remote import is_url
 from corpus.config import CorpusConfig
@@ -26,11 +22,10 @@ from extract.models import kind_of
 from extract.run import TRANSCRIPT
 from heads.config import HeadConfig, parse_head, valid_keys
 from score.config import ScoreConfig
+from ser.document import Document, Model, Where
 from stack.config import StackConfig
 
 SECTIONS = ("corpus", "cache", "run", "features", "heads", "stack", "score", "plugins")
-Model = TypeVar("Model", bound=BaseModel)
-Where = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -61,109 +56,13 @@ class Pipeline:
                 f"{path}: there is no such file; give one with `--pipeline`, or start from "
                 "presets/ravdess-tiny.yaml."
             )
-        document = _Document(str(path), path.read_text(encoding="utf-8"))
+        document = Document(str(path), path.read_text(encoding="utf-8"))
         for override in overrides:
             document.override(override)
         return _check(document, (base or path.parent).resolve())
 
 
-class _Document:
-    """A YAML file with the line of every key."""
-
-    def __init__(self, source: str, text: str) -> None:
-        self.source = source
-        self.lines: dict[Where, int] = {}
-        try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            self._walk(node, ())
-            self.data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f":{mark.line + 1}" if mark else ""
-            problem = getattr(error, "problem", None) or str(error)
-            raise UserError(
-                f"{source}{line}: not valid YAML ({problem}); mend the line, or quote the value."
-            ) from error
-        if not isinstance(self.data, dict):
-            raise UserError(f"{source}: it holds no sections; it needs at least `corpus:`.")
-        self.data = self._expand(self.data, ())
-
-    def _walk(self, node: yaml.Node | None, where: Where) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                here = (*where, key.value)
-                if here in self.lines:
-                    line = key.start_mark.line + 1
-                    raise UserError(
-                        f"{self.source}:{line}: '{dotted(here)}' stands twice; keep one of them."
-                    )
-                self.lines[here] = key.start_mark.line + 1
-                self._walk(value, here)
-        elif isinstance(node, yaml.SequenceNode):
-            for i, value in enumerate(node.value):
-                self.lines[*where, i] = value.start_mark.line + 1
-                self._walk(value, (*where, i))
-
-    def _expand(self, value: Any, where: Where) -> Any:
-        if isinstance(value, dict):
-            return {k: self._expand(v, (*where, k)) for k, v in value.items()}
-        if isinstance(value, list):
-            return [self._expand(v, (*where, i)) for i, v in enumerate(value)]
-        if not isinstance(value, str):
-            return value
-
-        def lookup(match: re.Match[str]) -> str:
-            if match[1] not in os.environ:
-                raise self.error(where, f"${{{match[1]}}} is not set; export {match[1]}=…")
-            return os.environ[match[1]]
-
-        return re.sub(r"\$\{(\w+)\}", lookup, value)
-
-    def override(self, text: str) -> None:
-        """Apply one `section.key=value`; the value is read as YAML."""
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set {text}: it is not of the form section.key=value.")
-        *parents, last = key.split(".")
-        place = self.data
-        for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise UserError(f"--set {text}: '{parent}' is a value and has no keys below it.")
-        place[last] = yaml.safe_load(value)
-
-    def error(self, where: Where, problem: str) -> UserError:
-        """Return an error that names the line and the key."""
-        known = [where[:n] for n in range(len(where), 0, -1) if where[:n] in self.lines]
-        line = f":{self.lines[known[0]]}" if known else ""
-        return UserError(f"{self.source}{line}: {dotted(where)}: {problem}")
-
-    def unknown(self, where: Where, valid: Iterable[str]) -> UserError:
-        """Return an error for a key that is not one of the valid ones."""
-        valid = list(valid)
-        near = get_close_matches(str(where[-1]), valid, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"valid are {', '.join(valid)}."
-        return self.error(where, f"unknown key; {hint}")
-
-    def validate(self, where: Where, valid: Iterable[str], make: Callable[[], Model]) -> Model:
-        """Call `make`, turning what pydantic finds into one sentence."""
-        try:
-            return make()
-        except UserError as error:
-            raise self.error(where, str(error)) from error
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = (*where, *(p for p in first["loc"] if p != "architecture"))
-            if first["type"] == "extra_forbidden":
-                nested = len(first["loc"]) > 1
-                raise self.unknown(place, () if nested else valid) from error
-            if first["type"] == "missing":
-                raise self.error(place, "it is missing; give it a value.") from error
-            message = first["msg"].removeprefix("Value error, ")
-            raise self.error(place, f"{message}; correct the value.") from error
-
-
-def _check(document: _Document, base: Path) -> Pipeline:
+def _check(document: Document, base: Path) -> Pipeline:
     data = document.data
     for key in data:
         if key not in SECTIONS:
@@ -206,7 +105,7 @@ def import_plugin(name: str, folder: Path) -> None:
         ) from error
 
 
-def _names(document: _Document, section: str) -> list[str]:
+def _names(document: Document, section: str) -> list[str]:
     """Return the names in a section; they become folder names, so they are plain."""
     names = [str(name) for name in _mapping(document, (section,)) if name != "defaults"]
     for name in names:
@@ -217,12 +116,12 @@ def _names(document: _Document, section: str) -> list[str]:
     return names
 
 
-def _section(document: _Document, key: str, model: type[Model]) -> Model:
+def _section(document: Document, key: str, model: type[Model]) -> Model:
     said = _mapping(document, (key,))
-    return document.validate((key,), model.model_fields, lambda: model.model_validate(said))
+    return document.validate((key,), model, lambda: model.model_validate(said))
 
 
-def _mapping(document: _Document, where: Where) -> dict[str, Any]:
+def _mapping(document: Document, where: Where) -> dict[str, Any]:
     value: Any = document.data
     for key in where:
         value = value.get(key) if isinstance(value, dict) else None
@@ -231,33 +130,33 @@ def _mapping(document: _Document, where: Where) -> dict[str, Any]:
     return dict(value or {})
 
 
-def _corpus(document: _Document, base: Path) -> CorpusConfig:
+def _corpus(document: Document, base: Path) -> CorpusConfig:
     said = _section(document, "corpus", CorpusConfig)
     audio = base / said.audio if said.audio else None
     return said.model_copy(update={"manifest": base / said.manifest, "audio": audio})
 
 
-def _features(document: _Document, base: Path) -> dict[str, FeatureOptions]:
+def _features(document: Document, base: Path) -> dict[str, FeatureOptions]:
     features = {}
     for name in _names(document, "features"):
         where = ("features", name)
         said = _mapping(document, where)
         if "model" in said and (base / str(said["model"])).is_dir():
             said["model"] = str(base / str(said["model"]))
-        valid = _feature_keys(said)
-        features[name] = document.validate(where, valid, partial(parse_options, said))
+        options = _feature_options(said)
+        features[name] = document.validate(where, options, partial(parse_options, said))
     return features
 
 
-def _feature_keys(said: Mapping[str, Any]) -> list[str]:
+def _feature_options(said: Mapping[str, Any]) -> type[FeatureOptions]:
     try:
         kind = str(said.get("kind") or kind_of(str(said.get("model"))))
-        return list(extractor_class(kind).Options.model_fields)
+        return extractor_class(kind).Options
     except UserError:  # parse_options will say it, with the line
-        return ["kind", "model"]
+        return FeatureOptions
 
 
-def _heads(document: _Document) -> dict[str, HeadConfig]:
+def _heads(document: Document) -> dict[str, HeadConfig]:
     defaults = _mapping(document, ("heads", "defaults"))
     heads = {}
     for name in _names(document, "heads"):
@@ -267,11 +166,11 @@ def _heads(document: _Document) -> dict[str, HeadConfig]:
             if key not in _valid(document, where, entry):
                 at = where if key in _mapping(document, where) else ("heads", "defaults")
                 raise document.unknown((*at, key), _valid(document, where, entry))
-        heads[name] = document.validate(where, (), partial(parse_head, entry))
+        heads[name] = document.validate(where, HeadConfig, partial(parse_head, entry))
     return heads
 
 
-def _valid(document: _Document, where: Where, entry: Mapping[str, Any]) -> list[str]:
+def _valid(document: Document, where: Where, entry: Mapping[str, Any]) -> list[str]:
     try:
         return valid_keys(entry)
     except UserError as error:
@@ -279,7 +178,7 @@ def _valid(document: _Document, where: Where, entry: Mapping[str, Any]) -> list[
 
 
 def _check_names(
-    document: _Document, features: Mapping[str, FeatureOptions], heads: Mapping[str, HeadConfig]
+    document: Document, features: Mapping[str, FeatureOptions], heads: Mapping[str, HeadConfig]
 ) -> None:
     frames = [f for f, o in features.items() if extractor_class(o.kind).gives == "frames"]
     words = [f for f in features if f not in frames]
@@ -310,10 +209,14 @@ def _check_names(
             raise document.error(
                 ("stack", "heads"), f"there is no head '{name}'; {_nearest(name, list(heads))}"
             )
+        if "logits" not in heads[name].gives:
+            raise document.error(
+                ("stack", "heads"), f"head '{name}' has no loss that teaches classes; leave it out."
+            )
 
 
 def _check_views(
-    document: _Document, features: Mapping[str, FeatureOptions], name: str, config: HeadConfig
+    document: Document, features: Mapping[str, FeatureOptions], name: str, config: HeadConfig
 ) -> None:
     """Require every view of a head to be made of every audio feature that it reads."""
     for feature in config.feature_names:
@@ -330,11 +233,3 @@ def _check_views(
 def _nearest(word: str, known: Sequence[str]) -> str:
     near = get_close_matches(word, known, n=1)
     return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known) or 'none'}."
-
-
-def dotted(where: Where) -> str:
-    """Return a place in the file as section.key[0]."""
-    text = ""
-    for part in where:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.removeprefix(".")

@@ -4,9 +4,9 @@ Each stage is asked whether what it would make is current; `say` hears what was 
 skipped and why. Nothing here computes: the stages do.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
@@ -23,7 +23,8 @@ from corpus.manifest import Manifest
 from extract.extractor import choose_device, extractor_class
 from extract.loop import Report
 from extract.run import TRANSCRIPT, Job, extract_together, open_feature, share_a_pass
-from heads.run import HeadReport, HeadsJob, train_heads
+from heads.job import HeadsJob
+from heads.run import AfterEpoch, HeadReport, read_done, train_heads
 from ser.pipeline import Pipeline
 
 Say = Callable[[str], None]
@@ -148,10 +149,14 @@ def train(
     force: bool = False,
     in_memory: bool = False,
     say: Say = lambda line: None,
+    after_epoch: AfterEpoch = lambda progress: None,
+    apart: Callable[[HeadsJob], Iterator[HeadReport]] | None = None,
 ) -> Iterator[HeadReport]:
     """Train the named heads, skipping those that are current; yield a report each.
 
     With `in_memory` every feature that fits is read whole first; `say` hears of those that do not.
+    `apart` trains them by other means than this process. Those that failed are listed in
+    `heads/failed.csv` of the run.
     """
     unknown = [name for name in names if name not in pipeline.heads]
     if unknown:
@@ -161,11 +166,66 @@ def train(
         )
     write_resolved(pipeline)
     job = heads_job(pipeline)
-    views = [cache for of in job.views.values() for cache in of.values()]
-    for cache in [*job.features.values(), *views] if in_memory else ():
+    if apart is not None:
+        return _recorded(pipeline, apart(job))
+    if in_memory:
+        load_features(job, names, say)
+    reports = train_heads(job, names, choose_device(device), force, after_epoch)
+    return _recorded(pipeline, reports)
+
+
+def load_features(job: HeadsJob, names: Sequence[str], say: Say = lambda line: None) -> None:
+    """Read what the named heads read into memory, each feature that fits."""
+    features = {f: cache for name in names for f, cache in job.read_by(name).items()}
+    views = [cache for f in features for cache in job.views.get(f, {}).values()]
+    for cache in [*features.values(), *views]:
         if not cache.load():
             say(f"heads    {cache.name}: too large for the memory that is free, read from disk")
-    return train_heads(job, names, choose_device(device), force)
+
+
+def _recorded(pipeline: Pipeline, reports: Iterator[HeadReport]) -> Iterator[HeadReport]:
+    """Pass reports on, and keep `heads/failed.csv`: the heads whose last training failed."""
+    path = pipeline.run / "heads" / "failed.csv"
+    for report in reports:
+        failed = _failed_rows(pipeline)
+        before = dict(failed)
+        failed.pop(report.name, None)
+        if report.done == "failed":
+            failed[report.name] = (report.error, datetime.now(UTC).isoformat(timespec="seconds"))
+        if not failed:
+            path.unlink(missing_ok=True)
+        elif failed != before:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rows = [(name, *row) for name, row in failed.items()]
+            frame = pl.DataFrame(rows, ["head", "error", "when"], orient="row")
+            write_durably(path, frame.write_csv())
+        yield report
+
+
+def _failed_rows(pipeline: Pipeline) -> dict[str, tuple[str, str]]:
+    path = pipeline.run / "heads" / "failed.csv"
+    if not path.exists():
+        return {}
+    rows = pl.read_csv(path, infer_schema=False).iter_rows()
+    return {name: (error, when) for name, error, when in rows if name in pipeline.heads}
+
+
+def failed_heads(pipeline: Pipeline, names: Sequence[str]) -> str:
+    """Say in one sentence which of these heads failed when they were last trained; "" for none."""
+    failed = {name: row[0] for name, row in _failed_rows(pipeline).items() if name in names}
+    if not failed:
+        return ""
+    (name, error), *others = failed.items()
+    more = f" and {len(others)} more" if others else ""
+    return (
+        f"head '{name}'{more} could not be trained ({error.rstrip('.')}); mend it and run `ser "
+        f"heads train {' '.join(failed)}`, or take it out of the file."
+    )
+
+
+def class_heads(pipeline: Pipeline) -> list[str]:
+    """Name the heads that tell classes, which can be stacked and scored."""
+    return [name for name, config in pipeline.heads.items() if "logits" in config.gives]
 
 
 def write_resolved(pipeline: Pipeline) -> None:
@@ -176,9 +236,10 @@ def write_resolved(pipeline: Pipeline) -> None:
 
 
 def run_all(pipeline: Pipeline, device: str, say: Say) -> tuple[dict[str, Any], dict[str, str]]:
-    """Run the whole pipeline; return the metrics and what could not be extracted.
+    """Run the whole pipeline; return the metrics and what could not be extracted or trained.
 
-    A stage that is current is skipped, and said to be.
+    A stage that is current is skipped, and said to be. Without a head that the stack needs there is
+    no stack and no score.
     """
     failed: dict[str, str] = {}
     for report in extract_features(pipeline, list(pipeline.features), device):
@@ -189,14 +250,23 @@ def run_all(pipeline: Pipeline, device: str, say: Say) -> tuple[dict[str, Any], 
         return {}, failed
     for head in train(pipeline, list(pipeline.heads), device):
         say(describe_head(head))
-    if stack.run.is_current(pipeline.run, list(pipeline.heads), pipeline.stack):
+        failed |= {f"heads/{head.name}": head.error} if head.done == "failed" else {}
+    heads = class_heads(pipeline)
+    if not heads:
+        say("stack    none of the heads tells classes: nothing to stack or score")
+        return {}, failed
+    absent = failed_heads(pipeline, heads)
+    if absent:
+        say(f"stack    not fitted, nor anything scored: {absent}")
+        return {}, failed
+    if stack.run.is_current(pipeline.run, heads, pipeline.stack):
         say(f"stack    {pipeline.stack.model}: current (same heads, same options), skipped")
     else:
         started = time.monotonic()
-        stack.run.fit(pipeline.run, list(pipeline.heads), pipeline.stack)
+        stack.run.fit(pipeline.run, heads, pipeline.stack)
         say(f"stack    {pipeline.stack.model}: fitted in {time.monotonic() - started:.1f} s")
     manifest = read_manifest(pipeline)
-    metrics = score.run.score_run(pipeline.run, pipeline.score, list(pipeline.heads), manifest)
+    metrics = score.run.score_run(pipeline.run, pipeline.score, heads, manifest)
     say(f"score    {pipeline.run / 'report' / 'metrics.json'}")
     return metrics, failed
 
@@ -219,30 +289,37 @@ def describe_extraction(report: Report) -> str:
 
 def describe_head(report: HeadReport) -> str:
     """Say in one line what became of a head."""
-    score = "no dev set" if report.dev_macro_f1 is None else f"{report.dev_macro_f1:.3f}"
     if report.done == "current":
         return f"heads    {report.name}: current (same config, features, labels), skipped"
+    if report.done == "failed":
+        return f"heads    {report.name}: failed after {report.seconds:.1f} s: {report.error}"
+    score = "unknown" if report.score is None else f"{report.score:.3f}"
     return (
-        f"heads    {report.name}: dev macro-F1 {score}, {report.epochs} epochs in "
-        f"{report.seconds:.1f} s"
+        f"heads    {report.name}: dev {_in_words(report.score_name)} {score}, {report.epochs} "
+        f"epochs in {report.seconds:.1f} s"
     )
+
+
+def _in_words(score_name: str) -> str:
+    return {"macro_f1": "macro-F1", "uar": "UAR", "ccc": "CCC"}.get(score_name, score_name)
 
 
 def heads_table(pipeline: Pipeline) -> pl.DataFrame:
     """List the heads: what each reads and minimises, and what the run folder holds of it."""
-    rows = []
+    rows, failed = [], _failed_rows(pipeline)
     for name, config in pipeline.heads.items():
-        path = pipeline.run / "heads" / name / "head.json"
-        done = json.loads(path.read_text()) if path.exists() else {}
-        score = done.get("dev_macro_f1")
+        done = read_done(pipeline.run, name)
+        score = done.get("score")
         rows.append(
             {
                 "head": name,
                 "features": " ".join(config.feature_names),
-                "loss": "+".join(loss.name for loss in config.loss),
-                "sampler": config.sampler,
-                "trained": "yes" if done else "no",
-                "dev macro-F1": None if score is None else f"{score:.3f}",
+                "loss": "+".join(dict.fromkeys(u.name for s in config.stages for u in s.loss)),
+                "sampler": "+".join(dict.fromkeys(s.sampler.name for s in config.stages)),
+                "trained": "failed" if name in failed else "yes" if done else "no",
+                "dev score": None
+                if score is None
+                else f"{score:.3f} {_in_words(config.chosen_by)}",
             }
         )
     return pl.DataFrame(rows)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ser.options import exit_code, load_pipeline, pipeline_option, print_frame, set_option
+from ser.commands.options import exit_code, load_pipeline, pipeline_option, print_frame, set_option
 
 if TYPE_CHECKING:
     from cache.precision import Precision

