@@ -73,6 +73,8 @@ class HeadClassifier:
         an utterance that is not cached, a speaker in two splits, and what `Trainer` raises.
         """
         config = self.config
+        if config.views:
+            raise UserError("HeadClassifier: it reads clean features only; leave out `views`.")
         manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
         require_speaker_disjoint(manifest)
         self._caches = open_caches(cache, config.feature_names)

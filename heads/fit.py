@@ -12,6 +12,7 @@ All heads of a run have the same folds, as these hang on the corpus and `cross_f
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def fit_head(
 
 
 def _save(path: Path, state: Mapping[str, Any]) -> None:
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}")
     save_file({k: v.contiguous().cpu() for k, v in state.items()}, part)
     part.replace(path)
 
@@ -190,7 +191,7 @@ class _Fitting:
     def clean(self) -> None:
         """Delete what is needed no more: checkpoints, and weights of another kind of fitting."""
         kept = {f"{name}.safetensors" for name in self.weights}
-        for path in [*self.folder.glob(".*.checkpoint"), *self.folder.glob("*.safetensors")]:
+        for path in [*self.folder.glob(".*.checkpoint*"), *self.folder.glob("*.safetensors")]:
             if path.name not in kept:
                 path.unlink()
 

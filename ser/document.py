@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
@@ -155,3 +156,10 @@ def dotted(where: Where) -> str:
     for part in where:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
     return text.removeprefix(".")
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file of keys and values; raises `UserError` for any other."""
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; write it, or correct the name.")
+    return dict(Document(str(path), path.read_text(encoding="utf-8")).data)

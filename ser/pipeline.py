@@ -73,7 +73,7 @@ def _check(document: Document, base: Path) -> Pipeline:
         if key not in data:
             raise document.error((key,), "the section is missing; add it.")
     features = _features(document, base)
-    heads = _heads(document)
+    heads = _heads(document, base)
     _check_names(document, features, heads)
     return Pipeline(
         source=document.source,
@@ -156,7 +156,7 @@ def _feature_options(said: Mapping[str, Any]) -> type[FeatureOptions]:
         return FeatureOptions
 
 
-def _heads(document: Document) -> dict[str, HeadConfig]:
+def _heads(document: Document, base: Path) -> dict[str, HeadConfig]:
     defaults = _mapping(document, ("heads", "defaults"))
     heads = {}
     for name in _names(document, "heads"):
@@ -166,6 +166,8 @@ def _heads(document: Document) -> dict[str, HeadConfig]:
             if key not in _valid(document, where, entry):
                 at = where if key in _mapping(document, where) else ("heads", "defaults")
                 raise document.unknown((*at, key), _valid(document, where, entry))
+        if isinstance(entry.get("init"), str):
+            entry["init"] = str(base / entry["init"])
         heads[name] = document.validate(where, HeadConfig, partial(parse_head, entry))
     return heads
 

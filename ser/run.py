@@ -132,6 +132,25 @@ def heads_job(pipeline: Pipeline) -> HeadsJob:
     return HeadsJob(pipeline.run, pipeline.heads, manifest, features, views)
 
 
+def head_entry(pipeline: Pipeline, name: str) -> dict[str, Any]:
+    """Return what the file says of a head, defaults merged in."""
+    require_heads(pipeline, [name])
+    said = pipeline.raw["heads"]
+    entry: dict[str, Any] = (said.get("defaults") or {}) | said[name]
+    init = pipeline.heads[name].init  # which may be relative to the file
+    return entry | ({"init": str(init)} if init is not None else {})
+
+
+def require_heads(pipeline: Pipeline, names: Sequence[str]) -> None:
+    """Raise `UserError` for a name that is not under `heads:`."""
+    unknown = [name for name in names if name not in pipeline.heads]
+    if unknown:
+        raise UserError(
+            f"{pipeline.source}: there is no head '{unknown[0]}'; known are "
+            f"{', '.join(pipeline.heads)}."
+        )
+
+
 def _whole_view(job: Job) -> FeatureCache:
     """Open a view; raises `UserError` when it lacks a clip that did not fail in it."""
     cache = open_feature(job)
@@ -158,12 +177,7 @@ def train(
     `apart` trains them by other means than this process. Those that failed are listed in
     `heads/failed.csv` of the run.
     """
-    unknown = [name for name in names if name not in pipeline.heads]
-    if unknown:
-        raise UserError(
-            f"{pipeline.source}: there is no head '{unknown[0]}'; known are "
-            f"{', '.join(pipeline.heads)}."
-        )
+    require_heads(pipeline, names)
     write_resolved(pipeline)
     job = heads_job(pipeline)
     if apart is not None:

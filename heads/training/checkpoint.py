@@ -5,6 +5,9 @@ bit the one that was never interrupted. The file is read with `weights_only`, an
 training left (another fingerprint) is ignored.
 """
 
+import io
+import os
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -27,17 +30,21 @@ class Checkpoint:
             return None
         try:
             kept = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError):  # a file that is not ours, or cut short
-            return None
-        state: dict[str, Any] = kept["state"]
-        return state if kept["fingerprint"] == self.fingerprint else None
+        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+            return None  # a file that is not ours, or cut short
+        ours = isinstance(kept, dict) and kept.get("fingerprint") == self.fingerprint
+        return kept["state"] if ours else None
 
     def write(self, state: dict[str, Any], now: bool = False) -> None:
         """Keep a state when the last one is a minute old, or `now`."""
         if self.path is None or not (now or time.monotonic() - self._written >= SECONDS):
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(f"{self.path.name}.part")
-        torch.save({"fingerprint": self.fingerprint, "state": state}, part)
+        # into memory first: of a full disk PyTorch's own writer says only that writing failed
+        held = io.BytesIO()
+        torch.save({"fingerprint": self.fingerprint, "state": state}, held)
+        # a worker that was told to die may be writing still when the next one begins
+        part = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        part.write_bytes(held.getbuffer())
         part.replace(self.path)
         self._written = time.monotonic()

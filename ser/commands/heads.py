@@ -9,6 +9,7 @@ import click
 from ser.commands.options import (
     device_option,
     exit_code,
+    key_values,
     load_pipeline,
     pipeline_option,
     print_frame,
@@ -16,6 +17,8 @@ from ser.commands.options import (
 )
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from heads.job import HeadsJob
     from heads.run import HeadReport
     from ser.pipeline import Pipeline
@@ -120,6 +123,71 @@ def _train(
         place = pipeline.run / "heads" / "failed.csv"
         click.echo(f"heads    {len(failed)} failed ({', '.join(failed)}), see {place}")
     return exit_code(failed)
+
+
+@heads_group.command("import")
+@click.argument("file", type=Path)
+@click.option("--as", "head", required=True, help="The architecture: cross_modal_gru.")
+@click.option("--out", type=Path, required=True, help="The .safetensors to write, for `init:`.")
+@click.option(
+    "--attention-heads", "heads", multiple=True, metavar="MODALITY=N", help="Those that are not 1."
+)
+def import_weights(file: Path, *, head: str, out: Path, heads: tuple[str, ...]) -> None:
+    """Convert a published checkpoint; only its tensors are read, nothing is unpickled."""
+    from heads.published import import_published
+
+    about = import_published(file, head, out, key_values(heads))
+    dims = ", ".join(f"{name} {dim}" for name, dim in about["dims"].items())
+    extra = "loss: [wce, sml], " if "neutral_logit" in about["outputs"] else ""
+    click.echo(
+        f"{out}: {head}, features of {dims}, {about['outputs']['logits']} classes; say "
+        f"`{{features: […], hidden: {about['hidden']}, {extra}init: {out}, epochs: 0}}`"
+    )
+
+
+@heads_group.command("tune")
+@click.argument("name")
+@click.option("--space", type=Path, required=True, help="A YAML file: key to values or range.")
+@click.option("--trials", default=30, show_default=True, help="In all; earlier ones count.")
+@device_option
+@pipeline_option
+@set_option
+def tune_head(
+    name: str, *, space: Path, trials: int, device: str, path: Path, overrides: tuple[str, ...]
+) -> None:
+    """Search the hyper-parameters of the head NAME, judged by dev."""
+    import yaml
+
+    from extract.extractor import choose_device
+    from heads.tune import tune
+    from ser.document import read_mapping
+    from ser.run import head_entry, heads_job
+
+    pipeline = load_pipeline(path, overrides)
+    entry, job = head_entry(pipeline, name), heads_job(pipeline)
+    folder = pipeline.run / "tune" / name
+    best = tune(
+        folder,
+        entry,
+        read_mapping(space),
+        (job.features, job.manifest),
+        trials=trials,
+        device=choose_device(device),
+        after_trial=lambda table: click.echo(_trial(table)),
+    )
+    click.echo(f"{folder / 'best.yaml'}:\n{yaml.safe_dump(best, sort_keys=False).rstrip()}")
+
+
+def _trial(table: "pl.DataFrame") -> str:
+    """Say how the last trial went, and how the best."""
+    last, best = table.sort("trial").row(-1, named=True), table.row(0, named=True)
+    values = {k: v for k, v in last.items() if k not in {"trial", "state", "score"}}
+    said = ", ".join(
+        f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()
+    )
+    score = last["state"] if last["score"] is None else f"{last['score']:.3f}"
+    top = "" if best["score"] is None else f"; best {best['score']:.3f} (trial {best['trial']})"
+    return f"trial {last['trial']}: {score} with {said}{top}"
 
 
 @heads_group.command("list")
