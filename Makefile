@@ -26,6 +26,7 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m bench.cache --quick
 	$(BIN)/python -m bench.extract --quick
+	$(BIN)/python -m bench.heads --quick
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -27,28 +27,44 @@ POOL_BATCHES = 32  # batches that are sorted by length together
 class Column:
     """Name one feature to read, and how: `stride` k gives the mean of every k frames.
 
-    `layer` picks one of a feature that was stored with all layers. Raises `UserError` for a layer
-    that there is not.
+    `layer` picks one of a feature that was stored with all layers, or several, whose channels are
+    put side by side. Raises `UserError` for a layer that there is not.
     """
 
     cache: FeatureCache
     stride: int = 1
-    layer: int | None = None
+    layer: int | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         stored = self.cache.item_shape
         layers = stored[0] if len(stored) > 1 else 0
-        if self.layer is not None and not -layers <= self.layer < layers:
-            there = f"layers 0 to {layers - 1}" if layers else "one layer only"
-            raise UserError(
-                f"{self.cache.location}: layer {self.layer} is asked for, and there are {there}; "
-                f"correct `layer:` where a head reads {self.cache.name}."
-            )
+        for layer in self.layers or ():
+            if not -layers <= layer < layers:
+                there = f"layers 0 to {layers - 1}" if layers else "one layer only"
+                raise UserError(
+                    f"{self.cache.location}: layer {layer} is asked for, and there are {there}; "
+                    f"correct `layer:` where a head reads {self.cache.name}."
+                )
+
+    @property
+    def layers(self) -> list[int] | None:
+        """Return the layers that are read, None for whatever is stored."""
+        if self.layer is None:
+            return None
+        return [self.layer] if isinstance(self.layer, int) else list(self.layer)
 
     @property
     def item_shape(self) -> tuple[int, ...]:
         """Return the shape of one frame as it is read: (dim,) or (layers, dim)."""
-        return self.cache.item_shape if self.layer is None else self.cache.item_shape[1:]
+        stored = self.cache.item_shape
+        return stored if self.layers is None else (len(self.layers) * stored[-1],)
+
+    def side_by_side(self, values: np.ndarray) -> np.ndarray:
+        """Return the layers that are read, of `(..., layers, dim)`: `(..., read * dim)`."""
+        if self.layers is None:
+            return values
+        read = values[..., self.layers, :]
+        return read.reshape(*read.shape[:-2], -1)
 
     def lengths(self, utterances: Sequence[str]) -> np.ndarray:
         """Return the frames of each utterance after the stride: int64 `(utterances,)`."""
@@ -137,14 +153,14 @@ def _fill(out: "torch.Tensor", column: Column, places: np.ndarray, check: bool) 
         encoded = cache.encoded(places[i], check)
         length = -(-len(encoded.data) // column.stride)
         source = torch.from_numpy(encoded.data)
-        if column.layer is not None:
-            source = source.select(1, column.layer)
+        if column.layers is not None:
+            source = source[:, column.layers].flatten(1)
         row = out.select(0, i)  # select and narrow cost a third of an index expression
         target = row.narrow(0, 0, length)
         target.copy_(source if column.stride == 1 else _mean_of(source, column.stride))
         if encoded.scale is not None:
-            scale = encoded.scale if column.layer is None else encoded.scale[column.layer]
-            target.mul_(torch.from_numpy(scale))  # the scale of a mean is that of its parts
+            # the scale of a mean is that of its parts
+            target.mul_(torch.from_numpy(column.side_by_side(encoded.scale)))
         if length < longest:
             row.narrow(0, length, longest - length).zero_()
 

@@ -21,7 +21,8 @@ class FeatureUse(Section):
     """Name a feature and say how it is read.
 
     `stride` k takes the mean of every k frames. `layer` picks one of a feature that was stored with
-    all layers (-1 is the last); without it the head learns a softmax-weighted sum of them.
+    all layers (-1 is the last), or several whose channels then stand side by side; without it the
+    head learns a softmax-weighted sum of all.
 
     `normalize: corpus` shifts and scales each channel by its mean and standard deviation over the
     frames of the training split (no labels, nothing of dev or test); hand-made features such as
@@ -32,7 +33,7 @@ class FeatureUse(Section):
 
     name: str
     stride: PositiveInt = 1
-    layer: int | None = None
+    layer: int | tuple[int, ...] | None = None
     normalize: Literal["none", "corpus", "speaker"] = "none"
 
     @model_validator(mode="before")
@@ -158,6 +159,7 @@ class HeadConfig(Section):
     ema: float = Field(default=0.0, ge=0, lt=1)  # decay of averaged weights, which are then kept
     patience: PositiveInt | None = None  # epochs without a better dev score
     best_by: Literal["macro_f1", "uar", "accuracy", "ccc", "loss"] | None = None
+    keep: Literal["best", "last"] = "best"  # epoch; on a small dev set the best is luck
     cross_fit: CrossFit | None = None
     init: Path | None = None  # weights to begin with, as `ser heads import` writes them
     log: Literal["tensorboard", "mlflow"] | None = None

@@ -78,14 +78,43 @@ def build_head(
     return _HEADS[config.head](ordered, outputs, config.architecture)
 
 
+class Standard(nn.Module):
+    """Shift and scale `(batch, width)` by moments that are taken once, before the training.
+
+    Batch normalisation without what makes a clip hang on its batch.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("deviation", torch.ones(width))
+
+    def fit(self, values: Tensor) -> None:
+        """Take the moments of all training clips `(clips, width)`; a constant keeps its scale."""
+        deviation = values.std(dim=0, correction=0)
+        self.get_buffer("mean").copy_(values.mean(dim=0))
+        self.get_buffer("deviation").copy_(deviation.where(deviation > 1e-6, 1.0))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the standard scores."""
+        return (values - self.get_buffer("mean")) / self.get_buffer("deviation")
+
+
 class Head(nn.Module):
     """Base of the heads here: one vector a clip, the embedding, and every output read off it.
 
-    `read` makes the module that reads an output of a given width off the embedding.
+    `read` makes the module that reads an output of a given width off the embedding. With
+    `standardize` the width of the embedding, which is then standardised.
     """
 
-    def __init__(self, outputs: Mapping[str, int], read: Callable[[int], nn.Module]) -> None:
+    def __init__(
+        self,
+        outputs: Mapping[str, int],
+        read: Callable[[int], nn.Module],
+        standardize: int | None = None,
+    ) -> None:
         super().__init__()
+        self.standard = Standard(standardize) if standardize else None
         self.outputs = nn.ModuleDict({name: read(width) for name, width in outputs.items()})
 
     def embed(self, features: Features) -> Tensor:
@@ -95,6 +124,8 @@ class Head(nn.Module):
     def forward(self, features: Features, mix: Mix | None = None) -> dict[str, Tensor]:
         """Return every output `(batch, width)`; `mix` changes the embeddings in training."""
         embedding = self.embed(features)
+        if self.standard is not None:
+            embedding = self.standard(embedding)
         if mix is not None:
             embedding = mix(embedding)
         answers: dict[str, Tensor] = {n: read(embedding) for n, read in self.outputs.items()}

@@ -140,19 +140,25 @@ class AttentiveStatsOptions(Architecture):
     """Options of `head: attentive_stats`; the defaults are the challenge baseline's.
 
     `attention` is the width of the layer that scores the frames; without one, the feature's own.
+    `standardize` shifts and scales what is pooled by its moments over the training clips.
     """
 
     hidden: PositiveInt = 1024
     dropout: float = Field(default=0.5, ge=0, lt=1)
     attention: PositiveInt | None = None
+    standardize: bool = False
 
 
 class MeanMLPOptions(Architecture):
-    """Options of `head: mean_mlp`; with `deviation` the standard deviation stands by the mean."""
+    """Options of `head: mean_mlp`; with `deviation` the standard deviation stands by the mean.
+
+    `standardize` shifts and scales both by their moments over the training clips.
+    """
 
     hidden: PositiveInt = 512
     dropout: float = Field(default=0.5, ge=0, lt=1)
     deviation: bool = False
+    standardize: bool = False
 
 
 class ConvPoolOptions(Architecture):

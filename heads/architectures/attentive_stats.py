@@ -40,7 +40,11 @@ class AttentiveStats(Head):
     ) -> None:
         assert isinstance(options, AttentiveStatsOptions)
         width, dropout = 2 * sum(dims.values()), options.dropout
-        super().__init__(outputs, lambda out: mlp(width, options.hidden, out, dropout))
+        super().__init__(
+            outputs,
+            lambda out: mlp(width, options.hidden, out, dropout),
+            standardize=width if options.standardize else None,
+        )
         self.names = list(dims)
         self.pooling = nn.ModuleList(
             AttentiveStatsPooling(dim, options.attention or dim) for dim in dims.values()

@@ -3,7 +3,8 @@
 Masked mean per feature, with `deviation: true` the masked standard deviation as well (divided by
 the number of frames, not one less), all concatenated and classified. It trains in seconds and says
 what the features alone are worth; any head that looks at time has to beat it. There is no norm in
-it: features of other scales than their neighbours' want `normalize: corpus`.
+it: features whose channels differ in scale want `standardize: true`, which standardises what is
+pooled (on Whisper's frames much better than `normalize: corpus`, which standardises each frame).
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,11 @@ class MeanMLP(Head):
         assert isinstance(options, MeanMLPOptions)
         moments = 2 if options.deviation else 1
         width = moments * sum(dims.values())
-        super().__init__(outputs, lambda out: mlp(width, options.hidden, out, options.dropout))
+        super().__init__(
+            outputs,
+            lambda out: mlp(width, options.hidden, out, options.dropout),
+            standardize=width if options.standardize else None,
+        )
         self.names, self.moments = list(dims), moments
 
     def embed(self, features: Features) -> Tensor:

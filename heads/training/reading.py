@@ -33,8 +33,7 @@ class SpeakerScores:
             clips.setdefault(("speaker", speaker) if speaker else utterance, []).append(utterance)
         self._row = {u: i for i, of_one in enumerate(clips.values()) for u in of_one}
         moments = [column.cache.moments(of_one) for of_one in clips.values()]
-        layer = slice(None) if column.layer is None else column.layer
-        mean, deviation = (np.stack([m[i][layer] for m in moments]) for i in (0, 1))
+        mean, deviation = (column.side_by_side(np.stack([m[i] for m in moments])) for i in (0, 1))
         self._mean = torch.from_numpy(mean.astype(np.float32))
         self._deviation = torch.from_numpy(deviation.astype(np.float32))
 

@@ -96,23 +96,35 @@ class Trainer:
             betas=config.betas,
             weight_decay=config.weight_decay,
         )
-        average = get_ema_multi_avg_fn(config.ema) if config.ema else None
-        self.averaged = AveragedModel(self.module, multi_avg_fn=average) if average else None
+        self.averaged: AveragedModel | None = None
         self.reader = BatchReader(columns, pin=self.device.type == "cuda")
         # what an epoch draws from: row i + k * len(train) is utterance i in the k-th view, 0 clean
         names = self.train.utterances
         self.rows = names + view_rows(config.views, names)
         self.lengths = reading.lengths(self.rows)
+        self._calibrate(head)
+        if config.ema:
+            average = get_ema_multi_avg_fn(config.ema)
+            self.averaged = AveragedModel(self.module, multi_avg_fn=average)
+
+    def _calibrate(self, head: nn.Module) -> None:
+        """Give a head that standardises its embedding those of all training clips, clean."""
+        standard = getattr(head, "standard", None)
+        if standard is None or self.config.init is not None:
+            return
+        found: list[Tensor] = []
+        watch = standard.register_forward_pre_hook(lambda _, given: found.append(given[0].cpu()))
+        self.predict(self.train.utterances)
+        watch.remove()
+        standard.fit(torch.cat(found))
 
     def _moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         moments = {}
         for use in self.config.features:
             if use.normalize == "corpus":
-                mean, deviation = self.reading.columns[use.name].cache.moments(
-                    self.train.utterances
-                )
-                at = ... if use.layer is None else use.layer
-                moments[use.name] = (mean[at], deviation[at])
+                column = self.reading.columns[use.name]
+                mean, deviation = column.cache.moments(self.train.utterances)
+                moments[use.name] = column.side_by_side(mean), column.side_by_side(deviation)
         return moments
 
     @property
@@ -145,7 +157,7 @@ class Trainer:
                 continue
             row = self._epoch(epoch, stage, number) | self.dev_scores(stage)
             score = _chosen(self.config, row)
-            if score is None or score > best["score"]:
+            if score is None or score > best["score"] or self.config.keep == "last":
                 state = copy.deepcopy(self.kept.state_dict())
                 best = {"epoch": epoch, "score": -math.inf if score is None else score}
                 best["state"] = state

@@ -53,6 +53,10 @@ def test_one_layer_of_all_is_read_as_if_it_were_alone(tmp_path, precision):
         column = Column(every, 2, layer)
         assert (column.item_shape, Column(every).item_shape) == ((4,), (3, 4))
         assert torch.equal(load_batch({"x": column}, names).frames["x"], whole[:, :, layer])
+    two = Column(every, 2, (2, 0))
+    assert two.item_shape == (8,)
+    expected = torch.cat([whole[:, :, 2], whole[:, :, 0]], dim=-1)
+    assert torch.equal(load_batch({"x": two}, names).frames["x"], expected)
 
 
 def test_a_layer_that_there_is_not_is_said(tmp_path):

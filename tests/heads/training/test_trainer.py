@@ -360,3 +360,52 @@ def test_normalize_speaker_makes_every_speaker_standard(tmp_path):
     real = frames[mask].numpy()
     np.testing.assert_allclose(real.mean(0), 0, atol=1e-3)
     np.testing.assert_allclose(real.std(0), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("head", ["mean_mlp", "attentive_stats"])
+def test_a_standardised_embedding_is_standard_over_the_training_clips(tmp_path, head):
+    trainer = make_trainer(tmp_path, head=head, standardize=True, ema=0.5, epochs=2)
+    found = []
+    trainer.module.head.standard.register_forward_hook(lambda _, given, out: found.append(out))
+    trainer.averaged = None
+    trainer.predict(trainer.train.utterances)
+    standard = torch.cat(found)
+    assert float(standard.mean(0).abs().max()) < 1e-5
+    torch.testing.assert_close(standard.std(0, correction=0), torch.ones(standard.shape[1]))
+    again = make_trainer(tmp_path, head=head, standardize=True, ema=0.5, epochs=2)
+    state = again.fit().module.state_dict()
+    assert torch.equal(state["head.standard.mean"], trainer.module.head.standard.mean)
+
+
+def test_the_last_epoch_is_kept_when_asked_for(tmp_path):
+    trained = make_trainer(tmp_path, keep="last", epochs=7, lr=0.05).fit()
+    assert trained.best_epoch == 6
+    assert trained.best_score == trained.history[6]["dev_macro_f1"]
+
+
+def test_layers_are_summed_or_stand_side_by_side(tmp_path):
+    manifest, rng = make_manifest(), np.random.default_rng(0)
+    cache = FeatureCache.create(tmp_path, "all", {"kind": "all"}, {"item_shape": [3, 4]})
+    with cache.writer() as writer:
+        for u, label in zip(
+            manifest.utterances(), manifest.labels(manifest.utterances()), strict=True
+        ):
+            frames = rng.standard_normal((5, 3, 4)).astype("f4")
+            frames[:, 1, label] += 3
+            writer.append(u, frames, 1, 2)
+    use = {"name": "all", "normalize": "corpus"}
+
+    def trainer(**more):
+        entry = {"head": "mean_mlp", "features": [use | more], "hidden": 16, "lr": 1e-2, "batch": 8}
+        config = parse_head(entry | {"epochs": 15})
+        rows = {s: labelled(config, manifest, manifest.utterances(s)) for s in ("train", "dev")}
+        reading = Reading.of(config, {"all": FeatureCache(cache.path)}, {})
+        return Trainer(config, reading, manifest.classes, **rows)
+
+    summed = trainer()
+    assert summed.module.state_dict()["inputs.0.layer_weights"].tolist() == [0.0] * 3
+    assert summed.fit().best_score > 0.8
+    assert summed.module.inputs[0].layer_weights.argmax() == 1
+    both = trainer(layer=[1, -1])
+    assert both.module.state_dict()["inputs.0.mean"].shape == (8,)
+    assert both.fit().best_score > 0.9 > trainer(layer=2).fit().best_score
