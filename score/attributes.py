@@ -1,28 +1,120 @@
 """The numbers of predicted attributes (arousal, valence, dominance).
 
-ccc   concordance correlation coefficient 2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2), with population
-      moments (Lin 1989, "A Concordance Correlation Coefficient to Evaluate Reproducibility")
+ccc      concordance correlation coefficient 2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2), with
+         population moments (Lin 1989, "A Concordance Correlation Coefficient to Evaluate
+         Reproducibility")
+pearson  s_xy / (s_x s_y)
+rmse     root of the mean squared error, in points of the 1-7 scale
+
+A row whose truth is NaN takes no part, column by column. CCC is a function of six sums over rows,
+taken of both sides less the mean of the truth, which changes no CCC and keeps digits; so the
+bootstrap sums once a speaker.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+
+from score.bootstrap import Resamples
+
+LOWEST, HIGHEST, BINS = 1, 7, 6
 
 
 def ccc(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return the CCC of each column of `(rows, attributes)`: float64 `(attributes,)`.
 
-    Rows whose truth is NaN are left out, column by column. Where both sides are one and the same
-    constant there is nothing to agree about, and the CCC is 0; so it is without any row.
+    Where both sides are one and the same constant there is nothing to agree about, and the CCC is
+    0; so it is without any row.
     """
+    return _ccc_of(_statistics(truth, predicted).sum(axis=0))
+
+
+def pearson(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return Pearson's correlation of each column: float64 `(attributes,)`, 0 for a constant."""
+    n, x, y, xx, yy, xy = _statistics(truth, predicted).sum(axis=0)
+    n = np.maximum(n, 1)
+    varied = (xx / n - (x / n) ** 2).clip(0) * (yy / n - (y / n) ** 2).clip(0)
+    return _quotient(xy / n - x * y / n**2, np.sqrt(varied))
+
+
+def rmse(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return the root mean squared error of each column: float64 `(attributes,)`."""
     truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
     known = ~np.isnan(truth)
-    rows = np.maximum(known.sum(axis=0), 1)
+    squares = np.where(known, predicted - truth, 0) ** 2
+    root: np.ndarray = np.sqrt(squares.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    return root
 
-    def mean(values: np.ndarray) -> np.ndarray:
-        averaged: np.ndarray = np.where(known, values, 0.0).sum(axis=0) / rows
-        return averaged
 
-    x, y = truth - mean(truth), predicted - mean(predicted)
-    spread = mean(x**2) + mean(y**2) + (mean(truth) - mean(predicted)) ** 2
-    shared = 2 * mean(x * y)
-    agreement: np.ndarray = np.divide(shared, spread, out=np.zeros_like(shared), where=spread > 0)
-    return agreement
+def resampled_ccc(draw: Resamples, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return the CCC of each column in every resample: float64 `(resamples, attributes)`.
+
+    NaN where a resample has no row with a truth.
+    """
+    statistics = _statistics(truth, predicted)
+    drawn = draw.sums(statistics.reshape(len(statistics), -1))
+    sums = np.moveaxis(drawn.reshape(-1, *statistics.shape[1:]), 1, 0)
+    return np.where(sums[0] > 0, _ccc_of(sums), np.nan)
+
+
+def binned_confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Count rows by true and predicted bin: int64 `(attributes, 6, 6)`, rows true.
+
+    The six bins of width 1 are [1, 2), [2, 3), ..., [6, 7]; a value outside falls into the nearest
+    (as in Figure 3 of the overview of the Interspeech 2025 challenge, whose edges are not given).
+    """
+    known = ~np.isnan(truth)
+    matrices = []
+    for attribute in range(truth.shape[1]):
+        rows = known[:, attribute]
+        true, said = (_bin(side[rows, attribute]) for side in (truth, predicted))
+        counts = np.bincount(true * BINS + said, minlength=BINS**2)
+        matrices.append(counts.reshape(BINS, BINS))
+    return np.array(matrices, np.int64).reshape(-1, BINS, BINS)
+
+
+def score_attributes(
+    truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Return ccc, rmse, pearson and n of every attribute, and of their `mean`.
+
+    `truth` and `predicted` are `(rows, attributes)`, aligned by utterance id. An attribute without
+    any truth has n 0 and is left out of the mean; the mean's n counts rows with any truth.
+    """
+    known = ~np.isnan(truth)
+    n = known.sum(axis=0)
+    columns = {"ccc": ccc, "rmse": rmse, "pearson": pearson}
+    values = {name: of(truth, predicted) for name, of in columns.items()}
+    scored: dict[str, dict[str, Any]] = {
+        name: {column: float(of[i]) for column, of in values.items()} | {"n": int(n[i])}
+        for i, name in enumerate(names)
+    }
+    mean = {name: float(of[n > 0].mean()) if n.any() else 0.0 for name, of in values.items()}
+    return scored | {"mean": mean | {"n": int(known.any(axis=1).sum())}}
+
+
+def _statistics(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return 1, x, y, x², y², xy of every row, 0 where unknown: `(rows, 6, attributes)`."""
+    truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
+    known = ~np.isnan(truth)
+    centre = np.where(known, truth, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    x, y = (np.where(known, side - centre, 0) for side in (truth, predicted))
+    return np.stack([known.astype(np.float64), x, y, x * x, y * y, x * y], axis=1)
+
+
+def _ccc_of(sums: np.ndarray) -> np.ndarray:
+    n, x, y, xx, yy, xy = sums
+    n = np.maximum(n, 1)
+    # s_x^2 + s_y^2 + (m_x - m_y)^2, multiplied out
+    return _quotient(2 * (xy / n - x * y / n**2), xx / n + yy / n - 2 * x * y / n**2)
+
+
+def _quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    quotient: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return quotient
+
+
+def _bin(values: np.ndarray) -> np.ndarray:
+    bins: np.ndarray = np.floor(values - LOWEST).clip(0, BINS - 1).astype(np.int64)
+    return bins

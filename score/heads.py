@@ -3,20 +3,28 @@
 The scores and the stack both start here, so both refuse the same bad files.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cache.logits import HeadLogits, SplitLogits
 from corpus.errors import UserError
+from corpus.manifest import SPLITS
+
+# what a head says, and the name of it in a sentence
+SAID = {"logits": "logits", "in_sample": "in-sample logits", "predicted": "predicted attributes"}
 
 
-def read_heads(folder: Path, heads: Sequence[str]) -> list[HeadLogits]:
+def read_heads(
+    folder: Path, heads: Sequence[str], *, attributes_alone: bool = False
+) -> list[HeadLogits]:
     """Read `<folder>/<head>/logits.h5` of every head, in the order of `heads`.
 
+    Heads that learned attributes alone, and so have no logits, are let in with `attributes_alone`.
+
     Raises `UserError` for no heads at all, a missing file, heads that differ in their classes or
-    in the order of them, an id that stands twice in a split, and logits that are not finite.
+    in the order of them, an id that stands twice in a split, and numbers that are not finite.
     """
     if not heads:
         raise UserError(
@@ -31,7 +39,7 @@ def read_heads(folder: Path, heads: Sequence[str]) -> list[HeadLogits]:
                 f"'{heads[0]}' are {', '.join(found[0].classes)}; train both with the same "
                 "corpus.classes."
             )
-        if any(rows.logits.shape[1] != len(logits.classes) for rows in logits.splits.values()):
+        if not attributes_alone and not classifies(logits):
             raise UserError(
                 f"{path}: head '{head}' has no logits of the classes, as it learned attributes "
                 "alone; name only heads that classify."
@@ -39,6 +47,29 @@ def read_heads(folder: Path, heads: Sequence[str]) -> list[HeadLogits]:
         for split, rows in logits.splits.items():
             _check_split(path, split, rows)
     return found
+
+
+def classifies(head: HeadLogits) -> bool:
+    """Tell whether a head has logits of the classes; one that learned attributes alone has none."""
+    return all(rows.logits.shape[1] == len(head.classes) for rows in head.splits.values())
+
+
+def require_same_utterances(folder: Path, heads: Mapping[str, HeadLogits]) -> None:
+    """Raise `UserError` unless all heads have the same utterances in every split, in any order."""
+    first = next(iter(heads))
+    for split in SPLITS:
+        rows = {name: h.splits[split].utterance for name, h in heads.items() if split in h.splits}
+        for other in heads:
+            if rows.get(first) == rows.get(other):
+                continue
+            for lacking, having in ((other, first), (first, other)):
+                odd = set(rows.get(having, [])) - set(rows.get(lacking, []))
+                if odd:
+                    raise UserError(
+                        f"{folder / lacking / 'logits.h5'}: head '{lacking}' lacks utterance "
+                        f"'{min(odd)}' of {split or 'unlabelled'}, which head '{having}' has "
+                        f"({len(odd)} such utterances); train both on one manifest."
+                    )
 
 
 def labels_of(heads: Sequence[HeadLogits]) -> dict[str, int]:
@@ -74,9 +105,12 @@ def _check_split(path: Path, split: str, rows: SplitLogits) -> None:
                 f"{path}: utterance '{utterance}' stands twice in {name}; train the head again."
             )
         seen.add(utterance)
-    broken = np.flatnonzero(~np.isfinite(rows.logits).all(axis=1))
-    if len(broken):
+    for field, called in SAID.items():
+        values = getattr(rows, field)
+        if values is None or np.isfinite(values).all():
+            continue
+        broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
         raise UserError(
-            f"{path}: the logits of {len(broken)} utterances of {name} are not finite "
+            f"{path}: the {called} of {len(broken)} utterances of {name} are not finite "
             f"('{rows.utterance[broken[0]]}' is the first); train the head again with a lower lr."
         )

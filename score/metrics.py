@@ -55,8 +55,17 @@ def uar(matrix: np.ndarray) -> np.ndarray:
     return _mean_over_present(_ratio(hits, matrix.sum(axis=-1)), matrix)
 
 
+# those that intervals and groups are reported of
+METRICS = {"macro_f1": macro_f1, "uar": uar, "accuracy": accuracy}
+
+
+def row_normalised(matrix: np.ndarray) -> np.ndarray:
+    """Divide each row of `(..., classes, classes)` by its sum; a class without rows stays 0."""
+    return _ratio(matrix, np.broadcast_to(matrix.sum(axis=-1, keepdims=True), matrix.shape))
+
+
 def score(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """Return one system's entry of metrics.json, except for its bootstrap.
+    """Return one system's entry of metrics.json, except for its intervals.
 
     `labels` and `predictions` are indices into `classes`; rows with label -1 are not counted.
     `per_class` has 0 for a class without rows, which `macro_f1` and `uar` leave out.

@@ -1,13 +1,19 @@
 """Score a run: every head, and the stack when there is one, on dev and test.
 
-    <run>/heads/<head>/logits.h5            read
+    <run>/heads/<head>/logits.h5                    read
     <run>/stack/{stack.json, predictions.parquet}   read when the stack is done
-    <run>/report/metrics.json               {split: {head or "stack": numbers}}
-    <run>/report/predictions.csv            every utterance of the run, one row each
+    <run>/report/metrics.json                       {split: {head or "stack": numbers}}
+    <run>/report/predictions.csv                    every utterance of the run, one row each
 
-Labels come from the manifest when one is given, else from logits.h5 itself, and always by
-utterance id. Train is not scored: the heads have seen it. The predictions are the stack's, or
-without a stack those of the head with the best macro-F1 on dev.
+The numbers of dev and test are those of `score.metrics.score` with `bootstrap` (balanced, as
+published), `interval` (speaker-clustered, 95 %), `ece`, `groups` and `clusters`, the number of
+speakers resampled; `attributes` where attributes are predicted. A head's entry of test (of dev,
+without a test set) has `train` as well: the macro-F1 of rows that it was trained on, of rows scored
+out of fold, and its optimism, the first less that of test.
+
+Truth comes from the manifest when one is given, else from logits.h5 itself, and always by utterance
+id. The predictions are the stack's, or without a stack those of the head that is best on dev: by
+macro-F1 the emotions, by mean CCC the attributes.
 """
 
 import json
@@ -17,21 +23,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from cache.logits import HeadLogits
 from corpus.errors import UserError
 from corpus.manifest import SPLITS, Manifest
-from score.bootstrap import balanced_bootstrap
+from score.attributes import binned_confusion, resampled_ccc, score_attributes
+from score.bootstrap import Resamples, balanced_bootstrap, resample_speakers
+from score.calibration import ece
 from score.config import ScoreConfig
-from score.heads import labels_of, read_heads, softmax
-from score.metrics import score
+from score.groups import Scores, attribute_scores, class_scores, score_groups
+from score.heads import classifies, read_heads, require_same_utterances, softmax
+from score.metrics import METRICS, confusion, macro_f1, per_class_f1, score
+from score.truth import GROUP, TRUTH, known_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 SCORED = ("dev", "test")
 STACK = "stack"  # the stack's name among the heads
+PREDICTED = "predicted."
 
 Metrics = dict[str, dict[str, dict[str, Any]]]  # split -> head or "stack" -> numbers
 
@@ -41,72 +52,86 @@ def score_run(
 ) -> Metrics:
     """Score the heads and the stack of a run, write the report, return metrics.json.
 
-    Splits without a labelled row are left out, and rows without a label are not counted.
-    Raises `UserError` for heads that cannot be read together (`score.heads.read_heads`), a stack
-    made of other logits than these, or a manifest that does not belong to them.
+    Heads may tell classes, attributes, or both. Splits without a row whose truth is known are left
+    out, and rows without a truth are not counted.
+    Raises `UserError` for heads that cannot be read together (`score.heads.read_heads`) or have
+    different utterances, a stack made of other logits than these, or a manifest that does not
+    belong to them.
     """
     if STACK in heads:
         raise UserError(f"{run}: a head may not be called '{STACK}'; rename it in pipeline.yaml.")
-    found = read_heads(run / "heads", heads)
-    classes = found[0].classes
-    truth = labels_of(found) if manifest is None else _labels_in(manifest, found)
-    systems = {name: _of_head(head) for name, head in zip(heads, found, strict=True)}
+    folder = run / "heads"
+    found = dict(zip(heads, read_heads(folder, heads, attributes_alone=True), strict=True))
+    require_same_utterances(folder, found)
+    classes = next(iter(found.values())).classes
+    known = known_rows(found, manifest, config.groups)
+    systems = {name: _of_head(head) for name, head in found.items()}
     if (run / "stack" / "stack.json").is_file():
-        systems[STACK] = _of_stack(run / "stack", dict(zip(heads, found, strict=True)))
+        systems[STACK] = _of_stack(run / "stack", found)
 
     metrics: Metrics = {split: {} for split in SCORED}
     for split in SCORED:
         for name, frame in systems.items():
-            numbers = _numbers(frame.filter(pl.col("split") == split), truth, classes, config)
-            if numbers["n"]:
+            rows = frame.filter(pl.col("split") == split)
+            joined = rows.join(known, "utterance", "left", maintain_order="left")
+            if numbers := _numbers(joined, classes, config):
                 metrics[split][name] = numbers
     metrics = {split: numbers for split, numbers in metrics.items() if numbers}
-
-    emotion = pl.Series([None if i < 0 else classes[i] for i in truth.values()], dtype=pl.String())
-    known = pl.DataFrame({"utterance": list(truth), "emotion": emotion})
-    frame = systems[_best(systems, metrics)].join(known, "utterance", "left", maintain_order="left")
-    columns = ["utterance", "split", "emotion", "prediction", *(f"p.{name}" for name in classes)]
-    _write(run / "report", metrics, frame.select(columns))
+    beside = metrics.get("test") or metrics.get("dev") or {}
+    for name, train in _of_train(found, known, metrics.get("test", {})).items():
+        if name in beside:
+            beside[name]["train"] = train
+    _write(run / "report", metrics, _predictions(systems, metrics, known, classes))
     return metrics
 
 
 def render(metrics: Metrics, console: "Console") -> None:
-    """Print the tables of every split: scores, F1 per class, and the confusion matrix.
+    """Print the tables of every split (`score.tables`); fits 80 columns, and needs no terminal."""
+    from score.tables import print_split, print_train
 
-    The confusion matrix is the stack's, or without a stack that of the best head; its rows are the
-    true classes. Fits 80 columns for eight classes, and needs no terminal.
+    for split in SCORED:
+        if split in metrics:
+            systems = metrics[split]
+            print_split(split, systems, best(systems, "macro_f1"), best(systems, "ccc"), console)
+    beside = metrics.get("test") or metrics.get("dev") or {}
+    if train := {name: numbers["train"] for name, numbers in beside.items() if "train" in numbers}:
+        print_train(train, console)
+
+
+def best(systems: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
+    """Name the stack, or without one the system of a split with the highest macro_f1 or (mean) ccc.
+
+    None where no system has the metric.
     """
-    for split, systems in metrics.items():
-        rows = sorted({numbers["n"] for numbers in systems.values()})
-        name = STACK if STACK in systems else _highest(systems)
-        for title, table in (
-            (f"{split}: {' / '.join(map(str, rows))} labelled utterances", _scores_table(systems)),
-            (f"{split}: F1 per class, %", _f1_table(systems)),
-            (
-                f"{split}: confusion of {name} (rows true, columns predicted)",
-                _confusion_table(systems[name]),
-            ),
-        ):
-            # Not the table's own title: that would be folded to the width of the table.
-            console.print(title, style="bold", markup=False, highlight=False)
-            console.print(table)
+    if metric == "ccc":
+        values = {
+            n: s["attributes"]["mean"]["ccc"] for n, s in systems.items() if "attributes" in s
+        }
+    else:
+        values = {name: s[metric] for name, s in systems.items() if metric in s}
+    return STACK if STACK in values else max(values, key=lambda name: values[name], default=None)
 
 
 def _of_head(head: HeadLogits) -> pl.DataFrame:
-    frames = []
+    """Return utterance, split, prediction, p.<class>, predicted.<attribute>: what a head tells."""
+    frames, tells = [], classifies(head)
+    names = np.array(head.classes, object)
     for split in SPLITS:
         if split not in head.splits:
             continue
         rows = head.splits[split]
-        probability = softmax(rows.logits)
-        prediction = [head.classes[i] for i in rows.logits.argmax(axis=1)]
         columns = {
             "utterance": pl.Series(rows.utterance, dtype=pl.String()),
-            "split": pl.Series([split] * len(prediction), dtype=pl.String()),
-            "prediction": pl.Series(prediction, dtype=pl.String()),
+            "split": pl.Series([split] * len(rows.utterance), dtype=pl.String()),
         }
-        for i, name in enumerate(head.classes):
-            columns[f"p.{name}"] = pl.Series(probability[:, i])
+        if tells:
+            chosen = names[rows.logits.argmax(axis=1)]
+            columns["prediction"] = pl.Series(chosen.tolist(), dtype=pl.String())
+            probability = softmax(rows.logits)
+            columns |= {f"p.{c}": pl.Series(probability[:, i]) for i, c in enumerate(names)}
+        if rows.predicted is not None:
+            said = rows.predicted.astype(np.float64)
+            columns |= {PREDICTED + a: pl.Series(said[:, i]) for i, a in enumerate(head.attributes)}
         frames.append(pl.DataFrame(columns))
     return pl.concat(frames)
 
@@ -128,51 +153,136 @@ def _of_stack(folder: Path, heads: Mapping[str, HeadLogits]) -> pl.DataFrame:
     return pl.read_parquet(folder / "predictions.parquet")
 
 
-def _labels_in(manifest: Manifest, heads: Sequence[HeadLogits]) -> dict[str, int]:
-    index = {name: i for i, name in enumerate(heads[0].classes)}
-    emotions = dict(zip(manifest.frame["utterance"], manifest.frame["emotion"], strict=True))
-    truth: dict[str, int] = {}
-    for head in heads:
-        for rows in head.splits.values():
-            for utterance in rows.utterance:
-                if utterance not in emotions:
-                    raise UserError(
-                        f"{manifest.source}: utterance '{utterance}', which head '{head.head}' has "
-                        "logits of, is missing; score with the manifest that the heads were "
-                        "trained on."
-                    )
-                emotion = emotions[utterance]
-                if emotion is not None and emotion not in index:
-                    raise UserError(
-                        f"{manifest.source}: emotion '{emotion}' of '{utterance}' is not a class "
-                        f"of the heads ({', '.join(index)}); train them with the same "
-                        "corpus.classes."
-                    )
-                truth[utterance] = -1 if emotion is None else index[emotion]
-    return truth
+def _numbers(rows: pl.DataFrame, classes: Sequence[str], config: ScoreConfig) -> dict[str, Any]:
+    """Return what metrics.json says of one system on one split; nothing without a truth."""
+    attributes = [
+        name.removeprefix(PREDICTED)
+        for name in rows.columns
+        if name.startswith(PREDICTED) and TRUTH + name.removeprefix(PREDICTED) in rows.columns
+    ]
+    if "prediction" not in rows.columns:
+        rows = rows.with_columns(label=pl.lit(-1))
+    rated = [pl.col(TRUTH + name).is_not_nan() for name in attributes]
+    rows = rows.filter(pl.any_horizontal(pl.col("label") >= 0, *rated))
+    if not rows.height:
+        return {}
+    draw = resample_speakers(rows["speaker"].to_list(), config.resamples, config.seed)
+    labels, shape = rows["label"].to_numpy(), (rows.height, len(attributes))
+    truth, predicted = (
+        rows.select(side + name for name in attributes).to_numpy().reshape(shape)
+        for side in (TRUTH, PREDICTED)
+    )
+    predictions = np.zeros(len(labels), np.int64)
+    numbers: dict[str, Any] = {}
+    if (labels >= 0).any():
+        index = {name: i for i, name in enumerate(classes)}
+        chosen = rows["prediction"].replace_strict(index, return_dtype=pl.Int64)
+        predictions = chosen.to_numpy()
+        probabilities = rows.select(f"p.{name}" for name in classes).to_numpy()
+        numbers = _class_numbers(draw, labels, predictions, classes, config)
+        numbers["ece"] = ece(probabilities, labels)
+    if not np.isnan(truth).all():
+        numbers["attributes"] = _attribute_numbers(draw, truth, predicted, attributes)
+
+    def scores(mask: np.ndarray) -> Scores:
+        of_classes = class_scores(draw, np.where(mask, labels, -1), predictions, len(classes))
+        rated = np.where(mask[:, None], truth, np.nan)
+        return of_classes | attribute_scores(draw, rated, predicted)
+
+    columns = [name for name in rows.columns if name.startswith(GROUP)]
+    groups = {c.removeprefix(GROUP): score_groups(rows[c].to_list(), draw, scores) for c in columns}
+    groups = {column: scored for column, scored in groups.items() if scored}
+    return numbers | {"groups": groups, "clusters": draw.counts.shape[1]}
 
 
-def _numbers(
-    frame: pl.DataFrame, truth: Mapping[str, int], classes: Sequence[str], config: ScoreConfig
+def _class_numbers(
+    draw: Resamples,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    classes: Sequence[str],
+    config: ScoreConfig,
 ) -> dict[str, Any]:
-    index = {name: i for i, name in enumerate(classes)}
-    labels = np.array([truth.get(u, -1) for u in frame["utterance"]], np.int64)
-    predictions = np.array([index[p] for p in frame["prediction"]], np.int64)
     numbers = score(labels, predictions, classes)
-    if numbers["n"]:
-        matrix = np.array(numbers["confusion"])
-        numbers["bootstrap"] = balanced_bootstrap(matrix, config.bootstrap, config.seed)
+    matrix = np.array(numbers["confusion"])
+    numbers["bootstrap"] = balanced_bootstrap(matrix, config.bootstrap, config.seed)
+    drawn = draw.confusions(labels, predictions, len(classes))
+    some = drawn.any(axis=(1, 2))  # where speakers with ratings alone were drawn, there is none
+    numbers["interval"] = {name: draw.interval(of(drawn[some])) for name, of in METRICS.items()}
+    f1 = np.where(drawn.any(axis=2), per_class_f1(drawn), np.nan)
+    per_class = {name: draw.interval(f1[:, i]) for i, name in enumerate(classes)}
+    numbers["interval"]["per_class"] = per_class
     return numbers
 
 
-def _best(systems: Mapping[str, pl.DataFrame], metrics: Metrics) -> str:
-    if STACK in systems:
-        return STACK
-    return _highest(metrics["dev"]) if "dev" in metrics else next(iter(systems))
+def _attribute_numbers(
+    draw: Resamples, truth: np.ndarray, predicted: np.ndarray, attributes: Sequence[str]
+) -> dict[str, Any]:
+    numbers = score_attributes(truth, predicted, attributes)
+    drawn = resampled_ccc(draw, truth, predicted)
+    binned = binned_confusion(truth, predicted)
+    for i, name in enumerate(attributes):
+        numbers[name] |= {"interval": draw.interval(drawn[:, i]), "confusion": binned[i].tolist()}
+    rated = ~np.isnan(truth).all(axis=0)
+    numbers["mean"]["interval"] = draw.interval(drawn[:, rated].mean(axis=1))
+    return numbers
 
 
-def _highest(systems: Mapping[str, Mapping[str, Any]]) -> str:
-    return max(systems, key=lambda name: float(systems[name]["macro_f1"]))
+def _of_train(
+    heads: Mapping[str, HeadLogits], known: pl.DataFrame, test: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return each head's macro-F1 on train, in sample and out of fold, and its optimism."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, head in heads.items():
+        if "train" not in head.splits or not classifies(head):
+            continue
+        rows = head.splits["train"]
+        ids = pl.DataFrame({"utterance": rows.utterance}, schema={"utterance": pl.String()})
+        labels = ids.join(known, "utterance", "left", maintain_order="left")["label"].to_numpy()
+        if not (labels >= 0).any():
+            continue
+        unseen = rows.rows == "out-of-fold"
+        scores = {
+            kind: None
+            if logits is None
+            else float(macro_f1(confusion(labels, logits.argmax(axis=1), len(head.classes))))
+            for kind, logits in (
+                ("in_sample", rows.in_sample if unseen else rows.logits),
+                ("out_of_fold", rows.logits if unseen else None),
+            )
+        }
+        seen, tested = scores["in_sample"], test.get(name, {}).get("macro_f1")
+        optimism = None if seen is None or tested is None else seen - tested
+        found[name] = scores | {"optimism": optimism}
+    return found
+
+
+def _predictions(
+    systems: Mapping[str, pl.DataFrame],
+    metrics: Metrics,
+    known: pl.DataFrame,
+    classes: Sequence[str],
+) -> pl.DataFrame:
+    emotion = pl.col("label").replace_strict(
+        dict(enumerate(classes)), default=None, return_dtype=pl.String()
+    )
+    dev = metrics.get("dev", {})
+    tell = _chosen(systems, "prediction", best(dev, "macro_f1"))
+    rate = _chosen(systems, PREDICTED, best(dev, "ccc"))
+    frame = systems[tell or rate or next(iter(systems))]
+    own = [name for name in frame.columns if name == "prediction" or name.startswith("p.")]
+    truth = known.select("utterance", emotion=emotion)
+    frame = frame.join(truth, "utterance", "left", maintain_order="left")
+    frame = frame.select("utterance", "split", "emotion", *own)
+    if rate is None:
+        return frame
+    said = systems[rate].select("utterance", cs.starts_with(PREDICTED))
+    return frame.join(said, "utterance", "left", maintain_order="left")
+
+
+def _chosen(systems: Mapping[str, pl.DataFrame], column: str, best: str | None) -> str | None:
+    """Name the system whose columns of this name are written; None where no system has any."""
+    able = [n for n, f in systems.items() if any(c.startswith(column) for c in f.columns)]
+    return STACK if STACK in able else best or next(iter(able), None)
 
 
 def _write(folder: Path, metrics: Metrics, predictions: pl.DataFrame) -> None:
@@ -183,58 +293,3 @@ def _write(folder: Path, metrics: Metrics, predictions: pl.DataFrame) -> None:
     part = folder / ".metrics.json.part"
     part.write_text(json.dumps(metrics, indent=2) + "\n")
     part.replace(folder / "metrics.json")
-
-
-def _scores_table(systems: Mapping[str, Mapping[str, Any]]) -> "Table":
-    table = _table()
-    table.add_column("system", overflow="fold")
-    for name in ("macro-F1", "balanced bootstrap", "UAR", "accuracy"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, numbers in systems.items():
-        mean, low, high = (numbers["bootstrap"][key] for key in ("mean", "min", "max"))
-        table.add_row(
-            name,
-            f"{numbers['macro_f1']:.3f}",
-            f"{mean:.3f} [{low:.3f}, {high:.3f}]",
-            f"{numbers['uar']:.3f}",
-            f"{numbers['accuracy']:.3f}",
-        )
-    return table
-
-
-def _f1_table(systems: Mapping[str, Mapping[str, Any]]) -> "Table":
-    first = next(iter(systems.values()))
-    table = _table()
-    table.add_column("system", overflow="fold")
-    _add_class_columns(table, list(first["per_class"]))
-    for name, numbers in systems.items():
-        table.add_row(
-            name,
-            *(
-                f"{100 * f1:.0f}" if sum(row) else "-"
-                for f1, row in zip(numbers["per_class"].values(), numbers["confusion"], strict=True)
-            ),
-        )
-    return table
-
-
-def _confusion_table(numbers: Mapping[str, Any]) -> "Table":
-    table = _table()
-    table.add_column("", overflow="fold")
-    _add_class_columns(table, list(numbers["per_class"]))
-    for true, counts in zip(numbers["per_class"], numbers["confusion"], strict=True):
-        table.add_row(true, *map(str, counts))
-    return table
-
-
-def _add_class_columns(table: "Table", classes: Sequence[str]) -> None:
-    short = [name[:5] for name in classes]  # so that eight of them fit 80 columns
-    for name in short if len(set(short)) == len(classes) else classes:
-        table.add_column(name, justify="right", overflow="fold")
-
-
-def _table() -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    return Table(box=box.SIMPLE, padding=(0, 1, 0, 0))

@@ -28,6 +28,7 @@ from heads.inputs import Prepared
 from heads.published import load_init
 from heads.training.checkpoint import Checkpoint
 from heads.training.losses import outputs_of, setting_of, total_loss
+from heads.training.memory import keep_freed_memory
 from heads.training.reading import Reading
 from heads.training.samplers import draw_epoch
 from heads.training.schedule import rate, stages
@@ -72,6 +73,8 @@ class Trainer:
         genders: int = 0,
         device: str = "cpu",
     ) -> None:
+        if device == "cpu":
+            keep_freed_memory()
         torch.manual_seed(config.seed)
         self.config, self.reading, self.classes = config, reading, classes
         self.train, self.dev = train.take(teachable(config, train)), dev.take(_scored(config, dev))

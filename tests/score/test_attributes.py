@@ -1,12 +1,22 @@
-"""CCC, against its definition and its properties."""
+"""CCC, Pearson and RMSE, against their definitions, scikit-learn and scipy."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import pearsonr
+from sklearn.metrics import confusion_matrix, root_mean_squared_error
 
-from score.attributes import ccc
+from score.attributes import (
+    binned_confusion,
+    ccc,
+    pearson,
+    resampled_ccc,
+    rmse,
+    score_attributes,
+)
+from score.bootstrap import resample_speakers
 
 COLUMN = arrays(np.float64, st.tuples(st.integers(2, 30), st.just(1)), elements=st.floats(1, 7))
 
@@ -38,6 +48,9 @@ def test_constants_and_nothing_agree_about_nothing():
     assert ccc(four, four).tolist() == [0.0]
     assert ccc(four, np.array([[1.0], [2.0], [3.0]])).tolist() == [0.0]
     assert ccc(np.empty((0, 2)), np.empty((0, 2))).tolist() == [0.0, 0.0]
+    rounded = np.full((3, 1), 4.1)  # whose mean is not 4.1
+    assert ccc(rounded, rounded).tolist() == [0.0]
+    assert pearson(rounded, np.array([[1.0], [2.0], [3.0]])).tolist() == [0.0]
 
 
 @settings(deadline=None)
@@ -48,3 +61,66 @@ def test_it_is_symmetric_within_one_and_one_for_identity(x, seed):
     assert abs(ccc(x, y)[0]) <= 1 + 1e-9
     if x.std() > 1e-3:
         assert ccc(x, x) == pytest.approx([1.0])
+
+
+@settings(deadline=None)
+@given(st.integers(0, 999), st.integers(3, 40))
+def test_pearson_and_rmse_are_those_of_scipy_and_scikit_learn(seed, rows):
+    rng = np.random.default_rng(seed)
+    truth, said = rng.uniform(1, 7, (rows, 2)), rng.uniform(1, 7, (rows, 2))
+    r = [pearsonr(truth[:, i], said[:, i]).statistic for i in range(2)]
+    assert pearson(truth, said) == pytest.approx(r)
+    errors = root_mean_squared_error(truth, said, multioutput="raw_values")
+    assert rmse(truth, said) == pytest.approx(errors)
+    # Rows without a truth change nothing, whatever is predicted of them.
+    truth, said = (np.vstack([x, more]) for x, more in ((truth, [[np.nan] * 2]), (said, [[9, 9]])))
+    assert pearson(truth, said) == pytest.approx(r)
+    assert rmse(truth, said) == pytest.approx(errors)
+
+
+def test_ccc_of_a_resample_is_that_of_its_rows():
+    rng = np.random.default_rng(0)
+    truth, said = rng.uniform(1, 7, (40, 2)), rng.uniform(1, 7, (40, 2))
+    truth[::7, 0] = np.nan
+    draw = resample_speakers([f"s{i % 6}" for i in range(40)], 20, 3)
+    for i, values in enumerate(resampled_ccc(draw, truth, said)):
+        rows = np.repeat(np.arange(40), draw.counts[i][draw.cluster])
+        assert values == pytest.approx(ccc(truth[rows], said[rows]), abs=1e-12)
+
+
+def test_a_resample_without_a_truth_has_no_ccc():
+    truth, said = np.array([[1.0], [np.nan], [3.0]]), np.array([[1.0], [2.0], [2.0]])
+    draw = resample_speakers(["a", "b", "a"], 50, 0)
+    without = draw.counts[:, 0] == 0
+    assert without.any()
+    assert np.isnan(resampled_ccc(draw, truth, said)[:, 0]).tolist() == without.tolist()
+
+
+def test_six_bins_of_width_one_with_the_last_closed():
+    truth = np.array([[1.0, np.nan], [1.99, 2.0], [7.0, 6.0], [4.5, 3.0]])
+    said = np.array([[0.2, 9.0], [2.0, 2.5], [6.5, 7.9], [4.0, 3.99]])
+    first, second = binned_confusion(truth, said)
+    assert first.tolist() == confusion_matrix([0, 0, 5, 3], [0, 1, 5, 3], labels=range(6)).tolist()
+    assert second.tolist() == confusion_matrix([1, 5, 2], [1, 5, 2], labels=range(6)).tolist()
+
+
+def test_score_attributes_by_hand():
+    truth = np.array([[1.0, np.nan, np.nan], [2.0, 3.0, np.nan], [3.0, 5.0, np.nan]])
+    said = np.array([[2.0, 1.0, 1.0], [2.0, 3.0, 1.0], [5.0, 5.0, 1.0]])
+    assert score_attributes(truth, said, ("arousal", "valence", "dominance")) == {
+        "arousal": {
+            "ccc": pytest.approx(6 / 11),
+            "rmse": pytest.approx((5 / 3) ** 0.5),
+            "pearson": pytest.approx(1 / (4 / 3) ** 0.5),
+            "n": 3,
+        },
+        "valence": {"ccc": 1.0, "rmse": 0.0, "pearson": pytest.approx(1.0), "n": 2},
+        "dominance": {"ccc": 0.0, "rmse": 0.0, "pearson": 0.0, "n": 0},
+        "mean": {
+            "ccc": pytest.approx((6 / 11 + 1) / 2),
+            "rmse": pytest.approx((5 / 3) ** 0.5 / 2),
+            "pearson": pytest.approx((1 / (4 / 3) ** 0.5 + 1) / 2),
+            "n": 3,
+        },
+    }
+    assert score_attributes(truth[:, 2:], said[:, 2:], ("dominance",))["mean"]["n"] == 0

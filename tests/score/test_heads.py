@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from corpus.errors import UserError
-from score.heads import labels_of, read_heads, softmax
+from score.heads import classifies, labels_of, read_heads, require_same_utterances, softmax
 
 DEV = {"dev": ([[1, 0], [0, 1]], [0, 1])}
 
@@ -43,6 +43,57 @@ def test_logits_that_are_not_finite_are_refused(tmp_path, write_head, bad):
         f"{tmp_path}/heads/a/logits.h5: the logits of 1 utterances of dev are not finite ('dev1' "
         "is the first); train the head again with a lower lr."
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "called"),
+    [("in_sample", "in-sample logits"), ("predicted", "predicted attributes")],
+)
+def test_nor_may_anything_else_a_head_says_be_nan(tmp_path, write_head, field, called):
+    said = np.array([[1.0, np.nan], [np.nan, 1.0]])
+    write_head("a", DEV, attributes=("arousal", "valence"), more={"dev": {field: said}})
+    with pytest.raises(UserError) as error:
+        read_heads(tmp_path / "heads", ["a"])
+    assert str(error.value) == (
+        f"{tmp_path}/heads/a/logits.h5: the {called} of 2 utterances of dev are not finite "
+        "('dev0' is the first); train the head again with a lower lr."
+    )
+
+
+def test_a_missing_head_is_named(tmp_path, write_head):
+    write_head("a", DEV)
+    with pytest.raises(UserError) as error:
+        read_heads(tmp_path / "heads", ["a", "b"])
+    assert str(error.value) == (
+        f"{tmp_path}/heads/b/logits.h5: there are no logits; train the head with `ser heads train`."
+    )
+
+
+def test_a_head_of_attributes_alone_is_let_in_on_demand(tmp_path, write_head):
+    said = {"predicted": np.ones((2, 1)), "truth": np.ones((2, 1))}
+    write_head("a", {"dev": ([], [0, 1])}, attributes=("arousal",), more={"dev": said})
+    with pytest.raises(UserError) as error:
+        read_heads(tmp_path / "heads", ["a"])
+    assert str(error.value) == (
+        f"{tmp_path}/heads/a/logits.h5: head 'a' has no logits of the classes, as it learned "
+        "attributes alone; name only heads that classify."
+    )
+    (head,) = read_heads(tmp_path / "heads", ["a"], attributes_alone=True)
+    assert not classifies(head)
+
+
+def test_heads_need_the_same_utterances_in_any_order(tmp_path, write_head):
+    a, b = write_head("a", DEV), write_head("b", DEV)
+    turned = replace(b.splits["dev"], utterance=["dev1", "dev0"])
+    require_same_utterances(tmp_path, {"a": a, "b": replace(b, splits={"dev": turned})})
+    more = write_head("b", {"dev": ([[1, 0], [0, 1], [0, 1]], [0, 1, 1])})
+    for heads in ({"a": a, "b": more}, {"b": more, "a": a}):
+        with pytest.raises(UserError) as error:
+            require_same_utterances(tmp_path, heads)
+        assert str(error.value) == (
+            f"{tmp_path}/a/logits.h5: head 'a' lacks utterance 'dev2' of dev, which head 'b' has "
+            "(1 such utterances); train both on one manifest."
+        )
 
 
 def test_an_id_that_stands_twice_is_refused(tmp_path, write_head):

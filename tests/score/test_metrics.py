@@ -4,7 +4,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from score.metrics import accuracy, confusion, macro_f1, micro_f1, per_class_f1, score, uar
+from score.metrics import (
+    accuracy,
+    confusion,
+    macro_f1,
+    micro_f1,
+    per_class_f1,
+    row_normalised,
+    score,
+    uar,
+)
 
 ROWS = st.lists(st.tuples(st.integers(-1, 4), st.integers(0, 4)), min_size=1, max_size=60)
 
@@ -33,6 +42,25 @@ def test_every_metric_equals_scikit_learn(rows):
     np.testing.assert_allclose(accuracy(matrix), sk.accuracy_score(y, p), atol=1e-12)
     recall = sk.recall_score(y, p, labels=present, average="macro", zero_division=0)
     np.testing.assert_allclose(uar(matrix), recall, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(ROWS, st.permutations(range(5)))
+def test_renaming_the_classes_changes_no_mean(rows, names):
+    labels, predictions = np.array(rows).T
+    rename = np.array([*names, -1])  # -1 stays -1
+    matrix = confusion(labels, predictions, 5)
+    renamed = confusion(rename[labels], rename[predictions], 5)
+    for metric in (macro_f1, micro_f1, accuracy, uar):
+        np.testing.assert_allclose(metric(matrix), metric(renamed), atol=1e-12)
+
+
+def test_rows_are_normalised_as_scikit_learn_does():
+    y, p = [0, 0, 0, 1], [0, 2, 0, 1]
+    expected = sk.confusion_matrix(y, p, labels=range(3), normalize="true")
+    ours = row_normalised(confusion(np.array(y), np.array(p), 3))
+    assert ours == pytest.approx(expected)
+    assert ours[2].tolist() == [0, 0, 0]
 
 
 def test_means_leave_out_a_class_without_rows_even_when_it_is_predicted():

@@ -1,16 +1,14 @@
-import io
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
-from rich.console import Console
 
-from corpus.config import MSP_CLASSES
 from corpus.errors import UserError
 from corpus.manifest import Manifest
 from score.config import ScoreConfig
-from score.run import render, score_run
+from score.run import best, score_run
 
 TRAIN = ([[1, 0]], [0])
 GOOD = {"train": TRAIN, "dev": ([[2, 0], [0, 2], [0, 1]], [0, 1, -1]), "": ([[0, 9]], [-1])}
@@ -31,12 +29,6 @@ def write_stack(run: Path, heads: dict[str, str], classes=("angry", "sad")) -> N
     ).write_parquet(run / "stack" / "predictions.parquet")
 
 
-def printed(metrics, width=80) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    render(metrics, console)
-    return console.file.getvalue()
-
-
 def test_metrics_json_holds_every_head_on_every_labelled_split(tmp_path, write_head):
     write_head("poor", POOR)
     write_head("good", GOOD)
@@ -51,8 +43,18 @@ def test_metrics_json_holds_every_head_on_every_labelled_split(tmp_path, write_h
         "uar": 1.0,
         "per_class": {"angry": 1.0, "sad": 1.0},
         "bootstrap": {"mean": 1.0, "min": 1.0, "max": 1.0},
+        "interval": {
+            "macro_f1": [1.0, 1.0],
+            "uar": [1.0, 1.0],
+            "accuracy": [1.0, 1.0],
+            "per_class": {"angry": [1.0, 1.0], "sad": [1.0, 1.0]},
+        },
+        "ece": pytest.approx(1 - 0.880797),
+        "groups": {},
+        "clusters": 2,
         "n": 2,
         "confusion": [[1, 0], [0, 1]],
+        "train": {"in_sample": None, "out_of_fold": None, "optimism": None},
     }
     assert metrics["dev"]["poor"]["per_class"] == {"angry": pytest.approx(2 / 3), "sad": 0.0}
 
@@ -77,6 +79,13 @@ def test_without_labels_there_are_predictions_of_the_first_head_and_no_metrics(
     write_head("only", {"": ([[1, 0]], [-1])})
     assert score_run(tmp_path, ScoreConfig(), ["only"]) == {}
     assert pl.read_csv(tmp_path / "report" / "predictions.csv")["prediction"].to_list() == ["angry"]
+
+
+def test_the_predictions_are_the_stacks_even_without_labels(tmp_path, write_head):
+    write_head("only", {"": ([[1, 0]], [-1])})
+    write_stack(tmp_path, {"only": "f"})
+    score_run(tmp_path, ScoreConfig(), ["only"])
+    assert pl.read_csv(tmp_path / "report" / "predictions.csv").height == 5  # the head has one row
 
 
 def test_the_stack_is_scored_by_id_and_its_predictions_are_the_ones_written(tmp_path, write_head):
@@ -160,36 +169,173 @@ def test_a_manifest_of_other_classes_is_refused(tmp_path, write_head):
     )
 
 
-def test_tables_are_readable_at_80_columns_without_a_terminal(tmp_path, write_head):
-    logits = [[float(i == j) for j in range(8)] for i in range(8)]
-    dev = {"dev": (logits[:7], list(range(7)))}
-    write_head("whisper-roberta-wce-sml", dev, classes=MSP_CLASSES)
-    text = printed(score_run(tmp_path, ScoreConfig(), ["whisper-roberta-wce-sml"]))
-    assert max(map(len, text.splitlines())) <= 80
-    lines = [line.split() for line in text.splitlines()]
-    name = "whisper-roberta-wce-sml"
-    assert [name, "1.000", "1.000", "[1.000,", "1.000]", "1.000", "1.000"] in lines
-    assert [name, *["100"] * 7, "-"] in lines  # no row is neutral
-    assert "dev: 7 labelled utterances" in text
-    assert f"dev: confusion of {name} (rows true, columns predicted)" in text
-    assert ["contempt", *"00000010"] in lines
-    assert "\x1b" not in text
+def rated(truth, said, speaker=None) -> dict:
+    fields = {"truth": np.array(truth, float), "predicted": np.array(said, float)}
+    return fields | ({"speaker": speaker} if speaker else {})
 
 
-def test_class_names_are_cut_only_while_they_stay_distinct(tmp_path, write_head):
-    dev = {"dev": ([[1, 0]], [0])}
-    write_head("a", dev, classes=("surprise", "contempt"))
-    text = printed(score_run(tmp_path, ScoreConfig(), ["a"]))
-    assert ["system", "surpr", "conte"] in [line.split() for line in text.splitlines()]
-    write_head("a", dev, classes=("positive-high", "positive-low"))
-    text = printed(score_run(tmp_path, ScoreConfig(), ["a"]))
-    assert ["system", "positive-high", "positive-low"] in [
-        line.split() for line in text.splitlines()
+def test_a_head_of_attributes_alone_is_scored_by_them(tmp_path, write_head):
+    truth, said = [[1.0], [2.0], [3.0], [np.nan]], [[2.0], [2.0], [5.0], [9.0]]
+    dev = {"dev": ([], [0, 1, -1, -1])}
+    write_head("a", dev, attributes=("valence",), more={"dev": rated(truth, said)})
+    metrics = score_run(tmp_path, ScoreConfig(), ["a"])
+    assert list(metrics) == ["dev"]
+    entry = metrics["dev"]["a"]
+    assert set(entry) == {"attributes", "groups", "clusters"}
+    assert entry["clusters"] == 3
+    valence, mean = entry["attributes"]["valence"], entry["attributes"]["mean"]
+    assert (valence["ccc"], valence["n"]) == (pytest.approx(6 / 11), 3)
+    assert valence["interval"] == mean["interval"]
+    assert valence["interval"][0] <= valence["ccc"] <= valence["interval"][1]
+    assert [sum(row) for row in valence["confusion"]] == [1, 1, 1, 0, 0, 0]
+    assert (tmp_path / "report" / "predictions.csv").read_text().splitlines() == [
+        "utterance,split,emotion,predicted.valence",
+        "dev0,dev,angry,2.000000",
+        "dev1,dev,sad,2.000000",
+        "dev2,dev,,5.000000",
+        "dev3,dev,,9.000000",
     ]
 
 
-def test_the_confusion_shown_is_the_stacks_when_there_is_one(tmp_path, write_head):
+def test_a_head_of_both_has_both_and_each_best_head_is_written(tmp_path, write_head):
+    truth = [[1.0, 3.0], [2.0, np.nan], [3.0, 5.0]]
+    good = rated(truth, [[1.0, 3.0], [2.0, 1.0], [3.0, 5.0]])
+    poor = rated(truth, [[3.0, 5.0], [2.0, 1.0], [1.0, 3.0]])
+    both, dev = ("arousal", "valence"), {"dev": GOOD["dev"]}
+    write_head("tells", dev, attributes=both, more={"dev": poor})
+    write_head("rates", {"dev": ([], GOOD["dev"][1])}, attributes=both, more={"dev": good})
+    metrics = score_run(tmp_path, ScoreConfig(), ["tells", "rates"])
+    entry = metrics["dev"]["tells"]
+    assert (entry["macro_f1"], entry["n"], entry["clusters"]) == (1.0, 2, 3)
+    assert entry["attributes"]["arousal"]["ccc"] == pytest.approx(-1.0)
+    assert metrics["dev"]["rates"]["attributes"]["mean"]["ccc"] == pytest.approx(1.0)
+    assert best(metrics["dev"], "macro_f1") == "tells"
+    assert best(metrics["dev"], "ccc") == "rates"
+    table = pl.read_csv(tmp_path / "report" / "predictions.csv")
+    assert table["prediction"].to_list() == ["angry", "sad", "sad"]
+    assert table["predicted.arousal"].to_list() == [1.0, 2.0, 3.0]
+
+
+def test_speakers_with_ratings_alone_do_not_count_against_the_classes(tmp_path, write_head):
+    truth = [[np.nan, np.nan], [3.0, np.nan], [5.0, np.nan]]
+    both, dev = ("arousal", "valence"), {"dev": ([[1, 0]] * 3, [0, -1, -1])}
+    write_head("a", dev, attributes=both, more={"dev": rated(truth, [[1, 1], [3, 3], [4, 4]])})
+    entry = score_run(tmp_path, ScoreConfig(), ["a"])["dev"]["a"]
+    assert entry["interval"]["accuracy"] == [1.0, 1.0]
+    attributes = entry["attributes"]
+    assert attributes["valence"]["interval"] is None
+    assert attributes["arousal"]["interval"] is not None
+    assert attributes["mean"]["interval"] == attributes["arousal"]["interval"]
+
+
+def test_a_stack_that_predicts_attributes_is_scored_by_them(tmp_path, write_head):
+    good = rated([[1.0], [2.0], [3.0]], [[3.0], [2.0], [1.0]])
+    write_head("a", {"dev": GOOD["dev"]}, attributes=("arousal",), more={"dev": good})
+    write_stack(tmp_path, {"a": "f"})
+    path = tmp_path / "stack" / "predictions.parquet"
+    frame = pl.read_parquet(path).filter(pl.col("split") == "dev")
+    said = pl.Series("predicted.arousal", [2.0, 1.0, 3.0])  # of dev1, dev0, dev2
+    frame.with_columns(said).write_parquet(path)
+    metrics = score_run(tmp_path, ScoreConfig(), ["a"])
+    assert metrics["dev"]["stack"]["attributes"]["arousal"]["ccc"] == pytest.approx(1.0)
+    table = pl.read_csv(tmp_path / "report" / "predictions.csv")
+    assert table["predicted.arousal"].to_list() == [2.0, 1.0, 3.0]
+
+
+def test_train_tells_optimism_and_what_out_of_fold_logits_say(tmp_path, write_head):
+    right, wrong = [[1, 0], [0, 1]], [[0, 1], [1, 0]]
+    splits = {"train": (right, [0, 1]), "test": ([[1, 0], [1, 0]], [0, 1])}
+    write_head("plain", splits)
+    folds = {"in_sample": np.array(right, float), "rows": "out-of-fold"}
+    write_head("folds", {**splits, "train": (wrong, [0, 1])}, more={"train": folds})
+    write_head(
+        "bare", {**splits, "train": (wrong, [0, 1])}, more={"train": {"rows": folds["rows"]}}
+    )
+    metrics = score_run(tmp_path, ScoreConfig(), ["plain", "folds", "bare"])
+    optimism = pytest.approx(1 - 1 / 3)  # on test: F1 of angry 2/3, of sad 0
+    assert {name: numbers["train"] for name, numbers in metrics["test"].items()} == {
+        "plain": {"in_sample": 1.0, "out_of_fold": None, "optimism": optimism},
+        "folds": {"in_sample": 1.0, "out_of_fold": 0.0, "optimism": optimism},
+        "bare": {"in_sample": None, "out_of_fold": 0.0, "optimism": None},
+    }
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == metrics
+
+
+def test_without_a_test_set_optimism_is_unknown(tmp_path, write_head):
     write_head("good", GOOD)
-    write_stack(tmp_path, {"good": "f"})
-    text = printed(score_run(tmp_path, ScoreConfig(), ["good"]))
-    assert "dev: confusion of stack (rows true, columns predicted)" in text
+    metrics = score_run(tmp_path, ScoreConfig(), ["good"])
+    assert metrics["dev"]["good"]["train"]["optimism"] is None
+
+
+def test_groups_of_the_manifest_are_scored(tmp_path, write_head):
+    write_head("good", {"dev": GOOD["dev"]})
+    frame = pl.DataFrame(
+        {
+            "utterance": ["dev2", "dev1", "dev0"],
+            "path": "x.wav",
+            "emotion": ["angry", "sad", "angry"],
+            "speaker": ["x", "y", "z"],
+            "gender": ["m", "f", "f"],
+        }
+    )
+    labels = Manifest(frame, ("angry", "sad"))
+    config = ScoreConfig(groups=("gender", "transcript"))  # of which nothing is known
+    groups = score_run(tmp_path, config, ["good"], labels)["dev"]["good"]["groups"]
+    assert set(groups) == {"gender"}
+    found = groups["gender"]
+    assert {group: found[group]["accuracy"] for group in "fm"} == {"f": 1.0, "m": 0.0}
+    assert found["gap"]["accuracy"]["difference"] == 1.0
+
+
+def test_groups_are_scored_by_their_attributes_too(tmp_path, write_head):
+    ratings = [1.0, 2.0, 3.0, 4.0]
+    said = rated([[r] for r in ratings], [[1.0], [2.0], [4.0], [3.0]])
+    write_head("a", {"dev": ([], [-1] * 4)}, attributes=("arousal",), more={"dev": said})
+    frame = pl.DataFrame(
+        {
+            "utterance": [f"dev{i}" for i in range(4)],
+            "path": "x.wav",
+            "gender": ["f", "f", "m", "m"],
+            "arousal": ratings,
+        }
+    )
+    entry = score_run(tmp_path, ScoreConfig(), ["a"], Manifest(frame, ("angry", "sad")))["dev"]["a"]
+    found = entry["groups"]["gender"]
+    assert {group: found[group]["ccc"] for group in "fm"} == pytest.approx({"f": 1.0, "m": -1.0})
+    gap = found["gap"]["ccc"]
+    assert (gap["difference"], gap["highest"]) == (pytest.approx(2.0), "f")
+    assert entry["attributes"]["mean"]["ccc"] == pytest.approx(0.8)
+
+
+def test_the_interval_is_over_speakers(tmp_path, write_head):
+    logits, labels = [[1, 0], [0, 1]] * 4, [0, 1] * 2 + [1, 0] * 2
+    # One speaker is all right and the other all wrong: a resample has both, or one alone.
+    two = {"dev": {"speaker": ["x"] * 4 + ["y"] * 4}}
+    write_head("a", {"dev": (logits, labels)}, more=two)
+    entry = score_run(tmp_path, ScoreConfig(), ["a"])["dev"]["a"]
+    assert (entry["accuracy"], entry["clusters"]) == (0.5, 2)
+    assert entry["interval"]["accuracy"] == [0.0, 1.0]
+    write_head("a", {"dev": (logits, labels)}, more={"dev": {"speaker": ["x"] * 8}})
+    entry = score_run(tmp_path, ScoreConfig(), ["a"])["dev"]["a"]
+    assert entry["interval"]["accuracy"] is None  # of one speaker nothing can be drawn
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["dev"]["a"] == entry
+
+
+def test_the_same_call_gives_the_same_numbers_and_another_seed_does_not(tmp_path, write_head):
+    rng = np.random.default_rng(0)
+    write_head("a", {"dev": (rng.normal(size=(40, 2)), rng.integers(0, 2, 40))})
+    metrics = score_run(tmp_path, ScoreConfig(), ["a"])
+    assert metrics == score_run(tmp_path, ScoreConfig(), ["a"])
+    other = score_run(tmp_path, ScoreConfig(seed=1), ["a"])
+    assert other["dev"]["a"]["interval"] != metrics["dev"]["a"]["interval"]
+
+
+def test_heads_of_different_utterances_are_refused(tmp_path, write_head):
+    write_head("good", GOOD)
+    write_head("less", {**GOOD, "dev": ([[2, 0]], [0])})
+    with pytest.raises(UserError) as error:
+        score_run(tmp_path, ScoreConfig(), ["good", "less"])
+    assert str(error.value) == (
+        f"{tmp_path}/heads/less/logits.h5: head 'less' lacks utterance 'dev1' of dev, which head "
+        "'good' has (2 such utterances); train both on one manifest."
+    )

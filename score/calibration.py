@@ -1,0 +1,89 @@
+"""Whether a system's probabilities mean what they say, and the one number that mends them.
+
+ECE (Guo et al. 2017, "On Calibration of Modern Neural Networks"): cut the highest probability of
+each row into 15 bins of equal width, (0, 1/15], (1/15, 2/15], ...; then
+
+    ECE = sum over bins of (rows of the bin / rows) * |accuracy of the bin - its mean confidence|
+
+NLL is the mean of -log p(true class). Temperature scaling (same paper, section 4.2) divides all
+logits by the one T that minimises NLL: no prediction changes, only how sure it is.
+"""
+
+import numpy as np
+import polars as pl
+
+BINS = 15
+TEMPERATURES = (0.01, 100.0)  # logits that separate their labels perfectly would want T = 0
+
+
+def reliability_curve(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS
+) -> pl.DataFrame:
+    """Return one row a bin: lower, upper, n, confidence, accuracy; null where a bin is empty.
+
+    `probabilities` are `(rows, classes)`, `labels` class indices `(rows,)`; label -1 is left out.
+    """
+    probabilities, labels = _labelled(probabilities, labels)
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, bins + 1)
+    at = np.digitize(sure, edges[1:-1], right=True)
+    n = np.bincount(at, minlength=bins)
+    curve = pl.DataFrame(
+        {
+            "lower": edges[:-1],
+            "upper": edges[1:],
+            "n": n,
+            "confidence": np.bincount(at, sure, bins) / np.maximum(n, 1),
+            "accuracy": np.bincount(at, right, bins) / np.maximum(n, 1),
+        }
+    )
+    filled = pl.when(pl.col("n") > 0).then(pl.col("confidence", "accuracy"))
+    return curve.with_columns(filled)
+
+
+def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+    """Return the expected calibration error, 0 (the best) to 1; 0 without labelled rows."""
+    curve = reliability_curve(probabilities, labels, bins).drop_nulls()
+    gap = np.abs(curve["accuracy"].to_numpy() - curve["confidence"].to_numpy())
+    n = curve["n"].to_numpy()
+    return float((gap * n).sum() / max(n.sum(), 1))
+
+
+def nll(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean of -log p(true class); a p of 0 counts as float64's epsilon.
+
+    Raises ValueError without labelled rows.
+    """
+    probabilities, labels = _labelled(probabilities, labels)
+    if not len(labels):
+        raise ValueError("there are no labelled rows")
+    true = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    return float(-np.log(true.clip(np.finfo(np.float64).eps)).mean())
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the T, between 0.01 and 100, for which `softmax(logits / T)` has the least NLL.
+
+    `logits` are `(rows, classes)`, `labels` class indices `(rows,)`; label -1 is left out. Fit it
+    on rows that the system was not trained on. Raises ValueError without labelled rows.
+    """
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+
+    logits, labels = _labelled(logits, labels)
+    if not len(labels):
+        raise ValueError("there are no labelled rows to fit a temperature on")
+    logits = logits - logits.max(axis=1, keepdims=True)
+    true = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+
+    def loss(log_temperature: float) -> float:
+        scale = np.exp(-log_temperature)
+        return float((np.log(np.exp(logits * scale).sum(axis=1)) - true * scale).mean())
+
+    # NLL is convex in 1 / T, so it has one minimum in log T too
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    return float(np.exp(found.x))
+
+
+def _labelled(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.asarray(labels, np.int64)
+    return np.asarray(values, np.float64)[labels >= 0], labels[labels >= 0]
