@@ -54,7 +54,7 @@ def test_metrics_json_holds_every_head_on_every_labelled_split(tmp_path, write_h
         "clusters": 2,
         "n": 2,
         "confusion": [[1, 0], [0, 1]],
-        "train": {"in_sample": None, "out_of_fold": None, "optimism": None},
+        "train": {"in_sample": 1.0, "out_of_fold": None, "optimism": None},
     }
     assert metrics["dev"]["poor"]["per_class"] == {"angry": pytest.approx(2 / 3), "sad": 0.0}
 
