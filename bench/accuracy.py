@@ -11,6 +11,7 @@ included.
 
 import itertools
 import statistics
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ def main() -> None:
         name = ", ".join(f"{k}={_short(v)}" for k, v in zip(keys, values, strict=True)) or said.head
         varied = changed(entry, dict(zip(keys, values, strict=True)))
         rows += _rows(name, varied, job.features, job.manifest, 1 if said.quick else said.seeds)
+        for row in rows[-2:]:
+            print(f"{row.name} {row.value:.1f} {row.unit}", file=sys.stderr, flush=True)
     notes = [f"{said.pipeline}, head {said.head}, {said.seeds} seeds: {entry}"]
     show({"Macro-F1": rows}, [], notes, said.json)
 
@@ -60,7 +63,11 @@ def _grid(vary: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
 
 
 def _short(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
+    if isinstance(value, Mapping):
+        return str(value.get("name", "")) + "".join(
+            f" {k} {_short(v)}" for k, v in value.items() if k != "name"
+        )
+    return "+".join(map(_short, value)) if isinstance(value, list) else str(value)
 
 
 def _rows(

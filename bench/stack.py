@@ -1,0 +1,273 @@
+"""`ser stack fit` at the paper's scale, and the published recipe over the same logits.
+
+published   the logits in memory; StratifiedKFold, five random forests, and the mean of their five
+            predict_proba on dev and test; scikit-learn with n_jobs=1, as published, and with all
+            cores. Timed in a fresh process, from the first fit on: importing, reading and
+            balancing are free, nothing is kept.
+ours        the whole command in a fresh process, its files dropped from the page cache: reading and
+            checking twelve logits.h5, balancing, the same five forests, predicting train, dev and
+            test, and writing the models and all probabilities. Both sides must say the same, to
+            the last bit.
+
+66,977 train utterances with the class counts of MSP-Podcast (8,960 after balancing), 25,258 of dev
+and 3,200 of test, 12 heads, 8 classes, logits that know the label a bit.
+
+growth      fitting one member on 1, 10 and 100 times the balanced rows, in a process of its own:
+            10 trees of the forest, 10 rounds of LightGBM. CPU seconds of a tree or a round, so that
+            100 times the rows do not take hours; memory is the process's peak, the rows among it
+            (0.4 KB each).
+
+Wall times mean nothing on a machine that does other work; CPU seconds stand beside them.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from bench.report import Row, Target, arguments, drop, show
+from cache.logits import HeadLogits, SplitLogits
+
+if TYPE_CHECKING:
+    from stack.folds import FoldedClassifier
+
+CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+TRAIN = (6728, 2495, 1432, 1120, 16712, 29239, 6303, 2948)
+SIZES = {"dev": 25_258, "test": 3_200}
+HEADS = 12
+BALANCED = 8_960
+GROWN_TREES = 10
+ALLOWED = 1.5  # seconds that the command may take beside the bare fit
+ONE, ALL, OURS = "published, n_jobs=1", "published, all cores", "ser stack fit"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Hold what a process took: seconds, CPU seconds, and the most memory it had."""
+
+    wall: float
+    cpu: float
+    gb: float
+    fit: float = 0.0  # of the wall time, the bare fit
+    fit_cpu: float = 0.0
+
+
+def main() -> None:
+    said = _options()
+    trees, rounds = (20, 1) if said.quick else (200, 3)
+    rounds = said.rounds or rounds
+    load = os.getloadavg()[0]
+    root = Path(tempfile.mkdtemp(prefix="bench-stack-", dir=said.folder))
+    try:
+        write_run(root, trees)
+        costs: dict[str, list[Cost]] = {ONE: [], ALL: [], OURS: []}
+        for _ in range(rounds):
+            costs[ONE].append(_published(root, trees, 1))
+            costs[ALL].append(_published(root, trees, -1))
+            costs[OURS].append(_ours(root))
+            _check(root)
+    finally:
+        shutil.rmtree(root)
+    beside = [o.wall - p.fit for o, p in zip(costs[OURS], costs[ALL], strict=True)]
+    single = [p.fit / o.wall for o, p in zip(costs[OURS], costs[ONE], strict=True)]
+    targets = [
+        Target("command - bare fit, all cores", statistics.median(beside), "≤", ALLOWED, "s"),
+        Target("bare fit, n_jobs=1 / command", statistics.median(single), "≥", 1, "x"),
+    ]
+    scales = (1, 10) if said.quick else (1, 10, 100)
+    sections = {
+        f"{HEADS} heads, {sum(TRAIN):,} train utterances, 5 x {trees} trees": _rows(costs),
+        "growth": [
+            row for model in ("random_forest", "lightgbm") for row in _growth(model, scales)
+        ],
+    }
+    notes = [
+        f"{'--quick: ' if said.quick else ''}{rounds} rounds, medians; both sides said the same",
+        f"load average {load:.2f} at the start: with other work on the machine the figures move",
+    ]
+    show(sections, targets, notes, said.json)
+
+
+def _options() -> argparse.Namespace:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--rounds", type=int, help="default 3, --quick 1")
+    return parser.parse_args()
+
+
+def write_run(root: Path, trees: int) -> None:
+    """Write a pipeline with its heads' logits, and the same logits as the recipe wants them."""
+    rng = np.random.default_rng(0)
+    labels = {"train": rng.permutation(np.repeat(np.arange(8), TRAIN))}
+    labels |= {split: rng.integers(0, 8, n) for split, n in SIZES.items()}
+    logits = {s: 0.5 * np.eye(8, dtype=np.float32)[y] for s, y in labels.items()}
+    names = [f"head-{i:02}" for i in range(HEADS)]
+    blocks: dict[str, list[np.ndarray]] = {split: [] for split in labels}
+    for name in names:
+        splits = {}
+        for split, y in labels.items():
+            said = logits[split] + rng.standard_normal((len(y), 8), np.float32)
+            blocks[split].append(said)
+            splits[split] = SplitLogits(
+                utterance=[f"MSP-PODCAST_{split}_{i:06}.wav" for i in range(len(y))],
+                logits=said,
+                label=y.astype(np.int8),
+                speaker=[f"{split}-{i % 1_500}" for i in range(len(y))],
+                fold=np.full(len(y), -1, np.int8),
+                rows="in-sample" if split == "train" else "held-out",
+            )
+        head = HeadLogits(name, CLASSES, f"made {name}", {}, splits)
+        head.write(root / "run" / "heads" / name / "logits.h5")
+    arrays = {split: np.concatenate(of, axis=1) for split, of in blocks.items()}
+    for name, array in {"label": labels["train"], **arrays}.items():
+        np.save(root / f"{name}.npy", array)
+    heads = "\n".join(f"  {name}: {{features: [prosody]}}" for name in names)
+    (root / "pipeline.yaml").write_text(
+        f"corpus: {{manifest: m.csv, classes: [{', '.join(CLASSES)}]}}\ncache: cache\nrun: run\n"
+        f"features: {{prosody: {{kind: prosody}}}}\nheads:\n{heads}\n"
+        f"stack: {{protocol: unicamp, random_forest: {{trees: {trees}}}}}\n"
+    )
+
+
+def recipe(root: Path, trees: int, jobs: int) -> None:
+    """Do as the published notebook does; print wall and CPU of the fits, and wall of everything."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import StratifiedKFold
+
+    from stack.folds import balanced_rows
+
+    label = np.load(root / "label.npy")
+    rows = balanced_rows(label, 42)
+    X, y = np.load(root / "train.npy")[rows], label[rows]
+    asked = {split: np.load(root / f"{split}.npy") for split in SIZES}
+    folds = list(StratifiedKFold(5, shuffle=True, random_state=42).split(X, y))
+    started, cpu = time.perf_counter(), time.process_time()
+    forests = [
+        RandomForestClassifier(
+            n_estimators=trees,
+            max_depth=8,
+            min_samples_leaf=10,
+            min_samples_split=10,
+            random_state=42,
+            n_jobs=jobs,
+        ).fit(X[train], y[train])
+        for train, _ in folds
+    ]
+    fitted, cpu = time.perf_counter() - started, time.process_time() - cpu
+    for forest in forests if jobs == 1 else ():
+        forest.set_params(n_jobs=1)
+    said = {s: np.mean([f.predict_proba(X) for f in forests], axis=0) for s, X in asked.items()}
+    print(fitted, cpu, time.perf_counter() - started)
+    if jobs == 1:  # of several threads, the sum over trees hangs on which finishes first
+        for split, probability in said.items():
+            np.save(root / f"published-{split}.npy", probability)
+
+
+def grow(model: str, rows: int) -> None:
+    """Fit one member on so many rows; print the CPU seconds of a tree or round."""
+    rng = np.random.default_rng(0)
+    y = np.arange(rows) % 8
+    X = rng.standard_normal((rows, 8 * HEADS), np.float32)
+    X[np.arange(rows), y] += 1
+    stacker = _grown(model)
+    started = time.process_time()
+    stacker.fit_member(X, y, 42)
+    print((time.process_time() - started) / GROWN_TREES)
+
+
+def _grown(model: str) -> "FoldedClassifier":
+    if model == "random_forest":
+        from stack.forest import ForestStacker
+
+        return ForestStacker(trees=GROWN_TREES)
+    from stack.boosting import LightGBMStacker
+
+    stacker = LightGBMStacker(rounds=GROWN_TREES)
+    stacker.classes_ = np.arange(8)
+    return stacker
+
+
+def _published(root: Path, trees: int, jobs: int) -> Cost:
+    call = f"bench.stack.recipe(pathlib.Path({str(root)!r}), {trees}, {jobs})"
+    code = f"import bench.stack, pathlib; {call}"
+    cost, printed = _measured([sys.executable, "-c", code])
+    fit, cpu, wall = map(float, printed.split())
+    return Cost(wall, cost.cpu, cost.gb, fit, cpu)
+
+
+def _ours(root: Path) -> Cost:
+    drop(root / "run")
+    program = Path(sys.executable).parent / "ser"
+    command = [str(program), "stack", "fit", "--pipeline", str(root / "pipeline.yaml")]
+    return _measured(command)[0]
+
+
+def _check(root: Path) -> None:
+    found = pl.read_parquet(root / "run" / "stack" / "predictions.parquet")
+    for split in SIZES:
+        ours = found.filter(pl.col("split") == split).select("^p\\..*$").to_numpy()
+        if not np.array_equal(ours, np.load(root / f"published-{split}.npy")):
+            raise RuntimeError(f"the two sides say different things of {split}")
+
+
+def _measured(command: Sequence[str]) -> tuple[Cost, str]:
+    """Run a process; return what it took and what it printed."""
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        printed = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed")
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6), printed
+
+
+def _rows(costs: dict[str, list[Cost]]) -> list[Row]:
+    rows = []
+    for name, of in costs.items():
+        walls = tuple(cost.wall for cost in of)
+        base = tuple(cost.wall for cost in costs[ONE])
+        ratio = statistics.median(b / w for b, w in zip(base, walls, strict=True))
+        cpu = statistics.median(cost.cpu for cost in of)
+        what = "whole command" if name == OURS else "fit + dev, test"
+        if name == OURS:
+            extra = [o.cpu - p.fit_cpu for o, p in zip(of, costs[ONE], strict=True)]
+            rows.append(Row(f"{name}: beside the bare fit", statistics.median(extra), "CPU s"))
+        wall = statistics.median(walls)
+        rows.append(Row(f"{name}: {what}", wall, "s", ONE, ratio, cpu, value_rounds=walls))
+        if name != OURS:
+            fits = tuple(cost.fit for cost in of)
+            fit, cpu = statistics.median(fits), statistics.median(cost.fit_cpu for cost in of)
+            rows.append(Row(f"{name}: bare fit", fit, "s", cpu=cpu, value_rounds=fits))
+        rows.append(Row(f"{name}: most memory", statistics.median(c.gb for c in of), "GB"))
+    return rows
+
+
+def _growth(model: str, scales: Sequence[int]) -> list[Row]:
+    rows: list[Row] = []
+    what = "a tree" if model == "random_forest" else "a round"
+    for scale in scales:
+        code = f"import bench.stack; bench.stack.grow({model!r}, {scale * BALANCED})"
+        cost, printed = _measured([sys.executable, "-c", code])
+        name = f"{model}, {scale}x"
+        first = rows[0].value if rows else float(printed)
+        slower = float(printed) / first
+        rows.append(Row(f"{name}: {what} ({slower:.1f} times as long)", float(printed), "CPU s"))
+        rows.append(Row(f"{name}: most memory", cost.gb, "GB"))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
