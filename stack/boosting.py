@@ -10,7 +10,7 @@ import lightgbm
 import numpy as np
 
 from corpus.errors import UserError
-from stack.folds import FoldedClassifier
+from stack.folds import FoldedClassifier, Input
 
 
 class LightGBMStacker(FoldedClassifier):
@@ -32,6 +32,9 @@ class LightGBMStacker(FoldedClassifier):
         feature_fraction: float = 0.5,
         folds: int = 5,
         balance: bool = True,
+        draws: int = 1,
+        input: Input = "logits",
+        extra: int = 0,
         seed: int = 42,
         jobs: int = 0,
     ) -> None:
@@ -42,10 +45,13 @@ class LightGBMStacker(FoldedClassifier):
         self.feature_fraction = feature_fraction
         self.folds = folds
         self.balance = balance
+        self.draws = draws
+        self.input = input
+        self.extra = extra
         self.seed = seed
         self.jobs = jobs
 
-    def fit_member(self, X: np.ndarray, y: np.ndarray) -> lightgbm.Booster:
+    def fit_member(self, X: np.ndarray, y: np.ndarray, seed: int) -> lightgbm.Booster:
         """Fit one booster."""
         settings = {
             "objective": "multiclass",
@@ -54,7 +60,7 @@ class LightGBMStacker(FoldedClassifier):
             "num_leaves": self.num_leaves,
             "min_data_in_leaf": self.min_data_in_leaf,
             "feature_fraction": self.feature_fraction,
-            "seed": self.seed,
+            "seed": seed,
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": self.jobs,

@@ -1,31 +1,36 @@
-"""The published meta-model: a random forest a fold, kept as skops files.
+"""The published meta-model, a random forest a fold, and extremely randomised trees; skops files.
 
 A skops file is data, never code that runs on loading. scikit-learn walks a tree's node indices
 without bounds checks, so they are checked here before a loaded tree is asked anything.
 """
 
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from zipfile import ZIP_DEFLATED
 
 import numpy as np
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
 from corpus.errors import UserError
-from stack.folds import FoldedClassifier
+from stack.folds import FoldedClassifier, Input
 
 TREE = "sklearn.tree._tree.Tree"  # the one type outside skops's own list that a forest needs
+BLOCK = 8192  # rows a thread asks every tree about: their logits stay in its cache
 
 
 class ForestStacker(FoldedClassifier):
     """Average random forests fitted on the folds of a balanced subset (UNICAMP, section 4.2).
 
-    Usable alone, on any features `(rows, dim)`. The number of `jobs` changes no number.
+    Usable alone, on any features `(rows, dim)`. The number of `jobs` (-1: all cores) changes no
+    number.
     """
 
     suffix = ".skops"
+    kind: type[RandomForestClassifier] | type[ExtraTreesClassifier] = RandomForestClassifier
 
     def __init__(
         self,
@@ -36,6 +41,9 @@ class ForestStacker(FoldedClassifier):
         min_samples_split: int = 10,
         folds: int = 5,
         balance: bool = True,
+        draws: int = 1,
+        input: Input = "logits",
+        extra: int = 0,
         seed: int = 42,
         jobs: int = -1,
     ) -> None:
@@ -45,33 +53,49 @@ class ForestStacker(FoldedClassifier):
         self.min_samples_split = min_samples_split
         self.folds = folds
         self.balance = balance
+        self.draws = draws
+        self.input = input
+        self.extra = extra
         self.seed = seed
         self.jobs = jobs
 
-    def fit_member(self, X: np.ndarray, y: np.ndarray) -> RandomForestClassifier:
+    def fit_member(self, X: np.ndarray, y: np.ndarray, seed: int) -> Any:
         """Fit one forest."""
-        forest = RandomForestClassifier(
+        forest = self.kind(
             n_estimators=self.trees,
             criterion="gini",
             max_depth=self.max_depth,
             min_samples_leaf=self.min_samples_leaf,
             min_samples_split=self.min_samples_split,
-            random_state=self.seed,
+            random_state=seed,
             n_jobs=self.jobs,
         ).fit(X, y)
         # Asked by several threads, a forest adds its trees up in the order they happen to finish.
         return forest.set_params(n_jobs=None)
 
-    def ask_member(self, member: RandomForestClassifier, X: np.ndarray) -> np.ndarray:
-        """Return one forest's probabilities."""
-        probability: np.ndarray = member.predict_proba(X)
-        return probability
+    def ask_member(self, member: Any, X: np.ndarray) -> np.ndarray:
+        """Return one forest's probabilities, to the last bit those of its `predict_proba`.
 
-    def write_member(self, member: RandomForestClassifier, path: Path) -> None:
+        Blocks of rows go to the threads, and not trees, whose sum would hang on which one finishes
+        first.
+        """
+        trees = [estimator.tree_ for estimator in member.estimators_]
+
+        def ask(block: np.ndarray) -> np.ndarray:
+            total = np.zeros((len(block), len(self.classes_)))
+            for tree in trees:
+                total += tree.predict(block)
+            return total / len(trees)
+
+        blocks = [X[i : i + BLOCK] for i in range(0, max(len(X), 1), BLOCK)]
+        with ThreadPoolExecutor(os.cpu_count() if self.jobs < 0 else self.jobs) as threads:
+            return np.concatenate(list(threads.map(ask, blocks)))
+
+    def write_member(self, member: Any, path: Path) -> None:
         """Write one forest as a compressed skops file."""
-        _skops().dump(member, path, compression=ZIP_DEFLATED)
+        _skops().dump(member, path, compression=ZIP_DEFLATED, compresslevel=1)
 
-    def read_member(self, path: Path, classes: int, dim: int) -> RandomForestClassifier:
+    def read_member(self, path: Path, classes: int, dim: int) -> Any:
         """Read one forest; only scikit-learn's and numpy's types are let in."""
         try:
             foreign = set(_skops().get_untrusted_types(file=path)) - {TREE}
@@ -86,7 +110,7 @@ class ForestStacker(FoldedClassifier):
                 f"{path}: it holds {', '.join(sorted(foreign))}, which no forest needs; do not "
                 "trust the file and fit the stack again with `ser stack fit`."
             )
-        if not _is_sound(forest, classes, dim):
+        if not (isinstance(forest, self.kind) and _is_sound(forest, classes, dim)):
             raise UserError(
                 f"{path}: it is not a forest of {classes} classes over {dim} logits, or it is "
                 "damaged; fit the stack again with `ser stack fit`."
@@ -94,11 +118,15 @@ class ForestStacker(FoldedClassifier):
         return forest
 
 
-def _is_sound(forest: object, classes: int, dim: int) -> bool:
-    if not isinstance(forest, RandomForestClassifier):
-        return False
+class ExtraTreesStacker(ForestStacker):
+    """Do the same with extremely randomised trees (Geurts et al. 2006)."""
+
+    kind = ExtraTreesClassifier
+
+
+def _is_sound(forest: Any, classes: int, dim: int) -> bool:
     trees = [member.tree_ for member in forest.estimators_]
-    return all(
+    return bool(trees) and all(
         tree.n_features == dim and tree.value.shape[1:] == (1, classes) and _is_walkable(tree)
         for tree in trees
     )

@@ -1,4 +1,8 @@
+import re
+from pathlib import Path
+
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from stack.config import StackConfig
@@ -21,7 +25,15 @@ def test_an_option_of_another_model_decides_nothing():
     assert StackConfig(lightgbm={"rounds": 7}).decisive() == forest
     assert StackConfig(random_forest={"trees": 7}).decisive() != forest
     assert StackConfig(folds=4).decisive() != forest
-    assert StackConfig(model="majority", folds=4).decisive() == {"model": "majority"}
+    assert (
+        StackConfig(model="majority", folds=4).decisive()
+        == StackConfig(
+            model="majority", draws=3, seed=7, ridge={"alpha": 1}, top_k={"k": 2}
+        ).decisive()
+    )
+    assert StackConfig(model="top_k", top_k={"k": 2}).decisive() != forest
+    seeds = [StackConfig(model="majority", calibrate=True, seed=s).decisive() for s in (1, 2)]
+    assert seeds[0] != seeds[1]
 
 
 @pytest.mark.parametrize(
@@ -30,3 +42,18 @@ def test_an_option_of_another_model_decides_nothing():
 def test_what_is_not_an_option_is_refused(bad):
     with pytest.raises(ValidationError):
         StackConfig(**bad)
+
+
+def test_the_page_shows_a_section_that_is_valid():
+    page = (Path(__file__).parents[2] / "docs" / "stack.md").read_text()
+    (shown,) = re.findall(r"<!-- test: stack -->\n```yaml\n(.*?)```", page, re.S)
+    config = StackConfig(**yaml.safe_load(shown)["stack"])
+    assert (config.model, config.protocol, config.calibrate) == ("meta_soup", "oof", True)
+
+
+def test_what_a_model_learns_from():
+    found = {StackConfig(model=model).learns_from for model in ("lightgbm", "weighted")}
+    assert found == {"train"}
+    assert StackConfig(model="weighted", weighted={"by": "macro_f1"}).learns_from == "dev"
+    assert StackConfig(model="top_k").learns_from == "dev"
+    assert StackConfig(model="mean_proba").learns_from is None

@@ -1,8 +1,11 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stack.folds import balanced_rows
+from score.heads import softmax
+from stack.folds import MissingClassError, balanced_rows
+from stack.linear import LogisticStacker
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(np.array)
 
@@ -21,3 +24,65 @@ def test_the_seed_decides_the_rows():
     labels = np.repeat([0, 1], [5, 50])
     assert balanced_rows(labels, 1).tolist() == balanced_rows(labels, 1).tolist()
     assert balanced_rows(labels, 1).tolist() != balanced_rows(labels, 2).tolist()
+
+
+def logits(rows=200, classes=3, heads=2, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, rows)
+    X = rng.normal(size=(rows, heads * classes)) + 2 * np.tile(np.eye(classes)[y], heads)
+    return X.astype(np.float32), y
+
+
+def test_no_member_is_fitted_on_what_is_held_out_of_it(monkeypatch):
+    X, y = logits()
+    fold = np.arange(200) % 4
+    fitted = []
+    fit_member = LogisticStacker.fit_member
+
+    def remember(self, rows, y, seed):
+        fitted.append({row.tobytes() for row in rows})
+        return fit_member(self, rows, y, seed)
+
+    monkeypatch.setattr(LogisticStacker, "fit_member", remember)
+    stacker = LogisticStacker(folds=4, draws=2).fit(X, y, fold)
+    assert len(fitted) == len(stacker.members_) == 8
+    for i, (rows, held_out) in enumerate(zip(fitted, stacker.held_out_, strict=True)):
+        assert set(fold[held_out]) == {i % 4}
+        assert not rows & {row.tobytes() for row in X[fold == i % 4]}
+        assert len(rows) + len(held_out) == 3 * np.bincount(y).min()
+
+
+def test_held_out_probabilities_are_those_of_the_members_that_have_not_seen_the_row():
+    X, y = logits()
+    fold = np.arange(200) % 2
+    stacker = LogisticStacker(folds=2, balance=False).fit(X, y, fold)
+    each = [stacker.ask_member(member, X) for member in stacker.members_]
+    assert stacker.rows_.tolist() == list(range(200))
+    assert np.array_equal(stacker.held_out_proba(X), np.where(fold[:, None] == 0, *each))
+
+
+def test_draws_use_more_of_the_frequent_classes_and_are_averaged():
+    X, y = logits()
+    X, y = np.concatenate([X, X[y == 0] + 1]), np.concatenate([y, y[y == 0]])
+    one, four = (LogisticStacker(draws=draws).fit(X, y) for draws in (1, 4))
+    assert len(one.rows_) == 3 * np.bincount(y).min() < len(four.rows_)
+    each = np.mean([four.ask_member(member, X) for member in four.members_], axis=0)
+    assert np.array_equal(four.predict_proba(X), each)
+
+
+def test_a_class_that_a_fold_takes_away_is_named():
+    X, y = logits()
+    with pytest.raises(MissingClassError) as error:
+        LogisticStacker(folds=2).fit(X, np.array(["a", "b", "c"])[y], (y != 1).astype(int))
+    assert error.value.label == "b"
+
+
+def test_inputs_may_be_probabilities_or_both_and_what_is_no_logit_is_passed_on():
+    X, y = logits()
+    X = np.concatenate([X, X[:, :1]], axis=1)
+    proba = softmax(X[:, :6].reshape(200, 2, 3)).reshape(200, 6)
+    wanted = LogisticStacker().fit(np.concatenate([proba, X[:, 6:]], axis=1), y)
+    found = LogisticStacker(input="probabilities", extra=1).fit(X, y)
+    assert np.allclose(found.members_[0].coefficient, wanted.members_[0].coefficient, atol=1e-6)
+    both = LogisticStacker(input="both", extra=1).fit(X, y)
+    assert both.members_[0].coefficient.shape == (3, 6 + 6 + 1)

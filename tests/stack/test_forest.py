@@ -3,12 +3,13 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from corpus.errors import UserError
-from stack.forest import ForestStacker, _skops
+from stack.forest import ExtraTreesStacker, ForestStacker, _skops
 
 SMALL = {"trees": 5, "folds": 2}
 
@@ -63,13 +64,33 @@ def test_it_keeps_labels_of_any_kind():
     assert stacker.get_params()["trees"] == 5
 
 
-def test_saved_and_loaded_it_gives_the_same_numbers(tmp_path):
+def test_it_says_what_the_forests_say_whatever_the_block(monkeypatch):
     X, y = logits()
     stacker = ForestStacker(**SMALL).fit(X, y)
+    wanted = np.mean([forest.predict_proba(X) for forest in stacker.members_], axis=0)
+    for block in (8192, 7):
+        monkeypatch.setattr("stack.forest.BLOCK", block)
+        assert np.array_equal(stacker.predict_proba(X), wanted)
+    assert stacker.predict_proba(X[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", [ForestStacker, ExtraTreesStacker])
+def test_saved_and_loaded_it_gives_the_same_numbers(tmp_path, kind):
+    X, y = logits()
+    stacker = kind(**SMALL).fit(X, y)
     stacker.save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fold-0.skops", "fold-1.skops"]
-    loaded = ForestStacker(**SMALL).load(tmp_path, 3, 6)
+    loaded = clone(stacker).load(tmp_path, 3, 6)
     assert np.array_equal(loaded.predict_proba(X), stacker.predict_proba(X))
+
+
+def test_extra_trees_are_others_and_no_forest_is_taken_for_them(tmp_path):
+    X, y = logits()
+    extra, forest = ExtraTreesStacker(**SMALL).fit(X, y), ForestStacker(**SMALL).fit(X, y)
+    assert not np.array_equal(extra.predict_proba(X), forest.predict_proba(X))
+    forest.save(tmp_path)
+    with pytest.raises(UserError, match="it is not a forest of 3 classes"):
+        ExtraTreesStacker(**SMALL).load(tmp_path, 3, 6)
 
 
 def refusal(path, classes=3, dim=6) -> str:

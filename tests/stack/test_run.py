@@ -8,18 +8,35 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import StratifiedKFold
 
 from cache.logits import HeadLogits, SplitLogits
 from corpus.errors import UserError
+from score.calibration import ece, fit_temperature, nll
 from score.config import ScoreConfig
 from score.run import score_run
 from stack.config import StackConfig
 from stack.forest import ForestStacker
+from stack.model import Stack
 from stack.run import fit, is_current, predict
+from stack.table import LogitTable
 
 HEADS = ["a", "b"]
 FOREST = StackConfig(folds=2, random_forest={"trees": 5})
 BOOSTING = StackConfig(model="lightgbm", folds=2, lightgbm={"rounds": 5, "min_data_in_leaf": 2})
+LINEAR = [
+    StackConfig(model="extra_trees", folds=2, draws=2, input="both", extra_trees={"trees": 3}),
+    StackConfig(model="logistic", folds=2, input="probabilities"),
+    StackConfig(model="meta_soup", folds=2, draws=2, calibrate=True, attributes="mean"),
+]
+CHOSEN = [
+    StackConfig(model="mean_proba", calibrate=True),
+    StackConfig(model="weighted"),
+    StackConfig(model="weighted", weighted={"by": "macro_f1"}),
+    StackConfig(model="top_k", top_k={"k": 1}),
+    StackConfig(model="top_k", top_k={"by": "plurality"}),
+]
 RULES = [StackConfig(model="mean_logits"), StackConfig(model="majority")]
 
 
@@ -41,7 +58,107 @@ def relabel(run: Path, labels: list[int]) -> None:
         change(run, head, splits=splits)
 
 
-@pytest.mark.parametrize("config", [FOREST, BOOSTING, *RULES], ids=lambda c: c.model)
+def model_of(config: StackConfig) -> str:
+    return config.model
+
+
+EVERY = [FOREST, BOOSTING, *LINEAR, *CHOSEN, *RULES]
+
+
+@pytest.mark.parametrize("kind", ["in-sample", "out-of-fold"])
+@pytest.mark.parametrize("config", EVERY, ids=model_of)
+def test_every_model_is_kept_with_attributes_and_without(write_run, config, kind):
+    run = write_run(heads=("a", "b", "c"), kind=kind)
+    write_run(heads=("b",), kind=kind, attributes=("valence", "arousal"))
+    said = fit(run, ["a", "b", "c"], config)
+    assert said["protocol"] == ("oof" if kind == "out-of-fold" else "unicamp")
+    assert (said["temperature"] != 1) == config.calibrate
+    saved = pl.read_parquet(run / "stack" / "predictions.parquet")
+    assert saved.columns[-2:] == ["predicted.valence", "predicted.arousal"]
+    assert predict(run).equals(saved)
+    first = (run / "stack" / "predictions.parquet").read_bytes()
+    fit(run, ["a", "b", "c"], config)
+    assert (run / "stack" / "predictions.parquet").read_bytes() == first
+
+
+def test_heads_of_attributes_alone_are_stacked_without_a_class(write_run):
+    run = write_run(attributes=("arousal",))
+    for head in HEADS:
+        splits = HeadLogits.read(run / "heads" / head / "logits.h5").splits
+        none = {s: replace(r, logits=np.empty((len(r.label), 0))) for s, r in splits.items()}
+        change(run, head, splits=none)
+    said = fit(run, HEADS, StackConfig(attributes="mean"))
+    assert said["rows"] == 0
+    found = predict(run)
+    assert found.columns == ["utterance", "split", "predicted.arousal"]
+    heads = [HeadLogits.read(run / "heads" / h / "logits.h5").splits["dev"] for h in HEADS]
+    mean = np.mean([rows.predicted.astype(float) for rows in heads], axis=0)[:, 0]
+    dev = found.filter(pl.col("split") == "dev")["predicted.arousal"].to_numpy()
+    assert dev == pytest.approx(mean)
+    assert score_run(run, ScoreConfig(groups=()), HEADS)["dev"]["stack"]["attributes"]
+
+
+def test_the_protocol_decides_the_logits_that_are_learned_from_and_asked(write_run):
+    run = write_run(kind="out-of-fold", sizes={"train": 300, "dev": 60})
+    probability = {}
+    for protocol in ("oof", "unicamp"):
+        fit(run, HEADS, StackConfig(model="logistic", folds=3, protocol=protocol))
+        train = predict(run).filter(pl.col("split") == "train")
+        probability[protocol] = train.select("^p\\..*$").to_numpy().max(axis=1).mean()
+    assert probability["unicamp"] > probability["oof"] + 0.05
+
+
+def test_out_of_fold_members_hear_no_speaker_of_their_fold(write_run, monkeypatch):
+    from stack.linear import LogisticStacker
+
+    run = write_run(kind="out-of-fold", sizes={"train": 90, "dev": 12}, speakers=9)
+    given = []
+    monkeypatch.setattr(
+        LogisticStacker,
+        "fit_member",
+        lambda self, X, y, seed, fit=LogisticStacker.fit_member: (
+            given.append({row.tobytes() for row in X}) or fit(self, X, y, seed)
+        ),
+    )
+    fit(run, HEADS, StackConfig(model="logistic", folds=3, balance=False))
+    table = LogitTable.read(run / "heads", HEADS).splits["train"]
+    for rows in given:
+        seen = np.array([row.tobytes() in rows for row in table.logits])
+        speakers = {s for s, known in zip(table.speaker, seen, strict=True) if known}
+        assert len(speakers) == 6
+        assert seen.sum() == 60
+
+
+def test_the_temperature_is_of_rows_that_the_members_have_not_seen(write_run):
+    run = write_run(sizes={"train": 300, "dev": 301}, kind="out-of-fold")
+    config = StackConfig(
+        model="lightgbm", folds=3, lightgbm={"rounds": 150, "min_data_in_leaf": 2}, calibrate=True
+    )
+    table = LogitTable.read(run / "heads", HEADS)
+    stack = Stack.fit(table, config)
+    label, sure = stack.held_out
+    assert stack.temperature == pytest.approx(fit_temperature(np.log(sure), label))
+    on_train = stack.teller.predict_proba(table.splits["train"].logits)
+    assert fit_temperature(np.log(on_train), table.splits["train"].label) < 1 < stack.temperature
+
+
+def test_a_calibrated_stack_says_the_same_and_means_what_it_says(write_run, rewrite):
+    run = write_run(sizes={"train": 300, "dev": 301}, kind="out-of-fold")
+    for head in HEADS:
+        rewrite(run, head, lambda logits: 10 * logits)
+    fit(run, HEADS, StackConfig(model="mean_logits"))
+    plain = predict(run).filter(pl.col("split") == "dev")
+    said = fit(run, HEADS, StackConfig(model="mean_logits", calibrate=True))
+    mended = predict(run).filter(pl.col("split") == "dev")
+    assert said["temperature"] == pytest.approx(2.5, rel=0.2)  # two heads of 2 / 10 each
+    assert mended["prediction"].equals(plain["prediction"])
+    label = LogitTable.read(run / "heads", HEADS).splits["dev"].label
+    before, after = (f.select("^p\\..*$").to_numpy() for f in (plain, mended))
+    assert nll(after, label) < nll(before, label)
+    assert ece(after, label) < ece(before, label)
+
+
+@pytest.mark.parametrize("config", [FOREST, BOOSTING, *RULES], ids=model_of)
 def test_the_saved_stack_predicts_what_the_fitted_one_did(write_run, config):
     run = write_run()
     returned = fit(run, HEADS, config)
@@ -64,7 +181,7 @@ def test_stack_json_says_what_made_it(write_run):
     run = write_run()
     relabel(run, [0] * 20 + [1] * 7 + [2] * 10)
     said = fit(run, HEADS, FOREST)
-    assert said["format"] == "ser-stack/1"
+    assert said["format"] == "ser-stack/2"
     assert said["heads"] == {"a": "made-a-0", "b": "made-b-0"}
     assert said["classes"] == ["angry", "sad", "happy"]
     assert said["rows"] == 21
@@ -134,6 +251,26 @@ def test_it_is_current_until_something_that_decides_changes(write_run):
     assert not is_current(run, HEADS, FOREST)
 
 
+def test_whether_it_is_current_is_told_by_the_headers_alone(write_run, monkeypatch):
+    run = write_run(kind="out-of-fold", attributes=("arousal",))
+    fit(run, HEADS, FOREST)
+    path = run / "heads" / "a" / "logits.h5"
+    whole, header = HeadLogits.read(path), HeadLogits.read_header(path)
+    assert replace(header, splits={}) == replace(whole, splits={})
+    assert list(header.splits) == list(whole.splits)
+    for split, rows in header.splits.items():
+        assert rows.utterance == rows.speaker == []
+        assert rows.rows == whole.splits[split].rows
+        assert (rows.in_sample is None) == (whole.splits[split].in_sample is None)
+        assert rows.logits.shape == (0, 3)
+        assert rows.predicted.shape == (0, 1)
+    monkeypatch.setattr(HeadLogits, "read", None)
+    assert is_current(run, HEADS, FOREST)
+    path.unlink()
+    with pytest.raises(UserError, match="there are no logits; train the head"):
+        is_current(run, HEADS, FOREST)
+
+
 def test_a_fit_that_dies_while_saving_leaves_the_old_stack(write_run, monkeypatch):
     run = write_run()
     fit(run, HEADS, FOREST)
@@ -188,7 +325,7 @@ def test_a_missing_or_foreign_stack(write_run):
     with pytest.raises(UserError) as error:
         predict(run)
     assert str(error.value) == (
-        f"{path}: the format is 'ser-stack/9', not 'ser-stack/1'; fit the stack again with "
+        f"{path}: the format is 'ser-stack/9', not 'ser-stack/2'; fit the stack again with "
         "`ser stack fit`."
     )
 
@@ -227,6 +364,53 @@ def test_a_class_that_is_missing_from_train(write_run):
     )
 
 
+def test_what_is_chosen_by_dev_needs_every_class_there(write_run):
+    run = write_run()
+    for head in HEADS:
+        splits = dict(HeadLogits.read(run / "heads" / head / "logits.h5").splits)
+        label = np.where(splits["dev"].label == 1, 0, splits["dev"].label)
+        change(run, head, splits=splits | {"dev": replace(splits["dev"], label=label)})
+    for config in CHOSEN[2:]:
+        assert refusal(run, config) == (
+            f"{run}/heads: no row of dev is of the class 'sad'; add some, take it out of "
+            f"corpus.classes, or {INSTEAD}"
+        )
+    for head in HEADS:
+        splits = dict(HeadLogits.read(run / "heads" / head / "logits.h5").splits)
+        change(run, head, splits={"train": splits["train"]})
+    assert refusal(run, CHOSEN[-1]) == (
+        f"{run}/heads: the logits have no labelled rows in the split dev, which a top_k is chosen "
+        f"on; train the heads on a manifest that has some, or {INSTEAD}"
+    )
+
+
+def test_fewer_speakers_than_folds_and_a_class_of_one_fold_alone(write_run):
+    run = write_run(kind="out-of-fold")
+    config = StackConfig(model="logistic", balance=False)
+    relabel(run, [0, 2] * 20)
+    assert "no row of train is of the class 'sad'" in refusal(run, config)
+    relabel(run, [1 if i % 4 == 0 else i // 4 % 2 * 2 for i in range(40)])
+    assert "there are only 4 speakers" in refusal(run, config)
+    assert refusal(run, config.model_copy(update={"folds": 3})) == (
+        f"{run}/heads: without the speakers of one fold no row of the class 'sad' is left to learn "
+        "from; lower stack.folds, set stack.balance: false, or set stack.protocol: unicamp."
+    )
+
+
+def test_ridge_needs_ratings_of_train(write_run):
+    run = write_run(attributes=("arousal",))
+    for head in HEADS:
+        splits = dict(HeadLogits.read(run / "heads" / head / "logits.h5").splits)
+        train = replace(splits["train"], truth=np.full((40, 1), np.nan))
+        change(run, head, splits=splits | {"train": train})
+    with pytest.raises(UserError) as error:
+        fit(run, HEADS, RULES[0])
+    assert str(error.value) == (
+        f"{run}/heads: no row of train has a known arousal, which the ridge regression is fitted "
+        "on; set stack.attributes: mean."
+    )
+
+
 def test_fewer_rows_than_folds(write_run):
     run = write_run()
     relabel(run, [0] * 20 + [1] * 17 + [2] * 3)
@@ -236,7 +420,7 @@ def test_fewer_rows_than_folds(write_run):
     )
 
 
-@pytest.mark.parametrize("config", [FOREST, BOOSTING, RULES[1]], ids=lambda c: c.model)
+@pytest.mark.parametrize("config", [FOREST, BOOSTING, LINEAR[2], CHOSEN[1]], ids=model_of)
 def test_neither_import_nor_fit_nor_predict_brings_torch(write_run, config):
     run = write_run()
     code = (
@@ -248,6 +432,10 @@ def test_neither_import_nor_fit_nor_predict_brings_torch(write_run, config):
         "config = StackConfig.model_validate_json(config)\n"
         "stack.run.fit(pathlib.Path(run), ['a', 'b'], config)\n"
         "stack.run.predict(pathlib.Path(run))\n"
+        "import stack.compare, stack.ablate\n"
+        "heads = pathlib.Path(run) / 'heads'\n"
+        "stack.compare.compare(heads, ['a', 'b'], config, 10)\n"
+        "stack.ablate.ablate(heads, ['a', 'b'], config, 10, 1)\n"
         "assert 'torch' not in sys.modules\n"
     )
     command = [sys.executable, "-c", code, str(run), config.model_dump_json()]
@@ -287,3 +475,45 @@ def test_on_real_raters_the_stack_beats_the_best_of_its_heads(tmp_path):
     fit(tmp_path, ["voice", "face"], StackConfig())
     dev = score_run(tmp_path, ScoreConfig(), ["voice", "face"])["dev"]
     assert dev["voice"]["macro_f1"] < dev["face"]["macro_f1"] < dev["stack"]["macro_f1"] - 0.03
+
+
+def test_unicamp_at_the_papers_scale_equals_the_published_recipe(tmp_path):
+    rng = np.random.default_rng(0)
+    label = rng.permutation(np.repeat(np.arange(8), 1120))
+    heads = [str(i) for i in range(12)]
+    splits = {"train": label, "dev": rng.integers(0, 8, 500)}
+    logits = {s: rng.normal(size=(len(y), 96)).astype(np.float32) for s, y in splits.items()}
+    for i, name in enumerate(heads):
+        rows = {
+            s: SplitLogits(
+                utterance=[f"{s}{k}" for k in range(len(y))],
+                logits=logits[s][:, 8 * i : 8 * i + 8],
+                label=y,
+                speaker=[""] * len(y),
+                fold=np.full(len(y), -1),
+                rows="in-sample" if s == "train" else "held-out",
+            )
+            for s, y in splits.items()
+        }
+        head = HeadLogits(name, tuple("ASHUFDCN"), name, {}, rows)
+        head.write(tmp_path / "heads" / name / "logits.h5")
+    fit(tmp_path, heads, StackConfig(protocol="unicamp"))
+    found = pl.read_parquet(tmp_path / "stack" / "predictions.parquet")
+
+    X, y = logits["train"], label
+    forests = []
+    for rows, _ in StratifiedKFold(5, shuffle=True, random_state=42).split(X, y):
+        forest = RandomForestClassifier(
+            n_estimators=200,
+            max_depth=8,
+            min_samples_leaf=10,
+            min_samples_split=10,
+            random_state=42,
+            n_jobs=-1,  # changes no tree
+        )
+        forests.append(forest.fit(X[rows], y[rows]).set_params(n_jobs=1))
+    for split, asked in logits.items():
+        published = np.mean([forest.predict_proba(asked) for forest in forests], axis=0)
+        ours = found.filter(pl.col("split") == split)
+        assert np.array_equal(ours.select("^p\\..*$").to_numpy(), published)
+        assert ours["prediction"].to_list() == ["ASHUFDCN"[i] for i in published.argmax(axis=1)]

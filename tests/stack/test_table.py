@@ -18,6 +18,7 @@ def take(rows: SplitLogits, order: list[int]) -> SplitLogits:
         speaker=[rows.speaker[i] for i in order],
         fold=rows.fold[order],
         rows=rows.rows,
+        in_sample=None if rows.in_sample is None else rows.in_sample[order],
     )
 
 
@@ -85,4 +86,90 @@ def test_a_missing_head_is_named(write_run):
         LogitTable.read(run / "heads", ["a", "c"])
     assert str(error.value) == (
         f"{run}/heads/c/logits.h5: there are no logits; train the head with `ser heads train`."
+    )
+
+
+def test_out_of_fold_and_in_sample_logits_of_train_stand_apart(write_run):
+    run = write_run(kind="out-of-fold")
+    order = list(range(39, -1, -1))
+    reorder(run, "b", "train", order)
+    table = LogitTable.read(run / "heads", ["a", "b"])
+    train, dev = table.splits["train"], table.splits["dev"]
+    read = [HeadLogits.read(run / "heads" / h / "logits.h5").splits["train"] for h in "ab"]
+    for protocol, field in (("oof", "logits"), ("unicamp", "in_sample")):
+        wanted = [getattr(read[0], field), getattr(read[1], field)[order]]
+        assert np.array_equal(train.under(protocol), np.hstack(wanted))
+    assert not np.array_equal(train.logits, train.in_sample)
+    assert np.array_equal(dev.under("oof"), dev.under("unicamp"))
+    assert table.protocol(None) == "oof"
+    assert table.protocol("unicamp") == "unicamp"
+
+
+def test_the_protocol_is_what_all_heads_allow(write_run):
+    run = write_run(heads=("a",), kind="out-of-fold")
+    write_run(heads=("b",))
+    table = LogitTable.read(run / "heads", ["a", "b"])
+    assert table.protocol(None) == "unicamp"
+    with pytest.raises(UserError) as error:
+        table.protocol("oof")
+    assert str(error.value) == (
+        f"{run}/heads/b/logits.h5: head 'b' has no out-of-fold logits of train; train it with "
+        "cross_fit: 5, or set stack.protocol: unicamp."
+    )
+    path = run / "heads" / "a" / "logits.h5"
+    logits = HeadLogits.read(path)
+    train = replace(logits.splits["train"], in_sample=None)
+    replace(logits, splits={**logits.splits, "train": train}).write(path)
+    with pytest.raises(UserError) as error:
+        LogitTable.read(run / "heads", ["a", "b"]).protocol(None)
+    assert str(error.value) == (
+        f"{path}: head 'a' has no in-sample logits of train; train it again, or set "
+        "stack.protocol: oof."
+    )
+
+
+def test_attributes_stand_beside_the_logits_also_of_heads_that_tell_nothing_else(write_run):
+    run = write_run(attributes=("arousal", "valence"))
+    write_run(heads=("c",))
+    path = run / "heads" / "b" / "logits.h5"
+    head = HeadLogits.read(path)
+    none = {s: replace(r, logits=np.empty((len(r.label), 0))) for s, r in head.splits.items()}
+    replace(head, splits=none).write(path)
+    table = LogitTable.read(run / "heads", ["a", "b", "c"])
+    assert table.tellers == ("a", "c")
+    assert table.attributes == ("arousal", "valence")
+    assert table.columns == tuple((h, a) for h in "ab" for a in ("arousal", "valence"))
+    dev = table.splits["dev"]
+    assert dev.logits.shape == (12, 6)
+    assert np.array_equal(dev.predicted[:, 2:], head.splits["dev"].predicted)
+    assert np.array_equal(dev.truth, head.splits["dev"].truth)
+    rest = table.without("a")
+    assert rest.columns == (("b", "arousal"), ("b", "valence"))
+    assert np.array_equal(rest.splits["dev"].logits, dev.logits[:, 3:])
+    assert np.array_equal(rest.splits["dev"].predicted, dev.predicted[:, 2:])
+
+
+def test_ratings_that_heads_do_not_agree_about_are_named(write_run):
+    run = write_run(attributes=("arousal",))
+    path = run / "heads" / "b" / "logits.h5"
+    head = HeadLogits.read(path)
+    dev = replace(head.splits["dev"], truth=head.splits["dev"].truth + 1)
+    replace(head, splits={**head.splits, "dev": dev}).write(path)
+    with pytest.raises(UserError, match="the arousal of 'dev0' is not the one"):
+        LogitTable.read(run / "heads", ["a", "b"])
+
+
+def test_logits_that_are_not_numbers_are_named(write_run):
+    run = write_run()
+    path = run / "heads" / "b" / "logits.h5"
+    head = HeadLogits.read(path)
+    broken = head.splits["dev"].logits.copy()
+    broken[3] = np.nan
+    dev = replace(head.splits["dev"], logits=broken)
+    replace(head, splits={**head.splits, "dev": dev}).write(path)
+    with pytest.raises(UserError) as error:
+        LogitTable.read(run / "heads", ["a", "b"])
+    assert str(error.value) == (
+        f"{path}: the logits of 1 utterances of dev are not finite ('dev3' is the first); train "
+        "the head again with a lower lr."
     )

@@ -1,0 +1,110 @@
+"""`ser stack compare` and `ablate` on a folder of logits: no pipeline file, no torch."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+
+from cache.logits import HeadLogits, SplitLogits
+from tests.ser.factories import make_corpus, ser
+
+CLASSES = ("angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral")
+FAST = ("--resamples", "20", "--set", "stack.folds=2", "--set", "stack.random_forest.trees=5")
+
+
+def write_logits(folder, heads=("a", "b"), kind="out-of-fold", attributes=()):
+    """Write heads that know the label a bit."""
+    for number, name in enumerate(heads):
+        splits = {}
+        for split, n in (("train", 120), ("dev", 80), ("test", 80)):
+            label = np.arange(n) % 8
+            rng = np.random.default_rng([number, n, len(split)])
+            said = rng.normal(size=(n, 8)) + 2 * np.eye(8)[label]
+            truth = np.random.default_rng(n).uniform(1, 7, (n, len(attributes)))
+            splits[split] = SplitLogits(
+                utterance=[f"{split}{i}" for i in range(n)],
+                logits=said,
+                label=label,
+                speaker=[f"{split}{i // 8 % 6}" for i in range(n)],
+                fold=np.full(n, -1),
+                rows=kind if split == "train" else "held-out",
+                in_sample=2 * said if (split, kind) == ("train", "out-of-fold") else None,
+                predicted=truth + rng.normal(size=truth.shape) if attributes else None,
+                truth=truth if attributes else None,
+            )
+        path = folder / name / "logits.h5"
+        HeadLogits(name, CLASSES, f"made-{name}", {}, splits, attributes).write(path)
+    return folder
+
+
+@pytest.mark.parametrize("command", ["compare", "ablate"])
+def test_a_folder_of_logits_is_all_that_is_needed_and_no_torch(tmp_path, command):
+    logits = write_logits(tmp_path / "copied", attributes=("arousal",))
+    words = ["stack", command, "--logits", str(logits), "--out", str(tmp_path / "t.csv"), *FAST]
+    code = (
+        "import sys\nfrom ser.cli import cli\n"
+        f"cli({words}, standalone_mode=False)\n"
+        "assert not {'torch', 'transformers', 'ctranslate2'} & set(sys.modules)"
+    )
+    environment = os.environ | {"COLUMNS": "100"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert "only 6 speakers: intervals are too narrow and p too small" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 120
+    assert "…" not in done.stdout
+    frame = pl.read_csv(tmp_path / "t.csv")
+    if command == "compare":
+        assert "p: paired, test, against random_forest oof; optimism: train - test" in done.stdout
+        assert frame.filter("default")["model"].to_list() == ["random_forest"]
+        assert "mean CCC" in done.stdout
+    else:
+        assert frame["head"].to_list() == ["a", "b"]
+        assert frame.columns[-8:] == list(CLASSES)
+
+
+def test_a_folder_without_heads_and_an_unknown_option_cost_one_sentence(tmp_path):
+    done = ser("stack", "compare", "--logits", tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"ser: {tmp_path}: there is no <head>/logits.h5 in it; give the folder of heads.\n",
+    )
+    write_logits(tmp_path)
+    done = ser("stack", "ablate", "--logits", ".", "--set", "stack.fold=3", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "ser: --set:1: stack.fold: unknown key; did you mean 'folds'?\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("out-of-fold", "protocol oof: all heads are cross-fitted"),
+        ("in-sample", "protocol unicamp: not all heads are cross-fitted"),
+    ],
+)
+def test_fit_says_which_protocol_there_was(tmp_path, kind, why):
+    make_corpus(tmp_path)
+    write_logits(tmp_path / "run" / "heads", ("one", "two"), kind)
+    done = ser("stack", "fit", "--set", "stack={model: logistic, folds: 3}", cwd=tmp_path)
+    assert done.stdout == (
+        f"{tmp_path}/run/stack: logistic over 2 heads, fitted on 120 utterances ({why})\n"
+    )
+    done = ser("stack", "fit", "--set", "stack={protocol: oof, folds: 2}", cwd=tmp_path)
+    if kind == "in-sample":
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"ser: {tmp_path}/run/heads/one/logits.h5: head 'one' has no out-of-fold logits of "
+            "train; train it with cross_fit: 5, or set stack.protocol: unicamp.\n"
+        )
+    else:
+        assert done.stdout.endswith("fitted on 120 utterances (protocol oof)\n")

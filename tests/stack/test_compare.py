@@ -1,0 +1,135 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from cache.logits import HeadLogits
+from corpus.errors import UserError
+from score.attributes import ccc
+from score.compare import compare_classes
+from stack.compare import compare, name_of, variants
+from stack.config import LEARNED, StackConfig
+from stack.model import Stack
+from stack.table import LogitTable
+
+HEADS = ["a", "b", "c"]
+SMALL = StackConfig(
+    folds=2,
+    random_forest={"trees": 5},
+    extra_trees={"trees": 5},
+    lightgbm={"rounds": 5, "min_data_in_leaf": 2},
+)
+SIZES = {"train": 60, "dev": 40, "test": 50}
+
+
+def chosen(table: LogitTable, config: StackConfig, split: str) -> np.ndarray:
+    return Stack.fit(table, config).ask(table.splits[split]).chosen
+
+
+def test_every_model_and_protocol_is_scored_once_and_as_fitted_alone(write_run):
+    run = write_run(heads=HEADS, kind="out-of-fold", sizes=SIZES)
+    frame, attributes = compare(run / "heads", HEADS, SMALL, 50)
+    assert attributes.height == 0
+    both = [(model, protocol) for model in LEARNED for protocol in ("oof", "unicamp")]
+    rest = ["mean_logits", "mean_proba", "majority", "top_1", "top_3 mean", "top_3 plurality"]
+    assert frame.select("model", "protocol").rows() == [
+        *both,
+        ("weighted nnls", "oof"),
+        ("weighted nnls", "unicamp"),
+        ("weighted macro_f1", None),
+        *((model, None) for model in rest),
+    ]
+    assert frame.filter("default").select("model", "protocol").rows() == [("random_forest", "oof")]
+    table = LogitTable.read(run / "heads", HEADS)
+    label = {split: table.splits[split].label for split in SIZES}
+    default = chosen(table, SMALL, "test")
+    for config, row in zip(variants(table, SMALL), frame.iter_rows(named=True), strict=True):
+        assert name_of(config) == row["model"]
+        f1 = {s: f1_score(y, chosen(table, config, s), average="macro") for s, y in label.items()}
+        for split, value in f1.items():
+            assert row[split] == pytest.approx(value)
+        assert row["optimism"] == pytest.approx(f1["train"] - f1["test"])
+        assert row["test_low"] <= row["test"] <= row["test_high"]
+        paired = compare_classes(
+            label["test"],
+            chosen(table, config, "test"),
+            default,
+            table.splits["test"].speaker,
+            3,
+            resamples=50,
+        )
+        assert row["p"] == (None if row["default"] else paired["p"])
+
+
+def test_in_sample_logits_promise_more_than_they_keep(write_run):
+    run = write_run(heads=HEADS, kind="out-of-fold", sizes=SIZES | {"train": 300})
+    frame, _ = compare(run / "heads", HEADS, SMALL, 50)
+    row = {(m, p): o for m, p, o in frame.select("model", "protocol", "optimism").iter_rows()}
+    held = dict(frame.filter(model="logistic").select("protocol", "held_out").iter_rows())
+    assert row["logistic", "unicamp"] > row["logistic", "oof"] + 0.01
+    assert held["unicamp"] > held["oof"]
+
+
+def test_without_test_p_is_of_dev_and_what_is_lacking_is_null(write_run):
+    run = write_run(heads=HEADS, sizes={"train": 60, "dev": 40}, speakers=1)
+    frame, _ = compare(run / "heads", HEADS, SMALL.model_copy(update={"model": "majority"}), 50)
+    assert set(frame["protocol"]) == {"unicamp", None}
+    assert "test" not in frame.columns
+    assert frame["optimism"].to_list() == frame["p"].to_list() == [None] * frame.height
+    assert frame["dev_low"].to_list() == [None] * frame.height
+    assert frame.filter("default")["model"].to_list() == ["majority"]
+
+
+def test_a_configured_choice_of_heads_is_among_them(write_run):
+    run = write_run(heads=HEADS)
+    config = SMALL.model_copy(update={"model": "top_k"})
+    top = config.top_k.model_copy(update={"k": 2, "by": "plurality"})
+    frame, _ = compare(run / "heads", HEADS, config.model_copy(update={"top_k": top}), 10)
+    assert frame.filter("default")["model"].to_list() == ["top_2 plurality"]
+    frame, _ = compare(run / "heads", HEADS, config, 10)  # five of three
+    assert frame.filter("default")["model"].to_list() == ["top_3 mean"]
+
+
+def test_attributes_are_compared_by_ccc(write_run):
+    run = write_run(heads=HEADS, sizes=SIZES, attributes=("arousal", "valence"))
+    _, frame = compare(run / "heads", HEADS, SMALL, 50)
+    assert frame.select("model", "default").rows() == [("ridge", True), ("mean", False)]
+    table = LogitTable.read(run / "heads", HEADS)
+    dev = table.splits["dev"]
+    mean = dev.predicted.reshape(-1, 3, 2).astype(float).mean(axis=1)
+    row = frame.row(1, named=True)
+    assert [row["dev_arousal"], row["dev_valence"]] == pytest.approx(ccc(dev.truth, mean))
+    assert row["dev"] == pytest.approx(ccc(dev.truth, mean).mean())
+    assert row["dev_low"] < row["dev"] < row["dev_high"]
+    assert 0 < row["p"] <= 1
+
+
+def drop_class(run, split: str) -> None:
+    for head in "ab":
+        path = run / "heads" / head / "logits.h5"
+        logits = HeadLogits.read(path)
+        label = np.where(logits.splits[split].label == 1, 0, logits.splits[split].label)
+        rows = replace(logits.splits[split], label=label)
+        replace(logits, splits={**logits.splits, split: rows}).write(path)
+
+
+def test_a_class_that_is_absent_from_test_is_left_out_of_its_mean(write_run):
+    run = write_run(sizes=SIZES)
+    drop_class(run, "test")
+    frame, _ = compare(run / "heads", ["a", "b"], SMALL, 10)
+    table = LogitTable.read(run / "heads", ["a", "b"])
+    said = chosen(table, SMALL, "test")
+    f1 = f1_score(table.splits["test"].label, said, average="macro", labels=[0, 2])
+    assert frame.filter("default")["test"].to_list() == [pytest.approx(f1)]
+
+
+def test_a_class_that_is_absent_from_dev_is_named(write_run):
+    run = write_run()
+    drop_class(run, "dev")
+    with pytest.raises(UserError) as error:
+        compare(run / "heads", ["a", "b"], SMALL)
+    assert str(error.value) == (
+        f"{run}/heads: no row of dev is of the class 'sad'; add some, or take it out of "
+        "corpus.classes."
+    )
