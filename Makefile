@@ -27,6 +27,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench.cache --quick
 	$(BIN)/python -m bench.extract --quick
 	$(BIN)/python -m bench.heads --quick
+	$(BIN)/python -m bench.stack --quick
 
 clean:
 	rm -rf $(VENV) build *.egg-info

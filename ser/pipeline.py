@@ -211,10 +211,6 @@ def _check_names(
             raise document.error(
                 ("stack", "heads"), f"there is no head '{name}'; {_nearest(name, list(heads))}"
             )
-        if "logits" not in heads[name].gives:
-            raise document.error(
-                ("stack", "heads"), f"head '{name}' has no loss that teaches classes; leave it out."
-            )
 
 
 def _check_views(

@@ -237,11 +237,6 @@ def failed_heads(pipeline: Pipeline, names: Sequence[str]) -> str:
     )
 
 
-def class_heads(pipeline: Pipeline) -> list[str]:
-    """Name the heads that tell classes, which can be stacked and scored."""
-    return [name for name, config in pipeline.heads.items() if "logits" in config.gives]
-
-
 def write_resolved(pipeline: Pipeline) -> None:
     """Write the pipeline as it was understood into its run folder."""
     pipeline.run.mkdir(parents=True, exist_ok=True)
@@ -265,10 +260,7 @@ def run_all(pipeline: Pipeline, device: str, say: Say) -> tuple[dict[str, Any], 
     for head in train(pipeline, list(pipeline.heads), device):
         say(describe_head(head))
         failed |= {f"heads/{head.name}": head.error} if head.done == "failed" else {}
-    heads = class_heads(pipeline)
-    if not heads:
-        say("stack    none of the heads tells classes: nothing to stack or score")
-        return {}, failed
+    heads = list(pipeline.heads)
     absent = failed_heads(pipeline, heads)
     if absent:
         say(f"stack    not fitted, nor anything scored: {absent}")

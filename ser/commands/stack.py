@@ -40,7 +40,7 @@ def stack_fit(path: Path, overrides: tuple[str, ...]) -> int:
     import stack.run
 
     pipeline = load_pipeline(path, overrides)
-    heads = _stacked_heads(pipeline)
+    heads = _heads(pipeline)
     if _failed(pipeline, pipeline.stack.heads or heads):
         return 1
     about = stack.run.fit(pipeline.run, heads, pipeline.stack)
@@ -134,7 +134,7 @@ def score(path: Path, overrides: tuple[str, ...]) -> int:
     from ser.run import read_manifest
 
     pipeline = load_pipeline(path, overrides)
-    heads = _class_heads(pipeline)
+    heads = _heads(pipeline)
     if _failed(pipeline, heads):
         return 1
     manifest = read_manifest(pipeline)
@@ -148,7 +148,7 @@ def _logits(
     """Return the folder of logits, its heads and the options; None when a head failed."""
     if logits is None:
         pipeline = load_pipeline(path, overrides)
-        heads = _stacked_heads(pipeline)
+        heads = _heads(pipeline)
         if _failed(pipeline, pipeline.stack.heads or heads):
             return None
         return pipeline.run / "heads", heads, pipeline.stack
@@ -165,12 +165,6 @@ def _logits(
     said = document.data.get("stack")
     config = document.validate(("stack",), StackConfig, lambda: StackConfig.model_validate(said))
     return logits, heads, config
-
-
-def _stacked_heads(pipeline: "Pipeline") -> list[str]:
-    """Name the heads that tell classes or attributes."""
-    heads = [n for n, config in pipeline.heads.items() if config.gives & {"logits", "attributes"}]
-    return heads or _class_heads(pipeline)
 
 
 def _why(config: "StackConfig", protocol: str) -> str:
@@ -263,17 +257,14 @@ def _with_interval(value: float, low: float | None, high: float | None) -> str:
     return _number(value) + between
 
 
-def _class_heads(pipeline: "Pipeline") -> list[str]:
+def _heads(pipeline: "Pipeline") -> list[str]:
     from corpus.errors import UserError
-    from ser.run import class_heads
 
-    heads = class_heads(pipeline)
-    if not heads:
+    if not pipeline.heads:
         raise UserError(
-            f"{pipeline.source}: no head has a loss that teaches classes; add one to be stacked "
-            "and scored."
+            f"{pipeline.source}: there are no heads to stack or score; add some under `heads:`."
         )
-    return heads
+    return list(pipeline.heads)
 
 
 def _failed(pipeline: "Pipeline", heads: Sequence[str]) -> bool:

@@ -159,17 +159,6 @@ def test_a_mistake_is_one_sentence_with_its_line(tmp_path, old, new, message):
     assert "\n" not in said
 
 
-def test_a_stack_of_heads_that_tell_no_classes_is_named(tmp_path):
-    text = PIPELINE.replace("loss: [wce, sml], sampler: neutral_expressive", "loss: [ccc]")
-    text = text.replace("model: mean_logits", "model: mean_logits, heads: [one, two]")
-    with pytest.raises(UserError) as error:
-        load(tmp_path, text)
-    assert str(error.value) == (
-        f"{tmp_path}/pipeline.yaml:10: stack.heads: head 'two' has no loss that teaches classes; "
-        "leave it out."
-    )
-
-
 def test_text_of_nothing_is_named(tmp_path):
     text = PIPELINE.replace("prosody: {kind: prosody}", "t: {kind: text, model: minilm, of: asr}")
     with pytest.raises(UserError, match="'asr' is no feature of kind asr; known are transcript"):

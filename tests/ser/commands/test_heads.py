@@ -6,8 +6,9 @@ from click.testing import CliRunner
 from corpus.errors import UserError
 from ser.cli import cli
 from ser.pipeline import Pipeline
-from ser.run import class_heads, heads_table
+from ser.run import heads_table
 from tests.ser.factories import PIPELINE
+
 
 CLASSES = "loss: [wce, sml], sampler: neutral_expressive"
 
@@ -28,15 +29,13 @@ def test_jobs_are_auto_or_a_number(tmp_path, jobs):
     )
 
 
-def test_only_heads_that_tell_classes_are_stacked_and_scored(tmp_path):
-    one = write(tmp_path, PIPELINE.replace(CLASSES, "loss: [ccc, mse]"))
-    assert class_heads(Pipeline.load(one)) == ["one"]
-    none = write(tmp_path, one.read_text().replace("defaults: {", "defaults: {loss: [ccc], "))
-    for command in (["stack", "fit"], ["score"]):
+def test_without_heads_there_is_nothing_to_stack_or_score(tmp_path):
+    none = write(tmp_path, PIPELINE[: PIPELINE.index("heads:")])
+    for command in (["stack", "fit"], ["stack", "compare"], ["score"]):
         with pytest.raises(UserError) as error:
             cli([*command, "--pipeline", str(none)], standalone_mode=False)
         assert str(error.value) == (
-            f"{none}: no head has a loss that teaches classes; add one to be stacked and scored."
+            f"{none}: there are no heads to stack or score; add some under `heads:`."
         )
 
 
