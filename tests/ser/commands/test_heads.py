@@ -9,7 +9,6 @@ from ser.pipeline import Pipeline
 from ser.run import heads_table
 from tests.ser.factories import PIPELINE
 
-
 CLASSES = "loss: [wce, sml], sampler: neutral_expressive"
 
 
