@@ -62,6 +62,8 @@ def score_groups(
     for group in sorted({group for group in groups if group is not None}):
         mask = member == group
         said = scores(mask)
+        if len(np.unique(draw.cluster[mask])) < 2:  # resampled, they are the same rows again
+            said = {metric: (value, drawn * np.nan) for metric, (value, drawn) in said.items()}
         interval = {metric: draw.interval(drawn) for metric, (_, drawn) in said.items()}
         values = {metric: value for metric, (value, _) in said.items()}
         scored[group] = {"n": int(mask.sum()), **values, "interval": interval}

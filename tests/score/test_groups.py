@@ -64,9 +64,9 @@ def test_rows_without_a_group_are_left_out_and_one_group_has_no_gap():
 
 def test_resamples_without_the_group_do_not_count_against_it():
     labels = np.array([0, 1] * 3)
-    speakers, groups = ["x", "x", "y", "y", "z", "z"], ["a", "a", "b", "b", "b", "b"]
+    speakers, groups = ["x", "w", "y", "y", "z", "z"], ["a", "a", "b", "b", "b", "b"]
     scored = by_group(groups, labels, labels, speakers)
-    assert scored["a"]["interval"]["macro_f1"] == [1.0, 1.0]  # x is not drawn 8 times of 27
+    assert scored["a"]["interval"]["macro_f1"] == [1.0, 1.0]  # neither is drawn 16 times of 256
     assert scored["gap"]["macro_f1"]["interval"] == [0.0, 0.0]
 
 
@@ -80,3 +80,13 @@ def test_attributes_are_scored_by_the_mean_ccc_of_those_known():
     assert drawn.shape == (200,)
     assert attribute_scores(draw, np.full((60, 3), np.nan), said) == {}
     assert class_scores(draw, np.full(60, -1), np.zeros(60, int), 2) == {}
+
+
+def test_a_group_of_one_speaker_has_no_interval():
+    labels = np.array([0, 1] * 3)
+    speakers, groups = ["x", "x", "y", "y", "z", "z"], ["a", "a", "b", "b", "b", "b"]
+    scored = by_group(groups, labels, labels, speakers)
+    assert scored["a"]["macro_f1"] == 1.0
+    assert scored["a"]["interval"]["macro_f1"] is None
+    assert scored["b"]["interval"]["macro_f1"] == [1.0, 1.0]
+    assert scored["gap"]["macro_f1"]["interval"] is None
