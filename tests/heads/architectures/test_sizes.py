@@ -15,7 +15,8 @@ DIMS = {"whisper": 1280, "roberta": 1024}
 
 
 def rows():
-    lines = [line for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+    section = DOCS.read_text().split("\n## Architectures\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| `")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {name.strip("`"): rest for name, *rest in cells if name.strip("`") in BUILTIN}
 
