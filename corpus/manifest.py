@@ -39,6 +39,7 @@ COLUMNS = pl.Schema(
     }
 )
 VOTE = "votes."
+FURTHER = "votes2."  # counts of raters' further choices, where a corpus has them
 AUDIO = "ser.audio"  # metadata of a Parquet manifest: the folder its paths are relative to
 
 

@@ -19,10 +19,11 @@ from corpus.check import require_speaker_disjoint
 from corpus.errors import UserError
 from corpus.manifest import Manifest
 from heads.config import HeadConfig, parse_head
-from heads.job import HeadsJob, by_split
+from heads.job import by_split, usable_utterances
 from heads.training.reading import Reading
-from heads.training.targets import genders, labelled
+from heads.training.targets import count_genders, labelled
 from heads.training.trainer import AfterEpoch, Trainer
+from score.heads import softmax
 
 Caches = str | Path | Mapping[str, FeatureCache]
 
@@ -77,18 +78,18 @@ class HeadClassifier:
             raise UserError("HeadClassifier: it reads clean features only; leave out `views`.")
         manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
         require_speaker_disjoint(manifest)
-        self._caches = open_caches(cache, config.feature_names)
-        usable = HeadsJob(Path(), {}, manifest, self._caches).usable()
+        caches = open_caches(cache, config.feature_names)
+        usable = usable_utterances(manifest, caches.values())
         splits = by_split(manifest, usable)
         train, dev = (labelled(config, manifest, splits.get(s, [])) for s in ("train", "dev"))
-        self._speakers = dict(zip(usable, manifest.column("speaker", usable), strict=True))
+        speakers = dict(zip(usable, manifest.column("speaker", usable), strict=True))
         self._trainer = Trainer(
             config,
-            Reading.of(config, self._caches, self._speakers),
+            Reading.of(config, caches, speakers),
             manifest.classes,
             train=train,
             dev=dev,
-            genders=len(genders(manifest)) if "gender" in config.reads else 0,
+            genders=count_genders(config, manifest),
             device=device,
         )
         trained = self._trainer.fit(after_epoch)
@@ -105,10 +106,7 @@ class HeadClassifier:
 
     def predict_proba(self, utterances: Sequence[str]) -> np.ndarray:
         """Return the probability of each class, float64 `(utterances, classes)`."""
-        logits = self.outputs(utterances)["logits"].astype(np.float64)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
-        return shares
+        return softmax(self.outputs(utterances)["logits"])
 
     def predict(self, utterances: Sequence[str]) -> np.ndarray:
         """Return the name of the likeliest class of each utterance."""

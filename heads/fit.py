@@ -31,7 +31,7 @@ from heads.config import HeadConfig
 from heads.job import HeadsJob, by_split, made_from, open_features
 from heads.training.checkpoint import Checkpoint
 from heads.training.reading import Reading
-from heads.training.targets import Labelled, genders, labelled
+from heads.training.targets import Labelled, count_genders, labelled
 from heads.training.tracking import tracked
 from heads.training.trainer import Trainer, dev_scores
 
@@ -159,7 +159,7 @@ class _Fitting:
             self.job.manifest.classes,
             train=part.train,
             dev=self.rows.get("dev", part.train.take([])),
-            genders=len(genders(self.job.manifest)) if "gender" in self.config.reads else 0,
+            genders=count_genders(self.config, self.job.manifest),
             device=self.device,
         )
         self.outputs = trainer.outputs

@@ -1,7 +1,7 @@
 """What a run's heads are trained from: the job, and the fingerprint of one head of it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from cache.features import FeatureCache
-from corpus.manifest import VOTE, Manifest
+from corpus.manifest import FURTHER, VOTE, Manifest
 from heads.config import HeadConfig
 from heads.training.views import Views, join_views, require_views, view_rows
 
@@ -35,21 +35,26 @@ class HeadsJob:
                 require_views(name, self.read_by(name), self.views, config.views)
 
     def usable(self) -> list[str]:
-        """List the utterances that no feature failed for, in the order of the manifest.
-
-        Raises `UserError` for an utterance that is neither cached nor listed as failed.
-        """
-        failed: set[str] = set()
-        for cache in self.features.values():
-            failed |= set(cache.failed()["utterance"])
-        usable = [u for u in self.manifest.utterances() if u not in failed]
-        for cache in self.features.values():
-            cache.require(usable)
-        return usable
+        """List the utterances that no feature failed for; see `usable_utterances`."""
+        return usable_utterances(self.manifest, self.features.values())
 
     def read_by(self, name: str) -> dict[str, FeatureCache]:
         """Return the features of a head, clean."""
         return {f: self.features[f] for f in self.configs[name].feature_names}
+
+
+def usable_utterances(manifest: Manifest, features: Iterable[FeatureCache]) -> list[str]:
+    """List the utterances that no feature failed for, in the order of the manifest.
+
+    Raises `UserError` for an utterance that is neither cached nor listed as failed.
+    """
+    caches, failed = list(features), set[str]()
+    for cache in caches:
+        failed |= set(cache.failed()["utterance"])
+    usable = [u for u in manifest.utterances() if u not in failed]
+    for cache in caches:
+        cache.require(usable)
+    return usable
 
 
 def open_features(job: HeadsJob, name: str, usable: Sequence[str]) -> Mapping[str, FeatureCache]:
@@ -92,7 +97,7 @@ def _learned(config: HeadConfig, rows: pl.DataFrame) -> list[str]:
     """Name the columns of the manifest that a head learns from, beside the emotion."""
     columns: list[str] = list(config.attributes) if "attributes" in config.reads else []
     columns += ["gender"] if "gender" in config.reads else []
-    prefixes = (VOTE, "votes2.") if config.votes.secondary else (VOTE,)
+    prefixes = (VOTE, FURTHER) if config.votes.secondary else (VOTE,)
     if "votes" in config.reads:
         columns += [column for column in rows.columns if column.startswith(prefixes)]
     return columns

@@ -71,7 +71,7 @@ def train_heads(
         started, score_name = time.monotonic(), job.configs[name].chosen_by
         try:
             done, what = read_done(job.run, name), "current"
-            if force or done.get("fingerprint") != _fingerprint(job, name, usable):
+            if force or not _is_current(job, name, usable):
                 done, what = _fit(job, name, usable, device, after_epoch), "trained"
         except (UserError, RuntimeError, ValueError) as error:  # PyTorch's are RuntimeErrors
             said = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
@@ -95,10 +95,15 @@ def _fit(
     return fit_head(job, name, usable, device, told)
 
 
-def is_current(job: HeadsJob, name: str) -> bool:
-    """Tell whether a head has been trained from just what there is now."""
+def current_heads(job: HeadsJob, names: Sequence[str]) -> list[str]:
+    """Name those of the heads that have been trained from just what there is now."""
+    usable = job.usable()
+    return [name for name in names if _is_current(job, name, usable)]
+
+
+def _is_current(job: HeadsJob, name: str, usable: Sequence[str]) -> bool:
     done = read_done(job.run, name)
-    return bool(done.get("fingerprint") == _fingerprint(job, name, job.usable()))
+    return bool(done.get("fingerprint") == _fingerprint(job, name, usable))
 
 
 def read_done(run: Path, name: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from cache.features import available_memory
 from corpus.errors import UserError
 from extract.extractor import choose_device
 from heads.job import HeadsJob
-from heads.run import AfterEpoch, HeadReport, Progress, is_current, train_heads
+from heads.run import AfterEpoch, HeadReport, Progress, current_heads, train_heads
 from ser.pipeline import Pipeline
 from ser.run import Say, heads_job, load_features
 from ser.workers import (
@@ -106,7 +106,7 @@ def report_current(
     job: HeadsJob, names: Sequence[str], force: bool
 ) -> Generator[HeadReport, None, list[str]]:
     """Yield the reports of heads that are current; return the names of those that are not."""
-    current = [] if force else [name for name in names if is_current(job, name)]
+    current = [] if force else current_heads(job, names)
     yield from train_heads(job, current)
     return [name for name in names if name not in current]
 

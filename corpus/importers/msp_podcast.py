@@ -15,7 +15,7 @@ import polars as pl
 from corpus.config import MSP_CLASSES
 from corpus.errors import UserError
 from corpus.importers.registry import importer, one_of
-from corpus.manifest import VOTE, Manifest
+from corpus.manifest import FURTHER, VOTE, Manifest
 
 LETTERS = {
     "A": "angry",
@@ -154,7 +154,7 @@ def _votes(folder: Path) -> list[pl.DataFrame]:
     further = ratings.explode("second")
     return [
         _count(ratings["utterance"], ratings["first"], VOTE, MSP_CLASSES),
-        _count(further["utterance"], further["second"], "votes2.", SECOND),
+        _count(further["utterance"], further["second"], FURTHER, SECOND),
     ]
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from corpus.errors import UserError
-from corpus.manifest import Manifest
+from corpus.manifest import FURTHER, Manifest
 from heads.config import HeadConfig
 
 
@@ -107,6 +107,11 @@ def labelled(config: HeadConfig, manifest: Manifest, utterances: Sequence[str]) 
     )
 
 
+def count_genders(config: HeadConfig, manifest: Manifest) -> int:
+    """Return how many genders a head tells apart, 0 when no loss of it does."""
+    return len(genders(manifest)) if "gender" in config.reads else 0
+
+
 def genders(manifest: Manifest) -> list[str]:
     """List the genders of the training speakers, in the order of the head's outputs."""
     train = manifest.frame.filter(pl.col("split") == "train")
@@ -175,7 +180,7 @@ def _votes(config: HeadConfig, manifest: Manifest, utterances: Sequence[str]) ->
     first = manifest.votes(utterances)
     if not config.votes.secondary:
         return first
-    return first + config.votes.secondary * manifest.votes(utterances, "votes2.")
+    return first + config.votes.secondary * manifest.votes(utterances, FURTHER)
 
 
 def _attributes(

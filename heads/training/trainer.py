@@ -36,7 +36,7 @@ from heads.training.step import Part, backward
 from heads.training.targets import Labelled, Targets, one_hot, soft_labels, teachable
 from heads.training.views import view_rows
 from score.attributes import ccc
-from score.metrics import accuracy, confusion, macro_f1, uar
+from score.metrics import METRICS, confusion
 
 EVAL_BATCH = 4  # times the training batch: no gradients are kept
 ORDER, VIEW, DROP, STEP = range(4)  # the streams of random numbers of an epoch
@@ -300,8 +300,7 @@ def dev_scores(rows: Labelled, outputs: Mapping[str, np.ndarray]) -> dict[str, f
     if "logits" in outputs:
         logits = outputs["logits"]
         matrix = confusion(rows.classes, logits.argmax(axis=1), logits.shape[1])
-        for name, of in (("macro_f1", macro_f1), ("uar", uar), ("accuracy", accuracy)):
-            scores[f"dev_{name}"] = float(of(matrix))
+        scores = {f"dev_{name}": float(of(matrix)) for name, of in METRICS.items()}
     if "attributes" in outputs:
         assert rows.attributes is not None
         scores["dev_ccc"] = float(ccc(rows.attributes, outputs["attributes"]).mean())

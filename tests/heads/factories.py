@@ -8,7 +8,7 @@ from corpus.manifest import Manifest
 from heads.config import parse_head
 from heads.job import HeadsJob
 from heads.training.reading import Reading
-from heads.training.targets import genders, labelled
+from heads.training.targets import count_genders, labelled
 from heads.training.trainer import Trainer
 from heads.training.views import join_views
 
@@ -82,5 +82,6 @@ def make_trainer(root, manifest=None, **options):
     everyone = manifest.utterances()
     speakers = dict(zip(everyone, manifest.column("speaker", everyone), strict=True))
     reading = Reading.of(config, caches, speakers)
-    known = len(genders(manifest)) if "gender" in config.reads else 0
-    return Trainer(config, reading, manifest.classes, **rows, genders=known)
+    return Trainer(
+        config, reading, manifest.classes, **rows, genders=count_genders(config, manifest)
+    )

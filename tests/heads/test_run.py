@@ -18,8 +18,13 @@ from cache.logits import HeadLogits
 from corpus.errors import UserError
 from corpus.manifest import Manifest
 from heads.job import HeadsJob
-from heads.run import HeadReport, Progress, is_current, train_heads
+from heads.run import HeadReport, Progress, current_heads, train_heads
 from tests.heads.factories import make_feature, make_job, make_manifest, make_view, with_ratings
+
+
+def is_current(job, name):
+    return current_heads(job, [name]) == [name]
+
 
 ONE = {"features": ["a", "b"]}
 TWO = {"features": [{"name": "a", "stride": 2}], "loss": ["wce", "sml"]}
