@@ -67,7 +67,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     `logits` are `(rows, classes)`, `labels` class indices `(rows,)`; label -1 is left out. Fit it
     on rows that the system was not trained on. Raises ValueError without labelled rows.
     """
-    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+    from scipy.optimize import minimize_scalar
 
     logits, labels = _labelled(logits, labels)
     if not len(labels):

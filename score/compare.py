@@ -81,7 +81,7 @@ def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[s
     `first_only` counts the rows `(rows,)` that only the first system gets right, `second_only` the
     others that the two disagree about; rows with label -1 are left out.
     """
-    from scipy.special import bdtr, chdtrc  # type: ignore[import-untyped]
+    from scipy.special import bdtr, chdtrc
 
     known = labels >= 0
     one, other = (side[known] == labels[known] for side in (first, second))

@@ -27,6 +27,7 @@ from score.compare import compare_attributes, compare_classes
 from score.metrics import confusion, macro_f1
 from stack.config import LEARNED, ProtocolName, StackConfig, TopKConfig, WeightedConfig
 from stack.model import Stack, labelled
+from stack.rules import TopK
 from stack.run import chosen_heads
 from stack.table import TRAIN, LogitTable
 
@@ -83,6 +84,37 @@ def name_of(config: StackConfig) -> str:
     return config.model
 
 
+def top_curve(
+    folder: Path, heads: Sequence[str], config: StackConfig, resamples: int = 1000
+) -> pl.DataFrame:
+    """Score the best k heads by dev for every k, by mean and by plurality: a row a k and rule.
+
+    Columns: k, head (the one that k adds), by, dev, dev_low, dev_high, and test, test_low, …, where
+    test has labels: macro-F1 and its 95 % interval, null for a single speaker. No rows where no
+    head tells classes or dev has no labelled row. Raises `UserError` for logits that do not fit
+    together.
+    """
+    table = LogitTable.read(folder, chosen_heads(heads, config))
+    if not table.tellers or not _has_labels(table, DEV):
+        return pl.DataFrame()
+    splits = [split for split in SCORED if _has_labels(table, split)]
+    judges = [Judge.on(table, split, resamples, config.seed) for split in splits]
+    X = [table.splits[judge.split].logits[judge.at] for judge in judges]
+    rows = []
+    for k in range(1, len(table.tellers) + 1):
+        for by in ("mean", "plurality"):
+            rule = TopK(len(table.classes), k, by).fit(X[0], judges[0].labels)
+            row: dict[str, Any] = {"k": k, "head": table.tellers[rule.heads_[-1]], "by": by}
+            for judge, logits in zip(judges, X, strict=True):
+                row |= judge.score(rule.predict(logits))
+            rows.append(row)
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _has_labels(table: LogitTable, split: str) -> bool:
+    return split in table.splits and bool((table.splits[split].label >= 0).any())
+
+
 @dataclass(frozen=True)
 class Judge:
     """Score and compare predictions on the labelled rows `at` of one split."""
@@ -100,6 +132,11 @@ class Judge:
         """Take a split's labelled rows; raises `UserError` when dev has none or lacks a class."""
         if split == DEV:
             labelled(table, split)
+        return cls.on(table, split, resamples, seed)
+
+    @classmethod
+    def on(cls, table: LogitTable, split: str, resamples: int, seed: int) -> "Judge":
+        """Take a split's labelled rows, of which there must be some."""
         at = np.flatnonzero(table.splits[split].label >= 0)
         labels = table.splits[split].label[at]
         speakers = [table.splits[split].speaker[i] for i in at]
@@ -134,8 +171,7 @@ def choose(stack: Stack, table: LogitTable, split: str, at: np.ndarray) -> np.nd
 def _classes(table: LogitTable, config: StackConfig, resamples: int) -> pl.DataFrame:
     if not table.tellers:
         return pl.DataFrame()
-    tested = "test" in table.splits and (table.splits["test"].label >= 0).any()
-    splits = SCORED if tested else SCORED[:1]
+    splits = [DEV, "test"] if _has_labels(table, "test") else [DEV]
     judges = [Judge.of(table, split, resamples, config.seed) for split in splits]
     default, rows, chosen = _default(table, config), [], []
     for variant in tqdm(variants(table, config), "stacks", leave=False, disable=None):
@@ -155,7 +191,7 @@ def _classes(table: LogitTable, config: StackConfig, resamples: int) -> pl.DataF
         for judge, of_split in zip(judges, said, strict=True):
             row |= judge.score(of_split)
         row["optimism"] = (
-            row["train"] - row["test"] if tested and row["train"] is not None else None
+            row["train"] - row["test"] if "test" in row and row["train"] is not None else None
         )
         rows.append(row)
         chosen.append(said[-1])

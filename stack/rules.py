@@ -141,7 +141,7 @@ class Weighted(_Rule):
         return self
 
     def _least_squares(self, probability: np.ndarray, y: np.ndarray) -> np.ndarray:
-        from scipy.optimize import nnls  # type: ignore[import-untyped]
+        from scipy.optimize import nnls
 
         rows, heads, classes = probability.shape
         scale = 1 / np.sqrt(np.bincount(y, minlength=classes)[y])[:, None]

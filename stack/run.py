@@ -14,6 +14,7 @@ the new one, or (between two renames) none: never a mixture that says it is done
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def fit(run: Path, heads: Sequence[str], config: StackConfig) -> dict[str, Any]:
         "rows": len(used),
         "rows_per_class": dict(zip(table.classes, counts, strict=True)),
     }
-    _save(run, about, stack, _predictions(table, stack))
+    _save(run, about, stack, table)
     return about
 
 
@@ -69,19 +70,34 @@ def predict(run: Path, logits_folder: Path | None = None) -> pl.DataFrame:
     Raises `UserError` when there is no stack, when its files are damaged, and when the logits are
     not of the heads that it was fitted on.
     """
-    about = _about(run)
-    config = StackConfig.model_validate(about["config"])
     folder = run / "heads" if logits_folder is None else logits_folder
-    table = LogitTable.read(folder, list(about["heads"]))
+    table = LogitTable.read(folder, stacked_heads(run))
+    return _predictions(table, load(run, table))
+
+
+def stacked_heads(run: Path) -> list[str]:
+    """Name the heads that the run's stack was fitted on, in its order.
+
+    Raises `UserError` when there is no stack, or one of another format.
+    """
+    return list(_about(run)["heads"])
+
+
+def load(run: Path, table: LogitTable) -> Stack:
+    """Read the run's stack for a table of the heads that it was fitted on.
+
+    Raises `UserError` for other heads, and for files that are damaged.
+    """
+    about = _about(run)
     for name, made_from in table.heads.items():
         if about["heads"][name] != made_from or tuple(about["classes"]) != table.classes:
             raise UserError(
-                f"{folder / name / 'logits.h5'}: head '{name}' is not the one that the stack was "
-                "fitted on (its fingerprint or its classes differ); fit the stack again with "
+                f"{table.folder / name / 'logits.h5'}: head '{name}' is not the one that the stack "
+                "was fitted on (its fingerprint or its classes differ); fit the stack again with "
                 "`ser stack fit`."
             )
-    stack = Stack.load(run / "stack", config, about["protocol"], about["temperature"], table)
-    return _predictions(table, stack)
+    config = StackConfig.model_validate(about["config"])
+    return Stack.load(run / "stack", config, about["protocol"], about["temperature"], table)
 
 
 def is_current(run: Path, heads: Sequence[str], config: StackConfig) -> bool:
@@ -135,13 +151,16 @@ def _predictions(table: LogitTable, stack: Stack) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def _save(run: Path, about: dict[str, Any], stack: Stack, predictions: pl.DataFrame) -> None:
+def _save(run: Path, about: dict[str, Any], stack: Stack, table: LogitTable) -> None:
+    """Predict every split and write everything; the models' files need one core only, beside it."""
     part, old = run / ".stack.part", run / ".stack.old"
     for leftover in (part, old):
         shutil.rmtree(leftover, ignore_errors=True)
     part.mkdir(parents=True)
-    stack.save(part)
-    predictions.write_parquet(part / "predictions.parquet")
+    with ThreadPoolExecutor(1) as beside:
+        saved = beside.submit(stack.save, part)
+        _predictions(table, stack).write_parquet(part / "predictions.parquet")
+        saved.result()
     (part / "stack.json").write_text(json.dumps(about, indent=2) + "\n")
     if (run / "stack").exists():
         (run / "stack").rename(old)

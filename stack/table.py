@@ -39,6 +39,20 @@ class Rows:
     truth: np.ndarray  # (n, attributes) float64, NaN where unknown
     speaker: list[str]  # "" where unknown
 
+    @classmethod
+    def new(cls, logits: np.ndarray, predicted: np.ndarray) -> "Rows":
+        """Return rows that nothing else is known of, nameless."""
+        count = len(logits)
+        return cls(
+            utterance=[""] * count,
+            logits=logits,
+            in_sample=logits,
+            predicted=predicted,
+            label=np.full(count, -1, np.int64),
+            truth=np.full((count, 0), np.nan),
+            speaker=[""] * count,
+        )
+
     def under(self, protocol: ProtocolName) -> np.ndarray:
         """Return the logits that a protocol takes."""
         return self.logits if protocol == "oof" else self.in_sample
@@ -77,10 +91,14 @@ class LogitTable:
                 continue
             ids = pl.DataFrame({"utterance": rows.utterance})
             truth = ids.join(known, "utterance", "left", maintain_order="left")
+            logits = _side_by_side(tellers, split, rows.utterance, ("logits",))
+            in_sample = logits  # which most are, so that they are held once
+            if any(head.splits[split].in_sample is not None for head in tellers.values()):
+                in_sample = _side_by_side(tellers, split, rows.utterance, ("in_sample", "logits"))
             splits[split] = Rows(
                 utterance=rows.utterance,
-                logits=_side_by_side(tellers, split, rows.utterance, ("logits",)),
-                in_sample=_side_by_side(tellers, split, rows.utterance, ("in_sample", "logits")),
+                logits=logits,
+                in_sample=in_sample,
                 predicted=_side_by_side(found, split, rows.utterance, ("predicted",)),
                 label=truth["label"].to_numpy(),
                 truth=truth.select(TRUTH + a for a in attributes).to_numpy(),
@@ -98,6 +116,31 @@ class LogitTable:
                 "unicamp": next((n for n, h in tellers.items() if _kind(h) == "out-of-fold"), None),
             },
             splits=splits,
+        )
+
+    @classmethod
+    def without_rows(
+        cls,
+        folder: Path,
+        heads: Mapping[str, str],
+        classes: Sequence[str],
+        tellers: Sequence[str],
+        attributes: Mapping[str, Sequence[str]],
+    ) -> "LogitTable":
+        """Return the table of heads that are asked one by one: what they say, and no row yet.
+
+        `heads` are fingerprints, `tellers` the heads with logits, `attributes` what each predicts.
+        """
+        columns = tuple((name, a) for name in heads for a in attributes.get(name, ()))
+        return cls(
+            folder=folder,
+            heads=dict(heads),
+            tellers=tuple(name for name in heads if name in tellers),
+            classes=tuple(classes),
+            attributes=tuple(dict.fromkeys(a for _, a in columns)),
+            columns=columns,
+            lacking={},
+            splits={},
         )
 
     def protocol(self, wanted: ProtocolName | None) -> ProtocolName:

@@ -28,11 +28,14 @@ def load_pipeline(path: Path, overrides: tuple[str, ...]) -> "Pipeline":
     return Pipeline.load(path, overrides)
 
 
-def console() -> "Console":
-    """Return a console that prints tables, also into files and pipes."""
+def console(least: int = 0) -> "Console":
+    """Return a console that prints tables; into files and pipes at least so many columns wide."""
     from rich.console import Console
 
-    return Console(soft_wrap=False)
+    found = Console(soft_wrap=False)
+    if not found.is_terminal and found.width < least:
+        found.width = least
+    return found
 
 
 def exit_code(failed: object) -> int:

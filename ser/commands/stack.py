@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
+    from score.config import ScoreConfig
     from ser.pipeline import Pipeline
     from stack.config import StackConfig
 
+WIDE = 104  # columns of the widest table
 FEW = 20  # speakers, below which a bootstrap over them is too sure
 
 logits_option = click.option(
@@ -23,7 +25,7 @@ logits_option = click.option(
 )
 out_option = click.option("--out", type=Path, help="A .csv to write the first table to as well.")
 resamples_option = click.option(
-    "--resamples", type=click.IntRange(min=1), default=1000, show_default=True
+    "--resamples", type=click.IntRange(min=1), help="Default: score.resamples of the pipeline."
 )
 
 
@@ -38,11 +40,13 @@ def stack_group() -> None:
 def stack_fit(path: Path, overrides: tuple[str, ...]) -> int:
     """Fit the stacker on the heads' logits and predict every split; exit 1 when a head failed."""
     import stack.run
+    from ser.run import write_resolved
 
     pipeline = load_pipeline(path, overrides)
     heads = _heads(pipeline)
     if _failed(pipeline, pipeline.stack.heads or heads):
         return 1
+    write_resolved(pipeline)
     about = stack.run.fit(pipeline.run, heads, pipeline.stack)
     line = f"{pipeline.run / 'stack'}: {pipeline.stack.model} over {len(about['heads'])} heads"
     if about["rows"]:
@@ -76,7 +80,11 @@ def stack_predict(
 @pipeline_option
 @set_option
 def stack_compare(
-    logits: Path | None, out: Path | None, resamples: int, path: Path, overrides: tuple[str, ...]
+    logits: Path | None,
+    out: Path | None,
+    resamples: int | None,
+    path: Path,
+    overrides: tuple[str, ...],
 ) -> int:
     """Fit every meta-model under every protocol; print one table with paired significance.
 
@@ -87,8 +95,8 @@ def stack_compare(
     found = _logits(logits, path, overrides)
     if found is None:
         return 1
-    folder, heads, config = found
-    classes, attributes = compare(folder, heads, config, resamples)
+    folder, heads, config, scoring = found
+    classes, attributes = compare(folder, heads, config, resamples or scoring.resamples)
     _print_compared(classes, "macro-F1")
     _print_compared(attributes, "mean CCC")
     if out is not None:
@@ -103,7 +111,11 @@ def stack_compare(
 @pipeline_option
 @set_option
 def stack_ablate(
-    logits: Path | None, out: Path | None, resamples: int, path: Path, overrides: tuple[str, ...]
+    logits: Path | None,
+    out: Path | None,
+    resamples: int | None,
+    path: Path,
+    overrides: tuple[str, ...],
 ) -> int:
     """Say what each head is worth to the stack on dev: left out, and permuted.
 
@@ -114,8 +126,8 @@ def stack_ablate(
     found = _logits(logits, path, overrides)
     if found is None:
         return 1
-    folder, heads, config = found
-    left_out, permuted = ablate(folder, heads, config, resamples)
+    folder, heads, config, scoring = found
+    left_out, permuted = ablate(folder, heads, config, resamples or scoring.resamples)
     _print_ablated(left_out, permuted)
     if out is not None:
         left_out.join(permuted, "head", suffix="_permuted").write_csv(out)
@@ -131,12 +143,13 @@ def score(path: Path, overrides: tuple[str, ...]) -> int:
     Exits with 1 when a head failed.
     """
     from score.run import render, score_run
-    from ser.run import read_manifest
+    from ser.run import read_manifest, write_resolved
 
     pipeline = load_pipeline(path, overrides)
     heads = _heads(pipeline)
     if _failed(pipeline, heads):
         return 1
+    write_resolved(pipeline)
     manifest = read_manifest(pipeline)
     render(score_run(pipeline.run, pipeline.score, heads, manifest), console())
     return 0
@@ -144,27 +157,33 @@ def score(path: Path, overrides: tuple[str, ...]) -> int:
 
 def _logits(
     logits: Path | None, path: Path, overrides: tuple[str, ...]
-) -> "tuple[Path, list[str], StackConfig] | None":
-    """Return the folder of logits, its heads and the options; None when a head failed."""
+) -> "tuple[Path, list[str], StackConfig, ScoreConfig] | None":
+    """Return the folder of logits, its heads and both sections; None when a head failed."""
     if logits is None:
         pipeline = load_pipeline(path, overrides)
         heads = _heads(pipeline)
         if _failed(pipeline, pipeline.stack.heads or heads):
             return None
-        return pipeline.run / "heads", heads, pipeline.stack
+        return pipeline.run / "heads", heads, pipeline.stack, pipeline.score
     from corpus.errors import UserError
+    from score.config import ScoreConfig
     from ser.document import Document
     from stack.config import StackConfig
 
     heads = sorted(file.parent.name for file in logits.glob("*/logits.h5"))
     if not heads:
         raise UserError(f"{logits}: there is no <head>/logits.h5 in it; give the folder of heads.")
-    document = Document("--set", "stack: {}")
+    document = Document("--set", "{stack: {}, score: {}}")
     for override in overrides:
         document.override(override)
-    said = document.data.get("stack")
-    config = document.validate(("stack",), StackConfig, lambda: StackConfig.model_validate(said))
-    return logits, heads, config
+    said = document.data
+    config = document.validate(
+        ("stack",), StackConfig, lambda: StackConfig.model_validate(said["stack"])
+    )
+    scoring = document.validate(
+        ("score",), ScoreConfig, lambda: ScoreConfig.model_validate(said["score"])
+    )
+    return logits, heads, config, scoring
 
 
 def _why(config: "StackConfig", protocol: str) -> str:
@@ -201,7 +220,7 @@ def _print_compared(frame: "pl.DataFrame", metric: str) -> None:
         cells += [_number(row["optimism"])] if classes else []
         cells.append("default" if row["default"] else _number(row["p"]))
         table.add_row(*cells, style="bold" if row["default"] else None)
-    console().print(table)
+    console(WIDE).print(table)
     name = " ".join(filter(None, (default["model"], default.get("protocol"))))
     click.echo(
         f"[95 % over speakers]; p: paired, {splits[-1]}, against {name}"

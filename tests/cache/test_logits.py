@@ -40,6 +40,25 @@ def test_it_comes_back_as_written(tmp_path):
         np.testing.assert_array_equal(again.fold, rows.fold)
 
 
+def test_texts_are_padded_and_an_older_file_with_texts_of_any_length_is_read_too(tmp_path):
+    import h5py
+
+    path = tmp_path / "logits.h5"
+    HeadLogits("h", ("sad", "happy"), "f", {}, {"dev": make_logits(0), "": make_logits()}).write(
+        path
+    )
+    assert HeadLogits.read(path).splits["dev"].utterance == []
+    with h5py.File(path, "r+") as file:
+        for name in ("utterance", "speaker"):
+            assert h5py.check_string_dtype(file["unlabelled"][name].dtype).length is not None
+            texts = file["unlabelled"][name].asstr()[:]
+            del file["unlabelled"][name]
+            file["unlabelled"].create_dataset(name, data=texts, dtype=h5py.string_dtype())
+    read = HeadLogits.read(path).splits[""]
+    assert (read.utterance, read.speaker) == (["é0", "é1", "é2"], ["s1", "", "s2"])
+    assert HeadLogits.read_header(path).splits[""].utterance == []
+
+
 def test_an_absent_a_broken_and_a_foreign_file_are_one_sentence_each(tmp_path):
     import h5py
 

@@ -8,9 +8,10 @@ from cache.logits import HeadLogits
 from corpus.errors import UserError
 from score.attributes import ccc
 from score.compare import compare_classes
-from stack.compare import compare, name_of, variants
+from stack.compare import compare, name_of, top_curve, variants
 from stack.config import LEARNED, StackConfig
 from stack.model import Stack
+from stack.rules import TopK
 from stack.table import LogitTable
 
 HEADS = ["a", "b", "c"]
@@ -133,3 +134,29 @@ def test_a_class_that_is_absent_from_dev_is_named(write_run):
         f"{run}/heads: no row of dev is of the class 'sad'; add some, or take it out of "
         "corpus.classes."
     )
+
+
+def test_the_best_k_heads_are_those_of_dev_and_scored_as_the_rule_alone(write_run):
+    run = write_run(heads=HEADS, sizes=SIZES)
+    frame = top_curve(run / "heads", HEADS, SMALL, 50)
+    assert frame.select("k", "by").rows() == [
+        (k, by) for k in (1, 2, 3) for by in ("mean", "plurality")
+    ]
+    table = LogitTable.read(run / "heads", HEADS)
+    dev = table.splits["dev"]
+    for row in frame.iter_rows(named=True):
+        rule = TopK(3, row["k"], row["by"]).fit(dev.logits, dev.label)
+        assert row["head"] == HEADS[rule.heads_[-1]]
+        for split in ("dev", "test"):
+            rows = table.splits[split]
+            f1 = f1_score(rows.label, rule.predict(rows.logits), average="macro")
+            assert row[split] == pytest.approx(f1)
+            assert row[f"{split}_low"] <= row[split] <= row[f"{split}_high"]
+
+
+def test_the_best_k_heads_need_labels_of_dev_but_not_all_classes_and_no_test(write_run, tmp_path):
+    sizes = {"train": 10, "dev": 2, "": 5}
+    frame = top_curve(write_run(heads=HEADS, sizes=sizes) / "heads", HEADS, SMALL, 50)
+    assert frame.columns == ["k", "head", "by", "dev", "dev_low", "dev_high"]
+    run = write_run(tmp_path / "unlabelled", heads=HEADS, sizes={"": 5})
+    assert top_curve(run / "heads", HEADS, SMALL, 50).height == 0

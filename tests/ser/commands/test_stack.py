@@ -108,3 +108,14 @@ def test_fit_says_which_protocol_there_was(tmp_path, kind, why):
         )
     else:
         assert done.stdout.endswith("fitted on 120 utterances (protocol oof)\n")
+
+
+def test_the_pipeline_says_how_many_resamples_unless_the_command_does(tmp_path):
+    make_corpus(tmp_path)
+    write_logits(tmp_path / "run" / "heads", ("one", "two"))
+    words = ("stack", "ablate", "--out", "t.csv", "--set", "score.resamples=1")
+    for place in ((), ("--logits", "run/heads", "--set", "stack.model=mean_logits")):
+        for more, alike in (((), True), (("--resamples", "50"), False)):
+            assert ser(*words, *place, *more, cwd=tmp_path).returncode == 0
+            frame = pl.read_csv(tmp_path / "t.csv")
+            assert (frame["low"] == frame["high"]).all() == alike
