@@ -1,0 +1,217 @@
+"""The Interspeech 2025 challenge's csv files of a run: emotions (task 1) and attributes (task 2).
+
+    FileName,EmoClass                MSP-PODCAST_test3_0001.wav,N
+    FileName,EmoAct,EmoVal,EmoDom    MSP-PODCAST_test3_0001.wav,4.012500,3.870000,4.331000
+
+The rows are the manifest's, so that none is lost on the way: every file of the split, whether its
+truth is known or not, in the order of the manifest or of the list of files that is expected.
+Attributes are written as they were predicted: nothing clips them to 1-7.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from cache.logits import HeadLogits
+from corpus.errors import UserError
+from corpus.importers.msp_podcast import LETTERS
+from corpus.manifest import Manifest
+from score.heads import classifies, read_heads
+
+LETTER = {name: letter for letter, name in LETTERS.items()}
+COLUMNS = {"arousal": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
+FILE = "FileName"
+
+
+def submit(
+    run: Path,
+    manifest: Manifest,
+    split: str = "test",
+    *,
+    head: str | None = None,
+    expected: Path | None = None,
+    folder: Path | None = None,
+) -> dict[Path, pl.DataFrame]:
+    """Write `submission-emotion.csv` and `submission-attributes.csv`; return what each holds.
+
+    What the stack predicts, or one `head`; into the run's report folder, or another. Emotions are
+    written when classes are told, attributes when all three are predicted. `expected` is a csv with
+    a column FileName, or a text of one name a line, that the files must match exactly.
+
+    Raises `UserError` without any prediction, for a class that has no letter, a number that is not
+    finite, a file without a prediction or of several utterances, and files other than expected.
+    """
+    predicted, source = _of_stack(run) if head is None else _of_head(run, head)
+    names = _files(manifest, split)
+    if expected is not None:
+        names = _in_order(names, expected, f"the split {split} of {manifest.source}")
+    said = predicted.filter(pl.col("split") == split)
+    rows = names.join(said, "utterance", "left", maintain_order="left")
+    lacking = names.join(said, "utterance", "anti", maintain_order="left")
+    if lacking.height:
+        raise UserError(
+            f"{source}: {_some(lacking['utterance'], 'utterance')} of the split {split} without "
+            "a prediction; extract what failed, train the heads and fit the stack again."
+        )
+    tables: dict[str, pl.DataFrame] = {}
+    if "prediction" in rows.columns:
+        tables["emotion"] = _emotions(rows)
+    if set(COLUMNS) <= set(rows.columns):
+        tables["attributes"] = _attributes(rows, source)
+    if not tables:
+        raise UserError(
+            f"{source}: neither classes are told, nor all of {', '.join(COLUMNS)} predicted; train "
+            "heads that do."
+        )
+    folder = run / "report" if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        _write(folder / f"submission-{task}.csv", table): table for task, table in tables.items()
+    }
+
+
+def read_expected(path: Path) -> list[str]:
+    """Read names of files from a csv with a column FileName, or from the lines of a text.
+
+    Raises `UserError` for a file that is missing, empty, of other columns or names one file twice.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        if lines and FILE in (cell.strip(' "') for cell in lines[0].split(",")):
+            table = pl.read_csv(path, infer_schema=False, truncate_ragged_lines=True)
+            lines = table[FILE].str.strip_chars().drop_nulls().to_list()
+        elif lines and "," in lines[0]:
+            raise UserError(
+                f"{path}: there is no column {FILE}; give a csv that has one, or one name a line."
+            )
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+        raise UserError(
+            f"{path}: not readable as a list of files ({str(error).splitlines()[0]}); give a csv "
+            f"with a column {FILE}, or one name a line."
+        ) from error
+    if not lines:
+        raise UserError(f"{path}: it names no file; give the list of all that are expected.")
+    names = pl.Series(lines)
+    twice = names.filter(~names.is_first_distinct()).unique(maintain_order=True)
+    if len(twice):
+        raise UserError(
+            f"{path}: {_some(twice, 'file')} named more than once; name every file once."
+        )
+    return lines
+
+
+def _of_stack(run: Path) -> tuple[pl.DataFrame, Path]:
+    """Return utterance, split, prediction and the attributes, and the file they are from."""
+    about, path = run / "stack" / "stack.json", run / "stack" / "predictions.parquet"
+    if not about.is_file():
+        raise UserError(
+            f"{about}: there is no stack; fit it with `ser stack fit`, or submit one head with "
+            "`--head NAME`."
+        )
+    for name, made_from in json.loads(about.read_text())["heads"].items():
+        if HeadLogits.read_header(run / "heads" / name / "logits.h5").fingerprint != made_from:
+            raise UserError(
+                f"{about}: the stack was fitted on other logits of head '{name}'; fit it again "
+                "with `ser stack fit`."
+            )
+    frame = pl.read_parquet(path)
+    if "prediction" in frame.columns:
+        _require_letters([c[2:] for c in frame.columns if c.startswith("p.")], path)
+    return frame.rename(lambda name: name.removeprefix("predicted.")), path
+
+
+def _of_head(run: Path, head: str) -> tuple[pl.DataFrame, Path]:
+    """Return the same of one head."""
+    (found,) = read_heads(run / "heads", [head], attributes_alone=True)
+    path = run / "heads" / head / "logits.h5"
+    if classifies(found):
+        _require_letters(found.classes, path)
+    frames = []
+    for split, rows in found.splits.items():
+        frame = pl.DataFrame({"utterance": rows.utterance}, schema={"utterance": pl.String})
+        frame = frame.with_columns(split=pl.lit(split))
+        if classifies(found):
+            chosen = [found.classes[i] for i in rows.logits.argmax(axis=1)]
+            frame = frame.with_columns(pl.Series("prediction", chosen, pl.String))
+        if rows.predicted is not None:
+            said = rows.predicted.astype(float)
+            columns = enumerate(found.attributes)
+            frame = frame.with_columns(pl.Series(name, said[:, i]) for i, name in columns)
+        frames.append(frame)
+    return pl.concat(frames), path
+
+
+def _require_letters(classes: Sequence[str], path: Path) -> None:
+    for name in classes:
+        if name not in LETTER:
+            raise UserError(
+                f"{path}: the class '{name}' has no letter in the challenge; train on its eight, "
+                f"{', '.join(LETTER)}."
+            )
+
+
+def _files(manifest: Manifest, split: str) -> pl.DataFrame:
+    """Return utterance and FileName of a split, in the order of the manifest."""
+    rows = manifest.frame.filter(pl.col("split") == split)
+    if not rows.height:
+        raise UserError(
+            f"{manifest.source}: no row is of the split '{split}'; name another with `--split`."
+        )
+    names = rows.select("utterance", pl.col("path").str.replace(r"^.*[/\\]", "").alias(FILE))
+    twice = names.filter(~pl.col(FILE).is_first_distinct())[FILE].unique(maintain_order=True)
+    if len(twice):
+        raise UserError(
+            f"{manifest.source}: {_some(twice, 'file')} of more than one utterance of {split}; a "
+            "submission has one row a file."
+        )
+    return names
+
+
+def _in_order(names: pl.DataFrame, expected: Path, where: str) -> pl.DataFrame:
+    """Return the rows in the order of a list that has just these files."""
+    wanted = pl.DataFrame({FILE: read_expected(expected)})
+    missing = wanted.join(names, FILE, "anti", maintain_order="left")[FILE]
+    if len(missing):
+        raise UserError(
+            f"{expected}: {_some(missing, 'file')} missing from {where}; import the whole corpus, "
+            "or give the list of this split."
+        )
+    extra = names.join(wanted, FILE, "anti", maintain_order="left")[FILE]
+    if len(extra):
+        raise UserError(
+            f"{expected}: {_some(extra, 'file')} of {where} but not in the list; take such rows "
+            "out of the split, or give the list of this split."
+        )
+    return wanted.join(names, FILE, "left", maintain_order="left")
+
+
+def _emotions(rows: pl.DataFrame) -> pl.DataFrame:
+    letter = pl.col("prediction").replace_strict(LETTER, return_dtype=pl.String)
+    return rows.select(FILE, letter.alias("EmoClass"))
+
+
+def _attributes(rows: pl.DataFrame, source: Path) -> pl.DataFrame:
+    for name in COLUMNS:
+        broken = rows.filter(~pl.col(name).is_finite().fill_null(False))["utterance"]
+        if len(broken):
+            raise UserError(
+                f"{source}: {_some(broken, 'utterance')} without a finite {name}; train the heads "
+                "again with a lower lr."
+            )
+    return rows.select(FILE, *(pl.col(name).alias(column) for name, column in COLUMNS.items()))
+
+
+def _some(names: pl.Series, what: str) -> str:
+    """Count and name the first: "2 files ('a.wav' is the first) are", "1 file ('a.wav') is"."""
+    if len(names) == 1:
+        return f"1 {what} ('{names[0]}') is"
+    return f"{len(names)} {what}s ('{names[0]}' is the first) are"
+
+
+def _write(path: Path, table: pl.DataFrame) -> Path:
+    part = path.with_name(f".{path.name}.part")
+    table.write_csv(part, float_precision=6)
+    part.replace(path)
+    return path

@@ -1,0 +1,84 @@
+import json
+import re
+import shutil
+
+import kaleido
+import pytest
+from kaleido.errors import ChromeNotFoundError
+
+from score.report import run as report
+from score.report.run import NO_BROWSER, write_report
+from score.report.sections import sections
+
+browser = pytest.mark.skipif(
+    not any(map(shutil.which, ("chromium", "google-chrome"))), reason="there is no Chrome"
+)
+
+
+def test_every_table_is_in_all_three_formats(full):
+    assert write_report(full, ()) is None
+    folder = full.run / "report"
+    page, markdown, latex = (
+        (folder / name).read_text() for name in ("report.html", "report.md", "tables.tex")
+    )
+    made = sections(full)
+    tables = [table for section in made for table in section.tables]
+    assert len({table.name for table in tables}) == len(tables) == 14
+    for table in tables:
+        assert table.markdown() in markdown
+        assert table.latex() in latex
+        assert f'<table id="table-{table.name}"' in page
+    assert re.findall(r"^## (.*)$", markdown, re.M) == [section.title for section in made]
+    assert "figures/" not in markdown
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_without_a_browser_all_else_is_written_and_one_sentence_says_so(full, monkeypatch):
+    def none(*args, **options):
+        raise ChromeNotFoundError
+
+    monkeypatch.setattr(kaleido, "write_fig_from_object_sync", none)
+    figures = full.run / "report" / "figures"
+    figures.mkdir(parents=True)
+    (figures / "old.svg").write_text("of an earlier report")
+    assert (
+        write_report(full)
+        == NO_BROWSER
+        == (
+            "no Chrome or Chromium could be started, so the figure files were not written; install "
+            "one, or give `--figures none`"
+        )
+    )
+    assert sorted(path.name for path in (full.run / "report").iterdir()) == [
+        "metrics.json",
+        "predictions.csv",
+        "report.html",
+        "report.md",
+        "tables.tex",
+    ]
+    assert "figures/" not in (full.run / "report" / "report.md").read_text()
+
+
+@browser
+def test_figures_are_files_too_and_markdown_links_them(full, monkeypatch):
+    few = [s for s in sections(full) if s.name in ("per-class", "groups")]
+    monkeypatch.setattr(report, "sections", lambda contents: few)  # a browser costs a second a file
+    assert write_report(full, ("svg", "png")) is None
+    folder = full.run / "report" / "figures"
+    names = ["groups.png", "groups.svg", "per-class.png", "per-class.svg"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    for name in names:
+        start = (folder / name).read_bytes()[:8]
+        assert start.startswith(b"<svg" if name.endswith("svg") else b"\x89PNG")
+    markdown = (full.run / "report" / "report.md").read_text()
+    assert re.findall(r"\]\((.*?)\)", markdown) == ["figures/per-class.svg", "figures/groups.svg"]
+    assert not (full.run / "report" / ".figures.part").exists()
+
+
+def test_the_same_run_gives_the_same_files(full):
+    write_report(full, ())
+    names = ("report.html", "report.md", "tables.tex")
+    first = [(full.run / "report" / name).read_text() for name in names]
+    write_report(full, ())
+    assert [(full.run / "report" / name).read_text() for name in names] == first
+    assert json.loads((full.run / "report" / "metrics.json").read_text()) == full.metrics

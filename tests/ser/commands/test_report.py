@@ -1,0 +1,117 @@
+"""`ser report`: a run of logits becomes a page, without torch."""
+
+import shutil
+import subprocess
+import sys
+
+import click
+import kaleido
+import numpy as np
+import polars as pl
+import pytest
+from kaleido.errors import ChromeNotFoundError
+
+from cache.logits import HeadLogits, SplitLogits
+from corpus.errors import UserError
+from ser.cli import cli
+from tests.ser.factories import CLASSES, make_corpus
+
+
+def write_run(folder):
+    """Write a corpus, and the logits of its pipeline's two heads."""
+    frame = make_corpus(folder)
+    frame.with_columns(gender=pl.lit("female")).write_csv(folder / "m.csv")
+    for number, name in enumerate(("one", "two")):
+        rng, splits = np.random.default_rng(number), {}
+        for split in ("train", "dev", "test"):
+            rows = frame.filter(pl.col("split") == split)
+            label = np.array([CLASSES.index(emotion) for emotion in rows["emotion"]])
+            splits[split] = SplitLogits(
+                utterance=rows["utterance"].to_list(),
+                logits=rng.normal(size=(rows.height, 3)) + 3 * np.eye(3)[label],
+                label=label,
+                speaker=rows["speaker"].to_list(),
+                fold=np.full(rows.height, -1),
+                rows="in-sample" if split == "train" else "held-out",
+            )
+        head = HeadLogits(name, CLASSES, f"f-{name}", {"prosody": "p"}, splits)
+        head.write(folder / "run" / "heads" / name / "logits.h5")
+
+
+def test_a_run_is_scored_and_reported_without_torch(tmp_path):
+    write_run(tmp_path)
+    code = (
+        "import sys\nfrom ser.cli import cli\n"
+        "assert cli(['report', '--figures', 'none'], standalone_mode=False) == 0\n"
+        "assert not {'torch', 'transformers', 'ctranslate2', 'kaleido'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path}/run/report/report.html\n"
+    folder = tmp_path / "run" / "report"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "metrics.json",
+        "predictions.csv",
+        "report.html",
+        "report.md",
+        "tables.tex",
+    ]
+    assert "../../audio/u" in (folder / "report.html").read_text()
+    assert "Macro-F1 of the best k heads by dev." in (folder / "report.md").read_text()
+
+
+def report(folder, *words):
+    """Run the command in this process; return its exit code."""
+    words = ("report", "--pipeline", str(folder / "pipeline.yaml"), *words)
+    return cli.main(list(words), standalone_mode=False)
+
+
+def test_asked_for_figures_that_cannot_be_drawn_are_exit_1_and_by_default_0(
+    tmp_path, monkeypatch, capsys
+):
+    def none(*args, **options):
+        raise ChromeNotFoundError
+
+    write_run(tmp_path)
+    monkeypatch.setattr(kaleido, "write_fig_from_object_sync", none)
+    said = (
+        "ser: no Chrome or Chromium could be started, so the figure files were not written; "
+        "install one, or give `--figures none`.\n"
+    )
+    assert report(tmp_path) == 0
+    assert capsys.readouterr().err == said
+    assert (tmp_path / "run" / "report" / "report.html").is_file()
+    assert report(tmp_path, "--figures", "svg") == 1
+    assert capsys.readouterr().err == said
+
+
+def test_what_the_user_can_mend_is_one_sentence(tmp_path):
+    write_run(tmp_path)
+    with pytest.raises(click.UsageError) as usage:
+        report(tmp_path, "--figures", "jpg")
+    assert usage.value.message == "--figures jpg: give it as svg, png, svg,png or none"
+    shutil.rmtree(tmp_path / "run" / "heads" / "two")
+    with pytest.raises(UserError) as error:
+        report(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}/run/heads/two/logits.h5: there are no logits; train the head with `ser heads "
+        "train`."
+    )
+    text = (tmp_path / "pipeline.yaml").read_text()
+    (tmp_path / "pipeline.yaml").write_text(text[: text.index("heads:")] + "stack: {}\n")
+    with pytest.raises(UserError) as error:
+        report(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}/pipeline.yaml: there are no heads to report on; add some under `heads:`."
+    )
+
+
+def test_a_head_that_failed_is_said_and_nothing_written(tmp_path, capsys):
+    write_run(tmp_path)
+    failed = pl.DataFrame({"head": ["two"], "error": ["no memory"], "when": ["now"]})
+    failed.write_csv(tmp_path / "run" / "heads" / "failed.csv")
+    assert report(tmp_path) == 1
+    assert "head 'two' could not be trained (no memory)" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "report").exists()
