@@ -46,8 +46,7 @@ def _error(exact: Sequence[np.ndarray], name: str) -> float:
 def _kept(frames: np.ndarray, name: str) -> np.ndarray:
     import torch
 
-    from cache.precision import encode
-    from cache.shard import values
+    from cache.precision import encode, values
 
     if name == "bfloat16":  # not offered by the cache: what it would keep
         rounded: np.ndarray = torch.from_numpy(frames).bfloat16().float().numpy()

@@ -33,8 +33,8 @@ from tqdm import tqdm
 from cache.arrays import FORMAT, Array, load, opened, short
 from cache.features import FeatureCache, FeatureWriter
 from cache.files import hash64
-from cache.precision import Encoded, Precision
-from cache.shard import checksum, values
+from cache.precision import Encoded, Precision, values
+from cache.shard import checksum
 from corpus.errors import UserError
 
 

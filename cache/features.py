@@ -17,7 +17,7 @@ import polars as pl
 
 from cache.files import AGAIN, new_shard_name, now_ns, write_durably
 from cache.folder import COMMIT_SECONDS, Damage, FeatureFolder, in_force
-from cache.precision import Encoded, Precision, encode
+from cache.precision import Encoded, Precision, encode, moments, values
 from cache.remote import Remote
 from cache.shard import (
     ShardFrames,
@@ -26,7 +26,6 @@ from cache.shard import (
     intact,
     read_rows,
     require_whole,
-    values,
 )
 from corpus.errors import UserError
 
@@ -203,19 +202,8 @@ class FeatureCache(FeatureFolder):
         return view
 
     def moments(self, utterances: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation of each channel over all frames, float64 `(dim,)`.
-
-        One pass; a channel that never changes has deviation 1, so that it may be divided by.
-        """
-        frames_seen, total, squares = 0, np.zeros(self.item_shape), np.zeros(self.item_shape)
-        for place in self.require(utterances):
-            frames = values(self.encoded(place)).astype(np.float64)
-            frames_seen += len(frames)
-            total += frames.sum(axis=0)
-            squares += (frames**2).sum(axis=0)
-        mean = total / frames_seen
-        deviation = np.sqrt(np.maximum(squares / frames_seen - mean**2, 0.0))
-        return mean, np.where(deviation > 1e-6 * (1 + np.abs(mean)), deviation, 1.0)
+        """Return `cache.precision.moments` of these utterances."""
+        return moments(self.item_shape, map(self.encoded, self.require(utterances)))
 
     def _damaged(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Iterator[Damage]:
         path = self.path / self.store / shard

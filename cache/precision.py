@@ -10,6 +10,7 @@
 """
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,6 +52,27 @@ def decode(data: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Return int8 frames as float32."""
     frames: np.ndarray = data.astype(np.float32) * scale
     return frames
+
+
+def values(encoded: Encoded) -> np.ndarray:
+    """Return the numbers: a view of what is stored, or float32 computed from int8."""
+    return encoded.data if encoded.scale is None else decode(encoded.data, encoded.scale)
+
+
+def moments(item_shape: tuple[int, ...], clips: Iterable[Encoded]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each channel over all frames, float64 `item_shape`.
+
+    One pass; a channel that never changes has deviation 1, so that it may be divided by.
+    """
+    frames_seen, total, squares = 0, np.zeros(item_shape), np.zeros(item_shape)
+    for clip in clips:
+        frames = values(clip).astype(np.float64)
+        frames_seen += len(frames)
+        total += frames.sum(axis=0)
+        squares += (frames**2).sum(axis=0)
+    mean = total / frames_seen
+    deviation = np.sqrt(np.maximum(squares / frames_seen - mean**2, 0.0))
+    return mean, np.where(deviation > 1e-6 * (1 + np.abs(mean)), deviation, 1.0)
 
 
 def _half(frames: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cache.features import FeatureCache
+from cache.precision import Encoded
 from corpus.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,19 +62,11 @@ class Column:
 
     def side_by_side(self, values: np.ndarray) -> np.ndarray:
         """Return the layers that are read, of `(..., layers, dim)`: `(..., read * dim)`."""
-        if self.layers is None:
-            return values
-        read = values[..., self.layers, :]
-        return read.reshape(*read.shape[:-2], -1)
+        return side_by_side(values, self.layers)
 
     def lengths(self, utterances: Sequence[str]) -> np.ndarray:
         """Return the frames of each utterance after the stride: int64 `(utterances,)`."""
-        return self.after_stride(self.cache.lengths(utterances))
-
-    def after_stride(self, frames: np.ndarray) -> np.ndarray:
-        """Return how many means there are of so many frames: the last may be of fewer."""
-        means: np.ndarray = -(-frames // self.stride)
-        return means
+        return after_stride(self.cache.lengths(utterances), self.stride)
 
 
 @dataclass(frozen=True)
@@ -132,7 +125,8 @@ def _load(
 
     frames, lengths = {}, {}
     for name, column in columns.items():
-        count = column.after_stride(column.cache.snapshot().length[places[name]].astype(np.int64))
+        stored = column.cache.snapshot().length[places[name]].astype(np.int64)
+        count = after_stride(stored, column.stride)
         shape = (len(utterances), int(count.max()), *column.item_shape)
         frames[name] = buffers.take(name, shape)
         lengths[name] = torch.from_numpy(count)
@@ -141,28 +135,48 @@ def _load(
 
 
 def _fill(out: "torch.Tensor", column: Column, places: np.ndarray, check: bool) -> None:
-    import torch
-
     cache, snapshot = column.cache, column.cache.snapshot()
     order = np.lexsort((snapshot.row[places], snapshot.shard[places]))
     for place in places[order]:
         shard = cache.shard(snapshot.shard_names[snapshot.shard[place]])
         shard.will_need(int(snapshot.row[place]), int(snapshot.length[place]))
-    longest = out.shape[1]
     for i in order.tolist():
-        encoded = cache.encoded(places[i], check)
-        length = -(-len(encoded.data) // column.stride)
-        source = torch.from_numpy(encoded.data)
-        if column.layers is not None:
-            source = source[:, column.layers].flatten(1)
-        row = out.select(0, i)  # select and narrow cost a third of an index expression
-        target = row.narrow(0, 0, length)
-        target.copy_(source if column.stride == 1 else _mean_of(source, column.stride))
-        if encoded.scale is not None:
-            # the scale of a mean is that of its parts
-            target.mul_(torch.from_numpy(column.side_by_side(encoded.scale)))
-        if length < longest:
-            row.narrow(0, length, longest - length).zero_()
+        # select and narrow cost a third of an index expression
+        read_into(out.select(0, i), cache.encoded(places[i], check), column.stride, column.layers)
+
+
+def read_into(row: "torch.Tensor", encoded: Encoded, stride: int, layers: list[int] | None) -> None:
+    """Copy one utterance into a row `(frames, *item_shape)` float32 as it is read, zeros behind it.
+
+    `stride` and `layers` are those of a `Column`. The row has at least the frames after the stride.
+    """
+    import torch
+
+    length = -(-len(encoded.data) // stride)
+    source = torch.from_numpy(encoded.data)
+    if layers is not None:
+        source = source[:, layers].flatten(1)
+    target = row.narrow(0, 0, length)
+    target.copy_(source if stride == 1 else _mean_of(source, stride))
+    if encoded.scale is not None:
+        # the scale of a mean is that of its parts
+        target.mul_(torch.from_numpy(side_by_side(encoded.scale, layers)))
+    if length < len(row):
+        row.narrow(0, length, len(row) - length).zero_()
+
+
+def after_stride(frames: np.ndarray, stride: int) -> np.ndarray:
+    """Return how many means there are of so many frames: the last may be of fewer."""
+    means: np.ndarray = -(-frames // stride)
+    return means
+
+
+def side_by_side(values: np.ndarray, layers: list[int] | None) -> np.ndarray:
+    """Return these layers of `(..., layers, dim)` as `(..., read * dim)`; all as it is for None."""
+    if layers is None:
+        return values
+    read = values[..., layers, :]
+    return read.reshape(*read.shape[:-2], -1)
 
 
 def _mean_of(frames: "torch.Tensor", stride: int) -> "torch.Tensor":

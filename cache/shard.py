@@ -50,7 +50,7 @@ from cache.files import (
     write_array,
     write_metadata,
 )
-from cache.precision import Encoded, decode
+from cache.precision import Encoded
 from corpus.errors import UserError
 
 CHUNK_ROWS = 256
@@ -212,11 +212,6 @@ def checksum(encoded: Encoded) -> int:
     if encoded.scale is not None:
         crc = google_crc32c.extend(crc, encoded.scale.tobytes())
     return crc
-
-
-def values(encoded: Encoded) -> np.ndarray:
-    """Return the numbers: a view of what is stored, or float32 computed from int8."""
-    return encoded.data if encoded.scale is None else decode(encoded.data, encoded.scale)
 
 
 def read_rows(path: Path, shard: str) -> pl.DataFrame:

@@ -75,7 +75,7 @@ def run_batches(
                 clock.done(utterances, [])
                 continue
             with clock.model():
-                results = list(_robustly(extractor, utterances, inputs, failed))
+                results = list(robustly(extractor, utterances, inputs, failed))
             # others of the batch were computed again only to keep the batch the same
             kept = [(u, result) for u, result in results if u in wanted]
             writes.append(writer.submit(_write, kept, outputs, stats, hashes))
@@ -174,10 +174,13 @@ def _decoded(
             yield utterances, inputs, hashes
 
 
-def _robustly(
+def robustly(
     extractor: Extractor, utterances: Sequence[str], inputs: Sequence[Any], failed: dict[str, str]
 ) -> Iterator[tuple[str, Any]]:
-    """Extract a batch; halve it when memory runs out, and one by one find the clip that fails."""
+    """Extract a batch; halve it when memory runs out, and one by one find the clip that fails.
+
+    Yields utterances with their results; those that `failed` gets the reason of have none.
+    """
     if not utterances:
         return
     try:
@@ -189,7 +192,7 @@ def _robustly(
         parts = 2 if _out_of_memory(error) else len(utterances)
         step = math.ceil(len(utterances) / parts)
         for i in range(0, len(utterances), step):
-            yield from _robustly(extractor, utterances[i : i + step], inputs[i : i + step], failed)
+            yield from robustly(extractor, utterances[i : i + step], inputs[i : i + step], failed)
         return
     yield from zip(utterances, results, strict=True)
 

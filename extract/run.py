@@ -10,7 +10,7 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +56,17 @@ def described(job: Job) -> dict[str, Any]:
     Options at their default are left out, so that a new option whose default is what was done
     before leaves every cache as it is; changing a default means raising the extractor's version.
     """
-    spec = job.options.model_dump(exclude={"model", "augment"}, exclude_defaults=True)
-    spec["version"] = extractor_class(job.options.kind).version
-    if job.transcripts is not None:
-        spec["transcripts"] = job.transcripts.fingerprint
+    spec = described_options(job.options, getattr(job.transcripts, "fingerprint", None))
     if job.view is not None:
         spec["view"] = job.view.spec()
     return spec
+
+
+def described_options(options: FeatureOptions, transcripts: str | None = None) -> dict[str, Any]:
+    """Return what `described` does of a clean feature; `transcripts` is their fingerprint."""
+    spec = options.model_dump(exclude={"model", "augment"}, exclude_defaults=True)
+    spec["version"] = extractor_class(options.kind).version
+    return spec | ({"transcripts": transcripts} if transcripts is not None else {})
 
 
 def specify(job: Job, download: bool = True) -> tuple[dict[str, Any], Weights | None]:
@@ -130,12 +134,12 @@ def extract_together(
     busy = [part for part in parts if part.wanted]
     idle = False
     if busy:
-        extractor = _joined([part.extractor for part in busy])
-        batches = _plan(extractor, sources, frame_budget or FRAME_BUDGET[device])
+        extractor = joined([part.extractor for part in busy])
+        batches = plan(extractor, sources.sizes(), frame_budget or FRAME_BUDGET[device])
         wanted: set[str] = set().union(*(part.wanted for part in busy))
         mine = [batch for batch in batches[shard[0] :: shard[1]] if not wanted.isdisjoint(batch)]
         if mine:
-            _load(extractor, busy[0].job, device)
+            load(extractor, busy[0].job.name, device)
             with ExitStack() as stack:
                 outputs = [
                     Output(stack.enter_context(part.writer(shard_bytes)), part.wanted, part.report)
@@ -150,11 +154,29 @@ def extract_together(
 
 def share_a_pass(features: Job, words: Job) -> bool:
     """Tell whether two jobs are frames and words of one Whisper in the same windows."""
-    if (features.options.kind, words.options.kind) != ("whisper", "asr") or features.view:
+    return features.view is None and same_pass(features.options, words.options)
+
+
+def same_pass(features: FeatureOptions, words: FeatureOptions) -> bool:
+    """Tell whether these are frames and words of one Whisper in the same windows."""
+    if (features.kind, words.kind) != ("whisper", "asr"):
         return False
-    mine, theirs = (job.options.model_dump() for job in (features, words))
+    mine, theirs = (options.model_dump() for options in (features, words))
     same = ["model", "window"] + (["silence"] if mine["window"] == "trim" else [])
     return all(mine[key] == theirs[key] for key in same)
+
+
+def passes(features: Mapping[str, FeatureOptions], names: Sequence[str]) -> list[list[str]]:
+    """Group the features that share one pass of their model, in order."""
+    clean = {name: features[name] for name in names if "+" not in name}
+    groups: dict[str, list[str]] = {name: [name] for name in names}
+    for frames, options in clean.items():
+        for words, other in clean.items():
+            if same_pass(options, other) and len(groups.get(frames, ())) == 1 and words in groups:
+                groups[frames].append(words)
+                del groups[words]
+    order = {name: i for i, name in enumerate(names)}
+    return sorted(groups.values(), key=lambda group: min(order[name] for name in group))
 
 
 class _Part:
@@ -191,7 +213,8 @@ class _Part:
         self.found.record(self.report.failed)
 
 
-def _joined(extractors: Sequence[Extractor]) -> Extractor:
+def joined(extractors: Sequence[Extractor]) -> Extractor:
+    """Return the one extractor, or that of the frames and the words of one Whisper."""
     if len(extractors) == 1:
         return extractors[0]
     from extract.whisper import Asr, FramesAndWords, WhisperFeatures
@@ -201,11 +224,12 @@ def _joined(extractors: Sequence[Extractor]) -> Extractor:
     return FramesAndWords(frames, words)
 
 
-def _load(extractor: Extractor, job: Job, device: str) -> None:
+def load(extractor: Extractor, name: str, device: str) -> None:
+    """Load the model of a named feature; raises `UserError` when its options do not fit it."""
     try:
         extractor.load(device)
     except ValueError as error:
-        raise UserError(f"features.{job.name}: {error}.") from error
+        raise UserError(f"features.{name}: {error}.") from error
 
 
 def _imported(job: Job) -> Report:
@@ -236,8 +260,8 @@ def sources_of(job: Job) -> Sources:
     return TextSources(utterances, job.transcripts.texts(utterances), of)
 
 
-def _plan(extractor: Extractor, sources: Sources, budget: float) -> list[list[str]]:
-    sizes = sources.sizes()
+def plan(extractor: Extractor, sizes: Mapping[str, int], budget: float) -> list[list[str]]:
+    """Pack inputs of these sizes, by id, into batches within a budget of frames."""
     keys = {u: extractor.batch_key(size) for u, size in sizes.items()}
     costs = {u: extractor.cost(size) for u, size in sizes.items()}
     return plan_batches(sizes, keys, costs, budget)

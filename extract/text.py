@@ -89,6 +89,33 @@ class Text(Extractor):
         """Return the states of each text by window; no window where there is no word."""
         import torch
 
+        inputs, words, kept = self._tokens(texts)
+        mask = inputs["attention_mask"]
+        given = {"input_ids": inputs["input_ids"], "attention_mask": mask}
+        given = {name: tensor.to(self._device) for name, tensor in given.items()}
+        with torch.inference_mode():
+            states = hidden(self._model, self._states, self.options.layer, **given)
+            chosen = states.float().cpu()
+        found: list[list[np.ndarray]] = [[] for _ in texts]
+        owners = inputs["overflow_to_sample_mapping"].tolist()
+        for i, frames, said, rows in zip(owners, chosen, words, kept, strict=True):
+            if said.any():
+                found[i].append(frames[rows].numpy())
+        return found
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return the characters (from, to) that each frame of a text is of; (0, 0) for none.
+
+        Empty for a text that is one frame of zeros, and where the tokenizer cannot tell.
+        """
+        if not text.strip() or not self._tokenizer.is_fast:
+            return []
+        inputs, words, kept = self._tokens([text], return_offsets_mapping=True)
+        windows = zip(inputs["offset_mapping"], words, kept, strict=True)
+        return [(a, b) for of, said, rows in windows if said.any() for a, b in of[rows].tolist()]
+
+    def _tokens(self, texts: Sequence[str], **more: Any) -> tuple[Any, Any, Any]:
+        """Return the tokens of each window, and which are of words, and which are kept."""
         inputs = self._tokenizer(
             list(texts),
             truncation=True,
@@ -97,22 +124,11 @@ class Text(Extractor):
             return_special_tokens_mask=True,
             padding=True,
             return_tensors="pt",
+            **more,
         )
-        mask = inputs["attention_mask"]
-        tokens = mask.bool()
+        tokens = inputs["attention_mask"].bool()
         words = tokens & ~inputs["special_tokens_mask"].bool()
-        given = {"input_ids": inputs["input_ids"], "attention_mask": mask}
-        given = {name: tensor.to(self._device) for name, tensor in given.items()}
-        with torch.inference_mode():
-            states = hidden(self._model, self._states, self.options.layer, **given)
-            chosen = states.float().cpu()
-        kept = tokens if self.options.special_tokens else words
-        found: list[list[np.ndarray]] = [[] for _ in texts]
-        owners = inputs["overflow_to_sample_mapping"].tolist()
-        for i, frames, said, rows in zip(owners, chosen, words, kept, strict=True):
-            if said.any():
-                found[i].append(frames[rows].numpy())
-        return found
+        return inputs, words, tokens if self.options.special_tokens else words
 
 
 def _tokenizer(folder: Path) -> Any:

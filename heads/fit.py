@@ -29,14 +29,15 @@ from corpus.errors import UserError
 from corpus.folds import speaker_folds
 from heads.config import HeadConfig
 from heads.job import HeadsJob, by_split, made_from, open_features
+from heads.trained import Outputs, mean_outputs
 from heads.training.checkpoint import Checkpoint
 from heads.training.reading import Reading
 from heads.training.targets import Labelled, count_genders, labelled
 from heads.training.tracking import tracked
 from heads.training.trainer import Trainer, dev_scores
+from score.report.provenance import machine, versions
 
 FOLD_SEED = 7
-Outputs = Mapping[str, np.ndarray]  # (utterances, width) of each output
 AfterEpoch = Callable[[int | None, int, int, float | None], None]  # fold, epoch, of all, dev score
 
 
@@ -75,6 +76,8 @@ def fit_head(
         "dev": scores,
         "epochs": history.height,
         "seconds": round(time.monotonic() - started, 1),
+        "machine": machine() | {"device": device},
+        "versions": versions(),
     }
     write_durably(folder / "head.json", json.dumps(done, indent=1))
     fitting.clean()
@@ -220,8 +223,7 @@ def _combined(trained: Sequence[_Trained], split: str, fold: np.ndarray | None) 
     folds = [part.outputs[split] for part in trained if part.fold is not None]
     names = list(folds[0])
     if split != "train":
-        mean = {name: np.mean([out[name] for out in folds], axis=0) for name in names}
-        return _Said(whole[0] if whole else mean)
+        return _Said(whole[0] if whole else mean_outputs(folds))
     at = np.arange(len(fold))
     stacked = {name: np.stack([out[name] for out in folds]) for name in names}
     unseen = {name: of[fold, at] for name, of in stacked.items()}

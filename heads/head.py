@@ -13,7 +13,7 @@ gender         a logit a gender
 Padding never changes a result. To add a head, decorate a module class with `@head("name", Options)`
 and name its Python module under `plugins:` in pipeline.yaml (or in `BUILTIN` below). One that
 derives from `Head` has all outputs and manifold mix-up; any other module that returns logits will
-do too.
+do too. Where a head pools by attention, `pooling_weights` says where it looked.
 """
 
 from collections.abc import Callable, Mapping
@@ -121,6 +121,13 @@ class Head(nn.Module):
         """Return the embeddings `(batch, width)` of a batch."""
         raise NotImplementedError
 
+    def pooling_weights(self, features: Features) -> dict[str, Tensor]:
+        """Return the weights `(batch, frames)` of each feature that is pooled by attention.
+
+        Those of a clip sum to 1 and are 0 where padded. Other heads return none.
+        """
+        return {}
+
     def forward(self, features: Features, mix: Mix | None = None) -> dict[str, Tensor]:
         """Return every output `(batch, width)`; `mix` changes the embeddings in training."""
         embedding = self.embed(features)
@@ -141,12 +148,17 @@ def mask_of(lengths: Tensor, frames: int) -> Tensor:
 
 def attention_pool(frames: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     """Return the mean of `(batch, frames, dim)` weighted by softmax of `(batch, frames)` scores."""
-    return torch.einsum("bt,btd->bd", attention_weights(scores, mask), frames)
+    return weighted_mean(frames, attention_weights(scores, mask))
 
 
 def attention_weights(scores: Tensor, mask: Tensor) -> Tensor:
     """Return the softmax over time of `(batch, frames)` scores, 0 where padded."""
     return scores.masked_fill(~mask, float("-inf")).softmax(dim=1)
+
+
+def weighted_mean(frames: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean `(batch, dim)` of `(batch, frames, dim)` under `(batch, frames)` weights."""
+    return torch.einsum("bt,btd->bd", weights, frames)
 
 
 def weighted_moments(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,7 +167,7 @@ def weighted_moments(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     Weights `(batch, frames)` sum to 1 and are 0 where padded. The deviation is at least 0.003, as
     one frame has none and the root no slope at 0.
     """
-    mean = torch.einsum("bt,btd->bd", weights, frames)
+    mean = weighted_mean(frames, weights)
     variance = torch.einsum("bt,btd->bd", weights, (frames - mean.unsqueeze(1)).square())
     return mean, variance.clamp_min(1e-5).sqrt()
 

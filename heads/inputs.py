@@ -6,6 +6,7 @@ module does not know: `heads.training.speakers` has them.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,12 +54,19 @@ class Prepared(nn.Module):
 
     def forward(self, features: Features, *mix: Mix) -> dict[str, Tensor]:
         """Return what the head returns."""
-        prepared = {
+        outputs: dict[str, Tensor] = self.head(self._prepared(features), *mix)
+        return outputs
+
+    def pooling_weights(self, features: Features) -> dict[str, Tensor]:
+        """Return what the head returns; nothing of a head that cannot say."""
+        weights: Any = getattr(self.head, "pooling_weights", lambda features: {})
+        return dict(weights(self._prepared(features)))
+
+    def _prepared(self, features: Features) -> dict[str, tuple[Tensor, Tensor]]:
+        return {
             name: (take(features[name][0]), features[name][1])
             for name, take in zip(self.names, self.inputs, strict=True)
         }
-        outputs: dict[str, Tensor] = self.head(prepared, *mix)
-        return outputs
 
 
 def _float32(values: np.ndarray | None) -> Tensor | None:

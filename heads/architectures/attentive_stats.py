@@ -25,10 +25,14 @@ class AttentiveStatsPooling(nn.Module):
         self.projection = nn.Linear(dim, attention)
         self.score = nn.Linear(attention, 1, bias=False)
 
+    def weights(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Return the weights `(batch, frames)`, 0 where padded."""
+        scores: Tensor = self.score(self.projection(frames).tanh()).squeeze(-1)
+        return attention_weights(scores, mask)
+
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Return `(batch, 2 dim)` of `(batch, frames, dim)`."""
-        scores: Tensor = self.score(self.projection(frames).tanh()).squeeze(-1)
-        return torch.cat(weighted_moments(frames, attention_weights(scores, mask)), dim=-1)
+        return torch.cat(weighted_moments(frames, self.weights(frames, mask)), dim=-1)
 
 
 @head("attentive_stats", AttentiveStatsOptions)
@@ -52,6 +56,12 @@ class AttentiveStats(Head):
 
     def embed(self, features: Features) -> Tensor:
         """Return the embeddings `(batch, width)`."""
+        return torch.cat([pool(*features[name]) for name, pool in self._poolings()], dim=-1)
+
+    def pooling_weights(self, features: Features) -> dict[str, Tensor]:
+        """Return the weights `(batch, frames)` of every feature."""
+        return {name: pool.weights(*features[name]) for name, pool in self._poolings()}
+
+    def _poolings(self) -> list[tuple[str, AttentiveStatsPooling]]:
         poolings = cast(list[AttentiveStatsPooling], list(self.pooling))
-        pooled = [pool(*features[name]) for name, pool in zip(self.names, poolings, strict=True)]
-        return torch.cat(pooled, dim=-1)
+        return list(zip(self.names, poolings, strict=True))

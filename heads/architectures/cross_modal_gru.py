@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from heads.architectures.attention import cross_attention
 from heads.architectures.recurrent import bidirectional_gru
-from heads.head import Features, Head, attention_pool, head, mlp
+from heads.head import Features, Head, attention_weights, head, mlp, weighted_mean
 from heads.options import Architecture, CrossModalGRUOptions
 
 
@@ -45,9 +45,9 @@ class Modality(nn.Module):
         """Align another modality to this one's frames."""
         return cross_attention(self.attention, query, other, mask)
 
-    def pool(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Return `(batch, 2 hidden)`."""
-        return attention_pool(frames, self.pooling(frames).squeeze(-1), mask)
+    def weights(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Return the weights of the pooling `(batch, frames)`, 0 where padded."""
+        return attention_weights(self.pooling(frames).squeeze(-1), mask)
 
 
 @head("cross_modal_gru", CrossModalGRUOptions)
@@ -73,19 +73,29 @@ class CrossModalGRU(Head):
 
     def embed(self, features: Features) -> Tensor:
         """Return the embeddings `(batch, 2 hidden features)`."""
+        pooled = [weighted_mean(frames, weights) for frames, weights in self._aligned(features)]
+        return cast(Tensor, self.norm(torch.cat(pooled, dim=-1)))
+
+    def pooling_weights(self, features: Features) -> dict[str, Tensor]:
+        """Return the weights `(batch, frames)` of every feature."""
+        aligned = zip(self.names, self._aligned(features), strict=True)
+        return {name: weights for name, (_, weights) in aligned}
+
+    def _aligned(self, features: Features) -> list[tuple[Tensor, Tensor]]:
+        """Return each modality's frames aligned to the others, and the weights of its pooling."""
         masks = [features[name][1] for name in self.names]
         encoded = [
             m.encode(features[name][0], mask)
             for m, name, mask in zip(self._modalities(), self.names, masks, strict=True)
         ]
-        pooled = []
+        found = []
         for i, modality in enumerate(self._modalities()):
             aligned = encoded[i]
             for j, other in enumerate(encoded):
                 if j != i:
                     aligned = aligned + modality.attend(encoded[i], other, masks[j])
-            pooled.append(modality.pool(aligned, masks[i]))
-        return cast(Tensor, self.norm(torch.cat(pooled, dim=-1)))
+            found.append((aligned, modality.weights(aligned, masks[i])))
+        return found
 
 
 def _attention_heads(options: CrossModalGRUOptions, name: str) -> int:

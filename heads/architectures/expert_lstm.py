@@ -43,3 +43,9 @@ class ExpertLSTM(Head):
         parts = zip(self.names, self.pooling, self.projections, strict=True)
         experts = [project(pool(*features[name])) for name, pool, project in parts]
         return cast(Tensor, self.lstm(torch.stack(experts, dim=1))[0][:, -1])
+
+    def pooling_weights(self, features: Features) -> dict[str, Tensor]:
+        """Return the weights `(batch, frames)` of every feature."""
+        poolings = cast(list[AttentiveStatsPooling], list(self.pooling))
+        parts = zip(self.names, poolings, strict=True)
+        return {name: pool.weights(*features[name]) for name, pool in parts}

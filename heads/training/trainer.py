@@ -44,7 +44,7 @@ AfterEpoch = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass
-class TrainedHead:
+class Trained:
     """Hold a trained head and how it came to be; `best_score` is None without a dev set."""
 
     module: nn.Module
@@ -140,7 +140,7 @@ class Trainer:
         self,
         after_epoch: AfterEpoch = lambda row: None,
         checkpoint: Checkpoint = Checkpoint(None),  # noqa: B008  it keeps nothing
-    ) -> TrainedHead:
+    ) -> Trained:
         """Train all epochs, keep the weights of the best; `after_epoch` gets each row of history.
 
         Best is the highest `best_by` over the whole dev set; without one, the last epoch. Raises
@@ -170,7 +170,7 @@ class Trainer:
         checkpoint.write(self._state() | {"history": history, "best": best}, now=True)
         self.kept.load_state_dict(best["state"])
         score = history[best["epoch"]].get(f"dev_{self.config.chosen_by}") if history else None
-        return TrainedHead(self.kept, history, best["epoch"], score)
+        return Trained(self.kept, history, best["epoch"], score)
 
     def _state(self) -> dict[str, Any]:
         averaged = self.averaged.state_dict() if self.averaged is not None else {}

@@ -1,3 +1,4 @@
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus.audio import SAMPLE_RATE, AudioError, check_signal, duration, load
+from corpus.audio import SAMPLE_RATE, AudioError, blocks, check_signal, duration, load
 
 
 def noise(seconds: float, rate: int = SAMPLE_RATE, seed: int = 0) -> np.ndarray:
@@ -137,3 +138,67 @@ def test_threads_read_what_one_thread_reads(tmp_path: Path) -> None:
         together = list(pool.map(load, paths * 4))
     alone = [load(path) for path in paths] * 4
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2)])
+def test_blocks_are_what_load_gives(tmp_path: Path, rate: int, channels: int) -> None:
+    signal = np.random.default_rng(0).standard_normal((rate * 7, channels)) * 0.1
+    soundfile.write(tmp_path / "a.wav", signal, rate, subtype="FLOAT")
+    found = list(blocks(tmp_path / "a.wav", 2.0))
+    assert [len(block) for block in found] == [32_000, 32_000, 32_000, 16_000]
+    np.testing.assert_allclose(np.concatenate(found), load(tmp_path / "a.wav"), atol=1e-6)
+
+
+def test_a_file_that_is_cut_short_is_said(tmp_path: Path) -> None:
+    signal = np.random.default_rng(0).standard_normal(5 * 16_000) * 0.1
+    for suffix, reason in (("mp3", "cut short (2"), ("flac", "not audio (")):
+        path = tmp_path / f"a.{suffix}"
+        soundfile.write(path, signal, 16_000)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        for read in (load, lambda path: list(blocks(path))):
+            with pytest.raises(AudioError) as caught:
+                read(path)
+            assert str(caught.value).startswith(reason)
+
+
+def write_media(path: Path, codec: str, seconds: float = 3.0) -> np.ndarray:
+    """Write a stereo tone of 48 kHz; return what it is in mono at 16 kHz."""
+    av = pytest.importorskip("av")
+    times = np.arange(round(seconds * 48_000)) / 48_000
+    tone = np.stack([0.4 * np.sin(2 * np.pi * 300 * times)] * 2).astype(np.float32)
+    with av.open(path, "w") as file:
+        stream = file.add_stream(codec, rate=48_000, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="stereo")
+        frame.sample_rate = 48_000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            file.mux(packet)
+    return tone[0, ::3]
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("m4a", "aac"), ("mp4", "aac"), ("webm", "libopus")])
+def test_what_libsndfile_cannot_open_goes_to_ffmpeg(
+    tmp_path: Path, suffix: str, codec: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    tone = write_media(path, codec)
+    signal = load(path)
+    assert signal.dtype == np.float32
+    assert abs(len(signal) - len(tone)) < 2_000
+    assert duration(path) == pytest.approx(3.0, abs=0.1)
+    # the codec shifts the tone by its delay: the spectrum has its peak where it was
+    spectrum = np.abs(np.fft.rfft(signal[8_000:24_000]))
+    assert int(spectrum.argmax()) == 300
+    np.testing.assert_allclose(np.concatenate(list(blocks(path, 1.0))), signal, atol=1e-6)
+    part = load(path, 1.0, 2.0)  # but for the ends, where the resampler knows less
+    np.testing.assert_allclose(part[100:-100], signal[16_100:31_900], atol=1e-3)
+
+
+def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "a.m4a").write_bytes(b"something")
+    with pytest.raises(AudioError) as caught:
+        load(tmp_path / "a.m4a")
+    assert str(caught.value) == ".m4a files need `pip install 'ser[media]'`"
+    (tmp_path / "a.wav").write_bytes(b"something")
+    with pytest.raises(AudioError, match=r"^not audio \(Format not recognised\)$"):
+        load(tmp_path / "a.wav")

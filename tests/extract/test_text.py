@@ -166,6 +166,18 @@ def test_special_tokens_are_those_of_the_tokenizer(family: str) -> None:
     assert len(whole.extract([TEXTS[2]])[0]) - len(words.extract([TEXTS[2]])[0]) == added
 
 
+@pytest.mark.parametrize("special", [True, False])
+def test_offsets_name_the_characters_of_every_frame(special: bool) -> None:
+    extractor: Any = made("text", tiny_text("Roberta"), of="transcript", special_tokens=special)
+    text = " ".join(TEXTS) * 3  # longer than a window
+    offsets = extractor.offsets(text)
+    assert len(offsets) == len(extractor.extract([text])[0]) > WINDOW
+    covered = {i for a, b in offsets for i in range(a, b)}
+    assert covered == {i for i, letter in enumerate(text) if letter != " "}
+    assert (offsets[0] == (0, 0)) == special
+    assert extractor.offsets(" ") == []
+
+
 def test_empty_texts_alone() -> None:
     model = made("text", tiny_family("qwen2"), of="transcript")
     for frames in model.extract(["", " \n"]):

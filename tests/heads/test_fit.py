@@ -1,6 +1,8 @@
 """One head of a run: whole and by folds, what its files say, what is kept on the way."""
 
 import json
+import os
+from importlib.metadata import version
 
 import numpy as np
 import polars as pl
@@ -159,3 +161,10 @@ def test_epochs_are_told_to_a_tracker(tmp_path, monkeypatch, log):
         (run,) = mlflow.search_runs(output_format="list")
         assert run.data.metrics["dev_macro_f1"] > 0
         assert run.info.run_name == "one/head"
+
+
+def test_head_json_says_where_and_with_what_and_the_fingerprint_does_not(tmp_path):
+    _, about = fitted(make_job(tmp_path, one={"features": ["a"], "epochs": 1}))
+    assert about["versions"]["torch"] == version("torch")
+    assert (about["machine"]["cores"], about["machine"]["device"]) == (os.cpu_count(), "cpu")
+    assert not {"machine", "versions"} & set(about["made_from"])
