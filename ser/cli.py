@@ -25,7 +25,11 @@ from ser.commands.options import (
     pipeline_option,
     set_option,
 )
+from ser.commands.pack import pack
+from ser.commands.predict import predict
+from ser.commands.report import report
 from ser.commands.stack import score, stack_group
+from ser.commands.submit import submit
 
 SMALL_MACHINE = 4  # cores
 FULL = os.strerror(errno.ENOSPC)
@@ -43,6 +47,15 @@ EXTRAS = {
     "ray": "ray",
     "fsspec": "remote",
     "s3fs": "remote",
+    "jinja2": "report",
+    "kaleido": "report",
+    "plotly": "report",
+    "gradio": "serve",
+    "fastapi": "serve",
+    "fastapi_offline": "serve",
+    "prometheus_client": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 
@@ -52,7 +65,19 @@ def cli() -> None:
     """Recognise emotions in speech: extract embeddings once, train heads, stack them, score."""
 
 
-for command in (corpus_group, extract, models, cache_group, heads_group, stack_group, score):
+for command in (
+    corpus_group,
+    extract,
+    models,
+    cache_group,
+    heads_group,
+    stack_group,
+    score,
+    predict,
+    pack,
+    report,
+    submit,
+):
     cli.add_command(command)
 
 

@@ -1,9 +1,11 @@
 """pipeline.yaml: one file that says everything; read, checked, and handed to the stages.
 
-Paths are relative to the file. `${NAME}` takes the environment variable. `--set section.key=value`
-overrides a value. Every mistake is one sentence with the line, the key and the nearest valid key.
+Paths are relative to the file; the copy in a run's folder has absolute ones. `${NAME}` takes the
+environment variable. `--set section.key=value` overrides a value. Every mistake is one sentence
+with the line, the key and the nearest valid key.
 """
 
+import copy
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -41,6 +43,7 @@ class Pipeline:
     heads: Mapping[str, HeadConfig]
     stack: StackConfig
     score: ScoreConfig
+    plugins: tuple[str, ...] = ()  # each its folder and its module's name, as one path
 
     @classmethod
     def load(
@@ -61,14 +64,32 @@ class Pipeline:
             document.override(override)
         return _check(document, (base or path.parent).resolve())
 
+    def resolved(self) -> dict[str, Any]:
+        """Return what the file says with every path absolute: a file that may lie anywhere."""
+        raw: dict[str, Any] = copy.deepcopy(dict(self.raw))
+        raw["corpus"]["manifest"] = str(self.corpus.manifest.resolve())
+        if self.corpus.audio is not None:
+            raw["corpus"]["audio"] = str(self.corpus.audio.resolve())
+        raw |= {"cache": str(self.cache), "run": str(self.run.resolve())}
+        for name, options in self.features.items():
+            if hasattr(options, "model"):
+                raw["features"][name]["model"] = options.model
+        for name, config in self.heads.items():
+            if config.init is not None:
+                raw["heads"][name]["init"] = str(config.init)
+        if self.plugins:
+            raw["plugins"] = list(self.plugins)
+        return raw
+
 
 def _check(document: Document, base: Path) -> Pipeline:
     data = document.data
     for key in data:
         if key not in SECTIONS:
             raise document.unknown((key,), SECTIONS)
-    for name in data.get("plugins") or ():
-        import_plugin(str(name), base)
+    plugins = tuple(str(base / str(name)) for name in data.get("plugins") or ())
+    for plugin in plugins:
+        import_plugin(Path(plugin).name, Path(plugin).parent)
     for key in ("corpus", "cache", "run"):
         if key not in data:
             raise document.error((key,), "the section is missing; add it.")
@@ -85,6 +106,7 @@ def _check(document: Document, base: Path) -> Pipeline:
         heads=heads,
         stack=_section(document, "stack", StackConfig),
         score=_section(document, "score", ScoreConfig),
+        plugins=plugins,
     )
 
 

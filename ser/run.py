@@ -22,7 +22,7 @@ from corpus.errors import UserError
 from corpus.manifest import Manifest
 from extract.extractor import choose_device, extractor_class
 from extract.loop import Report
-from extract.run import TRANSCRIPT, Job, extract_together, open_feature, share_a_pass
+from extract.run import TRANSCRIPT, Job, extract_together, open_feature, passes
 from heads.job import HeadsJob
 from heads.run import AfterEpoch, HeadReport, read_done, train_heads
 from ser.pipeline import Pipeline
@@ -92,29 +92,12 @@ def extract_features(
     features of a pass by other means than this process.
     """
     manifest = read_manifest(pipeline)
-    for group in passes(pipeline, manifest, extraction_order(pipeline, names)):
+    for group in passes(pipeline.features, extraction_order(pipeline, names)):
         if together is not None:
             yield from together(group)
         else:
             jobs = [feature_job(pipeline, manifest, name) for name in group]
             yield from extract_together(jobs, device, shard)
-
-
-def passes(pipeline: Pipeline, manifest: Manifest, names: Sequence[str]) -> list[list[str]]:
-    """Group the features that share one pass of their model, in order."""
-    whisper = {
-        name: feature_job(pipeline, manifest, name)
-        for name in names
-        if "+" not in name and pipeline.features[name].kind in {"whisper", "asr"}
-    }
-    groups: dict[str, list[str]] = {name: [name] for name in names}
-    for frames, job in whisper.items():
-        for words, other in whisper.items():
-            if share_a_pass(job, other) and len(groups.get(frames, ())) == 1 and words in groups:
-                groups[frames].append(words)
-                del groups[words]
-    order = {name: i for i, name in enumerate(names)}
-    return sorted(groups.values(), key=lambda group: min(order[name] for name in group))
 
 
 def heads_job(pipeline: Pipeline) -> HeadsJob:
@@ -238,9 +221,12 @@ def failed_heads(pipeline: Pipeline, names: Sequence[str]) -> str:
 
 
 def write_resolved(pipeline: Pipeline) -> None:
-    """Write the pipeline as it was understood into its run folder."""
+    """Write the pipeline as it was understood into its run folder, every path absolute.
+
+    So it can be read from anywhere, and a run needs no other file to be asked about own audio.
+    """
     pipeline.run.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(dict(pipeline.raw), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(pipeline.resolved(), sort_keys=False, allow_unicode=True)
     write_durably(pipeline.run / "pipeline.yaml", f"# resolved from {pipeline.source}\n{text}")
 
 

@@ -7,6 +7,7 @@ import pytest
 from corpus.errors import UserError
 from presets import preset
 from ser.pipeline import Pipeline
+from ser.run import write_resolved
 from tests.ser.factories import PIPELINE
 
 
@@ -202,3 +203,19 @@ def test_presets_load(tmp_path, monkeypatch, name):
     monkeypatch.setenv("RAVDESS", "/data/ravdess")
     pipeline = load(tmp_path, preset(name))
     assert len(pipeline.heads) >= 4
+
+
+def test_a_resolved_pipeline_is_the_same_from_anywhere(tmp_path):
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    (tmp_path / "my_plugin.py").write_text("")
+    text = PIPELINE.replace(
+        "  prosody:", "  frames: {kind: whisper, model: models/mine}\n  prosody:"
+    ).replace("one: {", "one: {init: start.safetensors, ")
+    pipeline = load(tmp_path, f"plugins: [my_plugin]\n{text}")
+    write_resolved(pipeline)
+    resolved = Pipeline.load(tmp_path / "run" / "pipeline.yaml")
+    for field in ("corpus", "cache", "run", "features", "heads", "stack", "score", "plugins"):
+        assert getattr(resolved, field) == getattr(pipeline, field), field
+    assert resolved.features["frames"].model == str(tmp_path / "models" / "mine")
+    assert resolved.heads["one"].init == tmp_path / "start.safetensors"
+    assert resolved.plugins == (str(tmp_path / "my_plugin"),)

