@@ -66,7 +66,19 @@ def main() -> None:
         speakers += [s for s, label in zip(rows.speaker, rows.label, strict=True) if label >= 0]
     print(machine())
     print(f"{said.pipeline}: {len(set(speakers))} test speakers, {len(speakers)} utterances")
-    print(_table(told, _name(pipeline.stack, table), speakers, len(table.classes), said.resamples))
+    found = _table(told, _name(pipeline.stack, table), speakers, len(table.classes), said.resamples)
+    with pl.Config(
+        tbl_rows=-1,
+        tbl_cols=-1,
+        tbl_width_chars=110,
+        float_precision=3,
+        tbl_formatting="NOTHING",
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
+    ):
+        print(found)
+    if said.json:
+        said.json.write_text(found.write_json())
 
 
 def rotated(manifest: Manifest, rotations: int) -> list[pl.DataFrame]:
@@ -159,5 +171,4 @@ def _table(
 
 
 if __name__ == "__main__":
-    with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
-        main()
+    main()
