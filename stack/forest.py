@@ -97,19 +97,20 @@ class ForestStacker(FoldedClassifier):
 
     def read_member(self, path: Path, classes: int, dim: int) -> Any:
         """Read one forest; only scikit-learn's and numpy's types are let in."""
+        skops = _skops()
         try:
-            foreign = set(_skops().get_untrusted_types(file=path)) - {TREE}
-            forest = None if foreign else _skops().load(path, trusted=[TREE])
+            forest = skops.load(path, trusted=[TREE])
+        except skops.exceptions.UntrustedTypesFoundException as error:
+            foreign = sorted(set(skops.get_untrusted_types(file=path)) - {TREE})
+            raise UserError(
+                f"{path}: it holds {', '.join(foreign)}, which no forest needs; do not trust the "
+                "file and fit the stack again with `ser stack fit`."
+            ) from error
         except Exception as error:  # skops lets through whatever zip, json and numpy raise
             raise UserError(
                 f"{path}: not readable as a forest ({str(error).splitlines()[0]}); fit the stack "
                 "again with `ser stack fit`."
             ) from error
-        if foreign:
-            raise UserError(
-                f"{path}: it holds {', '.join(sorted(foreign))}, which no forest needs; do not "
-                "trust the file and fit the stack again with `ser stack fit`."
-            )
         if not (isinstance(forest, self.kind) and _is_sound(forest, classes, dim)):
             raise UserError(
                 f"{path}: it is not a forest of {classes} classes over {dim} logits, or it is "
