@@ -23,6 +23,13 @@ SHORTEST = 0.025  # s; one analysis frame of the speech models
 CUT_SHORT = 0.1  # s; what a whole mp3 may lack of the length that its header says
 MEDIA = (".m4a", ".mp4", ".m4v", ".aac", ".mov", ".mkv", ".webm", ".wma", ".avi", ".3gp", ".amr")
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", *MEDIA)
+# FFmpeg's other readers include playlists (HLS, DASH, concat), which open the files they name
+CONTAINERS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,"
+    "ogg,opus,tta,w64,wav,wv"
+)
+RATES = (1_000, 768_000)  # Hz; a second is read at a time, so a rate of gigahertz is a bomb
+CHANNELS = 32
 NOT_OPENED = (soundfile.SoundFileError, TypeError)
 
 
@@ -43,7 +50,7 @@ def load(path: str | Path, start: float | None = None, end: float | None = None)
     """
     path = _existing(path)
     try:
-        file = soundfile.SoundFile(path)
+        file = _opened(path)
     except NOT_OPENED as error:
         with closing(_Media(path, error)) as media:
             rate, mono = media.rate, media.read(start, end)
@@ -60,11 +67,12 @@ def duration(path: str | Path) -> float:
     """Return the seconds of a file from its header alone; raises `AudioError`."""
     path = _existing(path)
     try:
-        info = soundfile.info(path)
+        file = _opened(path)
     except NOT_OPENED as error:
         with closing(_Media(path, error)) as media:
             return media.duration()
-    return float(info.frames / info.samplerate)
+    with file:
+        return float(file.frames / file.samplerate)
 
 
 def blocks(path: str | Path, seconds: float = 30.0) -> Iterator[np.ndarray]:
@@ -75,7 +83,7 @@ def blocks(path: str | Path, seconds: float = 30.0) -> Iterator[np.ndarray]:
     """
     path, size = _existing(path), round(seconds * SAMPLE_RATE)
     try:
-        source: Any = soundfile.SoundFile(path)
+        source: Any = _opened(path)
     except NOT_OPENED as error:
         source = _Media(path, error)
     with closing(source):
@@ -106,6 +114,15 @@ def check_signal(signal: np.ndarray) -> None:
         raise AudioError("shorter than 25 ms")
     if not signal.any():
         raise AudioError("silent", "all samples are zero")
+
+
+def _opened(path: Path) -> soundfile.SoundFile:
+    """Open a file with libsndfile; raises one of `NOT_OPENED` for a file that is not its own."""
+    file = soundfile.SoundFile(path)
+    if RATES[0] <= file.samplerate <= RATES[1] and file.channels <= CHANNELS:
+        return file
+    file.close()
+    raise AudioError("not audio", f"{file.samplerate} Hz and {file.channels} channels")
 
 
 def _read(file: soundfile.SoundFile, start: float | None, end: float | None) -> np.ndarray:
@@ -168,7 +185,7 @@ class _Media:
             raise AudioError(f"{path.suffix} files need `pip install 'ser[media]'`") from error
         self._av = av
         try:
-            self._file = av.open(path)
+            self._file = av.open(path, options={"format_whitelist": CONTAINERS})
         except (av.FFmpegError, OSError, ValueError) as refused:
             raise _not_audio(error) from refused
         if not self._file.streams.audio:

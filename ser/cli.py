@@ -28,6 +28,7 @@ from ser.commands.options import (
 from ser.commands.pack import pack
 from ser.commands.predict import predict
 from ser.commands.report import report
+from ser.commands.serve import serve
 from ser.commands.stack import score, stack_group
 from ser.commands.submit import submit
 
@@ -76,6 +77,7 @@ for command in (
     predict,
     pack,
     report,
+    serve,
     submit,
 ):
     cli.add_command(command)

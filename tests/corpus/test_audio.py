@@ -202,3 +202,34 @@ def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "a.wav").write_bytes(b"something")
     with pytest.raises(AudioError, match=r"^not audio \(Format not recognised\)$"):
         load(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("name", ["clip", "clip.m3u8", "clip.m4a"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile secret.mka\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1.0,\n{folder}/secret.mka\n#EXT-X-ENDLIST\n",
+    ],
+)
+def test_a_list_of_files_opens_none_of_them(tmp_path: Path, name: str, text: str) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "secret.mka"), "w", format="matroska") as file:
+        stream = file.add_stream("mp2", rate=SAMPLE_RATE)
+        frame = av.AudioFrame.from_ndarray(np.ones((1, 16_000), "i2"), format="s16", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    assert len(load(tmp_path / "secret.mka")) > 15_000
+    (tmp_path / name).write_text(text.format(folder=tmp_path))
+    with pytest.raises(AudioError, match=r"^not audio \(Format not recognised\)$"):
+        load(tmp_path / name)
+
+
+def test_a_rate_that_no_microphone_has_is_no_audio(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(0.5), subtype="PCM_16")
+    data = bytearray(path.read_bytes())
+    data[24:28] = (2_000_000_000).to_bytes(4, "little")
+    path.write_bytes(data)
+    for reading in (load, duration, lambda path: next(blocks(path))):
+        with pytest.raises(AudioError, match=r"^not audio \(2000000000 Hz and 1 channels\)$"):
+            reading(path)

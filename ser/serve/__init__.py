@@ -1,0 +1,1 @@
+"""`ser serve`: a trained run behind an HTTP API and a page."""

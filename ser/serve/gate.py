@@ -1,0 +1,150 @@
+"""What every request passes before anything else sees it: the token, then its body's limits.
+
+A body is counted while it comes, so that none is ever held beyond the limit, in memory or on disk;
+one that comes too slowly is cut off. Plain ASGI, so that it holds for the page's uploads as well.
+
+The token is `Authorization: Bearer TOKEN`, or in a browser a cookie that the login form sets; it
+holds a secret of this process and not the token, so it is void after a restart.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ser.serve.limits import MEGABYTE, Limits, Refused
+
+UPLOADS = ("/predict", "/gradio_api/upload")
+LEFT = 60.0  # s; uploads of the page that lie for longer belong to no one
+OPEN = ("/health", "/login")  # without the token
+COOKIE = "ser_session"
+LOGIN = """\
+<!doctype html><html lang="en"><meta charset="utf-8"><title>ser</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>:root{color-scheme:light dark}body{font:16px system-ui;margin:20vh auto;max-width:20rem;
+padding:1rem}input,button{font:inherit;width:100%;box-sizing:border-box;padding:.5rem;
+margin:.3rem 0}
+</style><form method="post" action="login"><label>Token of this server
+<input type="password" name="token" autofocus autocomplete="current-password" required></label>
+<button>Open</button></form></html>
+"""
+
+
+@dataclass
+class Access:
+    """Tell who may come in; everyone where `token` is empty."""
+
+    token: str
+    session: str = field(default_factory=secrets.token_urlsafe)
+
+    def allows(self, request: Request) -> bool:
+        """Tell whether a request carries the token or the session's cookie."""
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        return (
+            not self.token
+            or (scheme.lower() == "bearer" and self.knows(bearer.strip()))
+            or _same(request.cookies.get(COOKIE, ""), self.session)
+        )
+
+    def knows(self, token: str) -> bool:
+        """Compare with the token in constant time."""
+        return _same(token, self.token)
+
+
+class Gate:
+    """Let requests pass to `app` within the limits; `count` hears each answer to POST /predict."""
+
+    def __init__(
+        self, app: ASGIApp, access: Access, limits: Limits, count: Callable[[int], object]
+    ) -> None:
+        self.app, self.access, self.limits, self.count = app, access, limits, count
+        self.held = 0  # bytes of all bodies that may still be on disk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return  # no websocket is ours
+        counts = scope["path"] == "/predict" and scope["method"] == "POST"
+
+        async def counted(message: Message) -> None:
+            if counts and message["type"] == "http.response.start":
+                self.count(message["status"])
+            await send(message)
+
+        body = Body(self, receive, self._most(scope))
+        if (refusal := self._refusal(scope)) is not None:
+            await refusal(scope, receive, counted)
+            return
+        try:
+            await self.app(scope, body.receive, counted)
+        finally:
+            # the page's upload is asked about by a later request, or swept away
+            kept = scope["path"] == UPLOADS[1]
+            asyncio.get_running_loop().call_later(LEFT if kept else 0, self._let_go, body.received)
+
+    def _let_go(self, size: int) -> None:
+        self.held -= size
+
+    def _most(self, scope: Scope) -> int:
+        return self.limits.max_bytes if scope["path"] in UPLOADS else MEGABYTE
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Return what is answered before the body is read, None when it may come."""
+        request, headers = Request(scope), Headers(scope=scope)
+        if scope["path"] not in OPEN and not self.access.allows(request):
+            if "text/html" in headers.get("accept", ""):
+                return HTMLResponse(LOGIN, 401)
+            said = "this server wants its token; send it as `Authorization: Bearer TOKEN`."
+            return JSONResponse({"error": said}, 401, {"WWW-Authenticate": "Bearer"})
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self._most(scope):
+            return JSONResponse({"error": too_large(self._most(scope)).detail}, 413)
+        return None
+
+
+class Body:
+    """Count a body as it comes; raises `Refused` from `receive` when it is beyond a limit."""
+
+    def __init__(self, gate: Gate, receive: Receive, most: int) -> None:
+        self.received = 0
+        self._gate, self._receive, self._most = gate, receive, most
+        self._waited, self._whole = 0.0, False
+
+    async def receive(self) -> Message:
+        """Return the next part of the body; only the time that is waited for it counts."""
+        if self._whole:
+            return await self._receive()
+        limits = self._gate.limits
+        left = limits.patience + self.received / limits.slowest - self._waited
+        begun = time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), max(0.0, left))
+        except TimeoutError as error:
+            raise Refused(408, "the upload came too slowly; try again on a better line.") from error
+        self._waited += time.monotonic() - begun
+        size = len(message.get("body", b""))
+        self.received += size
+        self._gate.held += size
+        if self.received > self._most:
+            raise too_large(self._most)
+        if self._gate.held > limits.room:
+            raise Refused(503, "too many uploads at once; try again later.", 10)
+        self._whole = not message.get("more_body", False)
+        return message
+
+
+def too_large(most: int) -> Refused:
+    """Return the answer to a body of too many bytes."""
+    return Refused(413, f"the upload is larger than {most / MEGABYTE:g} MB; send a smaller file.")
+
+
+def _same(a: str, b: str) -> bool:
+    return secrets.compare_digest(a.encode(), b.encode())

@@ -1,0 +1,38 @@
+"""What is counted, as Prometheus reads it."""
+
+import resource
+import sys
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120)
+UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
+
+
+class Metrics:
+    """Count the requests of one server; `source` is `api` or `page`."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "ser_requests", "Requests, by answer.", ["source", "status"], registry=registry
+        )
+        self.seconds = Histogram(
+            "ser_prediction_seconds",
+            "Seconds of clips that were answered, waiting included.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.audio = Counter("ser_audio_seconds", "Seconds of audio answered.", registry=registry)
+        self.queue = Gauge("ser_queue_length", "Clips that wait or are heard.", registry=registry)
+        memory = Gauge("ser_peak_memory_bytes", "Highest resident memory.", registry=registry)
+        memory.set_function(peak_memory)
+
+    def text(self) -> bytes:
+        """Return all of it in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+
+def peak_memory() -> int:
+    """Return the highest resident memory of this process in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT

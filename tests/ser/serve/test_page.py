@@ -1,0 +1,159 @@
+"""The page in a real browser, and its parts."""
+
+import asyncio
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click.testing
+import numpy as np
+import pytest
+
+from ser.cli import cli
+from ser.predict.result import Result, Segment, Word
+from ser.serve.figures import attribute_plane, waveform
+from ser.serve.page import _transcript, clean
+from tests.ser.factories import CLASSES
+from tests.ser.serve.conftest import files, serving
+
+SEGMENT = Segment(
+    0.0,
+    2.0,
+    "sad",
+    {"angry": 0.2, "sad": 0.5, "neutral": 0.3},
+    {"arousal": 3.0, "valence": 2.5},
+    "so it is",
+    {},
+)
+LONG = Result(
+    "a.wav",
+    6.0,
+    "angry",
+    {"angry": 0.5, "sad": 0.3, "neutral": 0.2},
+    {"arousal": 4.0, "valence": 3.0},
+    "so it is so it is",
+    {},
+    (SEGMENT, replace(SEGMENT, start=3.0, end=6.0, emotion="angry")),
+)
+
+
+def test_the_waveform_has_a_piece_of_each_segment_in_the_colour_of_its_emotion():
+    envelope = np.tile(np.array([[-0.5, 0.25]], np.float32), (300, 1))
+    drawn = waveform(LONG, envelope, CLASSES)
+    spans = [(t.name, t.fillcolor, min(t.x), max(t.x)) for t in drawn.data[1:]]
+    assert spans == [("sad", "#0072b2", 0, 2.0), ("angry", "#d55e00", 3.0, 5.98)]
+    assert [(s.x0, s.x1) for s in drawn.layout.shapes] == [(0, 2), (3, 6)]
+    assert drawn.data[1].text == "0.0–2.0 s<br>sad 0.50<br>neutral 0.30<br>angry 0.20"
+    assert (min(drawn.data[0].y), max(drawn.data[0].y)) == (-0.5, 0.25)
+
+
+def test_ten_minutes_are_drawn_with_two_thousand_points_and_keep_their_peaks():
+    envelope = np.zeros((30_000, 2), np.float32)
+    envelope[12_345] = -0.75, 0.5
+    drawn = waveform(replace(LONG, seconds=600.0), envelope, CLASSES)
+    assert len(drawn.data[0].x) == 2 * 2000
+    assert (min(drawn.data[0].y), max(drawn.data[0].y)) == (-0.75, 0.5)
+
+
+def test_the_plane_has_the_clip_and_its_segments():
+    points = [(t.x[0], t.y[0], t.marker.size) for t in attribute_plane(LONG).data]
+    assert points == [(2.5, 3.0, 7), (2.5, 3.0, 7), (3.0, 4.0, 15)]
+
+
+def test_words_are_shaded_by_attention_and_are_no_html():
+    words = (Word("<b>", 0.2), Word("now", 0.8))
+    one = replace(LONG, segments=(replace(SEGMENT, words=words),))
+    said = _transcript(one)
+    assert 'rgba(213,94,0,0.15)" title="20% of the attention">&lt;b&gt;</span>' in said
+    assert 'rgba(213,94,0,0.60)" title="80% of the attention">now</span>' in said
+    assert _transcript(replace(LONG, transcript=None)) == ""
+    assert "so it is so it is" in _transcript(LONG)
+
+
+def test_what_lies_in_the_cache_for_long_is_deleted(tmp_path):
+    for name in ("old/a.wav", "old/new.wav", "gone/b.wav", "c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    for name in ("old/a.wav", "gone/b.wav", "c"):
+        os.utime(tmp_path / name, (0, time.time() - 100))
+    clean(tmp_path, 60)
+    assert files(tmp_path) == ["old/new.wav"]
+    os.utime(tmp_path / "gone", (0, 0))
+    clean(tmp_path, 60)
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if not (chromium := shutil.which("chromium")):
+        pytest.skip("there is no chromium")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+    asyncio.set_event_loop(None)  # playwright leaves its own running
+
+
+def test_a_clip_is_dropped_seen_and_downloaded(small, clip, tmp_path, browser, monkeypatch):
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with serving(small.p, folder, page=True) as server:
+        page = browser.new_page(viewport={"width": 1100, "height": 1200})
+        page.set_default_timeout(30_000)
+        errors, elsewhere = [], []
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        own = (server.url, "data:", "blob:")
+        page.on("request", lambda r: None if r.url.startswith(own) else elsewhere.append(r.url))
+        page.goto(server.url)
+        page.set_input_files("#clip input[type=file]", clip)
+        page.wait_for_selector(".ser-down a")
+        page.wait_for_selector("#waveform .main-svg")
+        page.wait_for_selector("#plane .main-svg")
+        said = small.p(clip)
+        assert said.emotion in page.inner_text("#said")
+        assert "u14.wav" in page.inner_text("#said")
+        assert {name for name in CLASSES if name in page.inner_text("#bars")} == set(CLASSES)
+        assert page.locator("#details table tr").count() == 1 + len(small.p.heads)
+        assert page.evaluate("document.querySelector('audio[controls]').readyState") > 0
+        colour = "() => getComputedStyle(document.querySelector('#said .ser-head')).color"
+        was = page.evaluate(colour)
+        page.click("#theme")
+        page.wait_for_function(f"was => ({colour})() != was", arg=was)
+        with page.expect_download() as download:
+            page.click("text=Download csv")
+        assert download.value.suggested_filename == "u14.csv"
+        monkeypatch.chdir(clip.parent)
+        words = ["predict", "--run", str(small.run), clip.name, "--format", "csv"]
+        printed = click.testing.CliRunner().invoke(cli, words)
+        assert printed.stdout.startswith("path,seconds,emotion,p.angry,")
+        assert Path(download.value.path()).read_text() == printed.stdout
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.wait_for_function("document.documentElement.scrollWidth <= 390")
+        (tmp_path / "bad.wav").write_text("no audio")
+        page.set_input_files("#clip input[type=file]", tmp_path / "bad.wav")
+        page.wait_for_selector("[role=alert]")
+        assert page.inner_text("[role=alert]") == (
+            "bad.wav: not audio (Format not recognised); send another clip."
+        )
+        page.wait_for_timeout(500)
+        page.close()
+        assert elsewhere == []
+        assert [e for e in errors if "Waveform load error" not in e] == []  # it is no audio
+        assert files(folder) == []
+
+
+def test_the_page_opens_by_the_login_form(small, tmp_path, browser):
+    with serving(small.p, tmp_path, token="geheim", page=True) as server:
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(server.url)
+        page.fill("[name=token]", "wrong")
+        page.click("button")
+        page.fill("[name=token]", "geheim")
+        page.click("button")
+        page.wait_for_selector("#clip")
+        page.close()
