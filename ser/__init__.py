@@ -17,6 +17,10 @@ def load(run: "str | Path", device: str = "auto", head: str | None = None) -> "P
     `device` is auto, cpu or cuda. Models are loaded when the first clip comes. Raises `UserError`
     for a run that is not whole.
     """
+    import os
+
+    # transformers draws a bar for every model that it loads, and reads this when it is imported
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from ser.predict.predictor import Predictor
 
     return Predictor(run, head, device)
