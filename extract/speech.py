@@ -19,7 +19,7 @@ lengths share a batch.
 """
 
 import json
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -73,12 +73,7 @@ class Speech(Extractor):
         folder = self.weights.folder
         config = AutoConfig.from_pretrained(folder)
         config.add_adapter = False  # it would thin out the frames
-        known = self._mels or getattr(config, "feat_extract_norm", None) in ("layer", "group")
-        if not known or config.inputs_to_logits_ratio != HOP:
-            raise UserError(
-                f"{self.options.model}: a {config.model_type} model is not of kind speech, which "
-                "takes wav2vec 2.0, HuBERT, WavLM and w2v-BERT 2.0 at 50 Hz."
-            )
+        require_speech(self.options.model, config)
         self._device = device
         self._dtype = torch.bfloat16 if device == "cuda" else torch.float32
         self._normalise = AutoFeatureExtractor.from_pretrained(folder)
@@ -106,13 +101,11 @@ class Speech(Extractor):
 
     @property
     def _mels(self) -> bool:
-        return bool(self._config["model_type"] == "wav2vec2-bert")
+        return reads_mels(self._config)
 
     @property
     def _masked(self) -> bool:
-        if self._config["model_type"] == "wav2vec2-conformer":
-            return False
-        return self._mels or bool(self._config.get("feat_extract_norm") == "layer")
+        return takes_mask(self._config)
 
     @property
     def _chunk(self) -> int:
@@ -120,8 +113,7 @@ class Speech(Extractor):
         return round(seconds * self.frame_rate)
 
     def _cuts(self, size: int) -> list[tuple[int, slice]]:
-        rows = (size - FIELD) // MEL_HOP + 1
-        frames = rows // 2 if self._mels else (rows + 1) // 2
+        frames = frames_of(size, self._mels)
         return cuts(frames, self._chunk, round(self.options.overlap * self.frame_rate))
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -135,7 +127,7 @@ class Speech(Extractor):
         pieces: list[np.ndarray] = []
         keep: list[tuple[int, slice]] = []
         for i, wave in enumerate(batch):
-            inputs = self._normalised(wave)
+            inputs = normalised(self._normalise, wave, self._mels)
             for start, kept in self._cuts(len(wave)):
                 pieces.append(inputs[start * step : start * step + span])
                 keep.append((i, kept))
@@ -145,14 +137,6 @@ class Speech(Extractor):
                 i, kept = keep[position]
                 parts[i].append(frames[kept])
         return [np.concatenate(frames) for frames in parts]
-
-    def _normalised(self, wave: np.ndarray) -> np.ndarray:
-        """Return the waveform `(samples,)`, or pairs of log-mel rows `(frames, 160)`, float32."""
-        inputs = self._normalise(wave, sampling_rate=SAMPLE_RATE, return_tensors="np")
-        if not self._mels:
-            return np.asarray(inputs["input_values"][0], np.float32)
-        whole = int(inputs["attention_mask"][0].sum())  # a last odd row is no frame
-        return np.asarray(inputs["input_features"][0, :whole], np.float32)
 
     def _runs(self, pieces: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:
         """Group the pieces, in their order within a clip, into runs of at most `most`."""
@@ -182,6 +166,48 @@ class Speech(Extractor):
             chosen = hidden(self._model, self._states, self.options.layer, **inputs)
             frames: np.ndarray = chosen.float().cpu().numpy()
         return frames
+
+
+def reads_mels(config: Mapping[str, Any]) -> bool:
+    """Tell by its config.json whether a model reads log-mels, and not the waveform."""
+    return bool(config["model_type"] == "wav2vec2-bert")
+
+
+def takes_mask(config: Mapping[str, Any]) -> bool:
+    """Tell by its config.json whether clips of different lengths may share a batch."""
+    if config["model_type"] == "wav2vec2-conformer":
+        return False
+    return reads_mels(config) or bool(config.get("feat_extract_norm") == "layer")
+
+
+def frames_of(samples: int, mels: bool) -> int:
+    """Return how many frames a model gives of a clip; `mels` as `reads_mels` says."""
+    rows = (samples - FIELD) // MEL_HOP + 1
+    return rows // 2 if mels else (rows + 1) // 2
+
+
+def require_speech(model: str, config: Any) -> None:
+    """Raise `UserError` unless a model's config (transformers) is of this kind, at 50 Hz."""
+    known = config.model_type == "wav2vec2-bert" or (
+        getattr(config, "feat_extract_norm", None) in ("layer", "group")
+    )
+    if not known or config.inputs_to_logits_ratio != HOP:
+        raise UserError(
+            f"{model}: a {config.model_type} model is not of kind speech, which takes wav2vec 2.0, "
+            "HuBERT, WavLM and w2v-BERT 2.0 at 50 Hz."
+        )
+
+
+def normalised(normalise: Any, wave: np.ndarray, mels: bool) -> np.ndarray:
+    """Return what a model reads of a clip, float32, by its own feature extractor.
+
+    That is the waveform `(samples,)`, or with `mels` pairs of log-mel rows `(frames, 160)`.
+    """
+    inputs = normalise(wave, sampling_rate=SAMPLE_RATE, return_tensors="np")
+    if not mels:
+        return np.asarray(inputs["input_values"][0], np.float32)
+    whole = int(inputs["attention_mask"][0].sum())  # a last odd row is no frame
+    return np.asarray(inputs["input_features"][0, :whole], np.float32)
 
 
 def cuts(frames: int, chunk: int, overlap: int) -> list[tuple[int, slice]]:

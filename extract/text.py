@@ -58,7 +58,7 @@ class Text(Extractor):
         assert self.weights is not None
         folder = self.weights.folder
         placed = _quantized(self.options, device)
-        self._tokenizer = _tokenizer(folder)
+        self._tokenizer = load_tokenizer(folder)
         config = AutoConfig.from_pretrained(folder)
         config.use_cache = False  # keys and values are for generating
         auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
@@ -67,7 +67,7 @@ class Text(Extractor):
         if self.options.quantize == "none":
             self._model.to(device)
         self._device = device
-        self._window = min(self._tokenizer.model_max_length, _positions(self._model), LONGEST)
+        self._window = window_of(self._tokenizer, self._model)
         self._states = int(config.num_hidden_layers) + 1
         self.item_shape = item_shape(self._states, int(config.hidden_size), self.options.layer)
         if self.options.compile:
@@ -131,7 +131,7 @@ class Text(Extractor):
         return inputs, words, tokens if self.options.special_tokens else words
 
 
-def _tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
     """Load the tokenizer, padding on the right; decoders have no token for it, and need none."""
     from transformers import AutoTokenizer
 
@@ -145,6 +145,11 @@ def _tokenizer(folder: Path) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
+
+
+def window_of(tokenizer: Any, model: Any) -> int:
+    """Return how many tokens a model is given at a time."""
+    return min(int(tokenizer.model_max_length), _positions(model), LONGEST)
 
 
 def _positions(model: Any) -> int:

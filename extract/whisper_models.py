@@ -8,13 +8,16 @@ window).
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from cache.transcripts import Transcript, Word
 from corpus.errors import UserError
 from extract.models import Weights
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_TOKENS = 224  # half of Whisper's text context, as in its own decoding
 MEL_HOP = 160  # samples
@@ -146,24 +149,12 @@ class HuggingFaceWhisper:
         self.states = int(model.config.encoder_layers) + 1
 
     def encode(self, mels: np.ndarray) -> Sequence[Any]:
-        """Run the encoder on windows of any length up to 30 s.
-
-        Hugging Face's own forward insists on 30 s; this is the same sum of parts with the positions
-        cut to the window.
-        """
+        """Run the encoder on windows of any length up to 30 s."""
         import torch
-        from torch.nn.functional import gelu
 
-        encoder = self._encoder
         with torch.inference_mode():
             x = torch.from_numpy(mels).to(self._device, self._dtype)
-            x = gelu(encoder.conv2(gelu(encoder.conv1(x)))).transpose(1, 2)
-            x = x + encoder.embed_positions.weight[: x.shape[1]]
-            states = [x]
-            for layer in encoder.layers:
-                states.append(layer(states[-1], None))
-            states[-1] = encoder.layer_norm(states[-1])
-        return states
+            return encoder_states(self._encoder, x)
 
     def frames(self, state: Any) -> np.ndarray:
         """Copy to float32 of the host."""
@@ -237,6 +228,22 @@ class HuggingFaceWhisper:
             ).logits[:, 0]
         silent: list[float] = logits.float().softmax(-1)[:, token].cpu().tolist()
         return silent
+
+
+def encoder_states(encoder: Any, mels: "torch.Tensor") -> list["torch.Tensor"]:
+    """Return all states `(batch, frames, dim)` of Hugging Face's encoder, the last one normalised.
+
+    Mels are `(batch, mels, 10 ms frames)`, up to 30 s. Hugging Face's own forward insists on 30 s;
+    this is the same sum of parts with the positions cut to the window.
+    """
+    from torch.nn.functional import gelu
+
+    x = gelu(encoder.conv2(gelu(encoder.conv1(mels)))).transpose(1, 2)
+    states = [x + encoder.embed_positions.weight[: x.shape[1]]]
+    for layer in encoder.layers:
+        states.append(layer(states[-1], None))
+    states[-1] = encoder.layer_norm(states[-1])
+    return states
 
 
 def words_of(

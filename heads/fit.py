@@ -57,7 +57,7 @@ def fit_head(
     (folder / "head.json").unlink(missing_ok=True)
     for part in trained:
         if part.state is not None:
-            _save(folder / f"{part.name}.safetensors", part.state)
+            save_weights(folder / f"{part.name}.safetensors", part.state)
     history = pl.concat([part.history for part in trained], how="diagonal")
     write_durably(folder / "history.csv", history.write_csv())
     _write_logits(fitting, outputs)
@@ -84,7 +84,8 @@ def fit_head(
     return done
 
 
-def _save(path: Path, state: Mapping[str, Any]) -> None:
+def save_weights(path: Path, state: Mapping[str, Any]) -> None:
+    """Write weights to a safetensors file, whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     save_file({k: v.contiguous().cpu() for k, v in state.items()}, part)
     part.replace(path)
@@ -234,23 +235,36 @@ def _combined(trained: Sequence[_Trained], split: str, fold: np.ndarray | None) 
     return _Said(unseen, whole[0]["logits"] if whole else seen.astype(np.float32))
 
 
+def split_logits(
+    known: Labelled,
+    said: Outputs,
+    kind: str,
+    fold: np.ndarray | None = None,
+    in_sample: np.ndarray | None = None,
+) -> SplitLogits:
+    """Put together what `logits.h5` says of a split; `kind` is that of its rows."""
+    none = np.full(len(known), -1)
+    return SplitLogits(
+        utterance=known.utterances,
+        logits=said.get("logits", np.empty((len(known), 0), np.float32)),
+        label=known.classes.astype(np.int8),
+        speaker=[speaker or "" for speaker in known.speakers],
+        fold=(none if fold is None else fold).astype(np.int8),
+        rows=kind,
+        in_sample=in_sample,
+        predicted=said.get("attributes"),
+        truth=known.attributes,
+    )
+
+
 def _write_logits(fitting: _Fitting, outputs: Mapping[str, _Said]) -> None:
     rows, fold = {}, fitting.fold
     for split, known in fitting.rows.items():
         said = outputs[split]
         of_train = "in-sample" if fold is None else "out-of-fold"
-        none = np.full(len(known), -1, np.int8)
-        rows[split] = SplitLogits(
-            utterance=known.utterances,
-            logits=said.final.get("logits", np.empty((len(known), 0), np.float32)),
-            label=known.classes.astype(np.int8),
-            speaker=[speaker or "" for speaker in known.speakers],
-            fold=none if fold is None or split != "train" else fold.astype(np.int8),
-            rows=of_train if split == "train" else "held-out",
-            in_sample=said.in_sample,
-            predicted=said.final.get("attributes"),
-            truth=known.attributes,
-        )
+        folds = fold if split == "train" else None
+        kind = of_train if split == "train" else "held-out"
+        rows[split] = split_logits(known, said.final, kind, folds, said.in_sample)
     job, config = fitting.job, fitting.config
     file = HeadLogits(
         fitting.name,

@@ -70,14 +70,12 @@ def made_from(
 ) -> dict[str, Any]:
     """Return all that the numbers of a head hang on; its hash is the head's fingerprint."""
     config = job.configs[name]
-    rows = job.manifest.frame.filter(pl.col("utterance").is_in(list(usable)))
-    labels = rows.select("utterance", "split", "speaker", "emotion", *_learned(config, rows))
     made: dict[str, Any] = {
         "version": VERSION,
         # without defaults, so that a head does not go stale when there is a new option
         "config": config.model_dump(mode="json", exclude_defaults=True, exclude={"init", "log"}),
         "classes": list(job.manifest.classes),
-        "labels": hashlib.sha256(labels.write_csv().encode()).hexdigest(),
+        "labels": labels_digest(config, job.manifest, usable),
         "features": {f: cache.fingerprint for f, cache in caches.items()},
         "rows": {f: _rows_digest(cache, usable) for f, cache in caches.items()},
     }
@@ -91,6 +89,13 @@ def made_from(
         }
         made["view_rows"] = {f: _rows_digest(cache, drawn) for f, cache in caches.items()}
     return made
+
+
+def labels_digest(config: HeadConfig, manifest: Manifest, usable: Sequence[str]) -> str:
+    """Hash all that a head learns from the manifest about the usable utterances."""
+    rows = manifest.frame.filter(pl.col("utterance").is_in(list(usable)))
+    labels = rows.select("utterance", "split", "speaker", "emotion", *_learned(config, rows))
+    return hashlib.sha256(labels.write_csv().encode()).hexdigest()
 
 
 def _learned(config: HeadConfig, rows: pl.DataFrame) -> list[str]:

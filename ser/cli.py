@@ -16,6 +16,7 @@ import click
 from ser.commands.cache import cache_group
 from ser.commands.corpus import corpus_group
 from ser.commands.extract import extract, models
+from ser.commands.finetune import finetune
 from ser.commands.heads import heads_group
 from ser.commands.options import (
     console,
@@ -25,12 +26,10 @@ from ser.commands.options import (
     pipeline_option,
     set_option,
 )
-from ser.commands.pack import pack
-from ser.commands.predict import predict
-from ser.commands.report import report
+from ser.commands.predict import pack, predict
+from ser.commands.score import report, score, submit
 from ser.commands.serve import serve
-from ser.commands.stack import score, stack_group
-from ser.commands.submit import submit
+from ser.commands.stack import stack_group
 
 SMALL_MACHINE = 4  # cores
 FULL = os.strerror(errno.ENOSPC)
@@ -42,6 +41,8 @@ EXTRAS = {
     "ctranslate2": "extract",
     "huggingface_hub": "extract",
     "espeakng_loader": "demo",
+    "accelerate": "finetune",
+    "peft": "finetune",
     "optuna": "tune",
     "tensorboard": "tracking",
     "mlflow": "tracking",
@@ -71,6 +72,7 @@ for command in (
     extract,
     models,
     cache_group,
+    finetune,
     heads_group,
     stack_group,
     score,

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -82,6 +82,25 @@ class Document:
                 raise UserError(f"--set {text}: '{parent}' is a value and has no keys below it.")
         place[last] = yaml.safe_load(value)
 
+    def mapping(self, where: Where) -> dict[str, Any]:
+        """Return the mapping at a place, {} where there is nothing; raises `UserError`."""
+        value: Any = self.data
+        for key in where:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None and not isinstance(value, dict):
+            raise self.error(where, "it must be a mapping (`key: value` lines).")
+        return dict(value or {})
+
+    def names(self, section: str) -> list[str]:
+        """Return the names in a section; they become folder names, so they are plain."""
+        names = [str(name) for name in self.mapping((section,)) if name != "defaults"]
+        for name in names:
+            if not re.fullmatch(r"\w[\w.-]*", name) or name == "stack":
+                raise self.error(
+                    (section, name), "use letters, digits, '-', '_' and '.' only, and not 'stack'."
+                )
+        return names
+
     def error(self, where: Where, problem: str) -> UserError:
         """Return an error that names the line and the key."""
         known = [where[:n] for n in range(len(where), 0, -1) if where[:n] in self.lines]
@@ -148,6 +167,12 @@ def _tags(model: type[BaseModel]) -> list[Any]:
     """List the values of a model's literals, by one of which a union may choose it."""
     annotations = [field.annotation for field in model.model_fields.values()]
     return [v for a in annotations if get_origin(a) is Literal for v in get_args(a)]
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return the end of a sentence: what a wrong name may have been meant to be."""
+    near = get_close_matches(word, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known) or 'none'}."
 
 
 def dotted(where: Where) -> str:

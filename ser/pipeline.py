@@ -6,11 +6,9 @@ with the line, the key and the nearest valid key.
 """
 
 import copy
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -24,10 +22,22 @@ from extract.models import kind_of
 from extract.run import TRANSCRIPT
 from heads.config import HeadConfig, parse_head, valid_keys
 from score.config import ScoreConfig
-from ser.document import Document, Model, Where
+from ser.document import Document, Model, Where, nearest
+from ser.finetune.config import FineTuneConfig
+from ser.finetune.section import check_finetune, read_finetune
 from stack.config import StackConfig
 
-SECTIONS = ("corpus", "cache", "run", "features", "heads", "stack", "score", "plugins")
+SECTIONS = (
+    "corpus",
+    "cache",
+    "run",
+    "finetune",
+    "features",
+    "heads",
+    "stack",
+    "score",
+    "plugins",
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class Pipeline:
     heads: Mapping[str, HeadConfig]
     stack: StackConfig
     score: ScoreConfig
+    finetune: Mapping[str, FineTuneConfig] = field(default_factory=dict)
     plugins: tuple[str, ...] = ()  # each its folder and its module's name, as one path
 
     @classmethod
@@ -64,6 +75,19 @@ class Pipeline:
             document.override(override)
         return _check(document, (base or path.parent).resolve())
 
+    @property
+    def systems(self) -> list[str]:
+        """Return the names of all that has logits: heads, then fine-tuned models."""
+        return [*self.heads, *self.finetune]
+
+    @property
+    def finetuned(self) -> dict[str, FeatureOptions]:
+        """Return the features that fine-tuned models are, by name, as their own heads read them."""
+        return {
+            name: parse_options(config.as_feature(str(self.run / "finetuned" / name)))
+            for name, config in self.finetune.items()
+        }
+
     def resolved(self) -> dict[str, Any]:
         """Return what the file says with every path absolute: a file that may lie anywhere."""
         raw: dict[str, Any] = copy.deepcopy(dict(self.raw))
@@ -74,6 +98,8 @@ class Pipeline:
         for name, options in self.features.items():
             if hasattr(options, "model"):
                 raw["features"][name]["model"] = options.model
+        for name, entry in self.finetune.items():
+            raw["finetune"][name]["model"] = entry.model
         for name, config in self.heads.items():
             if config.init is not None:
                 raw["heads"][name]["init"] = str(config.init)
@@ -93,9 +119,12 @@ def _check(document: Document, base: Path) -> Pipeline:
     for key in ("corpus", "cache", "run"):
         if key not in data:
             raise document.error((key,), "the section is missing; add it.")
-    features = _features(document, base)
+    finetune = read_finetune(document, base)
+    made = {(base / str(data["run"]) / "finetuned" / n).resolve(): c for n, c in finetune.items()}
+    features = _features(document, base, made)
     heads = _heads(document, base)
     _check_names(document, features, heads)
+    check_finetune(document, finetune, features, heads)
     return Pipeline(
         source=document.source,
         raw=data,
@@ -106,6 +135,7 @@ def _check(document: Document, base: Path) -> Pipeline:
         heads=heads,
         stack=_section(document, "stack", StackConfig),
         score=_section(document, "score", ScoreConfig),
+        finetune=finetune,
         plugins=plugins,
     )
 
@@ -127,29 +157,9 @@ def import_plugin(name: str, folder: Path) -> None:
         ) from error
 
 
-def _names(document: Document, section: str) -> list[str]:
-    """Return the names in a section; they become folder names, so they are plain."""
-    names = [str(name) for name in _mapping(document, (section,)) if name != "defaults"]
-    for name in names:
-        if not re.fullmatch(r"\w[\w.-]*", name) or name == "stack":
-            raise document.error(
-                (section, name), "use letters, digits, '-', '_' and '.' only, and not 'stack'."
-            )
-    return names
-
-
 def _section(document: Document, key: str, model: type[Model]) -> Model:
-    said = _mapping(document, (key,))
+    said = document.mapping((key,))
     return document.validate((key,), model, lambda: model.model_validate(said))
-
-
-def _mapping(document: Document, where: Where) -> dict[str, Any]:
-    value: Any = document.data
-    for key in where:
-        value = value.get(key) if isinstance(value, dict) else None
-    if value is not None and not isinstance(value, dict):
-        raise document.error(where, "it must be a mapping (`key: value` lines).")
-    return dict(value or {})
 
 
 def _corpus(document: Document, base: Path) -> CorpusConfig:
@@ -158,12 +168,21 @@ def _corpus(document: Document, base: Path) -> CorpusConfig:
     return said.model_copy(update={"manifest": base / said.manifest, "audio": audio})
 
 
-def _features(document: Document, base: Path) -> dict[str, FeatureOptions]:
+def _features(
+    document: Document, base: Path, made: Mapping[Path, FineTuneConfig]
+) -> dict[str, FeatureOptions]:
+    """Read the features; `made` are the folders of models that are yet to be fine-tuned."""
     features = {}
-    for name in _names(document, "features"):
+    for name in document.names("features"):
         where = ("features", name)
-        said = _mapping(document, where)
-        if "model" in said and (base / str(said["model"])).is_dir():
+        said = document.mapping(where)
+        folder = (base / str(said.get("model"))).resolve()
+        if "model" in said and folder in made:
+            own = made[folder].as_feature(str(folder))
+            said = (
+                {k: v for k, v in own.items() if k != "precision"} | said | {"model": str(folder)}
+            )
+        elif "model" in said and (base / str(said["model"])).is_dir():
             said["model"] = str(base / str(said["model"]))
         options = _feature_options(said)
         features[name] = document.validate(where, options, partial(parse_options, said))
@@ -179,14 +198,14 @@ def _feature_options(said: Mapping[str, Any]) -> type[FeatureOptions]:
 
 
 def _heads(document: Document, base: Path) -> dict[str, HeadConfig]:
-    defaults = _mapping(document, ("heads", "defaults"))
+    defaults = document.mapping(("heads", "defaults"))
     heads = {}
-    for name in _names(document, "heads"):
+    for name in document.names("heads"):
         where = ("heads", name)
-        entry = defaults | _mapping(document, where)
+        entry = defaults | document.mapping(where)
         for key in entry:
             if key not in _valid(document, where, entry):
-                at = where if key in _mapping(document, where) else ("heads", "defaults")
+                at = where if key in document.mapping(where) else ("heads", "defaults")
                 raise document.unknown((*at, key), _valid(document, where, entry))
         if isinstance(entry.get("init"), str):
             entry["init"] = str(base / entry["init"])
@@ -217,7 +236,7 @@ def _check_names(
         if of != TRANSCRIPT and of not in words:
             raise document.error(
                 ("features", name, "of"),
-                f"'{of}' is no feature of kind asr; {_nearest(of, [*words, TRANSCRIPT])}",
+                f"'{of}' is no feature of kind asr; {nearest(of, [*words, TRANSCRIPT])}",
             )
     for name, config in heads.items():
         for feature in config.feature_names:
@@ -225,13 +244,14 @@ def _check_names(
                 raise document.error(
                     ("heads", name, "features"),
                     f"'{feature}' is not extracted by anything under features; "
-                    f"{_nearest(feature, frames)}",
+                    f"{nearest(feature, frames)}",
                 )
         _check_views(document, features, name, config)
-    for name in _mapping(document, ("stack",)).get("heads") or ():
-        if name not in heads:
+    systems = [*heads, *document.names("finetune")]
+    for name in document.mapping(("stack",)).get("heads") or ():
+        if name not in systems:
             raise document.error(
-                ("stack", "heads"), f"there is no head '{name}'; {_nearest(name, list(heads))}"
+                ("stack", "heads"), f"there is no head '{name}'; {nearest(name, systems)}"
             )
 
 
@@ -246,10 +266,5 @@ def _check_views(
                 raise document.error(
                     ("heads", name, "views"),
                     f"'{view}' is not under features.{feature}.augment; "
-                    f"{_nearest(view, list(options.augment))}",
+                    f"{nearest(view, list(options.augment))}",
                 )
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = get_close_matches(word, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known) or 'none'}."

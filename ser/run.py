@@ -1,4 +1,4 @@
-"""A pipeline's stages in order: extract, heads, stack, score.
+"""A pipeline's stages in order: fine-tune, extract, heads, stack, score.
 
 Each stage is asked whether what it would make is current; `say` hears what was done and what was
 skipped and why. Nothing here computes: the stages do.
@@ -126,11 +126,19 @@ def head_entry(pipeline: Pipeline, name: str) -> dict[str, Any]:
 
 def require_heads(pipeline: Pipeline, names: Sequence[str]) -> None:
     """Raise `UserError` for a name that is not under `heads:`."""
-    unknown = [name for name in names if name not in pipeline.heads]
+    _require(pipeline, names, list(pipeline.heads))
+
+
+def require_systems(pipeline: Pipeline, names: Sequence[str]) -> None:
+    """Raise `UserError` for a name that is neither under `heads:` nor under `finetune:`."""
+    _require(pipeline, names, pipeline.systems)
+
+
+def _require(pipeline: Pipeline, names: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(
-            f"{pipeline.source}: there is no head '{unknown[0]}'; known are "
-            f"{', '.join(pipeline.heads)}."
+            f"{pipeline.source}: there is no head '{unknown[0]}'; known are {', '.join(known)}."
         )
 
 
@@ -236,17 +244,21 @@ def run_all(pipeline: Pipeline, device: str, say: Say) -> tuple[dict[str, Any], 
     A stage that is current is skipped, and said to be. Without a head that the stack needs there is
     no stack and no score.
     """
+    from ser.finetune.stage import fine_tunings  # which needs what is here
+
     failed: dict[str, str] = {}
+    for line in fine_tunings(pipeline, list(pipeline.finetune), device):
+        say(line)
     for report in extract_features(pipeline, list(pipeline.features), device):
         say(describe_extraction(report))
         failed |= {f"{report.name}/{u}": error for u, error in report.failed.items()}
-    if not pipeline.heads:
+    if not pipeline.systems:
         say("heads    none in the file: nothing to train, stack or score")
         return {}, failed
     for head in train(pipeline, list(pipeline.heads), device):
         say(describe_head(head))
         failed |= {f"heads/{head.name}": head.error} if head.done == "failed" else {}
-    heads = list(pipeline.heads)
+    heads = pipeline.systems
     absent = failed_heads(pipeline, heads)
     if absent:
         say(f"stack    not fitted, nor anything scored: {absent}")

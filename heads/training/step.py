@@ -5,9 +5,12 @@ mean over clips (wce, ccc, soft_f1): the outputs of all are computed without gra
 all of them is taken, and each batch is run once more to carry its share of the gradient back (Gao
 et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"). Only mix-up
 stays within a batch.
+
+So it is with several processes: each takes the loss of the outputs of all, and carries the share of
+its own clips back. The sum of their gradients is that of the one large batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +23,8 @@ from heads.training.augment import augment_features, mixing
 from heads.training.losses import Setting, total_loss
 from heads.training.targets import Targets, joined
 
+Gather = Callable[[Tensor], tuple[Tensor, slice]]  # the rows of all processes, and which are ours
+
 
 @dataclass(frozen=True)
 class Part:
@@ -31,26 +36,37 @@ class Part:
 
 
 def backward(
-    module: nn.Module, stage: HeadConfig, parts: Sequence[Part], setting: Setting
+    module: nn.Module,
+    stage: HeadConfig,
+    parts: Sequence[Part],
+    setting: Setting,
+    gather: Gather | None = None,
 ) -> Tensor:
-    """Put the gradient of the loss over all parts onto the parameters; return the loss."""
-    if len(parts) == 1:
+    """Put the gradient of the loss over all parts onto the parameters; return the loss.
+
+    With `gather` the loss is over the parts of all processes, and the gradient our share of it.
+    """
+    if len(parts) == 1 and gather is None:
         outputs, targets = _forward(module, stage, parts[0])
         loss = total_loss(stage, outputs, targets, setting)
         loss.backward()
         return loss.detach()
-    with torch.no_grad():
+    with torch.set_grad_enabled(len(parts) == 1):
         answers = [_forward(module, stage, part) for part in parts]
     names = list(answers[0][0])
-    leaves = {name: torch.cat([each[name] for each, _ in answers]) for name in names}
-    for leaf in leaves.values():
-        leaf.requires_grad_()
-    loss = total_loss(stage, leaves, joined([targets for _, targets in answers]), setting)
+    said = {name: torch.cat([each[name] for each, _ in answers]).detach() for name in names}
+    targets, own = joined([targets for _, targets in answers]), slice(None)
+    if gather is not None:
+        own = gather(targets.classes)[1]
+        said = {name: gather(rows)[0] for name, rows in said.items()}
+        targets = targets.each(lambda rows: gather(rows)[0])
+    leaves = {name: rows.requires_grad_() for name, rows in said.items()}
+    loss = total_loss(stage, leaves, targets, setting)
     slopes = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    sizes = [len(targets.classes) for _, targets in answers]
-    shares = zip(*(slope.split(sizes) for slope in slopes), strict=True)
+    sizes = [len(of_part.classes) for _, of_part in answers]
+    shares = zip(*(slope[own].split(sizes) for slope in slopes), strict=True)
     for part, share in zip(parts, shares, strict=True):
-        again, _ = _forward(module, stage, part)
+        again = answers[0][0] if len(parts) == 1 else _forward(module, stage, part)[0]
         torch.autograd.backward([again[name] for name in names], list(share))
     return loss.detach()
 

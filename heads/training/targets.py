@@ -11,7 +11,7 @@ A row of zeros (or NaN) takes no part in a loss. As all are numbers and none an 
 two clips is the mixture of their rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -33,6 +33,11 @@ class Targets:
     votes: Tensor | None = None
     attributes: Tensor | None = None
     gender: Tensor | None = None
+
+    def each(self, of: Callable[[Tensor], Tensor]) -> "Targets":
+        """Return what a function makes of each of the targets there are."""
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Targets(**{name: of(rows) for name, rows in known.items() if rows is not None})
 
     def mixed(self, partner: Tensor, share: Tensor) -> "Targets":
         """Return share * targets + (1 - share) * the partners' targets.
@@ -164,6 +169,34 @@ def _thinned(votes: np.ndarray, chance: float, drop: np.random.Generator) -> np.
     left = votes * (1 - fallen / np.maximum(parts, 1))
     thinned: np.ndarray = np.where(left.any(axis=1, keepdims=True), left, votes)
     return thinned
+
+
+def batch_targets(
+    config: HeadConfig,
+    rows: Labelled,
+    widths: tuple[int, int],
+    device: torch.device,
+    drop: np.random.Generator | None = None,
+) -> Callable[[np.ndarray], Targets]:
+    """Return what gives the targets at positions of `rows`, float32, on the device.
+
+    `widths` are how many classes and genders there are; `drop` is for `soft_labels`.
+    """
+    soft = None if rows.votes is None else soft_labels(config, rows, drop)
+    gender = None if rows.gender is None else one_hot(rows.gender, widths[1])
+    classes = one_hot(rows.classes, widths[0])
+
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(device)
+
+    def at(positions: np.ndarray) -> Targets:
+        further = (
+            None if each is None else tensor(each[positions])
+            for each in (soft, rows.attributes, gender)
+        )
+        return Targets(tensor(classes[positions]), *further)
+
+    return at
 
 
 def one_hot(indices: np.ndarray, width: int) -> np.ndarray:

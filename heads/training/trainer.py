@@ -33,7 +33,7 @@ from heads.training.reading import Reading
 from heads.training.samplers import draw_epoch
 from heads.training.schedule import rate, stages
 from heads.training.step import Part, backward
-from heads.training.targets import Labelled, Targets, one_hot, soft_labels, teachable
+from heads.training.targets import Labelled, Targets, batch_targets, soft_labels, teachable
 from heads.training.views import view_rows
 from score.attributes import ccc
 from score.metrics import METRICS, confusion
@@ -77,7 +77,8 @@ class Trainer:
             keep_freed_memory()
         torch.manual_seed(config.seed)
         self.config, self.reading, self.classes = config, reading, classes
-        self.train, self.dev = train.take(teachable(config, train)), dev.take(_scored(config, dev))
+        self.train = train.take(teachable(config, train))
+        self.dev = dev.take(scored_rows(config, dev))
         self.device = torch.device(device)
         self.genders = genders
         soft = soft_labels(config, self.train) if self.train.votes is not None else None
@@ -159,7 +160,7 @@ class Trainer:
             if epoch < len(history) or epoch - best["epoch"] > patience:
                 continue
             row = self._epoch(epoch, stage, number) | self.dev_scores(stage)
-            score = _chosen(self.config, row)
+            score = chosen_score(self.config, row)
             if score is None or score > best["score"] or self.config.keep == "last":
                 state = copy.deepcopy(self.kept.state_dict())
                 best = {"epoch": epoch, "score": -math.inf if score is None else score}
@@ -240,18 +241,8 @@ class Trainer:
         self, rows: Labelled, drop: np.random.Generator | None = None
     ) -> Callable[[np.ndarray], Targets]:
         """Return what gives the targets at positions of `rows`, float32, on the device."""
-        soft = None if rows.votes is None else soft_labels(self.config, rows, drop)
-        gender = None if rows.gender is None else one_hot(rows.gender, self.genders)
-        classes = one_hot(rows.classes, len(self.classes))
-
-        def at(positions: np.ndarray) -> Targets:
-            further = (
-                None if each is None else self._tensor(each[positions])
-                for each in (soft, rows.attributes, gender)
-            )
-            return Targets(self._tensor(classes[positions]), *further)
-
-        return at
+        widths = len(self.classes), self.genders
+        return batch_targets(self.config, rows, widths, self.device, drop)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(self.device)
@@ -307,13 +298,13 @@ def dev_scores(rows: Labelled, outputs: Mapping[str, np.ndarray]) -> dict[str, f
     return scores
 
 
-def _chosen(config: HeadConfig, row: Mapping[str, Any]) -> float | None:
+def chosen_score(config: HeadConfig, row: Mapping[str, Any]) -> float | None:
     """Return what the best epoch is chosen by, the higher the better; None without a dev set."""
     score = row.get(f"dev_{config.chosen_by}")
     return score if score is None or config.chosen_by != "loss" else -score
 
 
-def _scored(config: HeadConfig, dev: Labelled) -> np.ndarray:
+def scored_rows(config: HeadConfig, dev: Labelled) -> np.ndarray:
     """Return the positions of the dev rows that a score can be taken of."""
     known = dev.classes >= 0 if "logits" in config.gives else np.zeros(len(dev), dtype=bool)
     if dev.attributes is not None:

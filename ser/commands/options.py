@@ -1,5 +1,6 @@
 """What the commands share: their common options, and how options are read and tables printed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,21 @@ def load_pipeline(path: Path, overrides: tuple[str, ...]) -> "Pipeline":
     from ser.pipeline import Pipeline
 
     return Pipeline.load(path, overrides)
+
+
+def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -> list[str] | None:
+    """Name the heads and fine-tuned models; None, and said why, when one of the wanted failed."""
+    from corpus.errors import UserError
+    from ser.run import failed_heads
+
+    if not pipeline.systems:
+        raise UserError(
+            f"{pipeline.source}: there are no heads to stack or score; add some under `heads:`."
+        )
+    said = failed_heads(pipeline, wanted or pipeline.systems)
+    if said:
+        click.echo(f"ser: {pipeline.run}: {said}", err=True)
+    return None if said else pipeline.systems
 
 
 def console(least: int = 0) -> "Console":

@@ -1,20 +1,24 @@
-"""`ser stack` and `ser score`: both need the heads' logits only, no torch and no GPU."""
+"""`ser stack`: it needs the heads' logits only, no torch and no GPU."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ser.commands.options import console, load_pipeline, pipeline_option, set_option
+from ser.commands.options import (
+    console,
+    load_pipeline,
+    pipeline_option,
+    set_option,
+    trained_systems,
+)
 
 if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
     from score.config import ScoreConfig
-    from ser.pipeline import Pipeline
     from stack.config import StackConfig
 
 WIDE = 104  # columns of the widest table
@@ -43,8 +47,8 @@ def stack_fit(path: Path, overrides: tuple[str, ...]) -> int:
     from ser.run import write_resolved
 
     pipeline = load_pipeline(path, overrides)
-    heads = _heads(pipeline)
-    if _failed(pipeline, pipeline.stack.heads or heads):
+    heads = trained_systems(pipeline, pipeline.stack.heads)
+    if heads is None:
         return 1
     write_resolved(pipeline)
     about = stack.run.fit(pipeline.run, heads, pipeline.stack)
@@ -134,35 +138,14 @@ def stack_ablate(
     return 0
 
 
-@click.command()
-@pipeline_option
-@set_option
-def score(path: Path, overrides: tuple[str, ...]) -> int:
-    """Score every head and the stack on dev and test; write the report folder.
-
-    Exits with 1 when a head failed.
-    """
-    from score.run import render, score_run
-    from ser.run import read_manifest, write_resolved
-
-    pipeline = load_pipeline(path, overrides)
-    heads = _heads(pipeline)
-    if _failed(pipeline, heads):
-        return 1
-    write_resolved(pipeline)
-    manifest = read_manifest(pipeline)
-    render(score_run(pipeline.run, pipeline.score, heads, manifest), console())
-    return 0
-
-
 def _logits(
     logits: Path | None, path: Path, overrides: tuple[str, ...]
 ) -> "tuple[Path, list[str], StackConfig, ScoreConfig] | None":
     """Return the folder of logits, its heads and both sections; None when a head failed."""
     if logits is None:
         pipeline = load_pipeline(path, overrides)
-        heads = _heads(pipeline)
-        if _failed(pipeline, pipeline.stack.heads or heads):
+        heads = trained_systems(pipeline, pipeline.stack.heads)
+        if heads is None:
             return None
         return pipeline.run / "heads", heads, pipeline.stack, pipeline.score
     from corpus.errors import UserError
@@ -274,23 +257,3 @@ def _number(value: float | None) -> str:
 def _with_interval(value: float, low: float | None, high: float | None) -> str:
     between = "" if low is None else f" [{low:.3f}, {high:.3f}]".replace("0.", ".")
     return _number(value) + between
-
-
-def _heads(pipeline: "Pipeline") -> list[str]:
-    from corpus.errors import UserError
-
-    if not pipeline.heads:
-        raise UserError(
-            f"{pipeline.source}: there are no heads to stack or score; add some under `heads:`."
-        )
-    return list(pipeline.heads)
-
-
-def _failed(pipeline: "Pipeline", heads: Sequence[str]) -> bool:
-    """Say which of the heads failed, if any did."""
-    from ser.run import failed_heads
-
-    said = failed_heads(pipeline, heads)
-    if said:
-        click.echo(f"ser: {pipeline.run}: {said}", err=True)
-    return bool(said)

@@ -56,6 +56,12 @@ def pack(run: Path, out: Path, *, embed: bool = False) -> About:
             f"{run / PIPELINE}: it needs plugins, and a bundle may not run code; give the run's "
             "folder and the plugins instead."
         )
+    tuned = [name for name in predictor.heads if name in predictor.pipeline.finetune]
+    if tuned:
+        raise UserError(
+            f"{run}: '{tuned[0]}' is a fine-tuned model, which a bundle cannot hold yet; give the "
+            "run's folder instead."
+        )
     features, folders = _features(predictor, embed)
     about = About(
         format=FORMAT,

@@ -70,7 +70,8 @@ class Predictor:
         self._table = table
         made_of = {f: mark for each in self._heads for f, mark in each.made_of.items()}
         find = bundle.weights if bundle else resolve
-        self.features = LiveFeatures(self.pipeline.features, made_of, made_of, self.device, find)
+        features = dict(self.pipeline.features) | self.pipeline.finetuned
+        self.features = LiveFeatures(features, made_of, made_of, self.device, find)
         self._lock = threading.Lock()
 
     def load(self) -> None:

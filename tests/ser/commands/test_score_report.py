@@ -104,7 +104,7 @@ def test_what_the_user_can_mend_is_one_sentence(tmp_path):
     with pytest.raises(UserError) as error:
         report(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}/pipeline.yaml: there are no heads to report on; add some under `heads:`."
+        f"{tmp_path}/pipeline.yaml: there are no heads to stack or score; add some under `heads:`."
     )
 
 

@@ -1,0 +1,150 @@
+"""Frozen features against adapters against all of an encoder trained, on one split.
+
+    python -m bench.finetune presets/ravdess-finetune.yaml --derived --seeds 3
+
+Every head and every fine-tuned model of the pipeline is trained with every seed, each seed in a run
+folder of its own (a killed run goes on). Macro-F1 and CCC (the mean over attributes) are of test,
+mean and standard deviation over the seeds; minutes are of one training, scoring included, and for
+heads without the extraction, which is said by itself. `--set` is that of `ser`.
+
+`--derived` is for RAVDESS, which has no ratings: arousal and valence are 4 plus 1.5 (an actor's
+normal intensity) or 3 (strong) times the emotion's place on a circumplex (Russell 1980, "A
+Circumplex Model of Affect"; the places are ours). What is learned is a function of the class.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from safetensors import safe_open
+
+from bench.report import arguments, machine
+from heads.run import read_done
+from score.run import score_run
+from ser.finetune.stage import fine_tunings
+from ser.pipeline import Pipeline
+from ser.run import extract_features, read_manifest, train
+
+PLACES = {  # arousal, valence
+    "angry": (1.0, -0.8),
+    "calm": (-0.7, 0.4),
+    "disgust": (0.2, -0.9),
+    "fear": (0.8, -0.6),
+    "happy": (0.6, 1.0),
+    "neutral": (0.0, 0.0),
+    "sad": (-0.6, -0.8),
+    "surprise": (0.8, 0.3),
+}
+QUICK = {"train": 100, "dev": 40, "test": 40}  # clips
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("pipeline", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--derived", action="store_true", help="make attributes up, for RAVDESS")
+    parser.add_argument("--only", nargs="+", help="heads and models; all by default")
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    said = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for seed in range(1 if said.quick else said.seeds):
+        changes = [*said.overrides, *_changes(said, seed)]
+        rows += _trained(Pipeline.load(said.pipeline, changes), said.only, seed)
+    print(machine())
+    table = _table(rows)
+    print(table)
+    if said.json:
+        said.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
+
+
+def _changes(said: Any, seed: int) -> list[str]:
+    """Return what a seed changes in the pipeline, its manifest written where it changes too."""
+    base = Pipeline.load(said.pipeline, said.overrides)
+    run = base.run / ("quick" if said.quick else f"seed-{seed}")
+    changes = [f"run={run}", f"heads.defaults.seed={seed}", f"finetune.defaults.seed={seed}"]
+    if said.quick:
+        changes += ["heads.defaults.epochs=1", "finetune.defaults.epochs=1"]
+    if not (said.quick or said.derived):
+        return changes
+    frame = read_manifest(base).frame
+    if said.derived:
+        frame = _derived(frame)
+    if said.quick:
+        parts = [frame.filter(pl.col("split") == s).sample(n, seed=1) for s, n in QUICK.items()]
+        frame = pl.concat(parts)
+    run.mkdir(parents=True, exist_ok=True)
+    frame.write_parquet(run / "manifest.parquet")
+    audio = base.corpus.audio or base.corpus.manifest.parent
+    return [*changes, f"corpus.manifest={run / 'manifest.parquet'}", f"corpus.audio={audio}"]
+
+
+def _derived(frame: pl.DataFrame) -> pl.DataFrame:
+    reach = pl.when(pl.col("intensity") == "strong").then(3.0).otherwise(1.5)
+    columns = {}
+    for i, name in enumerate(("arousal", "valence")):
+        places = {emotion: place[i] for emotion, place in PLACES.items()}
+        place = pl.col("emotion").replace_strict(places, return_dtype=pl.Float64)
+        columns[name] = 4 + reach * place
+    return frame.with_columns(**columns)
+
+
+def _trained(pipeline: Pipeline, only: Sequence[str] | None, seed: int) -> list[dict[str, Any]]:
+    """Train what is asked for; return a row of each."""
+    heads, models = (
+        [name for name in names if not only or name in only]
+        for names in (pipeline.heads, pipeline.finetune)
+    )
+    used = {f for name in heads for f in pipeline.heads[name].feature_names}
+    started = time.monotonic()
+    for report in extract_features(pipeline, sorted(used)):
+        print(f"seed {seed}: {report.name}: {report.extracted} extracted in {report.seconds:.0f} s")
+    extraction = (time.monotonic() - started) / 60
+    if heads:
+        for each in train(pipeline, heads):
+            print(f"seed {seed}: {each.name} {each.done} {each.error}", flush=True)
+    for line in fine_tunings(pipeline, models):
+        print(f"seed {seed}: {line}", flush=True)
+    metrics = score_run(pipeline.run, pipeline.score, [*heads, *models], read_manifest(pipeline))
+    rows = []
+    for name in [*heads, *models]:
+        numbers = metrics.get("test", {}).get(name, {})
+        done = read_done(pipeline.run, name)
+        row = {"system": name, "seed": seed, "macro-F1": numbers.get("macro_f1")}
+        row["CCC"] = numbers.get("attributes", {}).get("mean", {}).get("ccc")
+        row["minutes"] = done["seconds"] / 60
+        row["extraction minutes"] = extraction if name in heads else None
+        row["trained parameters"] = done.get("trainable_parameters") or _size(pipeline.run, name)
+        rows.append(row)
+    return rows
+
+
+def _size(run: Path, name: str) -> int:
+    """Return how many numbers a head's weights are."""
+    with safe_open(run / "heads" / name / "head.safetensors", "np") as file:
+        return sum(file.get_tensor(key).size for key in file.keys())  # noqa: SIM118  not a mapping
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    """Return a row a system: means over the seeds."""
+    names = list(dict.fromkeys(row["system"] for row in rows))
+    found = []
+    for name in names:
+        own = [row for row in rows if row["system"] == name]
+        line: dict[str, Any] = {"system": name, "seeds": len(own)}
+        for metric in ("macro-F1", "CCC"):
+            values = [row[metric] for row in own if row[metric] is not None]
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            line[f"test {metric}"] = f"{statistics.mean(values):.3f}{spread}" if values else ""
+        line["minutes"] = round(statistics.mean(row["minutes"] for row in own), 1)
+        line["trained parameters"] = own[0]["trained parameters"]
+        found.append(line)
+    return pl.DataFrame(found)
+
+
+if __name__ == "__main__":
+    with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
+        main()

@@ -1,0 +1,268 @@
+"""Pretrained encoders that can be trained: what `extract` runs, with gradients.
+
+1. `prepare` turns one clip or text into what the model reads, in a decoding thread: the normalised
+   waveform, log-mels, or tokens; and says how many frames come of it.
+2. `forward` runs a padded batch. Where a model cannot be masked (group-norm speech models,
+   Whisper) inputs of one length run together, so that no clip's frames hang on its neighbours.
+3. `save` writes the Hugging Face form, which `extract` loads by `model: FOLDER`; its frames are
+   those of the encoder here.
+
+What a model does at random in training (dropout, LayerDrop, SpecAugment) is as its own config says.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from corpus.errors import UserError
+from extract.extractor import SAMPLE_RATE, choose, hidden, item_shape
+from extract.models import Weights
+from extract.speech import FIELD, MEL_HOP, frames_of, normalised, reads_mels, require_speech
+from extract.speech import takes_mask as takes_mask_by_config
+from extract.text import load_tokenizer, window_of
+from extract.whisper import HOP, window_samples
+from extract.whisper_models import encoder_states
+from ser.finetune.config import FineTuneConfig
+
+Prepared = tuple[np.ndarray, int]  # what a model reads (length, …), and how many frames it gives
+
+
+class Encoder(nn.Module):
+    """Hold a model and how it is fed; `item_shape` is that of a frame."""
+
+    model: Any  # a transformers model, of which everything here is run
+    batch_mask = True  # inputs of different lengths may run together
+    item_shape: tuple[int, ...]
+    layers: int  # blocks
+    least = 1  # samples or characters that make a frame
+    frozen: tuple[str, ...] = ()  # where the config does not say
+
+    def __init__(self, config: FineTuneConfig, weights: Weights) -> None:
+        super().__init__()
+        self.config, self.folder = config, weights.folder
+
+    def prepare(self, given: Any) -> Prepared:
+        """Return what the model reads of a waveform `(samples,)` at 16 kHz, or of a text."""
+        raise NotImplementedError
+
+    def cost(self, size: int) -> float:
+        """Return about how many frames an input of this many samples or characters takes up."""
+        raise NotImplementedError
+
+    def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Return the frames `(batch, frames, *item_shape)` of inputs `(batch, length, …)`."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return frames `(batch, frames, *item_shape)`, 0 where padded, and their mask.
+
+        Inputs are `(batch, length, …)`; sizes int64 `(batch, 2)`, of the host, say how long each
+        input is and how many frames come of it. An input of length 0 is a frame of zeros.
+        """
+        counts = sizes[:, 1].to(inputs.device)
+        width = int(sizes[:, 1].max())
+        frames = torch.zeros(len(sizes), width, *self.item_shape, device=inputs.device)
+        for rows in self._together(sizes[:, 0].tolist()):
+            lengths = sizes[rows, 0]
+            longest = int(lengths.max())
+            mask = torch.arange(longest) < lengths.unsqueeze(1)
+            found = self.run(inputs[rows, :longest], mask.to(inputs.device)).float()
+            at = min(width, found.shape[1])
+            frames[rows, :at] = found[:, :at]
+        mask = torch.arange(width, device=inputs.device) < counts.unsqueeze(1)
+        shaped = mask.view(*mask.shape, *(1 for _ in self.item_shape))
+        return frames.where(shaped, 0.0), mask
+
+    def _together(self, lengths: list[int]) -> list[list[int]]:
+        """Group the rows that may run together, leaving out those of length 0."""
+        groups: dict[int, list[int]] = {}
+        for row, length in enumerate(lengths):
+            if length:
+                groups.setdefault(0 if self.batch_mask else length, []).append(row)
+        return list(groups.values())
+
+    def whole(self) -> Any:
+        """Return the model as it is saved."""
+        return self.model
+
+    def save(self, folder: Path) -> None:
+        """Write model and preprocessor in Hugging Face form."""
+        self.whole().save_pretrained(folder)
+        self.save_preprocessor(folder)
+
+    def save_preprocessor(self, folder: Path) -> None:
+        """Write what prepares its inputs."""
+        raise NotImplementedError
+
+
+class SpeechEncoder(Encoder):
+    """wav2vec 2.0, HuBERT, WavLM and w2v-BERT 2.0."""
+
+    def __init__(self, config: FineTuneConfig, weights: Weights) -> None:
+        super().__init__(config, weights)
+        from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+        of_model = AutoConfig.from_pretrained(weights.folder)
+        of_model.add_adapter = False  # it would thin out the frames
+        require_speech(config.model, of_model)
+        self._mels = reads_mels(of_model.to_dict())
+        self.batch_mask = takes_mask_by_config(of_model.to_dict())
+        self.least = FIELD + MEL_HOP if self._mels else FIELD
+        self.frozen = () if self._mels else ("feature_encoder",)
+        self._normalise = AutoFeatureExtractor.from_pretrained(weights.folder)
+        self.model = AutoModel.from_pretrained(weights.folder, config=of_model, dtype=torch.float32)
+        self.layers = int(of_model.num_hidden_layers)
+        self.item_shape = item_shape(self.layers + 1, int(of_model.hidden_size), config.layer)
+        self._spec_augment = bool(getattr(of_model, "apply_spec_augment", False))
+
+    def prepare(self, given: Any) -> Prepared:
+        """Return the normalised waveform or log-mels, and the frames."""
+        inputs = normalised(self._normalise, given, self._mels)
+        return inputs, frames_of(len(given), self._mels)
+
+    def cost(self, size: int) -> float:
+        """Return the frames."""
+        return float(max(1, frames_of(size, self._mels)))
+
+    def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Return the frames of the layers asked for."""
+        name = "input_features" if self._mels else "input_values"
+        given = {name: inputs, "attention_mask": mask.long() if self.batch_mask else None}
+        frames = inputs.shape[1] if self._mels else frames_of(inputs.shape[1], False)
+        with _spec_augment(self.model.config, self._spec_augment and self.training, frames):
+            return hidden(self.model, self.layers + 1, self.config.layer, **given)
+
+    def save_preprocessor(self, folder: Path) -> None:
+        """Write the feature extractor."""
+        self._normalise.save_pretrained(folder)
+
+
+class WhisperEncoder(Encoder):
+    """The encoder of a Whisper; its decoder is saved beside it, as it was."""
+
+    batch_mask = False
+
+    def __init__(self, config: FineTuneConfig, weights: Weights) -> None:
+        super().__init__(config, weights)
+        from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+        if (weights.folder / "model.bin").exists():
+            raise UserError(
+                f"{config.model}: CTranslate2 weights cannot be trained; give the Hugging Face "
+                "folder of the model (`hf download` fetches it, or convert it)."
+            )
+        whole = WhisperForConditionalGeneration.from_pretrained(weights.folder, dtype=torch.float32)
+        if (weights.folder / "preprocessor_config.json").exists():
+            self._mels = WhisperFeatureExtractor.from_pretrained(weights.folder)
+        else:
+            self._mels = WhisperFeatureExtractor(feature_size=whole.config.num_mel_bins)
+        self._whole = (whole,)  # a tuple, as its decoder is no part of this module
+        self.model = whole.model.encoder
+        self.model.embed_positions.requires_grad_(False)  # sinusoids, never learned
+        self.layers = int(whole.config.encoder_layers)
+        self.item_shape = item_shape(self.layers + 1, int(whole.config.d_model), config.layer)
+
+    def prepare(self, given: Any) -> Prepared:
+        """Return the log-mels of the window, and the frames of the clip."""
+        window = window_samples(len(given), self.config.window, SAMPLE_RATE)
+        padded = np.pad(given, (0, window - len(given)))
+        made = self._mels(
+            padded, sampling_rate=SAMPLE_RATE, padding="do_not_pad", return_tensors="np"
+        )
+        return np.ascontiguousarray(made["input_features"][0].T), max(1, -(-len(given) // HOP))
+
+    def cost(self, size: int) -> float:
+        """Return the frames of the window."""
+        return window_samples(size, self.config.window, SAMPLE_RATE) / HOP
+
+    def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Return the frames of the layers asked for."""
+        return choose(encoder_states(self.model, inputs.transpose(1, 2)), self.config.layer)
+
+    def whole(self) -> Any:
+        """Return encoder and decoder."""
+        return self._whole[0]
+
+    def save_preprocessor(self, folder: Path) -> None:
+        """Write the feature extractor, and the tokenizer where there is one."""
+        from transformers import AutoTokenizer
+
+        self._mels.save_pretrained(folder)
+        if (self.folder / "tokenizer_config.json").exists():
+            AutoTokenizer.from_pretrained(self.folder).save_pretrained(folder)
+
+
+class TextEncoder(Encoder):
+    """Text models; a text that is longer than the model's context is cut there."""
+
+    def __init__(self, config: FineTuneConfig, weights: Weights) -> None:
+        super().__init__(config, weights)
+        from transformers import AutoConfig, AutoModel
+
+        of_model = AutoConfig.from_pretrained(weights.folder)
+        if of_model.is_encoder_decoder:
+            raise UserError(
+                f"{config.model}: a {of_model.model_type} is an encoder and a decoder, which "
+                "cannot be fine-tuned here; take an encoder such as roberta-large."
+            )
+        of_model.use_cache = False
+        self._tokenizer = load_tokenizer(weights.folder)
+        self.model = AutoModel.from_pretrained(weights.folder, config=of_model, dtype=torch.float32)
+        self._window = window_of(self._tokenizer, self.model)
+        # sets the tokenizer to cut there: changed while another thread encodes, it would fail
+        self.prepare("a")
+        self.layers = int(of_model.num_hidden_layers)
+        self.item_shape = item_shape(self.layers + 1, int(of_model.hidden_size), config.layer)
+
+    def prepare(self, given: Any) -> Prepared:
+        """Return the tokens; none of an empty text, which is one frame of zeros."""
+        if not given.strip():
+            return np.zeros(0, np.int64), 1
+        tokens = self._tokenizer(given, truncation=True, max_length=self._window)["input_ids"]
+        return np.array(tokens, np.int64), len(tokens)
+
+    def cost(self, size: int) -> float:
+        """Return the tokens, about one in three characters."""
+        return min(size / 3 + 2, self._window)
+
+    def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Return the frames of the layers asked for."""
+        given = {"input_ids": inputs, "attention_mask": mask.long()}
+        return hidden(self.model, self.layers + 1, self.config.layer, **given)
+
+    def save_preprocessor(self, folder: Path) -> None:
+        """Write the tokenizer."""
+        self._tokenizer.save_pretrained(folder)
+
+
+ENCODERS: dict[str, type[Encoder]] = {
+    "speech": SpeechEncoder,
+    "whisper": WhisperEncoder,
+    "text": TextEncoder,
+}
+
+
+@contextlib.contextmanager
+def _spec_augment(config: Any, wanted: bool, frames: int) -> Iterator[None]:
+    """Let a model mask spans of its input as it was trained to, by PyTorch's random numbers.
+
+    transformers draws the spans from numpy's global generator, which must be the same when a batch
+    is run a second time, and cannot mask a clip that is shorter than a span.
+    """
+    if not hasattr(config, "apply_spec_augment"):
+        yield
+        return
+    before, said = np.random.get_state(), config.apply_spec_augment  # noqa: NPY002
+    if wanted:
+        np.random.seed(int(torch.randint(2**31, ())))  # noqa: NPY002
+    config.apply_spec_augment = wanted and frames > int(config.mask_time_length)
+    try:
+        yield
+    finally:
+        config.apply_spec_augment = said
+        np.random.set_state(before)  # noqa: NPY002

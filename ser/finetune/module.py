@@ -1,0 +1,83 @@
+"""An encoder with a head on its frames: one module, from what the model reads to logits."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from extract.models import Weights
+from heads.head import Features, Mix, build_head
+from heads.inputs import Prepared
+from ser.finetune.adapting import adapt, freeze
+from ser.finetune.config import FineTuneConfig
+from ser.finetune.encoders import ENCODERS, Encoder
+
+
+class FineTuned(nn.Module):
+    """Run the encoder, and the head on its frames.
+
+    `features` map the one name to `(inputs, sizes)` as `Encoder.forward` takes them. An encoder of
+    which nothing is trained runs without gradients and without dropout.
+    """
+
+    def __init__(self, name: str, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        config = encoder.config
+        self.name, self.encoder, self.head = name, encoder, head
+        self._adapted: tuple[Any, ...] = ()  # a tuple, as it holds the encoder's model once more
+        freeze(encoder)
+        if config.lora is not None:
+            self._adapted = (adapt(encoder, config.lora),)
+        self._learns = any(p.requires_grad for p in encoder.parameters())
+        if config.checkpointing and self._learns:
+            with warnings.catch_warnings():  # that transformers 6 will call it otherwise
+                warnings.simplefilter("ignore", FutureWarning)
+                encoder.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    @classmethod
+    def build(
+        cls, name: str, config: FineTuneConfig, weights: Weights, outputs: Mapping[str, int]
+    ) -> Self:
+        """Load the encoder and make a new head; what is drawn hangs on the seed."""
+        torch.manual_seed(config.training.seed)
+        encoder = ENCODERS[config.kind](config, weights)
+        shape = encoder.item_shape
+        head = build_head(config.training, {name: shape[-1]}, outputs)
+        return cls(name, encoder, Prepared(head, {name: shape[0] if len(shape) > 1 else 0}, {}))
+
+    def forward(self, features: Features, *mix: Mix) -> dict[str, torch.Tensor]:
+        """Return what the head returns."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._learns):
+            frames = self.encoder(*features[self.name])
+        outputs: dict[str, torch.Tensor] = self.head({self.name: frames}, *mix)
+        return outputs
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; what is frozen as a whole, and batch norms, stay as in evaluation."""
+        super().train(mode)
+        if not self._learns:
+            self.encoder.eval()
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()  # or a clip hangs on its batch
+        return self
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Return the parameters that are trained."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def learned(self) -> dict[str, torch.Tensor]:
+        """Return the part of the state that training changes."""
+        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+
+    def merge(self, adapter: Path | None = None) -> None:
+        """Add the adapters to the weights they stand beside; keep them in a folder first."""
+        for wrapper in self._adapted:
+            if adapter is not None:
+                wrapper.save_pretrained(adapter)
+            self.encoder.model = wrapper.merge_and_unload()
+        self._adapted = ()

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+
+from corpus.errors import UserError
+from extract.extractor import extractor_class, parse_options
+from extract.models import resolve
+from extract.testing import TEXTS, clip
+from ser.finetune.config import parse_finetune
+from ser.finetune.encoders import WhisperEncoder
+from tests.ser.finetune.factories import MODELS, batch, entry, make_module
+
+SAID = {"roberta": [TEXTS[0], "", TEXTS[1]]}
+WAVES = [clip(0.61, 1), clip(0.31, 2), clip(0.9, 3), clip(0.31, 4)]
+
+
+def spoken(model):
+    return SAID.get(model, WAVES)
+
+
+def extracted(config, folder, inputs):
+    options = parse_options(config.as_feature(str(folder)))
+    extractor = extractor_class(config.kind)(options, resolve(str(folder)))
+    extractor.load("cpu")
+    return [extractor.extract([each])[0] for each in inputs]
+
+
+@pytest.mark.parametrize("layer", [-1, "mean:-2:", "all"])
+@pytest.mark.parametrize("model", MODELS)
+def test_frames_are_those_that_extract_gives_of_the_saved_model(tmp_path, model, layer):
+    module = make_module(model, layer=layer).eval()
+    with torch.no_grad():
+        for parameter in module.encoder.parameters():  # as training would
+            parameter.add_(0.01 * torch.randn_like(parameter))
+        frames, mask = module.encoder(*batch(module.encoder, spoken(model)))
+    module.encoder.save(tmp_path)
+    found = extracted(module.encoder.config, tmp_path, spoken(model))
+    for row, real, expected in zip(frames, mask, found, strict=True):
+        assert int(real.sum()) == len(expected)
+        np.testing.assert_allclose(row[real].numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_clip_alone_is_what_it_is_in_a_batch_in_training_too(model):
+    module = make_module(model, calm=True).train()
+    given = batch(module.encoder, spoken(model))
+    together = module({"ft": given})["logits"]
+    alone = [module({"ft": batch(module.encoder, [each])})["logits"][0] for each in spoken(model)]
+    torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=0)
+
+
+def test_what_is_random_hangs_on_the_seed_of_pytorch_alone():
+    module = make_module("wavlm-layer").train()
+    given = batch(module.encoder, WAVES)
+
+    def said(seed):
+        torch.manual_seed(seed)
+        return module({"ft": given})["logits"]
+
+    before = np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert torch.equal(said(1), said(1))
+    assert not torch.equal(said(1), said(2))
+    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+
+
+def test_a_clip_that_is_shorter_than_a_masked_span_is_not_masked():
+    module = make_module("wavlm-layer").train()
+    module.encoder.model.config.mask_time_prob = 0.5
+    logits = module({"ft": batch(module.encoder, [clip(0.1)])})["logits"]  # 4 frames, spans of 10
+    assert torch.isfinite(logits).all()
+
+
+def test_an_activation_computed_again_is_the_same():
+    plain, again = (make_module("whisper", checkpointing=c).train() for c in (False, True))
+    assert all(layer.gradient_checkpointing for layer in again.encoder.model.layers)
+    for module in (plain, again):
+        torch.manual_seed(3)
+        module({"ft": batch(module.encoder, WAVES)})["logits"].square().sum().backward()
+    for one, other in zip(plain.parameters(), again.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None)
+        if one.grad is not None:
+            torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_ctranslate2_weights_are_refused(tmp_path):
+    for name in ("model.bin", "config.json"):
+        (tmp_path / name).write_text("{}")
+    config = parse_finetune("ft", entry("whisper") | {"model": str(tmp_path)})
+    with pytest.raises(UserError) as raised:
+        WhisperEncoder(config, resolve(str(tmp_path)))
+    assert str(raised.value) == (
+        f"{tmp_path}: CTranslate2 weights cannot be trained; give the Hugging Face folder of the "
+        "model (`hf download` fetches it, or convert it)."
+    )
