@@ -23,7 +23,7 @@ import polars as pl
 from safetensors import safe_open
 
 from bench.report import arguments, machine
-from heads.run import read_done
+from heads.job import read_done
 from score.run import score_run
 from ser.finetune.stage import fine_tunings
 from ser.pipeline import Pipeline

@@ -1,6 +1,7 @@
 """What a run's heads are trained from: the job, and the fingerprint of one head of it."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,3 +120,10 @@ def by_split(manifest: Manifest, usable: Sequence[str]) -> dict[str, list[str]]:
     for utterance, split in zip(usable, manifest.column("split", usable), strict=True):
         splits.setdefault(split, []).append(utterance)
     return splits
+
+
+def read_done(run: Path, name: str) -> dict[str, Any]:
+    """Return what `head.json` says of a head that is done, else nothing."""
+    path = run / "heads" / name / "head.json"
+    done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return done

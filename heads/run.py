@@ -12,17 +12,15 @@ out of all heads alike, so that the stacker finds the same rows everywhere; one 
 a view is read clean. A head that cannot be trained is reported, and the others go on.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cache.files import fingerprint
 from corpus.check import require_speaker_disjoint
 from corpus.errors import UserError
-from heads.job import HeadsJob, made_from, open_features
+from heads.job import HeadsJob, made_from, open_features, read_done
 
 
 @dataclass(frozen=True)
@@ -104,13 +102,6 @@ def current_heads(job: HeadsJob, names: Sequence[str]) -> list[str]:
 def _is_current(job: HeadsJob, name: str, usable: Sequence[str]) -> bool:
     done = read_done(job.run, name)
     return bool(done.get("fingerprint") == _fingerprint(job, name, usable))
-
-
-def read_done(run: Path, name: str) -> dict[str, Any]:
-    """Return what `head.json` says of a head that is done, else nothing."""
-    path = run / "heads" / name / "head.json"
-    done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return done
 
 
 def _fingerprint(job: HeadsJob, name: str, usable: Sequence[str]) -> str:

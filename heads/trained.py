@@ -28,7 +28,7 @@ from corpus.errors import UserError
 from heads.config import FeatureUse, HeadConfig, parse_head
 from heads.head import build_head, mask_of
 from heads.inputs import Prepared
-from heads.run import read_done
+from heads.job import read_done
 
 BATCH = 64  # clips; no gradients are kept
 Outputs = Mapping[str, np.ndarray]  # (utterances, width) of each output

@@ -23,8 +23,8 @@ from corpus.manifest import Manifest
 from extract.extractor import choose_device, extractor_class
 from extract.loop import Report
 from extract.run import TRANSCRIPT, Job, extract_together, open_feature, passes
-from heads.job import HeadsJob
-from heads.run import AfterEpoch, HeadReport, read_done, train_heads
+from heads.job import HeadsJob, read_done
+from heads.run import AfterEpoch, HeadReport, train_heads
 from ser.pipeline import Pipeline
 
 Say = Callable[[str], None]

@@ -32,8 +32,8 @@ from extract.models import Weights, resolve
 from extract.run import described_options
 from extract.sources import Sources
 from heads.fit import save_weights, split_logits
-from heads.job import by_split, labels_digest
-from heads.run import HeadReport, Progress, read_done
+from heads.job import by_split, labels_digest, read_done
+from heads.run import HeadReport, Progress
 from heads.training.checkpoint import Checkpoint
 from heads.training.losses import outputs_of
 from heads.training.targets import Labelled, count_genders, labelled

@@ -24,7 +24,7 @@ from corpus.errors import UserError
 from extract.extractor import choose_device
 from extract.models import resolve
 from extract.run import FRAME_BUDGET
-from heads.run import read_done
+from heads.job import read_done
 from heads.trained import TrainedHead
 from score.heads import softmax
 from ser.pipeline import Pipeline
