@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench presets clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,10 @@ bench: $(VENV)/installed
 	$(BIN)/python -m bench.extract --quick
 	$(BIN)/python -m bench.heads --quick
 	$(BIN)/python -m bench.stack --quick
+
+presets: $(VENV)/installed
+	$(BIN)/ser presets check
+	$(BIN)/ser presets smoke
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -27,6 +27,7 @@ from ser.commands.options import (
     set_option,
 )
 from ser.commands.predict import pack, predict
+from ser.commands.presets import init, presets_group, smoke_one
 from ser.commands.score import report, score, submit
 from ser.commands.serve import serve
 from ser.commands.stack import stack_group
@@ -68,6 +69,8 @@ def cli() -> None:
 
 
 for command in (
+    init,
+    presets_group,
     corpus_group,
     extract,
     models,
@@ -134,15 +137,21 @@ def stop(message: str, code: int) -> NoReturn:
 
 
 @cli.command("run")
+@click.option(
+    "--smoke", is_flag=True, help="Only try it: tiny models, made-up data, a temporary folder, CPU."
+)
 @device_option
 @pipeline_option
 @set_option
-def run_command(device: str, path: Path, overrides: tuple[str, ...]) -> int:
+def run_command(smoke: bool, device: str, path: Path, overrides: tuple[str, ...]) -> int:
     """Do everything the pipeline says, in order; skip what is current."""
     from score.run import render
     from ser.run import run_all
 
-    metrics, failed = run_all(load_pipeline(path, overrides), device, click.echo)
+    pipeline = load_pipeline(path, overrides)
+    if smoke:
+        return exit_code(smoke_one(pipeline))
+    metrics, failed = run_all(pipeline, device, click.echo)
     render(metrics, console())
     return exit_code(failed)
 

@@ -109,6 +109,8 @@ class SpeechEncoder(Encoder):
 
         of_model = AutoConfig.from_pretrained(weights.folder)
         of_model.add_adapter = False  # it would thin out the frames
+        if config.layer != -1:
+            of_model.layerdrop = 0.0  # of a layer that is dropped there is no state to be chosen
         require_speech(config.model, of_model)
         self._mels = reads_mels(of_model.to_dict())
         self.batch_mask = takes_mask_by_config(of_model.to_dict())

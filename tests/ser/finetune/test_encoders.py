@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from extract.models import resolve
 from extract.testing import TEXTS, clip
 from ser.finetune.config import parse_finetune
 from ser.finetune.encoders import WhisperEncoder
+from ser.finetune.module import FineTuned
 from tests.ser.finetune.factories import MODELS, batch, entry, make_module
 
 SAID = {"roberta": [TEXTS[0], "", TEXTS[1]]}
@@ -92,3 +96,16 @@ def test_ctranslate2_weights_are_refused(tmp_path):
         f"{tmp_path}: CTranslate2 weights cannot be trained; give the Hugging Face folder of the "
         "model (`hf download` fetches it, or convert it)."
     )
+
+
+def test_layers_that_are_chosen_among_are_not_dropped(tmp_path):
+    shutil.copytree(MODELS["wavlm-layer"][1](), tmp_path / "m")
+    said = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps(said | {"layerdrop": 0.9}))
+    config = parse_finetune(
+        "ft", entry("wavlm-layer", layer="all") | {"model": str(tmp_path / "m")}
+    )
+    encoder = FineTuned.build("ft", config, resolve(config.model), {"logits": 3}).encoder.train()
+    for _ in range(8):
+        frames, _ = encoder(*batch(encoder, WAVES[:1]))
+        assert frames.shape[2] == encoder.layers + 1

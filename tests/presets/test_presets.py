@@ -1,0 +1,128 @@
+"""The files: which there are, that each is right, and that the root's pipeline.yaml is one."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from corpus.errors import UserError
+from presets import PUBLISHED, names, preset, variables, written
+from ser.presets.catalogue import load
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"demo", "emodb-tiny", "ravdess-heads", "ravdess-tiny"}
+OURS = [name for name in PUBLISHED if not name.startswith(("baseline", "unicamp"))]
+
+
+def test_every_published_system_has_a_file_and_comes_first():
+    assert names()[: len(PUBLISHED)] == list(PUBLISHED)
+    assert set(names()) == {path.stem for path in (ROOT / "presets").glob("*.yaml")}
+    assert set(names()) >= SMALL
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_preset_is_right(name):
+    pipeline = load(name)
+    assert pipeline.systems
+    assert pipeline.stack.heads is None or set(pipeline.stack.heads) <= set(pipeline.systems)
+
+
+def test_the_roots_pipeline_is_the_unicamp_preset():
+    assert written("unicamp") == (ROOT / "pipeline.yaml").read_text()
+
+
+def test_what_is_written_is_one_folder_up_and_says_its_own_name():
+    text = written("sail-categorical", "own.yaml")
+    assert "../" not in text
+    assert "model: runs/sail-categorical/finetuned/whisper," in text
+    assert "ser run --pipeline own.yaml" in written("ravdess-tiny", "own.yaml")
+
+
+def test_a_preset_that_is_not_there():
+    with pytest.raises(UserError) as error:
+        preset("unicmap")
+    assert str(error.value) == "there is no preset 'unicmap'; did you mean 'unicamp'?"
+    with pytest.raises(UserError) as error:
+        preset("../pyproject")
+    assert str(error.value) == "there is no preset '../pyproject'; `ser presets` lists them."
+
+
+def test_variables_are_named_once():
+    assert variables("a: ${B}\nc: ${A}/${B}") == ["B", "A"]
+    assert variables(preset("unicamp")) == ["MSP_PODCAST"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_head_of_a_file_says_what_it_rests_on(name):
+    head = preset(name).partition("\ncorpus:")[0]
+    said = " ".join(line.lstrip("# ") for line in head.splitlines())
+    for score in re.findall(r"0\.\d+", PUBLISHED[name]):
+        assert score in said
+    assert "Not verified: " in said
+    assert "Deviations:" in said
+    assert "overview  Naini et al. 2025" in said or name == "ufg"  # which its table leaves out
+
+
+@pytest.mark.parametrize("name", [*OURS, "unicamp"])
+def test_every_value_has_its_source(name):
+    assert unsourced(preset(name).partition("\nrun: ")[2].partition("\n")[2]) == []
+
+
+def test_a_value_without_a_source_is_found():
+    body = "heads:\n  # ours\n  a: {lr: 1}\nstack:\n  model: majority\n  folds: 5   # code\n"
+    assert unsourced(body) == ["  model: majority"]
+
+
+SOURCE = re.compile(r"# .*(paper|code|overview|ours|as above|notes|\[[PCN][] ])")
+PLAIN = re.compile(
+    r" *(kind: \w+|of: \w+|- .*|features: \[.*\]|.*:)"
+)  # our words, and what they hold
+
+
+def unsourced(body):
+    """Return the lines that set a value with no source beside it, nor above it in its block."""
+    found, covered = [], []  # the indents of comments that still hold
+    for line in filter(str.strip, body.splitlines()):
+        indent = len(line) - len(line.lstrip())
+        comment = line.strip().startswith("#")
+        covered = [at for at in covered if at <= indent]
+        value = re.sub(r"\s+#.*", "", line)
+        if SOURCE.search(line):
+            opens = value.endswith(":")  # what a block's own line says holds within it
+            covered += [indent] if comment else [indent + 1] if opens else []
+        elif not comment and not covered and not PLAIN.fullmatch(value):
+            found.append(line)
+    return found
+
+
+def test_ntua_is_as_its_code_has_it():
+    pipeline = load("ntua-medusa")
+    assert len(pipeline.heads) == 14
+    for config in pipeline.heads.values():
+        first, second = config.stages
+        assert (first.epochs, first.lr, first.sampler.name) == (4, 1e-5, "natural")
+        assert (second.epochs, second.lr, second.sampler.no_consensus) == (46, 1e-6, 0.125)
+        assert [(use.name, use.weight) for use in first.loss] == [("soft_ce", 1.5), ("mse", 0.4)]
+        assert [s.loss[0].class_weight_power for s in (first, second)] == [0.5, 0.0]
+        assert 2 <= len(config.features) <= 3
+    assert (pipeline.stack.model, pipeline.stack.draws) == ("meta_soup", 6)
+
+
+def test_abhinaya_and_sail_are_fine_tuned_as_said():
+    wavlm, llama = load("abhinaya").finetune.values()
+    assert (wavlm.freeze, wavlm.crop, wavlm.training.batch) == (("feature_encoder",), 10, 16)
+    assert (llama.lora.rank, llama.lora.alpha, llama.lora.dropout) == (8, 32, 0.1)
+    assert llama.training.betas == (0.9, 0.99)
+    sail = load("sail-categorical")
+    assert sail.finetune["whisper"].lora.targets == ("fc1", "fc2")
+    assert sail.finetune["wavlm"].layer == "all"
+    assert sail.features["tuned"].model == str((sail.run / "finetuned/whisper").resolve())
+
+
+def test_ufg_is_as_its_files_have_it():
+    heads = load("ufg").heads
+    assert len(heads) == 12
+    for config in heads.values():
+        assert (config.lr, config.lr_min, config.warmup) == (5e-5, 1e-5, 500)
+        assert (config.betas, config.clip, config.batch) == ((0.9, 0.98), 10, 8)
+        assert (config.augment.seqaug, config.augment.seqaug_alpha) == (0.5, 0.5)

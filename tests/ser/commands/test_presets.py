@@ -1,0 +1,101 @@
+"""`ser presets`, `ser init` and `ser run --smoke`, as a user calls them."""
+
+import re
+
+from presets import names, preset, written
+from tests.ser.factories import PIPELINE, ser
+
+
+def test_the_list(tmp_path):
+    done = ser("presets", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[::2]] == names()
+    at = lines.index("unicamp               task 1: 5th, macro-F1 0.4094")
+    assert lines[at + 1] == (
+        " " * 22 + "whisper hubert wavlm roberta deberta prosody; 12 cross_modal_gru + "
+        "random_forest; 165.9 GB/100 h; wavlm-large: disputed: MIT or CC BY-SA 3.0; challenge-legal"
+    )
+
+
+def test_check(tmp_path):
+    done = ser("presets", "check", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "unicamp               right: 7 features, 12 heads" in done.stdout.splitlines()
+    assert len(done.stdout.splitlines()) == len(names())
+
+
+def test_check_names_what_is_wrong(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from ser.cli import cli
+    from ser.presets import catalogue
+
+    def broken(name):
+        return preset(name).replace("schedule: cosine", "schedule: cosin")
+
+    monkeypatch.setattr(catalogue, "preset", broken)
+    result = CliRunner().invoke(cli, ["presets", "check"], standalone_mode=False)
+    assert result.return_value == 1
+    assert re.search(r"^unicamp {15}presets/unicamp.yaml:\d+: .*'cosine'", result.output, re.M)
+    assert "nu                    right: 4 features, 3 heads" in result.output
+
+
+def test_init_writes_an_editable_file_and_says_what_to_edit(tmp_path):
+    done = ser("init", "--preset", "ravdess-heads", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "pipeline.yaml").read_text() == written("ravdess-heads")
+    assert done.stdout == (
+        "pipeline.yaml: the preset ravdess-heads; paths in it are relative to it. What to edit "
+        "next:\n"
+        "  corpus.manifest  the table of your clips; `ser corpus import` writes one\n"
+        "  corpus.audio     the folder that its paths are relative to\n"
+        "  ${RAVDESS}  export it, or write its value in its place\n"
+        "  ${WHISPER_TINY_EN}  export it, or write its value in its place\n"
+        "  ${WHISPER_BASE}  export it, or write its value in its place\n"
+        "`ser run --smoke --pipeline pipeline.yaml` tries it on made-up data; "
+        "`ser run --pipeline pipeline.yaml` runs it.\n"
+    )
+
+
+def test_init_overwrites_only_when_told_to(tmp_path):
+    own = tmp_path / "sub" / "own.yaml"
+    assert ser("init", "--preset", "nu", "--out", own, cwd=tmp_path).returncode == 0
+    own.write_text("mine")
+    refused = ser("init", "--preset", "nu", "--out", own, cwd=tmp_path)
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        f"ser: {own}: there is such a file; give another `--out`, or `--force`.\n",
+    )
+    assert own.read_text() == "mine"
+    assert ser("init", "--preset", "nu", "--out", own, "--force", cwd=tmp_path).returncode == 0
+    assert own.read_text() == written("nu", "own.yaml")
+
+
+def test_init_of_what_is_not_there(tmp_path):
+    done = ser("init", "--preset", "ravdes-tiny", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "ser: there is no preset 'ravdes-tiny'; did you mean 'ravdess-tiny'?\n",
+    )
+    assert not (tmp_path / "pipeline.yaml").exists()
+
+
+def test_run_smoke_leaves_nothing_behind(tmp_path):
+    (tmp_path / "pipeline.yaml").write_text(PIPELINE)  # there is no corpus of its own
+    done = ser("run", "--smoke", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == (
+        ["corpus", "extract", "heads", "heads", "stack", "score", "smoke"]
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["pipeline.yaml"]
+
+
+def test_run_smoke_says_what_fails(tmp_path):
+    (tmp_path / "pipeline.yaml").write_text(PIPELINE.replace("[wce, sml]", "[kld, sml]"))
+    text = (tmp_path / "pipeline.yaml").read_text().replace("sad, neutral", "sad, calm")
+    (tmp_path / "pipeline.yaml").write_text(text)
+    done = ser("run", "--smoke", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "heads    two: failed" in done.stdout
+    assert "need the class 'neutral', which is not among corpus.classes" in done.stdout
