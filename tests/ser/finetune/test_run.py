@@ -75,7 +75,7 @@ def test_a_model_is_tuned_saved_and_at_once_a_feature_and_a_head(tmp_path, model
     cache = FeatureCache.open(tmp_path / "cache", "tuned")
     head = TrainedHead.load(tmp_path / "run" / "heads" / "ft")
     for rows in logits(tmp_path).splits.values():
-        frames = [encode(cache.frames(u), "float32") for u in rows.utterance]
+        frames = [encode(cache.frames(u).copy(), "float32") for u in rows.utterance]
         np.testing.assert_allclose(head.ask({"ft": frames})["logits"], rows.logits, atol=1e-5)
     assert fine_tune(job(path)).done == "current"
     assert fine_tune(job(path), force=True).score == report.score
