@@ -50,7 +50,7 @@ from cache.features import FeatureCache
 from corpus.manifest import Manifest
 from extract.extractor import SAMPLE_RATE, parse_options
 from extract.models import Weights, resolve
-from extract.run import Job, extract_together, share_a_pass
+from extract.run import Job, extract_together, same_pass
 from extract.whisper_models import WhisperModel, load_whisper
 
 MODEL = "whisper-tiny.en"
@@ -324,7 +324,7 @@ def _passes(
     compared, targets = [], []
     for window, options in TOGETHER.items():
         jobs = [("whisper", options), ("asr", options)]
-        assert share_a_pass(*(work.job(*job) for job in jobs))
+        assert same_pass(*(work.job(*job).options for job in jobs))
         _check_pass(work, jobs)
         two, one = f"{TWO}, {window}", f"{ONE}, {window}"
         compared.append(_side(two, [work], partial(_apart, jobs), two))

@@ -50,15 +50,12 @@ class Column:
     @property
     def layers(self) -> list[int] | None:
         """Return the layers that are read, None for whatever is stored."""
-        if self.layer is None:
-            return None
-        return [self.layer] if isinstance(self.layer, int) else list(self.layer)
+        return as_layers(self.layer)
 
     @property
     def item_shape(self) -> tuple[int, ...]:
         """Return the shape of one frame as it is read: (dim,) or (layers, dim)."""
-        stored = self.cache.item_shape
-        return stored if self.layers is None else (len(self.layers) * stored[-1],)
+        return read_shape(self.cache.item_shape, self.layers)
 
     def side_by_side(self, values: np.ndarray) -> np.ndarray:
         """Return the layers that are read, of `(..., layers, dim)`: `(..., read * dim)`."""
@@ -163,6 +160,16 @@ def read_into(row: "torch.Tensor", encoded: Encoded, stride: int, layers: list[i
         target.mul_(torch.from_numpy(side_by_side(encoded.scale, layers)))
     if length < len(row):
         row.narrow(0, length, len(row) - length).zero_()
+
+
+def as_layers(layer: int | tuple[int, ...] | None) -> list[int] | None:
+    """Return the layers that `layer:` names, None for whatever is stored."""
+    return [layer] if isinstance(layer, int) else None if layer is None else list(layer)
+
+
+def read_shape(stored: tuple[int, ...], layers: list[int] | None) -> tuple[int, ...]:
+    """Return the shape of one frame as it is read, of one as it is stored."""
+    return stored if layers is None else (len(layers) * stored[-1],)
 
 
 def after_stride(frames: np.ndarray, stride: int) -> np.ndarray:

@@ -57,8 +57,7 @@ def load(path: str | Path, start: float | None = None, end: float | None = None)
     else:
         with file:
             rate, mono = file.samplerate, _read(file, start, end)
-    if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    mono = at_16_khz(mono, rate)
     check_signal(mono)
     return np.ascontiguousarray(mono)
 
@@ -104,6 +103,14 @@ def blocks(path: str | Path, seconds: float = 30.0) -> Iterator[np.ndarray]:
         rest = np.concatenate(held) if held else np.empty(0, np.float32)
         if len(rest):
             yield rest
+
+
+def at_16_khz(mono: np.ndarray, rate: int) -> np.ndarray:
+    """Resample float32 `(samples,)` of a rate in Hz, all at once."""
+    if rate == SAMPLE_RATE:
+        return mono
+    resampled: np.ndarray = soxr.resample(mono, rate, SAMPLE_RATE, quality="HQ")
+    return resampled
 
 
 def check_signal(signal: np.ndarray) -> None:

@@ -120,7 +120,7 @@ def extract_together(
     frame_budget: float | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> list[Report]:
-    """Extract one feature, or Whisper's frames and words in one pass; see `share_a_pass`.
+    """Extract one feature, or Whisper's frames and words in one pass; see `same_pass`.
 
     Clips are decoded and encoded once; each result is what it would be alone, to the bit.
     """
@@ -150,11 +150,6 @@ def extract_together(
     for part in parts:
         part.finish(sources.unusable, time.monotonic() - started, idle)
     return [part.report for part in parts]
-
-
-def share_a_pass(features: Job, words: Job) -> bool:
-    """Tell whether two jobs are frames and words of one Whisper in the same windows."""
-    return features.view is None and same_pass(features.options, words.options)
 
 
 def same_pass(features: FeatureOptions, words: FeatureOptions) -> bool:

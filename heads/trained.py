@@ -23,7 +23,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cache.precision import Encoded, moments
-from cache.reader import after_stride, bucket, read_into, side_by_side
+from cache.reader import (
+    after_stride,
+    as_layers,
+    bucket,
+    read_into,
+    read_shape,
+    side_by_side,
+)
 from corpus.errors import UserError
 from heads.config import FeatureUse, HeadConfig, parse_head
 from heads.head import build_head, mask_of
@@ -159,11 +166,10 @@ def _read_module(path: Path, config: HeadConfig, done: Mapping[str, Any], device
 
 def _padded(use: FeatureUse, clips: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
     """Read clips as a head does: `(batch, frames, *item_shape)` float32, and the mask."""
-    layers = _layers(use)
+    layers = as_layers(use.layer)
     lengths = after_stride(np.array([len(clip.data) for clip in clips]), use.stride)
-    stored = clips[0].data.shape[1:]
-    item = stored if layers is None else (len(layers) * stored[-1],)
-    frames = torch.empty(len(clips), int(lengths.max()), *item)
+    shape = read_shape(clips[0].data.shape[1:], layers)
+    frames = torch.empty(len(clips), int(lengths.max()), *shape)
     for row, clip in zip(frames, clips, strict=True):
         read_into(row, clip, use.stride, layers)
     return frames, mask_of(torch.from_numpy(lengths), frames.shape[1])
@@ -177,7 +183,7 @@ def _speaker_moments(
     groups = [clips] if one_speaker else [[clip] for clip in clips]
     each = [moments(shape, group) for group in groups]
     mean, deviation = (
-        side_by_side(np.stack([of[i] for of in each]), _layers(use)).astype(np.float32)
+        side_by_side(np.stack([of[i] for of in each]), as_layers(use.layer)).astype(np.float32)
         for i in (0, 1)
     )
     repeats = len(clips) if one_speaker else 1
@@ -185,12 +191,6 @@ def _speaker_moments(
         torch.from_numpy(np.repeat(mean, repeats, axis=0)),
         torch.from_numpy(np.repeat(deviation, repeats, axis=0)),
     )
-
-
-def _layers(use: FeatureUse) -> list[int] | None:
-    if use.layer is None:
-        return None
-    return [use.layer] if isinstance(use.layer, int) else list(use.layer)
 
 
 def _in_order(batches: Sequence[tuple[list[int], dict[str, Tensor]]]) -> dict[str, np.ndarray]:

@@ -26,6 +26,8 @@ import numpy as np
 
 from score.metrics import macro_f1
 
+FEW = 20  # speakers, below which a bootstrap over them is too sure
+
 PERCENTILES = (2.5, 97.5)
 BLOCK = 128  # resamples that are multiplied at once: their counts are widened to float64
 

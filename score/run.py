@@ -65,7 +65,7 @@ def score_run(
     require_same_utterances(folder, found)
     classes = next(iter(found.values())).classes
     known = known_rows(found, manifest, config.groups)
-    systems = {name: _of_head(head) for name, head in found.items()}
+    systems = {name: of_head(head) for name, head in found.items()}
     if (run / "stack" / "stack.json").is_file():
         systems[STACK] = _of_stack(run / "stack", found)
 
@@ -112,11 +112,11 @@ def best(systems: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
     return STACK if STACK in values else max(values, key=lambda name: values[name], default=None)
 
 
-def _of_head(head: HeadLogits) -> pl.DataFrame:
+def of_head(head: HeadLogits, splits: Sequence[str] = SPLITS) -> pl.DataFrame:
     """Return utterance, split, prediction, p.<class>, predicted.<attribute>: what a head tells."""
     frames, tells = [], classifies(head)
     names = np.array(head.classes, object)
-    for split in SPLITS:
+    for split in splits:
         if split not in head.splits:
             continue
         rows = head.splits[split]
@@ -136,15 +136,21 @@ def _of_head(head: HeadLogits) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def _of_stack(folder: Path, heads: Mapping[str, HeadLogits]) -> pl.DataFrame:
-    path = folder / "stack.json"
-    about = json.loads(path.read_text())
-    for name, head in heads.items():
-        if about["heads"].get(name, head.fingerprint) != head.fingerprint:
+def require_fitted_on(path: Path, fitted: Mapping[str, str], heads: Mapping[str, str]) -> None:
+    """Raise `UserError` where a stack.json was `fitted` on other logits; all are fingerprints."""
+    for name, fingerprint in heads.items():
+        if fitted.get(name, fingerprint) != fingerprint:
             raise UserError(
                 f"{path}: the stack was fitted on other logits of head '{name}'; "
                 "fit it again with `ser stack fit`."
             )
+
+
+def _of_stack(folder: Path, heads: Mapping[str, HeadLogits]) -> pl.DataFrame:
+    path = folder / "stack.json"
+    about = json.loads(path.read_text())
+    require_fitted_on(path, about["heads"], {n: head.fingerprint for n, head in heads.items()})
+    for name, head in heads.items():
         if tuple(about["classes"]) != head.classes:
             raise UserError(
                 f"{path}: the stack's classes are {', '.join(about['classes'])}, but those of head "

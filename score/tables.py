@@ -27,7 +27,7 @@ def print_split(
         _print(console, f"{split}: F1 per class, %", _f1_table(tell))
         title = f"{split}: confusion of {teller} (rows true, columns predicted)"
         _print(console, title, _confusion_table(tell[teller]))
-        if absent := _absent(tell[teller]):
+        if absent := absent_classes(tell[teller]):
             said = f"{split}: no utterance is {', '.join(absent)}; means leave such classes out."
             console.print(said, markup=False, highlight=False)
     if rater is not None:
@@ -151,7 +151,8 @@ def _counted(kind: str, rows: int, numbers: Mapping[str, Any]) -> str:
     return f"{rows} {kind} utterances{speakers}"
 
 
-def _absent(numbers: Mapping[str, Any]) -> list[str]:
+def absent_classes(numbers: Mapping[str, Any]) -> list[str]:
+    """Name the classes that no utterance of a split has."""
     rows = zip(numbers["per_class"], numbers["confusion"], strict=True)
     return [name for name, counts in rows if not sum(counts)]
 

@@ -24,9 +24,9 @@ from cache.logits import HeadLogits
 from cache.transcripts import TranscriptCache
 from corpus.manifest import Manifest
 from score.calibration import reliability_curve
-from score.heads import classifies, read_heads, softmax
+from score.heads import classifies, read_heads
 from score.metrics import confusion
-from score.run import SCORED, STACK, Metrics, best
+from score.run import SCORED, STACK, Metrics, best, of_head
 from score.truth import known_rows
 
 HARDEST = 20  # utterances that are listed
@@ -153,18 +153,11 @@ def _head(folder: Path, logits: HeadLogits) -> Head:
 
 def _said(run: Path, heads: Mapping[str, HeadLogits], split: str) -> dict[str, pl.DataFrame]:
     """Return utterance, prediction and p.<class> of every system that tells classes."""
-    systems = {}
-    for name, head in heads.items():
-        if classifies(head) and split in head.splits:
-            rows, names = head.splits[split], np.array(head.classes, object)
-            chosen, probability = names[rows.logits.argmax(axis=1)], softmax(rows.logits)
-            systems[name] = pl.DataFrame(
-                {
-                    "utterance": pl.Series(rows.utterance, dtype=pl.String()),
-                    "prediction": pl.Series(chosen.tolist(), dtype=pl.String()),
-                    **{f"p.{c}": probability[:, i] for i, c in enumerate(names)},
-                }
-            )
+    systems = {
+        name: of_head(head, [split])
+        for name, head in heads.items()
+        if classifies(head) and split in head.splits
+    }
     path = run / "stack" / "predictions.parquet"
     if path.is_file():
         frame = pl.read_parquet(path).filter(pl.col("split") == split)

@@ -19,6 +19,7 @@ from plotly.subplots import make_subplots
 from score.attributes import BINS, LOWEST
 from score.groups import GAP
 from score.metrics import row_normalised
+from score.tables import absent_classes
 
 BLUE, VERMILLION, GREEN, GREY = "#2a7fc1", "#d2601a", "#1c936c", "#868e96"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
@@ -88,11 +89,8 @@ def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], of
 
 def per_class_figure(numbers: Mapping[str, Any], of: str) -> Figure:
     """Draw F1 of each class that occurs, with intervals."""
-    present = [
-        name
-        for name, counts in zip(numbers["per_class"], numbers["confusion"], strict=True)
-        if sum(counts)
-    ]
+    absent = absent_classes(numbers)
+    present = [name for name in numbers["per_class"] if name not in absent]
     f1 = [numbers["per_class"][name] for name in present]
     intervals = [numbers["interval"]["per_class"][name] for name in present]
     bars = go.Bar(

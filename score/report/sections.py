@@ -9,13 +9,14 @@ from typing import Any
 
 import polars as pl
 
+from score.bootstrap import FEW
 from score.report import curves, figures, origins, tables
 from score.report.contents import HARDEST, Contents, Shown
 from score.report.figures import Figure
 from score.report.formats import Table
 from score.run import STACK
+from score.tables import absent_classes
 
-FEW = 20  # speakers, below which a bootstrap over them is too sure
 NO_CLASSES = (
     "Left out: no utterance of dev or test has both a known emotion and a system that tells one."
 )
@@ -154,11 +155,7 @@ def _per_class(contents: Contents) -> Section:
     if contents.told is None:
         return Section("per-class", title, NO_CLASSES)
     numbers = contents.numbers
-    absent = [
-        name
-        for name, counts in zip(numbers["per_class"], numbers["confusion"], strict=True)
-        if not sum(counts)
-    ]
+    absent = absent_classes(numbers)
     text = "Macro-F1 is the mean of these bars."
     if absent:
         split = contents.told.split

@@ -19,6 +19,7 @@ from corpus.errors import UserError
 from corpus.importers.msp_podcast import LETTERS
 from corpus.manifest import Manifest
 from score.heads import classifies, read_heads
+from score.run import PREDICTED, of_head, require_fitted_on
 
 LETTER = {name: letter for letter, name in LETTERS.items()}
 COLUMNS = {"arousal": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
@@ -110,16 +111,14 @@ def _of_stack(run: Path) -> tuple[pl.DataFrame, Path]:
             f"{about}: there is no stack; fit it with `ser stack fit`, or submit one head with "
             "`--head NAME`."
         )
-    for name, made_from in json.loads(about.read_text())["heads"].items():
-        if HeadLogits.read_header(run / "heads" / name / "logits.h5").fingerprint != made_from:
-            raise UserError(
-                f"{about}: the stack was fitted on other logits of head '{name}'; fit it again "
-                "with `ser stack fit`."
-            )
+    fitted = json.loads(about.read_text())["heads"]
+    files = {name: run / "heads" / name / "logits.h5" for name in fitted}
+    marks = {name: HeadLogits.read_header(file).fingerprint for name, file in files.items()}
+    require_fitted_on(about, fitted, marks)
     frame = pl.read_parquet(path)
     if "prediction" in frame.columns:
         _require_letters([c[2:] for c in frame.columns if c.startswith("p.")], path)
-    return frame.rename(lambda name: name.removeprefix("predicted.")), path
+    return _plain(frame), path
 
 
 def _of_head(run: Path, head: str) -> tuple[pl.DataFrame, Path]:
@@ -128,19 +127,12 @@ def _of_head(run: Path, head: str) -> tuple[pl.DataFrame, Path]:
     path = run / "heads" / head / "logits.h5"
     if classifies(found):
         _require_letters(found.classes, path)
-    frames = []
-    for split, rows in found.splits.items():
-        frame = pl.DataFrame({"utterance": rows.utterance}, schema={"utterance": pl.String})
-        frame = frame.with_columns(split=pl.lit(split))
-        if classifies(found):
-            chosen = [found.classes[i] for i in rows.logits.argmax(axis=1)]
-            frame = frame.with_columns(pl.Series("prediction", chosen, pl.String))
-        if rows.predicted is not None:
-            said = rows.predicted.astype(float)
-            columns = enumerate(found.attributes)
-            frame = frame.with_columns(pl.Series(name, said[:, i]) for i, name in columns)
-        frames.append(frame)
-    return pl.concat(frames), path
+    return _plain(of_head(found)), path
+
+
+def _plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """Call the predicted attributes by their names."""
+    return frame.rename(lambda name: name.removeprefix(PREDICTED))
 
 
 def _require_letters(classes: Sequence[str], path: Path) -> None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from stack.config import StackConfig
 
 WIDE = 104  # columns of the widest table
-FEW = 20  # speakers, below which a bootstrap over them is too sure
 
 logits_option = click.option(
     "--logits", type=Path, help="A folder of <head>/logits.h5 in the place of a pipeline's run."
@@ -239,6 +238,8 @@ def _print_ablated(left_out: "pl.DataFrame", permuted: "pl.DataFrame") -> None:
 
 
 def _warn_of_few(speakers: int) -> None:
+    from score.bootstrap import FEW
+
     if speakers < FEW:
         click.echo(f"only {speakers} speakers: intervals are too narrow and p too small\n")
 

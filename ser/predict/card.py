@@ -14,6 +14,7 @@ from cache.files import read_json
 from corpus.errors import UserError
 from corpus.importers.registry import BUILT_IN
 from corpus.manifest import Manifest
+from score.groups import GAP
 from score.run import SCORED, STACK
 from ser.predict.bundle import About
 
@@ -117,7 +118,7 @@ def _group_scores(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for column, scored in groups.items():
         for group, numbers in scored.items():
             key = next((k for k in ("macro_f1", "ccc") if k in numbers), None)
-            if group != "gap" and key is not None:
+            if group != GAP and key is not None:
                 show = _percent if key == "macro_f1" else _number_of
                 value = show(numbers[key], numbers["interval"][key])
                 rows.append([f"{column}: {group}", str(numbers["n"]), key, value])

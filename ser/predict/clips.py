@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import soxr
 
 from corpus import audio
 from corpus.audio import SAMPLE_RATE, AudioError
@@ -160,9 +159,7 @@ def _at_16_khz(samples: Any, rate: int) -> np.ndarray:
     scale = 1.0 if signal.dtype.kind == "f" else -float(np.iinfo(signal.dtype).min)
     mono = signal if signal.ndim == 1 else signal.mean(axis=1)
     wave = np.ascontiguousarray(mono / scale, dtype=np.float32)
-    if rate != SAMPLE_RATE:
-        wave = soxr.resample(wave, rate, SAMPLE_RATE, quality="HQ")
-    return wave
+    return audio.at_16_khz(wave, rate)
 
 
 def at_speech_of(blocks: Iterable[np.ndarray]) -> Iterator[Piece]:

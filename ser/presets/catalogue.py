@@ -19,12 +19,7 @@ from ser.pipeline import Pipeline
 
 HOURS = 100
 TOKENS = 4.0  # a second of speech: about 180 words a minute, 1.3 tokens a word
-FREE = (
-    APACHE,
-    "MIT",
-    "Apache-2.0 (card), MIT (OpenAI's repository)",
-    "Apache-2.0 (card; once MIT)",
-)
+FREE = (APACHE, "MIT")  # what a licence that forbids next to nothing begins with
 
 
 @dataclass(frozen=True)
@@ -63,10 +58,11 @@ def needs(pipeline: Pipeline) -> Needs:
     used = [model for model in dict.fromkeys(used) if not _made_here(pipeline, model)]
     cards = {model: card(model) for model in used}
     known = {Path(m).name: c for m, c in cards.items() if c is not None}
+    bound = [f"{m}: {c.licence}" for m, c in known.items() if not c.licence.startswith(FREE)]
     opensmile = ["openSMILE: audEERING, research"] if "opensmile" in _kinds(features) else []
     return Needs(
         _gigabytes(pipeline),
-        (*(f"{m}: {c.licence}" for m, c in known.items() if c.licence not in FREE), *opensmile),
+        (*bound, *opensmile),
         tuple(m for m, c in known.items() if not c.challenge),
         tuple(m for m, c in cards.items() if c is None),
     )

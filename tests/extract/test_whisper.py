@@ -12,7 +12,7 @@ from corpus import audio
 from corpus.errors import UserError
 from extract.extractor import Extractor, parse_options
 from extract.models import Weights
-from extract.run import Job, extract, extract_together, open_feature, share_a_pass
+from extract.run import Job, extract, extract_together, open_feature, same_pass
 from extract.testing import ExtractorConformance, clip
 from extract.whisper import WindowedWhisper, normaliser, repeats, window_samples
 from extract.whisper_models import load_whisper
@@ -246,7 +246,7 @@ def test_one_pass_gives_the_frames_and_words_of_two(tmp_path: Path, window: dict
     for job in two:
         extract(job, "cpu")
     one = jobs_of(tmp_path / "one", frames, words)
-    assert share_a_pass(*one)
+    assert same_pass(*(job.options for job in one))
     passes: list[int] = []
     original = WindowedWhisper.encode
 
@@ -284,7 +284,7 @@ def test_other_windows_are_other_passes(tmp_path: Path) -> None:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
         one, two = jobs_of(folder, {"kind": "whisper", **frames}, {"kind": "asr", **words})
-        return share_a_pass(one, two)
+        return same_pass(one.options, two.options)
 
     tiny, base = {"model": TINY_EN}, {"model": "whisper-base"}
     assert share(tiny, tiny)
