@@ -33,8 +33,8 @@ import polars as pl
 import soundfile
 import soxr
 
+import extract.kinds.whisper
 import extract.run
-import extract.whisper
 from bench.report import (
     Row,
     Side,
@@ -49,9 +49,9 @@ from bench.report import (
 from cache.features import FeatureCache
 from corpus.manifest import Manifest
 from extract.extractor import SAMPLE_RATE, parse_options
+from extract.kinds.whisper_models import WhisperModel, load_whisper
 from extract.models import Weights, resolve
 from extract.run import Job, extract_together, same_pass
-from extract.whisper_models import WhisperModel, load_whisper
 
 MODEL = "whisper-tiny.en"
 TINY_EN: dict[str, Any] = {  # the sizes of openai/whisper-tiny.en
@@ -128,7 +128,7 @@ def _options() -> argparse.Namespace:
 def _loaded_once() -> Iterator[None]:
     """Read and hash the weights before the first round, on nobody's time."""
     with (
-        patch.object(extract.whisper, "load_whisper", cache(load_whisper)),
+        patch.object(extract.kinds.whisper, "load_whisper", cache(load_whisper)),
         patch.object(extract.run, "resolve", cache(resolve)),
     ):
         yield
@@ -210,7 +210,7 @@ def _taped(model: WhisperModel, keep: bool = False) -> Iterator[Tape]:
     def load(weights: Weights, device: str, words: bool) -> Any:
         return tape  # it has no words, and is asked for none
 
-    with patch.object(extract.whisper, "load_whisper", load):
+    with patch.object(extract.kinds.whisper, "load_whisper", load):
         yield tape
 
 

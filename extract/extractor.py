@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16_000
 PATTERN = re.compile(r"(mean|sum):(-?\d*):(-?\d*)")
 BUILTIN = {
-    "whisper": "extract.whisper",
-    "asr": "extract.whisper",
-    "speech": "extract.speech",
-    "text": "extract.text",
-    "prosody": "extract.prosody",
-    "opensmile": "extract.prosody",
-    "facodec": "extract.prosody",
+    "whisper": "extract.kinds.whisper",
+    "asr": "extract.kinds.whisper",
+    "speech": "extract.kinds.speech",
+    "text": "extract.kinds.text",
+    "prosody": "extract.kinds.prosody",
+    "opensmile": "extract.kinds.prosody",
+    "facodec": "extract.kinds.prosody",
 }
 
 

@@ -212,7 +212,7 @@ def joined(extractors: Sequence[Extractor]) -> Extractor:
     """Return the one extractor, or that of the frames and the words of one Whisper."""
     if len(extractors) == 1:
         return extractors[0]
-    from extract.whisper import Asr, FramesAndWords, WhisperFeatures
+    from extract.kinds.whisper import Asr, FramesAndWords, WhisperFeatures
 
     frames, words = extractors
     assert isinstance(frames, WhisperFeatures) and isinstance(words, Asr)

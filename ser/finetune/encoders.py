@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from corpus.errors import UserError
 from extract.extractor import SAMPLE_RATE, choose, hidden, item_shape
+from extract.kinds.speech import FIELD, MEL_HOP, frames_of, normalised, reads_mels, require_speech
+from extract.kinds.speech import takes_mask as takes_mask_by_config
+from extract.kinds.text import load_tokenizer, window_of
+from extract.kinds.whisper import HOP, window_samples
+from extract.kinds.whisper_models import encoder_states
 from extract.models import Weights
-from extract.speech import FIELD, MEL_HOP, frames_of, normalised, reads_mels, require_speech
-from extract.speech import takes_mask as takes_mask_by_config
-from extract.text import load_tokenizer, window_of
-from extract.whisper import HOP, window_samples
-from extract.whisper_models import encoder_states
 from ser.finetune.config import FineTuneConfig
 
 Prepared = tuple[np.ndarray, int]  # what a model reads (length, …), and how many frames it gives

@@ -12,8 +12,8 @@ import polars as pl
 
 from corpus.errors import UserError
 from extract.extractor import SAMPLE_RATE, FeatureOptions, extractor_class
+from extract.kinds.prosody import HOP
 from extract.models import APACHE, ModelCard, card
-from extract.prosody import HOP
 from presets import PUBLISHED, names, preset
 from ser.pipeline import Pipeline
 

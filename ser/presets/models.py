@@ -232,7 +232,7 @@ def _whisper(folder: Path, texts: Sequence[str], mels: int) -> None:
 def _facodec(folder: Path) -> None:
     import torch
 
-    from extract.facodec_model import Decoder, Encoder
+    from extract.kinds.facodec_model import Decoder, Encoder
 
     for network, name in zip((Encoder(), Decoder()), FACODEC_FILES, strict=True):
         torch.save(network.state_dict(), folder / name)

@@ -15,8 +15,8 @@ import soundfile
 from cache.features import FeatureCache
 from corpus.manifest import Manifest
 from extract.extractor import SAMPLE_RATE, Extractor, extractor, extractor_class, parse_options
+from extract.kinds.prosody import Prosody
 from extract.models import resolve
-from extract.prosody import Prosody
 from extract.run import Job, specify
 from extract.testing import TEXTS, clip
 

@@ -6,9 +6,9 @@ from pydantic import ValidationError
 
 from corpus.errors import UserError
 from extract.extractor import choose_device, extractor_class, parse_options
-from extract.prosody import Prosody
-from extract.speech import SpeechOptions
-from extract.whisper import Asr, AsrOptions, WhisperFeatures
+from extract.kinds.prosody import Prosody
+from extract.kinds.speech import SpeechOptions
+from extract.kinds.whisper import Asr, AsrOptions, WhisperFeatures
 from tests.extract.factories import made
 
 

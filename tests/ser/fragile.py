@@ -17,7 +17,7 @@ from pathlib import Path
 
 from corpus.errors import UserError
 from extract.extractor import FeatureOptions, extractor
-from extract.prosody import Prosody
+from extract.kinds.prosody import Prosody
 
 
 class Options(FeatureOptions):

@@ -166,7 +166,7 @@ class Facodec(Extractor):
 
     def load(self, device: str) -> None:
         """Load the two official files, in fp32 on any device."""
-        from extract.facodec_model import load_facodec
+        from extract.kinds.facodec_model import load_facodec
 
         assert self.weights is not None
         self._model = load_facodec(self.weights.folder).to(device)
@@ -198,7 +198,7 @@ class Facodec(Extractor):
     def _run(self, waves: np.ndarray) -> np.ndarray:
         import torch
 
-        # cuDNN convolves in TF32 unless told otherwise; see extract/facodec_model.py for why not
+        # cuDNN convolves in TF32 unless told otherwise; see facodec_model.py for why not
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             frames = self._model(torch.from_numpy(waves).float().to(self._device))
         out: np.ndarray = frames.cpu().numpy()

@@ -34,8 +34,8 @@ from extract.extractor import (
     extractor,
     item_shape,
 )
+from extract.kinds.whisper_models import WhisperModel, load_whisper
 from extract.models import Weights
-from extract.whisper_models import WhisperModel, load_whisper
 
 HOP = 320  # samples a frame: 10 ms mels, halved by the second convolution
 LONGEST = 30 * SAMPLE_RATE

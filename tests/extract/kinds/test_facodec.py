@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from corpus.errors import UserError
 from extract.extractor import Extractor, parse_options
-from extract.facodec_model import Decoder, Encoder, FACodec, load_facodec
+from extract.kinds.facodec_model import Decoder, Encoder, FACodec, load_facodec
+from extract.kinds.prosody import FacodecOptions, facodec_length
 from extract.models import FACODEC_FILES, card, resolve
-from extract.prosody import FacodecOptions, facodec_length
 from extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made, new_folder
 
@@ -266,7 +266,7 @@ def test_folder_with_one_of_the_two_files_says_which_is_missing(tmp_path: Path) 
 def test_chunks_of_the_encoder_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = load_facodec(random_pair()).encoder.double()
     waves = torch.from_numpy(clip(1.6))[None].double()
-    monkeypatch.setattr("extract.facodec_model.CHUNK", 37)
+    monkeypatch.setattr("extract.kinds.facodec_model.CHUNK", 37)
     with torch.inference_mode():
         chunked, whole = encoder(waves), encoder.block(waves[:, None])
     assert chunked.shape == (1, 256, 128)

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from corpus.errors import UserError
 from corpus.manifest import Manifest
 from extract.extractor import SAMPLE_RATE, Extractor, parse_options
+from extract.kinds.speech import TOGETHER, cuts
 from extract.run import Job, described
-from extract.speech import TOGETHER, cuts
 from extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made, tiny_speech, tiny_w2v_bert, tiny_whisper, write_corpus
 

@@ -9,9 +9,9 @@ import pytest
 
 from corpus.errors import UserError
 from extract.extractor import Extractor
+from extract.kinds.text import Text
 from extract.models import resolve
 from extract.testing import TEXTS, ExtractorConformance
-from extract.text import Text
 from tests.extract.factories import (
     FAMILIES,
     WINDOW,
