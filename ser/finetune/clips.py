@@ -1,14 +1,15 @@
 """Batches of waveforms or texts, decoded, changed, cut and prepared ahead in threads.
 
-In training a clip is changed by one of the views with the chance `augmented`, and where it is
-longer than `crop`, cut at random; all of this hangs on (seed, epoch, utterance) alone, so that a
-training that goes on sees what it would have seen. For scores it is heard as it is, up to `hear`
-seconds of its middle.
+In training a clip is joined with another by the chance `join` (`ser.finetune.joining`), changed by
+one of the views with the chance `augmented`, and where it is then longer than `crop`, cut at
+random; all of this hangs on (seed, epoch, utterance) alone, so that a training that goes on sees
+what it would have seen. For scores it is heard as it is, up to `hear` seconds of its middle.
 
 Models that cannot be masked run inputs of one length together: in training their clips are cut to
 a multiple of 0.1 s, so that some meet.
 
-A clip that cannot be decoded is one of digital silence that teaches nothing and is not scored.
+A clip that cannot be decoded is one of digital silence that teaches nothing and is not scored; with
+one that it is joined with, it teaches nothing in that epoch.
 """
 
 from collections import deque
@@ -23,8 +24,10 @@ from torch import Tensor
 from corpus.augment import Others
 from extract.extractor import SAMPLE_RATE
 from extract.sources import AudioSources, Sources, hash64
+from heads.training.targets import Labelled
 from ser.finetune.config import FineTuneConfig
 from ser.finetune.encoders import Encoder, Prepared
+from ser.finetune.joining import Joins
 
 THREADS = 2
 AHEAD = 3  # batches
@@ -46,7 +49,7 @@ class Inputs:
 class Clips:
     """Read a corpus for one encoder; `failed` says what could not be read so far, and why.
 
-    `others` are the training utterances by speaker, for views that mix clips.
+    `train` are the training utterances: what clips are joined with, and views put behind them.
     """
 
     def __init__(
@@ -54,21 +57,27 @@ class Clips:
         config: FineTuneConfig,
         encoder: Encoder,
         sources: Sources,
-        others: Others,
+        train: Labelled,
         pin: bool = False,
     ) -> None:
-        self.config, self.encoder, self.sources = config, encoder, sources
-        self.others, self.pin = others, pin
+        self.config, self.encoder, self.sources, self.pin = config, encoder, sources, pin
+        self.others = Others(dict(zip(train.utterances, train.speakers, strict=True)))
+        self.joins = Joins(config, train)
         self.failed: dict[str, str] = {}
         self._audio = isinstance(sources, AudioSources)
         self._sizes = sources.sizes()
 
-    def costs(self, utterances: Sequence[str], *, training: bool) -> np.ndarray:
-        """Return the frames that each clip takes up, int64."""
-        most = round((self.config.crop if training else self.config.hear) * SAMPLE_RATE)
-        sizes = [self._sizes[u] for u in utterances]
+    def costs(self, utterances: Sequence[str], epoch: int | None) -> np.ndarray:
+        """Return the frames that each clip takes up, int64; `epoch` is None where it is scored."""
+        most = round((self.config.hear if epoch is None else self.config.crop) * SAMPLE_RATE)
+        sizes = [self._size(u, epoch) for u in utterances]
         heard = [min(size, most) if self._audio else size for size in sizes]
         return np.array([round(self.encoder.cost(size)) for size in heard], np.int64)
+
+    def _size(self, utterance: str, epoch: int | None) -> int:
+        join = None if epoch is None else self.joins.of(utterance, epoch)
+        own = self._sizes[utterance]
+        return own if join is None else join.samples(own, self._sizes[join.partner])
 
     def batches(self, plan: Sequence[Sequence[str]], epoch: int | None) -> Iterator[Inputs]:
         """Yield the batches of a plan in order; `epoch` is None where they are to be scored."""
@@ -98,6 +107,9 @@ class Clips:
             most = round(config.hear * SAMPLE_RATE)
             start = max(0, len(wave) - most) // 2
             return self._enough(wave[start : start + most])
+        join = self.joins.of(utterance, epoch)
+        if join is not None:
+            wave = join.apply(wave, self.sources.load(join.partner))
         rng = np.random.default_rng(hash64(config.training.seed, epoch, utterance))
         views = list(config.augment.values())
         if views and rng.random() < config.training.augmented:

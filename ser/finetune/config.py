@@ -53,7 +53,8 @@ class FineTuneConfig(Section):
     included: a batch that has more is taken in parts, with the gradient of the whole.
 
     `augment` holds the views of `corpus.augment`: every time a clip is drawn it is changed by one
-    of them with the chance `augmented`, each time otherwise.
+    of them with the chance `augmented`, each time otherwise. `join` is the chance of a clip of a
+    common class to be joined with one of a rare class before that, as `ser.finetune.joining` says.
     """
 
     model: str
@@ -71,6 +72,7 @@ class FineTuneConfig(Section):
     hear: float = Field(default=LONGEST, ge=0.1, le=LONGEST)
     budget: PositiveInt | None = None
     augment: dict[str, View] = Field({})
+    join: float = Field(default=0.0, ge=0, le=1)
     training: HeadConfig
 
     @field_validator("layer")
@@ -102,8 +104,16 @@ class FineTuneConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> "FineTuneConfig":
         frozen = self.freeze or ()
-        if self.kind == "text" and (self.augment or "feature_encoder" in frozen):
-            raise ValueError("a text model has no waveform: leave out augment and feature_encoder")
+        if self.kind == "text" and (self.augment or self.join or "feature_encoder" in frozen):
+            raise ValueError(
+                "a text model has no waveform: leave out augment, join and feature_encoder"
+            )
+        reads = self.training.reads
+        if self.join and ("classes" in reads or "votes" not in reads):
+            raise ValueError(
+                "join: two joined clips are of two classes, which only kld and soft_ce learn; let "
+                "one of these be the loss of the classes"
+            )
         if getattr(self.training.architecture, "standardize", False):
             raise ValueError("standardize: what is pooled changes while the model is trained")
         if self.lora is not None and "all" in frozen:

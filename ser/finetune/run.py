@@ -23,7 +23,6 @@ import polars as pl
 
 from cache.files import fingerprint, write_durably
 from cache.logits import HeadLogits
-from corpus.augment import Others
 from corpus.check import require_speaker_disjoint
 from corpus.errors import UserError
 from corpus.manifest import Manifest
@@ -138,12 +137,11 @@ def tuner_of(
     outputs = outputs_of(config.training, len(job.manifest.classes), genders)
     module = FineTuned.build(job.name, config, weights, outputs)
     train = rows["train"]
-    others = Others(dict(zip(train.utterances, train.speakers, strict=True)))
     pin = processes.device.type == "cuda"
     return FineTuner(
         config,
         module,
-        Clips(config, module.encoder, job.sources, others, pin),
+        Clips(config, module.encoder, job.sources, train, pin),
         job.manifest.classes,
         train=train,
         dev=rows.get("dev", train.take([])),
@@ -261,6 +259,8 @@ def _made_from(
     spans = job.manifest.frame.select("utterance", "path", "start", "end").iter_rows()
     clips = [(*row, sizes[row[0]]) for row in spans if row[0] in sizes]
     said = config.model_dump(mode="json", exclude={"training", "model"})
+    if not config.join:
+        del said["join"]  # what was made before there was one is still current
     training = config.training.model_dump(mode="json", exclude_defaults=True, exclude={"log"})
     return {
         "version": VERSION,

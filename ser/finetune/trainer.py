@@ -41,6 +41,7 @@ from heads.training.trainer import (
 from ser.finetune.adapting import optimizer, parameter_groups
 from ser.finetune.clips import Clips, Inputs
 from ser.finetune.config import FineTuneConfig
+from ser.finetune.joining import averaged
 from ser.finetune.module import FineTuned
 from ser.finetune.processes import Processes
 
@@ -90,7 +91,6 @@ class FineTuner:
         if said.ema:
             average = get_ema_multi_avg_fn(said.ema)
             self.averaged = AveragedModel(module, multi_avg_fn=average)
-        self.lengths = clips.costs(self.train.utterances, training=True)
 
     @property
     def kept(self) -> FineTuned:
@@ -161,13 +161,15 @@ class FineTuner:
         said, names = self.config.training, self.train.utterances
         rng = np.random.default_rng([said.seed, epoch, ORDER])
         order = draw_epoch(stage.sampler, self.train.classes, self.setting.neutral, rng)
-        batches = bucket(order, self.lengths, stage.batch * self.processes.size, rng)
+        lengths = self.clips.costs(names, epoch)
+        batches = bucket(order, lengths, stage.batch * self.processes.size, rng)
         steps = [
             batches[i : i + stage.accumulate] for i in range(0, len(batches), stage.accumulate)
         ]
-        plan = [self._shares(step) for step in steps[len(losses) :]]
+        plan = [self._shares(step, lengths) for step in steps[len(losses) :]]
         drop = np.random.default_rng([said.seed, epoch, DROP])
-        targets = batch_targets(stage, self.train, self.widths, self.device, drop)
+        alone = batch_targets(stage, self.train, self.widths, self.device, drop)
+        targets = averaged(alone, self.clips.joins.partners(names, epoch))
         ids = [[names[i] for i in share.rows] for shares in plan for share in shares]
         read, now = self.clips.batches(ids, epoch), 0.0
         self.module.train()
@@ -187,18 +189,18 @@ class FineTuner:
                 )
             losses.append(loss)
             to.write(self._state() | {"epoch": epoch, "losses": losses})
-        share = padded_share(batches, self.lengths)
+        share = padded_share(batches, lengths)
         mean = float(np.mean(losses))
         return {"epoch": epoch, "lr": now, "train_loss": mean, "padded_share": share}
 
-    def _shares(self, step: Sequence[Sequence[int]]) -> list["_Share"]:
+    def _shares(self, step: Sequence[Sequence[int]], lengths: np.ndarray) -> list["_Share"]:
         """Return what this process runs for one step: its clips, as many at a time as fit."""
         shares = []
         for batch in step:
             own = list(batch[self.processes.rank :: self.processes.size])
             # a last batch may have fewer clips than there are processes
             rows, teaches = (own, True) if own else (list(batch[:1]), False)
-            shares += [_Share(part, teaches) for part in self._fitting(rows, self.lengths)]
+            shares += [_Share(part, teaches) for part in self._fitting(rows, lengths)]
         return shares
 
     def _fitting(self, rows: Sequence[int], lengths: np.ndarray) -> list[list[int]]:
@@ -261,7 +263,7 @@ class FineTuner:
 
         A clip that could not be read has NaN.
         """
-        lengths = self.clips.costs(utterances, training=False)
+        lengths = self.clips.costs(utterances, None)
         batches = bucket(range(len(utterances)), lengths, self.config.training.batch, None)
         parts = [part for batch in batches for part in self._fitting(batch, lengths)]
         own = parts[self.processes.rank :: self.processes.size]

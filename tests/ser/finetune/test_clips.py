@@ -24,8 +24,8 @@ def test_a_crop_hangs_on_epoch_and_utterance_and_scores_hear_the_middle(tmp_path
     start = (len(whole) - 4000) // 2
     expected = of.encoder.prepare(whole[start : start + 4000])[0]
     np.testing.assert_array_equal(heard(of, "u3", None), expected)
-    assert of.costs(["u3"], training=True).tolist() == [9]
-    assert of.costs(["u3"], training=False).tolist() == [12]
+    assert of.costs(["u3"], 0).tolist() == [9]
+    assert of.costs(["u3"], None).tolist() == [12]
 
 
 def test_views_are_drawn_anew_every_epoch_and_never_for_scores(tmp_path):
