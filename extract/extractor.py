@@ -36,6 +36,7 @@ BUILTIN = {
     "asr": "extract.kinds.whisper",
     "speech": "extract.kinds.speech",
     "text": "extract.kinds.text",
+    "llm": "extract.kinds.llm",
     "prosody": "extract.kinds.prosody",
     "opensmile": "extract.kinds.prosody",
     "facodec": "extract.kinds.prosody",
@@ -43,7 +44,14 @@ BUILTIN = {
 
 
 class FeatureOptions(Section):
-    """Hold one entry of `features:`; each kind adds its own keys."""
+    """Hold one entry of `features:`; each kind adds its own keys.
+
+    `remote`: a server has the model, and there are no weights here. `unnamed` are the keys that do
+    not change the numbers; a model here is told by the digest of its weights.
+    """
+
+    remote: ClassVar[bool] = False
+    unnamed: ClassVar[frozenset[str]] = frozenset({"model", "augment"})
 
     kind: str
     precision: Precision = "float16"
@@ -78,6 +86,7 @@ class Extractor(ABC):
     Options: ClassVar[type[FeatureOptions]] = FeatureOptions
     reads: ClassVar[Literal["audio", "text"]] = "audio"
     gives: ClassVar[Literal["frames", "transcripts"]] = "frames"
+    whole: ClassVar[bool] = True  # a batch runs whole, or the last bits of its numbers may change
     version: ClassVar[int] = 1  # raise it when a change of code changes the numbers
 
     item_shape: tuple[int, ...]  # (dim,) or (layers, dim); known after load
@@ -160,6 +169,11 @@ def parse_options(entry: Mapping[str, Any]) -> FeatureOptions:
     if "kind" not in entry:
         raise UserError("features: an entry has neither `kind` nor `model`; give one of them.")
     return extractor_class(str(entry["kind"])).Options.model_validate(entry)
+
+
+def weights_of(options: FeatureOptions) -> str | None:
+    """Return the model whose weights a feature needs here, None for no model or a server's."""
+    return None if options.remote else getattr(options, "model", None)
 
 
 def choose_device(device: str) -> str:

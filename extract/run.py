@@ -28,6 +28,7 @@ from extract.extractor import (
     FeatureOptions,
     choose_device,
     extractor_class,
+    weights_of,
 )
 from extract.loop import Output, Report, run_batches
 from extract.models import Weights, card, resolve
@@ -64,16 +65,17 @@ def described(job: Job) -> dict[str, Any]:
 
 def described_options(options: FeatureOptions, transcripts: str | None = None) -> dict[str, Any]:
     """Return what `described` does of a clean feature; `transcripts` is their fingerprint."""
-    spec = options.model_dump(exclude={"model", "augment"}, exclude_defaults=True)
+    spec = options.model_dump(exclude=set(options.unnamed), exclude_defaults=True)
     spec["version"] = extractor_class(options.kind).version
     return spec | ({"transcripts": transcripts} if transcripts is not None else {})
 
 
 def specify(job: Job, download: bool = True) -> tuple[dict[str, Any], Weights | None]:
     """Return everything that changes the numbers, and where the weights are."""
-    if not hasattr(job.options, "model"):
+    model = weights_of(job.options)
+    if model is None:
         return described(job), None
-    weights = resolve(job.options.model, download)
+    weights = resolve(model, download)
     return described(job) | {"weights": weights.digest}, weights
 
 
@@ -138,6 +140,8 @@ def extract_together(
         batches = plan(extractor, sources.sizes(), frame_budget or FRAME_BUDGET[device])
         wanted: set[str] = set().union(*(part.wanted for part in busy))
         mine = [batch for batch in batches[shard[0] :: shard[1]] if not wanted.isdisjoint(batch)]
+        if not extractor.whole:
+            mine = [[u for u in batch if u in wanted] for batch in mine]
         if mine:
             load(extractor, busy[0].job.name, device)
             with ExitStack() as stack:
@@ -264,7 +268,7 @@ def plan(extractor: Extractor, sizes: Mapping[str, int], budget: float) -> list[
 
 def _about(job: Job, extractor: Extractor) -> dict[str, Any]:
     options = job.options
-    known = card(str(getattr(options, "model", "")))
+    known = card(str(weights_of(options)))
     about: dict[str, Any] = {"model": getattr(options, "model", None)}
     if extractor.gives == "frames":
         about["item_shape"] = list(extractor.item_shape)

@@ -144,7 +144,7 @@ class HeadConfig(Section):
     views: tuple[str, ...] = ()  # of those under `augment:` of the features
     augmented: float = Field(default=0.5, ge=0, le=1)
     augment: Augment = Augment()
-    epochs: int = Field(default=30, ge=0)  # 0: `init` as it is
+    epochs: int = Field(default=30, ge=0)  # 0: `init`, or `class_scores`, as it is
     lr: PositiveFloat = 1e-5
     lr_min: float = Field(default=1e-6, ge=0)  # where the schedule ends
     schedule: Literal["cosine", "exponential", "linear", "constant"] = "cosine"
@@ -203,7 +203,7 @@ class HeadConfig(Section):
             raise ValueError(f"views: {', '.join(self.views)}: a view is named twice")
         if not self.gives & {"logits", "attributes"}:
             raise ValueError("loss: none of them teaches classes or attributes; add one that does")
-        if not self.epochs and self.init is None:
+        if not (self.epochs or self.init or self.architecture.ready):
             raise ValueError("epochs: 0 epochs teach nothing; give some, or weights by `init`")
         if self.no_consensus == "drop" and any(s.sampler.no_consensus for s in self.stages):
             raise ValueError("sampler: its no_consensus needs `no_consensus: keep` beside it")

@@ -259,9 +259,10 @@ def split_logits(
 
 def _write_logits(fitting: _Fitting, outputs: Mapping[str, _Said]) -> None:
     rows, fold = {}, fitting.fold
+    learned = fitting.config.init is not None or any(s.epochs for s in fitting.config.stages)
     for split, known in fitting.rows.items():
         said = outputs[split]
-        of_train = "in-sample" if fold is None else "out-of-fold"
+        of_train = "out-of-fold" if fold is not None else "in-sample" if learned else "held-out"
         folds = fold if split == "train" else None
         kind = of_train if split == "train" else "held-out"
         rows[split] = split_logits(known, said.final, kind, folds, said.in_sample)

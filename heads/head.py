@@ -39,6 +39,7 @@ BUILTIN = {
         "deep_fusion",
         "early_mha",
         "expert_lstm",
+        "class_scores",
     )
 }
 

@@ -6,7 +6,7 @@ is no torch. A head of a user's brings its own options, by `@head(name, Options)
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -122,7 +122,9 @@ Loss = Annotated[LOSSES, Field(discriminator="name"), BeforeValidator(_named)]
 
 
 class Architecture(Section):
-    """Base of the options of an architecture."""
+    """Base of the options of an architecture; one that is `ready` may have `epochs: 0`."""
+
+    ready: ClassVar[bool] = False
 
 
 class CrossModalGRUOptions(Architecture):
@@ -215,6 +217,14 @@ class ExpertLSTMOptions(Architecture):
     attention: PositiveInt | None = None
 
 
+class ClassScoresOptions(Architecture):
+    """Options of `head: class_scores`: whether a bias is learned beside the scales."""
+
+    ready: ClassVar[bool] = True
+
+    bias: bool = True
+
+
 ARCHITECTURES: dict[str, type[Architecture]] = {
     "cross_modal_gru": CrossModalGRUOptions,
     "attentive_stats": AttentiveStatsOptions,
@@ -223,4 +233,5 @@ ARCHITECTURES: dict[str, type[Architecture]] = {
     "deep_fusion": DeepFusionOptions,
     "early_mha": EarlyMHAOptions,
     "expert_lstm": ExpertLSTMOptions,
+    "class_scores": ClassScoresOptions,
 }

@@ -48,6 +48,7 @@ EXTRAS = {
     "tensorboard": "tracking",
     "mlflow": "tracking",
     "ray": "ray",
+    "openai": "llm",
     "fsspec": "remote",
     "s3fs": "remote",
     "jinja2": "report",

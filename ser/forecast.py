@@ -7,7 +7,7 @@ import numpy as np
 from cache.files import fingerprint
 from cache.folder import missing
 from corpus.errors import UserError
-from extract.extractor import SAMPLE_RATE, extractor_class
+from extract.extractor import SAMPLE_RATE, extractor_class, weights_of
 from extract.models import card
 from extract.run import Job, cache_class, described, sources_of, specify
 
@@ -37,7 +37,7 @@ def forecast(job: Job) -> tuple[int, int | None]:
         return len(set(job.manifest.utterances()) - there), None
     wanted = missing(found, sources.stats(), sources.source)
     kind = extractor_class(job.options.kind)
-    known = card(str(getattr(job.options, "model", "")))
+    known = card(str(weights_of(job.options)))
     shape = (known.dim,) if known else getattr(kind, "item_shape", None)
     if kind.gives != "frames" or shape is None or getattr(job.options, "layer", None) == "all":
         return len(wanted), None

@@ -185,6 +185,8 @@ def _features(
         elif "model" in said and (base / str(said["model"])).is_dir():
             said["model"] = str(base / str(said["model"]))
         options = _feature_options(said)
+        if "classes" in options.model_fields and "classes" not in said:
+            said["classes"] = _section(document, "corpus", CorpusConfig).classes
         features[name] = document.validate(where, options, partial(parse_options, said))
     return features
 

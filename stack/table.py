@@ -189,9 +189,12 @@ class LogitTable:
 
 
 def _kind(head: HeadLogits) -> str:
-    """Say which train logits alone a head has; "" when it has both or train is empty."""
+    """Say which train logits alone a head has; "" when it has both or train is empty.
+
+    A head that learned nothing has both: it says the same of rows that it has seen.
+    """
     rows = head.splits.get(TRAIN)
-    if rows is None or rows.in_sample is not None:
+    if rows is None or rows.in_sample is not None or rows.rows == "held-out":
         return ""
     return "in-sample" if rows.rows == "in-sample" else "out-of-fold"
 

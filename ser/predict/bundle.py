@@ -103,6 +103,8 @@ class Bundle:
         _check_yaml(self.path, text)
         pipeline = Pipeline.load(self.folder / PIPELINE)
         for name, options in pipeline.features.items():
+            if options.remote:
+                raise _refused(self.path, PIPELINE, "asks a server, and a bundle may send nothing")
             told = self.about.features.get(name)
             if told is None or told.model != getattr(options, "model", None):
                 raise _refused(self.path, PIPELINE, f"features.{name} is not what {ABOUT} says")

@@ -17,7 +17,7 @@ from cache.files import fingerprint
 from cache.precision import Encoded, encode
 from cache.transcripts import Transcript
 from corpus.errors import UserError
-from extract.extractor import Extractor, FeatureOptions, extractor_class
+from extract.extractor import Extractor, FeatureOptions, extractor_class, weights_of
 from extract.loop import robustly
 from extract.models import Weights, resolve
 from extract.run import FRAME_BUDGET, TRANSCRIPT, described_options, joined, load, passes, plan
@@ -84,7 +84,7 @@ class LiveFeatures:
             options = self.options[name]
             spec = described_options(options, prints.get(_of(options) or ""))
             found[name] = None
-            if (model := getattr(options, "model", None)) is not None:
+            if (model := weights_of(options)) is not None:
                 if model not in models:  # each has a digest of its weights to be taken
                     models[model] = self._find(model)
                 found[name] = models[model]

@@ -62,6 +62,12 @@ def pack(run: Path, out: Path, *, embed: bool = False) -> About:
             f"{run}: '{tuned[0]}' is a fine-tuned model, which a bundle cannot hold yet; give the "
             "run's folder instead."
         )
+    asked = [name for name in predictor.features.names if predictor.features.options[name].remote]
+    if asked:
+        raise UserError(
+            f"{run}: 'features.{asked[0]}' is asked of a server, and a bundle may send nobody's "
+            "words anywhere; give the run's folder instead."
+        )
     features, folders = _features(predictor, embed)
     about = About(
         format=FORMAT,

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 
 from corpus.errors import UserError
-from extract.extractor import SAMPLE_RATE, FeatureOptions, extractor_class
+from extract.extractor import SAMPLE_RATE, FeatureOptions, extractor_class, weights_of
+from extract.kinds.llm import LLMOptions
 from extract.kinds.prosody import HOP
 from extract.models import APACHE, ModelCard, card
 from presets import PUBLISHED, names, preset
@@ -53,16 +54,17 @@ def load(name: str) -> Pipeline:
 def needs(pipeline: Pipeline) -> Needs:
     """Return what a pipeline needs of models, and how large its cache is."""
     features = list(pipeline.features.values())
-    used = [str(o.model) for o in features if hasattr(o, "model")]
+    used = [model for model in map(weights_of, features) if model is not None]
     used += [config.model for config in pipeline.finetune.values()]
     used = [model for model in dict.fromkeys(used) if not _made_here(pipeline, model)]
     cards = {model: card(model) for model in used}
     known = {Path(m).name: c for m, c in cards.items() if c is not None}
     bound = [f"{m}: {c.licence}" for m, c in known.items() if not c.licence.startswith(FREE)]
     opensmile = ["openSMILE: audEERING, research"] if "opensmile" in _kinds(features) else []
+    asked = [f"{o.model}: as its server says" for o in features if isinstance(o, LLMOptions)]
     return Needs(
         _gigabytes(pipeline),
-        (*bound, *opensmile),
+        (*bound, *opensmile, *asked),
         tuple(m for m, c in known.items() if not c.challenge),
         tuple(m for m, c in cards.items() if c is None),
     )
@@ -125,9 +127,9 @@ def _gigabytes(pipeline: Pipeline) -> float | None:
     total = 0.0
     for options in pipeline.features.values():
         kind = extractor_class(options.kind)
-        if kind.gives != "frames":
+        if kind.gives != "frames" or options.remote:  # one frame a clip is next to nothing
             continue
-        model = str(getattr(options, "model", ""))
+        model = str(weights_of(options))
         if _made_here(pipeline, model):
             model = pipeline.finetune[Path(model).name].model
         known = card(model)

@@ -17,10 +17,11 @@ SCORE = {"bootstrap": 10, "resamples": 50}
 LEFT_OUT = ("init", "log")  # weights of other widths; a service
 
 
-def shrink(pipeline: Pipeline, folder: Path, texts: Sequence[str]) -> dict[str, Any]:
+def shrink(pipeline: Pipeline, folder: Path, texts: Sequence[str], server: str) -> dict[str, Any]:
     """Return what the small pipeline.yaml says; its models are written to `<folder>/models`.
 
-    The corpus is `folder`'s own (`ser.presets.corpus`), and cache and run go there. Features,
+    The corpus is `folder`'s own (`ser.presets.corpus`), and cache and run go there; what is asked
+    of a server is asked of `server` (`ser.presets.server`). Features,
     layers (as far as there are), heads, losses, samplers, phases and the stack are the pipeline's.
     Raises `UserError` for a model whose architecture is not known, and for imported features.
     """
@@ -39,7 +40,8 @@ def shrink(pipeline: Pipeline, folder: Path, texts: Sequence[str]) -> dict[str, 
     if pipeline.plugins:
         raw["plugins"] = list(pipeline.plugins)
     for name, options in pipeline.features.items():
-        raw["features"][name] = small.feature(raw["features"][name], options)
+        entry = small.feature(raw["features"][name], options)
+        raw["features"][name] = entry | ({"server": server} if options.remote else {})
     for name, config in pipeline.heads.items():
         entry = _merged(raw["heads"], name)
         uses = [use.model_dump(mode="json", exclude_defaults=True) for use in config.features]

@@ -12,6 +12,7 @@ from cache.files import write_durably
 from corpus.errors import UserError
 from ser.pipeline import Pipeline
 from ser.presets.corpus import WORDS, synthesize
+from ser.presets.server import ChatServer
 from ser.presets.shrink import shrink
 from ser.run import Say, run_all
 
@@ -29,11 +30,12 @@ def smoke(pipeline: Pipeline, folder: Path, say: Say) -> tuple[dict[str, Any], d
     started = time.monotonic()
     manifest = synthesize(folder, pipeline.corpus.classes)
     say(f"corpus   {folder / 'audio'}: {len(manifest)} made-up utterances")
-    said = shrink(pipeline, folder, WORDS)
     path = folder / "pipeline.yaml"
-    write_durably(path, yaml.safe_dump(said, sort_keys=False, allow_unicode=True))
-    small = Pipeline.load(path)
-    metrics, failed = run_all(small, "cpu", say)
+    with ChatServer() as server:
+        said = shrink(pipeline, folder, WORDS, server.url)
+        write_durably(path, yaml.safe_dump(said, sort_keys=False, allow_unicode=True))
+        small = Pipeline.load(path)
+        metrics, failed = run_all(small, "cpu", say)
     padded = padded_share(small)
     seconds = time.monotonic() - started
     say(f"smoke    {seconds:.0f} s, {padded:.1%} of the frames in training padded; {NOTE}")

@@ -52,7 +52,8 @@ def test_a_model_trained_for_emotion_is_not_for_the_challenge(monkeypatch):
     pipeline = load("nu")
     assert needs(pipeline).not_legal == ("hubert-large-superb-er",)
     assert catalogue._in_words(needs(pipeline)) == (
-        "85.9 GB/100 h; not for the challenge: hubert-large-superb-er"
+        "85.9 GB/100 h; gpt-4o-2024-08-06: as its server says; not for the challenge: "
+        "hubert-large-superb-er"
     )
 
 

@@ -19,6 +19,7 @@ features:
   text: {model: roberta-large, of: words, layer: 18, quantize: int8}
   own: {model: run/finetuned/tuned, kind: speech}
   prosody: {kind: prosody}
+  gpt: {kind: llm, server: "https://far/v1", model: gpt-4, of: words}
 heads:
   defaults: {hidden: 512, epochs: 30, batch: 64, log: tensorboard}
   one: {features: [text, {name: prosody, stride: 2, normalize: corpus}], loss: [wce, sml]}
@@ -38,7 +39,7 @@ def made(folder: Path, text: str = TEXT) -> tuple[dict, Path]:
     path = folder / "big" / "pipeline.yaml"
     path.write_text(text)
     small = folder / "small"
-    return shrink(Pipeline.load(path), small, WORDS), small
+    return shrink(Pipeline.load(path), small, WORDS, "http://here/v1"), small
 
 
 def test_sizes_change_and_nothing_else(tmp_path):
@@ -66,6 +67,7 @@ def test_sizes_change_and_nothing_else(tmp_path):
             },
             "own": {"kind": "speech", "model": str(small / "run" / "finetuned" / "tuned")},
             "prosody": {"kind": "prosody"},
+            "gpt": {"kind": "llm", "server": "http://here/v1", "model": "gpt-4", "of": "words"},
         },
         "heads": {
             "one": {

@@ -1,0 +1,246 @@
+"""What a large language model makes of a transcript: a score a class, asked of its server.
+
+Any server that speaks the chat protocol of OpenAI will do: OpenAI's own, vLLM, llama.cpp, Ollama,
+and many more. Each text is one frame of `classes` log-probabilities, a softmax of which gives them
+back; `head: class_scores` takes them as they are. Nobody's emotion labels are seen: the answer is
+zero-shot.
+
+`answer: letter`: the classes are lettered, one token is asked for, and the probabilities that the
+model gives to the letters as that token are taken (the options of a multiple-choice question, as in
+Hendrycks et al. 2021, "Measuring Massive Multitask Language Understanding"). A letter that is not
+among the 20 likeliest tokens gets the probability of the last of these, which it cannot exceed.
+`answer: word`: `samples` answers are drawn and counted, one vote more being spread over all
+classes, for models and servers that give no probabilities.
+
+A text is asked about once a batch, `parallel` texts at a time. A server that is not there, refuses
+the key, or goes on refusing after several tries ends the extraction with what was answered until
+then; an answer that names no class fails its own text only.
+"""
+
+import math
+import os
+import re
+import string
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from corpus.errors import UserError
+from extract.extractor import Extractor, FeatureOptions, extractor
+
+TOP = 20  # likeliest tokens that a server tells
+TRIES = 5  # after a first one that failed; the waits grow, or are those the server asks for
+LONGEST = 16  # tokens of an answer in words
+COST = 100.0  # frames of a budget: 60 texts a batch on a CPU
+PROMPT = """\
+Somebody said: "{transcript}"
+Which of these emotions did it most likely sound like?
+{classes}
+Answer with one {answer} and nothing else."""
+PROBE = "Good morning."
+
+
+class LLMOptions(FeatureOptions):
+    """Options of `kind: llm`.
+
+    `model` is the name by which the server knows it. `of` names the transcripts, as for text.
+    `key` names the environment variable that holds the server's key, never the key itself; without
+    it none is sent. `extra` is added to each request. Where the server is, its key and how it is
+    asked do not change what a cache is called.
+    """
+
+    remote: ClassVar[bool] = True
+    unnamed: ClassVar[frozenset[str]] = frozenset(
+        {"augment", "server", "key", "parallel", "timeout"}
+    )
+
+    server: str = Field(pattern=r"^https?://")
+    model: str
+    of: str
+    classes: tuple[str, ...] = Field(min_length=2, max_length=TOP)  # in a pipeline: the corpus's
+    prompt: str = PROMPT
+    answer: Literal["letter", "word"] = "letter"
+    samples: PositiveInt = 1  # answers in words
+    temperature: float = Field(default=0.0, ge=0)
+    seed: int = 7
+    extra: dict[str, Any] = Field({})
+    key: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Z_][A-Z0-9_]*$")
+    parallel: PositiveInt = 8
+    timeout: PositiveFloat = 60.0  # s
+
+    @field_validator("prompt")
+    @classmethod
+    def _places(cls, prompt: str) -> str:
+        if "{transcript}" not in prompt or "{classes}" not in prompt:
+            raise ValueError("it must say {transcript} and {classes}, where these are to stand")
+        return prompt
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "LLMOptions":
+        if self.samples > 1 and (self.answer == "letter" or not self.temperature):
+            raise ValueError("samples: they are all alike but for `answer: word` at a temperature")
+        return self
+
+
+class UnfitError(ValueError):
+    """Say that a server cannot be asked so, whatever the text is."""
+
+
+@extractor("llm")
+class LLM(Extractor):
+    """Ask a server what emotion each text is."""
+
+    Options: ClassVar[type[FeatureOptions]] = LLMOptions
+    reads: ClassVar[Literal["audio", "text"]] = "text"
+    whole: ClassVar[bool] = False  # what was answered is not asked again, it may cost money
+
+    def load(self, device: str) -> None:
+        """Ask one question, so that a server that cannot answer is known before any work."""
+        from openai import OpenAI
+
+        options = self.options
+        self._client = OpenAI(
+            base_url=options.server,
+            api_key=os.environ.get(options.key, "none"),
+            timeout=options.timeout,
+            max_retries=TRIES,
+        )
+        self._answers: dict[str, np.ndarray | str] = {}
+        self.item_shape = (len(options.classes),)
+        try:
+            self._ask(PROBE)
+        except UnfitError as error:
+            raise UserError(f"{self._where}: {error}.") from error
+        except ValueError:  # no class, but an answer
+            pass
+
+    def cost(self, size: int) -> float:
+        """Return the same for all texts: an answer is waited for, not computed."""
+        return COST
+
+    def extract(self, batch: Sequence[str]) -> list[np.ndarray]:
+        """Return the log-probabilities of each text `(1, classes)`; zeros where nothing was said.
+
+        Raises `ValueError` for an answer that names no class, and `UserError` when the server can
+        no longer be asked.
+        """
+        texts = [text for text in dict.fromkeys(batch) if text.strip()]
+        if not self._answers.keys() >= set(texts):  # else a batch that failed, once more in parts
+            with ThreadPoolExecutor(self.options.parallel) as pool:
+                self._answers = dict(zip(texts, pool.map(self._answer, texts), strict=True))
+        nothing = np.zeros(self.item_shape)
+        found = [self._answers[text] if text.strip() else nothing for text in batch]
+        for answer in found:
+            if isinstance(answer, str):
+                raise ValueError(answer)
+        return [np.array(scores, np.float32)[None] for scores in found]
+
+    @property
+    def _where(self) -> str:
+        return f"{self.options.server}: model '{self.options.model}'"
+
+    def _answer(self, text: str) -> np.ndarray | str:
+        """Return the log-probabilities `(classes,)` of a text, or why there are none."""
+        try:
+            return self._ask(text)
+        except ValueError as error:
+            return str(error)
+
+    def _ask(self, text: str) -> np.ndarray:
+        return self._letter(text) if self.options.answer == "letter" else self._words(text)
+
+    def _letter(self, text: str) -> np.ndarray:
+        letters = string.ascii_uppercase[: len(self.options.classes)]
+        listed = [f"{a}. {name}" for a, name in zip(letters, self.options.classes, strict=True)]
+        question = self._question(text, "\n".join(listed))
+        answer = self._complete(
+            question, self.options.seed, max_tokens=1, logprobs=True, top_logprobs=TOP
+        )
+        told = answer.logprobs.content if answer.logprobs else None
+        if not told:
+            raise UnfitError("the server tells no log-probabilities; take `answer: word`")
+        return _of_letters(letters, [(top.token, top.logprob) for top in told[0].top_logprobs])
+
+    def _words(self, text: str) -> np.ndarray:
+        classes = self.options.classes
+        question = self._question(text, ", ".join(classes))
+        drawn = range(self.options.seed, self.options.seed + self.options.samples)
+        answers = [self._complete(question, seed, max_tokens=LONGEST) for seed in drawn]
+        said = [answer.message.content or "" for answer in answers]
+        named = [place for words in said for place in _named(classes, words)]
+        if not named:
+            raise ValueError(f"the answer names no class, or several: {said[0]!r}")
+        votes = np.bincount(named, minlength=len(classes)) + 1 / len(classes)
+        return np.asarray(np.log(votes / votes.sum()))
+
+    def _question(self, text: str, classes: str) -> str:
+        """Return the prompt; what stands in braces in a text stays what it is."""
+        said = {"transcript": text.strip(), "classes": classes, "answer": self.options.answer}
+        return re.sub(r"\{(transcript|classes|answer)\}", lambda m: said[m[1]], self.options.prompt)
+
+    def _complete(self, question: str, seed: int, **how: Any) -> Any:
+        """Return the first choice that a server answers with; its errors in our words."""
+        import openai
+
+        options = self.options
+        try:
+            found = self._client.chat.completions.create(
+                model=options.model,
+                messages=[{"role": "user", "content": question}],
+                temperature=options.temperature,
+                seed=seed,
+                extra_body=options.extra,
+                **how,
+            )
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            raise UnfitError(f"the server refuses the request ({_said(error)})") from error
+        except openai.APIError as error:
+            remedy = _REMEDIES.get(getattr(error, "status_code", 0), _REMEDIES[0])
+            remedy = remedy.format(key=options.key)
+            raise UserError(f"{self._where}: {_said(error)}; {remedy}.") from error
+        if not getattr(found, "choices", None):
+            raise UnfitError("the answer is not of the chat protocol; correct `server`")
+        return found.choices[0]
+
+
+_REMEDIES = {  # by HTTP status
+    0: "see that it runs, and run it again: what was answered is kept",
+    401: "put its key into the environment variable {key}",
+    403: "the key in {key} may not do that; take another",
+    404: "correct `server` (it ends in /v1, mostly) or `model`",
+    429: "wait, or lower `parallel`, and run it again: what was answered is kept",
+}
+
+
+def _of_letters(letters: str, told: Sequence[tuple[str, float]]) -> np.ndarray:
+    """Return the log-probabilities of the letters, of the likeliest tokens' (`A`, ` A`)."""
+    found: dict[str, float] = {}
+    for token, value in told:
+        letter = token.strip()
+        if len(letter) == 1 and letter in letters:
+            found[letter] = float(np.logaddexp(found.get(letter, -math.inf), value))
+    if not found:
+        likeliest = max(told, key=lambda each: each[1])[0] if told else ""
+        raise ValueError(
+            f"no likely token is the letter of a class; the likeliest is {likeliest!r}"
+        )
+    least = min(value for _, value in told)
+    scores = np.array([found.get(letter, least) for letter in letters])
+    return np.asarray(scores - np.logaddexp.reduce(scores))
+
+
+def _named(classes: Sequence[str], answer: str) -> list[int]:
+    """Return the place of the one class that an answer names; nothing for none or several."""
+    words = re.findall(r"\w+", answer.lower())
+    found = [i for i, name in enumerate(classes) if name.lower() in words]
+    return found if len(found) == 1 else []
+
+
+def _said(error: Any) -> str:
+    """Return what a server said of an error, on one line."""
+    body: Any = getattr(error, "body", None)
+    message = body.get("message") if isinstance(body, Mapping) else None
+    return " ".join(str(message or error).split()).rstrip(".")

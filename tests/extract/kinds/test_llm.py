@@ -1,0 +1,274 @@
+"""What a server says becomes log-probabilities; what it refuses is said, and costs no work."""
+
+import socket
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from corpus.config import MSP_CLASSES
+from corpus.errors import UserError
+from corpus.manifest import Manifest
+from extract.extractor import Extractor, parse_options, weights_of
+from extract.kinds import llm
+from extract.kinds.llm import LLM
+from extract.run import Job, described, extract, open_feature, specify
+from extract.testing import TEXTS, ExtractorConformance
+from ser.presets.server import ChatServer, completion
+
+CLASSES = ("angry", "sad", "neutral")
+pytest.importorskip("openai")
+
+
+def options_of(server: str, **said: Any) -> Any:
+    entry = {"kind": "llm", "server": server, "model": "tiny", "of": "transcript"}
+    return parse_options(entry | {"classes": CLASSES} | said)
+
+
+def loaded(server: str, **said: Any) -> LLM:
+    made = LLM(options_of(server, **said))
+    made.load("cpu")
+    return made
+
+
+def job_of(folder: Any, server: str, texts: Any = TEXTS, **said: Any) -> Job:
+    rows = [{"utterance": f"u{i}", "path": "-", "transcript": t} for i, t in enumerate(texts)]
+    manifest = Manifest(pl.DataFrame(rows))
+    return Job("llm", options_of(server, **said), manifest, folder, folder / "cache")
+
+
+class Says(ChatServer):
+    """Answer with what `answers` has for the question's transcript, else as ever, or `sad`."""
+
+    answers: dict[str, Any]
+
+    def __init__(self, **answers: Any) -> None:
+        super().__init__()
+        self.answers = answers
+
+    def reply(self, request: dict[str, Any]) -> Any:
+        question = request["messages"][0]["content"]
+        found = [answer for text, answer in self.answers.items() if f'"{text}"' in question]
+        if not found and request.get("logprobs"):
+            return super().reply(request)
+        answer = found[0] if found else "sad"
+        if isinstance(answer, tuple):
+            return answer
+        if isinstance(answer, list):
+            return 200, completion(request, answer[0][0], answer)
+        return 200, completion(request, answer)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr(llm, "TRIES", 0)
+
+
+@pytest.fixture(scope="class")
+def server():
+    with ChatServer() as server:
+        yield server
+
+
+@pytest.mark.usefixtures("server")
+class TestLetter(ExtractorConformance):
+    layered = False
+    said: dict[str, Any] = {}  # noqa: RUF012
+
+    @pytest.fixture(autouse=True)
+    def _serve(self, server):
+        self.url = server.url
+
+    def make(self, **options: Any) -> Extractor:
+        return loaded(self.url, **self.said, **options)
+
+
+class TestWord(TestLetter):
+    said = {"answer": "word", "samples": 3, "temperature": 0.7}  # noqa: RUF012
+
+
+def test_the_scores_are_the_log_probabilities_of_the_letters():
+    told = [("A", -0.5), (" A", -2.0), ("The", -3.0), ("C", -4.0), ("ABC", -5.0), ("b", -6.0)]
+    with Says(hello=told) as server:
+        (frames,) = loaded(server.url).extract(["hello"])
+    # " A" is A too; B is not listed and gets what the last of the list has; b is no letter here
+    scores = np.array([np.logaddexp(-0.5, -2.0), -6.0, -4.0])
+    np.testing.assert_allclose(frames, [scores - np.logaddexp.reduce(scores)], rtol=1e-6)
+    assert frames.dtype == np.float32
+
+
+def test_words_are_counted_and_one_vote_is_spread():
+    with Says(hello="I am Angry.") as server:
+        (frames,) = loaded(server.url, answer="word").extract(["hello"])
+    np.testing.assert_allclose(np.exp(frames), [[2 / 3, 1 / 6, 1 / 6]], rtol=1e-6)
+
+
+def test_the_request_is_the_protocols():
+    with ChatServer() as server:
+        loaded(server.url, extra={"top_k": 5}).extract(['say "{classes}"'])
+        _, asked = server.asked
+    assert asked == {
+        "model": "tiny",
+        "messages": [
+            {
+                "role": "user",
+                "content": 'Somebody said: "say "{classes}""\n'
+                "Which of these emotions did it most likely sound like?\n"
+                "A. angry\nB. sad\nC. neutral\nAnswer with one letter and nothing else.",
+            }
+        ],
+        "temperature": 0.0,
+        "seed": 7,
+        "max_tokens": 1,
+        "logprobs": True,
+        "top_logprobs": 20,
+        "top_k": 5,
+    }
+
+
+def test_samples_are_asked_with_seeds_of_their_own():
+    with ChatServer() as server:
+        made = loaded(server.url, answer="word", samples=3, temperature=0.7)
+        made.extract(["hello", "hello"])  # alike: asked once
+    assert [asked["seed"] for asked in server.asked] == [7, 8, 9] * 2  # those of the probe first
+
+
+def test_the_key_is_sent_and_never_written(monkeypatch, tmp_path):
+    monkeypatch.setenv("MY_KEY", "secret")
+    with ChatServer() as server:
+        job = job_of(tmp_path, server.url, key="MY_KEY")
+        extract(job, "cpu")
+        assert server.keys == {"Bearer secret"}
+    written = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    assert b"secret" not in written
+
+
+def test_an_answer_without_a_class_fails_its_text_alone_and_is_asked_once(tmp_path):
+    texts = ["one", "two", "three", None]
+    with Says(two="either angry or sad", three="no idea") as server:
+        report = extract(job_of(tmp_path, server.url, texts, answer="word"), "cpu")
+    assert report.failed == {
+        "u1": "ValueError: the answer names no class, or several: 'either angry or sad'",
+        "u2": "ValueError: the answer names no class, or several: 'no idea'",
+        "u3": "no words in 'transcript'",
+    }
+    assert len(server.asked) == 4  # the probe, and each text once
+    with Says() as server:  # what failed is asked again, what is there is not
+        again = extract(job_of(tmp_path, server.url, texts, answer="word"), "cpu")
+    assert (again.cached, again.extracted, len(server.asked)) == (1, 2, 3)
+
+
+def test_a_first_token_that_is_no_letter_fails_its_text(tmp_path):
+    good = [("A", -0.1)]
+    with Says(one=good, two=[("Hm", -0.1), ("Well", -2.0)]) as server:
+        server.answers |= {llm.PROBE: good}
+        report = extract(job_of(tmp_path, server.url, ["one", "two"]), "cpu")
+    assert report.failed == {
+        "u1": "ValueError: no likely token is the letter of a class; the likeliest is 'Hm'"
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (401, {"error": {"message": "bad key"}}, "bad key; put its key into the environment"),
+        (404, {"error": {"message": "no such model"}}, "no such model; correct `server`"),
+        (429, {"error": {"message": "slow down"}}, "slow down; wait, or lower `parallel`"),
+        (500, {"error": {"message": "oops"}}, "oops; see that it runs, and run it again"),
+        (400, {"error": {"message": "no logprobs"}}, "the server refuses the request (no logprobs"),
+        (200, {"hello": "world"}, "the answer is not of the chat protocol; correct `server`."),
+        (200, None, "the server tells no log-probabilities; take `answer: word`."),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_said_before_any_work(tmp_path, status, body, message):
+    probe = "sad" if body is None else (status, body)
+    with Says(**{llm.PROBE: probe}) as server:
+        with pytest.raises(UserError) as caught:
+            extract(job_of(tmp_path, server.url), "cpu")
+        assert str(caught.value).startswith(f"{server.url}: model 'tiny': ")
+    assert message in str(caught.value)
+    assert len(server.asked) == 1
+    assert not (tmp_path / "cache").exists()
+
+
+def test_no_server_at_all(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    with pytest.raises(UserError, match="Connection error; see that it runs, and run it again"):
+        extract(job_of(tmp_path, url), "cpu")
+
+
+def test_a_server_that_dies_keeps_what_was_answered(tmp_path, monkeypatch):
+    monkeypatch.setattr(llm, "COST", 6_000.0)  # a text a batch
+    with Says(four=(503, {"error": {"message": "gone"}})) as server:
+        job = job_of(tmp_path, server.url, ["one", "two", "three", "four"], answer="word")
+        with pytest.raises(UserError, match="gone; see that it runs, and run it again"):
+            extract(job, "cpu")
+    with Says() as server:
+        report = extract(job_of(tmp_path, server.url, job_texts(job), answer="word"), "cpu")
+    assert report.cached + report.extracted == 4
+    assert report.cached >= 1
+
+
+def job_texts(job: Job) -> list[str]:
+    return job.manifest.frame["transcript"].to_list()
+
+
+def test_a_second_try_is_made_where_a_server_is_busy(monkeypatch):
+    class Busy(ChatServer):
+        def reply(self, request):
+            if len(self.asked) == 1:
+                return 429, {"error": {"message": "slow down"}}
+            return super().reply(request)
+
+    monkeypatch.setattr(llm, "TRIES", 2)
+    with Busy() as server:
+        loaded(server.url)
+        assert len(server.asked) == 2
+
+
+def test_the_fingerprint_is_of_what_is_asked_and_not_of_whom(tmp_path):
+    job = job_of(tmp_path, "http://here/v1")
+    spec = described(job)
+    assert spec == {
+        "kind": "llm",
+        "model": "tiny",
+        "of": "transcript",
+        "classes": CLASSES,
+        "version": 1,
+    }
+    elsewhere = job_of(tmp_path, "https://there/v1", key="OTHER", parallel=1, timeout=5)
+    assert described(elsewhere) == spec
+    assert weights_of(job.options) is None
+    for change in ({"model": "other"}, {"answer": "word"}, {"classes": CLASSES[::-1]}):
+        assert described(job_of(tmp_path, "http://here/v1", **change)) != spec
+
+
+def test_the_frames_are_in_the_cache(tmp_path):
+    with ChatServer() as server:
+        job = job_of(tmp_path, server.url, classes=MSP_CLASSES, precision="float32")
+        report = extract(job, "cpu")
+        (expected,) = loaded(server.url, classes=MSP_CLASSES).extract([TEXTS[0]])
+    assert (report.extracted, report.failed) == (len(TEXTS), {})
+    np.testing.assert_array_equal(open_feature(job).frames("u0"), expected)
+    np.testing.assert_allclose(np.exp(expected).sum(), 1, rtol=1e-6)
+    assert specify(job)[1] is None
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"prompt": "What is {transcript}?"}, "it must say {transcript} and {classes}"),
+        ({"samples": 3}, "samples: they are all alike but for `answer: word` at a temperature"),
+        ({"samples": 3, "answer": "word"}, "samples: they are all alike"),
+        ({"key": "sk-1234"}, "should match pattern"),
+        ({"server": "localhost:8000"}, "should match pattern"),
+        ({"classes": [str(i) for i in range(21)]}, "at most 20 items"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(said, message):
+    with pytest.raises(ValidationError, match=message.replace("{", r"\{").replace("}", r"\}")):
+        options_of(**{"server": "http://here/v1", **said})
