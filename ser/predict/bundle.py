@@ -17,6 +17,7 @@ Hashes find damage, and a change of one who cannot rewrite bundle.json. Who made
 the sha256 of the whole file, when its maker published it.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -192,7 +193,9 @@ def _extract(file: IO[bytes], path: Path, folder: Path) -> About:
                 with archive.open(members[name]) as source:
                     if _copied(source, folder / name) != told.sha256:
                         raise _refused(path, name, "was changed, its sha256 is not the one packed")
-    except (BadZipFile, EOFError, NotImplementedError, ValueError, struct.error) as error:
+    except (BadZipFile, EOFError, NotImplementedError, ValueError, OSError, struct.error) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise  # the disk's; a place before the beginning is the archive's
         raise UserError(
             f"{path}: it is no bundle, or was cut short or changed ({error}); get it again, or "
             "give the folder of a run."

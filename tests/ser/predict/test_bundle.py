@@ -180,6 +180,16 @@ def test_a_changed_byte_of_any_member_is_said(packed, tmp_path):
         assert not list((tmp_path / "xdg" / "ser" / "bundles").iterdir())
 
 
+def test_a_place_before_the_beginning_is_an_archive_that_was_changed(light, tmp_path):
+    data = bytearray(light.read_bytes())
+    at = data.rindex(b"PK\5\6") + 16  # where the directory is said to begin
+    beyond = int.from_bytes(data[at : at + 4], "little") + len(data)
+    data[at : at + 4] = beyond.to_bytes(4, "little")
+    (tmp_path / "changed.ser").write_bytes(data)
+    with pytest.raises(UserError, match="it is no bundle, or was cut short or changed"):
+        open_bundle(tmp_path / "changed.ser")
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_whatever_is_cut_or_changed_nothing_else_is_ever_loaded(light, tmp_path, data):
