@@ -34,6 +34,7 @@ from extract.extractor import Extractor, FeatureOptions, extractor
 TOP = 20  # likeliest tokens that a server tells
 TRIES = 5  # after a first one that failed; the waits grow, or are those the server asks for
 LONGEST = 16  # tokens of an answer in words
+SHOWN = 60  # characters of an answer that is complained of
 COST = 100.0  # frames of a budget: 60 texts a batch on a CPU
 PROMPT = """\
 Somebody said: "{transcript}"
@@ -168,11 +169,11 @@ class LLM(Extractor):
         classes = self.options.classes
         question = self._question(text, ", ".join(classes))
         drawn = range(self.options.seed, self.options.seed + self.options.samples)
-        answers = [self._complete(question, seed, max_tokens=LONGEST) for seed in drawn]
-        said = [answer.message.content or "" for answer in answers]
+        choices = [self._complete(question, seed, max_tokens=LONGEST) for seed in drawn]
+        said = [choice.message.content or "" for choice in choices]
         named = [place for words in said for place in _named(classes, words)]
         if not named:
-            raise ValueError(f"the answer names no class, or several: {said[0]!r}")
+            raise ValueError(f"the answer names no class, or several: {said[0][:SHOWN]!r}")
         votes = np.bincount(named, minlength=len(classes)) + 1 / len(classes)
         return np.asarray(np.log(votes / votes.sum()))
 
