@@ -26,8 +26,8 @@ from corpus.manifest import Manifest
 from heads.classifier import HeadClassifier
 from heads.tune import changed
 from score.metrics import confusion, macro_f1
+from ser.heads import heads_job
 from ser.pipeline import Pipeline
-from ser.run import heads_job
 
 
 def main() -> None:

@@ -25,9 +25,10 @@ from safetensors import safe_open
 from bench.report import arguments, machine
 from heads.job import read_done
 from score.run import score_run
+from ser.extraction import extract_features
 from ser.finetune.stage import fine_tunings
-from ser.pipeline import Pipeline
-from ser.run import extract_features, read_manifest, train
+from ser.heads import train
+from ser.pipeline import Pipeline, read_manifest
 
 PLACES = {  # arousal, valence
     "angry": (1.0, -0.8),

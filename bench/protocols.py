@@ -25,8 +25,8 @@ from corpus.manifest import Manifest
 from score.bootstrap import resample_speakers
 from score.compare import compare_classes
 from score.metrics import confusion, macro_f1
+from ser.heads import train
 from ser.pipeline import Pipeline
-from ser.run import train
 from stack.compare import choose, name_of, variants
 from stack.config import StackConfig
 from stack.model import Stack

@@ -5,8 +5,9 @@ from typing import Any
 
 from cache.files import write_durably
 from presets import preset
+from ser.heads import Say
 from ser.pipeline import Pipeline
-from ser.run import Say, run_all
+from ser.run import run_all
 from ser.synthesis import synthesize
 
 NOTE = (

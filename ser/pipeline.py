@@ -14,9 +14,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from cache.files import write_durably
 from cache.remote import is_url
 from corpus.config import CorpusConfig
 from corpus.errors import UserError
+from corpus.manifest import Manifest
 from extract.extractor import FeatureOptions, extractor_class, parse_options
 from extract.models import kind_of
 from extract.run import TRANSCRIPT
@@ -106,6 +110,21 @@ class Pipeline:
         if self.plugins:
             raw["plugins"] = list(self.plugins)
         return raw
+
+
+def read_manifest(pipeline: Pipeline) -> Manifest:
+    """Read the pipeline's manifest with the pipeline's classes."""
+    return Manifest.read(pipeline.corpus.manifest, pipeline.corpus.classes)
+
+
+def write_resolved(pipeline: Pipeline) -> None:
+    """Write the pipeline as it was understood into its run folder, every path absolute.
+
+    So it can be read from anywhere, and a run needs no other file to be asked about own audio.
+    """
+    pipeline.run.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(pipeline.resolved(), sort_keys=False, allow_unicode=True)
+    write_durably(pipeline.run / "pipeline.yaml", f"# resolved from {pipeline.source}\n{text}")
 
 
 def _check(document: Document, base: Path) -> Pipeline:

@@ -60,8 +60,8 @@ def extract_with_jobs(
 
 def read_jobs(pipeline: str | Path, overrides: Sequence[str], names: Sequence[str]) -> "list[Job]":
     """Read a pipeline file and return the extraction of each named feature."""
-    from ser.pipeline import Pipeline
-    from ser.run import feature_job, read_manifest
+    from ser.extraction import feature_job
+    from ser.pipeline import Pipeline, read_manifest
 
     loaded = Pipeline.load(pipeline, overrides)
     manifest = read_manifest(loaded)
@@ -70,7 +70,7 @@ def read_jobs(pipeline: str | Path, overrides: Sequence[str], names: Sequence[st
 
 def count_missing(work: "Sequence[Job]") -> int:
     """Return how many utterances are to be extracted, of the job that lacks most."""
-    from ser.forecast import forecast
+    from ser.extraction import forecast
 
     return max(forecast(job)[0] for job in work)
 

@@ -26,8 +26,8 @@ from corpus.errors import UserError
 from extract.extractor import choose_device
 from heads.job import HeadsJob
 from heads.run import AfterEpoch, HeadReport, Progress, current_heads, train_heads
+from ser.heads import Say, heads_job, load_features
 from ser.pipeline import Pipeline
-from ser.run import Say, heads_job, load_features
 from ser.workers import (
     ATTEMPTS,
     Answers,

@@ -138,7 +138,7 @@ def verify(
 def prune(also: tuple[Path, ...], yes: bool, path: Path, overrides: tuple[str, ...]) -> None:
     """Delete the features that no pipeline given names; asks first."""
     from cache.upkeep import content, every_folder, remove
-    from ser.forecast import fingerprints
+    from ser.extraction import fingerprints
 
     pipeline = load_pipeline(path, overrides)
     keep: set[tuple[str, str]] = set()
@@ -257,7 +257,8 @@ def import_command(
 
 def _opened(pipeline: "Pipeline", feature: str) -> "Folder":
     from extract.run import open_feature
-    from ser.run import extraction_order, feature_job, read_manifest
+    from ser.extraction import extraction_order, feature_job
+    from ser.pipeline import read_manifest
 
     extraction_order(pipeline, [feature])  # says what is known when it is not
     return open_feature(feature_job(pipeline, read_manifest(pipeline), feature))
@@ -296,7 +297,7 @@ def _folders(root: str, features: tuple[str, ...]) -> "list[Folder]":
 
 def _wanted(pipeline: "Pipeline") -> dict[tuple[str, str], tuple[int, int | None]]:
     """Name each feature's fingerprint, with what is still to be extracted of it."""
-    from ser.forecast import fingerprints, forecast
+    from ser.extraction import fingerprints, forecast
 
     wanted: dict[tuple[str, str], tuple[int, int | None]] = {}
     for name, job in _jobs(pipeline):
@@ -314,7 +315,8 @@ def _jobs(pipeline: "Pipeline") -> "Iterator[tuple[str, Job | None]]":
     """
     from cache.remote import StorageError
     from corpus.errors import UserError
-    from ser.run import feature_job, read_manifest, with_views
+    from ser.extraction import feature_job, with_views
+    from ser.pipeline import read_manifest
 
     manifest = read_manifest(pipeline)
     for name in with_views(pipeline, list(pipeline.features)):

@@ -65,7 +65,7 @@ def extract(
 ) -> int:
     """Extract FEATURES of the pipeline (or --all, or one --model) into the cache."""
     from extract.run import extract as run_extraction
-    from ser.run import describe_extraction, extract_features
+    from ser.extraction import describe_extraction, extract_features
 
     many = jobs > 1 or engine == "ray"
     if many and (alone["model"] or alone["kind"] or shard != "0/1"):

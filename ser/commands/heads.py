@@ -102,7 +102,7 @@ def _train(
     address: str | None,
 ) -> int:
     from ser.commands.live import LiveHeads
-    from ser.run import train as train_heads
+    from ser.heads import train as train_heads
     from ser.training import Call, train_with_jobs
 
     with LiveHeads() as live:
@@ -161,7 +161,7 @@ def tune_head(
     from extract.extractor import choose_device
     from heads.tune import tune
     from ser.document import read_mapping
-    from ser.run import head_entry, heads_job
+    from ser.heads import head_entry, heads_job
 
     pipeline = load_pipeline(path, overrides)
     entry, job = head_entry(pipeline, name), heads_job(pipeline)
@@ -195,6 +195,6 @@ def _trial(table: "pl.DataFrame") -> str:
 @set_option
 def list_heads(path: Path, overrides: tuple[str, ...]) -> None:
     """List the pipeline's heads and what has been trained."""
-    from ser.run import heads_table
+    from ser.heads import heads_table
 
     print_frame(heads_table(load_pipeline(path, overrides)))

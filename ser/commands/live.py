@@ -7,7 +7,7 @@ from rich.live import Live
 from rich.table import Table
 
 from ser.commands.options import console
-from ser.run import describe_head
+from ser.heads import describe_head
 
 if TYPE_CHECKING:
     from heads.run import HeadReport, Progress

@@ -32,7 +32,7 @@ def load_pipeline(path: Path, overrides: tuple[str, ...]) -> "Pipeline":
 def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -> list[str] | None:
     """Name the heads and fine-tuned models; None, and said why, when one of the wanted failed."""
     from corpus.errors import UserError
-    from ser.run import failed_heads
+    from ser.heads import failed_heads
 
     if not pipeline.systems:
         raise UserError(

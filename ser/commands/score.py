@@ -37,7 +37,7 @@ def score(path: Path, overrides: tuple[str, ...]) -> int:
     Exits with 1 when a head failed.
     """
     from score.run import render, score_run
-    from ser.run import read_manifest, write_resolved
+    from ser.pipeline import read_manifest, write_resolved
 
     pipeline = load_pipeline(path, overrides)
     heads = trained_systems(pipeline)
@@ -65,7 +65,7 @@ def report(figures: str | None, path: Path, overrides: tuple[str, ...]) -> int:
     from score.report.contents import gather
     from score.report.run import write_report
     from score.run import score_run
-    from ser.run import read_manifest
+    from ser.pipeline import read_manifest
     from stack.compare import top_curve
 
     formats = _formats(figures)
@@ -108,7 +108,7 @@ def _transcripts(pipeline: "Pipeline", manifest: "Manifest") -> "TranscriptCache
     from cache.transcripts import TranscriptCache
     from corpus.errors import UserError
     from extract.run import open_feature
-    from ser.run import feature_job
+    from ser.extraction import feature_job
 
     for name, options in pipeline.features.items():
         if options.kind != "asr":
@@ -142,7 +142,8 @@ def submit(
 ) -> None:
     """Write the challenge's submission: one csv of emotions and one of attributes."""
     from score.report import submission
-    from ser.run import read_manifest, require_systems
+    from ser.heads import require_systems
+    from ser.pipeline import read_manifest
 
     if out is not None and out.suffix:
         raise click.UsageError(f"--out {out}: give a folder; two files may be written.")

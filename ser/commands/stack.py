@@ -43,7 +43,7 @@ def stack_group() -> None:
 def stack_fit(path: Path, overrides: tuple[str, ...]) -> int:
     """Fit the stacker on the heads' logits and predict every split; exit 1 when a head failed."""
     import stack.run
-    from ser.run import write_resolved
+    from ser.pipeline import write_resolved
 
     pipeline = load_pipeline(path, overrides)
     heads = trained_systems(pipeline, pipeline.stack.heads)

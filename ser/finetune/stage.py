@@ -11,17 +11,11 @@ from corpus.errors import UserError
 from extract.extractor import parse_options
 from extract.run import TRANSCRIPT, Job, open_feature, sources_of
 from heads.run import AfterEpoch
+from ser.extraction import describe_extraction, extract_features, feature_job
 from ser.finetune.processes import Processes
 from ser.finetune.run import FineTuneJob, fine_tune
-from ser.pipeline import Pipeline
-from ser.run import (
-    describe_extraction,
-    describe_head,
-    extract_features,
-    feature_job,
-    read_manifest,
-    write_resolved,
-)
+from ser.heads import describe_head
+from ser.pipeline import Pipeline, read_manifest, write_resolved
 
 
 def fine_tunings(

@@ -10,11 +10,12 @@ import yaml
 
 from cache.files import write_durably
 from corpus.errors import UserError
+from ser.heads import Say
 from ser.pipeline import Pipeline
 from ser.presets.corpus import WORDS, synthesize
 from ser.presets.server import ChatServer
 from ser.presets.shrink import shrink
-from ser.run import Say, run_all
+from ser.run import run_all
 
 NOTE = "tones and random weights: what was run is the machinery, and the scores mean nothing"
 

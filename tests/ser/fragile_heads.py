@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from cache.logits import HeadLogits
+from ser.heads import heads_job
 from ser.pipeline import Pipeline
-from ser.run import heads_job
 from ser.shards import run_shard
 from tests.ser.factories import make_corpus
 

@@ -6,8 +6,7 @@ import pytest
 
 from corpus.errors import UserError
 from presets import preset
-from ser.pipeline import Pipeline
-from ser.run import write_resolved
+from ser.pipeline import Pipeline, write_resolved
 from tests.ser.factories import PIPELINE
 
 

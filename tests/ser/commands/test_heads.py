@@ -5,8 +5,8 @@ from click.testing import CliRunner
 
 from corpus.errors import UserError
 from ser.cli import cli
+from ser.heads import heads_table
 from ser.pipeline import Pipeline
-from ser.run import heads_table
 from tests.ser.factories import PIPELINE
 
 CLASSES = "loss: [wce, sml], sampler: neutral_expressive"

@@ -13,10 +13,11 @@ from cache.logits import HeadLogits
 from cache.precision import encode
 from corpus.errors import UserError
 from heads.trained import TrainedHead
+from ser.extraction import extract_features
 from ser.finetune.run import fine_tune
 from ser.pipeline import Pipeline
 from ser.predict.predictor import Predictor
-from ser.run import extract_features, run_all
+from ser.run import run_all
 from tests.ser.factories import CLASSES, ser
 from tests.ser.finetune.factories import MODELS, job, make_pipeline
 
