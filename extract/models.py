@@ -170,7 +170,7 @@ def kind_of(model: str) -> str:
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(MODELS)}."
         raise UserError(
             f"model '{model}' is not a short name, so its kind is not known; give "
-            f"`--kind whisper|asr|speech|text` with a hub id or a folder, or {hint}"
+            f"`--kind whisper|asr|speech|text|llm` with a hub id or a folder, or {hint}"
         )
     return known.kind
 

@@ -127,7 +127,7 @@ def extract_together(
     Clips are decoded and encoded once; each result is what it would be alone, to the bit.
     """
     started = time.monotonic()
-    device = choose_device(device)
+    device = "cpu" if jobs[0].options.remote else choose_device(device)
     if jobs[0].options.kind == "imported":
         return [_imported(job) for job in jobs]
     sources = sources_of(jobs[0])

@@ -59,7 +59,9 @@ def fit_head(
         if part.state is not None:
             save_weights(folder / f"{part.name}.safetensors", part.state)
     history = pl.concat([part.history for part in trained], how="diagonal")
-    write_durably(folder / "history.csv", history.write_csv())
+    (folder / "history.csv").unlink(missing_ok=True)
+    if history.height:  # there is none of a head that learned nothing
+        write_durably(folder / "history.csv", history.write_csv())
     _write_logits(fitting, outputs)
     dev = fitting.rows.get("dev")
     scores = dev_scores(dev, outputs["dev"].final) if dev else {}

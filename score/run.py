@@ -246,6 +246,8 @@ def _of_train(
         labels = ids.join(known, "utterance", "left", maintain_order="left")["label"].to_numpy()
         if not (labels >= 0).any():
             continue
+        if rows.rows == "held-out":  # nothing was learned of them, nor of anything
+            continue
         unseen = rows.rows == "out-of-fold"
         scores = {
             kind: None

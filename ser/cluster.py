@@ -144,8 +144,12 @@ def _options(pipeline: Path, resource: str) -> dict[str, Any]:
 
 def _environment(pipeline: Path) -> dict[str, Any]:
     """Return the variables that the pipeline names, for the workers to have as well."""
-    named = re.findall(r"\$\{(\w+)\}", pipeline.read_text(encoding="utf-8"))
-    return {"env_vars": {name: os.environ[name] for name in named}} if named else {}
+    text = pipeline.read_text(encoding="utf-8")
+    named = re.findall(r"\$\{(\w+)\}", text)
+    keys = ["OPENAI_API_KEY", *re.findall(r"\bkey: *([A-Z_][A-Z0-9_]*)", text)]  # of servers
+    asked = [key for key in keys if "kind: llm" in text and key in os.environ]
+    found = {name: os.environ[name] for name in [*named, *asked]}
+    return {"env_vars": found} if found else {}
 
 
 def _require_paths(

@@ -259,8 +259,16 @@ def _check_names(
                 ("features", name, "of"),
                 f"'{of}' is no feature of kind asr; {nearest(of, [*words, TRANSCRIPT])}",
             )
+    classes = _section(document, "corpus", CorpusConfig).classes
     for name, config in heads.items():
         for feature in config.feature_names:
+            scored = getattr(features.get(feature), "classes", classes)
+            if config.head == "class_scores" and scored != classes:
+                raise document.error(
+                    ("features", feature, "classes"),
+                    f"they are not the corpus's in their order, which head '{name}' takes them "
+                    "for; leave `classes` out.",
+                )
             if feature not in frames:
                 raise document.error(
                     ("heads", name, "features"),

@@ -8,9 +8,10 @@ zero-shot.
 `answer: letter`: the classes are lettered, one token is asked for, and the probabilities that the
 model gives to the letters as that token are taken (the options of a multiple-choice question, as in
 Hendrycks et al. 2021, "Measuring Massive Multitask Language Understanding"). A letter that is not
-among the 20 likeliest tokens gets the probability of the last of these, which it cannot exceed.
-`answer: word`: `samples` answers are drawn and counted, one vote more being spread over all
-classes, for models and servers that give no probabilities.
+among the 20 likeliest tokens gets the most that it can have: the probability of the last of these,
+or what all of these leave, whichever is less. `answer: word`: `samples` answers are drawn and
+counted, one vote more being spread over all classes, for models and servers that give no
+probabilities.
 
 A text is asked about once a batch, `parallel` texts at a time. A server that is not there, refuses
 the key, or goes on refusing after several tries ends the extraction with what was answered until
@@ -33,6 +34,10 @@ from extract.extractor import Extractor, FeatureOptions, extractor
 
 TOP = 20  # likeliest tokens that a server tells
 TRIES = 5  # after a first one that failed; the waits grow, or are those the server asks for
+TRIES_AT_FIRST = 1  # the same, of the question that sees whether the server is there
+CONNECT = 10.0  # s until a server that does not even listen is given up
+FLOOR = -20.0  # log-probabilities below are as good as none; some servers say -9999
+OPENAI = "https://api.openai.com/"
 LONGEST = 16  # tokens of an answer in words
 SHOWN = 60  # characters of an answer that is complained of
 COST = 100.0  # frames of a budget: 60 texts a batch on a CPU
@@ -42,15 +47,17 @@ Which of these emotions did it most likely sound like?
 {classes}
 Answer with one {answer} and nothing else."""
 PROBE = "Good morning."
+ASKED = ("model", "messages", "temperature", "seed", "logprobs", "top_logprobs", "stream", "n")
 
 
 class LLMOptions(FeatureOptions):
     """Options of `kind: llm`.
 
     `model` is the name by which the server knows it. `of` names the transcripts, as for text.
-    `key` names the environment variable that holds the server's key, never the key itself; without
-    it none is sent. `extra` is added to each request. Where the server is, its key and how it is
-    asked do not change what a cache is called.
+    `key` names the environment variable that holds the server's key, never the key itself; for
+    OpenAI's own server it is OPENAI_API_KEY, others get a key only when one is named. `extra` is
+    added to each request. Where the server is, its key, and how many questions wait for how long do
+    not change what a cache is called.
     """
 
     remote: ClassVar[bool] = True
@@ -58,7 +65,7 @@ class LLMOptions(FeatureOptions):
         {"augment", "server", "key", "parallel", "timeout"}
     )
 
-    server: str = Field(pattern=r"^https?://")
+    server: str = Field(pattern=r"^https?://[^@]+$")  # a password has no place in a file
     model: str
     of: str
     classes: tuple[str, ...] = Field(min_length=2, max_length=TOP)  # in a pipeline: the corpus's
@@ -68,7 +75,7 @@ class LLMOptions(FeatureOptions):
     temperature: float = Field(default=0.0, ge=0)
     seed: int = 7
     extra: dict[str, Any] = Field({})
-    key: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Z_][A-Z0-9_]*$")
+    key: str | None = Field(default=None, pattern=r"^[A-Z_][A-Z0-9_]*$")
     parallel: PositiveInt = 8
     timeout: PositiveFloat = 60.0  # s
 
@@ -79,8 +86,23 @@ class LLMOptions(FeatureOptions):
             raise ValueError("it must say {transcript} and {classes}, where these are to stand")
         return prompt
 
+    @field_validator("extra")
+    @classmethod
+    def _more(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        own = [key for key in extra if key in ASKED or re.search("key|token$|secret|auth", key)]
+        if own:
+            raise ValueError(f"'{own[0]}' is not for here: it is a key of its own, or a secret")
+        return extra
+
+    @property
+    def key_name(self) -> str | None:
+        """Return the environment variable of the server's key, None where none is sent."""
+        return self.key or ("OPENAI_API_KEY" if self.server.startswith(OPENAI) else None)
+
     @model_validator(mode="after")
     def _consistent(self) -> "LLMOptions":
+        if len({name.lower() for name in self.classes}) != len(self.classes):
+            raise ValueError("classes: one is named twice")
         if self.samples > 1 and (self.answer == "letter" or not self.temperature):
             raise ValueError("samples: they are all alike but for `answer: word` at a temperature")
         return self
@@ -100,14 +122,18 @@ class LLM(Extractor):
 
     def load(self, device: str) -> None:
         """Ask one question, so that a server that cannot answer is known before any work."""
-        from openai import OpenAI
+        from openai import OpenAI, Timeout
 
         options = self.options
+        self._key = os.environ.get(options.key_name or "", "").strip()
+        elsewhere = None if options.server.startswith(OPENAI) else ""  # whose name is not told
         self._client = OpenAI(
             base_url=options.server,
-            api_key=os.environ.get(options.key, "none"),
-            timeout=options.timeout,
-            max_retries=TRIES,
+            api_key=self._key or "none",
+            organization=elsewhere,
+            project=elsewhere,
+            timeout=Timeout(options.timeout, connect=min(CONNECT, options.timeout)),
+            max_retries=TRIES_AT_FIRST,
         )
         self._answers: dict[str, np.ndarray | str] = {}
         self.item_shape = (len(options.classes),)
@@ -117,6 +143,7 @@ class LLM(Extractor):
             raise UserError(f"{self._where}: {error}.") from error
         except ValueError:  # no class, but an answer
             pass
+        self._client = self._client.with_options(max_retries=TRIES)
 
     def cost(self, size: int) -> float:
         """Return the same for all texts: an answer is waited for, not computed."""
@@ -129,11 +156,13 @@ class LLM(Extractor):
         no longer be asked.
         """
         texts = [text for text in dict.fromkeys(batch) if text.strip()]
-        if not self._answers.keys() >= set(texts):  # else a batch that failed, once more in parts
+        answers = self._answers
+        if not answers.keys() >= set(texts):  # else a batch that failed, once more in parts
             with ThreadPoolExecutor(self.options.parallel) as pool:
-                self._answers = dict(zip(texts, pool.map(self._answer, texts), strict=True))
+                answers = dict(zip(texts, pool.map(self._answer, texts), strict=True))
+            self._answers = answers if len(batch) > 1 else {}
         nothing = np.zeros(self.item_shape)
-        found = [self._answers[text] if text.strip() else nothing for text in batch]
+        found = [answers[text] if text.strip() else nothing for text in batch]
         for answer in found:
             if isinstance(answer, str):
                 raise ValueError(answer)
@@ -161,9 +190,10 @@ class LLM(Extractor):
             question, self.options.seed, max_tokens=1, logprobs=True, top_logprobs=TOP
         )
         told = answer.logprobs.content if answer.logprobs else None
-        if not told:
+        likeliest = told[0].top_logprobs if told else None
+        if not likeliest:
             raise UnfitError("the server tells no log-probabilities; take `answer: word`")
-        return _of_letters(letters, [(top.token, top.logprob) for top in told[0].top_logprobs])
+        return _of_letters(letters, [(top.token, top.logprob) for top in likeliest])
 
     def _words(self, text: str) -> np.ndarray:
         classes = self.options.classes
@@ -197,14 +227,22 @@ class LLM(Extractor):
                 **how,
             )
         except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            raise UnfitError(f"the server refuses the request ({_said(error)})") from error
+            raise UnfitError(f"the server refuses the request ({self._said(error)})") from error
         except openai.APIError as error:
             remedy = _REMEDIES.get(getattr(error, "status_code", 0), _REMEDIES[0])
-            remedy = remedy.format(key=options.key)
-            raise UserError(f"{self._where}: {_said(error)}; {remedy}.") from error
-        if not getattr(found, "choices", None):
+            remedy = remedy.format(key=options.key_name or "that `key:` names")
+            raise UserError(f"{self._where}: {self._said(error)}; {remedy}.") from error
+        choices = getattr(found, "choices", None) or [None]
+        if getattr(choices[0], "message", None) is None:
             raise UnfitError("the answer is not of the chat protocol; correct `server`")
-        return found.choices[0]
+        return choices[0]
+
+    def _said(self, error: Any) -> str:
+        """Return what a server said of an error, on one line, without the key."""
+        body: Any = getattr(error, "body", None)
+        message = body.get("message") if isinstance(body, Mapping) else None
+        said = " ".join(str(message or error).split()).rstrip(".")
+        return said.replace(self._key, "…") if self._key else said
 
 
 _REMEDIES = {  # by HTTP status
@@ -228,20 +266,20 @@ def _of_letters(letters: str, told: Sequence[tuple[str, float]]) -> np.ndarray:
         raise ValueError(
             f"no likely token is the letter of a class; the likeliest is {likeliest!r}"
         )
-    least = min(value for _, value in told)
-    scores = np.array([found.get(letter, least) for letter in letters])
+    values = [value for _, value in told]
+    left = math.log(max(-math.expm1(min(np.logaddexp.reduce(values), 0.0)), 1e-300))
+    least = min([*values, left])
+    scores = np.array([max(found.get(letter, least), FLOOR) for letter in letters])
     return np.asarray(scores - np.logaddexp.reduce(scores))
 
 
 def _named(classes: Sequence[str], answer: str) -> list[int]:
-    """Return the place of the one class that an answer names; nothing for none or several."""
-    words = re.findall(r"\w+", answer.lower())
-    found = [i for i, name in enumerate(classes) if name.lower() in words]
-    return found if len(found) == 1 else []
+    """Return the place of the one class that an answer names; nothing for none or several.
 
-
-def _said(error: Any) -> str:
-    """Return what a server said of an error, on one line."""
-    body: Any = getattr(error, "body", None)
-    message = body.get("message") if isinstance(body, Mapping) else None
-    return " ".join(str(message or error).split()).rstrip(".")
+    Of two that one name holds (`happy`, `very happy`) the longer counts.
+    """
+    words = [rf"(?<!\w){re.escape(name)}(?!\w)" for name in classes]
+    found = [i for i, word in enumerate(words) if re.search(word, answer, re.IGNORECASE)]
+    longest = max(found, key=lambda i: len(classes[i]), default=0)
+    within = classes[longest].lower()
+    return [longest] if found and all(classes[i].lower() in within for i in found) else []

@@ -106,14 +106,25 @@ def _job_alone(
     cache: Path | None,
     options: tuple[str, ...],
 ) -> "Job":
+    from pydantic import ValidationError
+
     from corpus.manifest import Manifest
     from extract.extractor import parse_options
-    from extract.run import Job
+    from extract.run import TRANSCRIPT, Job
 
     if manifest is None or cache is None:
         raise click.UsageError("--model and --kind need --manifest and --cache")
     entry = {"model": model, "kind": kind, **key_values(options)}
-    parsed = parse_options({k: v for k, v in entry.items() if v is not None})
+    try:
+        parsed = parse_options({k: v for k, v in entry.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "options"
+        raise click.UsageError(f"--option {where}: {first['msg']}") from error
+    if getattr(parsed, "of", TRANSCRIPT) != TRANSCRIPT:
+        raise click.UsageError(
+            f"--option of: only `{TRANSCRIPT}`, the manifest's own, is known without a pipeline"
+        )
     read = Manifest.read(manifest)
     name = "-".join(part.replace("/", "--") for part in (model, kind) if part)
     return Job(name, parsed, read, read.audio_folder(audio), cache)

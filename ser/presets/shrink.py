@@ -106,7 +106,7 @@ def _narrowed(entry: Mapping[str, Any], architecture: Any) -> dict[str, Any]:
     if said.get("phases"):
         said["phases"] = [phase | {"epochs": 1} for phase in said["phases"]]
     else:
-        said["epochs"] = 1
+        said["epochs"] = min(1, said.get("epochs", 1))
     return said
 
 

@@ -11,6 +11,7 @@ is skipped, and one that is being heard ends at its next block of audio.
 """
 
 import asyncio
+import logging
 import math
 import os
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corpus.audio import AudioError
+from corpus.errors import UserError
 from ser.predict.result import Failure, Result
 from ser.serve.limits import Limits, Refused
 from ser.serve.listen import Heard, listen
@@ -87,7 +89,11 @@ class Service:
 
     def _answer(self, path: Path, options: dict[str, Any]) -> Result | Failure:
         begun = time.perf_counter()
-        result = next(self.predictor.each([path], **options))
+        try:
+            result = next(self.predictor.each([path], **options))
+        except UserError as error:  # a server that this one asks; what it said is not for guests
+            logging.getLogger("ser.serve").warning("no answer: %s", error)
+            raise Refused(503, "what this server asks is not to be had; try later.", 60) from error
         self._takes += 0.2 * (time.perf_counter() - begun - self._takes)
         return result
 

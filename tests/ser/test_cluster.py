@@ -94,6 +94,9 @@ def test_variables_of_the_pipeline_go_with_it(tmp_path, monkeypatch):
     assert _environment(tmp_path / "p.yaml") == {"env_vars": {"SER_TEST_CORPUS": "/data"}}
     (tmp_path / "p.yaml").write_text("corpus: {manifest: m.csv}")
     assert _environment(tmp_path / "p.yaml") == {}
+    monkeypatch.setenv("MY_KEY", "secret")
+    (tmp_path / "p.yaml").write_text("features:\n  a: {kind: llm, key: MY_KEY, of: words}\n")
+    assert _environment(tmp_path / "p.yaml") == {"env_vars": {"MY_KEY": "secret"}}
 
 
 def test_heads_are_trained_to_the_bits_of_one_process_and_a_killed_one_goes_on(

@@ -1,5 +1,6 @@
 """Answers of a language model through the whole product: pipeline, run, prediction, bundles."""
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,12 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 import ser
 from cache.features import FeatureCache
 from cache.logits import HeadLogits
 from corpus.errors import UserError
-from ser.pipeline import Pipeline
+from extract.run import open_feature
+from ser.cli import cli
+from ser.extraction import feature_job
+from ser.pipeline import Pipeline, read_manifest
 from ser.predict.packing import pack
 from ser.presets.corpus import WORDS
 from ser.presets.models import tiny_model
@@ -57,8 +62,18 @@ def run(tmp_path_factory):
         again: list[str] = []
         run_all(pipeline, "cpu", again.append)
         more = len(server.asked) - asked
+        words = open_feature(feature_job(pipeline, read_manifest(pipeline), "words"))
+        texts = dict(
+            zip(frame["utterance"], words.texts(frame["utterance"].to_list()), strict=True)
+        )
         yield SimpleNamespace(
-            pipeline=pipeline, frame=frame, again=again, asked_again=more, folder=folder
+            pipeline=pipeline,
+            frame=frame,
+            again=again,
+            asked_again=more,
+            folder=folder,
+            server=server,
+            texts=texts,
         )
 
 
@@ -78,9 +93,12 @@ def test_without_epochs_the_logits_are_what_the_server_said(run):
     cache = FeatureCache(folder)
     found = HeadLogits.read(run.pipeline.run / "heads" / "zero-shot" / "logits.h5")
     assert set(found.splits) == {"train", "dev", "test"}
+    spoken = {u for u, text in run.texts.items() if text.strip()}
+    assert 3 <= len(spoken) < 30  # a Whisper of random weights hears words in few tones
     for rows in found.splits.values():
         said = np.stack([cache.frames(u)[0] for u in rows.utterance])
         np.testing.assert_allclose(rows.logits, said, rtol=1e-6)
+        assert [bool(row.any()) for row in said] == [u in spoken for u in rows.utterance]
         assert rows.rows == "held-out"  # of train too: nothing was learned from it
 
 
@@ -93,10 +111,16 @@ def test_what_learned_nothing_is_stacked_by_any_protocol(run):
 
 
 def test_a_prediction_asks_the_server_and_says_what_the_run_says(run):
-    row = run.frame.filter(pl.col("split") == "test").row(0, named=True)
+    spoken = [u for u, text in run.texts.items() if text.strip()]
+    row = run.frame.filter(pl.col("utterance") == spoken[-1]).row(0, named=True)
+    asked = len(run.server.asked)
     found = ser.load(run.pipeline.run, "cpu")(run.folder / "audio" / row["path"])
     kept = pl.read_csv(run.pipeline.run / "report" / "predictions.csv")
     kept = kept.filter(pl.col("utterance") == row["utterance"])
+    last = run.server.asked[-1]["messages"][0]["content"]
+    assert len(run.server.asked) == asked + 2  # one to see that it is there
+    assert f'Somebody said: "{run.texts[spoken[-1]].strip()}"' in last
+    assert len(set(found.probabilities.values())) == 3
     for name, value in found.probabilities.items():
         assert value == pytest.approx(kept[f"p.{name}"].item(), abs=2e-6)
 
@@ -107,6 +131,30 @@ def test_a_bundle_refuses_it(run, tmp_path):
     assert str(caught.value) == (
         f"{run.pipeline.run}: 'features.gpt' is asked of a server, and a bundle may send nobody's "
         "words anywhere; give the run's folder instead."
+    )
+
+
+def test_its_report_is_written(run):
+    words = ["report", "--figures", "none", "--pipeline", str(run.folder / "pipeline.yaml")]
+    said = CliRunner().invoke(cli, words)
+    assert said.exit_code == 0, said.output
+    assert "zero-shot" in (run.pipeline.run / "report" / "report.html").read_text()
+    assert not (run.pipeline.run / "heads" / "zero-shot" / "history.csv").exists()
+    metrics = json.loads((run.pipeline.run / "report" / "metrics.json").read_text())
+    assert "train" not in metrics["test"]["zero-shot"]  # it is as good on what it has not learned
+    assert "train" in metrics["test"]["calibrated"]
+
+
+def test_scores_of_other_classes_are_no_scores_of_ours(run):
+    text = (run.folder / "pipeline.yaml").read_text()
+    others = ", ".join(reversed(CLASSES))
+    changed = text.replace("of: words,", f"of: words, classes: [{others}],")
+    (run.folder / "other.yaml").write_text(changed)
+    with pytest.raises(UserError) as caught:
+        Pipeline.load(run.folder / "other.yaml")
+    assert str(caught.value).endswith(
+        "features.gpt.classes: they are not the corpus's in their order, which head 'zero-shot' "
+        "takes them for; leave `classes` out."
     )
 
 

@@ -64,6 +64,7 @@ class Says(ChatServer):
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
     monkeypatch.setattr(llm, "TRIES", 0)
+    monkeypatch.setattr(llm, "TRIES_AT_FIRST", 0)
 
 
 @pytest.fixture(scope="class")
@@ -99,10 +100,31 @@ def test_the_scores_are_the_log_probabilities_of_the_letters():
     assert frames.dtype == np.float32
 
 
+def test_what_is_not_listed_gets_no_more_than_is_left():
+    with Says(sure=[("A", -0.01)], never=[("A", -0.5), ("B", -9999.0)]) as server:
+        sure, never = loaded(server.url).extract(["sure", "never"])
+    left = np.log(1 - np.exp(-0.01))
+    np.testing.assert_allclose(sure, [normal([-0.01, left, left])], rtol=1e-5)
+    np.testing.assert_allclose(never, [normal([-0.5, -20.0, -20.0])], rtol=1e-5)
+
+
+def normal(scores):
+    return np.array(scores) - np.logaddexp.reduce(scores)
+
+
 def test_words_are_counted_and_one_vote_is_spread():
     with Says(hello="I am Angry.") as server:
         (frames,) = loaded(server.url, answer="word").extract(["hello"])
     np.testing.assert_allclose(np.exp(frames), [[2 / 3, 1 / 6, 1 / 6]], rtol=1e-6)
+
+
+def test_names_of_several_words_are_found_in_answers():
+    classes = ["very happy", "happy", "non-neutral"]
+    said = {"one": "Very happy!", "two": "happy", "three": "It is non-neutral."}
+    with Says(**said) as server:
+        made = loaded(server.url, answer="word", classes=classes)
+        found = [frames.argmax() for frames in made.extract(["one", "two", "three"])]
+    assert found == [0, 1, 2]
 
 
 def test_the_request_is_the_protocols():
@@ -141,6 +163,9 @@ def test_the_key_is_sent_and_never_written(monkeypatch, tmp_path):
         job = job_of(tmp_path, server.url, key="MY_KEY")
         extract(job, "cpu")
         assert server.keys == {"Bearer secret"}
+        monkeypatch.setenv("OPENAI_API_KEY", "not for you")
+        loaded(server.url)
+        assert server.keys == {"Bearer secret", "Bearer none"}
     written = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     assert b"secret" not in written
 
@@ -179,6 +204,7 @@ def test_a_first_token_that_is_no_letter_fails_its_text(tmp_path):
         (500, {"error": {"message": "oops"}}, "oops; see that it runs, and run it again"),
         (400, {"error": {"message": "no logprobs"}}, "the server refuses the request (no logprobs"),
         (200, {"hello": "world"}, "the answer is not of the chat protocol; correct `server`."),
+        (200, {"choices": [None]}, "the answer is not of the chat protocol; correct `server`."),
         (200, None, "the server tells no log-probabilities; take `answer: word`."),
     ],
 )
@@ -191,6 +217,21 @@ def test_a_server_that_cannot_be_asked_is_said_before_any_work(tmp_path, status,
     assert message in str(caught.value)
     assert len(server.asked) == 1
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_key_is_not_repeated_when_the_server_does(monkeypatch, tmp_path):
+    monkeypatch.setenv("MY_KEY", " secret\n")
+    body = {"error": {"message": "bad key: secret"}}
+    with (
+        Says(**{llm.PROBE: (401, body)}) as server,
+        pytest.raises(UserError, match="bad key: …; put its key into the environment variable MY"),
+    ):
+        extract(job_of(tmp_path, server.url, key="MY_KEY"), "cpu")
+
+
+def test_openais_own_key_is_for_openai():
+    assert options_of("https://api.openai.com/v1").key_name == "OPENAI_API_KEY"
+    assert options_of("https://api.openai.com.evil.org/v1").key_name is None
 
 
 def test_no_server_at_all(tmp_path):
@@ -224,7 +265,7 @@ def test_a_second_try_is_made_where_a_server_is_busy(monkeypatch):
                 return 429, {"error": {"message": "slow down"}}
             return super().reply(request)
 
-    monkeypatch.setattr(llm, "TRIES", 2)
+    monkeypatch.setattr(llm, "TRIES_AT_FIRST", 1)
     with Busy() as server:
         loaded(server.url)
         assert len(server.asked) == 2
@@ -265,6 +306,10 @@ def test_the_frames_are_in_the_cache(tmp_path):
         ({"samples": 3}, "samples: they are all alike but for `answer: word` at a temperature"),
         ({"samples": 3, "answer": "word"}, "samples: they are all alike"),
         ({"key": "sk-1234"}, "should match pattern"),
+        ({"server": "http://me:secret@here/v1"}, "should match pattern"),
+        ({"extra": {"api_key": "sk-1234"}}, "'api_key' is not for here"),
+        ({"extra": {"seed": 1}}, "'seed' is not for here: it is a key of its own, or a secret"),
+        ({"classes": ["sad", "Sad"]}, "classes: one is named twice"),
         ({"server": "localhost:8000"}, "should match pattern"),
         ({"classes": [str(i) for i in range(21)]}, "at most 20 items"),
     ],
