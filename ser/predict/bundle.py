@@ -5,7 +5,8 @@
     pipeline.yaml, card.md        as resolved, without a path; the model card
     heads/<head>/                 head.json and *.safetensors of the heads that are asked
     stack/                        stack.json, fold-<i>.skops|.txt, *.json
-    models/<feature>/             the foundation models, where they were embedded
+    models/<feature>/             the fine-tuned models, and the foundation models where they were
+                                  embedded
 
 1. Hash the file. What was unpacked under that hash before was checked then.
 2. Else refuse what no bundle has (other names, links, compression, members twice or overlapping),
@@ -27,7 +28,7 @@ import stat
 import struct
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -109,7 +110,7 @@ class Bundle:
             told = self.about.features.get(name)
             if told is None or told.model != getattr(options, "model", None):
                 raise _refused(self.path, PIPELINE, f"features.{name} is not what {ABOUT} says")
-        return pipeline
+        return replace(pipeline, finetune={})  # its models are features, nothing here is of others
 
     def weights(self, model: str) -> Weights:
         """Find a model's weights, here or on this machine; raises `UserError` for other weights."""

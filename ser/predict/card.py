@@ -5,7 +5,9 @@ read from report/metrics.json and the manifest; what is not known is said not to
 """
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -14,6 +16,8 @@ from cache.files import read_json
 from corpus.errors import UserError
 from corpus.importers.registry import BUILT_IN
 from corpus.manifest import Manifest
+from extract.models import card
+from heads.job import read_done
 from score.groups import GAP
 from score.run import SCORED, STACK
 from ser.predict.bundle import About
@@ -29,6 +33,7 @@ FORBIDS = {  # by how a licence's name begins
     "Llama 3.1": "uses that its policy lists; its notice and the name Llama must be passed on",
     "audEERING": "commercial use",
 }
+HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
 USE = """\
 For research, teaching and exploring one's own recordings: which emotion a listener would most
 likely name for a stretch of speech.
@@ -62,7 +67,7 @@ def write_card(predictor: "Predictor", about: About) -> str:
         *("## Scores", *_scores(predictor, name)),
         *("## Training data", *_data(predictor)),
         *("## Labels", _labels(about)),
-        *("## Models and licences", *_models(about)),
+        *("## Models and licences", *_models(about), *_fine_tuned(predictor)),
         *("## How to run", _commands(about)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -207,8 +212,38 @@ def _models(about: About) -> list[str]:
         _table(head, rows),
         "\n".join(forbids),
         "`challenge` tells whether the Interspeech 2025 challenge allows the model. The terms of "
-        "the corpus hold for the heads and the stack, which learned from it.",
+        "the corpus hold for all that learned from it: the heads, the stack, fine-tuned models.",
     ]
+
+
+def _fine_tuned(predictor: "Predictor") -> list[str]:
+    lines = []
+    for name in predictor.features.names:
+        folder = Path(str(getattr(predictor.features.options[name], "model", "")))
+        if (base := base_of(folder)) is None:
+            continue
+        own = folder.parent.parent.resolve() == predictor.run.resolve()
+        where = "on the training data above" if own else "in another run, on data not told here"
+        lines.append(f"- `{name}` was fine-tuned from {base}, {where}.")
+    if not lines:
+        return []
+    said = "The licence and `challenge` of a fine-tuned model are those of what it was made from"
+    return ["\n".join(lines), f"{said}; its weights exist nowhere but in its run and in here."]
+
+
+def base_of(model: str | Path) -> str | None:
+    """Name what the model in a folder was fine-tuned from; None where it was not, by `ser`.
+
+    It is a short name, a hub id or "a local folder", never a path.
+    """
+    folder = Path(model)
+    if folder.parent.name != "finetuned":
+        return None
+    done = read_done(folder.parent.parent, folder.name)
+    if done.get("kind") != "finetuned":
+        return None
+    base = str(done["model"]["model"])
+    return base if card(base) or re.fullmatch(HUB_ID, base) else "a local folder"
 
 
 def _commands(about: About) -> str:

@@ -3,6 +3,9 @@
 What goes in is what a prediction reads: the heads that are asked, not the others; no audio, no
 manifest, no logits, and no path of this machine. The run is opened first as for a prediction, so
 that what cannot predict is not packed, and the weights are those that the heads learned on.
+
+A fine-tuned model exists nowhere else and is always embedded; in the bundle it is a feature like
+any other, and what it was fine-tuned from is told by card.md and head.json, for nobody to load.
 """
 
 import hashlib
@@ -21,6 +24,7 @@ import yaml
 import ser
 from corpus.errors import UserError
 from extract.models import NOT_WANTED, Weights, card
+from heads.config import HeadConfig
 from ser.predict.bundle import (
     ABOUT,
     BLOCK,
@@ -33,7 +37,7 @@ from ser.predict.bundle import (
     Member,
     model_problem,
 )
-from ser.predict.card import write_card
+from ser.predict.card import base_of, write_card
 from ser.predict.predictor import Predictor
 
 LICENCES = {"prosody": "Apache-2.0 (ser's own code)", "opensmile": "audEERING's research licence"}
@@ -45,8 +49,9 @@ FILE = 0o100644 << 16  # a plain file, in the attributes of a member
 def pack(run: Path, out: Path, *, embed: bool = False) -> About:
     """Write a bundle of a run; `embed` puts the foundation models in. Return what is in it.
 
-    Raises `UserError` for a run that cannot predict or is not a folder, plugins, scores of another
-    stack, a model that is a folder of this machine without `embed`, and pickled weights with it.
+    Fine-tuned models are put in always. Raises `UserError` for a run that cannot predict or is not
+    a folder, plugins, scores of another stack, another model that is a folder of this machine
+    without `embed`, and pickled weights that would be put in.
     """
     if not run.is_dir():
         raise UserError(f"{run}: there is no such folder; give that of a run, as runs/demo.")
@@ -55,12 +60,6 @@ def pack(run: Path, out: Path, *, embed: bool = False) -> About:
         raise UserError(
             f"{run / PIPELINE}: it needs plugins, and a bundle may not run code; give the run's "
             "folder and the plugins instead."
-        )
-    tuned = [name for name in predictor.heads if name in predictor.pipeline.finetune]
-    if tuned:
-        raise UserError(
-            f"{run}: '{tuned[0]}' is a fine-tuned model, which a bundle cannot hold yet; give the "
-            "run's folder instead."
         )
     asked = [name for name in predictor.features.names if predictor.features.options[name].remote]
     if asked:
@@ -101,56 +100,62 @@ def _features(
     first: dict[str, Feature] = {}
     weights = predictor.features.weights()
     for name in predictor.features.names:
-        kind, found = predictor.pipeline.features[name].kind, weights[name]
+        options, found = predictor.features.options[name], weights[name]
+        kind = options.kind
         if found is None:
             told[name] = Feature(
                 kind=kind, licence=LICENCES.get(kind, UNKNOWN.format(f"the kind {kind}"))
             )
             continue
-        model = str(getattr(predictor.pipeline.features[name], "model", ""))
+        model = str(getattr(options, "model", ""))
         if model not in first:
             first[model] = _described(name, model, found, embed)
-            if embed:
-                folders[name] = f"models/{name}", found.folder
+            if (place := first[model].embedded) is not None:
+                folders[name] = place, found.folder
         told[name] = first[model].model_copy(update={"kind": kind})
     return told, folders
 
 
 def _described(name: str, model: str, found: Weights, embed: bool) -> Feature:
-    local, known = Path(model).is_dir(), card(model)
+    base, local = base_of(model), Path(model).is_dir()
+    embed, known = embed or base is not None, card(base or model)
     if local and not embed:
         raise UserError(
             f"features.{name}: its model is a folder of this machine ({model}), which nobody else "
             "has; pack it too with --embed."
         )
+    source = f"the base of {name}" if base else Path(model).name
     return Feature(
         kind="",
-        model=f"local/{name}" if local else model,
+        model=f"{'finetuned' if base else 'local'}/{name}" if local else model,
         weights=found.digest,
-        licence=known.licence if known else UNKNOWN.format(Path(model).name),
+        licence=known.licence if known else UNKNOWN.format(source),
         challenge=known.challenge if known else None,
         embedded=f"models/{name}" if embed else None,
     )
 
 
 def _pipeline_text(predictor: Predictor, features: Mapping[str, Feature]) -> str:
-    """Return the pipeline of what is packed, without a path of this machine."""
-    pipeline = predictor.pipeline
+    """Return the pipeline of what is packed, without a path of this machine.
+
+    A fine-tuned model is an entry of `features:` and one of `heads:`.
+    """
+    pipeline, options = predictor.pipeline, predictor.features.options
     raw: dict[str, Any] = json.loads(json.dumps(pipeline.resolved()))  # nothing shared: no alias
     raw["corpus"] = {
         "manifest": pipeline.corpus.manifest.name,
         "classes": list(pipeline.corpus.classes),
     }
     raw |= {"cache": "cache", "run": "."}
-    raw["features"] = {name: raw["features"][name] for name in features}
+    raw.pop("finetune", None)
+    raw["features"] = {
+        name: options[name].model_dump(mode="json", exclude_unset=True) for name in features
+    }
     for name, feature in features.items():
         if feature.model is not None:
             raw["features"][name]["model"] = feature.model
-    raw["heads"] = {
-        name: entry
-        for name, entry in raw["heads"].items()
-        if name == "defaults" or name in predictor.heads
-    }
+    configs = {**pipeline.heads, **{name: c.training for name, c in pipeline.finetune.items()}}
+    raw["heads"] = {name: _entry(configs[name]) for name in predictor.heads if name in configs}
     if predictor.stack is not None:
         raw["stack"] = (raw.get("stack") or {}) | {"heads": list(predictor.heads)}
     else:
@@ -158,10 +163,20 @@ def _pipeline_text(predictor: Predictor, features: Mapping[str, Feature]) -> str
     return yaml.safe_dump(_without_paths(raw), sort_keys=False, allow_unicode=True)
 
 
+def _entry(config: HeadConfig) -> dict[str, Any]:
+    """Return the entry of `heads:` that a config is of, what it has of the defaults included."""
+    said: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
+    architecture: dict[str, Any] = said.pop("architecture")
+    return said | architecture
+
+
 def _of_run(run: Path, predictor: Predictor) -> Iterator[tuple[str, Path | bytes]]:
     for name in predictor.heads:
         folder = run / "heads" / name
         done = json.loads((folder / "head.json").read_text(encoding="utf-8"))
+        if (base := base_of(run / "finetuned" / name)) is not None:
+            done["model"]["model"] = base
+            done["failed"] = {}  # of utterances, with the paths of their audio
         yield f"heads/{name}/head.json", json.dumps(_without_paths(done), indent=1).encode()
         for part in done["weights"]:
             yield f"heads/{name}/{part}.safetensors", folder / f"{part}.safetensors"
