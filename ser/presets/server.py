@@ -92,6 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, body = self.server.reply(request) if there else missing
         said = json.dumps(body).encode()
         self.send_response(status)
+        self.send_header("Connection", "close")  # so that nothing is answered after the end
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()

@@ -91,13 +91,25 @@ def serve(
 
         service.loading.add_done_callback(loaded)
         at = f"[{host}]" if ":" in host else host
+        for told in sent_away(predictor):
+            say(told)
         say(f"listening on http://{at}:{listening.getsockname()[1]}; stop with Ctrl-C.")
-        for told in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM):
             # uvicorn stops and then repeats the signal, by which the folder would stay behind
-            signal.signal(told, lambda *_: setattr(server, "should_exit", True))
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         server.run([listening])
         if service.loading.done() and not service.loading.cancelled():
             service.loading.result()
+
+
+def sent_away(predictor: "Predictor") -> list[str]:
+    """Say of each feature that a server has, where the words of every clip are sent."""
+    options = ((name, predictor.features.options[name]) for name in predictor.features.names)
+    return [
+        f"features.{name}: the words of every clip are sent to {getattr(o, 'server', 'a server')}."
+        for name, o in options
+        if o.remote
+    ]
 
 
 def is_loopback(host: str) -> bool:

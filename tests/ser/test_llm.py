@@ -1,7 +1,9 @@
 """Answers of a language model through the whole product: pipeline, run, prediction, bundles."""
 
+import asyncio
 import json
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ import ser
 from cache.features import FeatureCache
 from cache.logits import HeadLogits
 from corpus.errors import UserError
+from extract.kinds import llm
 from extract.run import open_feature
 from ser.cli import cli
 from ser.extraction import feature_job
@@ -23,6 +26,9 @@ from ser.presets.corpus import WORDS
 from ser.presets.models import tiny_model
 from ser.presets.server import ChatServer
 from ser.run import run_all
+from ser.serve.limits import Limits, Refused
+from ser.serve.run import sent_away
+from ser.serve.service import Service
 from stack.table import LogitTable
 from tests.ser.factories import CLASSES, make_corpus
 
@@ -132,6 +138,28 @@ def test_a_bundle_refuses_it(run, tmp_path):
         f"{run.pipeline.run}: 'features.gpt' is asked of a server, and a bundle may send nobody's "
         "words anywhere; give the run's folder instead."
     )
+
+
+def test_a_page_says_that_words_are_sent_away_and_that_nobody_answers(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(llm, "TRIES", 0)
+    for name in ("heads", "stack", "report"):
+        (tmp_path / name).symlink_to(run.pipeline.run / name)
+    text = (run.pipeline.run / "pipeline.yaml").read_text()
+    utterance = next(u for u, text in run.texts.items() if text.strip())
+    clip = shutil.copy(run.folder / "audio" / f"{utterance}.wav", tmp_path)
+    with ChatServer() as server:
+        (tmp_path / "pipeline.yaml").write_text(text.replace(run.server.url, server.url))
+        predictor = ser.load(tmp_path, "cpu")
+        assert sent_away(predictor) == [
+            f"features.gpt: the words of every clip are sent to {server.url}."
+        ]
+        service = Service(predictor, Limits())
+        service.loading.result()
+    with pytest.raises(Refused) as caught:
+        asyncio.run(service.hear(Path(clip), "mine.wav"))
+    service.close()
+    assert caught.value.status_code == 503
+    assert caught.value.detail == "what this server asks is not to be had; try later."
 
 
 def test_its_report_is_written(run):
