@@ -110,7 +110,7 @@ def test_unknown_name_is_told_the_nearest() -> None:
         kind_of("wavlm-lagre")
     assert str(raised.value) == (
         "model 'wavlm-lagre' is not a short name, so its kind is not known; give "
-        "`--kind whisper|asr|speech|text` with a hub id or a folder, or did you mean "
+        "`--kind whisper|asr|speech|text|llm` with a hub id or a folder, or did you mean "
         "'wavlm-large'?"
     )
 

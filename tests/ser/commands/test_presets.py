@@ -38,7 +38,7 @@ def test_check_names_what_is_wrong(tmp_path, monkeypatch):
     result = CliRunner().invoke(cli, ["presets", "check"], standalone_mode=False)
     assert result.return_value == 1
     assert re.search(r"^unicamp {15}presets/unicamp.yaml:\d+: .*'cosine'", result.output, re.M)
-    assert "nu                    right: 4 features, 3 heads" in result.output
+    assert "nu                    right: 5 features, 4 heads" in result.output
 
 
 def test_init_writes_an_editable_file_and_says_what_to_edit(tmp_path):
