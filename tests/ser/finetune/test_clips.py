@@ -54,7 +54,7 @@ def test_what_cannot_be_read_teaches_nothing_and_is_listed(tmp_path):
     of = make_tuner(path).clips
     (found,) = of.batches([["u2", "u3", "u4"]], 0)
     assert found.usable.tolist() == [True, False, False]
-    assert list(of.failed) == ["u3", "u4"]
+    assert set(of.failed) == {"u3", "u4"}  # decoded in threads: in either order
     assert of.failed["u3"] == f"{tmp_path / 'audio' / 'u3.wav'}: contains NaN or infinite samples"
     assert of.failed["u4"].endswith("u4.wav: silent (all samples are zero)")
 
