@@ -20,7 +20,6 @@ import itertools
 from abc import abstractmethod
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
@@ -30,7 +29,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from corpus.audio import SAMPLE_RATE, SHORTEST, AudioError
 from corpus.config import Section
-from corpus.errors import UserError
+from corpus.errors import UserError, nearest
 
 TRIES = 8  # backgrounds that may be unreadable before a clip is given up
 LOWEST = 50.0  # Hz; below it coloured noise is flat, or pink would be mostly inaudible rumble
@@ -269,7 +268,7 @@ def parse_views(said: Mapping[str, Any]) -> dict[str, View]:
     views = {}
     for name, options in said.items():
         if name not in VIEWS:
-            raise UserError(f"augment: the view '{name}' is unknown; {_nearest(name, VIEWS)}")
+            raise UserError(f"augment: the view '{name}' is unknown; {nearest(str(name), VIEWS)}")
         if not isinstance(options, Mapping | None):
             raise UserError(
                 f"augment.{name}: it must be a mapping of options; write `{name}: {{}}` for the "
@@ -286,15 +285,10 @@ def _wrong(view: type[View], error: ValidationError) -> UserError:
     first = error.errors()[0]
     key = first["loc"][0]
     if first["type"] == "extra_forbidden":
-        hint = _nearest(key, view.model_fields)
+        hint = nearest(str(key), view.model_fields)
         return UserError(f"augment.{view.name}.{key}: unknown key; {hint}")
     message = first["msg"].removeprefix("Value error, ")
     return UserError(f"augment.{view.name}.{key}: {message}; correct the value.")
-
-
-def _nearest(word: Any, known: Mapping[str, Any]) -> str:
-    near = get_close_matches(str(word), known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
 
 
 def _no_other(utterance: str) -> UserError:

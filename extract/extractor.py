@@ -12,7 +12,6 @@ batching, resume, failures, shards.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -23,7 +22,7 @@ from cache.precision import Precision
 from cache.transcripts import Transcript
 from corpus.augment import View, parse_views
 from corpus.config import Section
-from corpus.errors import UserError
+from corpus.errors import UserError, nearest
 from extract.models import Weights
 
 if TYPE_CHECKING:
@@ -101,11 +100,14 @@ class Extractor(ABC):
         """Load the model onto `cpu` or `cuda`."""
 
     @abstractmethod
-    def extract(self, batch: Sequence[Any]) -> Sequence[np.ndarray] | Sequence[Transcript]:
+    def extract(
+        self, batch: Sequence[Any]
+    ) -> Sequence[np.ndarray | ValueError] | Sequence[Transcript]:
         """Turn float32 waveforms `(samples,)` at 16 kHz, or texts, into one result each.
 
         Frames are `(frames, *item_shape)` float32, at least one. A result never depends on what
-        else is in the batch (to 1e-4). Raises `ValueError` for an input it cannot take.
+        else is in the batch (to 1e-4). Raises `ValueError` for an input it cannot take, or returns
+        it in the place of that one's result where the others need not be computed again.
         """
 
     def batch_key(self, size: int) -> Hashable:
@@ -150,9 +152,7 @@ def extractor_class(kind: str) -> type[Extractor]:
         import_module(BUILTIN[kind])
     if kind not in _KINDS:
         known = sorted({*BUILTIN, *_KINDS})
-        near = get_close_matches(kind, known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}."
-        raise UserError(f"features: the kind '{kind}' is unknown; {hint}")
+        raise UserError(f"features: the kind '{kind}' is unknown; {nearest(kind, known)}")
     return _KINDS[kind]
 
 

@@ -187,14 +187,22 @@ def robustly(
         results = extractor.extract(inputs)
     except (ValueError, RuntimeError, MemoryError) as error:
         if len(utterances) == 1:
-            failed[utterances[0]] = f"{type(error).__name__}: {error}".splitlines()[0]
+            failed[utterances[0]] = _reason(error)
             return
         parts = 2 if _out_of_memory(error) else len(utterances)
         step = math.ceil(len(utterances) / parts)
         for i in range(0, len(utterances), step):
             yield from robustly(extractor, utterances[i : i + step], inputs[i : i + step], failed)
         return
-    yield from zip(utterances, results, strict=True)
+    for utterance, result in zip(utterances, results, strict=True):
+        if isinstance(result, ValueError):
+            failed[utterance] = _reason(result)
+        else:
+            yield utterance, result
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _out_of_memory(error: Exception) -> bool:

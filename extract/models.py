@@ -12,13 +12,12 @@ CTranslate2 its own binary.
 
 import hashlib
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
 
-from corpus.errors import UserError
+from corpus.errors import UserError, nearest
 
 WEIGHT_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
 NOT_WANTED = [  # the same weights again, for other frameworks or in other precisions
@@ -166,11 +165,10 @@ def kind_of(model: str) -> str:
     """Return the kind of a known model; raises `UserError` with the nearest name otherwise."""
     known = card(model)
     if known is None:
-        near = get_close_matches(model, MODELS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(MODELS)}."
         raise UserError(
             f"model '{model}' is not a short name, so its kind is not known; give "
-            f"`--kind whisper|asr|speech|text|llm` with a hub id or a folder, or {hint}"
+            "`--kind whisper|asr|speech|text|llm` with a hub id or a folder, or "
+            f"{nearest(model, MODELS)}"
         )
     return known.kind
 

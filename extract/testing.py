@@ -184,6 +184,8 @@ class ExtractorConformance:
 
 def _alone(extractor: Extractor, given: Any) -> np.ndarray:
     (frames,) = extractor.extract([given])
+    if isinstance(frames, ValueError):
+        raise frames
     assert isinstance(frames, np.ndarray)
     return frames
 

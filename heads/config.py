@@ -4,14 +4,13 @@ Free of torch, so that a pipeline can be read and a stacker fitted where there i
 """
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, model_validator
 
 from corpus.config import Section
-from corpus.errors import UserError
+from corpus.errors import UserError, nearest
 from heads.options import ARCHITECTURES, READS, Architecture, Loss, PlainLoss
 
 Attribute = Literal["arousal", "valence", "dominance"]
@@ -229,7 +228,5 @@ def parse_head(entry: Mapping[str, Any]) -> HeadConfig:
 
 def _architecture(name: str) -> type[Architecture]:
     if name not in ARCHITECTURES:
-        near = get_close_matches(name, ARCHITECTURES, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(ARCHITECTURES)}."
-        raise UserError(f"heads: the head '{name}' is unknown; {hint}")
+        raise UserError(f"heads: the head '{name}' is unknown; {nearest(name, ARCHITECTURES)}")
     return ARCHITECTURES[name]

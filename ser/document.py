@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -167,12 +167,6 @@ def _tags(model: type[BaseModel]) -> list[Any]:
     """List the values of a model's literals, by one of which a union may choose it."""
     annotations = [field.annotation for field in model.model_fields.values()]
     return [v for a in annotations if get_origin(a) is Literal for v in get_args(a)]
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """Return the end of a sentence: what a wrong name may have been meant to be."""
-    near = get_close_matches(word, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known) or 'none'}."
 
 
 def dotted(where: Where) -> str:

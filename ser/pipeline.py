@@ -19,14 +19,14 @@ import yaml
 from cache.files import write_durably
 from cache.remote import is_url
 from corpus.config import CorpusConfig
-from corpus.errors import UserError
+from corpus.errors import UserError, nearest
 from corpus.manifest import Manifest
 from extract.extractor import FeatureOptions, extractor_class, parse_options
 from extract.models import kind_of
 from extract.run import TRANSCRIPT
 from heads.config import HeadConfig, parse_head, valid_keys
 from score.config import ScoreConfig
-from ser.document import Document, Model, Where, nearest
+from ser.document import Document, Model, Where
 from ser.finetune.config import FineTuneConfig
 from ser.finetune.section import check_finetune, read_finetune
 from stack.config import StackConfig
@@ -138,16 +138,17 @@ def _check(document: Document, base: Path) -> Pipeline:
     for key in ("corpus", "cache", "run"):
         if key not in data:
             raise document.error((key,), "the section is missing; add it.")
+    corpus = _corpus(document, base)
     finetune = read_finetune(document, base)
     made = {(base / str(data["run"]) / "finetuned" / n).resolve(): c for n, c in finetune.items()}
-    features = _features(document, base, made)
+    features = _features(document, base, made, corpus.classes)
     heads = _heads(document, base)
-    _check_names(document, features, heads)
+    _check_names(document, features, heads, corpus.classes)
     check_finetune(document, finetune, features, heads)
     return Pipeline(
         source=document.source,
         raw=data,
-        corpus=_corpus(document, base),
+        corpus=corpus,
         cache=_place(str(data["cache"]), base),
         run=base / str(data["run"]),
         features=features,
@@ -188,9 +189,15 @@ def _corpus(document: Document, base: Path) -> CorpusConfig:
 
 
 def _features(
-    document: Document, base: Path, made: Mapping[Path, FineTuneConfig]
+    document: Document,
+    base: Path,
+    made: Mapping[Path, FineTuneConfig],
+    classes: Sequence[str],
 ) -> dict[str, FeatureOptions]:
-    """Read the features; `made` are the folders of models that are yet to be fine-tuned."""
+    """Read the features; `made` are the folders of models that are yet to be fine-tuned.
+
+    Options that have `classes` get the corpus's unless the file says others.
+    """
     features = {}
     for name in document.names("features"):
         where = ("features", name)
@@ -204,8 +211,8 @@ def _features(
         elif "model" in said and (base / str(said["model"])).is_dir():
             said["model"] = str(base / str(said["model"]))
         options = _feature_options(said)
-        if "classes" in options.model_fields and "classes" not in said:
-            said["classes"] = _section(document, "corpus", CorpusConfig).classes
+        if "classes" in options.model_fields:
+            said = {"classes": classes} | said
         features[name] = document.validate(where, options, partial(parse_options, said))
     return features
 
@@ -242,7 +249,10 @@ def _valid(document: Document, where: Where, entry: Mapping[str, Any]) -> list[s
 
 
 def _check_names(
-    document: Document, features: Mapping[str, FeatureOptions], heads: Mapping[str, HeadConfig]
+    document: Document,
+    features: Mapping[str, FeatureOptions],
+    heads: Mapping[str, HeadConfig],
+    classes: Sequence[str],
 ) -> None:
     frames = [f for f, o in features.items() if extractor_class(o.kind).gives == "frames"]
     words = [f for f in features if f not in frames]
@@ -259,7 +269,6 @@ def _check_names(
                 ("features", name, "of"),
                 f"'{of}' is no feature of kind asr; {nearest(of, [*words, TRANSCRIPT])}",
             )
-    classes = _section(document, "corpus", CorpusConfig).classes
     for name, config in heads.items():
         for feature in config.feature_names:
             scored = getattr(features.get(feature), "classes", classes)

@@ -135,7 +135,6 @@ class LLM(Extractor):
             timeout=Timeout(options.timeout, connect=min(CONNECT, options.timeout)),
             max_retries=TRIES_AT_FIRST,
         )
-        self._answers: dict[str, np.ndarray | str] = {}
         self.item_shape = (len(options.classes),)
         try:
             self._ask(PROBE)
@@ -149,35 +148,28 @@ class LLM(Extractor):
         """Return the same for all texts: an answer is waited for, not computed."""
         return COST
 
-    def extract(self, batch: Sequence[str]) -> list[np.ndarray]:
+    def extract(self, batch: Sequence[str]) -> list[np.ndarray | ValueError]:
         """Return the log-probabilities of each text `(1, classes)`; zeros where nothing was said.
 
-        Raises `ValueError` for an answer that names no class, and `UserError` when the server can
-        no longer be asked.
+        In the place of an answer that names no class is a `ValueError`. Raises `UserError` when the
+        server can no longer be asked.
         """
         texts = [text for text in dict.fromkeys(batch) if text.strip()]
-        answers = self._answers
-        if not answers.keys() >= set(texts):  # else a batch that failed, once more in parts
-            with ThreadPoolExecutor(self.options.parallel) as pool:
-                answers = dict(zip(texts, pool.map(self._answer, texts), strict=True))
-            self._answers = answers if len(batch) > 1 else {}
-        nothing = np.zeros(self.item_shape)
-        found = [answers[text] if text.strip() else nothing for text in batch]
-        for answer in found:
-            if isinstance(answer, str):
-                raise ValueError(answer)
-        return [np.array(scores, np.float32)[None] for scores in found]
+        with ThreadPoolExecutor(self.options.parallel) as pool:
+            answers = dict(zip(texts, pool.map(self._answer, texts), strict=True))
+        nothing = np.zeros((1, *self.item_shape), np.float32)
+        return [answers.get(text, nothing) for text in batch]
 
     @property
     def _where(self) -> str:
         return f"{self.options.server}: model '{self.options.model}'"
 
-    def _answer(self, text: str) -> np.ndarray | str:
-        """Return the log-probabilities `(classes,)` of a text, or why there are none."""
+    def _answer(self, text: str) -> np.ndarray | ValueError:
+        """Return the frame of a text `(1, classes)` float32, or why there is none."""
         try:
-            return self._ask(text)
+            return np.array(self._ask(text), np.float32)[None]
         except ValueError as error:
-            return str(error)
+            return error
 
     def _ask(self, text: str) -> np.ndarray:
         return self._letter(text) if self.options.answer == "letter" else self._words(text)

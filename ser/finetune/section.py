@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from corpus.errors import UserError
+from corpus.errors import UserError, nearest
 from extract.extractor import FeatureOptions, extractor_class
 from extract.run import TRANSCRIPT
 from heads.config import HeadConfig
-from ser.document import Document, nearest
+from ser.document import Document
 from ser.finetune.config import FineTuneConfig, finetune_keys, parse_finetune
 
 

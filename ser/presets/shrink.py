@@ -21,8 +21,8 @@ def shrink(pipeline: Pipeline, folder: Path, texts: Sequence[str], server: str) 
     """Return what the small pipeline.yaml says; its models are written to `<folder>/models`.
 
     The corpus is `folder`'s own (`ser.presets.corpus`), and cache and run go there; what is asked
-    of a server is asked of `server` (`ser.presets.server`). Features,
-    layers (as far as there are), heads, losses, samplers, phases and the stack are the pipeline's.
+    of a server is asked of `server` (`ser.presets.server`). Features, layers (as far as there are),
+    heads, losses, samplers, phases and the stack are the pipeline's.
     Raises `UserError` for a model whose architecture is not known, and for imported features.
     """
     raw: dict[str, Any] = copy.deepcopy(dict(pipeline.raw))

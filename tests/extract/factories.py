@@ -19,6 +19,7 @@ from extract.kinds.prosody import Prosody
 from extract.models import resolve
 from extract.run import Job, specify
 from extract.testing import TEXTS, clip
+from ser.presets.models import OWN
 
 _FOLDER = TemporaryDirectory(prefix="ser-tests-")
 SHAPE: dict[str, Any] = {
@@ -139,10 +140,7 @@ def tiny_w2v_bert() -> Path:
     torch.manual_seed(0)
     config = transformers.Wav2Vec2BertConfig(
         **SHAPE,
-        vocab_size=8,
-        conv_depthwise_kernel_size=7,
-        left_max_position_embeddings=8,
-        right_max_position_embeddings=4,
+        **OWN["wav2vec2-bert"],
     )
     folder = new_folder("w2v-bert")
     transformers.Wav2Vec2BertModel(config).save_pretrained(folder)
@@ -151,14 +149,7 @@ def tiny_w2v_bert() -> Path:
     return folder
 
 
-DEBERTA: dict[str, Any] = {  # as published, unlike the defaults of the class
-    "relative_attention": True,
-    "position_buckets": 16,
-    "norm_rel_ebd": "layer_norm",
-    "share_att_key": True,
-    "pos_att_type": ["p2c", "c2p"],
-    "position_biased_input": False,
-}
+DEBERTA = OWN["deberta-v2"]
 # the class, what its tokenizer adds to a text, and its own options
 FAMILIES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "deberta-v2": ("DebertaV2Model", "<s> $A </s>", {**DEBERTA, "conv_kernel_size": 3}),
