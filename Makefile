@@ -3,38 +3,85 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench presets docs clean
+.PHONY: demo test test-all test-fast lint types fix messages bench presets docs constraints example pictures clean
 
-$(VENV)/installed: pyproject.toml
+# what a user needs, and what the tests need besides; versions as in CI
+$(VENV)/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[demo,opensmile,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo]'
 	touch $@
 
-demo: $(VENV)/installed
+$(VENV)/dev: $(VENV)/demo
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,opensmile,dev]'
+	touch $@
+
+demo: $(VENV)/demo
 	$(BIN)/ser demo
 
-test: $(VENV)/installed
-	$(BIN)/pytest -n auto --dist loadscope
+# worksteal: each worker gets neighbouring tests, which share fixtures, and none is idle at the end
+test: $(VENV)/dev
+	$(BIN)/pytest -n auto --dist worksteal
 
-lint: $(VENV)/installed
+# the tests marked slow as well (whole matrices, kill loops), and more generated examples
+test-all: $(VENV)/dev
+	$(BIN)/pytest -n auto --dist worksteal -m '' --hypothesis-profile default
+
+# the stages without the command line, prediction and serving
+test-fast: $(VENV)/dev
+	$(BIN)/pytest -n auto --dist worksteal tests/corpus tests/cache tests/score tests/stack tests/heads
+
+lint: $(VENV)/dev types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/installed
+types: $(VENV)/dev
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+fix: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# every sentence that a user can meet, for the diff of a change of wording
+messages: $(VENV)/dev
+	$(BIN)/python -m tests.messages --write
+
+bench: $(VENV)/dev
 	$(BIN)/python -m bench.cache --quick
 	$(BIN)/python -m bench.extract --quick
 	$(BIN)/python -m bench.heads --quick
 	$(BIN)/python -m bench.stack --quick
 
-presets: $(VENV)/installed
+presets: $(VENV)/dev
 	$(BIN)/ser presets check
 	$(BIN)/ser presets smoke
 
-docs: $(VENV)/installed
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+docs: $(VENV)/dev
+	$(BIN)/python docs/build.py
+
+# constraints.txt again, with the newest versions, as pip would install them into an environment;
+# without local suffixes, so that any wheel of torch fits
+constraints:
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/pip install --quiet --dry-run --report build/constraints/report.json \
+	  '.[demo,opensmile,dev]'
+	echo '# The versions that CI installs; written by `make constraints`.' > constraints.txt
+	$(PYTHON) -c "import json; \
+	  all = [p['metadata'] for p in json.load(open('build/constraints/report.json'))['install']]; \
+	  [print(f\"{p['name']}=={p['version'].partition('+')[0]}\") \
+	    for p in sorted(all, key=lambda p: p['name'].lower()) if p['name'] != 'ser-pipeline']" \
+	  >> constraints.txt
+
+# the example clip of `ser serve`, spoken by espeak-ng
+example: $(VENV)/demo
+	$(BIN)/python -c "from pathlib import Path; from ser.synthetic.speech import VOICES, speak; \
+	  speak('This is the best day of my life.', 'happy', Path('ser/serve/example.ogg'), VOICES[17])"
+
+# docs/images: the report and the page of runs/demo, which `make demo` makes; needs Chromium
+pictures: $(VENV)/dev
+	$(BIN)/python docs/pictures.py runs/demo
 
 clean:
 	rm -rf $(VENV) build site *.egg-info

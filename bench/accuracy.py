@@ -1,4 +1,4 @@
-"""How much a choice is worth: one head of a pipeline, its keys varied, several seeds.
+"""The effect of a choice on the scores: one head of a pipeline, its keys varied, several seeds.
 
     python -m bench.accuracy presets/ravdess-tiny.yaml audio 'loss=[ce, wce, focal]' \
         'sampler=[natural, undersample]' --seeds 3
@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from bench.report import Row, arguments, show
-from cache.features import FeatureCache
-from corpus.manifest import Manifest
-from heads.classifier import HeadClassifier
-from heads.tune import changed
-from score.metrics import confusion, macro_f1
-from ser.heads import heads_job
-from ser.pipeline import Pipeline
+from ser.cache.features import FeatureCache
+from ser.corpus.bounded_yaml import parse_yaml
+from ser.corpus.manifest import Manifest
+from ser.heads.classifier import HeadClassifier
+from ser.heads.tune import changed
+from ser.pipeline.file import Pipeline
+from ser.pipeline.jobs import heads_job
+from ser.score.metrics import confusion, macro_f1
 
 
 def main() -> None:
@@ -36,30 +36,32 @@ def main() -> None:
     parser.add_argument("head", help="a head of the pipeline")
     parser.add_argument("vary", nargs="*", metavar="KEY=[VALUES]")
     parser.add_argument("--seeds", type=int, default=3)
-    said = parser.parse_args()
-    pipeline = Pipeline.load(said.pipeline)
+    args = parser.parse_args()
+    pipeline = Pipeline.load(args.pipeline)
     heads = pipeline.raw["heads"]
-    entry = (heads.get("defaults") or {}) | heads[said.head]
-    if said.quick:
+    entry = (heads.get("defaults") or {}) | heads[args.head]
+    if args.quick:
         entry = changed(entry, {"epochs": 2})
     job = heads_job(pipeline)
     for cache in job.features.values():
         cache.load()
-    keys, choices = _grid(said.vary)
+    keys, choices = _grid(args.vary)
     rows = []
     for values in itertools.product(*choices):
-        name = ", ".join(f"{k}={_short(v)}" for k, v in zip(keys, values, strict=True)) or said.head
+        name = ", ".join(f"{k}={_short(v)}" for k, v in zip(keys, values, strict=True)) or args.head
         varied = changed(entry, dict(zip(keys, values, strict=True)))
-        rows += _rows(name, varied, job.features, job.manifest, 1 if said.quick else said.seeds)
+        rows += _rows(name, varied, job.features, job.manifest, 1 if args.quick else args.seeds)
         for row in rows[-2:]:
             print(f"{row.name} {row.value:.1f} {row.unit}", file=sys.stderr, flush=True)
-    notes = [f"{said.pipeline}, head {said.head}, {said.seeds} seeds: {entry}"]
-    show({"Macro-F1": rows}, [], notes, said.json)
+    notes = [f"{args.pipeline}, head {args.head}, {args.seeds} seeds: {entry}"]
+    show({"Macro-F1": rows}, [], notes, args.json)
 
 
 def _grid(vary: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
     pairs = [text.partition("=")[::2] for text in vary]
-    return [key for key, _ in pairs], [yaml.safe_load(values) for _, values in pairs]
+    return [key for key, _ in pairs], [
+        parse_yaml(f"--vary {key}", values).value for key, values in pairs
+    ]
 
 
 def _short(value: Any) -> str:
@@ -81,22 +83,22 @@ def _rows(
     cpu = []
     for seed in range(seeds):
         start = time.process_time()
-        model = HeadClassifier(**(dict(entry) | {"seed": seed})).fit(features, manifest)
-        for split, found in scores.items():
+        model = HeadClassifier(cache=features, **(dict(entry) | {"seed": seed})).fit(manifest)
+        for split, values in scores.items():
             utterances = manifest.utterances(split)
-            said = model.outputs(utterances)["logits"].argmax(axis=1)
-            matrix = confusion(manifest.labels(utterances), said, len(manifest.classes))
-            found.append(100 * float(macro_f1(matrix)))
+            predicted = model.outputs(utterances)["logits"].argmax(axis=1)
+            matrix = confusion(manifest.labels(utterances), predicted, len(manifest.classes))
+            values.append(100 * float(macro_f1(matrix)))
         cpu.append(time.process_time() - start)
     return [
         Row(
             f"{name}: {split}",
-            statistics.mean(found),
-            f"% ± {np.std(found, ddof=1) if len(found) > 1 else 0:.1f}",
+            statistics.mean(values),
+            f"% ± {np.std(values, ddof=1) if len(values) > 1 else 0:.1f}",
             cpu=statistics.median(cpu),
-            value_rounds=tuple(found),
+            value_rounds=tuple(values),
         )
-        for split, found in scores.items()
+        for split, values in scores.items()
     ]
 
 

@@ -1,17 +1,17 @@
-"""The feature cache against what people use instead: .pt files, HDF5, zarr-python; and memcpy.
+"""The feature cache compared with .pt files, HDF5, zarr-python and memcpy.
 
 MSP-Podcast-like lengths (lognormal, mean 5.7 s, 2-20 s, 50 frames/s), batch 64. Every side gives
 the same seeded plan of length-bucketed random batches as padded float32, with the same values
-(checked first; int8 within 2 %). One thread for every library; "2 workers" and "2 threads" say the
-rest. The consumer does nothing.
+(checked first; int8 within 2 %). One thread for every library; "2 workers" and "2 threads" are
+the exceptions. The consumer does nothing.
 
 warm     opened once; before each round the side's files are read into the page cache, untimed;
-         a side that read more than 1 % of them from disk all the same is said in the target
+         a side that still read more than 1 % of them from disk is named in the target
 cold     before each round the side's files are dropped from the page cache; opening them (and
          starting workers) is timed; the share that was read from disk shows that it was cold
-writing  to fresh files; the page cache is what is written to, but our fsyncs are inside our time
+writing  to fresh files; every side writes to the page cache; the time of ours includes its fsyncs
 growth   .pt fp32 (0 workers) and ours, for 1x, 2x and 4x the utterances, warm
-index    the first question to a cache of a million utterances, in a fresh process
+index    the first lookup in a cache of a million utterances, in a fresh process
 """
 
 import json
@@ -52,6 +52,7 @@ PT = ".pt fp32, 0 workers"
 ZARR = "zarr-python, our store"
 ONE = "ours fp16, 1 thread"
 OURS = "ours fp16, 2 threads"
+CHECKED = "the same, crc32c compared"
 MEMCPY = "limit: memcpy"
 CAST = "limit: cast copy"
 WRITE_PT = "write .pt fp32"
@@ -63,20 +64,20 @@ INDEX_UTTERANCES, INDEX_SHARDS, INDEX_ROUNDS = 1_000_000, 1_500, 3
 OPEN_INDEX = """
 import json, sys, time
 from pathlib import Path
-from cache.features import FeatureCache
-def peak():  # VmHWM starts anew with a program; ru_maxrss begins with the parent's
+from ser.cache.features import FeatureCache
+def peak():  # VmHWM is reset for a new program; ru_maxrss begins with the parent's
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
-asked, imported = json.loads(sys.argv[2]), peak()
+utterances, imported = json.loads(sys.argv[2]), peak()
 start = time.perf_counter()
-lengths = FeatureCache(Path(sys.argv[1])).lengths(asked)
+lengths = FeatureCache(Path(sys.argv[1])).lengths(utterances)
 print(json.dumps([time.perf_counter() - start, imported, peak(), lengths.tolist()]))
 """
 
 
 @dataclass(frozen=True)
 class Size:
-    """Hold how much is measured."""
+    """How much is measured."""
 
     dim: int
     read: int  # utterances
@@ -91,24 +92,24 @@ FULL = Size(dim=1_280, read=2_048, write=768, grow=768, rounds=5)
 
 def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, by whatever comes first
-    said = arguments(__doc__ or "").parse_args()
+    args = arguments(__doc__ or "").parse_args()
     import torch
 
     torch.set_num_threads(1)
-    size = QUICK if said.quick else FULL
+    size = QUICK if args.quick else FULL
     load = os.getloadavg()[0]
-    root = Path(tempfile.mkdtemp(prefix="bench-cache-", dir=said.folder))
+    root = Path(tempfile.mkdtemp(prefix="bench-cache-", dir=args.folder))
     try:
         sections, targets, disk = _measure(size, root)
     finally:
         shutil.rmtree(root)
     notes = [
-        f"{'--quick: ' if said.quick else ''}dim {size.dim}, {size.read} utterances read, "
+        f"{'--quick: ' if args.quick else ''}dim {size.dim}, {size.read} utterances read, "
         f"{size.write} written, {size.grow} to {4 * size.grow} in growth, batch {sides.BATCH}",
         f"at most {disk / 1e9:.1f} GB on disk; OMP_NUM_THREADS=1 for every side",
         f"load average {load:.2f} at the start: with other work on the machine the figures move",
     ]
-    show(sections, targets, notes, said.json)
+    show(sections, targets, notes, args.json)
 
 
 def _measure(size: Size, root: Path) -> tuple[dict[str, list[Row]], list[Target], int]:
@@ -178,6 +179,7 @@ def _reading(
         Reader(ZARR, ours, partial(sides.read_zarr, ours, plan)),
         Reader(ONE, ours, partial(sides.read_ours, ours, plan, 1)),
         Reader(OURS, ours, partial(sides.read_ours, ours, plan, 2)),
+        Reader(CHECKED, ours, partial(sides.read_ours, ours, plan, 2, check=True)),
         Reader("ours int8, 2 threads", int8, partial(sides.read_ours, int8, plan, 2), "int8"),
     ]
     limits = {
@@ -187,11 +189,11 @@ def _reading(
     warm = _warm(readers, limits, corpus, plan, rounds)
     cold = _cold(readers, len(plan), min(rounds, 3))
     files = {".pt fp32": pt32, ".pt fp16": pt16, "HDF5": hdf5, "ours fp16": ours, "ours int8": int8}
-    taken = {name: disk_bytes(path) for name, path in files.items()}
+    sizes = {name: disk_bytes(path) for name, path in files.items()}
     raw = corpus.fp16_bytes
-    stored = [Row(name, size / raw, "x raw fp16") for name, size in taken.items()]
+    stored = [Row(name, size / raw, "x raw fp16") for name, size in sizes.items()]
     shutil.rmtree(root)
-    return warm, cold, stored, sum(taken.values())
+    return warm, cold, stored, sum(sizes.values())
 
 
 def _warm(
@@ -211,6 +213,7 @@ def _warm(
     shares = max(_shares(rows, readers, max))
     for own in (ONE, OURS):
         rows.append(Row(f"{own} / cast copy", times_as_fast(rows, own, CAST), "x"))
+    rows.append(Row(f"{CHECKED} / {OURS}, CPU", times_the_cpu(rows, CHECKED, OURS), "x"))
     return [*rows, Row(MOST_READ, shares, "x")]
 
 
@@ -262,9 +265,9 @@ def _growth(everyone: Corpus, grow: int, root: Path, rounds: int) -> tuple[list[
             ):
                 compared.append(_opened(stack, reader, corpus, plan, base))
         rows = compare(compared, "batches", rounds)
-    taken = disk_bytes(root)
+    size = disk_bytes(root)
     shutil.rmtree(root)
-    return rows, taken
+    return rows, size
 
 
 def _consume(epoch: sides.Epoch) -> None:
@@ -273,18 +276,18 @@ def _consume(epoch: sides.Epoch) -> None:
 
 
 def _index(root: Path) -> list[Row]:
-    """Open an index of a million utterances; the frames are not there, nobody asks for them."""
+    """Open an index of a million utterances; without frames, which are not read."""
     path = sides.write_index(root, INDEX_UTTERANCES, INDEX_SHARDS)
     numbers = np.random.default_rng(2).integers(0, INDEX_UTTERANCES, sides.BATCH)
-    asked = [sides.indexed_name(int(i)) for i in numbers]
-    command = [sys.executable, "-c", OPEN_INDEX, str(path.resolve()), json.dumps(asked)]
-    here = Path(__file__).resolve().parent.parent
+    utterances = [sides.indexed_name(int(i)) for i in numbers]
+    command = [sys.executable, "-c", OPEN_INDEX, str(path.resolve()), json.dumps(utterances)]
+    repository = Path(__file__).resolve().parent.parent
     seconds, imported, peaks = [], [], []
     for _ in range(INDEX_ROUNDS):
-        done = subprocess.run(command, cwd=here, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True)
         took, before, peak, lengths = json.loads(done.stdout)
         if lengths != [sides.indexed_length(int(i)) for i in numbers]:
-            raise AssertionError("the index gave other lengths than were written")
+            raise AssertionError("the index has other lengths than were written")
         seconds.append(took)
         imported.append(before)
         peaks.append(peak)

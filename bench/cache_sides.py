@@ -1,8 +1,8 @@
-"""The sides of `bench.cache`: each way of keeping frames, written as a competent user would.
+"""The sides of `bench.cache`: each way of storing frames, as a competent user would write it.
 
-Every reader gives the same plan as padded float32 batches `(batch, frames, dim)`; opening is apart
-from reading, so that both can be timed. Before anything is timed, `check` compares a batch with
-what was written: no side is fast because it is wrong.
+Every reader gives the same plan as padded float32 batches `(batch, frames, dim)`; opening is
+separate from reading, so that both can be timed. Before anything is timed, `check` compares a batch
+with what was written: no side is fast because it is wrong.
 """
 
 import time
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cache.features import FeatureCache
-from cache.files import new_shard_name, parquet
-from cache.precision import Precision
-from cache.reader import BatchReader, Column, bucket
+from ser.cache.features import FeatureCache
+from ser.cache.files import new_shard_name
+from ser.cache.precision import Precision
+from ser.cache.reader import BatchReader, FeatureInput, bucket
+from ser.corpus import parquet
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,7 @@ Epoch = Callable[[], "Iterable[torch.Tensor]"]
 
 @dataclass(frozen=True)
 class Corpus:
-    """Make frames `(frames, dim)` float32 of any utterance on the fly, from one shared array."""
+    """Utterances whose frames `(frames, dim)` float32 are slices of one shared array."""
 
     lengths: np.ndarray
     pool: np.ndarray
@@ -77,7 +78,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Reader:
-    """Open files, then give one epoch of batches each time that it is asked."""
+    """A side that opens its files once and then yields an epoch of batches at each call."""
 
     name: str
     files: Path  # the folder, or the file, that it reads
@@ -168,7 +169,7 @@ def read_hdf5(file: Path, plan: Plan) -> Iterator[Epoch]:
 
 @contextmanager
 def read_zarr(path: Path, plan: Plan) -> Iterator[Epoch]:
-    """Read our own store as any user of zarr-python would who does not know our package."""
+    """Read our own store as a user of zarr-python would without our package."""
     import torch
     import zarr
 
@@ -188,8 +189,8 @@ def read_zarr(path: Path, plan: Plan) -> Iterator[Epoch]:
 
 
 @contextmanager
-def read_ours(path: Path, plan: Plan, threads: int) -> Iterator[Epoch]:
-    reader = BatchReader({"x": Column(FeatureCache(path))}, threads=threads)
+def read_ours(path: Path, plan: Plan, threads: int, check: bool = False) -> Iterator[Epoch]:
+    reader = BatchReader({"x": FeatureInput(FeatureCache(path))}, threads=threads, check=check)
     yield lambda: (batch.frames["x"] for batch in reader.batches(plan))
 
 
@@ -278,21 +279,21 @@ def write_index(root: Path, utterances: int, shards: int) -> Path:
         group.parent.mkdir(parents=True)
         group.write_text('{"zarr_format": 3, "node_type": "group"}', encoding="utf-8")
     rng, number = np.random.default_rng(3), np.arange(utterances)
-    of = number * shards // utterances
-    first = np.searchsorted(of, np.arange(shards))
+    shard = number * shards // utterances
+    first = np.searchsorted(shard, np.arange(shards))
     lengths = indexed_length(number)  # type: ignore[arg-type]  # it is arithmetic
     rows = np.cumsum(lengths) - lengths
     columns = {
         "utterance": [indexed_name(i) for i in range(utterances)],
-        "position": number - first[of],
-        "row": rows - rows[first][of],
+        "position": number - first[shard],
+        "row": rows - rows[first][shard],
         "length": lengths,
         "crc32c": rng.integers(0, 2**32, utterances, dtype=np.uint32),
         "stat": rng.integers(0, 2**64, utterances, dtype=np.uint64),
         "source": rng.integers(0, 2**64, utterances, dtype=np.uint64),
-        "shard": pl.Series(names).gather(of),
-        "created": 1_750_000_000_000_000_000 + of * 20_000_000_000,
+        "shard": pl.Series(names).gather(shard),
+        "created": 1_750_000_000_000_000_000 + shard * 20_000_000_000,
     }
     index = pl.DataFrame(columns).cast(FeatureCache.INDEX).select(FeatureCache.INDEX.names())
-    (cache.path / "index.parquet").write_bytes(parquet(index))
+    (cache.path / "index.parquet").write_bytes(parquet.encode(index))
     return cache.path

@@ -5,11 +5,11 @@ reference   one clip at a time: padded to 30 s, Hugging Face's encoder in float3
             (but for a view that keeps all 30 s: here it is cloned)
 ours        extract(), from the same files to the cache, window full and window trim
 limit       the bare encoder of ours on the very batches that extract() plans, log-mels made before
-the rest    extract() with a model that costs nothing: headers, plan, decoding, log-mels, writing
+the rest    extract() with a model that takes no time: headers, plan, decoding, log-mels, writing
 one pass    frames and words by extract_together(), against two extractions
 
 One thread for every library (OMP_NUM_THREADS=1, set here before torch is imported); ours decodes
-and writes in threads of its own, so CPU time stands beside the rate. Models are loaded before the
+and writes in threads of its own, so CPU time is given beside the rate. Models are loaded before the
 first round, for every side. In a round, what pads to 30 s takes one part of the clips, the same for
 every side; trim takes all of them, since its batches are made of clips of like length.
 """
@@ -33,8 +33,8 @@ import polars as pl
 import soundfile
 import soxr
 
-import extract.kinds.whisper
-import extract.run
+import ser.extract.kinds.whisper
+import ser.extract.run
 from bench.report import (
     Row,
     Side,
@@ -46,12 +46,12 @@ from bench.report import (
     times_as_fast,
     times_the_cpu,
 )
-from cache.features import FeatureCache
-from corpus.manifest import Manifest
-from extract.extractor import SAMPLE_RATE, parse_options
-from extract.kinds.whisper_models import WhisperModel, load_whisper
-from extract.models import Weights, resolve
-from extract.run import Job, extract_together, same_pass
+from ser.cache.features import FeatureCache
+from ser.corpus.manifest import Manifest
+from ser.extract.extractor import SAMPLE_RATE, parse_options
+from ser.extract.kinds.whisper_models import WhisperModel, load_whisper
+from ser.extract.models import Weights, resolve
+from ser.extract.run import Job, extract_together, same_pass
 
 MODEL = "whisper-tiny.en"
 TINY_EN: dict[str, Any] = {  # the sizes of openai/whisper-tiny.en
@@ -75,7 +75,7 @@ TWO, ONE = "two runs", "one pass"
 
 @dataclass(frozen=True)
 class Size:
-    """Hold how much is measured."""
+    """How much is measured."""
 
     clips: int
     parts: int  # of the clips, one a round; as many rounds
@@ -89,30 +89,32 @@ FULL = Size(clips=200, parts=4, words=16, words_rounds=3)
 
 def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, by whatever comes first
-    said = _options()
+    args = _options()
     import torch
 
     torch.set_num_threads(1)
-    size = QUICK if said.quick else FULL
+    size = QUICK if args.quick else FULL
     load = os.getloadavg()[0]
-    root = Path(tempfile.mkdtemp(prefix="bench-extract-", dir=said.folder))
+    root = Path(tempfile.mkdtemp(prefix="bench-extract-", dir=args.folder))
     try:
-        manifest, audio, origin = speech_corpus(said.clips or size.clips, root / "speech")
+        manifest, audio, origin = speech_corpus(args.clips or size.clips, root / "speech")
         paths = [audio / path for path in manifest.frame["path"]]
         seconds = np.mean([soundfile.info(path).duration for path in paths])
         with _loaded_once():
-            windows, targets = _windows(manifest, audio, root, size, Reference(said.hf))
-            passes, more = _passes(manifest, audio, root, size)
+            windows, targets = _windows(manifest, audio, root, size, Reference(args.hf))
+            passes, pass_targets = _passes(manifest, audio, root, size)
     finally:
         shutil.rmtree(root)
     notes = [
-        f"{'--quick: ' if said.quick else ''}{len(manifest)} clips of {origin}, mean {seconds:.1f} "
+        f"{'--quick: ' if args.quick else ''}{len(manifest)} clips of {origin}, mean {seconds:.1f} "
         f"s; ours: {MODEL}, CTranslate2, float32",
-        f"reference: Hugging Face, float32, {said.hf or 'random weights (the cost is the same)'}",
+        f"reference: Hugging Face, float32, {args.hf or 'random weights (the cost is the same)'}",
         "OMP_NUM_THREADS=1 for every side; reading and hashing the weights is in none",
         f"load average {load:.2f} at the start: with other work on the machine the figures move",
     ]
-    show({"Frames": windows, "Frames and words": passes}, [*targets, *more], notes, said.json)
+    show(
+        {"Frames": windows, "Frames and words": passes}, [*targets, *pass_targets], notes, args.json
+    )
 
 
 def _options() -> argparse.Namespace:
@@ -126,16 +128,16 @@ def _options() -> argparse.Namespace:
 
 @contextmanager
 def _loaded_once() -> Iterator[None]:
-    """Read and hash the weights before the first round, on nobody's time."""
+    """Read and hash the weights before the first round, untimed."""
     with (
-        patch.object(extract.kinds.whisper, "load_whisper", cache(load_whisper)),
-        patch.object(extract.run, "resolve", cache(resolve)),
+        patch.object(ser.extract.kinds.whisper, "load_whisper", cache(load_whisper)),
+        patch.object(ser.extract.run, "resolve", cache(resolve)),
     ):
         yield
 
 
 def speech_corpus(clips: int, folder: Path) -> tuple[Manifest, Path, str]:
-    """Return clips of RAVDESS where SER_SHARED says that it is, else synthesized ones."""
+    """Return clips of RAVDESS in SER_SHARED, else synthesized ones."""
     shared = os.environ.get("SER_SHARED")
     if shared:
         audio = Path(shared) / "corpora" / "ravdess"
@@ -143,7 +145,7 @@ def speech_corpus(clips: int, folder: Path) -> tuple[Manifest, Path, str]:
         chosen = files[:: max(1, len(files) // clips)][:clips]
         rows = {"utterance": [Path(name).stem for name in chosen], "path": chosen}
         return Manifest(pl.DataFrame(rows)), audio, "RAVDESS"
-    from ser.synthesis import synthesize
+    from ser.synthetic.speech import synthesize
 
     spoken = synthesize(folder, speakers=10, per_class=math.ceil(clips / 80))
     step = max(1, len(spoken) // clips)
@@ -182,7 +184,7 @@ class Reference:
 
 
 class Tape:
-    """Stand in for the model: keep the log-mels that it would have been given, answer zeros."""
+    """A substitute for the model: it keeps the log-mels that it is given, and returns zeros."""
 
     states = 1
 
@@ -198,7 +200,7 @@ class Tape:
         return [np.zeros((len(mels), math.ceil(mels.shape[2] / 2), self.dim), np.float32)]
 
     def frames(self, state: Any) -> np.ndarray:
-        """Return what `encode` did."""
+        """Return the result of `encode`."""
         zeros: np.ndarray = state
         return zeros
 
@@ -208,15 +210,15 @@ def _taped(model: WhisperModel, keep: bool = False) -> Iterator[Tape]:
     tape = Tape(model, keep)
 
     def load(weights: Weights, device: str, words: bool) -> Any:
-        return tape  # it has no words, and is asked for none
+        return tape  # words are not requested of it
 
-    with patch.object(extract.kinds.whisper, "load_whisper", load):
+    with patch.object(ser.extract.kinds.whisper, "load_whisper", load):
         yield tape
 
 
 @dataclass(frozen=True)
 class Work:
-    """Hold some clips and the folder that their features go to, new each time."""
+    """Some clips and the folder of their features, a new one for each run."""
 
     manifest: Manifest
     audio: Path
@@ -228,7 +230,10 @@ class Work:
         return Job(kind, parsed, self.manifest, self.audio, self.out)
 
     def extract(self, jobs: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
-        """Extract (kind, options) together; returns the folders, and raises when a clip failed."""
+        """Extract (kind, options) in one pass; return the folders.
+
+        Raises `AssertionError` when a clip failed.
+        """
         reports = extract_together([self.job(*job) for job in jobs], "cpu")
         for report in reports:
             if report.failed or report.extracted != len(self.manifest):
@@ -349,8 +354,8 @@ def _check_pass(work: Work, jobs: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Check that one pass stores the frames that an extraction alone does, to the bit."""
     few = Work(Manifest(work.manifest.frame.head(2)), work.audio, work.out)
     stored = []
-    for asked in (jobs, jobs[:1]):
-        index = FeatureCache(few.extract(asked)[0]).index().sort("utterance")
+    for extracted in (jobs, jobs[:1]):
+        index = FeatureCache(few.extract(extracted)[0]).index().sort("utterance")
         stored.append(index["crc32c"].to_list())
         fresh(work.out)
     if stored[0] != stored[1]:

@@ -3,9 +3,9 @@
     python -m bench.finetune presets/ravdess-finetune.yaml --derived --seeds 3
 
 Every head and every fine-tuned model of the pipeline is trained with every seed, each seed in a run
-folder of its own (a killed run goes on). Macro-F1 and CCC (the mean over attributes) are of test,
-mean and standard deviation over the seeds; minutes are of one training, scoring included, and for
-heads without the extraction, which is said by itself. `--set` is that of `ser`.
+folder of its own (an interrupted run resumes). Macro-F1 and CCC (the mean over attributes) are of
+test, mean and standard deviation over the seeds; minutes are of one training, scoring included, and
+for heads without the extraction, which has its own row. `--set` is that of `ser`.
 
 `--derived` is for RAVDESS, which has no ratings: arousal and valence are 4 plus 1.5 (an actor's
 normal intensity) or 3 (strong) times the emotion's place on a circumplex (Russell 1980, "A
@@ -23,12 +23,12 @@ import polars as pl
 from safetensors import safe_open
 
 from bench.report import arguments, machine
-from heads.job import read_done
-from score.run import score_run
-from ser.extraction import extract_features
-from ser.finetune.stage import fine_tunings
-from ser.heads import train
-from ser.pipeline import Pipeline, read_manifest
+from ser.heads.record import read_done
+from ser.pipeline.file import Pipeline, read_manifest
+from ser.score.run import score_run
+from ser.stages.extract import extract_features
+from ser.stages.finetune import fine_tunings
+from ser.stages.heads import train
 
 PLACES = {  # arousal, valence
     "angry": (1.0, -0.8),
@@ -50,31 +50,31 @@ def main() -> None:
     parser.add_argument("--derived", action="store_true", help="make attributes up, for RAVDESS")
     parser.add_argument("--only", nargs="+", help="heads and models; all by default")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
-    said = parser.parse_args()
+    args = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    for seed in range(1 if said.quick else said.seeds):
-        changes = [*said.overrides, *_changes(said, seed)]
-        rows += _trained(Pipeline.load(said.pipeline, changes), said.only, seed)
+    for seed in range(1 if args.quick else args.seeds):
+        changes = [*args.overrides, *_changes(args, seed)]
+        rows += _trained(Pipeline.load(args.pipeline, changes), args.only, seed)
     print(machine())
     table = _table(rows)
     print(table)
-    if said.json:
-        said.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
 
 
-def _changes(said: Any, seed: int) -> list[str]:
+def _changes(args: Any, seed: int) -> list[str]:
     """Return what a seed changes in the pipeline, its manifest written where it changes too."""
-    base = Pipeline.load(said.pipeline, said.overrides)
-    run = base.run / ("quick" if said.quick else f"seed-{seed}")
+    base = Pipeline.load(args.pipeline, args.overrides)
+    run = base.run / ("quick" if args.quick else f"seed-{seed}")
     changes = [f"run={run}", f"heads.defaults.seed={seed}", f"finetune.defaults.seed={seed}"]
-    if said.quick:
+    if args.quick:
         changes += ["heads.defaults.epochs=1", "finetune.defaults.epochs=1"]
-    if not (said.quick or said.derived):
+    if not (args.quick or args.derived):
         return changes
     frame = read_manifest(base).frame
-    if said.derived:
+    if args.derived:
         frame = _derived(frame)
-    if said.quick:
+    if args.quick:
         parts = [frame.filter(pl.col("split") == s).sample(n, seed=1) for s, n in QUICK.items()]
         frame = pl.concat(parts)
     run.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def _derived(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _trained(pipeline: Pipeline, only: Sequence[str] | None, seed: int) -> list[dict[str, Any]]:
-    """Train what is asked for; return a row of each."""
+    """Train these heads; return a row of each."""
     heads, models = (
         [name for name in names if not only or name in only]
         for names in (pipeline.heads, pipeline.finetune)
@@ -105,20 +105,21 @@ def _trained(pipeline: Pipeline, only: Sequence[str] | None, seed: int) -> list[
         print(f"seed {seed}: {report.name}: {report.extracted} extracted in {report.seconds:.0f} s")
     extraction = (time.monotonic() - started) / 60
     if heads:
-        for each in train(pipeline, heads):
-            print(f"seed {seed}: {each.name} {each.done} {each.error}", flush=True)
+        for head in train(pipeline, heads):
+            print(f"seed {seed}: {head.name} {head.done} {head.error}", flush=True)
     for line in fine_tunings(pipeline, models):
         print(f"seed {seed}: {line}", flush=True)
     metrics = score_run(pipeline.run, pipeline.score, [*heads, *models], read_manifest(pipeline))
     rows = []
     for name in [*heads, *models]:
         numbers = metrics.get("test", {}).get(name, {})
-        done = read_done(pipeline.run, name)
+        record = read_done(pipeline.run, name)
+        assert record is not None, f"{name} was not trained"
         row = {"system": name, "seed": seed, "macro-F1": numbers.get("macro_f1")}
         row["CCC"] = numbers.get("attributes", {}).get("mean", {}).get("ccc")
-        row["minutes"] = done["seconds"] / 60
+        row["minutes"] = record.seconds / 60
         row["extraction minutes"] = extraction if name in heads else None
-        row["trained parameters"] = done.get("trainable_parameters") or _size(pipeline.run, name)
+        row["trained parameters"] = record.trainable_parameters or _size(pipeline.run, name)
         rows.append(row)
     return rows
 
@@ -132,7 +133,7 @@ def _size(run: Path, name: str) -> int:
 def _table(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """Return a row a system: means over the seeds."""
     names = list(dict.fromkeys(row["system"] for row in rows))
-    found = []
+    collected = []
     for name in names:
         own = [row for row in rows if row["system"] == name]
         line: dict[str, Any] = {"system": name, "seeds": len(own)}
@@ -142,8 +143,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
             line[f"test {metric}"] = f"{statistics.mean(values):.3f}{spread}" if values else ""
         line["minutes"] = round(statistics.mean(row["minutes"] for row in own), 1)
         line["trained parameters"] = own[0]["trained parameters"]
-        found.append(line)
-    return pl.DataFrame(found)
+        collected.append(line)
+    return pl.DataFrame(collected)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 published   one .pt fp32 file a clip and feature, a stock DataLoader, random batches padded to the
             longest, no masks, nn.GRU on what is padded
 ours        the cache's reader, batches of clips of similar length, masks, our recurrent layer; in
-            `stride: k` a mean of k frames of speech stands for them, what is computed is no longer
+            `stride: k` a mean of k frames of speech replaces them, what is computed is no longer
             the same
 
 Same architecture, first weights, loss, optimizer and batch size. Speech has 50 frames a second,
@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.report import Row, Side, Target, arguments, compare, show, times_the_cpu
-from cache.features import FeatureCache
-from cache.reader import bucket
+from ser.cache.features import FeatureCache
+from ser.cache.reader import bucket
 
 PUBLISHED = "published"
 STRIDES = (1, 2, 4, 8)
@@ -41,7 +41,7 @@ DRAWS = 500  # of batches, of which those are taken whose mean length is nearest
 
 @dataclass(frozen=True)
 class Size:
-    """Hold how much is measured."""
+    """How much is measured."""
 
     hidden: int
     speech: int  # dims
@@ -58,21 +58,21 @@ FULL = Size(hidden=512, speech=1_280, text=1_024, batch=64, batches=3, short=2, 
 
 def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, by whatever comes first
-    said = _options()
+    args = _options()
     import torch
 
     torch.set_num_threads(1)
-    size = QUICK if said.quick else FULL
-    size = replace(size, rounds=said.rounds or size.rounds)
+    size = QUICK if args.quick else FULL
+    size = replace(size, rounds=args.rounds or size.rounds)
     load = os.getloadavg()[0]
-    short, origin = _short_lengths(said.lengths_of)
+    short, origin = _short_lengths(args.lengths_of)
     sections: dict[str, list[Row]] = {}
     targets: list[Target] = []
     for name, seconds, batches in (
         ("MSP-Podcast-like", _msp_like(), size.batches),
         (origin, short, size.short),
     ):
-        root = Path(tempfile.mkdtemp(prefix="bench-heads-", dir=said.folder))
+        root = Path(tempfile.mkdtemp(prefix="bench-heads-", dir=args.folder))
         try:
             rows, met = _measure(seconds, batches, size, root)
         finally:
@@ -81,11 +81,11 @@ def main() -> None:
         sections[f"{name}: {clips}"] = rows
         targets += [] if targets else met
     notes = [
-        f"{'--quick: ' if said.quick else ''}hidden {size.hidden}, speech {size.speech}, text "
+        f"{'--quick: ' if args.quick else ''}hidden {size.hidden}, speech {size.speech}, text "
         f"{size.text}, batch {size.batch}, {size.rounds} rounds, medians; times: of CPU seconds",
         f"load average {load:.2f} at the start: with other work on the machine the figures move",
     ]
-    show(sections, targets, notes, said.json)
+    show(sections, targets, notes, args.json)
 
 
 def _options() -> argparse.Namespace:
@@ -112,7 +112,7 @@ def _short_lengths(folder: Path | None) -> tuple[np.ndarray, str]:
     cache = FeatureCache(folder)
     frames = cache.snapshot().length
     chosen = rng.choice(len(frames), CORPUS, replace=len(frames) < CORPUS)
-    rate = cache.more.get("frame_rate") or FRAME_RATE
+    rate = cache.extra_metadata.get("frame_rate") or FRAME_RATE
     return frames[chosen] / rate, f"lengths of {folder.parent.name}"
 
 
@@ -121,8 +121,8 @@ def _drawn(seconds: np.ndarray, plan: Sequence[list[int]], batches: int) -> np.n
     rng = np.random.default_rng(2)
     wanted = seconds.mean()
     draws = [rng.choice(len(plan), batches, replace=False) for _ in range(DRAWS)]
-    found = [np.concatenate([seconds[plan[i]] for i in draw]) for draw in draws]
-    return min(found, key=lambda drawn: abs(float(drawn.mean() - wanted)))
+    values = [np.concatenate([seconds[plan[i]] for i in draw]) for draw in draws]
+    return min(values, key=lambda drawn: abs(float(drawn.mean() - wanted)))
 
 
 def _measure(

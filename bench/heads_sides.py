@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
-from cache.features import FeatureCache
-from heads.architectures.cross_modal_gru import CrossModalGRU, Modality
-from heads.config import HeadConfig, parse_head
-from heads.training.reading import Reading
-from heads.training.targets import Labelled
-from heads.training.trainer import Trainer
+from ser.cache.features import FeatureCache
+from ser.heads.architectures.cross_modal_gru import CrossModalGRU, Modality
+from ser.heads.config import HeadConfig, parse_head
+from ser.heads.training.reading import Reading
+from ser.heads.training.targets import Labelled
+from ser.heads.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from bench.heads import Size
@@ -36,7 +36,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Clips:
-    """Hold clips on disk: their frames by feature, and where both sides find them."""
+    """Clips on disk: their frames by feature, as each side stores them."""
 
     names: list[str]
     labels: np.ndarray
@@ -68,7 +68,7 @@ class Clips:
 
 
 class Ours:
-    """Train by `heads.training.trainer`, from the cache; `stride` is that of speech."""
+    """Training by `ser.heads.training.trainer`, from the cache; `stride` is that of speech."""
 
     def __init__(self, clips: Clips, size: "Size", stride: int) -> None:
         self.config = _config(size, stride)
@@ -90,7 +90,7 @@ class Ours:
 
 
 class Published:
-    """Train the published way; `head` gives the architecture and the first weights."""
+    """Training in the published way; `head` gives the architecture and the first weights."""
 
     def __init__(self, clips: Clips, size: "Size", head: CrossModalGRU) -> None:
         config = _config(size, 1)
@@ -185,9 +185,9 @@ def check(clips: Clips, ours: Ours, published: Published) -> None:
     published.model.eval()
     with torch.inference_mode():
         wanted = published.model(speech, text).numpy()
-    found = ours.trainer.predict(clips.names[:1])["logits"]
-    if not np.allclose(found, wanted, atol=1e-4):
-        raise AssertionError(f"the sides differ: {found} and {wanted}")
+    logits = ours.trainer.predict(clips.names[:1])["logits"]
+    if not np.allclose(logits, wanted, atol=1e-4):
+        raise AssertionError(f"the sides differ: {logits} and {wanted}")
 
 
 def _config(size: "Size", stride: int) -> HeadConfig:

@@ -1,7 +1,7 @@
 """What float16, bfloat16 and int8 lose of real frames: Whisper tiny.en's, trimmed windows.
 
-Clips of RAVDESS where SER_SHARED says that it is, else synthesized ones. Errors are relative L2
-over all frames, in percent. A row says what the cache would read back.
+Clips of RAVDESS in SER_SHARED, else synthesized ones. Errors are relative L2
+over all frames, in percent. A row is the error of what is read back from the cache.
 """
 
 import shutil
@@ -16,14 +16,14 @@ from bench.report import Row, arguments, show
 
 
 def main() -> None:
-    from corpus.audio import load
-    from extract.extractor import extractor_class, parse_options
-    from extract.models import resolve
+    from ser.corpus.audio import load
+    from ser.extract.extractor import extractor_class, parse_options
+    from ser.extract.models import resolve
 
-    said = arguments(__doc__ or "").parse_args()
-    root = Path(tempfile.mkdtemp(prefix="bench-precision-", dir=said.folder))
+    args = arguments(__doc__ or "").parse_args()
+    root = Path(tempfile.mkdtemp(prefix="bench-precision-", dir=args.folder))
     try:
-        manifest, audio, origin = speech_corpus(8 if said.quick else 24, root)
+        manifest, audio, origin = speech_corpus(8 if args.quick else 24, root)
         whisper = parse_options({"model": MODEL, "window": "trim"})
         extractor = extractor_class("whisper")(whisper, resolve(MODEL))
         extractor.load("cpu")
@@ -32,7 +32,7 @@ def main() -> None:
     finally:
         shutil.rmtree(root)
     rows = [Row(name, 100 * _error(exact, name), "%") for name in ("float16", "bfloat16", "int8")]
-    show({"Relative L2 error": rows}, [], [f"{len(exact)} clips of {origin}, {MODEL}"], said.json)
+    show({"Relative L2 error": rows}, [], [f"{len(exact)} clips of {origin}, {MODEL}"], args.json)
 
 
 def _error(exact: Sequence[np.ndarray], name: str) -> float:
@@ -46,7 +46,7 @@ def _error(exact: Sequence[np.ndarray], name: str) -> float:
 def _kept(frames: np.ndarray, name: str) -> np.ndarray:
     import torch
 
-    from cache.precision import encode, values
+    from ser.cache.precision import encode, values
 
     if name == "bfloat16":  # not offered by the cache: what it would keep
         rounded: np.ndarray = torch.from_numpy(frames).bfloat16().float().numpy()

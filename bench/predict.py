@@ -2,10 +2,10 @@
 
     python -m bench.predict runs/demo clip.wav
 
-cold    `ser predict` in a fresh process: what it says of itself (`--timing`), and CPU seconds
+cold    `ser predict` in a fresh process: its own times (`--timing`), and CPU seconds
         of the whole; its files are in the page cache
 bare    the models and nothing else: every encoder's `extract` of the decoded clip or of its words,
-        every head's forward pass over tensors that lie ready
+        every head's forward pass over prepared tensors
 ours    a predictor that has its models loaded: decoding, rounding, heads, stack, the result
 
 The two warm sides are timed in turn.
@@ -23,9 +23,10 @@ import torch
 
 import ser
 from bench.report import Row, Side, Target, arguments, compare, show
-from corpus import audio
+from ser.corpus import audio
+from ser.predict.attention import inputs_of
 from ser.predict.features import Extracted
-from ser.predict.predictor import Predictor, _read_by
+from ser.predict.predictor import Predictor
 
 TIMING = re.compile(r"import ([\d.]+) s, load ([\d.]+) s, predict ([\d.]+) s")
 
@@ -34,23 +35,23 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("run", type=Path)
     parser.add_argument("clip", type=Path)
-    said = parser.parse_args()
-    rounds = 3 if said.quick else 15
-    cold = _cold(said.run, said.clip, 1 if said.quick else 3)
-    p = ser.load(said.run, "cpu")
-    bare = _bare(p, said.clip)
-    sides = [Side("bare", bare, 1), Side("ours", lambda: p(said.clip), 1, base="bare")]
+    args = parser.parse_args()
+    rounds = 3 if args.quick else 15
+    cold = _cold(args.run, args.clip, 1 if args.quick else 3)
+    p = ser.load(args.run, "cpu")
+    bare = _bare(p, args.clip)
+    sides = [Side("bare", bare, 1), Side("ours", lambda: p(args.clip), 1, base="bare")]
     warm = compare(sides, "clips", rounds)
     times = [1 / row.ratio for row in warm if row.name == "ours" and row.ratio]
     targets = [Target("warm clip, times the bare models", times[0], "≤", 1.25, "x")]
-    notes = [f"{said.run}, {audio.duration(said.clip):.1f} s of audio, {len(p.heads)} heads"]
-    show({"Cold process": cold, "Warm": warm}, targets, notes, said.json)
+    notes = [f"{args.run}, {audio.duration(args.clip):.1f} s of audio, {len(p.heads)} heads"]
+    show({"Cold process": cold, "Warm": warm}, targets, notes, args.json)
 
 
 def _cold(run: Path, clip: Path, rounds: int) -> list[Row]:
     """Return the medians of what fresh processes took."""
     command = [str(Path(sys.executable).parent / "ser"), "predict", str(clip), "--run", str(run)]
-    found: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
     for _ in range(rounds):
         before = os.times()
         done = subprocess.run([*command, "--timing"], capture_output=True, text=True, check=True)
@@ -58,13 +59,13 @@ def _cold(run: Path, clip: Path, rounds: int) -> list[Row]:
         match = TIMING.search(done.stderr)
         assert match, done.stderr
         for name, value in zip(("import", "load", "predict"), match.groups(), strict=True):
-            found.setdefault(name, []).append(float(value))
+            seconds.setdefault(name, []).append(float(value))
         cpu = after.children_user + after.children_system
         cpu -= before.children_user + before.children_system
-        found.setdefault("CPU of all", []).append(cpu)
+        seconds.setdefault("CPU of all", []).append(cpu)
     return [
         Row(name, sorted(values)[len(values) // 2], "s", value_rounds=tuple(values))
-        for name, values in found.items()
+        for name, values in seconds.items()
     ]
 
 
@@ -80,7 +81,7 @@ def _bare(p: Predictor, clip: Path) -> Callable[[], object]:
     ready = [
         (module, features)
         for head in p._heads
-        for _, features in head._batches(_read_by(head, [extracted[0]]), False)
+        for _, features in head._batches(inputs_of(head, [extracted[0]]), False)
         for module in head.modules
     ]
 

@@ -1,4 +1,4 @@
-"""What every benchmark shares: rounds of interleaved sides, medians, tables, one JSON file.
+"""The parts that benchmarks share: rounds of interleaved sides, medians, tables, one JSON file.
 
 A ratio is the median over the rounds of the ratio within a round, so that a machine that is slower
 for a while is slower for both sides. CPU time and bytes read from disk count live worker processes
@@ -34,7 +34,7 @@ HEADINGS: dict[str, Literal["left", "right"]] = {
 
 @dataclass(frozen=True)
 class Side:
-    """Do `count` units of work in `run`; `before` is not measured.
+    """One side of a comparison: `run` does `count` units of work; `before` is not measured.
 
     `base` names the side that this one is compared with; the first of all sides when it is empty.
     """
@@ -48,7 +48,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Row:
-    """Hold one figure: medians over the rounds, and the rounds themselves (the JSON file only)."""
+    """One figure: medians over the rounds, and the rounds themselves (the JSON file only)."""
 
     name: str
     value: float
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Target:
-    """Hold what a figure should be, and what it is."""
+    """A figure that is expected, and the measured one."""
 
     name: str
     measured: float
@@ -74,7 +74,7 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Tell whether the measured figure is on the right side."""
+        """Return whether the measured figure meets the goal."""
         if self.sign == "≥":
             return self.measured >= self.goal
         return self.measured < self.goal or (self.sign == "≤" and self.measured == self.goal)
@@ -128,7 +128,7 @@ def compare(sides: Sequence[Side], unit: str, rounds: int) -> list[Row]:
 
 
 def repeated(name: str, run: Callable[[], object], count: int, seconds: float) -> Side:
-    """Return a side that repeats a run of so many `seconds` until it is long enough to be timed."""
+    """Return a side that repeats a run of `seconds` until it is long enough to be timed."""
     repeats = max(1, round(ROUND_SECONDS / seconds))
 
     def several() -> None:
@@ -140,14 +140,14 @@ def repeated(name: str, run: Callable[[], object], count: int, seconds: float) -
 
 def times_as_fast(rows: Sequence[Row], own: str, base: str) -> float:
     """Return the median over the rounds of own rate / base rate."""
-    found = {row.name: row.value_rounds for row in rows}
-    return _median_ratio(found[own], found[base])
+    rounds = {row.name: row.value_rounds for row in rows}
+    return _median_ratio(rounds[own], rounds[base])
 
 
 def times_the_cpu(rows: Sequence[Row], own: str, base: str) -> float:
     """Return the median over the rounds of own CPU time / base CPU time."""
-    found = {row.name: row.cpu_rounds for row in rows}
-    return _median_ratio(found[own], found[base])
+    rounds = {row.name: row.cpu_rounds for row in rows}
+    return _median_ratio(rounds[own], rounds[base])
 
 
 def show(
@@ -161,8 +161,8 @@ def show(
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    here = machine()
-    console.print(here, *notes, sep="\n", highlight=False)
+    description = machine()
+    console.print(description, *notes, sep="\n", highlight=False)
     for title, rows in sections.items():
         table = Table(title=title, title_justify="left")
         for heading, justify in HEADINGS.items():
@@ -178,13 +178,13 @@ def show(
     if targets:
         console.print(table)
     if json_file:
-        said = {
-            "machine": here,
+        content = {
+            "machine": description,
             "notes": list(notes),
             "rows": [asdict(row) | {"section": s} for s, rows in sections.items() for row in rows],
             "targets": [asdict(target) | {"met": target.met} for target in targets],
         }
-        json_file.write_text(json.dumps(said, indent=1), encoding="utf-8")
+        json_file.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def machine() -> str:
@@ -202,7 +202,7 @@ def machine() -> str:
 def drop(path: Path) -> None:
     """Write out what is dirty and drop the files of this side from the page cache.
 
-    Pages that are mapped stay: nobody may hold the files open in a map.
+    Pages that are mapped stay: no process may have the files mapped.
     """
     os.sync()
     for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
@@ -221,7 +221,7 @@ def warm_up(path: Path) -> None:
 
 
 def disk_bytes(path: Path) -> int:
-    """Return the bytes that files and folders take on the disk, blocks and not lengths."""
+    """Return the bytes that files and folders occupy on the disk: blocks, not lengths."""
     os.sync()
     return sum(p.stat().st_blocks * 512 for p in [path, *path.rglob("*")])
 
@@ -249,7 +249,7 @@ def _median_ratio(own: Sequence[float], base: Sequence[float]) -> float:
 def _usage() -> tuple[float, int]:
     """Return CPU seconds and bytes read from disk, of this process and all its children so far.
 
-    Children that have ended are in the figures of their parent; live ones are asked.
+    Children that have ended are in the figures of their parent; those of live ones are read.
     """
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = time.process_time() + ended.ru_utime + ended.ru_stime

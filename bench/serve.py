@@ -1,8 +1,8 @@
-"""`ser serve` under load and under abuse, by a client that speaks real HTTP to a real process.
+"""`ser serve` under load and under abuse, by a client that sends HTTP to a process of its own.
 
-load     a clip sent so many times, so many at once; seconds from the first byte sent to the last
+load     a clip sent many times, several at once; seconds from the first byte sent to the last
          byte of the answer, requests per second, resident memory of the server before and after
-abuse    what a server on a network meets, one after the other; the answer, the seconds until it,
+abuse    what a server on a network receives, one after the other; the answer, the seconds until it,
          and the bytes that the server took. A request of the normal kind is sent after each, and
          during the slow connections ten of them.
 
@@ -31,12 +31,12 @@ import soundfile
 from bench.report import Row, arguments, show
 
 MB = 1_000_000
-HEAD = "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: audio/wav\r\n"
+HEAD = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A process that serves, and where."""
+    """A process that serves, and its address."""
 
     pid: int
     host: str
@@ -49,9 +49,9 @@ class Server:
     def memory(self, which: str) -> float:
         """Return megabytes: VmRSS is the resident memory now, VmHWM the highest so far."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
-        found = re.search(rf"{which}:\s+(\d+) kB", status)
-        assert found
-        return int(found[1]) / 1000
+        match = re.search(rf"{which}:\s+(\d+) kB", status)
+        assert match
+        return int(match[1]) / 1000
 
 
 @contextlib.contextmanager
@@ -62,9 +62,9 @@ def served(run: Path, folder: Path) -> Iterator[Server]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout
         try:
-            found = re.search(r"http://(.*):(\d+)", process.stdout.readline())
-            assert found, "the server did not start"
-            server = Server(process.pid, found[1], int(found[2]))
+            match = re.search(r"http://(.*):(\d+)", process.stdout.readline())
+            assert match, "the server did not start"
+            server = Server(process.pid, match[1], int(match[2]))
             while httpx.get(f"{server.url}/health").status_code != 200:
                 time.sleep(0.2)
             yield server
@@ -119,8 +119,8 @@ async def answered(reader: asyncio.StreamReader) -> str:
 
 
 def spoken(status: int, text: str) -> str:
-    found = re.search(r'"error":\s*"(.*)"}', text)
-    return f"{status} {found[1] if found else ''}".strip()
+    match = re.search(r'"error":\s*"(.*)"}', text)
+    return f"{status} {match[1] if match else ''}".strip()
 
 
 async def zeros(total: int, chunked: bool) -> AsyncIterator[bytes]:
@@ -135,12 +135,12 @@ async def drops() -> AsyncIterator[bytes]:
         await asyncio.sleep(0.5)
 
 
-def silence(path: Path, hours: float, says_nothing: bool = False) -> Path:
-    """Write a flac of so many hours of silence; its header may be silent too."""
+def silence(path: Path, hours: float, without_length: bool = False) -> Path:
+    """Write a flac of `hours` of silence; `without_length` in its header."""
     with soundfile.SoundFile(path, "w", 8000, 1) as file:
         for _ in range(round(hours * 60)):
             file.write(np.zeros(8000 * 60, np.int16))
-    if says_nothing:
+    if without_length:
         data = bytearray(path.read_bytes())
         data[18:26] = struct.pack(">Q", struct.unpack(">Q", data[18:26])[0] >> 36 << 36)
         path.write_bytes(data)
@@ -148,7 +148,7 @@ def silence(path: Path, hours: float, says_nothing: bool = False) -> Path:
 
 
 def harmful(folder: Path) -> dict[str, Path]:
-    """Write the files that no server should hear."""
+    """Write files that a server must refuse."""
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000 * 60)
     soundfile.write(folder / "whole.mp3", noise, 16_000)
     whole = (folder / "whole.mp3").read_bytes()
@@ -156,10 +156,10 @@ def harmful(folder: Path) -> dict[str, Path]:
     (folder / "text.txt").write_text("no audio at all\n" * 100)
     (folder / "list.txt").write_text("ffconcat version 1.0\nfile whole.mp3\n")
     long = silence(folder / "ten-hours.flac", 10)
-    bomb = silence(folder / "bomb.flac", 10, says_nothing=True)
+    bomb = silence(folder / "bomb.flac", 10, without_length=True)
     return {
         f"flac of ten hours, {long.stat().st_size / MB:.1f} MB": long,
-        f"the same, its length not said, {bomb.stat().st_size / MB:.1f} MB": bomb,
+        f"the same, without its length, {bomb.stat().st_size / MB:.1f} MB": bomb,
         "truncated mp3": folder / "cut.mp3",
         "text file": folder / "text.txt",
         "list of files (ffconcat)": folder / "list.txt",
@@ -175,28 +175,31 @@ async def abuse(server: Server, clip: bytes, folder: Path) -> list[tuple[str, st
         assert not errors
         return seconds
 
-    for name, chunked in (("2 GB, length said", False), ("2 GB, length not said", True)):
+    for name, chunked in (("2 GB, with its length", False), ("2 GB, without its length", True)):
         head = "Transfer-Encoding: chunked\r\n" if chunked else "Content-Length: 2000000000\r\n"
         begun = time.perf_counter()
-        said, sent = await pour(server, zeros(2000 * MB, chunked), head)
-        rows.append((name, said, time.perf_counter() - begun, f"{sent / MB:.1f} MB sent"))
+        answer, sent = await pour(server, zeros(2000 * MB, chunked), head)
+        rows.append((name, answer, time.perf_counter() - begun, f"{sent / MB:.1f} MB sent"))
         await normal()
     async with httpx.AsyncClient(base_url=server.url, timeout=300) as client:
         for name, path in harmful(folder).items():
             begun = time.perf_counter()
-            answer = await client.post("/predict", files={"file": (path.name, path.read_bytes())})
-            said, seconds = spoken(answer.status_code, answer.text), time.perf_counter() - begun
-            rows.append((name, said, seconds, ""))
+            response = await client.post("/predict", files={"file": (path.name, path.read_bytes())})
+            answer, seconds = (
+                spoken(response.status_code, response.text),
+                time.perf_counter() - begun,
+            )
+            rows.append((name, answer, seconds, ""))
             await normal()
     begun = time.perf_counter()
     length = "Content-Length: 500000\r\n"
     slow = [asyncio.create_task(pour(server, drops(), length)) for _ in range(100)]
     await asyncio.sleep(1)
-    others = [await normal() for _ in range(10)]
-    answers = Counter(said for said, _ in await asyncio.gather(*slow))
-    said = "; ".join(f"{count} x {answer}" for answer, count in answers.items())
-    median = f"ten others meanwhile: median {statistics.median(others):.2f} s"
-    rows.append(("100 slow connections", said, time.perf_counter() - begun, median))
+    times = [await normal() for _ in range(10)]
+    answers = Counter(text for text, _ in await asyncio.gather(*slow))
+    answer = "; ".join(f"{count} x {text}" for text, count in answers.items())
+    median = f"ten normal requests meanwhile: median {statistics.median(times):.2f} s"
+    rows.append(("100 slow connections", answer, time.perf_counter() - begun, median))
     return rows
 
 
@@ -205,15 +208,15 @@ def table(rows: list[tuple[str, str, float, str]]) -> None:
     from rich.table import Table
 
     shown = Table("sent", "answer", "seconds", "", title="Abuse", title_justify="left")
-    for name, said, seconds, note in rows:
-        shown.add_row(name, said, f"{seconds:.2f}", note)
+    for name, answer, seconds, note in rows:
+        shown.add_row(name, answer, f"{seconds:.2f}", note)
     Console(width=None if sys.stdout.isatty() else 140).print(shown)
 
 
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("run", type=Path, help="a trained run")
-    parser.add_argument("clip", type=Path, help="a clip that it can hear")
+    parser.add_argument("clip", type=Path, help="a clip that it can decode")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--no-abuse", action="store_true")

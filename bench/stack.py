@@ -3,21 +3,21 @@
 published   the logits in memory; StratifiedKFold, five random forests, and the mean of their five
             predict_proba on dev and test; scikit-learn with n_jobs=1, as published, and with all
             cores. Timed in a fresh process, from the first fit on: importing, reading and
-            balancing are free, nothing is kept.
+            balancing are not timed, nothing is saved.
 ours        the whole command in a fresh process, its files dropped from the page cache: reading and
             checking twelve logits.h5, balancing, the same five forests, predicting train, dev and
-            test, and writing the models and all probabilities. Both sides must say the same, to
+            test, and writing the models and all probabilities. Both sides must predict the same, to
             the last bit.
 
 66,977 train utterances with the class counts of MSP-Podcast (8,960 after balancing), 25,258 of dev
-and 3,200 of test, 12 heads, 8 classes, logits that know the label a bit.
+and 3,200 of test, 12 heads, 8 classes, logits that carry some information on the label.
 
 growth      fitting one member on 1, 10 and 100 times the balanced rows, in a process of its own:
             10 trees of the forest, 10 rounds of LightGBM. CPU seconds of a tree or a round, so that
             100 times the rows do not take hours; memory is the process's peak, the rows among it
             (0.4 KB each).
 
-Wall times mean nothing on a machine that does other work; CPU seconds stand beside them.
+Wall times mean nothing on a machine that does other work; CPU seconds are given beside them.
 """
 
 import argparse
@@ -37,10 +37,10 @@ import numpy as np
 import polars as pl
 
 from bench.report import Row, Target, arguments, drop, show
-from cache.logits import HeadLogits, SplitLogits
+from ser.cache.logits import HeadLogits, SplitLogits
 
 if TYPE_CHECKING:
-    from stack.folds import FoldedClassifier
+    from ser.stack.folds import FoldedClassifier
 
 CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 TRAIN = (6728, 2495, 1432, 1120, 16712, 29239, 6303, 2948)
@@ -54,7 +54,7 @@ ONE, ALL, OURS = "published, n_jobs=1", "published, all cores", "ser stack fit"
 
 @dataclass(frozen=True)
 class Cost:
-    """Hold what a process took: seconds, CPU seconds, and the most memory it had."""
+    """The cost of a process: seconds, CPU seconds, and the most memory it had."""
 
     wall: float
     cpu: float
@@ -64,11 +64,11 @@ class Cost:
 
 
 def main() -> None:
-    said = _options()
-    trees, rounds = (20, 1) if said.quick else (200, 3)
-    rounds = said.rounds or rounds
+    args = _options()
+    trees, rounds = (20, 1) if args.quick else (200, 3)
+    rounds = args.rounds or rounds
     load = os.getloadavg()[0]
-    root = Path(tempfile.mkdtemp(prefix="bench-stack-", dir=said.folder))
+    root = Path(tempfile.mkdtemp(prefix="bench-stack-", dir=args.folder))
     try:
         write_run(root, trees)
         costs: dict[str, list[Cost]] = {ONE: [], ALL: [], OURS: []}
@@ -85,7 +85,7 @@ def main() -> None:
         Target("command - bare fit, all cores", statistics.median(beside), "≤", ALLOWED, "s"),
         Target("bare fit, n_jobs=1 / command", statistics.median(single), "≥", 1, "x"),
     ]
-    scales = (1, 10) if said.quick else (1, 10, 100)
+    scales = (1, 10) if args.quick else (1, 10, 100)
     sections = {
         f"{HEADS} heads, {sum(TRAIN):,} train utterances, 5 x {trees} trees": _rows(costs),
         "growth": [
@@ -93,10 +93,10 @@ def main() -> None:
         ],
     }
     notes = [
-        f"{'--quick: ' if said.quick else ''}{rounds} rounds, medians; both sides said the same",
+        f"{'--quick: ' if args.quick else ''}{rounds} rounds, medians; both sides predict the same",
         f"load average {load:.2f} at the start: with other work on the machine the figures move",
     ]
-    show(sections, targets, notes, said.json)
+    show(sections, targets, notes, args.json)
 
 
 def _options() -> argparse.Namespace:
@@ -116,11 +116,11 @@ def write_run(root: Path, trees: int) -> None:
     for name in names:
         splits = {}
         for split, y in labels.items():
-            said = logits[split] + rng.standard_normal((len(y), 8), np.float32)
-            blocks[split].append(said)
+            noisy = logits[split] + rng.standard_normal((len(y), 8), np.float32)
+            blocks[split].append(noisy)
             splits[split] = SplitLogits(
                 utterance=[f"MSP-PODCAST_{split}_{i:06}.wav" for i in range(len(y))],
-                logits=said,
+                logits=noisy,
                 label=y.astype(np.int8),
                 speaker=[f"{split}-{i % 1_500}" for i in range(len(y))],
                 fold=np.full(len(y), -1, np.int8),
@@ -128,7 +128,7 @@ def write_run(root: Path, trees: int) -> None:
             )
         head = HeadLogits(name, CLASSES, f"made {name}", {}, splits)
         head.write(root / "run" / "heads" / name / "logits.h5")
-    arrays = {split: np.concatenate(of, axis=1) for split, of in blocks.items()}
+    arrays = {split: np.concatenate(block, axis=1) for split, block in blocks.items()}
     for name, array in {"label": labels["train"], **arrays}.items():
         np.save(root / f"{name}.npy", array)
     heads = "\n".join(f"  {name}: {{features: [prosody]}}" for name in names)
@@ -140,16 +140,16 @@ def write_run(root: Path, trees: int) -> None:
 
 
 def recipe(root: Path, trees: int, jobs: int) -> None:
-    """Do as the published notebook does; print wall and CPU of the fits, and wall of everything."""
+    """Do what the published notebook does; print wall and CPU of the fits, and the wall time."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.model_selection import StratifiedKFold
 
-    from stack.folds import balanced_rows
+    from ser.stack.folds import balanced_rows
 
     label = np.load(root / "label.npy")
     rows = balanced_rows(label, 42)
     X, y = np.load(root / "train.npy")[rows], label[rows]
-    asked = {split: np.load(root / f"{split}.npy") for split in SIZES}
+    inputs = {split: np.load(root / f"{split}.npy") for split in SIZES}
     folds = list(StratifiedKFold(5, shuffle=True, random_state=42).split(X, y))
     started, cpu = time.perf_counter(), time.process_time()
     forests = [
@@ -166,15 +166,17 @@ def recipe(root: Path, trees: int, jobs: int) -> None:
     fitted, cpu = time.perf_counter() - started, time.process_time() - cpu
     for forest in forests if jobs == 1 else ():
         forest.set_params(n_jobs=1)
-    said = {s: np.mean([f.predict_proba(X) for f in forests], axis=0) for s, X in asked.items()}
+    probabilities = {
+        s: np.mean([f.predict_proba(X) for f in forests], axis=0) for s, X in inputs.items()
+    }
     print(fitted, cpu, time.perf_counter() - started)
-    if jobs == 1:  # of several threads, the sum over trees hangs on which finishes first
-        for split, probability in said.items():
+    if jobs == 1:  # of several threads, the sum over trees depends on which finishes first
+        for split, probability in probabilities.items():
             np.save(root / f"published-{split}.npy", probability)
 
 
 def grow(model: str, rows: int) -> None:
-    """Fit one member on so many rows; print the CPU seconds of a tree or round."""
+    """Fit one member on `rows` rows; print the CPU seconds of a tree or round."""
     rng = np.random.default_rng(0)
     y = np.arange(rows) % 8
     X = rng.standard_normal((rows, 8 * HEADS), np.float32)
@@ -187,10 +189,10 @@ def grow(model: str, rows: int) -> None:
 
 def _grown(model: str) -> "FoldedClassifier":
     if model == "random_forest":
-        from stack.forest import ForestStacker
+        from ser.stack.forest import ForestStacker
 
         return ForestStacker(trees=GROWN_TREES)
-    from stack.boosting import LightGBMStacker
+    from ser.stack.boosting import LightGBMStacker
 
     stacker = LightGBMStacker(rounds=GROWN_TREES)
     stacker.classes_ = np.arange(8)
@@ -213,11 +215,11 @@ def _ours(root: Path) -> Cost:
 
 
 def _check(root: Path) -> None:
-    found = pl.read_parquet(root / "run" / "stack" / "predictions.parquet")
+    predictions = pl.read_parquet(root / "run" / "stack" / "predictions.parquet")
     for split in SIZES:
-        ours = found.filter(pl.col("split") == split).select("^p\\..*$").to_numpy()
+        ours = predictions.filter(pl.col("split") == split).select("^p\\..*$").to_numpy()
         if not np.array_equal(ours, np.load(root / f"published-{split}.npy")):
-            raise RuntimeError(f"the two sides say different things of {split}")
+            raise RuntimeError(f"the two sides predict different probabilities for {split}")
 
 
 def _measured(command: Sequence[str]) -> tuple[Cost, str]:
@@ -236,22 +238,22 @@ def _measured(command: Sequence[str]) -> tuple[Cost, str]:
 
 def _rows(costs: dict[str, list[Cost]]) -> list[Row]:
     rows = []
-    for name, of in costs.items():
-        walls = tuple(cost.wall for cost in of)
+    for name, taken in costs.items():
+        walls = tuple(cost.wall for cost in taken)
         base = tuple(cost.wall for cost in costs[ONE])
         ratio = statistics.median(b / w for b, w in zip(base, walls, strict=True))
-        cpu = statistics.median(cost.cpu for cost in of)
+        cpu = statistics.median(cost.cpu for cost in taken)
         what = "whole command" if name == OURS else "fit + dev, test"
         if name == OURS:
-            extra = [o.cpu - p.fit_cpu for o, p in zip(of, costs[ONE], strict=True)]
+            extra = [o.cpu - p.fit_cpu for o, p in zip(taken, costs[ONE], strict=True)]
             rows.append(Row(f"{name}: beside the bare fit", statistics.median(extra), "CPU s"))
         wall = statistics.median(walls)
         rows.append(Row(f"{name}: {what}", wall, "s", ONE, ratio, cpu, value_rounds=walls))
         if name != OURS:
-            fits = tuple(cost.fit for cost in of)
-            fit, cpu = statistics.median(fits), statistics.median(cost.fit_cpu for cost in of)
+            fits = tuple(cost.fit for cost in taken)
+            fit, cpu = statistics.median(fits), statistics.median(cost.fit_cpu for cost in taken)
             rows.append(Row(f"{name}: bare fit", fit, "s", cpu=cpu, value_rounds=fits))
-        rows.append(Row(f"{name}: most memory", statistics.median(c.gb for c in of), "GB"))
+        rows.append(Row(f"{name}: most memory", statistics.median(c.gb for c in taken), "GB"))
     return rows
 
 

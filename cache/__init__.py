@@ -1,1 +1,1 @@
-"""What is kept between the stages: frame-level features (Zarr) and logits (HDF5)."""
+"""The cache between the stages: frame-level features (Zarr) and logits (HDF5)."""

@@ -1,49 +1,61 @@
 """Arrays that others made: HDF5, NumPy, PyTorch and safetensors files, by utterance.
 
-Nothing is read until it is asked for, and nothing is ever unpickled.
+Each array is read when it is needed, and nothing is ever unpickled.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 import h5py
 import numpy as np
 
-from cache.files import fingerprint, hash64
-from cache.precision import Encoded
-from cache.shard import checksum
-from corpus.errors import UserError
+from ser.cache.files import fingerprint, first_line, hash64
+from ser.cache.precision import Encoded
+from ser.cache.shard import checksum
+from ser.cache.zarr_nodes import is_zarr
+from ser.corpus.errors import UserError
+
+if TYPE_CHECKING:
+    from ser.cache.zarr_import import ArrayNames
 
 FORMAT = "ser-features-hdf5/1"
 SUFFIXES = (".npy", ".pt", ".pth", ".safetensors")
+# the usual names of the arrays in a group that has one array for all utterances
+FRAMES = ("frames", "features", "embeddings", "data", "values")
+IDS = ("utterance", "utterances", "ids", "id", "keys", "names")
 
 
 @dataclass(frozen=True)
 class Array:
-    """Hold one array to import; only a file of ours says the `source`."""
+    """One array to import; the `content_hash` is only known for an export of ours."""
 
     file: Path
-    stat: int
+    stat_hash: int
     read: Callable[[], Any]
-    source: int | None = None
+    content_hash: int | None = None
 
 
 def load(array: Array) -> np.ndarray:
-    """Read one array, `(frames, …)` float16 or float32; raises `ValueError` for an unusable one."""
+    """Read one array, `(frames, …)` float16 or float32; `(dim,)` is one frame.
+
+    Raises `ValueError` for one that cannot be used.
+    """
     try:
         frames = np.asarray(array.read())
     except Exception as error:  # every library has its own errors for a damaged file
-        raise ValueError(f"not readable ({short(error)})") from error
+        raise ValueError(f"not readable ({first_line(error)})") from error
     if frames.dtype.kind not in "fiu":
         raise ValueError(f"it holds {frames.dtype}, not numbers")
     if frames.ndim not in (1, 2, 3) or not frames.size:
-        raise ValueError(f"its shape {frames.shape} is not (frames, dim) with one frame or more")
+        raise ValueError(
+            f"its shape {frames.shape} is not (frames, dim) with one frame or more, or (dim,)"
+        )
     if frames.dtype not in (np.float16, np.float32):
         with np.errstate(over="ignore"):  # infinite then, and refused
             frames = frames.astype(np.float32)
@@ -51,8 +63,22 @@ def load(array: Array) -> np.ndarray:
 
 
 @contextmanager
-def opened(source: Path) -> Iterator[tuple[dict[str, Array], Any]]:
-    """Yield the arrays by utterance, and the (spec, about, precision) that a file of ours says."""
+def opened(
+    source: Path, names: "ArrayNames | None" = None
+) -> Iterator[tuple[dict[str, Array], Any]]:
+    """Yield the arrays by utterance, and the (spec, about, precision) of an export of ours.
+
+    `names` are those of the arrays in a Zarr group that holds one array for all utterances.
+    """
+    if is_zarr(source):
+        from ser.cache.zarr_import import ArrayNames, arrays_in_zarr
+
+        yield arrays_in_zarr(source, names or ArrayNames())
+        return
+    if names is not None and any((names.frames, names.ids, names.lengths, names.offsets)):
+        raise UserError(
+            f"{source}: it is not a Zarr store, so names of arrays cannot be given; leave them out."
+        )
     if source.is_dir():
         yield _in_folder(source), None
         return
@@ -60,33 +86,54 @@ def opened(source: Path) -> Iterator[tuple[dict[str, Array], Any]]:
         file = h5py.File(source, "r")
     except OSError as error:
         raise UserError(
-            f"{source}: it is no folder and no HDF5 file ({short(error)}); give one of these."
+            f"{source}: not a folder of arrays, a Zarr store or an HDF5 file "
+            f"({first_line(error)}); give one of these."
         ) from error
     with file:
         try:
             content = _in_hdf5(source, file)
         except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise UserError(f"{source}: not usable ({short(error)}); export it again.") from error
+            raise UserError(
+                f"{source}: not usable ({first_line(error)}); export it again."
+            ) from error
         yield content
 
 
 def _in_hdf5(source: Path, file: h5py.File) -> tuple[dict[str, Array], Any]:
-    said = str(file.attrs.get("format", ""))
-    if said.startswith("ser-") and said != FORMAT:
-        raise ValueError(f"its format is '{said}', not '{FORMAT}'")
+    stated = str(file.attrs.get("format", ""))
+    if stated.startswith("ser-") and stated != FORMAT:
+        raise ValueError(f"its format is '{stated}', not '{FORMAT}'")
     paths: list[str] = []
     file.visititems(lambda path, x: paths.append(path) if isinstance(x, h5py.Dataset) else None)
-    if said != FORMAT:
-        stat = _stat(source)
-        return {p: Array(source, stat, partial(_read_hdf5, file, p)) for p in paths}, None
-    spec, about = (json.loads(file.attrs[key]) for key in ("spec", "about"))
-    if fingerprint(spec) != file.attrs["fingerprint"]:
+    if stated != FORMAT:
+        _refuse_one_array_for_all(source, paths)
+        stat = _stat_hash(source)
+        arrays = {p: Array(source, stat, partial(_read_hdf5, file, p)) for p in sorted(paths)}
+        return arrays, None
+    attributes = cast("Mapping[str, Any]", file.attrs)
+    datasets = cast("Mapping[str, Any]", file)
+    spec, about = (json.loads(attributes[key]) for key in ("spec", "about"))
+    if fingerprint(spec) != attributes["fingerprint"]:
         raise ValueError("its spec and its fingerprint do not agree")
     arrays = {}
     for path in paths:
-        stat, content, crc = map(int, file[path].attrs["ser"])
+        stat, content, crc = map(int, datasets[path].attrs["ser"])
         arrays[unquote(path)] = Array(source, stat, partial(_read_hdf5, file, path, crc), content)
-    return arrays, (spec, about, file.attrs["precision"])
+    return dict(sorted(arrays.items())), (spec, about, attributes["precision"])
+
+
+def _refuse_one_array_for_all(source: Path, paths: Sequence[str]) -> None:
+    """Raise `UserError` for a group with an array of frames beside one of ids."""
+    names: dict[str, list[str]] = {}
+    for path in paths:
+        names.setdefault(path.rpartition("/")[0], []).append(path.rpartition("/")[2])
+    for group, inner in names.items():
+        frames, ids = (next((n for n in usual if n in inner), None) for usual in (FRAMES, IDS))
+        if frames and ids:
+            raise UserError(
+                f"{source / group}: '{frames}' beside '{ids}' is one array for all utterances, "
+                "which is read from Zarr stores only; write a dataset for each utterance."
+            )
 
 
 def _in_folder(source: Path) -> dict[str, Array]:
@@ -95,17 +142,19 @@ def _in_folder(source: Path) -> dict[str, Array]:
         if file.suffix not in SUFFIXES or not file.is_file():
             continue
         read = partial(np.load, allow_pickle=False) if file.suffix == ".npy" else _read_torch
-        found: dict[str, Callable[[], Any]]
-        found = {file.relative_to(source).with_suffix("").as_posix(): partial(read, file)}
+        readers: dict[str, Callable[[], Any]]
+        readers = {file.relative_to(source).with_suffix("").as_posix(): partial(read, file)}
         if file.suffix == ".safetensors":
             keys = _safetensors_keys(file)
-            ids = keys if len(keys) > 1 else found
-            found = {u: partial(_read_safetensors, file, k) for u, k in zip(ids, keys, strict=True)}
-        for utterance in sorted(found.keys() & arrays.keys()):
+            ids = keys if len(keys) > 1 else readers
+            readers = {
+                u: partial(_read_safetensors, file, k) for u, k in zip(ids, keys, strict=True)
+            }
+        for utterance in sorted(readers.keys() & arrays.keys()):
             other = arrays[utterance].file
             raise UserError(f"{file}: utterance '{utterance}' is in {other} too; keep one.")
-        arrays |= {u: Array(file, _stat(file), read) for u, read in found.items()}
-    return arrays
+        arrays |= {u: Array(file, _stat_hash(file), read) for u, read in readers.items()}
+    return dict(sorted(arrays.items()))
 
 
 def _safetensors_keys(file: Path) -> list[str]:
@@ -115,10 +164,10 @@ def _safetensors_keys(file: Path) -> list[str]:
         with safe_open(file, framework="pt") as tensors:
             return list(tensors.keys()) or [""]
     except (SafetensorError, OSError):
-        return [""]  # what is wrong is said when it is read
+        return [""]  # the error is reported when the tensor is read
 
 
-def _read_hdf5(file: h5py.File, path: str, crc: int | None = None) -> Any:
+def _read_hdf5(file: Mapping[str, Any], path: str, crc: int | None = None) -> Any:
     frames = file[path][()]
     if crc is not None and checksum(Encoded(frames)) != crc:
         raise ValueError("the crc32c of the frames differs")
@@ -136,23 +185,18 @@ def _read_torch(file: Path) -> Any:
     import torch
 
     loaded = torch.load(file, map_location="cpu", weights_only=True)
-    held = loaded.values() if isinstance(loaded, dict) else [loaded]
-    tensors = [x for x in held if isinstance(x, torch.Tensor)]
+    values = loaded.values() if isinstance(loaded, dict) else [loaded]
+    tensors = [x for x in values if isinstance(x, torch.Tensor)]
     if len(tensors) != 1:
         raise ValueError(f"it holds {len(tensors)} tensors, not one")
     return _numpy(tensors[0])
 
 
 def _numpy(tensor: Any) -> Any:
-    known = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
-    return known.numpy(force=True)
+    readable = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
+    return readable.numpy(force=True)
 
 
-def _stat(file: Path) -> int:
+def _stat_hash(file: Path) -> int:
     stat = file.stat()
     return hash64(repr((stat.st_size, stat.st_mtime_ns)).encode())
-
-
-def short(error: Exception) -> str:
-    """Return the first sentence of what a library says."""
-    return next(iter(str(error).splitlines()), type(error).__name__).split(". ")[0]

@@ -7,8 +7,8 @@
 
 A dataset's name is the utterance's id, but "%", "/" and NUL are percent-escaped, and so are the
 ids "." and "..", because HDF5 would take them for groups; `urllib.parse.unquote` undoes it. The
-file keeps what the cache knows of each row, so imported again it is the same cache and nothing is
-extracted anew. int8 is exported as the float32 it stands for; imported it is the same int8.
+file has the hashes of each row, so an import gives the same cache and nothing is extracted again.
+int8 is exported as float32; imported it is the same int8.
 
 A *view* holds no frames: each dataset points at its bytes in a shard (HDF5 external storage), by
 absolute path. When the cache moves, reading the view is an error; when a shard is cut short, HDF5
@@ -17,48 +17,55 @@ reads zeros in silence, which only the crc32c shows: the import compares it.
 Memory is one utterance. A bad one is reported and harms no other. Nothing is ever unpickled.
 """
 
+import errno
 import io
 import json
-import uuid
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from cache.arrays import FORMAT, Array, load, opened, short
-from cache.features import FeatureCache, FeatureWriter
-from cache.files import hash64
-from cache.precision import Encoded, Precision, values
-from cache.shard import checksum
-from corpus.errors import UserError
+from ser.cache.arrays import FORMAT, Array, load, opened
+from ser.cache.feature_writer import FeatureWriter
+from ser.cache.features import FeatureCache
+from ser.cache.files import first_line, hash64, staged
+from ser.cache.foreign_shard import ForeignShard
+from ser.cache.precision import Encoded, Precision, values
+from ser.cache.shard import ShardFrames, checksum
+from ser.corpus.errors import UserError
+from ser.corpus.progress import bars_hidden
+
+if TYPE_CHECKING:
+    from ser.cache.zarr_import import ArrayNames
 
 
 @dataclass
 class Report:
-    """Count what was exported or imported; `failed` says why of each utterance left out."""
+    """The counts of an export or import; `failed` has the reason for each utterance left out."""
 
     fingerprint: str
     count: int = 0
-    skipped: int = 0  # in the cache already, from the same content
-    overflowed: int = 0  # kept as float32 because float16 cannot hold them
+    skipped: int = 0  # already cached, from the same content
+    overflowed: int = 0  # stored as float32 because float16 cannot hold them
     failed: dict[str, str] = field(default_factory=dict)
 
 
 class _Output(io.FileIO):
-    """Keep the error of a full disk from HDF5, which prints pages and then crashes the process."""
+    """A file that keeps the error of a full disk from HDF5, which would crash the process."""
 
     error: OSError | None = None
 
     def write(self, data: Any) -> int:
-        rest = memoryview(data).cast("B")
+        remaining = memoryview(data).cast("B")
         with self._keep():
-            while rest and self.error is None:
-                rest = rest[super().write(rest) :]
+            while remaining and self.error is None:
+                remaining = remaining[super().write(remaining) :]
         return len(data)
 
     def truncate(self, size: int | None = None) -> int:
@@ -88,32 +95,27 @@ def export_hdf5(cache: FeatureCache, file: str | Path, view: bool = False) -> Re
     file = Path(file)
     if view and cache.remote:
         raise UserError(f"{cache.location}: a view needs local shards; export without --view.")
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.part")
     try:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _Output(part, "w+") as output:
+        with staged(file) as part, _Output(part, "w+") as output:
             with h5py.File(output, "w") as out:
                 report = _write(cache, out, output, view)
             output.check()
-        part.replace(file)
     except OSError as error:
         raise UserError(
-            f"{file}: it cannot be written ({short(error)}); make room or export elsewhere."
+            f"{file}: it cannot be written ({first_line(error)}); make room or export elsewhere."
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
     return report
 
 
 def _write(cache: FeatureCache, out: h5py.File, output: _Output, view: bool) -> Report:
-    about = {key: value for key, value in cache.more.items() if key != "created"}
-    out.attrs.update(format=FORMAT, feature=cache.name, fingerprint=cache.fingerprint)
-    said = {"spec": cache.about["spec"], "about": about, "item_shape": cache.item_shape}
-    out.attrs.update({key: json.dumps(value) for key, value in said.items()})
-    if about.get("frame_rate") is not None:
-        out.attrs["frame_rate"] = float(about["frame_rate"])
+    out.attrs["format"] = FORMAT
+    for key, value in exported_metadata(cache).items():
+        out.attrs[key] = value if isinstance(value, str | float) else json.dumps(value)
     report, rows, dtypes = Report(cache.fingerprint), cache.index().sort("shard", "row"), set()
-    bar = tqdm(rows.iter_rows(named=True), cache.name, len(rows), unit="utt", disable=None)
+    bar = tqdm(rows.iter_rows(named=True), cache.name, len(rows), unit="utt", disable=bars_hidden())
     for row in bar:
         try:
             dtypes.add(_write_row(cache, out, row, view))
@@ -121,33 +123,79 @@ def _write(cache: FeatureCache, out: h5py.File, output: _Output, view: bool) -> 
             output.check()
         except ValueError as error:
             report.failed[row["utterance"]] = str(error)
-    # one folder has one precision: float32 beside float16 is what float16 could not hold
-    out.attrs["precision"] = min(dtypes - {"float32"}, default="float32")
+    out.attrs["precision"] = precision_of(dtypes)
     return report
 
 
-def _write_row(cache: FeatureCache, out: h5py.File, row: Mapping[str, Any], view: bool) -> str:
+def exported_metadata(cache: FeatureCache) -> dict[str, Any]:
+    """Return what an export states of its cache, so that it can be imported as the same cache."""
+    about = {key: value for key, value in cache.extra_metadata.items() if key != "created"}
+    stated = {
+        "feature": cache.name,
+        "fingerprint": cache.fingerprint,
+        "spec": cache.metadata["spec"],
+        "about": about,
+        "item_shape": list(cache.item_shape),
+    }
+    if about.get("frame_rate") is not None:
+        stated["frame_rate"] = float(about["frame_rate"])
+    return stated
+
+
+def precision_of(dtypes: set[str]) -> str:
+    """Return the precision of a folder with shards of these dtypes.
+
+    One folder has one precision: float32 beside float16 is what float16 could not hold.
+    """
+    return min(dtypes - {"float32"}, default="float32")
+
+
+def intact_frames(cache: FeatureCache, row: Mapping[str, Any]) -> tuple[np.ndarray, str]:
+    """Return the frames of a row of the index, and the dtype that they are stored in.
+
+    Raises `ValueError` when they are damaged or cannot be read.
+    """
     try:
         shard = cache.shard(row["shard"])
         encoded = shard.encoded(row["row"], row["length"], row["position"])
+        shard.fetch(row["row"], row["length"])
     except (UserError, OSError) as error:
         raise ValueError(str(error)) from error
+    if checksum(encoded) != row["crc32c"]:
+        raise ValueError(f"{shard.path}: the frames are damaged")
+    return values(encoded), shard.dtype.name
+
+
+def _write_row(cache: FeatureCache, out: h5py.File, row: Mapping[str, Any], view: bool) -> str:
     name = row["utterance"].replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
     name = name.replace(".", "%2E") if name in {".", ".."} else name
-    crc = row["crc32c"]
     if view:
-        if encoded.scale is not None:
-            raise UserError(f"{shard.path}: int8 needs its scale; export without --view.")
-        place = (str(shard.file.resolve()), row["row"] * shard.row_bytes, encoded.data.nbytes)
-        dataset = out.create_dataset(name, encoded.data.shape, shard.dtype, external=[place])
+        shard = _mapped(cache, row["shard"])
+        data = shard.encoded(row["row"], row["length"], row["position"]).data
+        place = (str(shard.file.resolve()), row["row"] * shard.row_bytes, data.nbytes)
+        dataset = out.create_dataset(name, data.shape, shard.dtype, external=[place])
+        crc, dtype = row["crc32c"], shard.dtype.name
     else:
-        if checksum(encoded) != crc:
-            raise ValueError(f"{shard.path}: the frames are damaged")
-        frames = values(encoded)
-        crc = checksum(Encoded(frames))
+        frames, dtype = intact_frames(cache, row)
         dataset = out.create_dataset(name, data=frames)
+        crc = checksum(Encoded(frames))
     dataset.attrs["ser"] = np.array([row["stat"], row["source"], crc], dtype="<u8")
-    return shard.dtype.name
+    return dtype
+
+
+def _mapped(cache: FeatureCache, name: str) -> ShardFrames:
+    """Return a shard that a view can point into; raises `ValueError` where it is damaged."""
+    try:
+        shard = cache.shard(name)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    if isinstance(shard, ForeignShard):
+        raise UserError(
+            f"{shard.path}: another program has written it in other chunks; export without --view."
+        )
+    if shard.scale is not None:
+        raise UserError(f"{shard.path}: int8 needs its scale; export without --view.")
+    return shard
 
 
 def import_features(
@@ -157,6 +205,7 @@ def import_features(
     *,
     frame_rate: float | None = None,
     precision: Precision = "float16",
+    names: "ArrayNames | None" = None,
 ) -> Report:
     """Add the arrays of a file or folder to feature `name` of the cache at `root`.
 
@@ -169,25 +218,26 @@ def import_features(
     recorded in the cache. Raises `UserError` when there is nothing to import.
     """
     source = Path(source)
-    with opened(source) as (arrays, origin):
+    with opened(source, names) as (arrays, origin):
         if origin is None:
             spec, about = _imported(source, arrays, frame_rate, precision)
         else:
             spec, about, precision = origin
         cache = FeatureCache.create(root, name, spec, about)
         index = cache.index().select("utterance", "stat", "source")
-        known = {utterance: row for utterance, *row in index.iter_rows()}
+        stored = {utterance: row for utterance, *row in index.iter_rows()}
         report, done = Report(cache.fingerprint), []
         with cache.writer(precision) as writer:
-            for utterance in tqdm(sorted(arrays), name, unit="utt", disable=None):
+            for utterance in tqdm(arrays, name, unit="utt", disable=bars_hidden()):
                 array = arrays[utterance]
                 try:
-                    if _append(writer, utterance, array, *known.get(utterance, (None, None))):
+                    if _append(writer, utterance, array, *stored.get(utterance, (None, None))):
                         done.append(utterance)
                 except ValueError as error:
                     report.failed[utterance] = f"{array.file}: {error}"
     report.count, report.overflowed = len(done), len(writer.overflowed)
     report.skipped = len(arrays) - len(done) - len(report.failed)
+    cache.clean()
     if done or report.failed:
         cache.record(report.failed)
     return report
@@ -197,9 +247,9 @@ def _imported(
     source: Path, arrays: Mapping[str, Array], frame_rate: float | None, precision: Precision
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     if frame_rate is None or not frame_rate > 0:
-        raise UserError(f"{source}: the frames per second are not known; give --frame-rate.")
+        raise UserError(f"{source}: it does not state the frames per second; give --frame-rate.")
     errors = []
-    for utterance in sorted(arrays):
+    for utterance in arrays:
         try:
             shape = list(load(arrays[utterance]).shape[1:])
         except ValueError as error:
@@ -208,19 +258,30 @@ def _imported(
         about = {"item_shape": shape, "frame_rate": float(frame_rate)}
         other = {} if precision == "float16" else {"precision": precision}
         return {"kind": "imported", "version": 1, **other}, about
-    found = f"none of {len(errors)} is usable ({errors[0]})" if errors else "nothing is there"
-    raise UserError(f"{source}: no arrays to import, {found}; give one array an utterance.")
+    problem = "it has no arrays to import"
+    if errors:
+        which = (
+            "its one array is not" if len(errors) == 1 else f"none of its {len(errors)} arrays is"
+        )
+        problem = f"{which} usable: {errors[0]}"
+    raise UserError(f"{source}: {problem}; give one array for each utterance.")
 
 
 def _append(
-    writer: FeatureWriter, utterance: str, array: Array, stat: int | None, source: int | None
+    writer: FeatureWriter,
+    utterance: str,
+    array: Array,
+    stat_hash: int | None,
+    content_hash: int | None,
 ) -> bool:
     """Write one array unless it is what the cache has; raises `ValueError` when it is unusable."""
-    if source is not None and (array.source == source or (array.stat and array.stat == stat)):
+    if content_hash is not None and (
+        array.content_hash == content_hash or (array.stat_hash and array.stat_hash == stat_hash)
+    ):
         return False
     frames = load(array)
     shape = repr((frames.shape, frames.dtype.str)).encode()
-    content = hash64(shape + frames.tobytes()) if array.source is None else array.source
-    if content != source:
-        writer.append(utterance, frames, array.stat, content)
-    return content != source
+    content = hash64(shape + frames.tobytes()) if array.content_hash is None else array.content_hash
+    if content != content_hash:
+        writer.append(utterance, frames, array.stat_hash, content)
+    return content != content_hash

@@ -1,85 +1,55 @@
 """Frame-level features of every utterance: many writers, many readers, one folder.
 
 `FeatureCache.writer()` streams utterances into shards; `FeatureCache.frames()` gives a view of one
-utterance; `cache.reader` makes padded batches. See `cache.folder` for the folder and `cache.shard`
-for the bytes.
+utterance; `ser.cache.reader` makes padded batches. See `ser.cache.folder` for the folder and
+`ser.cache.shard` for the bytes.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import polars as pl
 
-from cache.files import AGAIN, new_shard_name, now_ns, write_durably
-from cache.folder import COMMIT_SECONDS, Damage, FeatureFolder, in_force
-from cache.precision import Encoded, Precision, encode, moments, values
-from cache.remote import Remote
-from cache.shard import (
-    ShardFrames,
-    ShardWriter,
+from ser.cache.feature_writer import SHARD_BYTES, FeatureWriter
+from ser.cache.files import remove, write_durably
+from ser.cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
+from ser.cache.precision import Encoded, Precision, moments, values
+from ser.cache.remote import Remote
+from ser.cache.shard import (
+    Shard,
     checksum,
     intact,
+    is_foreign,
+    open_shard,
     read_rows,
     require_whole,
 )
-from corpus.errors import UserError
+from ser.cache.snapshot import Snapshot
+from ser.corpus.errors import UserError, plural
 
-SHARD_BYTES = 256 << 20
-HEAVY = ("frames/c", "scale/c")  # of a remote shard, what is fetched only when it is read
+if TYPE_CHECKING:
+    import zarr
 
-
-class Snapshot:
-    """Find utterances in an index of any size: columns, and one sorted array of hashes.
-
-    Nothing here is a Python object an utterance: a million of them take 100 MB and half a second.
-    """
-
-    def __init__(self, rows: pl.DataFrame) -> None:
-        for seed in count():
-            hashes = rows["utterance"].hash(seed).to_numpy()
-            self._order = np.argsort(hashes)
-            self._hashes = hashes[self._order]
-            if (self._hashes[1:] != self._hashes[:-1]).all():
-                break
-            rows = in_force(rows)  # or two ids share a hash, which another seed mends
-        self._seed = seed
-        self.utterance = rows["utterance"]
-        self.shard_names: list[str] = rows["shard"].unique().sort().to_list()
-        self.shard = rows["shard"].cast(pl.Enum(self.shard_names)).to_physical().to_numpy()
-        self.position, self.row, self.length, self.crc32c = (
-            rows[name].to_numpy() for name in ("position", "row", "length", "crc32c")
-        )
-
-    def find(self, utterances: Sequence[str]) -> np.ndarray:
-        """Return where each utterance is in the columns: int64, -1 where it is not cached."""
-        wanted = pl.Series(utterances, dtype=pl.String)
-        if not len(self.utterance) or not len(wanted):
-            return np.full(len(wanted), -1, dtype=np.int64)
-        places = np.searchsorted(self._hashes, wanted.hash(self._seed).to_numpy())
-        found = self._order[np.minimum(places, len(self._order) - 1)]
-        same = (self.utterance.gather(found) == wanted).to_numpy()
-        return np.where(same, found, -1)
-
-    def require(self, utterances: Sequence[str], cache: "FeatureCache") -> np.ndarray:
-        """Find every utterance; raises `UserError` that counts and names the absent ones."""
-        found = self.find(utterances)
-        absent = [utterances[int(i)] for i in np.flatnonzero(found < 0)]
-        if absent:
-            named = ", ".join(absent[:3]) + (", …" if len(absent) > 3 else "")
-            raise UserError(
-                f"{cache.location}: {len(absent)} of {len(utterances)} utterances are not cached "
-                f"({named}); run `ser extract {cache.name}`, or see failed.parquet there."
-            )
-        return found
+GROUP = b'{"zarr_format": 3, "node_type": "group"}'
+HEAVY = ("frames/c", "scale/c")  # folders of a remote shard, fetched when they are read
 
 
 class FeatureCache(FeatureFolder):
-    """Open one feature's frames; `about["item_shape"]` is (dim,) or (layers, dim)."""
+    """The frames of one feature, as `ser extract` writes them; `open` finds it in a cache.
+
+    Args:
+        path: the folder of one version of the feature.
+        remote: where the folder is mirrored from, for a cache in object storage.
+
+    `item_shape` is the shape of a frame, (dim,) or (layers, dim).
+
+        >>> cache = FeatureCache.open("data/cache", "voice")
+        >>> cache.item_shape, cache.frames("0").dtype.name
+        ((16,), 'float16')
+    """
 
     content: ClassVar[str] = "frames"
     store: ClassVar[str] = "data.zarr"
@@ -100,12 +70,19 @@ class FeatureCache(FeatureFolder):
 
     def __init__(self, path: Path, remote: Remote | None = None) -> None:
         super().__init__(path, remote)
-        self.item_shape: tuple[int, ...] = tuple(self.about["item_shape"])
+        self.item_shape: tuple[int, ...] = self._item_shape()
         self.dim = self.item_shape[-1]
-        self._shards_open: dict[str, ShardFrames] = {}
+        self._shards_open: dict[str, Shard] = {}
         self._snapshot: Snapshot | None = None
 
-    def _shard_rows(self, shard: str) -> pl.DataFrame:
+    def _item_shape(self) -> tuple[int, ...]:
+        stated = self.metadata.get("item_shape")
+        if not isinstance(stated, list) or not stated or not all(_is_size(n) for n in stated):
+            raise self._damaged_metadata("the shape of a frame is missing")
+        return tuple(stated)
+
+    def shard_rows(self, shard: str, check: bool = True) -> pl.DataFrame:
+        """Read a shard's rows; see `FeatureFolder.shard_rows`."""
         if self.remote:
             self.remote.fetch_tree(f"{self.store}/{shard}", leave=HEAVY)
         return read_rows(self.path / self.store / shard, shard).select(self.INDEX.names())
@@ -119,11 +96,6 @@ class FeatureCache(FeatureFolder):
     ) -> Iterator["FeatureWriter"]:
         """Write utterances; what is left is committed on leaving, also after an exception."""
         self.prepare()
-        group = self.path / self.store / "zarr.json"
-        if not group.exists():
-            write_durably(group, '{"zarr_format": 3, "node_type": "group"}')
-            if self.remote:
-                self.remote.put(f"{self.store}/zarr.json")
         writer = FeatureWriter(self, precision, shard_bytes, shard_seconds)
         try:
             yield writer
@@ -133,8 +105,62 @@ class FeatureCache(FeatureFolder):
             raise
         self.write_index()
 
+    def prepare(self) -> None:
+        """Prepare the folder for a writer; see `FeatureFolder.prepare`."""
+        super().prepare()
+        if not self._group.exists():
+            self._write_group()
+
+    @property
+    def _group(self) -> Path:
+        """Return the file that makes the folder of the shards a Zarr group."""
+        return self.path / self.store / "zarr.json"
+
+    def _write_group(self) -> None:
+        write_durably(self._group, GROUP)
+        if self.remote:
+            self.remote.put(f"{self.store}/zarr.json")
+
+    def _group_is_damaged(self) -> bool:
+        return self._group.exists() and self._group.read_bytes() != GROUP
+
+    def _damaged_files(self) -> list[Damage]:
+        damages = super()._damaged_files()
+        if self._group_is_damaged():
+            damages.append(Damage("", f"{self._group}: it is damaged", []))
+        return damages
+
+    def repair_files(self) -> None:
+        """Replace the damaged files beside the shards."""
+        super().repair_files()
+        if self._group_is_damaged():
+            remove(self._group)
+            self._write_group()
+
+    @property
+    def group(self) -> "zarr.Group":
+        """The store as a read-only `zarr.Group`; each group in it is a shard.
+
+        For a remote cache it reads the storage itself and not the mirror. Raises `UserError` where
+        nothing has been written yet, or the storage is not reached.
+
+        >>> cache = FeatureCache.create("cache", "toy", {}, {"item_shape": [2]})
+        >>> with cache.writer() as writer:
+        ...     writer.append("anna", np.ones((3, 2), np.float32))
+        >>> ((name, shard),) = cache.group.groups()
+        >>> shard["frames"].shape, shard["length"][:].tolist()
+        ((3, 2), [3])
+        """
+        import zarr
+
+        if self.remote:
+            return self.remote.group(self.store)
+        if not self._group.exists():
+            raise UserError(f"{self.location}: nothing has been written yet; run `ser extract`.")
+        return zarr.open_group(self.path / self.store, mode="r")
+
     def snapshot(self) -> Snapshot:
-        """Return the index as of the first call: what is written later is not seen."""
+        """Return the index as of the first call, without what is written later."""
         if self._snapshot is None:
             self._snapshot = Snapshot(self._all_rows())
         return self._snapshot
@@ -151,45 +177,70 @@ class FeatureCache(FeatureFolder):
         lengths: np.ndarray = self.snapshot().length[self.require(utterances)]
         return lengths.astype(np.int64)
 
-    def shard(self, name: str) -> ShardFrames:
-        """Map a shard, once."""
+    def shard(self, name: str) -> Shard:
+        """Open a shard, once; raises `UserError` that names the file when it is damaged."""
         if name not in self._shards_open:
             path = self.path / self.store / name
             try:
-                self._shards_open[name] = ShardFrames(path)
+                if self.remote and is_foreign(path):
+                    self.remote.fetch_tree(f"{self.store}/{name}")
+                shard = open_shard(path)
             except UserError:
                 if not self.remote:
                     raise
-                self.remote.fetch_tree(f"{self.store}/{name}")  # what is not here yet
-                self._shards_open[name] = ShardFrames(path)
+                self.remote.fetch_tree(f"{self.store}/{name}")  # what was not fetched yet
+                shard = open_shard(path)
+            if shard.shape[1:] != self.item_shape:
+                raise UserError(
+                    f"{path / 'frames'}: its frames are of shape {list(shard.shape[1:])}, not "
+                    f"{list(self.item_shape)} as feature.json states; {self.remedy}."
+                )
+            self._shards_open[name] = shard
         return self._shards_open[name]
+
+    @property
+    def remedy(self) -> str:
+        """Return the remedy for damage, for messages."""
+        return f"run `ser cache verify {self.name} --repair`, then `ser extract {self.name}`"
 
     def load(self, share: float = 0.5) -> bool:
         """Read all shards into memory if they take no more than this share of what is free.
 
-        Returns whether they did; reading goes on from the files when not.
+        Returns whether it did; otherwise frames are still read from the files.
         """
         names = self.snapshot().shard_names
-        size = sum(self.shard(name).file.stat().st_size for name in names)
+        size = sum(self.shard(name).nbytes for name in names)
         if size > share * available_memory():
             return False
         for name in names:
-            self._shards_open[name] = ShardFrames(self.path / self.store / name, in_memory=True)
+            self._shards_open[name] = open_shard(self.path / self.store / name, in_memory=True)
         return True
 
     def encoded(self, place: int, check: bool = False) -> Encoded:
         """Return one utterance as it is stored, by its place in the snapshot.
 
-        With `check` the crc32c is compared first; raises `UserError` when it differs.
+        With `check` the crc32c is compared first. Raises `UserError` when it differs, or when the
+        disk cannot read the rows.
         """
         snapshot = self.snapshot()
         shard = self.shard(snapshot.shard_names[snapshot.shard[place]])
         row, length = int(snapshot.row[place]), int(snapshot.length[place])
-        encoded = shard.encoded(row, length, int(snapshot.position[place]))
-        if check and checksum(encoded) != snapshot.crc32c[place]:
-            utterance = snapshot.utterance[int(place)]
-            raise UserError(f"{shard.path}: the frames of '{utterance}' are damaged; {AGAIN}.")
-        return encoded
+        problem = "are damaged (their crc32c differs)"
+        try:
+            encoded = shard.encoded(row, length, int(snapshot.position[place]))
+            if not check:
+                return encoded
+            shard.fetch(row, length)
+            if checksum(encoded) == snapshot.crc32c[place]:
+                return encoded
+        except ValueError:
+            problem = "are not at the rows that the index has"
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+        raise UserError(
+            f"{shard.file}: the frames of '{snapshot.utterance[int(place)]}' in feature "
+            f"'{self.name}' {problem}; {self.remedy}."
+        )
 
     def frames(self, utterance: str, check: bool = False) -> np.ndarray:
         """Return one utterance `(frames, *item_shape)`, read-only.
@@ -202,8 +253,9 @@ class FeatureCache(FeatureFolder):
         return view
 
     def moments(self, utterances: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return `cache.precision.moments` of these utterances."""
-        return moments(self.item_shape, map(self.encoded, self.require(utterances)))
+        """Return the `moments` of these utterances; raises `UserError` for damage."""
+        read = (self.encoded(place, check=True) for place in self.require(utterances))
+        return moments(self.item_shape, read)
 
     def _damaged(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Iterator[Damage]:
         path = self.path / self.store / shard
@@ -216,81 +268,18 @@ class FeatureCache(FeatureFolder):
         except UserError as error:
             reason = reason or str(error)
         if reason or bad:
-            said = reason or f"{path}: the frames of {len(bad)} utterances are damaged"
-            yield Damage(shard, said, bad)
+            problem = reason or f"{path}: the frames of {plural(len(bad), 'utterance')} are damaged"
+            yield Damage(shard, problem, bad)
 
 
-class FeatureWriter:
-    """Append utterances to shards of one worker; see `FeatureCache.writer`."""
-
-    def __init__(
-        self, cache: FeatureCache, precision: Precision, shard_bytes: int, shard_seconds: float
-    ) -> None:
-        self.cache = cache
-        self.precision: Precision = precision
-        self.shard_bytes = shard_bytes
-        self.shard_seconds = shard_seconds
-        self.overflowed: list[str] = []  # stored as float32 because float16 cannot hold them
-        self.nbytes = 0  # of frames, as stored
-        self._open: dict[str, ShardWriter] = {}
-        self._since = time.monotonic()
-        self._broken = False
-
-    def append(self, utterance: str, frames: np.ndarray, stat: int = 0, source: int = 0) -> None:
-        """Write one utterance `(frames, *item_shape)`; commits a shard when it is full or old.
-
-        Raises `ValueError` for another shape, no frames, and values that are not finite.
-        """
-        if frames.shape[1:] != self.cache.item_shape or not len(frames):
-            expected = ", ".join(map(str, ("n", *self.cache.item_shape)))
-            raise ValueError(f"the features are of shape {frames.shape}, not ({expected})")
-        encoded = encode(frames, self.precision)
-        if self.precision == "float16" and encoded.data.dtype == np.float32:
-            self.overflowed.append(utterance)
-        self.append_encoded(utterance, encoded, stat, source)
-
-    def append_encoded(self, utterance: str, encoded: Encoded, stat: int, source: int) -> None:
-        """Write one utterance as it is stored elsewhere."""
-        dtype = encoded.data.dtype.name
-        try:
-            if dtype not in self._open:
-                staging = self.cache.staging / new_shard_name()
-                self._open[dtype] = ShardWriter(staging, self.cache.item_shape, dtype)
-            self._open[dtype].append(utterance, encoded, stat, source)
-            self.nbytes += encoded.data.nbytes
-        except BaseException:  # a full disk, Ctrl-C: a half-written row must not be committed
-            self._broken = True
-            raise
-        size = sum(shard.nbytes for shard in self._open.values())
-        if size >= self.shard_bytes or time.monotonic() - self._since >= self.shard_seconds:
-            self.commit()
-
-    def commit(self) -> None:
-        """Make everything appended so far visible and durable."""
-        try:
-            for dtype in list(self._open):
-                shard = self._open[dtype]
-                shard.finish(now_ns())
-                del self._open[dtype]
-                self.cache.publish(shard.path, shard.path.name)
-        except BaseException:  # what is half finished must not be finished again
-            self._broken = True
-            raise
-        self._since = time.monotonic()
-
-    def abandon_or_commit(self) -> None:
-        """Keep what is whole when something else went wrong; drop what a full disk cut short."""
-        if not self._broken:
-            self.commit()
-        for shard in self._open.values():
-            shard.abandon()
-        self._open.clear()
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def available_memory() -> int:
-    """Return the bytes that can be taken without swapping, as Linux says; elsewhere 0."""
+    """Return the bytes that are free without swapping, as Linux reports; elsewhere 0."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return 0
-    said = dict(line.split(":") for line in meminfo.read_text().splitlines())
-    return int(said["MemAvailable"].split()[0]) * 1024
+    fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024

@@ -1,57 +1,141 @@
 """Small files: written durably, named by fingerprint; the small Zarr arrays beside a shard."""
 
+import errno
+import glob
 import hashlib
-import io
 import json
-import math
 import os
+import re
 import shutil
 import socket
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-import numpy as np
-import polars as pl
+from ser.corpus.errors import UserError
 
-from corpus.errors import UserError
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+LEFT_BY_OLDER_VERSION = 3600.0  # seconds
+LEFT_BY_OTHER_MACHINE = 86400.0
+LOST = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EIO)
+OPEN_FILES = "raise the limit of open files (`ulimit -n`)"
+AGAIN = "run `ser cache verify --repair`, then `ser extract`"
 
-LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
-PLAIN = {"name": "bytes"}
-AGAIN = "run `ser cache verify --repair` and extract again"
 
-
-def fingerprint(made_from: Mapping[str, Any]) -> str:
+def fingerprint(spec: Mapping[str, Any]) -> str:
     """Hash a mapping of plain values: 16 hexadecimal characters.
 
-    Key order does not matter; every value does. Values must be JSON (paths as text), so that the
+    The order of keys does not matter. Values must be JSON (paths as text), so that the
     same mapping gives the same name on every machine and version of Python.
     """
-    text = json.dumps(made_from, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def hash64(data: bytes) -> int:
-    """Hash bytes to 64 bits: what a row's `stat` and `source` are."""
+    """Hash bytes to 64 bits, as a row's `stat` and `source`."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def write_durably(path: Path, content: str | bytes) -> None:
-    """Write a small file so that a power cut leaves the old one or the new one, whole.
+    """Write a small file; after a power cut it is the old one or the new one, whole.
 
-    What a full disk cuts short is removed again.
+    A file that a full disk cut short is deleted.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    with staged(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_if_changed(path: Path, content: str | bytes) -> bool:
+    """Write a file unless it has this content; return whether it was written."""
+    data = content.encode() if isinstance(content, str) else content
+    if path.is_file() and path.read_bytes() == data:
+        return False
+    write_durably(path, data)
+    return True
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; what is written there replaces it at the end.
+
+    The file is whole or absent, also after a power cut, and has the mode of the umask. After an
+    error the old file is as it was. What a killed process left of this file is deleted first.
+    """
+    remove_leftovers(path.parent, path.name)
+    part = temporary_path(path)
     try:
-        _write_synced(part, content.encode() if isinstance(content, str) else content)
-    except OSError:
-        part.unlink(missing_ok=True)
+        yield part
+        sync_file(part)
+        if path.is_dir():
+            clear(path)  # only an empty folder is replaced
+        part.replace(path)
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to report
+            part.unlink(missing_ok=True)
         raise
-    part.replace(path)
     sync_folder(path.parent)
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a path beside `path` for what will replace it.
+
+    Its name has the machine and the process that write there.
+    """
+    written_by = f"{host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return path.with_name(f".{path.name[:60]}.{written_by}.part")
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Delete temporary files and folders that dead processes left; those of live ones stay.
+
+    With `name` only those of this file, in a folder that has others which are not ours. A file of
+    another machine is one of a dead process when it is a day old, and one of an older version of
+    ser, whose name has no process, when it is an hour old. On a read-only disk they stay.
+    """
+    pattern = ".*.part" if name is None else f".{glob.escape(name[:60])}.*.part"
+    for part in folder.glob(pattern):
+        with suppress(OSError):
+            if _is_leftover(part):
+                remove(part)
+
+
+def _is_leftover(part: Path) -> bool:
+    written_by = re.search(r"\.([^-]+)-(\d+)-[0-9a-f]{8}\.part$", part.name)
+    age = time.time() - part.stat().st_mtime
+    if written_by is None:
+        return age > LEFT_BY_OLDER_VERSION
+    if not written_by[1].endswith(host()):
+        return age > LEFT_BY_OTHER_MACHINE
+    return not is_running(int(written_by[2]))
+
+
+def remove_abandoned(staging: Path, keep: str) -> None:
+    """Delete the shards of dead writers in .staging, except those whose names start with `keep`.
+
+    A writer of another machine is dead when it has written nothing for a day. On a read-only disk
+    they stay.
+    """
+    with suppress(OSError):
+        for shard in staging.glob("[!.]*-*-*"):
+            if not shard.name.startswith(keep) and _is_abandoned(shard):
+                remove(shard)
+
+
+def _is_abandoned(shard: Path) -> bool:
+    if shard.name.startswith(f"{host()}-"):
+        return not alive(shard.name)
+    newest = max((p.stat().st_mtime for p in (shard, *shard.rglob("*"))), default=0.0)
+    return time.time() - newest > LEFT_BY_OTHER_MACHINE
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content survive a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
@@ -63,98 +147,27 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Read a JSON object; raises `UserError` with the remedy when it is none."""
+class DeniedError(UserError):
+    """The system denies access to a file that may be undamaged: permission, too many open files."""
+
+
+@contextmanager
+def readable(path: Path, remedy: str) -> Iterator[None]:
+    """Raise the `OSError` of reading a file as a sentence that names the file.
+
+    Raises `UserError` with this remedy where the file is lost (absent, no file, a failing disk),
+    else `DeniedError` with one of its own.
+    """
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable ({error}); {remedy}.") from error
-    if not isinstance(said, dict):
-        raise UserError(f"{path}: it holds no JSON object; {remedy}.")
-    return said
-
-
-def parquet(frame: pl.DataFrame) -> bytes:
-    """Return a frame as the bytes of a Parquet file."""
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    return buffer.getvalue()
-
-
-def array_metadata(
-    shape: Sequence[int],
-    chunk_shape: Sequence[int],
-    dtype: np.dtype[Any],
-    codecs: list[dict[str, Any]],
-) -> bytes:
-    """Return the `zarr.json` of a Zarr v3 array."""
-    metadata = {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(shape),
-        "data_type": dtype.name,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": 0.0 if dtype.kind == "f" else 0,
-        "codecs": codecs,
-        "attributes": {},
-    }
-    return json.dumps(metadata).encode()
-
-
-def small_metadata(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
-    """Return the `zarr.json` of an array in one uncompressed chunk with a crc32c."""
-    codecs = [LITTLE if dtype.itemsize > 1 else PLAIN, {"name": "crc32c"}]
-    return array_metadata(shape, shape, dtype, codecs)
-
-
-def write_metadata(folder: Path, metadata: bytes) -> None:
-    """Write a `zarr.json`, making its folder."""
-    folder.mkdir(exist_ok=True)
-    _write_synced(folder / "zarr.json", metadata)
-
-
-def write_array(folder: Path, values: np.ndarray) -> None:
-    """Write a small array as one chunk."""
-    write_metadata(folder, small_metadata(values.shape, values.dtype))
-    data = values.tobytes()
-    file = chunk_file(folder, values.ndim)
-    file.parent.mkdir(parents=True)
-    _write_synced(file, data + google_crc32c.value(data).to_bytes(4, "little"))
-
-
-def read_array(folder: Path, dtype: np.dtype[Any]) -> np.ndarray:
-    """Read what `write_array` wrote; raises `UserError` when anything of it is damaged."""
-    shape = shape_of(folder)
-    file = chunk_file(folder, len(shape))
-    data = file.read_bytes() if file.exists() else b""
-    if (
-        len(data) != math.prod(shape) * dtype.itemsize + 4
-        or google_crc32c.value(data[:-4]) != int.from_bytes(data[-4:], "little")
-        or (folder / "zarr.json").read_bytes() != small_metadata(shape, dtype)
-    ):
-        raise UserError(f"{file}: the array is missing or damaged; {AGAIN}.")
-    return np.frombuffer(data[:-4], dtype=dtype).reshape(shape)
-
-
-def shape_of(folder: Path) -> tuple[int, ...]:
-    """Return the shape that a `zarr.json` states; raises `UserError` when it states none."""
-    shape = read_json(folder / "zarr.json", AGAIN).get("shape")
-    if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise UserError(f"{folder / 'zarr.json'}: it states no shape; {AGAIN}.")
-    return tuple(shape)
-
-
-def chunk_file(folder: Path, dimensions: int) -> Path:
-    """Return the file of an array's only chunk."""
-    return folder / "c" / "/".join("0" * dimensions)
-
-
-def _write_synced(file: Path, data: bytes) -> None:
-    with file.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in LOST:
+            raise UserError(f"{path}: not readable ({reason}); {remedy}.") from error
+        remedy = (
+            OPEN_FILES if error.errno in (errno.EMFILE, errno.ENFILE) else "correct its permissions"
+        )
+        raise DeniedError(f"{path}: not readable ({reason}); {remedy}.") from error
 
 
 def new_shard_name() -> str:
@@ -168,25 +181,57 @@ def now_ns() -> int:
 
 
 def host() -> str:
-    """Return the name of this machine as it stands in shard names."""
+    """Return the name of this machine as shard names have it."""
     return socket.gethostname().replace("-", "_").replace("/", "_") or "host"
 
 
 def alive(shard: str) -> bool:
-    """Tell whether the process of this machine that names a shard still runs."""
+    """Return whether the process of this machine in a shard's name is still running."""
     pid = shard.removeprefix(f"{host()}-").split("-")[0]
+    return pid.isdigit() and is_running(int(pid))
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process of this machine is running."""
     try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:  # another user's, and alive
         return True
     return True
 
 
-def remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
+def keep_umask(folder: Path) -> None:
+    """Give the files of a folder the modes of the umask; some libraries write private ones."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
+
+
+def clear(path: Path) -> None:
+    """Delete a file or an empty folder, if it exists; raises `OSError` for a full folder."""
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
     else:
         path.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    elif (
+        path.exists() or path.is_symlink()
+    ):  # a read-only disk refuses even to delete what is absent
+        path.unlink(missing_ok=True)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first sentence of a library's message, on one line of at most 300 characters."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return line.split(". ")[0][:300]

@@ -1,21 +1,21 @@
-"""One feature's folder: what made it, what is in it, what failed.
+"""One feature's folder: its spec, its index and its failures.
 
     <cache>/<feature>/<fingerprint>/
-      feature.json      what made it; written first, never changed
-      index.parquet     one row an utterance and shard; derived, rebuilt from the shards at will
+      feature.json      the spec and metadata; written first, never changed
+      index.parquet     one row per utterance and shard (`ser.cache.index_file`)
       failed.parquet    utterance, error, when
-      .staging/         what is being written; a dead writer's leftovers are swept by the next one
+      .staging/         shards being written; those of a dead writer are deleted by the next one
 
-A fingerprint names everything that changes the numbers, so another model, layer or window is
-another folder and nothing is ever overwritten. Every row says what it was computed from by two
-hashes: `stat` (cheap: size, time, span) and `source` (the content), so that changed audio is
-extracted again and copied or touched audio is not. The cache may be a URL: see `cache.remote`.
+The fingerprint is taken of everything that changes the numbers, so another model, layer or window
+has another folder and nothing is ever overwritten. Every row has two hashes of what it was computed
+from: `stat` (cheap: size, time, span) and `source` (the content), so that changed audio is
+extracted again, and audio that was copied or touched is not. The cache may be a URL: see
+`ser.cache.remote`.
 """
 
-import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,32 +24,40 @@ from typing import Any, ClassVar, Self
 
 import polars as pl
 
-from cache.files import (
+from ser.cache.failures import FailureList
+from ser.cache.files import (
+    DeniedError,
     alive,
     fingerprint,
     host,
     new_shard_name,
-    parquet,
-    read_json,
     remove,
+    remove_abandoned,
+    remove_leftovers,
     sync_folder,
     write_durably,
 )
-from cache.remote import Remote, Root, StorageError
-from corpus.errors import UserError
-
-FORMAT = "ser-features/1"
-COMMIT_SECONDS = 20.0  # the work that a kill can cost at the most, however large a shard may be
-IDENTITY = ("format", "content", "feature", "fingerprint", "spec")
-UNSENT = "unsent-"  # a finished shard in .staging that an upload failed for
-FAILED = pl.Schema(
-    {"utterance": pl.String(), "error": pl.String(), "when": pl.Datetime("us", "UTC")}
+from ser.cache.index_file import IndexFile, latest
+from ser.cache.json_file import CHECKSUM, json_checksum
+from ser.cache.metadata import (
+    FORMAT,
+    IDENTITY,
+    METADATA_REMEDY,
+    differences,
+    in_words,
+    read_metadata,
+    read_specs,
 )
+from ser.cache.remote import Remote, Root, StorageError
+from ser.corpus.errors import UserError
+
+COMMIT_SECONDS = 20.0  # the most work that a kill loses, however large a shard may be
+PENDING = "unsent-"  # a finished shard in .staging whose upload failed
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Say what is wrong with a shard, and which of its utterances cannot be read."""
+    """The damage of a shard, with the utterances that cannot be read."""
 
     shard: str
     reason: str
@@ -57,10 +65,10 @@ class Damage:
 
 
 class FeatureFolder:
-    """Hold one feature's folder; frames and transcripts build on it.
+    """One feature's folder; the base class of the caches of frames and of transcripts.
 
-    `spec` is the plain mapping that the fingerprint is taken of; `about` is what a reader wants to
-    know besides (dimension, frame rate, licence).
+    `spec` is the plain mapping that the fingerprint is taken of. `metadata` is the content of
+    feature.json: the spec, and what else a reader needs (dimension, frame rate, licence).
     """
 
     content: ClassVar[str]  # "frames" or "transcripts"
@@ -71,21 +79,31 @@ class FeatureFolder:
     def __init__(self, path: Path, remote: Remote | None = None) -> None:
         self.path = path
         self.remote = remote
-        about = read_json(path / "feature.json", "delete the folder and extract again")
-        if about.get("format") != FORMAT or about.get("content") != self.content:
-            raise UserError(
-                f"{path / 'feature.json'}: it says {about.get('format')!r} and "
-                f"{about.get('content')!r}, not {FORMAT!r} and {self.content!r}; delete the folder "
-                "and extract again."
+        metadata = read_metadata(path)
+        if metadata.get("content") != self.content:
+            raise self._damaged_metadata(
+                f"its content is {metadata['content']!r}, not {self.content!r}"
             )
-        self.about: dict[str, Any] = about
-        self.fingerprint: str = about["fingerprint"]
-        self.name: str = about["feature"]
+        self.metadata: dict[str, Any] = metadata
+        self.fingerprint: str = metadata["fingerprint"]
+        self.name: str = metadata["feature"]
+        self._failures = FailureList(self)
+        self._index = IndexFile(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.location!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the location only; the files are mapped again when it is read."""
+        return type(self), (self.path, self.remote)
+
+    def _damaged_metadata(self, problem: str) -> UserError:
+        return UserError(f"{self.path / 'feature.json'}: {problem}; {METADATA_REMEDY}.")
 
     @property
-    def more(self) -> dict[str, Any]:
-        """Return what `about` says besides the identity: what `create` takes of another folder."""
-        return {key: value for key, value in self.about.items() if key not in IDENTITY}
+    def extra_metadata(self) -> dict[str, Any]:
+        """Return the metadata without the folder's identity, as `create` takes it."""
+        return {key: value for key, value in self.metadata.items() if key not in IDENTITY}
 
     @property
     def location(self) -> str:
@@ -94,14 +112,14 @@ class FeatureFolder:
 
     @classmethod
     def create(
-        cls, root: str | Path, name: str, spec: Mapping[str, Any], about: Mapping[str, Any]
+        cls, root: str | Path, name: str, spec: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> Self:
-        """Open the folder of `spec` below a folder or URL, making it when it is not there yet."""
+        """Open the folder of `spec` in a cache (a folder or URL); make it if it does not exist."""
         path, remote = Root(root).folder(name, fingerprint(spec))
-        if _is_there(path, remote):
+        if _exists(path, remote):
             return cls(path, remote)
         path.mkdir(parents=True, exist_ok=True)
-        said = {
+        identity = {
             "format": FORMAT,
             "content": cls.content,
             "feature": name,
@@ -109,7 +127,9 @@ class FeatureFolder:
             "spec": dict(spec),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        write_durably(path / "feature.json", json.dumps(said | dict(about), indent=1))
+        record = identity | dict(metadata)
+        record |= {CHECKSUM: int(json_checksum(record), 16)}
+        write_durably(path / "feature.json", json.dumps(record, indent=1))
         if remote:
             remote.put("feature.json")
         return cls(path, remote)
@@ -118,13 +138,22 @@ class FeatureFolder:
     def existing(cls, root: str | Path, name: str, spec: Mapping[str, Any]) -> Self | None:
         """Open the folder of exactly this `spec`, or return None."""
         path, remote = Root(root).folder(name, fingerprint(spec))
-        return cls(path, remote) if _is_there(path, remote) else None
+        return cls(path, remote) if _exists(path, remote) else None
 
     @classmethod
-    def open(cls, root: str | Path, name: str, wanted: Mapping[str, Any] | None = None) -> Self:
-        """Open the one folder of this spec; its `weights` may be left out, or all of it.
+    def has_lost_record(cls, root: str | Path, name: str, spec: Mapping[str, Any]) -> bool:
+        """Return whether there are shards of this `spec` without their feature.json."""
+        path, remote = Root(root).folder(name, fingerprint(spec))
+        if remote:
+            return not _exists(path, remote) and bool(remote.committed(cls.store))
+        return not _exists(path, remote) and (path / cls.store).is_dir()
 
-        Reading a cache needs no model, so their digest may not be known where heads are trained.
+    @classmethod
+    def open(cls, root: str | Path, name: str, required: Mapping[str, Any] | None = None) -> Self:
+        """Open the one folder that fits this spec; the spec may lack `weights`, or be None.
+
+        Reading a cache needs no model, so the digest of its weights may be unknown where heads are
+        trained.
         Raises `UserError` when nothing, something else, or more than one thing is cached.
         """
         folders = dict(Root(root).folders(name))
@@ -133,9 +162,9 @@ class FeatureFolder:
                 f"{root}/{name}: feature '{name}' is not in the cache; run `ser extract {name}` "
                 "first."
             )
-        specs = _specs(folders)
+        specs = read_specs(folders)
         wrong = {
-            path: _differences(spec, wanted) if wanted is not None else []
+            path: differences(spec, required) if required is not None else []
             for path, spec in specs.items()
         }
         agreeing = [path for path, keys in wrong.items() if not keys]
@@ -143,221 +172,167 @@ class FeatureFolder:
             return cls(agreeing[0], folders[agreeing[0]])
         if agreeing:
             raise UserError(
-                f"{root}/{name}: {len(agreeing)} fingerprints fit feature '{name}' and differ in "
-                "their weights; delete the folder that is not wanted."
+                f"{root}/{name}: {len(agreeing)} folders fit feature '{name}' and differ in their "
+                "weights; delete the one that you do not need."
             )
         closest = min(folders, key=lambda path: len(wrong[path]))
         key = wrong[closest][0]
         raise UserError(
-            f"{closest}: it was extracted with {_said(specs[closest], key)}, but pipeline.yaml "
-            f"asks for {_said(wanted or {}, key)}; run `ser extract {name}`."
+            f"{closest}: it was extracted with {in_words(specs[closest], key)}, but pipeline.yaml "
+            f"asks for {in_words(required or {}, key)}; run `ser extract {name}`."
         )
 
     @classmethod
-    def fitting(cls, root: str | Path, name: str, wanted: Mapping[str, Any]) -> list[str]:
-        """Return the fingerprints that `open` would take."""
-        specs = _specs(dict(Root(root).folders(name)))
-        return [path.name for path, spec in specs.items() if not _differences(spec, wanted)]
+    def fitting(cls, root: str | Path, name: str, required: Mapping[str, Any]) -> list[str]:
+        """Return the fingerprints of the folders that `open` would accept."""
+        specs = read_specs(dict(Root(root).folders(name)))
+        return [path.name for path, spec in specs.items() if not differences(spec, required)]
 
     def index(self) -> pl.DataFrame:
-        """Return the rows in force, one an utterance (the newest where several were written)."""
-        return in_force(self._all_rows())
+        """Return the latest row of each utterance."""
+        return latest(self._all_rows())
 
     def _all_rows(self) -> pl.DataFrame:
-        path = self.path / "index.parquet"
-        shards = self.shards()
-        known = self.stored_index()
-        if self.remote and set(known["shard"].unique()) != shards:
-            self.remote.fetch("index.parquet", anew=True)
-            known = self.stored_index()
-        listed = set(known["shard"].unique())
-        if listed == shards:
-            return known
-        new = [self._shard_rows(shard) for shard in sorted(shards - listed)]
-        rows = pl.concat([known.filter(pl.col("shard").is_in(list(shards))), *new])
-        with suppress(OSError):  # a read-only cache is rebuilt in memory at each opening
-            write_durably(path, parquet(rows))
-        return rows
+        return self._index.rows()
 
     def stored_index(self) -> pl.DataFrame:
-        """Read index.parquet as it lies there; empty when it is missing, damaged or older."""
-        path = self.path / "index.parquet"
-        if path.exists():
-            with suppress(pl.exceptions.PolarsError, OSError):
-                stored = pl.read_parquet(path)
-                if stored.schema == self.INDEX:
-                    return stored
-        return pl.DataFrame(schema=self.INDEX)
+        """Read index.parquet without an update; empty when it is missing, damaged or older."""
+        return self._index.stored()
 
     def shards(self) -> set[str]:
-        """Name the committed shards."""
+        """Return the names of the committed shards."""
         if self.remote:
             return self.remote.committed(self.store)
-        found = (self.path / self.store).glob(f"*{self.suffix}")
-        return {p.name.removesuffix(self.suffix) for p in found if self.suffix or p.is_dir()}
+        paths = (self.path / self.store).glob(f"*{self.suffix}")
+        return {p.name.removesuffix(self.suffix) for p in paths if self.suffix or p.is_dir()}
 
-    def _shard_rows(self, shard: str) -> pl.DataFrame:
-        """Read a shard's rows, and fetch what that takes; raises `UserError` for a damaged one."""
+    def shard_rows(self, shard: str, check: bool = True) -> pl.DataFrame:
+        """Read a shard's rows, fetching it if remote; raises `UserError` for a damaged one.
+
+        Without `check` single rows are not checked for damage.
+        """
         raise NotImplementedError
 
     def publish(self, staged: Path, shard: str) -> None:
         """Make a finished shard visible: uploaded where the cache is remote, then renamed."""
         place = f"{self.store}/{shard}{self.suffix}"
         if self.remote:
-            unsent = self.staging / f"{UNSENT}{shard}"
-            staged = staged.rename(unsent) if staged != unsent else staged
+            pending = self.staging / f"{PENDING}{shard}"
+            staged = staged.rename(pending) if staged != pending else staged
             self.remote.upload(staged, place)
         staged.rename(self.path / place)
         sync_folder(self.path / self.store)
 
     def prepare(self) -> None:
-        """Make ready for a writer: sweep what a dead one left, send what could not be sent."""
+        """Prepare the folder for a writer: delete what a dead one left, upload what is pending."""
         for folder in (self.path / self.store, self.staging):
             folder.mkdir(exist_ok=True)
-        for left in self.staging.glob(f"{host()}-*"):
-            if not alive(left.name):
-                remove(left)
-        for unsent in self.staging.glob(f"{UNSENT}{host()}-*"):
-            shard = unsent.name.removeprefix(UNSENT)
+        self.clean()
+        for pending in self.staging.glob(f"{PENDING}{host()}-*"):
+            shard = pending.name.removeprefix(PENDING)
             if not alive(shard) or shard.split("-")[1] == str(os.getpid()):
-                with suppress(FileNotFoundError):  # another process has sent it
-                    self.publish(unsent, shard)
+                with suppress(FileNotFoundError):  # another process has uploaded it
+                    self.publish(pending, shard)
+
+    def clean(self) -> None:
+        """Delete what dead writers left; on a read-only disk it stays."""
+        for folder in (self.path, self.path / self.store, self.staging):
+            remove_leftovers(folder)
+        remove_abandoned(self.staging, keep=PENDING)
 
     def write_index(self) -> None:
-        """Bring index.parquet up to date, so that a new reader need not open every shard."""
+        """Update index.parquet, so that a new reader need not open every shard."""
         self._all_rows()
         if self.remote:
             self.remote.put("index.parquet")
 
     def verify(self, progress: Callable[[Iterable[str]], Iterable[str]] = iter) -> list[Damage]:
-        """Check every byte of every shard; return what is damaged.
+        """Check every byte of every shard; return the damage.
 
         The index is rebuilt from the shards. `progress` wraps the shards' names, as `tqdm` does.
         """
+        self.clean()
         shards = self.shards()
         listed = self.stored_index()
-        damages = [
-            Damage(shard, "it is listed in index.parquet and gone", rows["utterance"].to_list())
-            for (shard,), rows in in_force(listed).group_by("shard", maintain_order=True)
+        damages = self._damaged_files()
+        damages += [
+            Damage(shard, "it is listed in index.parquet, but missing", rows["utterance"].to_list())
+            for (shard,), rows in latest(listed).group_by("shard", maintain_order=True)
             if shard not in shards
         ]
         index = [pl.DataFrame(schema=self.INDEX)]
         for shard in progress(sorted(shards)):
-            rows, found = self._examine(shard, listed)
-            if found and self.remote:  # it may be the copy here that is damaged
+            rows, damage = self._examine(shard, listed)
+            if damage and self.remote:  # perhaps only the copy in the mirror is damaged
                 remove(self.path / f"{self.store}/{shard}{self.suffix}")
-                rows, found = self._examine(shard, listed)
+                rows, damage = self._examine(shard, listed)
             index.append(rows)
-            damages += found
-        with suppress(OSError):
-            write_durably(self.path / "index.parquet", parquet(pl.concat(index)))
+            damages += damage
+        rows = pl.concat(index)
+        if not rows.equals(self._index.checked()):
+            self._index.write(rows)
         return damages
+
+    def _damaged_files(self) -> list[Damage]:
+        """Return the damage of the files beside the shards."""
+        try:
+            self._failures.read()
+        except DeniedError:
+            raise
+        except UserError as error:
+            return [Damage("", str(error), [])]
+        return []
+
+    def repair_files(self) -> None:
+        """Replace the damaged files beside the shards."""
+        with suppress(UserError):
+            self._failures.read()
+            return
+        remove(self.path / "failed.parquet")
 
     def _examine(self, shard: str, listed: pl.DataFrame) -> tuple[pl.DataFrame, list[Damage]]:
         reason = None
         try:
-            rows = self._shard_rows(shard)
-        except StorageError:  # not reached is not damaged
+            rows = self.shard_rows(shard, check=False)
+        except (StorageError, DeniedError):  # unreachable does not mean damaged
             raise
-        except UserError as error:  # its rows may still be there, and the index knows where
+        except UserError as error:  # its rows may be undamaged, and the index has their places
             reason, rows = str(error), listed.filter(pl.col("shard") == shard)
         return rows, list(self._damaged(shard, rows, reason))
 
     def _damaged(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Iterator[Damage]:
-        """Yield a shard's damage, if any; `reason` is what is known of it already."""
+        """Yield a shard's damage, if any; `reason` is the damage found so far."""
         raise NotImplementedError
 
     def drop(self, shard: str) -> None:
-        """Remove a shard at once; a reader that has it mapped keeps its snapshot."""
+        """Delete a shard; a reader that has it mapped can still read it."""
         place = f"{self.store}/{shard}{self.suffix}"
         if self.remote:
             self.remote.delete(place)
         self.staging.mkdir(exist_ok=True)
         with suppress(FileNotFoundError):
-            gone = (self.path / place).rename(self.staging / new_shard_name())
+            deleted = (self.path / place).rename(self.staging / new_shard_name())
             sync_folder(self.path / self.store)
-            remove(gone)
+            remove(deleted)
 
     def failed(self) -> pl.DataFrame:
-        """Return what failed and has not been extracted since: utterance, error, when."""
-        failures = self._failures()
-        if not failures.height:
-            return failures
-        written = self.index().select("utterance", pl.from_epoch("created", "ns"))
-        known = failures.join(written, on="utterance", how="left", maintain_order="left")
-        mended = pl.col("created").dt.replace_time_zone("UTC") >= pl.col("when")
-        return known.filter(~mended.fill_null(False)).select(FAILED.names())
+        """Return what failed and has not been extracted since: utterance, error, when.
 
-    def _failures(self) -> pl.DataFrame:
-        if self.remote:
-            self.remote.fetch("failed.parquet", anew=True)
-        path = self.path / "failed.parquet"
-        return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=FAILED)
+        Raises `UserError` when the list is damaged.
+        """
+        return self._failures.current()
 
-    def record(self, failures: Mapping[str, str]) -> None:
-        """Merge failures into failed.parquet, and take out what has been extracted since."""
-        self.staging.mkdir(exist_ok=True)
-        with (self.staging / "failed.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            now = datetime.now(UTC)
-            new = pl.DataFrame(
-                [(utterance, error, now) for utterance, error in failures.items()],
-                schema=FAILED,
-                orient="row",
-            )
-            old = self.failed().filter(~pl.col("utterance").is_in(list(failures)))
-            merged = pl.concat([old, new]).sort("utterance")
-            if merged.height or (self.path / "failed.parquet").exists():
-                write_durably(self.path / "failed.parquet", parquet(merged))
-                if self.remote:
-                    self.remote.put("failed.parquet")
+    def record(self, failures: Mapping[str, str], current: Collection[str] = ()) -> None:
+        """Merge failures into failed.parquet; see `FailureList.record`."""
+        self._failures.record(failures, current)
 
     @property
     def staging(self) -> Path:
-        """Return the folder of what is being written."""
+        """Return the folder of unfinished shards."""
         return self.path / ".staging"
 
 
-def in_force(rows: pl.DataFrame) -> pl.DataFrame:
-    """Keep the newest row of every utterance; the shard's name decides between equal times."""
-    return rows.sort("created", "shard").unique("utterance", keep="last", maintain_order=True)
-
-
-def missing(
-    folder: FeatureFolder | None, stats: Mapping[str, int], source: Callable[[str], int]
-) -> set[str]:
-    """Name the utterances of `stats` that the folder lacks or that were made from something else.
-
-    `source(utterance)` hashes the content; it is only called where the cheap hash differs, so a
-    corpus that was copied or touched is read once and not extracted again.
-    """
-    if folder is None:
-        return set(stats)
-    index = folder.index()
-    stored = dict(
-        zip(index["utterance"], zip(index["stat"], index["source"], strict=True), strict=True)
-    )
-    return {
-        u
-        for u, stat in stats.items()
-        if u not in stored or (stored[u][0] != stat and stored[u][1] != source(u))
-    }
-
-
-def _is_there(path: Path, remote: Remote | None) -> bool:
+def _exists(path: Path, remote: Remote | None) -> bool:
     if remote:
-        return remote.fetch("feature.json", anew=True)
+        return remote.fetch("feature.json", again=True)
     return (path / "feature.json").exists()
-
-
-def _specs(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
-    return {path: read_json(path / "feature.json", "delete it")["spec"] for path in folders}
-
-
-def _differences(spec: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    keys = sorted({*spec, *wanted} - ({"weights"} - set(wanted)))
-    return [key for key in keys if spec.get(key) != wanted.get(key)]
-
-
-def _said(spec: Mapping[str, Any], key: str) -> str:
-    return f"{key}={spec[key]!r}" if key in spec else f"the default {key}"

@@ -1,10 +1,11 @@
-"""How frames are kept: float16, float32, or int8 with a scale a channel.
+"""How frames are stored: float16, float32, or int8 with a scale for each channel.
 
 - `float16` keeps 11 significant bits (relative error of real activations 2e-4) and is the default;
-  an utterance beyond 65,504 is kept as float32 instead, and said.
+  an utterance beyond 65,504 is stored as float32 instead, which is reported.
 - `int8` halves that again: every channel of every utterance is divided by its own
-  `scale = max |x| / 127` and rounded. A scale a shard would be smaller still, but an utterance's
-  values would then hang on its neighbours, and a resumed extraction would not equal a whole one.
+  `scale = max |x| / 127` and rounded. One scale for a shard would be smaller still, but an
+  utterance's values would then depend on its neighbours, and a resumed extraction would differ from
+  an uninterrupted one.
 - bfloat16 is not offered: it is no Zarr v3 core type, so plain readers do not open it, and on
   activations it is eight times less exact than float16 at the same size.
 """
@@ -22,7 +23,7 @@ NOT_FINITE = np.uint16(0x7C00)  # all exponent bits of a float16: infinite or Na
 
 @dataclass(frozen=True)
 class Encoded:
-    """Hold one utterance as it is stored: contiguous, little-endian.
+    """One utterance as it is stored: contiguous, little-endian.
 
     `scale` is float32 `item_shape`, for int8 only.
     """
@@ -41,11 +42,11 @@ def encode(frames: np.ndarray, precision: Precision) -> Encoded:
         half = _half(frames)
         if (half.view(np.uint16) & NOT_FINITE).max(initial=0) < NOT_FINITE:
             return Encoded(half)
-    if not np.isfinite(frames).all():
+    with np.errstate(over="ignore"):  # a float64 beyond float32 is infinite then, and refused
+        single = np.ascontiguousarray(frames, dtype="<f4")
+    if not np.isfinite(single).all():
         raise ValueError("the features hold NaN or infinite values")
-    if precision == "int8":
-        return _int8(frames)
-    return Encoded(np.ascontiguousarray(frames, dtype="<f4"))
+    return _int8(single) if precision == "int8" else Encoded(single)
 
 
 def decode(data: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -89,7 +90,8 @@ def _half(frames: np.ndarray) -> np.ndarray:
 
 
 def _int8(frames: np.ndarray) -> Encoded:
-    frames = np.asarray(frames, dtype=np.float32)
     scale = np.abs(frames).max(axis=0) / np.float32(127)
     divisor = np.where(scale > 0, scale, np.float32(1))
-    return Encoded(np.rint(frames / divisor).astype(np.int8), scale.astype("<f4"))
+    # a scale that is denormal is rounded so coarsely that quotients exceed 127
+    steps = np.clip(np.rint(frames / divisor), -127, 127)
+    return Encoded(steps.astype(np.int8), scale.astype("<f4"))

@@ -1,6 +1,6 @@
 """Padded batches of several features at once, straight from mapped shards.
 
-For a batch the rows are sorted by (shard, row), the kernel is told to read them ahead, and each
+For a batch the rows are sorted by (shard, row), the kernel reads them ahead, and each
 utterance is copied once, cast to float32 in the same pass, into a padded buffer that is used again.
 A ring of threads stays ahead of the caller. There are no worker processes: the copy releases the
 interpreter lock, and a mapped file needs no pickling.
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cache.features import FeatureCache
-from cache.precision import Encoded
-from corpus.errors import UserError
+from ser.cache.features import FeatureCache
+from ser.cache.precision import Encoded
+from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -25,11 +25,11 @@ POOL_BATCHES = 32  # batches that are sorted by length together
 
 
 @dataclass(frozen=True)
-class Column:
-    """Name one feature to read, and how: `stride` k gives the mean of every k frames.
+class FeatureInput:
+    """A feature as a head reads it: `stride` k gives the mean of every k frames.
 
     `layer` picks one of a feature that was stored with all layers, or several, whose channels are
-    put side by side. Raises `UserError` for a layer that there is not.
+    put side by side. Raises `UserError` for a layer that does not exist.
     """
 
     cache: FeatureCache
@@ -41,10 +41,10 @@ class Column:
         layers = stored[0] if len(stored) > 1 else 0
         for layer in self.layers or ():
             if not -layers <= layer < layers:
-                there = f"layers 0 to {layers - 1}" if layers else "one layer only"
+                stored_layers = f"layers 0 to {layers - 1}" if layers else "one layer"
                 raise UserError(
-                    f"{self.cache.location}: layer {layer} is asked for, and there are {there}; "
-                    f"correct `layer:` where a head reads {self.cache.name}."
+                    f"{self.cache.location}: layer {layer} does not exist: this feature has "
+                    f"{stored_layers}; correct `layer:` where a head reads {self.cache.name}."
                 )
 
     @property
@@ -68,10 +68,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Batch:
-    """Hold utterances and, per feature, frames `(batch, frames, *item_shape)` float32 and lengths.
+    """Utterances and, per feature, frames `(batch, frames, *item_shape)` float32 and lengths.
 
-    Frames beyond an utterance's length are zero. The buffers are used again: a batch is valid until
-    the next one is asked for.
+    Frames beyond an utterance's length are zero. The buffers are reused: a batch is valid until
+    the next one is read.
     """
 
     utterances: list[str]
@@ -80,7 +80,7 @@ class Batch:
 
 
 class Buffers:
-    """Hold one batch's memory, grown when needed, pinned where a GPU will fetch it."""
+    """The memory of one batch, grown when needed, pinned where a GPU will fetch it."""
 
     def __init__(self, pin: bool) -> None:
         self.pin = pin
@@ -97,7 +97,7 @@ class Buffers:
 
 
 def load_batch(
-    columns: Mapping[str, Column],
+    features: Mapping[str, FeatureInput],
     utterances: Sequence[str],
     buffers: Buffers | None = None,
     check: bool = False,
@@ -107,12 +107,12 @@ def load_batch(
     With `check` every utterance's crc32c is compared; raises `UserError` when one differs, or when
     an utterance is not cached.
     """
-    places = {name: column.cache.require(utterances) for name, column in columns.items()}
-    return _load(columns, utterances, places, buffers or Buffers(pin=False), check)
+    places = {name: feature.cache.require(utterances) for name, feature in features.items()}
+    return _load(features, utterances, places, buffers or Buffers(pin=False), check)
 
 
 def _load(
-    columns: Mapping[str, Column],
+    features: Mapping[str, FeatureInput],
     utterances: Sequence[str],
     places: Mapping[str, np.ndarray],
     buffers: Buffers,
@@ -121,31 +121,34 @@ def _load(
     import torch
 
     frames, lengths = {}, {}
-    for name, column in columns.items():
-        stored = column.cache.snapshot().length[places[name]].astype(np.int64)
-        count = after_stride(stored, column.stride)
-        shape = (len(utterances), int(count.max()), *column.item_shape)
+    for name, feature in features.items():
+        stored = feature.cache.snapshot().length[places[name]].astype(np.int64)
+        count = after_stride(stored, feature.stride)
+        shape = (len(utterances), int(count.max()), *feature.item_shape)
         frames[name] = buffers.take(name, shape)
         lengths[name] = torch.from_numpy(count)
-        _fill(frames[name], column, places[name], check)
+        _fill(frames[name], feature, places[name], check)
     return Batch(list(utterances), frames, lengths)
 
 
-def _fill(out: "torch.Tensor", column: Column, places: np.ndarray, check: bool) -> None:
-    cache, snapshot = column.cache, column.cache.snapshot()
+def _fill(out: "torch.Tensor", feature: FeatureInput, places: np.ndarray, check: bool) -> None:
+    cache, snapshot = feature.cache, feature.cache.snapshot()
     order = np.lexsort((snapshot.row[places], snapshot.shard[places]))
     for place in places[order]:
         shard = cache.shard(snapshot.shard_names[snapshot.shard[place]])
         shard.will_need(int(snapshot.row[place]), int(snapshot.length[place]))
     for i in order.tolist():
         # select and narrow cost a third of an index expression
-        read_into(out.select(0, i), cache.encoded(places[i], check), column.stride, column.layers)
+        read_into(
+            out.select(0, i), cache.encoded(int(places[i]), check), feature.stride, feature.layers
+        )
 
 
 def read_into(row: "torch.Tensor", encoded: Encoded, stride: int, layers: list[int] | None) -> None:
     """Copy one utterance into a row `(frames, *item_shape)` float32 as it is read, zeros behind it.
 
-    `stride` and `layers` are those of a `Column`. The row has at least the frames after the stride.
+    `stride` and `layers` are those of a `FeatureInput`. The row has room for at least the frames
+    after the stride.
     """
     import torch
 
@@ -173,7 +176,7 @@ def read_shape(stored: tuple[int, ...], layers: list[int] | None) -> tuple[int, 
 
 
 def after_stride(frames: np.ndarray, stride: int) -> np.ndarray:
-    """Return how many means there are of so many frames: the last may be of fewer."""
+    """Return the number of means of `stride` frames each; the last may be of fewer."""
     means: np.ndarray = -(-frames // stride)
     return means
 
@@ -198,16 +201,16 @@ def _mean_of(frames: "torch.Tensor", stride: int) -> "torch.Tensor":
 
 
 class BatchReader:
-    """Read batches ahead by `threads` threads, in a ring of buffers that outlives an epoch."""
+    """A reader of batches: `threads` threads read ahead into a ring of buffers."""
 
     def __init__(
         self,
-        columns: Mapping[str, Column],
+        features: Mapping[str, FeatureInput],
         threads: int = 2,
         pin: bool = False,
         check: bool = False,
     ) -> None:
-        self.columns = columns
+        self.features = features
         self.threads = threads
         self.check = check
         self._ring = [Buffers(pin) for _ in range(threads + 1)]
@@ -227,7 +230,7 @@ class BatchReader:
             waiting: deque[Future[Batch]] = deque()
             for i, (batch, at) in enumerate(zip(plan, places, strict=True)):
                 ring = self._ring[i % len(self._ring)]
-                waiting.append(pool.submit(_load, self.columns, batch, at, ring, self.check))
+                waiting.append(pool.submit(_load, self.features, batch, at, ring, self.check))
                 if len(waiting) == len(self._ring):
                     yield waiting.popleft().result()
             while waiting:
@@ -238,19 +241,21 @@ class BatchReader:
     ) -> tuple[list[list[str]], list[dict[str, np.ndarray]]]:
         """Find every utterance of a plan once, which for a whole epoch is much cheaper."""
         flat = [u for batch in plan for u in batch]
-        found = {name: column.cache.snapshot().find(flat) for name, column in self.columns.items()}
+        places_of = {
+            name: feature.cache.snapshot().find(flat) for name, feature in self.features.items()
+        }
         if missing == "error":
-            for name, column in self.columns.items():
-                if (found[name] < 0).any():
-                    column.cache.require(list(dict.fromkeys(flat)))
-        there = np.all([f >= 0 for f in found.values()], axis=0)
+            for name, feature in self.features.items():
+                if (places_of[name] < 0).any():
+                    feature.cache.require(list(dict.fromkeys(flat)))
+        cached = np.all([rows >= 0 for rows in places_of.values()], axis=0)
         batches, places, start = [], [], 0
         for batch in plan:
-            keep = start + np.flatnonzero(there[start : start + len(batch)])
+            keep = start + np.flatnonzero(cached[start : start + len(batch)])
             start += len(batch)
             if len(keep):
                 batches.append([flat[i] for i in keep])
-                places.append({name: f[keep] for name, f in found.items()})
+                places.append({name: rows[keep] for name, rows in places_of.items()})
         return batches, places
 
 

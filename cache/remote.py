@@ -3,14 +3,14 @@
     s3://bucket/cache/<feature>/<fingerprint>/…        the same files as in a folder
     $SER_MIRROR/<hash of the URL>/<feature>/…          what was read or written here, file by file
 
-An object store has no rename, so a shard is there when its own zarr.json is, which is uploaded last
-and deleted first. Shards never change and their names are never used twice, so what the mirror
-holds needs no second look; only small files (feature.json, index.parquet, failed.parquet) are
-fetched anew. Frames are then read from mapped local files like any others: the first epoch waits
+An object store has no rename, so a shard exists when its own zarr.json does, which is uploaded last
+and deleted first. Shards never change and their names are never used twice, so what is in
+the mirror is not checked again; only small files (feature.json, index.parquet, failed.parquet) are
+fetched again. Frames are then read from mapped local files like any others: the first epoch waits
 for the network, the next ones do not, and the price is disk space for what was read.
 
-Where the storage is and who asks is said as for every fsspec program: AWS_ENDPOINT_URL,
-AWS_PROFILE, ~/.aws/config, ~/.config/fsspec. Retries are botocore's.
+Endpoint and credentials are configured as for every fsspec program: AWS_ENDPOINT_URL, AWS_PROFILE,
+~/.aws/config, ~/.config/fsspec. Retries are botocore's.
 """
 
 import errno
@@ -22,31 +22,33 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from corpus.errors import UserError
+from ser.cache.urls import check_place, check_url, is_url, without_secrets
+from ser.corpus.errors import UserError
+from ser.version import install
 
+if TYPE_CHECKING:
+    import zarr
+
+DELETED = ".deleted-"  # the name of a folder that is being deleted begins with it
+# what can be written to and has folders; not archives, web pages or code forges
 AT_ONCE = 8  # files; s3fs cuts large ones into parallel ranges besides
 
 
 class StorageError(UserError, OSError):
-    """Report that the storage refused or was not reached.
+    """The storage refused a request or was not reached.
 
     It is an `OSError` as well, so that a writer can keep what it could not send.
     """
 
 
 class AbsentError(StorageError, FileNotFoundError):
-    """Report that a file, or its bucket, does not exist."""
-
-
-def is_url(root: str | Path) -> bool:
-    """Tell a URL from a folder."""
-    return "://" in str(root)
+    """A file, or its bucket, does not exist."""
 
 
 class Root:
-    """Find the caches below a folder, or below a URL that is mirrored in a folder.
+    """A cache of features: a folder, or a URL that is mirrored in a folder.
 
     Raises `UserError` when the URL cannot be opened: no such protocol, package, bucket or mirror.
     """
@@ -54,14 +56,17 @@ class Root:
     def __init__(self, root: str | Path) -> None:
         self.local = Path(root)
         self.url: str | None = None
-        if is_url(root):
+        if not is_url(root):
+            check_place(str(root))
+        else:
+            check_url(str(root))
             self.url = str(root).rstrip("/")
             self.local = _mirror(self.url)
             self._storage, self._path = _open(self.url)
             self._require_bucket(self.url)
 
     def folder(self, name: str, fingerprint: str) -> tuple[Path, "Remote | None"]:
-        """Return the folder of one fingerprint, be it there or not."""
+        """Return the folder of one fingerprint, whether it exists or not."""
         local = self.local / name / fingerprint
         if self.url is None:
             return local, None
@@ -70,11 +75,11 @@ class Root:
     def folders(self, name: str | None = None) -> list[tuple[Path, "Remote | None"]]:
         """List the folders that hold a feature.json, of one feature or of all.
 
-        Of a remote one feature.json is fetched anew.
+        Of a remote one feature.json is fetched again.
         """
         if self.url is None:
-            found = self.local.glob(f"{name or '*'}/*/feature.json")
-            return [(file.parent, None) for file in sorted(found)]
+            records = sorted(self.local.glob(f"{name or '*'}/*/feature.json"))
+            return [(f.parent, None) for f in records if not f.parent.name.startswith(DELETED)]
         places = [
             self.folder(feature, fingerprint)
             for feature in ([name] if name else self._below(""))
@@ -83,13 +88,13 @@ class Root:
         return [
             (local, remote)
             for local, remote in places
-            if remote and remote.fetch("feature.json", anew=True)
+            if remote and remote.fetch("feature.json", again=True)
         ]
 
     def _require_bucket(self, url: str) -> None:
         bucket = self._path.partition("/")[0]
         try:
-            # who may use a part of the bucket only may be denied this
+            # a user with access to a part of the bucket may be denied this
             with _reaching(url), suppress(PermissionError):
                 if bucket:
                     self._storage.info(bucket)
@@ -104,15 +109,15 @@ class Root:
         self._storage.invalidate_cache()
         try:
             with _reaching(self.url + path):
-                found = self._storage.ls(self._path + path, detail=True)
+                entries = self._storage.ls(self._path + path, detail=True)
         except AbsentError:
             return []
-        folders = [entry["name"] for entry in found if entry["type"] == "directory"]
+        folders = [entry["name"] for entry in entries if entry["type"] == "directory"]
         return sorted({f.rstrip("/").rpartition("/")[2] for f in folders} - {".", ".."})
 
 
 class Remote:
-    """Hold one feature's folder in an object store, and its mirror here.
+    """One feature's folder in an object store, and its mirror on this machine.
 
     May be used from several threads. Every method raises `StorageError`, in one sentence, when the
     storage refuses or is not reached.
@@ -124,13 +129,13 @@ class Remote:
         self._storage, self._path = _open(self.url)
 
     def exists(self, name: str) -> bool:
-        """Tell whether a file is in the storage."""
+        """Return whether a file is in the storage."""
         self._storage.invalidate_cache()
         with _reaching(f"{self.url}/{name}"):
             return bool(self._storage.exists(f"{self._path}/{name}"))
 
     def committed(self, under: str) -> set[str]:
-        """Name what is whole: folders that have their zarr.json, and Parquet files (their stems).
+        """Return the names of whole shards: folders with a zarr.json, stems of Parquet files.
 
         One flat listing, a request for every thousand files.
         """
@@ -138,12 +143,12 @@ class Remote:
         groups = {p.parent.name for p in paths if p.name == "zarr.json" and len(p.parts) == 2}
         return groups | {p.stem for p in paths if p.suffix == ".parquet" and len(p.parts) == 1}
 
-    def fetch(self, name: str, anew: bool = False) -> bool:
-        """Bring one file here unless it is here; returns False when the storage has none.
+    def fetch(self, name: str, again: bool = False) -> bool:
+        """Fetch one file unless the mirror has it; returns False when the storage has none.
 
         The mirror's file, if any, stays in that case.
         """
-        if not anew and (self.local / name).exists():
+        if not again and (self.local / name).exists():
             return True
         try:
             self._get(name)
@@ -152,7 +157,7 @@ class Remote:
         return True
 
     def fetch_tree(self, under: str, leave: Sequence[str] = ()) -> None:
-        """Bring every file of a folder that is not here, except those below `leave`.
+        """Fetch every file of a folder that the mirror lacks, except those below `leave`.
 
         The folder's own zarr.json comes last.
         """
@@ -179,9 +184,9 @@ class Remote:
         self.upload(self.local / name, name)
 
     def delete(self, under: str) -> None:
-        """Remove a file or a folder, there and here; a folder's own zarr.json goes first.
+        """Delete a file or a folder, in the storage and the mirror; its own zarr.json goes first.
 
-        "" is all that is there; the mirror then stays.
+        "" is all of the storage; the mirror then stays.
         """
         names = [f"{under}/{name}".strip("/") for name in self._listed(under)]
         with _reaching(f"{self.url}/{under}"):
@@ -189,12 +194,19 @@ class Remote:
                 self._storage.rm([f"{self._path}/{name}" for name in some])
         if not under:
             return
-        here = self.local / under
-        if here.is_dir():
-            (here / "zarr.json").unlink(missing_ok=True)
-            shutil.rmtree(here, ignore_errors=True)
+        copy = self.local / under
+        if copy.is_dir():
+            (copy / "zarr.json").unlink(missing_ok=True)
+            shutil.rmtree(copy, ignore_errors=True)
         else:
-            here.unlink(missing_ok=True)
+            copy.unlink(missing_ok=True)
+
+    def group(self, under: str) -> "zarr.Group":
+        """Open a folder of the storage as a read-only Zarr group."""
+        import zarr
+
+        with _reaching(f"{self.url}/{under}"):
+            return zarr.open_group(f"{self.url}/{under}", mode="r")
 
     def nbytes(self, under: str) -> int:
         """Return the bytes of all files of a folder in the storage."""
@@ -205,10 +217,10 @@ class Remote:
         top = f"{self._path}/{under}".rstrip("/")
         self._storage.invalidate_cache()
         with _reaching(f"{self.url}/{under}"):
-            found = self._storage.find(top, detail=True)
+            files = self._storage.find(top, detail=True)
         return {
             path.removeprefix(top).removeprefix("/"): file["size"]
-            for path, file in found.items()
+            for path, file in files.items()
             # neither what would lead out of the mirror, nor the web console's empty "folders"
             if ".." not in path.split("/") and not path.endswith("/")
         }
@@ -227,11 +239,11 @@ class Remote:
                 part.unlink(missing_ok=True)
 
     def _put(self, source: Path, name: str) -> None:
-        there = f"{self._path}/{name}"
+        place = f"{self._path}/{name}"
         with _reaching(f"{self.url}/{name}"):
             if not self._storage.async_impl:  # fsspec's object stores are asynchronous
-                self._storage.makedirs(there.rpartition("/")[0], exist_ok=True)
-            self._storage.put_file(str(source), there)
+                self._storage.makedirs(place.rpartition("/")[0], exist_ok=True)
+            self._storage.put_file(str(source), place)
 
 
 def _marker_last(names: Sequence[str], marker: str) -> list[list[str]]:
@@ -262,24 +274,29 @@ def _open(url: str) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
         storage, path = url_to_fs(url)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # packages missing, hosts that refuse, and each client's own
         raise UserError(
-            f"{url}: it cannot be opened ({error}); run `pip install 'ser[remote]'` for s3://, or "
-            "install the fsspec package of its protocol."
+            f"{url}: it cannot be opened ({_reason(error)}); run `{install('remote')}` for "
+            "s3://, or install the fsspec package of its protocol."
         ) from error
     return storage, path.rstrip("/")
 
 
 @contextmanager
 def _reaching(url: str) -> Iterator[None]:
-    """Turn what goes wrong on the way to the storage into a sentence that names the URL."""
+    """Raise what fails on the way to the storage as a sentence that names the URL."""
     try:
         yield
     except FileNotFoundError as error:
-        raise AbsentError(f"{url}: it or its bucket does not exist; check the URL.") from error
+        raise AbsentError(f"{url}: this or its bucket does not exist; check the URL.") from error
     except Exception as error:  # botocore's are no OSErrors, and other clients have their own
-        reason = " ".join(str(error).rstrip(".").split()) or type(error).__name__
         remedy = "check the network, AWS_ENDPOINT_URL and the credentials (AWS_PROFILE or the keys)"
         if isinstance(error, OSError) and (error.filename or error.errno == errno.ENOSPC):
-            remedy = "mend or make room for the mirror, or set SER_MIRROR to another folder"
-        raise StorageError(f"{url}: {reason}; {remedy}.") from error
+            remedy = "repair or make room for the mirror, or set SER_MIRROR to another folder"
+        raise StorageError(f"{url}: {_reason(error)}; {remedy}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return a client's message on one line, its URLs without secrets."""
+    text = " ".join(without_secrets(str(error)).split()).rstrip(".")
+    return text[:300] or type(error).__name__

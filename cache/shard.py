@@ -13,11 +13,14 @@
       scale                     int8 only: float32 [utterances, dim]; frame = int8 * scale
 
 Chunks are uncompressed and contiguous, so a reader maps the file and finds utterance i at byte
-row[i] * dim * itemsize without any Zarr library; the shard describes itself, so the index of the
-whole cache can always be rebuilt. Nothing in it is unchecked: `crc32c` covers an utterance's frames
-and scale, the small arrays and the index carry their own, and every `zarr.json` follows from the
-rest to the byte. `utterance` is bytes and not a Zarr string because strings are not in the Zarr v3
-core and tensorstore does not read them. docs/cache.md has an example with real bytes.
+row[i] * dim * itemsize. It does so without zarr-python, through which the same batches take 25
+times as long (`python -m bench.cache`: 128 and 5.2 batches/s, warm); that is for shards which
+another program has written in other chunks (`ser.cache.foreign_shard`). The shard describes
+itself, so the index of the whole cache can always be rebuilt. Nothing in it is unchecked: `crc32c`
+covers an utterance's frames and scale, the small arrays and the index carry their own, and every
+`zarr.json` follows from the rest to the byte. `utterance` is bytes and not a Zarr string because
+strings are not in the Zarr v3 core and tensorstore does not read them. docs/cache.md has an example
+with real bytes.
 """
 
 import errno
@@ -26,10 +29,8 @@ import math
 import mmap
 import os
 import resource
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +38,20 @@ import google_crc32c
 import numpy as np
 import polars as pl
 
-from cache.files import (
-    AGAIN,
+from ser.cache.files import AGAIN, DeniedError, readable
+from ser.cache.foreign_shard import ForeignShard, created_of, has_other_layout
+from ser.cache.precision import Encoded
+from ser.cache.small_arrays import (
     LITTLE,
     PLAIN,
     array_metadata,
     chunk_file,
     read_array,
-    read_json,
+    read_zarr_json,
     shape_of,
-    sync_folder,
-    write_array,
-    write_metadata,
+    small_metadata,
 )
-from cache.precision import Encoded
-from corpus.errors import UserError
+from ser.corpus.errors import UserError
 
 CHUNK_ROWS = 256
 COLUMNS: dict[str, np.dtype[Any]] = {
@@ -61,85 +61,16 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "stat": np.dtype("<u8"),
     "source": np.dtype("<u8"),
 }
+MADV_POPULATE_READ = 22  # of Linux 5.14; Python has no name for it
 DTYPES = ("float16", "float32", "int8")
 SCALE = np.dtype("<f4")
 
 
-class ShardWriter:
-    """Stream utterances into one shard below `staging`; nothing is visible before it is published.
-
-    Memory does not depend on the size of the shard. The owner is one thread of one process.
-    """
-
-    def __init__(self, staging: Path, item_shape: Sequence[int], dtype: str) -> None:
-        self.item_shape = tuple(item_shape)
-        self.dtype = np.dtype(dtype).newbyteorder("<")
-        self.path = staging
-        data = chunk_file(staging / "frames", 1 + len(self.item_shape))
-        try:
-            data.parent.mkdir(parents=True)
-            self._file = data.open("wb", buffering=0)
-        except OSError:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
-        self._rows = 0
-        self._columns: dict[str, list[int]] = {name: [] for name in COLUMNS}
-        self._utterances: list[str] = []
-        self._scales: list[np.ndarray] = []
-
-    @property
-    def nbytes(self) -> int:
-        """Return the bytes of frames written so far."""
-        return self._rows * math.prod(self.item_shape) * self.dtype.itemsize
-
-    def append(self, utterance: str, encoded: Encoded, stat: int, source: int) -> None:
-        """Write one utterance: `(frames, *item_shape)` in the dtype of the shard."""
-        self._write(encoded.data.data.cast("B"))
-        values = (self._rows, len(encoded.data), checksum(encoded), stat, source)
-        for name, value in zip(COLUMNS, values, strict=True):
-            self._columns[name].append(value)
-        self._utterances.append(utterance)
-        if encoded.scale is not None:
-            self._scales.append(encoded.scale)
-        self._rows += len(encoded.data)
-
-    def _write(self, data: memoryview | bytes) -> None:
-        # unbuffered, because a buffer would copy every byte once more; so a write may be partial
-        rest = memoryview(data)
-        while rest:
-            rest = rest[self._file.write(rest) :]
-
-    def finish(self, created: int) -> None:
-        """Complete the shard's files; everything is on the disk when this returns."""
-        chunk = CHUNK_ROWS * math.prod(self.item_shape) * self.dtype.itemsize
-        chunks = math.ceil(self._rows / CHUNK_ROWS)
-        self._write(bytes(chunks * chunk - self.nbytes))
-        self._write(_shard_index(chunks, chunk))
-        os.fsync(self._file.fileno())
-        self._file.close()
-        shape = (self._rows, *self.item_shape)
-        write_metadata(self.path / "frames", _frames_metadata(shape, self.dtype))
-        for name, dtype in COLUMNS.items():
-            write_array(self.path / name, np.array(self._columns[name], dtype=dtype))
-        write_array(self.path / "utterance", _encode_names(self._utterances))
-        if self._scales:
-            write_array(self.path / "scale", np.stack(self._scales))
-        write_metadata(self.path, _group_metadata(created))
-        for folder, _, _ in os.walk(self.path):
-            sync_folder(Path(folder))
-
-    def abandon(self) -> None:
-        """Throw the unfinished shard away."""
-        with suppress(OSError):  # closing flushes, which on a full disk fails once more
-            self._file.close()
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
 class ShardFrames:
-    """Map the frames of one committed shard; every read is a view, no copy.
+    """The frames of one committed shard, memory-mapped; every read is a view, no copy.
 
     With `in_memory` the file is read whole instead. Raises `UserError` when the file is missing,
-    has another size than its metadata says, or its chunks are not back to back (another writer's
+    has another size than its metadata states, or its chunks are not back to back (another writer's
     Zarr): a missing Zarr chunk must never be read as silent zeros.
     """
 
@@ -147,18 +78,24 @@ class ShardFrames:
         self.path = path
         self.shape = shape_of(path / "frames")
         self.dtype = dtype_of(path)
+        if len(self.shape) not in (2, 3):
+            raise UserError(f"{path / 'frames'}: it has no frames; {AGAIN}.")
         self.row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         self.file = chunk_file(path / "frames", len(self.shape))
         chunks = math.ceil(self.shape[0] / CHUNK_ROWS)
         chunk = CHUNK_ROWS * self.row_bytes
         expected = chunks * (chunk + 16) + 4
-        size = self.file.stat().st_size if self.file.exists() else -1
-        if size != expected:
-            found = "is missing" if size < 0 else f"has {size} bytes, not {expected}"
-            raise UserError(f"{self.file}: the shard {found}; {AGAIN}.")
-        self._map = None if in_memory else map_file(self.file)
-        content = np.fromfile(self.file, "u1") if in_memory else np.frombuffer(self._map, "u1")  # type: ignore[arg-type]
-        if content[chunks * chunk :].tobytes() != _shard_index(chunks, chunk):
+        if not os.path.lexists(self.file):
+            raise UserError(f"{self.file}: the shard is missing; {AGAIN}.")
+        with readable(self.file, AGAIN):
+            size = self.file.stat().st_size
+            if size != expected:
+                raise UserError(
+                    f"{self.file}: the shard has {size} bytes, not {expected}; {AGAIN}."
+                )
+            self._map = None if in_memory else map_file(self.file)
+            content = np.fromfile(self.file, "u1") if in_memory else np.frombuffer(self._map, "u1")  # type: ignore[arg-type]
+        if content[chunks * chunk :].tobytes() != shard_index(chunks, chunk):
             raise UserError(f"{self.file}: the shard index is damaged or not ours; {AGAIN}.")
         data = content[: self.shape[0] * self.row_bytes]
         self.frames: np.ndarray = data.view(self.dtype).reshape(self.shape)
@@ -168,20 +105,66 @@ class ShardFrames:
     def _scales(self) -> np.ndarray:
         shape = shape_of(self.path / "scale")
         file = chunk_file(self.path / "scale", len(shape))
-        if not file.exists() or file.stat().st_size != math.prod(shape) * SCALE.itemsize + 4:
-            raise UserError(f"{file}: the array is missing or damaged; {AGAIN}.")
-        return np.frombuffer(map_file(file), SCALE, count=math.prod(shape)).reshape(shape)
+        with readable(file, AGAIN):
+            size = file.stat().st_size
+            if shape[1:] != self.shape[1:] or size != math.prod(shape) * SCALE.itemsize + 4:
+                raise UserError(f"{file}: the array is damaged; {AGAIN}.")
+            return np.frombuffer(map_file(file), SCALE, count=math.prod(shape)).reshape(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of the file."""
+        return self.file.stat().st_size
 
     def encoded(self, row: int, length: int, position: int) -> Encoded:
-        """Return one utterance as it is stored; `position` is its place among the utterances."""
+        """Return one utterance as it is stored; `position` is its place among the utterances.
+
+        Raises `ValueError` when the shard has no such rows.
+        """
+        utterances = position + 1 if self.scale is None else len(self.scale)
+        if not (0 <= row <= row + length <= len(self.frames) and 0 <= position < utterances):
+            raise ValueError("the shard has no such rows")
         scale = None if self.scale is None else self.scale[position]
         return Encoded(self.frames[row : row + length], scale)
 
+    def fetch(self, row: int, length: int) -> None:
+        """Read these rows into the page cache; raises `OSError` where the disk cannot.
+
+        Without it, a page that cannot be read when a mapped row is used ends the process (SIGBUS).
+        """
+        if self._map is None:
+            return
+        start = row * self.row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
+        try:
+            self._map.madvise(MADV_POPULATE_READ, start, (row + length) * self.row_bytes - start)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # Linux before 5.14 does not know it
+                return
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.file)) from error
+
     def will_need(self, row: int, length: int) -> None:
-        """Tell the kernel to read these rows ahead."""
+        """Make the kernel read these rows ahead."""
         if self._map is not None:
             start = row * self.row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
             self._map.madvise(mmap.MADV_WILLNEED, start, (row + length) * self.row_bytes - start)
+
+
+Shard = ShardFrames | ForeignShard
+
+
+def open_shard(path: Path, in_memory: bool = False) -> Shard:
+    """Map a shard, or open it through zarr-python where another program has written it again.
+
+    Raises `UserError` as `ShardFrames`.
+    """
+    return ForeignShard(path) if is_foreign(path) else ShardFrames(path, in_memory)
+
+
+def is_foreign(path: Path) -> bool:
+    """Return whether a shard's frames or scales have other chunks or codecs than ours."""
+    return has_other_layout(path / "frames", frames_metadata) or has_other_layout(
+        path / "scale", small_metadata
+    )
 
 
 def map_file(file: Path) -> mmap.mmap:
@@ -217,18 +200,28 @@ def checksum(encoded: Encoded) -> int:
 def read_rows(path: Path, shard: str) -> pl.DataFrame:
     """Read the small arrays of one shard: what index.parquet is rebuilt from.
 
-    Raises `UserError` when any of them is damaged, or is none of ours.
+    Raises `UserError` when any of them is damaged or not ours.
     """
     columns = {name: read_array(path / name, dtype) for name, dtype in COLUMNS.items()}
     text = read_array(path / "utterance", np.dtype("u1"))
-    created = read_json(path / "zarr.json", AGAIN).get("attributes", {}).get("created")
-    if (path / "zarr.json").read_bytes() != _group_metadata(created):
-        raise UserError(f"{path / 'zarr.json'}: it is damaged or not ours; {AGAIN}.")
+    created = created_of(path) if is_foreign(path) else _created(path / "zarr.json")
+    if not isinstance(created, int):
+        raise UserError(f"{path}: its attributes are damaged; {AGAIN}.")
     utterances = [bytes(row).rstrip(b"\0").decode() for row in text]
+    if {len(values) for values in columns.values()} != {len(utterances)}:
+        raise UserError(f"{path}: its arrays are of different lengths; {AGAIN}.")
     position = np.arange(len(utterances), dtype=np.int32)
     return pl.DataFrame({"utterance": utterances, "position": position, **columns}).with_columns(
         shard=pl.lit(shard), created=pl.lit(created, dtype=pl.Int64)
     )
+
+
+def _created(group: Path) -> int:
+    attributes = read_zarr_json(group.parent).get("attributes")
+    created = attributes.get("created") if isinstance(attributes, dict) else None
+    if not isinstance(created, int) or group.read_bytes() != group_metadata(created):
+        raise UserError(f"{group}: it is damaged or not ours; {AGAIN}.")
+    return created
 
 
 def require_whole(path: Path) -> None:
@@ -236,28 +229,46 @@ def require_whole(path: Path) -> None:
 
     Raises `UserError` that names the file.
     """
-    frames = ShardFrames(path)
-    if (path / "frames" / "zarr.json").read_bytes() != _frames_metadata(frames.shape, frames.dtype):
+    try:
+        frames = ShardFrames(path)
+    except UserError:
+        if is_foreign(path):
+            return
+        raise
+    # bytes of ours with other metadata are damage, even where zarr-python can read them
+    if (path / "frames" / "zarr.json").read_bytes() != frames_metadata(frames.shape, frames.dtype):
         raise UserError(f"{path / 'frames' / 'zarr.json'}: it is damaged or not ours; {AGAIN}.")
     if frames.scale is not None:
         read_array(path / "scale", SCALE)
     if frames.padding.any():
-        raise UserError(f"{frames.file}: bytes behind the last row are damaged; {AGAIN}.")
+        raise UserError(f"{frames.file}: bytes after the last row are damaged; {AGAIN}.")
 
 
 def intact(path: Path, rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Encoded]]:
-    """Yield the rows whose bytes still have their crc32c, whatever else a shard has lost."""
+    """Yield the rows whose bytes still have their crc32c, whatever else a shard has lost.
+
+    Raises `DeniedError` where the files may not be read.
+    """
+    if is_foreign(path):
+        yield from _intact_foreign(path, rows)
+        return
     try:
         dtype, shape = dtype_of(path), shape_of(path / "frames")
         scale = read_array(path / "scale", SCALE) if dtype.kind == "i" else None
-        file = chunk_file(path / "frames", len(shape)).open("rb")
-    except (UserError, OSError):
+        frames_file = chunk_file(path / "frames", len(shape))
+        with readable(frames_file, AGAIN):
+            file = frames_file.open("rb")
+    except DeniedError:
+        raise
+    except UserError:
         return
     row_bytes = math.prod(shape[1:]) * dtype.itemsize
     with file:
         for row in rows.iter_rows(named=True):
-            file.seek(row["row"] * row_bytes)
-            data = file.read(row["length"] * row_bytes)
+            try:
+                data = os.pread(file.fileno(), row["length"] * row_bytes, row["row"] * row_bytes)
+            except (OSError, OverflowError, MemoryError):  # a bad sector, or no such rows
+                continue
             if len(data) == row["length"] * row_bytes:
                 frames = np.frombuffer(data, dtype).reshape(-1, *shape[1:])
                 encoded = Encoded(frames, None if scale is None else scale[row["position"]])
@@ -265,9 +276,25 @@ def intact(path: Path, rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Enc
                     yield row, encoded
 
 
+def _intact_foreign(path: Path, rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Encoded]]:
+    try:
+        shard = ForeignShard(path)
+    except DeniedError:
+        raise
+    except UserError:
+        return
+    for row in rows.iter_rows(named=True):
+        try:
+            encoded = shard.encoded(row["row"], row["length"], row["position"])
+        except (ValueError, OSError):
+            continue
+        if checksum(encoded) == row["crc32c"]:
+            yield row, encoded
+
+
 def dtype_of(path: Path) -> np.dtype[Any]:
-    """Return the dtype of a shard's frames; raises `UserError` when it is none of ours."""
-    name = read_json(path / "frames" / "zarr.json", AGAIN).get("data_type")
+    """Return the dtype of a shard's frames; raises `UserError` when it is not one of ours."""
+    name = read_zarr_json(path / "frames").get("data_type")
     if name not in DTYPES:
         file = path / "frames" / "zarr.json"
         raise UserError(f"{file}: the data type is {name!r}, not one of ours; {AGAIN}.")
@@ -275,13 +302,15 @@ def dtype_of(path: Path) -> np.dtype[Any]:
     return dtype
 
 
-def _shard_index(chunks: int, chunk: int) -> bytes:
+def shard_index(chunks: int, chunk: int) -> bytes:
+    """Return the index at the end of a shard file of `chunks` chunks of `chunk` bytes."""
     index = np.array([(i * chunk, chunk) for i in range(chunks)], dtype="<u8").tobytes()
     checked: bytes = index + google_crc32c.value(index).to_bytes(4, "little")
     return checked
 
 
-def _frames_metadata(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
+def frames_metadata(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
+    """Return the `zarr.json` of a shard's frames."""
     rows, *item = shape
     codecs = {
         "chunk_shape": [CHUNK_ROWS, *item],
@@ -294,13 +323,8 @@ def _frames_metadata(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
     return array_metadata(shape, outer, dtype, sharding)
 
 
-def _group_metadata(created: Any) -> bytes:
+def group_metadata(created: Any) -> bytes:
+    """Return the `zarr.json` of a shard."""
     attributes = {"created": created, "crc32c": google_crc32c.value(str(created).encode())}
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     return json.dumps(group).encode()
-
-
-def _encode_names(utterances: Sequence[str]) -> np.ndarray:
-    encoded = [u.encode() for u in utterances]
-    width = max(len(e) for e in encoded)
-    return np.frombuffer(b"".join(e.ljust(width, b"\0") for e in encoded), "u1").reshape(-1, width)

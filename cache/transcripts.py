@@ -1,18 +1,21 @@
 """Transcripts of every utterance: the same folder as features, small Parquet parts as shards."""
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 import google_crc32c
 import polars as pl
 
-from cache.files import AGAIN, new_shard_name, now_ns, parquet, write_durably
-from cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
-from corpus.errors import UserError
+from ser.cache.files import AGAIN, new_shard_name, now_ns, readable, write_durably
+from ser.cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
+from ser.corpus import parquet
+from ser.corpus.errors import UserError, plural
 
 PART_ROWS = 256
 WORDS: Any = pl.List(pl.Struct({"word": pl.String, "start": pl.Float32, "end": pl.Float32}))
@@ -20,7 +23,7 @@ WORDS: Any = pl.List(pl.Struct({"word": pl.String, "start": pl.Float32, "end": p
 
 @dataclass(frozen=True)
 class Word:
-    """Hold one word and when it was said, in seconds from the start of the utterance."""
+    """One word and its times in seconds from the start of the utterance."""
 
     word: str
     start: float
@@ -29,10 +32,10 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """Hold the words of one utterance and how sure the transcriber was.
+    """The words of one utterance and the confidence of the transcriber.
 
     `avg_logprob` is the mean natural-log probability of the tokens, `no_speech_prob` is 0 to 1;
-    `words` is empty unless their times were asked for.
+    `words` is empty unless the times of words were requested.
     """
 
     text: str
@@ -43,7 +46,7 @@ class Transcript:
 
 
 class TranscriptCache(FeatureFolder):
-    """Open one transcriber's words.
+    """The transcripts of one feature.
 
     A row: utterance, text, avg_logprob (mean log-probability of the tokens), no_speech_prob,
     language, words (word, start, end in seconds), the `stat` and `source` of its audio, and the
@@ -69,23 +72,41 @@ class TranscriptCache(FeatureFolder):
         }
     )
 
-    def _shard_rows(self, shard: str) -> pl.DataFrame:
+    def shard_rows(self, shard: str, check: bool = True) -> pl.DataFrame:
+        """Read a shard's rows; see `FeatureFolder.shard_rows`."""
         if self.remote:
             self.remote.fetch(f"{self.store}/{shard}{self.suffix}")
         path = self.path / self.store / f"{shard}{self.suffix}"
+        with readable(path, AGAIN):
+            data = path.read_bytes()
+        if check and parquet.check(data) == "damaged":
+            raise UserError(f"{path}: it is damaged (its checksum differs); {AGAIN}.")
         try:
-            return pl.read_parquet(path).cast(self.INDEX).select(self.INDEX.names())
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise UserError(f"{path}: damaged ({error}); {AGAIN}.") from error
+            rows = parquet.parse(data).cast(self.INDEX).select(self.INDEX.names())
+        except (parquet.ParquetError, pl.exceptions.PolarsError) as error:
+            raise UserError(f"{path}: it is damaged ({error}); {AGAIN}.") from error
+        bad = self._bad_rows(rows) if check else []
+        if bad:
+            raise UserError(f"{path}: the words of '{bad[0]}' are damaged; {AGAIN}.")
+        return rows
+
+    @staticmethod
+    def _bad_rows(rows: pl.DataFrame) -> list[str]:
+        bad: list[str] = rows.filter(checksums(rows) != rows["crc32c"])["utterance"].to_list()
+        return bad
 
     def _damaged(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Iterator[Damage]:
-        bad = rows.filter(checksums(rows) != rows["crc32c"])["utterance"].to_list()
-        if reason or bad:
-            said = reason or f"{shard}: the words of {len(bad)} utterances are damaged"
-            yield Damage(shard, said, bad)
+        path = self.path / self.store / f"{shard}{self.suffix}"
+        bad = self._bad_rows(rows)
+        if bad:
+            reason = reason or f"{path}: the words of {plural(len(bad), 'utterance')} are damaged"
+        elif reason is None and parquet.check(path.read_bytes()) == "damaged":
+            reason = f"{path}: it is damaged (its checksum differs)"
+        if reason:
+            yield Damage(shard, reason, bad)
 
     def texts(self, utterances: Sequence[str]) -> list[str | None]:
-        """Look up the words by id; None where there are none yet."""
+        """Return the text of each utterance; None where there is none yet."""
         index = self.index()
         words = dict(zip(index["utterance"], index["text"], strict=True))
         return [words.get(u) for u in utterances]
@@ -93,7 +114,7 @@ class TranscriptCache(FeatureFolder):
     def write_part(self, rows: pl.DataFrame, shard: str) -> None:
         """Write rows, sealed by their crc32c, as one part that is visible when this returns."""
         staged = self.staging / shard
-        write_durably(staged, parquet(rows.with_columns(checksums(rows))))
+        write_durably(staged, parquet.encode(rows.with_columns(checksums(rows))))
         self.publish(staged, shard)
 
     @contextmanager
@@ -109,7 +130,7 @@ class TranscriptCache(FeatureFolder):
 
 
 class TranscriptWriter:
-    """Append transcripts to parts of one worker."""
+    """A writer of transcripts to the parts of one worker."""
 
     def __init__(self, cache: TranscriptCache, part_rows: int) -> None:
         self.cache = cache
@@ -117,9 +138,17 @@ class TranscriptWriter:
         self._rows: list[dict[str, Any]] = []
         self._since = time.monotonic()
 
-    def append(self, utterance: str, transcript: Transcript, stat: int, source: int) -> None:
-        """Add one row."""
-        row = {"utterance": utterance, **asdict(transcript), "stat": stat, "source": source}
+    def append(
+        self, utterance: str, transcript: Transcript, stat_hash: int, content_hash: int
+    ) -> None:
+        """Add one row; raises `ValueError` for anything but a transcript."""
+        require_transcript(transcript)
+        row = {
+            "utterance": utterance,
+            **asdict(transcript),
+            "stat": stat_hash,
+            "source": content_hash,
+        }
         self._rows.append(row)
         old = time.monotonic() - self._since >= COMMIT_SECONDS
         if old or len(self._rows) >= self.part_rows:
@@ -137,13 +166,33 @@ class TranscriptWriter:
         self._rows = []
 
 
+def require_transcript(transcript: Transcript) -> None:
+    """Raise `ValueError` for what cannot be written, so that one utterance does not lose a part."""
+    if not isinstance(transcript, Transcript):
+        raise ValueError(f"the result is of type {type(transcript).__name__}, not a transcript")
+    numbers = [transcript.avg_logprob, transcript.no_speech_prob]
+    texts = [transcript.text, transcript.language]
+    for word in transcript.words:
+        if not isinstance(word, Word):
+            raise ValueError(f"a word is of type {type(word).__name__}")
+        numbers += [word.start, word.end]
+        texts.append(word.word)
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"a text of the transcript is of type {type(text).__name__}")
+        text.encode()  # raises a ValueError for half a surrogate pair
+    for number in numbers:
+        if not isinstance(number, Real) or not math.isfinite(number):
+            raise ValueError(f"a number of the transcript is {number!r}")
+
+
 def checksums(rows: pl.DataFrame) -> pl.Series:
     """Return the crc32c that each row should have."""
     return pl.Series("crc32c", map(checksum, rows.iter_rows(named=True)), pl.UInt32)
 
 
 def checksum(row: Mapping[str, Any]) -> int:
-    """Return the crc32c of all else that a row says: Parquet has none of its own."""
-    said = json.dumps(dict(row) | {"crc32c": None})  # a float's shortest text is exact
-    crc: int = google_crc32c.value(said.encode())
+    """Return the crc32c of the other values of a row: Parquet has none of its own."""
+    text = json.dumps(dict(row) | {"crc32c": None})  # a float's shortest text is exact
+    crc: int = google_crc32c.value(text.encode())
     return crc

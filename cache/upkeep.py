@@ -1,21 +1,25 @@
-"""Keep a cache in order: count it, repair it, merge two, remove what is not wanted."""
+"""Maintenance of a cache: count it, repair it, merge two, delete features."""
 
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from cache.features import FeatureCache
-from cache.files import new_shard_name, read_json, sync_folder
-from cache.folder import Damage, FeatureFolder, in_force
-from cache.remote import Root
-from cache.shard import ShardWriter, intact
-from cache.transcripts import TranscriptCache, checksums
-from corpus.errors import UserError
+from ser.cache.features import FeatureCache
+from ser.cache.files import new_shard_name, sync_file, sync_folder
+from ser.cache.folder import Damage, FeatureFolder
+from ser.cache.index_file import latest
+from ser.cache.metadata import read_metadata
+from ser.cache.remote import DELETED, Root
+from ser.cache.shard import intact
+from ser.cache.shard_writer import ShardWriter
+from ser.cache.transcripts import TranscriptCache, checksums
+from ser.corpus.errors import UserError
 
 Folder = FeatureCache | TranscriptCache
 CLASSES: dict[str, type[Folder]] = {c.content: c for c in (FeatureCache, TranscriptCache)}
@@ -23,7 +27,7 @@ CLASSES: dict[str, type[Folder]] = {c.content: c for c in (FeatureCache, Transcr
 
 @dataclass(frozen=True)
 class Content:
-    """Say what one feature's folder holds; `nbytes` counts shards, not the index."""
+    """The size of one feature's folder; `nbytes` counts shards, not the index."""
 
     folder: Folder
     utterances: int
@@ -35,18 +39,18 @@ class Content:
 def every_folder(root: str | Path, name: str | None = None) -> Iterator[Folder]:
     """Open every feature's folder of a cache, or those of one feature."""
     for path, remote in Root(root).folders(name):
-        said = read_json(path / "feature.json", "delete the folder and extract again")
-        kind = CLASSES.get(str(said.get("content")))
+        stated = read_metadata(path)["content"]
+        kind = CLASSES.get(stated)
         if kind is None:
             raise UserError(
-                f"{path / 'feature.json'}: it holds {said.get('content')!r}, which this version "
+                f"{path / 'feature.json'}: its content is {stated!r}, which this version "
                 "does not know; delete the folder, or use the version that wrote it."
             )
         yield kind(path, remote)
 
 
 def content(folder: Folder) -> Content:
-    """Count what a folder holds; for a remote one, what the index says."""
+    """Return the size of a folder; of a remote one, what its index has."""
     index = folder.index()
     return Content(
         folder, index.height, len(folder.shards()), _nbytes(folder), folder.failed().height
@@ -60,41 +64,43 @@ def _nbytes(folder: Folder) -> int:
 
 
 def repair(folder: Folder, damages: Sequence[Damage]) -> list[str]:
-    """Replace every damaged shard by one of its intact rows; return the utterances that are gone.
+    """Replace every damaged shard by one of its intact rows; return the utterances that are lost.
 
-    The next extraction redoes just those. Call it with what `verify` has just found.
+    The next extraction computes only those. `damages` is what `verify` has just returned.
     """
     folder.prepare()
-    before, shards = in_force(folder.stored_index()), folder.shards()
-    gone: list[str] = []
+    before, shards = latest(folder.stored_index()), folder.shards()
+    lost: list[str] = []
     for damage in damages:
         rows = before.filter(pl.col("shard") == damage.shard)
-        if damage.shard in shards:
+        if not damage.shard:
+            folder.repair_files()
+        elif damage.shard in shards:
             _rescue(folder, damage.shard, rows)
             folder.drop(damage.shard)
-        gone += damage.utterances
+        lost += damage.utterances
     folder.write_index()
     left = set(folder.index()["utterance"])
-    return sorted(u for u in set(gone) if u not in left)
+    return sorted(u for u in set(lost) if u not in left)
 
 
 def _rescue(folder: Folder, shard: str, rows: pl.DataFrame) -> None:
-    """Write what is intact of a shard to a new one, as old as the first."""
+    """Write the intact rows of a shard to a new one with the same time of creation."""
     name = new_shard_name()
     if isinstance(folder, TranscriptCache):
         rows = rows.filter(checksums(rows) == rows["crc32c"])
         if rows.height:
             folder.write_part(rows.with_columns(shard=pl.lit(name)), name)
         return
-    kept = None
+    writer = None
     for row, encoded in intact(folder.path / folder.store / shard, rows):
-        if kept is None:
+        if writer is None:
             dtype = encoded.data.dtype.name
-            kept = ShardWriter(folder.staging / name, folder.item_shape, dtype)
-        kept.append(row["utterance"], encoded, row["stat"], row["source"])
-    if kept is not None:
-        kept.finish(rows["created"][0])
-        folder.publish(kept.path, name)
+            writer = ShardWriter(folder.staging / name, folder.item_shape, dtype)
+        writer.append(row["utterance"], encoded, row["stat"], row["source"])
+    if writer is not None:
+        writer.finish(rows["created"][0])
+        folder.publish(writer.path, name)
 
 
 def merge(
@@ -104,28 +110,33 @@ def merge(
 ) -> dict[str, int]:
     """Copy every shard of `source` that `into` lacks; return the shards copied per feature folder.
 
-    Shards are copied whole and checked by nobody until `verify`; where both hold an utterance, the
-    newest counts. Either side may be a URL. Run again after an interruption, it copies the rest.
+    Shards are copied whole and not checked before `verify`; where both have an utterance, the
+    latest counts. Either side may be a URL. Run again after an interruption, it copies the rest.
     """
     copied = {}
     for theirs in every_folder(source):
-        ours = type(theirs).create(into, theirs.name, theirs.about["spec"], theirs.more)
-        if ours.about.get("item_shape") != theirs.about.get("item_shape"):
+        ours = type(theirs).create(
+            into, theirs.name, theirs.metadata["spec"], theirs.extra_metadata
+        )
+        shape, their_shape = (cache.metadata.get("item_shape") for cache in (ours, theirs))
+        if shape != their_shape:
             raise UserError(
-                f"{ours.location}: its frames are of shape {ours.about.get('item_shape')}, those "
-                f"of {theirs.location} of {theirs.about.get('item_shape')}; they cannot be merged."
+                f"{ours.location}: its frames are of shape {shape}, those of {theirs.location} of "
+                f"{their_shape}; they cannot be merged."
             )
-        ours.prepare()
         new = sorted(theirs.shards() - ours.shards())
+        if new:
+            ours.prepare()
+        ours.clean()
         for shard in progress(new):
             ours.publish(_copy(theirs, ours, shard), shard)
         copied[f"{ours.name}/{ours.fingerprint}"] = len(new)
+        ours.write_index()
         failed = theirs.failed()
         if failed.height:
-            there = set(ours.index()["utterance"])
+            cached = set(ours.index()["utterance"])
             rows = zip(failed["utterance"], failed["error"], strict=True)
-            ours.record({u: error for u, error in rows if u not in there})
-        ours.write_index()
+            ours.record({u: error for u, error in rows if u not in cached})
     return copied
 
 
@@ -139,22 +150,47 @@ def _copy(theirs: FeatureFolder, ours: FeatureFolder, shard: str) -> Path:
     else:
         if theirs.remote:
             theirs.remote.fetch_tree(place)
-        shutil.copytree(source, staged)
+        _copy_tree(source, staged)
     for path in [staged, *staged.rglob("*")]:
         if path.is_dir():
             sync_folder(path)
         else:
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+            sync_file(path)
     return staged
 
 
+def _copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder; the modes are those of the umask, whatever the source's are."""
+    for folder, _, files in os.walk(source):
+        place = target / Path(folder).relative_to(source)
+        place.mkdir()
+        for name in files:
+            shutil.copyfile(Path(folder) / name, place / name)
+
+
 def remove(folder: Folder) -> None:
-    """Delete a feature's folder: feature.json first, so that it is gone at once."""
+    """Delete a feature's folder; it is renamed first, so that no part of it is ever seen.
+
+    `remove_deleted` deletes what a killed process left of it.
+    """
     if folder.remote:
         folder.remote.delete("feature.json")
         folder.remote.delete("")
-    (folder.path / "feature.json").unlink(missing_ok=True)
-    shutil.rmtree(folder.path)
-    if not any(folder.path.parent.iterdir()):
-        folder.path.parent.rmdir()
+    parent = folder.path.parent
+    renamed = parent / f"{DELETED}{folder.fingerprint}-{new_shard_name()}"
+    folder.path.rename(renamed)
+    sync_folder(parent)
+    _delete(renamed)
+
+
+def remove_deleted(root: str | Path) -> None:
+    """Delete what a killed `remove` left of folders."""
+    for folder in Root(root).local.glob(f"*/{DELETED}*"):
+        _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    with suppress(FileNotFoundError):  # another process is deleting it, too
+        shutil.rmtree(folder)
+        if not any(folder.parent.iterdir()):
+            folder.parent.rmdir()

@@ -1,1 +1,1 @@
-"""What is learned from: the manifest, importers of known corpora, audio, labels, folds."""
+"""Training data: the manifest, importers of known corpora, audio, labels, folds."""

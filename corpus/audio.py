@@ -1,108 +1,170 @@
 """Audio of one utterance as mono float32 at 16 kHz, from any file that can be decoded.
 
-libsndfile reads wav, flac, mp3, ogg and their like; what it cannot open (m4a, mp4, webm, any video)
-goes to FFmpeg through PyAV, where the extra `media` is installed. A segment is read by seeking, so
-an hour-long podcast costs no more than its seconds in use; `blocks` reads all of it in bounded
+libsndfile reads wav, flac, mp3, ogg and their like; what it cannot open (m4a, mp4, webm, any
+video) goes to FFmpeg through PyAV, where the extra `media` is installed. The length in a header is
+a claim: a file is decoded to its end, every recording of a chain, and the decoded length is
+compared with the claim afterwards. A segment is read by seeking where that gives the same samples,
+so an hour-long podcast costs no more than its seconds in use; `blocks` reads all of it in bounded
 memory. Channels are averaged; other rates are resampled with soxr HQ (about 100 dB of alias
 rejection, hundreds of times real time). Nothing is kept between calls, so any thread may call
 anything here. A clip that cannot be used raises `AudioError`, which callers list; one bad clip
 harms no other.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
-from typing import Any
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
+from ser.corpus.decoding import ffmpeg, libsndfile
+from ser.corpus.decoding.file import Bytes, Part, Source, not_read, open_file
+from ser.corpus.decoding.limits import CHANNELS, RATES, Block
+from ser.corpus.decoding.suffixes import SUFFIXES
+from ser.corpus.decoding.survey import survey
+from ser.corpus.errors import AudioError
+from ser.corpus.signal import CANCEL
+
+__all__ = [
+    "CHANNELS",
+    "RATES",
+    "SAMPLE_RATE",
+    "SUFFIXES",
+    "AudioError",
+    "AudioInfo",
+    "ChannelPower",
+    "at_16_khz",
+    "blocks",
+    "check_signal",
+    "duration",
+    "info",
+    "load",
+    "not_read",
+    "require_sound",
+]
+
 SAMPLE_RATE = 16_000
+NO_SAMPLES = "no samples between start and end"
 SHORTEST = 0.025  # s; one analysis frame of the speech models
-CUT_SHORT = 0.1  # s; what a whole mp3 may lack of the length that its header says
-MEDIA = (".m4a", ".mp4", ".m4v", ".aac", ".mov", ".mkv", ".webm", ".wma", ".avi", ".3gp", ".amr")
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".au", *MEDIA)
-# FFmpeg's other readers include playlists (HLS, DASH, concat), which open the files they name
-CONTAINERS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,"
-    "ogg,opus,tta,w64,wav,wv"
-)
-RATES = (1_000, 768_000)  # Hz; a second is read at a time, so a rate of gigahertz is a bomb
-CHANNELS = 32
-NOT_OPENED = (soundfile.SoundFileError, TypeError)
+
+Recording = libsndfile.Recording | ffmpeg.Recording
 
 
-class AudioError(Exception):
-    """Say why one clip cannot be used: `problem` is the kind, `detail` its particulars."""
+@dataclass(frozen=True)
+class AudioInfo:
+    """The claims of a file's header; nothing has been decoded.
 
-    def __init__(self, problem: str, detail: str = "") -> None:
-        super().__init__(f"{problem} ({detail})" if detail else problem)
-        self.problem = problem
-        self.detail = detail
+    `rate` in Hz and `channels` are within `RATES` and `CHANNELS`. `seconds` may be wrong, and is
+    None where the header does not claim a length.
+    """
+
+    rate: int
+    channels: int
+    seconds: float | None
 
 
-def load(path: str | Path, start: float | None = None, end: float | None = None) -> np.ndarray:
+@dataclass
+class ChannelPower:
+    """The power of each channel before they are averaged, added up by `load` and `blocks`."""
+
+    samples: int = 0
+    _sums: np.ndarray | None = None
+
+    def add(self, signal: np.ndarray) -> None:
+        """Add `(samples, channels)`."""
+        sums = np.einsum("ij,ij->j", signal, signal, dtype=np.float64)
+        same = self._sums is not None and len(self._sums) == len(sums)
+        self._sums = self._sums + sums if same and self._sums is not None else sums
+        self.samples = self.samples + len(signal) if same else len(signal)
+
+    @property
+    def powers(self) -> list[float] | None:
+        """Return the mean square of each channel, None before there is any."""
+        if self._sums is None or not self.samples:
+            return None
+        return [float(power) for power in self._sums / self.samples]
+
+
+def info(source: Source) -> AudioInfo:
+    """Read the header of a file, which is cheap; raises `AudioError`."""
+    with _audio_errors(), _file(source) as file:
+        data, suffix = Bytes(file), ffmpeg.suffix_of(source)
+        parts = survey(data, suffix)
+        with closing(_recording(data, file, parts[0], suffix)) as recording:
+            seconds = recording.seconds if len(parts) == 1 else None
+            return AudioInfo(recording.rate, recording.channels, seconds)
+
+
+def load(
+    source: Source,
+    start: float | None = None,
+    end: float | None = None,
+    channels: ChannelPower | None = None,
+) -> np.ndarray:
     """Read one utterance: float32 `(samples,)`, mono, 16 kHz, full scale ±1.
 
-    `start` and `end` are seconds within the file; None means the file's own bounds, and an `end`
-    behind the file's means the file's. Raises `AudioError` when nothing usable is there.
+    `source` is a path, or a binary file object that can seek. `start` and `end` are seconds within
+    the file; None (or NaN) means the file's own bounds, and so does what is outside of them;
+    `channels` is filled. Raises `AudioError` when nothing usable is there.
     """
-    path = _existing(path)
-    try:
-        file = _opened(path)
-    except NOT_OPENED as error:
-        with closing(_Media(path, error)) as media:
-            rate, mono = media.rate, media.read(start, end)
-    else:
-        with file:
-            rate, mono = file.samplerate, _read(file, start, end)
-    mono = at_16_khz(mono, rate)
-    check_signal(mono)
+    channels = ChannelPower() if channels is None else channels
+    with _audio_errors():
+        parts = list(_at_16_khz_parts(source, start, end, channels))
+        mono = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    check_signal(mono, channels)
     return np.ascontiguousarray(mono)
 
 
-def duration(path: str | Path) -> float:
-    """Return the seconds of a file from its header alone; raises `AudioError`."""
-    path = _existing(path)
-    try:
-        file = _opened(path)
-    except NOT_OPENED as error:
-        with closing(_Media(path, error)) as media:
-            return media.duration()
-    with file:
-        return float(file.frames / file.samplerate)
+def duration(source: Source) -> float:
+    """Return the seconds that `load` reads of a whole file; raises `AudioError` where it does.
 
-
-def blocks(path: str | Path, seconds: float = 30.0) -> Iterator[np.ndarray]:
-    """Yield a whole file in blocks of so many seconds, the last one shorter: as `load` gives them.
-
-    Memory holds two blocks, however long the file. Raises `AudioError`, of a damaged file after the
-    blocks that could be read.
+    Uncompressed audio is measured by its header; what is compressed is decoded.
     """
-    path, size = _existing(path), round(seconds * SAMPLE_RATE)
-    try:
-        source: Any = _opened(path)
-    except NOT_OPENED as error:
-        source = _Media(path, error)
-    with closing(source):
-        media = isinstance(source, _Media)
-        rate, parts = (
-            (source.rate, source.parts()) if media else (source.samplerate, _parts(source))
-        )
-        held: list[np.ndarray] = []
-        for part in parts if rate == SAMPLE_RATE else _resampled(parts, rate):
-            if not np.isfinite(part).all():
-                raise AudioError("contains NaN or infinite samples")
-            held.append(part)
-            if sum(map(len, held)) >= size:
-                whole = np.concatenate(held)
+    with _audio_errors():
+        with _file(source) as file:
+            data, suffix = Bytes(file), ffmpeg.suffix_of(source)
+            parts = survey(data, suffix)
+            if len(parts) == 1:
+                with closing(_recording(data, file, parts[0], suffix)) as recording:
+                    if recording.exact and recording.seconds:
+                        return recording.seconds
+        samples: Counter[int] = Counter()
+        for rate, block in _decoded(source):
+            samples[rate] += len(block)
+    if not samples:
+        raise AudioError(NO_SAMPLES)
+    return sum(count / rate for rate, count in samples.items())
+
+
+def blocks(
+    source: Source,
+    seconds: float = 30.0,
+    start: float | None = None,
+    end: float | None = None,
+    channels: ChannelPower | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield a file in blocks of so many seconds, the last one shorter: the samples `load` gives.
+
+    Memory holds two blocks, however long the file. The other arguments are those of `load`. Raises
+    `AudioError`, of a damaged file after the blocks that could be read.
+    """
+    size = round(seconds * SAMPLE_RATE)
+    pending: list[np.ndarray] = []
+    with _audio_errors():
+        for part in _at_16_khz_parts(source, start, end, channels):
+            pending.append(part)
+            if sum(map(len, pending)) >= size:
+                whole = np.concatenate(pending)
                 full = len(whole) // size * size
                 yield from np.split(whole[:full], full // size)
-                held = [whole[full:]]
-        rest = np.concatenate(held) if held else np.empty(0, np.float32)
-        if len(rest):
-            yield rest
+                pending = [whole[full:]]
+    last = np.concatenate(pending) if pending else np.empty(0, np.float32)
+    if len(last):
+        yield last
 
 
 def at_16_khz(mono: np.ndarray, rate: int) -> np.ndarray:
@@ -113,146 +175,140 @@ def at_16_khz(mono: np.ndarray, rate: int) -> np.ndarray:
     return resampled
 
 
-def check_signal(signal: np.ndarray) -> None:
-    """Raise `AudioError` for `(samples,)` at 16 kHz that no model can make sense of."""
-    if not np.isfinite(signal).all():
-        raise AudioError("contains NaN or infinite samples")
-    if len(signal) < SHORTEST * SAMPLE_RATE:
+def check_signal(signal: np.ndarray, channels: ChannelPower | None = None) -> None:
+    """Raise `AudioError` for `(samples,)` at 16 kHz that no model can make sense of.
+
+    `channels` is what was averaged, where that is known.
+    """
+    _require_finite(signal)
+    require_sound(len(signal), bool(signal.any()), channels)
+
+
+def require_sound(samples: int, sound: bool, channels: ChannelPower | None = None) -> None:
+    """Raise `AudioError` for fewer samples at 16 kHz than a model reads, or for silence.
+
+    Silence may be what is left of `channels` that are opposed to each other.
+    """
+    if samples < SHORTEST * SAMPLE_RATE:
         raise AudioError("shorter than 25 ms")
-    if not signal.any():
+    powers = (channels.powers if channels is not None else None) or []
+    if not sound and len(powers) > 1 and any(powers):
+        detail = f"the {len(powers)} channels are silent when they are mixed; use one channel only"
+        raise AudioError(CANCEL, detail)
+    if not sound:
         raise AudioError("silent", "all samples are zero")
 
 
-def _opened(path: Path) -> soundfile.SoundFile:
-    """Open a file with libsndfile; raises one of `NOT_OPENED` for a file that is not its own."""
-    file = soundfile.SoundFile(path)
-    if RATES[0] <= file.samplerate <= RATES[1] and file.channels <= CHANNELS:
-        return file
-    file.close()
-    raise AudioError("not audio", f"{file.samplerate} Hz and {file.channels} channels")
+def _require_finite(signal: np.ndarray) -> None:
+    if not np.isfinite(signal).all():
+        raise AudioError("contains NaN or infinite samples")
 
 
-def _read(file: soundfile.SoundFile, start: float | None, end: float | None) -> np.ndarray:
-    rate = file.samplerate
-    first = round((start or 0.0) * rate)
-    last = file.frames if end is None else min(round(end * rate), file.frames)
-    if first >= last:
-        raise AudioError("no samples between start and end")
-    try:
-        file.seek(first)
-        signal = file.read(last - first, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise _not_audio(error) from error
-    _require_whole(first + len(signal), last, rate)
-    return _mono(signal)
+@contextmanager
+def _audio_errors() -> Iterator[None]:
+    """Raise `AudioError` for whatever decoding raises.
 
-
-def _parts(file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Yield a whole file a second at a time, mono at its own rate."""
-    read = 0
-    try:
-        while len(signal := file.read(file.samplerate, dtype="float32", always_2d=True)):
-            read += len(signal)
-            yield _mono(signal)
-    except soundfile.SoundFileError as error:
-        raise _not_audio(error) from error
-    _require_whole(read, file.frames, file.samplerate)
-
-
-def _require_whole(read: int, said: int, rate: int) -> None:
-    if read < said - CUT_SHORT * rate:
-        raise AudioError("cut short", f"{read / rate:.1f} s of the {said / rate:.1f} s it says")
-
-
-def _mono(signal: np.ndarray) -> np.ndarray:
-    """Average `(samples, channels)`."""
-    mono: np.ndarray = signal[:, 0] if signal.shape[1] == 1 else signal.mean(axis=1)
-    return mono
-
-
-def _resampled(parts: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
-    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    for part in parts:
-        yield stream.resample_chunk(part)
-    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
-
-
-class _Media:
-    """Read the first audio stream of a file by FFmpeg; `error` is why libsndfile could not.
-
-    Raises `AudioError` for what FFmpeg cannot read either, and where PyAV is not installed.
+    The decoders raise exceptions of a dozen types for a damaged file, and none may end the work on
+    all the other clips.
     """
-
-    def __init__(self, path: Path, error: Exception) -> None:
-        try:
-            import av
-        except ModuleNotFoundError:
-            if path.suffix.lower() not in MEDIA:
-                raise _not_audio(error) from error
-            raise AudioError(f"{path.suffix} files need `pip install 'ser[media]'`") from error
-        self._av = av
-        try:
-            self._file = av.open(path, options={"format_whitelist": CONTAINERS})
-        except (av.FFmpegError, OSError, ValueError) as refused:
-            raise _not_audio(error) from refused
-        if not self._file.streams.audio:
-            self._file.close()
-            if path.suffix.lower() not in MEDIA:  # FFmpeg takes a text for a picture
-                raise _not_audio(error)
-            raise AudioError("not audio", "there is no audio stream in it")
-        self._stream = self._file.streams.audio[0]
-        self.rate = int(self._stream.rate)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def duration(self) -> float:
-        """Return the seconds that the header says, or when it says none, those there are."""
-        if self._stream.duration and self._stream.time_base:
-            return float(self._stream.duration * self._stream.time_base)
-        if self._file.duration:
-            return float(self._file.duration / self._av.time_base)
-        return sum(map(len, self.parts())) / self.rate
-
-    def parts(self) -> Iterator[np.ndarray]:
-        """Yield the stream as it is decoded, mono float32 at its own rate."""
-        planar = self._av.AudioResampler(format="fltp")
-        try:
-            for frame in self._file.decode(self._stream):
-                for part in planar.resample(frame):
-                    yield _mono(part.to_ndarray().T)
-        except (self._av.FFmpegError, OSError) as error:
-            raise AudioError("damaged", str(error)) from error
-
-    def read(self, start: float | None, end: float | None) -> np.ndarray:
-        """Return what is between start and end, which is decoded from the beginning."""
-        first = round((start or 0.0) * self.rate)
-        last = None if end is None else round(end * self.rate)
-        found, samples = [np.empty(0, np.float32)], 0
-        for part in self.parts():
-            found.append(part[max(0, first - samples) :])
-            samples += len(part)
-            if last is not None and samples >= last:
-                break
-        kept = np.concatenate(found)[: None if last is None else max(0, last - first)]
-        if not len(kept):
-            raise AudioError("no samples between start and end")
-        return kept
+    try:
+        yield
+    except AudioError:
+        raise
+    except Exception as error:
+        raise AudioError("damaged", "its decoder stopped with an error") from error
 
 
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise AudioError("no such file")
-    if path.stat().st_size == 0:
-        raise AudioError("empty file", "0 bytes")
-    return path
+@contextmanager
+def _file(source: Source) -> Iterator[BinaryIO]:
+    file = open_file(source)
+    try:
+        yield file
+    finally:
+        if file is not source:
+            file.close()
 
 
-def _not_audio(error: Exception) -> AudioError:
-    # soundfile asks for rate and channels of headerless files (.raw) with a TypeError.
-    if isinstance(error, TypeError):
-        return AudioError("not audio", "no header")
-    reason = getattr(error, "error_string", None) or str(error)
-    return AudioError("not audio", reason.strip().rstrip("."))
+def _recording(data: Bytes, file: BinaryIO, part: Part, suffix: str) -> Recording:
+    """Open a part with libsndfile, or with FFmpeg if it is not one of its own."""
+    try:
+        return libsndfile.Recording(data, file, part)
+    except soundfile.SoundFileError as error:
+        return ffmpeg.Recording(file, part, suffix, error)
+
+
+def _at_16_khz_parts(
+    source: Source, start: float | None, end: float | None, channels: ChannelPower | None
+) -> Iterator[np.ndarray]:
+    """Yield what is between two times as it is decoded, mono at 16 kHz; raises `AudioError`."""
+    rate, resampler, samples = 0, None, 0
+    for block_rate, block in _decoded(source, start, end):
+        if block_rate != rate:  # another recording, behind the first
+            if resampler is not None:
+                yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+            rate, resampler = block_rate, None
+            if rate != SAMPLE_RATE:
+                resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32", "HQ")
+        if channels is not None:
+            channels.add(block)
+        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+        part = mono if resampler is None else resampler.resample_chunk(mono)
+        _require_finite(part)
+        samples += len(block)
+        yield part
+    if resampler is not None:
+        tail = resampler.resample_chunk(np.empty(0, np.float32), last=True)
+        _require_finite(tail)
+        yield tail
+    if not samples:
+        raise AudioError(NO_SAMPLES)
+
+
+def _decoded(
+    source: Source, start: float | None = None, end: float | None = None
+) -> Iterator[Block]:
+    """Yield the samples between two times as they are in the file."""
+    first = 0.0 if start is None or np.isnan(start) else max(0.0, start)
+    last = None if end is None or np.isnan(end) or end == np.inf else end
+    if first == np.inf or (last is not None and last <= first):
+        return
+    with _file(source) as file:
+        data, suffix = Bytes(file), ffmpeg.suffix_of(source)
+        parts = survey(data, suffix)
+        if first and len(parts) == 1:
+            with closing(_recording(data, file, parts[0], suffix)) as recording:
+                stop = None if last is None else round(last * recording.rate)
+                span = recording.span(round(first * recording.rate), stop)
+                if span is not None:
+                    yield from span
+                    return
+        yield from _trimmed(_all(data, file, parts, suffix), first, last)
+
+
+def _all(data: Bytes, file: BinaryIO, parts: list[Part], suffix: str) -> Iterator[Block]:
+    """Yield the samples of one recording after the other."""
+    waiting = list(reversed(parts))
+    while waiting:
+        with closing(_recording(data, file, waiting.pop(), suffix)) as recording:
+            yield from recording.blocks()
+            if recording.next is not None:
+                waiting.append(recording.next)
+
+
+def _trimmed(decoded: Iterator[Block], start: float, end: float | None) -> Iterator[Block]:
+    """Yield what is between two times, in seconds, of a stream whose rate may change."""
+    rate, samples, elapsed = 0, 0, 0.0  # samples of this rate, seconds of those before
+    first, last = 0, None
+    for block_rate, block in decoded:
+        if block_rate != rate:
+            elapsed += samples / rate if rate else 0.0
+            rate, samples = block_rate, 0
+            first = round((start - elapsed) * rate)
+            last = None if end is None else round((end - elapsed) * rate)
+        stop = None if last is None else max(0, last - samples)
+        part = block[max(0, first - samples) : stop]
+        samples += len(block)
+        if len(part):
+            yield rate, part
+        if last is not None and samples >= last:
+            return

@@ -1,4 +1,4 @@
-"""Augmented views: the training clips once more, each changed in one way, under the same ids.
+"""Augmented views: copies of the training clips, each changed in one way, under the same ids.
 
 noise    coloured Gaussian noise, its power spectrum ~ 1/f^exponent, at a drawn SNR
 reverb   a synthetic room: the direct sound and an exponentially decaying tail
@@ -8,11 +8,11 @@ mix      another speaker's training clip in the background, at a drawn SNR
 A view is extracted once into a folder of its own; a head then draws an utterance clean or from a
 view, so an epoch costs no more than without, and N views cost N more extractions.
 
-Everything drawn hangs on (seed, view, utterance) through BLAKE2, on no order, thread or process: a
-resumed run and any worker give the same samples. (numpy may change its Gaussian stream between
-releases; such clips differ in their noise, and are as good.) That is also why audiomentations is
-not used: it draws from the process-wide `random`, which decoding threads share, holds soxr below
-1.0, and brings numba. SNR is over the whole clip, pauses included.
+Everything drawn depends only on (seed, view, utterance) through BLAKE2, not on order, thread or
+process: a resumed run and any worker give the same samples. (numpy may change its Gaussian stream
+between releases; such clips differ in their noise, and are as good.) That is also why
+audiomentations is not used: it draws from the process-wide `random`, which decoding threads share,
+holds soxr below 1.0, and brings numba. SNR is over the whole clip, pauses included.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ import numpy as np
 import soxr
 from pydantic import AfterValidator, Field, ValidationError
 
-from corpus.audio import SAMPLE_RATE, SHORTEST, AudioError
-from corpus.config import Section
-from corpus.errors import UserError, nearest
+from ser.corpus.audio import SAMPLE_RATE, SHORTEST, AudioError
+from ser.corpus.config import Section
+from ser.corpus.errors import UserError, nearest
 
 TRIES = 8  # backgrounds that may be unreadable before a clip is given up
 LOWEST = 50.0  # Hz; below it coloured noise is flat, or pink would be mostly inaudible rumble
@@ -41,7 +41,7 @@ Background = Callable[[], np.ndarray]
 
 
 def _between(lowest: float, highest: float) -> AfterValidator:
-    """Check a span; NaN is in none."""
+    """Return a validator of spans; it refuses NaN."""
 
     def check(span: Span) -> Span:
         if not lowest <= span[0] <= span[1] <= highest:
@@ -51,13 +51,13 @@ def _between(lowest: float, highest: float) -> AfterValidator:
     return AfterValidator(check)
 
 
-class Others:
-    """Find, for each training utterance, utterances of other speakers.
+class OtherSpeakers:
+    """The utterances of other speakers for each training utterance, in a reproducible order.
 
     `speakers` maps the training utterances to their speakers; an unknown one ("" or None) is a
-    speaker of its own. The ids stand on a ring by their hash (Karger et al. 1997), so the choice
-    does not depend on their order, and a corpus that grows by one clip changes only the few choices
-    that fall to that clip.
+    speaker of its own. The ids form a ring, ordered by their hash (Karger et al. 1997), so the
+    choice does not depend on their order, and a corpus that grows by one clip changes only the few
+    choices that fall to that clip.
     """
 
     def __init__(self, speakers: Mapping[str, str | None]) -> None:
@@ -66,8 +66,8 @@ class Others:
         self._hashes = [place for place, _ in ring]
         self._utterances = [u for _, u in ring]
 
-    def of(self, utterance: str, seed: int) -> Iterator[str]:
-        """Yield utterances of other speakers, each once, the wanted one first."""
+    def draw(self, utterance: str, seed: int) -> Iterator[str]:
+        """Yield utterances of other speakers, each once, the drawn one first."""
         start = bisect(self._hashes, _hash(seed, utterance))
         for i in range(len(self._utterances)):
             other = self._utterances[(start + i) % len(self._utterances)]
@@ -76,7 +76,7 @@ class Others:
 
 
 class View(Section):
-    """Hold the options of one view; each kind adds its own.
+    """The options of one view; each kind adds its own.
 
     To add one: subclass, implement `change`, and enter it in `VIEWS`.
     """
@@ -84,31 +84,33 @@ class View(Section):
     name: ClassVar[str]
     version: ClassVar[int] = 1  # raise it when a change of code changes the samples
 
-    seed: int = 7
+    seed: int = Field(default=7, ge=-(2**31), lt=2**31)
 
     def spec(self) -> dict[str, Any]:
-        """Return what the samples hang on, as plain values; options at their default are left out.
+        """Return what the samples depend on, as plain values, without options at their default.
 
-        So a new option whose default is what was done before leaves every cache as it is.
+        So a new option whose default is the earlier behaviour leaves every cache valid.
         """
         options = self.model_dump(mode="json", exclude={"seed"}, exclude_defaults=True)
         return {"view": self.name, "version": self.version, "seed": self.seed, **options}
 
     def samples(self, utterance: str, before: int) -> int:
-        """Return how many samples `apply` makes of `before`."""
+        """Return the number of samples that `apply` returns for a clip of `before` samples."""
         return before
 
-    def partner(self, utterance: str, others: Others) -> str | None:
-        """Name the utterance whose audio is to be in the result as well, if any is.
+    def partner(self, utterance: str, others: OtherSpeakers) -> str | None:
+        """Return the utterance whose audio is mixed into the result, if any.
 
         Raises `UserError` when there is no other speaker.
         """
         return None
 
-    def apply(self, utterance: str, wave: np.ndarray, load: Load, others: Others) -> np.ndarray:
+    def apply(
+        self, utterance: str, wave: np.ndarray, load: Load, others: OtherSpeakers
+    ) -> np.ndarray:
         """Change one clip, float32 `(samples,)` at 16 kHz; returns the same kind within ±1.
 
-        What would be louder than full scale is scaled down as a whole; silence stays silence.
+        A result beyond full scale is scaled down as a whole; silence stays silence.
         `load` reads another training utterance, which only `mix` does: it raises `ValueError` when
         none of those it tries can be read, and `UserError` when there is no other speaker.
         """
@@ -128,9 +130,9 @@ class View(Section):
     def _random(self, utterance: str) -> np.random.Generator:
         return np.random.default_rng(_hash(self.seed, self.name, utterance))
 
-    def _background(self, utterance: str, load: Load, others: Others) -> np.ndarray:
-        """Return the first background that can be read: a bad clip is reported for itself."""
-        candidates = itertools.islice(others.of(utterance, self.seed), TRIES)
+    def _background(self, utterance: str, load: Load, others: OtherSpeakers) -> np.ndarray:
+        """Return the first background that can be read; a bad clip is reported elsewhere."""
+        candidates = itertools.islice(others.draw(utterance, self.seed), TRIES)
         problem = ""
         for other in candidates:
             try:
@@ -158,7 +160,7 @@ class Noise(View):
     ) -> np.ndarray:
         """Add noise at an SNR and of a colour drawn uniformly."""
         snr, exponent = random.uniform(*self.snr), random.uniform(*self.exponent)
-        size = _power_of_two(len(wave))
+        size = _next_power_of_two(len(wave))
         frequency = np.maximum(np.fft.rfftfreq(size, 1 / SAMPLE_RATE), LOWEST)
         spectrum = np.fft.rfft(random.standard_normal(size)) * frequency ** (-exponent / 2)
         return _add(wave, np.fft.irfft(spectrum, size)[: len(wave)], snr)
@@ -181,7 +183,7 @@ class Reverb(View):
     ) -> np.ndarray:
         """Convolve with a room drawn for this clip; what rings on behind its end is cut."""
         response = self.response(random)
-        size = _power_of_two(len(wave) + len(response))
+        size = _next_power_of_two(len(wave) + len(response))
         spectrum = np.fft.rfft(wave, size) * np.fft.rfft(response, size)
         reverberant: np.ndarray = np.fft.irfft(spectrum, size)[: len(wave)]
         return reverberant
@@ -205,7 +207,9 @@ class Speed(View):
 
     name: ClassVar[str] = "speed"
 
-    rates: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = Field((0.9, 1.1), min_length=1)
+    rates: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = Field(
+        (0.9, 1.1), min_length=1, max_length=100
+    )
 
     def samples(self, utterance: str, before: int) -> int:
         """Return round(before / rate), or 25 ms where that is shorter."""
@@ -216,9 +220,9 @@ class Speed(View):
     ) -> np.ndarray:
         """Resample as if the clip had been recorded at `rate` times its sample rate."""
         rate = self._rate(random)
-        wanted = self._samples(len(wave), rate)
-        played = soxr.resample(wave, rate * SAMPLE_RATE, SAMPLE_RATE, quality="HQ")[:wanted]
-        return np.pad(played, (0, wanted - len(played)))
+        count = self._samples(len(wave), rate)
+        played = soxr.resample(wave, rate * SAMPLE_RATE, SAMPLE_RATE, quality="HQ")[:count]
+        return np.pad(played, (0, count - len(played)))
 
     def _rate(self, random: np.random.Generator) -> float:
         return self.rates[random.integers(len(self.rates))]
@@ -238,9 +242,9 @@ class Mix(View):
 
     snr: Annotated[Span, _between(-20, 60)] = (10.0, 20.0)  # dB
 
-    def partner(self, utterance: str, others: Others) -> str | None:
+    def partner(self, utterance: str, others: OtherSpeakers) -> str | None:
         """Name the utterance in the background; raises `UserError` without another speaker."""
-        first = next(others.of(utterance, self.seed), None)
+        first = next(others.draw(utterance, self.seed), None)
         if first is None:
             raise _no_other(utterance)
         return first
@@ -258,15 +262,15 @@ class Mix(View):
 VIEWS: dict[str, type[View]] = {view.name: view for view in (Noise, Reverb, Speed, Mix)}
 
 
-def parse_views(said: Mapping[str, Any]) -> dict[str, View]:
+def parse_views(section: Mapping[str, Any]) -> dict[str, View]:
     """Check `augment: {view: options}`; returns the views by name, in the order of the file.
 
     Raises `UserError` that names the first wrong key.
     """
-    if not isinstance(said, Mapping):
-        raise UserError(f"augment: it must be a mapping of views; known are {', '.join(VIEWS)}.")
+    if not isinstance(section, Mapping):
+        raise UserError(f"augment: it must be a mapping of views; choose from {', '.join(VIEWS)}.")
     views = {}
-    for name, options in said.items():
+    for name, options in section.items():
         if name not in VIEWS:
             raise UserError(f"augment: the view '{name}' is unknown; {nearest(str(name), VIEWS)}")
         if not isinstance(options, Mapping | None):
@@ -293,8 +297,8 @@ def _wrong(view: type[View], error: ValidationError) -> UserError:
 
 def _no_other(utterance: str) -> UserError:
     return UserError(
-        f"augment.mix: the training split has no speaker but that of '{utterance}'; name the "
-        "speakers in the manifest, or leave `mix` out."
+        f"augment.mix: the training split has no speaker other than that of '{utterance}'; name "
+        "the speakers in the manifest, or leave `mix` out."
     )
 
 
@@ -312,7 +316,7 @@ def _norm(wave: np.ndarray) -> float:
     return float(np.sqrt(np.square(wave).sum()))
 
 
-def _power_of_two(samples: int) -> int:
+def _next_power_of_two(samples: int) -> int:
     return 1 << max(samples - 1, 1).bit_length()
 
 

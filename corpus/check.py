@@ -1,9 +1,10 @@
-"""Look at a corpus before anything is learned from it: every clip decoded, every label counted.
+"""Checks of a corpus before training: decode every clip, count every label.
 
 Errors spoil a result (a clip that does not decode, a speaker on both sides of a split, the same
-audio in train and test, a class that cannot be learned); warnings are worth a look. Audio is
-decoded in threads (libsndfile lets the others run) and compared by a digest of the decoded
-samples, so a copy is found under another name and in another container. Costs one full read.
+audio in train and test, a class that cannot be learned); warnings deserve a look. Audio is decoded
+in threads (libsndfile releases the GIL) and compared by a digest of the decoded samples, so a copy
+is found under another name and in another container; a signal that is not usable as speech
+(`ser.corpus.signal`) is a warning. Costs one full read.
 """
 
 import hashlib
@@ -17,14 +18,19 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from tqdm import tqdm
 
-from corpus.audio import SAMPLE_RATE, AudioError, load
-from corpus.errors import UserError
-from corpus.manifest import Manifest
+from ser.corpus.audio import SAMPLE_RATE, AudioError, ChannelPower, blocks, require_sound
+from ser.corpus.errors import UserError, plural
+from ser.corpus.labels import label_problems
+from ser.corpus.manifest import Manifest
+from ser.corpus.progress import bars_hidden
+from ser.corpus.signal import SignalMeter, SignalProblem
+from ser.corpus.text_table import print_table
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-USED = ("train", "dev", "test")  # splits that are learned from or evaluated
+USED = ("train", "dev", "test")  # splits for training or evaluation
+BLOCK = 30.0  # s of a clip in memory
 SLACK = 0.05  # s; how far behind its file an `end` may lie, since tables round
 PROBLEMS = pl.Schema(
     {
@@ -38,11 +44,11 @@ PROBLEMS = pl.Schema(
 
 @dataclass(frozen=True)
 class Report:
-    """Hold what `check` found.
+    """The results of `check`.
 
     `problems`: utterance ("" for a class), problem, detail, severity (error | warning), errors
-    first. `classes`: class, train, dev, test, unsplit, total; the last row, named "(none)",
-    counts the utterances without an emotion. `seconds` is the audio that could be read.
+    first. `classes`: class, train, dev, test, unsplit, total; the last row, "(none)", counts the
+    utterances without an emotion. `seconds` is the audio that could be read.
     """
 
     problems: pl.DataFrame
@@ -60,6 +66,7 @@ class _Clip:
     seconds: float = 0.0
     digest: str = ""  # "" when it could not be read
     error: AudioError | None = None
+    problems: tuple[SignalProblem, ...] = ()
 
 
 def check(
@@ -88,29 +95,36 @@ def check(
                 total=len(rows),
                 desc="check",
                 unit="clip",
-                disable=None,
+                disable=bars_hidden(),
             )
         )
-    found = [
+    problems = [
         *_unreadable(rows, clips),
         *_unusual(rows, clips, shortest, longest),
         *_duplicates(rows, clips),
         *_shared_speakers(manifest),
         *_untrainable(manifest),
         *_unknown_speakers(manifest),
+        *label_problems(manifest),
     ]
-    problems = pl.DataFrame(found, schema=PROBLEMS, orient="row")
+    frame = pl.DataFrame(problems, schema=PROBLEMS, orient="row")
     return Report(
-        problems=problems.sort("severity", maintain_order=True),
+        problems=frame.sort("severity", maintain_order=True),
         classes=class_table(manifest),
         seconds=sum(clip.seconds for clip in clips),
     )
 
 
 def class_table(manifest: Manifest) -> pl.DataFrame:
-    """Count utterances: a row for every class in class order and "(none)", a column a split."""
-    names = [*manifest.classes, "(none)"]
-    frame = manifest.frame.with_columns(pl.col("emotion").fill_null("(none)").alias("class"))
+    """Count utterances: a row for every class in class order and "(none)", a column a split.
+
+    Where a class is itself called "(none)", the last row is "((none))".
+    """
+    unlabelled = "(none)"
+    while unlabelled in manifest.classes:
+        unlabelled = f"({unlabelled})"
+    names = [*manifest.classes, unlabelled]
+    frame = manifest.frame.with_columns(pl.col("emotion").fill_null(unlabelled).alias("class"))
     splits = {**{name: name for name in USED}, "": "unsplit"}
     counts = frame.group_by("class").agg(
         *((pl.col("split") == split).sum().alias(name) for split, name in splits.items()),
@@ -124,7 +138,7 @@ def class_table(manifest: Manifest) -> pl.DataFrame:
 
 
 def require_speaker_disjoint(manifest: Manifest) -> None:
-    """Raise `UserError` when a speaker stands in two of train, dev and test."""
+    """Raise `UserError` when a speaker appears in more than one of train, dev and test."""
     for speaker, splits, _ in _speakers_in_two(manifest):
         raise UserError(
             f"{manifest.source}: speaker '{speaker}' is in {' and '.join(splits)}, so scores would "
@@ -150,21 +164,21 @@ def render(report: Report, console: "Console", examples: int = 20) -> None:
     for name in report.classes.columns:
         table.add_column(name, justify="left" if name == "class" else "right")
     for row in report.classes.iter_rows():
-        table.add_row(*map(str, row))
-    console.print(table)
+        table.add_row(*(Text(str(cell)) for cell in row))  # a name may be `[/noise]`
+    print_table(table, console)
     if report.problems.is_empty():
         console.print("No problems found.")
         return
     warnings = report.problems.height - report.errors
     table = Table("severity", "problem", "utterance", "detail")
-    table.title = f"Problems ({report.errors} errors, {warnings} warnings)"
+    table.title = f"Problems ({plural(report.errors, 'error')}, {plural(warnings, 'warning')})"
     for group in report.problems.partition_by("severity", "problem", maintain_order=True):
         for utterance, problem, detail, severity in group.head(examples).iter_rows():
-            # Text, because an id may hold what rich takes for markup.
+            # Text, because an id may contain what rich takes for markup.
             table.add_row(severity, problem, Text(utterance), Text(detail))
         if group.height > examples:
             table.add_row("", "", f"… and {group.height - examples} more", "")
-    console.print(table)
+    print_table(table, console)
 
 
 _Problem = tuple[str, str, str, str]
@@ -172,12 +186,16 @@ _Rows = list[dict[str, Any]]
 
 
 def _clip(folder: Path, row: dict[str, Any]) -> _Clip:
+    digest, meter, channels = hashlib.blake2b(digest_size=16), SignalMeter(), ChannelPower()
     try:
-        signal = load(folder / row["path"], row["start"], row["end"])
+        for block in blocks(folder / row["path"], BLOCK, row["start"], row["end"], channels):
+            digest.update(block.tobytes())
+            meter.add(block)
+        require_sound(meter.samples, meter.peak > 0, channels)
     except AudioError as error:
         return _Clip(error=error)
-    digest = hashlib.blake2b(signal.tobytes(), digest_size=16).hexdigest()
-    return _Clip(len(signal) / SAMPLE_RATE, digest)
+    problems = tuple(meter.problems(channels.powers))
+    return _Clip(meter.samples / SAMPLE_RATE, digest.hexdigest(), problems=problems)
 
 
 def _unreadable(rows: _Rows, clips: list[_Clip]) -> Iterable[_Problem]:
@@ -193,6 +211,8 @@ def _unusual(
     for row, clip in zip(rows, clips, strict=True):
         if clip.error:
             continue
+        for problem in clip.problems:
+            yield row["utterance"], problem.kind, f"{row['path']}: {problem.sentence}", "warning"
         if clip.seconds < shortest:
             detail = f"{clip.seconds:.3f} s, less than {shortest:g} s"
             yield row["utterance"], "too short", detail, "warning"
@@ -205,24 +225,20 @@ def _unusual(
 
 
 def _duplicates(rows: _Rows, clips: list[_Clip]) -> Iterable[_Problem]:
-    seen: dict[str, list[dict[str, Any]]] = {}
+    copies: dict[str, list[dict[str, Any]]] = {}
     for row, clip in zip(rows, clips, strict=True):
         if not clip.digest:
             continue
-        same = seen.setdefault(clip.digest, [])
-        # Named against a copy in another used split when there is one: that is the grave case.
-        other = [s for s in same if row["split"] and s["split"] not in ("", row["split"])]
-        if other:
-            detail = f"{row['split']}, and in {other[0]['split']} as '{other[0]['utterance']}'"
+        earlier = copies.setdefault(clip.digest, [])
+        # A copy in another used split is named first: that is the grave case.
+        across = [s for s in earlier if row["split"] and s["split"] not in ("", row["split"])]
+        if across:
+            detail = f"{row['split']}, and in {across[0]['split']} as '{across[0]['utterance']}'"
             yield row["utterance"], "duplicate audio", detail, "error"
-        elif same:
-            yield (
-                row["utterance"],
-                "duplicate audio",
-                f"same as '{same[0]['utterance']}'",
-                "warning",
-            )
-        same.append(row)
+        elif earlier:
+            detail = f"same as '{earlier[0]['utterance']}'"
+            yield row["utterance"], "duplicate audio", detail, "warning"
+        earlier.append(row)
 
 
 def _speakers_in_two(manifest: Manifest) -> list[tuple[str, list[str], str]]:

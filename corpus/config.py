@@ -1,25 +1,105 @@
 """The `corpus` section of pipeline.yaml, and the base of every other section."""
 
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from ser.corpus.cells import UNKNOWN
+from ser.corpus.errors import UserError, nearest
 
 # The class order of the published systems (METHODS of the UNICAMP entry): neutral is last.
 MSP_CLASSES = ("angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral")
 
 
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values never change after loading."""
+VARIABLE = re.compile(r"\$\{(\w+)\}")  # of the environment
+LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes of a file's name, and of a path: Linux's limits
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+def check_path(value: Any) -> Any:
+    """Return a path, or a URL, as it is; raises `ValueError` for what can be none."""
+    if not isinstance(value, str | Path):
+        raise ValueError("it must be a path; give it as text")
+    text = str(value)
+    if not text.strip():
+        raise ValueError("the path is empty; give one")
+    parts = [os.fsencode(part) for part in text.split("/")]
+    if "\0" in text or len(b"/".join(parts)) > LONGEST_PATH or max(map(len, parts)) > LONGEST_NAME:
+        raise ValueError("no file system takes this path; shorten it")
+    return value
+
+
+def require_set(path: str | Path, key: str = "corpus.audio") -> None:
+    """Raise `UserError` for the path under `key` of pipeline.yaml when its variable is not set."""
+    if match := VARIABLE.search(str(path)):
+        raise UserError(f"{key}: {match[0]} is not set; export {match[1]}=…")
+
+
+FilePath = Annotated[Path, BeforeValidator(check_path)]
+MOST_CLASSES = 127  # a class of a row is kept as int8
+Name = Annotated[str, Field(max_length=255, pattern=r"\S")]  # of a feature, a class, a column
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
+Rate = Annotated[float, Field(gt=0, le=1000)]  # of learning
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values never change after loading.
+
+    Numbers are finite and no booleans; text has at most 4096 characters unless a field says more.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=LONGEST_PATH
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_booleans(cls, data: Any) -> Any:
+        """Refuse true and false where a number belongs, for pydantic takes them for 1 and 0."""
+        error = PydanticCustomError("number", "it must be a number, not true or false")
+        wrong = [
+            InitErrorDetails(type=error, loc=(name,), input=data[name])
+            for name, field in cls.model_fields.items()
+            if isinstance(data, Mapping) and _holds_boolean(data.get(name))
+            if (kinds := _kinds(field.annotation)) & {int, float}
+            if not kinds & {bool, Any, BaseModel}
+        ]
+        if wrong:
+            raise ValidationError.from_exception_data(cls.__name__, wrong)
+        return data
+
+
+Others = Literal["error", "drop", "keep-unlabelled"]
 
 
 class CorpusConfig(Section):
-    """Say which utterances there are, where their audio lies and what the classes are called."""
+    """The `corpus` section: the manifest, the audio folder and the emotion classes.
 
-    manifest: Path
-    audio: Path | None = None  # where the manifest says, else the manifest's own folder
-    classes: tuple[str, ...] = Field(default=MSP_CLASSES, min_length=2)
+    `map` renames emotions of the manifest, as `{excited: happy}`; `others` is what becomes of an
+    utterance whose emotion is not one of the classes: `error`, `drop` (left out of the run) or
+    `keep-unlabelled` (without a class).
+    """
+
+    manifest: FilePath
+    # where the manifest says, else the manifest's own folder; a variable that is not set stays as
+    # written, because only extraction and fine-tuning need the audio
+    audio: FilePath | None = None
+    classes: tuple[Name, ...] = Field(default=MSP_CLASSES, min_length=2, max_length=MOST_CLASSES)
+    map: dict[Name, Name] = Field(default_factory=dict, max_length=1000)
+    others: Others = "error"
 
     @field_validator("classes")
     @classmethod
@@ -27,3 +107,33 @@ class CorpusConfig(Section):
         if len(set(classes)) != len(classes):
             raise ValueError("a class is named twice; name each once")
         return classes
+
+    @model_validator(mode="after")
+    def _mapped_to_classes(self) -> "CorpusConfig":
+        for emotion, name in self.map.items():
+            if name not in self.classes:
+                end = nearest(name, self.classes)
+                raise ValueError(f"map: '{emotion}' becomes '{name}', which is not a class; {end}")
+        if self.map or self.others != "error":
+            for name in (*self.classes, *self.map):
+                if name.lower() in UNKNOWN:
+                    raise ValueError(
+                        f"'{name}' is spelt like an empty cell, so it is neither mapped nor a "
+                        "class beside `map` and `others`; rename it in the manifest"
+                    )
+        return self
+
+
+def _kinds(annotation: Any) -> frozenset[Any]:
+    """Return the types that an annotation is made of; any section is `BaseModel`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return frozenset({BaseModel})
+    return frozenset({annotation}).union(*(_kinds(part) for part in get_args(annotation)))
+
+
+def _holds_boolean(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds_boolean(item) for item in value)
+    return isinstance(value, bool)

@@ -1,19 +1,84 @@
-"""The one exception a user is meant to read, and how its sentence ends for a wrong name."""
+"""The exceptions whose messages users read, and the parts that many messages share."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+
+LONGEST_NAME = 100  # characters of a name in a list
 
 
 class UserError(Exception):
-    """Report a mistake that the user can mend, in one sentence.
+    """A mistake that the user can fix, reported in one sentence.
 
     The message names the file, the field and the remedy; the command line prints it without a
-    traceback and exits with 2. Anything else that escapes is a bug of ours and keeps its traceback.
+    traceback and exits with `exit_code`. Any other exception is a bug and keeps its traceback,
+    except what the machine refuses (`ser.engines.machine`).
+
+        >>> import ser
+        >>> try:
+        ...     ser.Manifest.read("absent.csv")
+        ... except UserError as error:
+        ...     print(str(error)[:41])
+        absent.csv: there is no such manifest; ma
     """
 
+    exit_code = 2
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence: what a wrong name may have been meant to be."""
-    known = list(known)
-    near = get_close_matches(word, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known) or 'none'}."
+
+class DamagedError(UserError):
+    """A file of a run or a cache that is missing, damaged or out of bounds.
+
+    `problem` and `remedy` are the two halves of the sentence, so that code that knows the origin of
+    the file (a bundle, say) can suggest another remedy.
+    """
+
+    def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: {problem}; {remedy}.")
+        self.path, self.problem, self.remedy = Path(path), problem, remedy
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """Return the end of a sentence about a wrong name: the nearest valid name, or all of them."""
+    names = list(names)
+    cutoff = 0.6 if len(word) < 5 else 0.7  # two of three letters are near, four of six are not
+    near = get_close_matches(word, names, n=1, cutoff=cutoff)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"choose from {', '.join(names)}." if names else "there are none."
+
+
+class BusyError(UserError):
+    """Another process is already writing the same output; the message names it."""
+
+    exit_code = 1
+
+
+class StoppedError(UserError):
+    """The machine refused something: a disk that is full or read-only, a missing permission."""
+
+    exit_code = 1
+
+
+class Note(Warning):
+    """A message that informs and needs no action; the command line prints it."""
+
+
+def listed(names: Iterable[str], most: int = 20) -> str:
+    """Return names for a message: not too many, and none too long."""
+    names = list(names)
+    shown = ", ".join(n if len(n) <= LONGEST_NAME else f"{n[:LONGEST_NAME]}…" for n in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: 1 row, 2 rows."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+class AudioError(Exception):
+    """Why one clip cannot be used: `problem` is the kind, `detail` its particulars."""
+
+    def __init__(self, problem: str, detail: str = "") -> None:
+        super().__init__(f"{problem} ({detail})" if detail else problem)
+        self.problem = problem
+        self.detail = detail

@@ -1,8 +1,8 @@
-"""Speaker-disjoint folds, the only kind made here.
+"""Speaker-disjoint folds, the only kind used here.
 
-A model that has heard a speaker scores higher on that speaker, so every fold of the project keeps
-each speaker whole. scikit-learn's `StratifiedGroupKFold` balances the classes as well as that
-allows: it places speakers one by one, the most uneven first, where the class shares stay flattest.
+A model scores higher on speakers that it was trained on, so each speaker is in exactly one fold.
+scikit-learn's `StratifiedGroupKFold` balances the classes as well as that allows: it places
+speakers one by one, the most uneven first, where the class shares stay most even.
 """
 
 import warnings
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from corpus.errors import UserError
+from ser.corpus.errors import UserError, plural
 
 
 def speaker_folds(
@@ -28,18 +28,19 @@ def speaker_folds(
     if folds < 2:
         raise UserError(f"folds is {folds}; use 2 or more.")
     groups = np.array([f"known {s}" if s else f"row {i}" for i, s in enumerate(speakers)])
-    found = len(set(groups))
-    if found < folds:
+    count = len(set(groups))
+    if count < folds:
         raise UserError(
-            f"folds is {folds}, but there are only {found} speakers and a speaker is never split; "
-            f"set folds to {found} or less, or bring more speakers."
+            f"folds is {folds}, but there {'is' if count == 1 else 'are'} only "
+            f"{plural(count, 'speaker')} and a speaker is never split; "
+            f"set folds to {count} or less, or add more speakers."
         )
     _, classes = np.unique(np.asarray(labels), return_inverse=True)
     most = int(np.bincount(classes).max())
     if most < folds:
         raise UserError(
             f"folds is {folds}, but no class has more than {most} utterances; set folds to {most} "
-            "or less, or bring more labelled utterances."
+            "or less, or add more labelled utterances."
         )
     from sklearn.model_selection import StratifiedGroupKFold
 

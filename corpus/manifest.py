@@ -1,4 +1,4 @@
-"""The manifest: one row an utterance, readable by eye, apart from any audio or array.
+"""The manifest: one row per utterance, readable by eye, apart from any audio or array.
 
 utterance   unique id, the key that everything later is aligned by
 path        audio file, relative to the audio folder; any format libsndfile reads
@@ -9,7 +9,12 @@ gender      free text; null when unknown
 emotion     one of the classes; null: no consensus, another emotion, or unlabelled
 arousal, valence, dominance   1-7, null when unknown
 transcript  human words; null when unknown
+corpus      name of the corpus, which distinguishes the parts of a joined one; null when unknown
+language    code of ISO 639-1, as de; null when unknown
+session     recording session; null when unknown
+fold        name of the fold of a published protocol; null where there is none
 votes.<class>, votes.other    how many raters chose it (only where votes are known)
+synthetic   true where the speech was synthesized; models trained on it carry a note (optional)
 """
 
 from collections.abc import Sequence
@@ -19,9 +24,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from corpus.errors import UserError
+from ser.corpus import parquet
+from ser.corpus.cells import SPLITS, counted, flags, numbers, split_names, texts, without_unknown
+from ser.corpus.errors import UserError, listed, plural
+from ser.corpus.tables import PARQUET_ERRORS, Table, find_column, read_table
 
-SPLITS = ("train", "dev", "test", "")
 COLUMNS = pl.Schema(
     {
         "utterance": pl.String(),
@@ -36,21 +43,38 @@ COLUMNS = pl.Schema(
         "valence": pl.Float64(),
         "dominance": pl.Float64(),
         "transcript": pl.String(),
+        "corpus": pl.String(),
+        "language": pl.String(),
+        "session": pl.String(),
+        "fold": pl.String(),
     }
 )
 VOTE = "votes."
 FURTHER = "votes2."  # counts of raters' further choices, where a corpus has them
+NUMBERS = tuple(name for name, dtype in COLUMNS.items() if dtype == pl.Float64())
+SYNTHETIC = "synthetic"  # column of flags, optional
 AUDIO = "ser.audio"  # metadata of a Parquet manifest: the folder its paths are relative to
 
 
 class Manifest:
-    """Hold the validated rows of one corpus.
+    """The validated rows of one corpus, one for each utterance.
 
-    `frame` has every column of `COLUMNS` (missing ones are filled with null, `split` with "") and
-    any `votes.*` and further columns of the source, ordered as in the source.
+    Args:
+        frame: the table; `utterance` and `path` are required, other columns of `COLUMNS` may be
+            missing, further ones are kept. Column names are case-insensitive.
+        classes: the emotions, in the order of the logits; by default those that occur, sorted.
+        source: where the rows come from, for messages.
+        audio: the folder that `path` is relative to.
+        notes: remarks of an import about its source.
 
-    Raises `UserError` for a missing `utterance` or `path`, an id that stands twice, an unknown
-    split, an emotion outside `classes` (when classes are given), or an attribute outside 1-7.
+    Other words for a split (validation) and for a missing value (NaN, NA) are understood. Raises
+    `UserError` for a missing `utterance` or `path`, an id that appears twice, an unknown split, an
+    emotion outside `classes`, text in a column of numbers, or an attribute outside 1 to 7.
+
+        >>> rows = {"utterance": ["a", "b"], "path": ["a.wav", "b.wav"], "emotion": ["sad", "ok"]}
+        >>> manifest = Manifest(pl.DataFrame(rows))
+        >>> len(manifest), manifest.classes
+        (2, ('ok', 'sad'))
     """
 
     def __init__(
@@ -59,12 +83,14 @@ class Manifest:
         classes: Sequence[str] | None = None,
         source: str | Path = "manifest",
         audio: str | Path | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.source = str(source)
+        self.notes = tuple(notes)
         self.audio = Path(audio) if audio is not None else None
-        self.frame = _complete(frame, self.source)
-        found = self.frame["emotion"].drop_nulls().unique().sort().to_list()
-        self.classes = tuple(classes) if classes is not None else tuple(found)
+        self.frame = _complete(frame, self.source, classes or ())
+        emotions = self.frame["emotion"].drop_nulls().unique().sort().to_list()
+        self.classes = tuple(emotions if classes is None else classes)
         _check(self.frame, self.classes, self.source)
 
     @classmethod
@@ -76,37 +102,33 @@ class Manifest:
                 f"{path}: there is no such manifest; make one with "
                 f"`ser corpus import NAME FOLDER --out {path}`."
             )
-        audio = None
+        table = read_table(path)
+        if table.separator is not None:
+            manifest = cls(_typed(table), classes, path, notes=table.notes)
+            manifest.frame = with_slashes(manifest.frame, path.parent)
+            return manifest
         try:
-            if path.suffix == ".parquet":
-                frame = pl.read_parquet(path)
-                audio = pl.read_parquet_metadata(path).get(AUDIO)
-            else:
-                text = {c: pl.String() for c, t in COLUMNS.items() if t == pl.String()}
-                frame = pl.read_csv(path, schema_overrides=text, infer_schema_length=None)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise UserError(
-                f"{path}: not readable as a table ({str(error).splitlines()[0]}); "
-                "write it as .parquet or .csv with a header line."
-            ) from error
-        return cls(frame, classes, path, audio)
+            audio = pl.read_parquet_metadata(path).get(AUDIO)
+        except PARQUET_ERRORS:
+            audio = None
+        return cls(table.frame, classes, path, audio)
 
     def write(self, path: str | Path) -> None:
-        """Write `.parquet`, or `.csv` when the name ends so, by an atomic rename."""
+        """Write `.parquet` with a checksum, or `.csv` by its name, through an atomic rename."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         if path.suffix == ".csv":
             self.frame.write_csv(part)
         else:
-            remembered = {AUDIO: str(self.audio.resolve())} if self.audio is not None else None
-            self.frame.write_parquet(part, metadata=remembered)
+            metadata = {AUDIO: str(self.audio.resolve())} if self.audio is not None else {}
+            part.write_bytes(parquet.encode(self.frame, metadata))
         part.replace(path)
 
     def audio_folder(self, given: str | Path | None = None) -> Path:
         """Return the folder that `path` is relative to.
 
-        The given one, else the one the manifest remembers, else the manifest's own folder.
+        The given one, else the one recorded in the manifest, else the manifest's own folder.
         """
         return Path(given or self.audio or Path(self.source).parent)
 
@@ -124,6 +146,12 @@ class Manifest:
         emotion = dict(zip(self.frame["utterance"], self.frame["emotion"], strict=True))
         return np.array([index.get(emotion[u], -1) for u in utterances], dtype=np.int64)
 
+    def synthetic_share(self, utterances: Sequence[str]) -> float:
+        """Return the share of these utterances whose speech is synthetic, from 0 to 1."""
+        if SYNTHETIC not in self.frame.columns or not utterances:
+            return 0.0
+        return float(np.mean(self.column(SYNTHETIC, utterances)))
+
     def column(self, name: str, utterances: Sequence[str]) -> list[Any]:
         """Look up one column by id, in the order of `utterances`."""
         values = dict(zip(self.frame["utterance"], self.frame[name], strict=True))
@@ -132,81 +160,143 @@ class Manifest:
     def votes(self, utterances: Sequence[str], prefix: str = VOTE) -> np.ndarray:
         """Look up votes by id: float64 `(utterances, classes + 1)`, the last column of `other`.
 
-        Other are all columns of the prefix that are of no class; 0 where a cell is null or a column
-        is not there. Raises `UserError` when there is no column of any class.
+        Other sums the columns of the prefix that belong to no class; 0 where a cell is null or a
+        column is missing. Raises `UserError` when there is no column of any class.
         """
         columns = [prefix + name for name in self.classes]
         if not any(name in self.frame.columns for name in columns):
             raise UserError(
                 f"{self.source}: there are no {prefix}<class> columns, so soft labels cannot be "
-                "made; import a corpus with rater votes or use hard labels."
+                "computed; import a corpus with rater votes or use hard labels."
             )
-        found = [name for name in self.frame.columns if name.startswith(prefix)]
-        cells = self.frame.select(pl.col(found).cast(pl.Float64).fill_null(0))
+        present = [name for name in self.frame.columns if name.startswith(prefix)]
+        cells = self.frame.select(pl.col(present).cast(pl.Float64).fill_null(0))
         others = cells.select(pl.exclude(columns)).columns
         counts = cells.select(
-            *(pl.col(name) if name in found else pl.lit(0.0).alias(name) for name in columns),
+            *(pl.col(name) if name in present else pl.lit(0.0).alias(name) for name in columns),
             pl.sum_horizontal(pl.lit(0.0), *others).alias("none of them"),
         ).to_numpy()
-        at = {u: i for i, u in enumerate(self.frame["utterance"])}
-        looked_up: np.ndarray = counts[[at[u] for u in utterances]]
-        return looked_up
+        row = {u: i for i, u in enumerate(self.frame["utterance"])}
+        votes: np.ndarray = counts[[row[u] for u in utterances]]
+        return votes
 
 
-def _complete(frame: pl.DataFrame, source: str) -> pl.DataFrame:
+def corpus_name(path: Path) -> str:
+    """Name a corpus by the file of its manifest, or by the folder of a `manifest.parquet`."""
+    generic = path.stem == "manifest" and path.parent.name
+    return path.parent.name if generic else path.stem
+
+
+def with_slashes(frame: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """Return the frame with slashes for the backslashes of Windows paths.
+
+    A path that names a file in `folder` as it is stays: a backslash may be part of a name.
+    """
+
+    def slashes(path: str) -> str:
+        return path if (folder / path).is_file() else path.replace("\\", "/")
+
+    backslash = frame["path"].str.contains("\\", literal=True).fill_null(False)
+    if not backslash.any():
+        return frame
+    paths = [slashes(p) if b else p for p, b in zip(frame["path"], backslash, strict=True)]
+    return frame.with_columns(pl.Series("path", paths, dtype=pl.String))
+
+
+def _complete(frame: pl.DataFrame, source: str, classes: Sequence[str]) -> pl.DataFrame:
+    frame = _renamed(frame, source)
     for name in ("utterance", "path"):
         if name not in frame.columns:
             raise UserError(
                 f"{source}: the column '{name}' is missing; every row needs an id (utterance) "
-                "and an audio file (path)."
+                f"and an audio file (path); its columns are: {listed(frame.columns)}."
             )
     frame = frame.with_columns(
         pl.lit(None, dtype=dtype).alias(name)
         for name, dtype in COLUMNS.items()
         if name not in frame.columns
     )
-    try:
-        frame = frame.cast(COLUMNS)
-        votes = [name for name in frame.columns if name.startswith(VOTE)]
-        frame = frame.cast(
-            {name: pl.Float64() for name in votes if not frame[name].dtype.is_numeric()}
-        )
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{source}: a column has the wrong type ({reason}); start, end, the attributes and "
-            "the votes are numbers, the others text."
-        ) from error
+    text = [texts(frame[name], source) for name in COLUMNS if name not in NUMBERS]
+    frame = frame.with_columns(text)
+    votes = [name for name in frame.columns if name.startswith((VOTE, FURTHER))]
+    frame = frame.with_columns(
+        numbers(frame[name], frame["utterance"], source) for name in (*NUMBERS, *votes)
+    ).cast(dict.fromkeys(NUMBERS, pl.Float64()))
+    if SYNTHETIC in frame.columns:
+        frame = frame.with_columns(flags(frame[SYNTHETIC], frame["utterance"], source))
     return frame.with_columns(
-        pl.col("split").fill_null(""),
-        pl.col("emotion", "speaker", "gender").replace("", None),
+        split_names(frame["split"]),
+        without_unknown(frame["emotion"], keep=classes),
+        without_unknown(frame["speaker"]),
+        *(
+            without_unknown(frame[name])
+            for name in ("gender", "corpus", "language", "session", "fold")
+        ),
     )
 
 
+def _renamed(frame: pl.DataFrame, source: str) -> pl.DataFrame:
+    """Rename columns whose names differ from those of a manifest only in case."""
+    names: dict[str, str] = {}
+    for name in (*COLUMNS, SYNTHETIC):
+        if name not in frame.columns:
+            column = find_column(frame.columns, name, source, f"rename one of them to {name}")
+            names |= {column: name} if column else {}
+    for name in frame.columns:
+        prefix, dot, label = name.partition(".")
+        lower = prefix.lower() + dot
+        if lower in (VOTE, FURTHER) and lower + label not in frame.columns:
+            names[name] = lower + label
+    return frame.rename(names)
+
+
+def _typed(table: Table) -> pl.DataFrame:
+    """Return the frame of a text file with votes and further columns in the type of their cells."""
+    frame = table.decimal_points(
+        n
+        for n in table.frame.columns
+        if (k := n.lower()) in NUMBERS or k.startswith((VOTE, FURTHER))
+    )
+    typed = []
+    for column in frame.select(n for n in frame.columns if n.lower() not in COLUMNS):
+        if column.null_count() == len(column) or column.str.contains(r"^[+-]?0\d").any():
+            continue  # an id such as 007 stays text
+        if column.drop_nulls().is_in(["true", "false"]).all():
+            typed.append(column == "true")
+            continue
+        for dtype in (pl.Int64, pl.Float64):
+            values = column.cast(dtype, strict=False)
+            if values.null_count() == column.null_count():
+                typed.append(values)
+                break
+    return frame.with_columns(typed)
+
+
 def _check(frame: pl.DataFrame, classes: Sequence[str], source: str) -> None:
-    empty = frame.filter(pl.any_horizontal(pl.col("utterance", "path").fill_null("") == ""))
-    if empty.height:
+    empty = frame.filter(pl.any_horizontal(pl.col("utterance", "path").fill_null("") == "")).height
+    if empty:
+        verb = "has" if empty == 1 else "have"
         raise UserError(
-            f"{source}: {empty.height} rows have no utterance id or no path; fill in both."
+            f"{source}: {plural(empty, 'row')} {verb} no utterance id or no path; fill in both."
         )
     twice = frame.filter(pl.col("utterance").is_duplicated())["utterance"].unique().sort()
     if len(twice):
         raise UserError(
-            f"{source}: utterance '{twice[0]}' stands more than once ({len(twice)} such ids); "
-            "give every row an id of its own."
+            f"{source}: utterance '{twice[0]}' appears more than once "
+            f"({plural(len(twice), 'such id')}); give every row a unique id."
         )
     split = frame.filter(~pl.col("split").is_in(SPLITS))["split"]
     if len(split):
         raise UserError(
-            f"{source}: split '{split[0]}' is unknown; use train, dev, test or leave it empty."
+            f"{source}: unknown split: {counted(split)}; use train, dev, test or leave it empty."
         )
     emotion = frame.filter(
         pl.col("emotion").is_not_null() & ~pl.col("emotion").is_in(list(classes))
     )["emotion"]
     if len(emotion):
         raise UserError(
-            f"{source}: emotion '{emotion[0]}' is not one of the classes ({', '.join(classes)}); "
-            "add it to corpus.classes in pipeline.yaml or leave the cell empty."
+            f"{source}: emotion '{emotion[0]}' is not one of the classes ({listed(classes)}); "
+            "add it to corpus.classes in pipeline.yaml, or give corpus.map or corpus.others."
         )
     for name in ("arousal", "valence", "dominance"):
         bad = frame.filter(pl.col(name).is_not_null() & ~pl.col(name).is_between(1, 7))
@@ -219,8 +309,8 @@ def _check(frame: pl.DataFrame, classes: Sequence[str], source: str) -> None:
         bad = frame.filter((pl.col(name) < 0) | ~pl.col(name).is_finite())
         if bad.height:
             raise UserError(
-                f"{source}: {name} is {bad[name][0]:g} for '{bad['utterance'][0]}'; votes count "
-                "raters, so 0 or more."
+                f"{source}: {name} is {bad[name][0]:g} for '{bad['utterance'][0]}'; votes are "
+                "numbers of raters, so 0 or more."
             )
     span = frame.filter(
         (pl.col("start").fill_null(0.0) < 0)
@@ -229,5 +319,5 @@ def _check(frame: pl.DataFrame, classes: Sequence[str], source: str) -> None:
     if span.height:
         raise UserError(
             f"{source}: start and end of '{span['utterance'][0]}' are not a span of time; "
-            "start is 0 or more and end is greater (seconds)."
+            "start must be 0 or more and end greater than start (seconds)."
         )

@@ -1,11 +1,11 @@
-"""Add an extractor: log-mel energies, from a class to checked frames in a cache.
+"""Add an extractor: log-mel energies, from a class to verified frames in a cache.
 
     python examples/add_extractor.py
 
-First the class is held to what every extractor must keep (by pytest), then a few sentences that
-espeak-ng speaks (`pip install 'ser[demo]'`) are extracted. In a project of your own the extractor
-stands in a module that `plugins:` of pipeline.yaml names, the suite in a test, and `features: {mel:
-{kind: log_mel, bands: 80}}` asks for the frames.
+First pytest runs the tests that every extractor must pass, then the extractor is applied to a few
+sentences spoken by espeak-ng (`pip install 'ser-pipeline[demo]'`). In your own project the class is
+in a module that `plugins:` in pipeline.yaml names, the tests are among your tests, and
+`features: {mel: {kind: log_mel, bands: 80}}` requests the frames.
 """
 
 import subprocess
@@ -19,30 +19,30 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import PositiveInt
 
-from cache.features import FeatureCache
-from extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor, parse_options
-from extract.run import Job, extract
-from extract.testing import ExtractorConformance
-from ser.synthesis import synthesize
+from ser import FeatureCache
+from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor, parse_options
+from ser.extract.run import Job, extract
+from ser.extract.testing import ExtractorConformance
+from ser.synthetic.speech import synthesize
 
 WINDOW, HOP = 400, 160  # samples: 25 ms every 10 ms
 
 
 class LogMelOptions(FeatureOptions):
-    """The keys that an entry of `features:` may have, beside those of every kind."""
+    """The keys of an entry of `features:` beside those of every kind."""
 
     bands: PositiveInt = 64
 
 
 @extractor("log_mel")
 class LogMel(Extractor):
-    """Log energies of mel bands from 0 to 8 kHz, of Hann windows centred on every 10 ms."""
+    """Log energies of mel bands from 0 to 8 kHz, in Hann windows centred every 10 ms."""
 
     Options = LogMelOptions
     frame_rate = SAMPLE_RATE / HOP
 
     def load(self, device: str) -> None:
-        """Make the filters `(frequencies, bands)`; a model would be loaded here."""
+        """Compute the filters `(frequencies, bands)`; a model would be loaded here."""
         from transformers.audio_utils import mel_filter_bank
 
         bands = self.options.bands
@@ -52,10 +52,10 @@ class LogMel(Extractor):
         )
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return `(frames, bands)` float32 for each clip, whatever else is in the batch."""
-        return [self._of(wave) for wave in batch]
+        """Return `(frames, bands)` float32 for each clip, independent of the rest of the batch."""
+        return [self._frames(wave) for wave in batch]
 
-    def _of(self, wave: np.ndarray) -> np.ndarray:
+    def _frames(self, wave: np.ndarray) -> np.ndarray:
         windows = sliding_window_view(np.pad(wave, WINDOW // 2), WINDOW)[::HOP]
         power = np.abs(np.fft.rfft(windows * np.hanning(WINDOW))) ** 2
         frames: np.ndarray = np.log(power @ self._filters + 1e-10).astype(np.float32)
@@ -63,15 +63,15 @@ class LogMel(Extractor):
 
 
 class TestLogMel(ExtractorConformance):
-    """Run the suite: a batch equals its clips alone, a bad clip harms no neighbour, and so on."""
+    """The tests of every extractor, such as that a batch equals its clips alone."""
 
-    layered = False  # it has no layers to choose from
+    layered = False  # there are no layers to choose from
 
     def make(self, **options: Any) -> LogMel:
-        """Return the extractor, loaded."""
-        made = LogMel(LogMelOptions(kind="log_mel", **options))
-        made.load("cpu")
-        return made
+        """Return a loaded extractor."""
+        log_mel = LogMel(LogMelOptions(kind="log_mel", **options))
+        log_mel.load("cpu")
+        return log_mel
 
 
 def main(folder: Path) -> None:
@@ -79,7 +79,7 @@ def main(folder: Path) -> None:
     manifest = synthesize(folder, speakers=5, per_class=1)
     options = parse_options({"kind": "log_mel", "bands": 80})
     job = Job("mel", options, manifest, folder / "audio", folder / "cache")
-    for _ in range(2):  # what is cached is not extracted again
+    for _ in range(2):  # cached clips are not extracted again
         report = extract(job, "cpu")
         print(f"{report.extracted} extracted, {report.cached} cached, {len(report.failed)} failed")
     cache = FeatureCache.open(folder / "cache", "mel")
@@ -91,5 +91,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     subprocess.run([sys.executable, "-m", "pytest", __file__], check=True)
-    with TemporaryDirectory() as made:
-        main(Path(made))
+    with TemporaryDirectory() as folder:
+        main(Path(folder))

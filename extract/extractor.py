@@ -1,65 +1,49 @@
 """What every extractor is: a kind, its options, and a way from a batch to frames.
 
-The layer policy of a model says which hidden states become the feature: `-1` (the last) or any
-index, 0 being what enters the first layer; `mean:-4:` and `sum:-4:`, a Python slice of the layers;
-`all`, every layer, so that a frame becomes (layers, dim).
-
 To add one, subclass `Extractor` in a module, decorate it with `@extractor("kind")`, and name the
-module under `plugins:` in pipeline.yaml (or in `BUILTIN` below). The stage does the rest: decoding,
-batching, resume, failures, shards.
+module under `plugins:` in pipeline.yaml, or in a package's entry points (`ser.corpus.registry`).
+The stage does the rest: decoding, batching, resume, failures, shards.
 """
 
-import re
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, SerializeAsAny, field_validator
 
-from cache.precision import Precision
-from cache.transcripts import Transcript
-from corpus.augment import View, parse_views
-from corpus.config import Section
-from corpus.errors import UserError, nearest
-from extract.models import Weights
-
-if TYPE_CHECKING:
-    import torch
+from ser.cache.precision import Precision
+from ser.cache.transcripts import Transcript
+from ser.corpus.augment import View, parse_views
+from ser.corpus.config import Name, Section
+from ser.corpus.errors import UserError
+from ser.corpus.registry import BuiltIn, Registry, origin, reason, require_call, require_options
+from ser.extract.layers import check_policy
+from ser.extract.models import Weights
 
 SAMPLE_RATE = 16_000
-PATTERN = re.compile(r"(mean|sum):(-?\d*):(-?\d*)")
-BUILTIN = {
-    "whisper": "extract.kinds.whisper",
-    "asr": "extract.kinds.whisper",
-    "speech": "extract.kinds.speech",
-    "text": "extract.kinds.text",
-    "llm": "extract.kinds.llm",
-    "prosody": "extract.kinds.prosody",
-    "opensmile": "extract.kinds.prosody",
-    "facodec": "extract.kinds.prosody",
-}
 
 
 class FeatureOptions(Section):
-    """Hold one entry of `features:`; each kind adds its own keys.
+    """An entry of `features:`; each kind adds its own keys.
 
-    `remote`: a server has the model, and there are no weights here. `unnamed` are the keys that do
-    not change the numbers; a model here is told by the digest of its weights.
+    `remote`: the model is on a server, and there are no weights on this machine. `unnamed` are the
+    keys that do not change the numbers; a local model is identified by the digest of its weights.
     """
 
     remote: ClassVar[bool] = False
     unnamed: ClassVar[frozenset[str]] = frozenset({"model", "augment"})
 
-    kind: str
+    kind: Name
     precision: Precision = "float16"
     augment: dict[str, SerializeAsAny[View]] = Field({})  # views of the training clips
 
     @field_validator("augment", mode="before")
     @classmethod
-    def _views(cls, said: Any) -> dict[str, View]:
-        return parse_views(said)
+    def _views(cls, value: Any) -> dict[str, View]:
+        return parse_views(value)
 
 
 class ModelOptions(FeatureOptions):
@@ -78,7 +62,7 @@ class ModelOptions(FeatureOptions):
 class Extractor(ABC):
     """Turn batches of one kind of input into frames.
 
-    `load` is called once, before anything else but `batch_key` and `cost`, which plan batches from
+    `load` is called once, before everything except `batch_key` and `cost`, which plan batches from
     sizes alone (samples at 16 kHz, or characters).
     """
 
@@ -119,26 +103,70 @@ class Extractor(ABC):
         return size / SAMPLE_RATE * 50
 
 
-_KINDS: dict[str, type[Extractor]] = {}
+Decorated = TypeVar("Decorated", bound=type[Extractor])
+EXTRACTORS = Registry[type[Extractor], None](
+    "kind",
+    "features",
+    {
+        name: BuiltIn(f"ser.extract.{module}", summary, None)
+        for name, module, summary in (
+            ("whisper", "kinds.whisper", "Frames of Whisper's encoder, 50 Hz."),
+            ("asr", "kinds.whisper", "Transcripts of Whisper."),
+            ("speech", "kinds.speech", "Frames of wav2vec 2.0, HuBERT, WavLM, w2v-BERT, 50 Hz."),
+            ("text", "kinds.text", "Token states of a text model, of transcripts."),
+            ("llm", "kinds.llm", "Class scores of a large language model, of transcripts."),
+            ("prosody", "kinds.prosody", "Pitch, loudness and voice quality: 16 values, 100 Hz."),
+            ("opensmile", "kinds.prosody", "openSMILE's eGeMAPS descriptors: 25 values, 100 Hz."),
+            ("facodec", "kinds.prosody", "FACodec's prosody and timbre: 512 values, 80 Hz."),
+            ("imported", "extractor", "Features made elsewhere: `ser cache import`."),
+        )
+    },
+)
 
 
-def extractor(kind: str) -> Callable[[type[Extractor]], type[Extractor]]:
-    """Register an extractor class under its kind."""
+def extractor(kind: str) -> Callable[[Decorated], Decorated]:
+    """Register an extractor class.
 
-    def register(cls: type[Extractor]) -> type[Extractor]:
-        _KINDS[kind] = cls
+    Args:
+        kind: the value of `kind:` that chooses it in pipeline.yaml.
+
+        >>> @extractor("energy")
+        ... class Energy(Extractor):
+        ...     item_shape, frame_rate = (1,), 10.0
+        ...     def load(self, device): ...
+        ...     def extract(self, batch):
+        ...         return [np.array([[np.square(wave).mean()]], "float32") for wave in batch]
+        >>> Energy(FeatureOptions(kind="energy")).extract([np.ones(1600, "float32")])[0].tolist()
+        [[1.0]]
+    """
+
+    def register(cls: Decorated) -> Decorated:
+        require_extractor(kind, cls)
+        EXTRACTORS.add(kind, cls, None)
         return cls
 
     return register
 
 
+def require_extractor(kind: str, cls: Any) -> None:
+    """Raise `UserError` for what is not an extractor class, or has options of another kind."""
+    if not (isinstance(cls, type) and issubclass(cls, Extractor)):
+        name = getattr(cls, "__qualname__", type(cls).__name__)
+        raise UserError(
+            f"kind '{kind}': {name} is not a subclass of Extractor; derive it from "
+            "ser.extract.extractor.Extractor."
+        )
+    require_options("kind", kind, cls.Options, FeatureOptions)
+    require_call("kind", kind, cls, "(options, weights)", 2)
+
+
 @extractor("imported")
 class Imported(Extractor):
-    """Name features made elsewhere: `ser cache import` brings them in, nothing extracts them."""
+    """Features made elsewhere: `ser cache import` adds them, and nothing extracts them."""
 
     def load(self, device: str) -> None:
         """Raise `ValueError`: there is no model."""
-        raise ValueError("features of kind 'imported' are brought in by `ser cache import`")
+        raise ValueError("features of kind 'imported' are added by `ser cache import`")
 
     def extract(self, batch: Sequence[Any]) -> list[np.ndarray]:
         """Raise `ValueError`: there is no model."""
@@ -146,14 +174,72 @@ class Imported(Extractor):
         return []
 
 
+def describe_class(kind: str, cls: type[Extractor]) -> str:
+    """Return a kind and the class that it stands for, for messages."""
+    return f"the extractor '{kind}' ({origin(cls)})"
+
+
+@contextmanager
+def naming_the_class(kind: str, cls: type[Extractor], step: str, method: str) -> Iterator[None]:
+    """Raise what a class of a user's raises in a method as `UserError` that names the class.
+
+    Args:
+        kind: the kind that the class is registered as; the errors of built-in ones are left alone.
+        cls: the class.
+        step: what it could not do, as "built".
+        method: where to correct it.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if kind in EXTRACTORS.built_in:
+            raise
+        remedy = f"correct its {method}"
+        if isinstance(error, ImportError):
+            remedy = "install what it imports"
+        raise UserError(
+            f"{describe_class(kind, cls)} cannot be {step} ({reason(error)}); {remedy}."
+        ) from error
+
+
+def build_extractor(options: FeatureOptions, weights: Weights | None) -> Extractor:
+    """Build the extractor of a feature; raises `UserError` for a user's class that fails."""
+    cls = extractor_class(options.kind)
+    with naming_the_class(options.kind, cls, "built", "__init__"):
+        return cls(options, weights)
+
+
+def require_shape(extractor: Extractor) -> None:
+    """Raise `UserError` for a loaded extractor of frames without `item_shape` or `frame_rate`.
+
+    `frame_rate` may be None, for frames at no fixed rate, but an extractor of audio must set it.
+    """
+    if extractor.gives != "frames":
+        return
+    described = describe_class(extractor.options.kind, type(extractor))
+    shape = getattr(extractor, "item_shape", None)
+    sizes = shape if isinstance(shape, tuple) else ()
+    if len(sizes) not in (1, 2) or not all(isinstance(n, int) and n > 0 for n in sizes):
+        raise UserError(
+            f"{described} has the item_shape {shape} after load; set it to (dim,), or to (layers, "
+            "dim) where every layer is kept."
+        )
+    places = [extractor, *type(extractor).__mro__]
+    declared = any("frame_rate" in vars(place) for place in places if place is not Extractor)
+    rate = extractor.frame_rate
+    wrong = rate is not None and (not isinstance(rate, int | float) or not 0 < rate < math.inf)
+    if wrong or (extractor.reads == "audio" and not declared):
+        raise UserError(
+            f"{described} has the frame_rate {rate} after load; set it in Hz, or to None in the "
+            "class where frames have no fixed rate."
+        )
+
+
 def extractor_class(kind: str) -> type[Extractor]:
     """Return the class of a kind; raises `UserError` with the nearest kind otherwise."""
-    if kind not in _KINDS and kind in BUILTIN:
-        import_module(BUILTIN[kind])
-    if kind not in _KINDS:
-        known = sorted({*BUILTIN, *_KINDS})
-        raise UserError(f"features: the kind '{kind}' is unknown; {nearest(kind, known)}")
-    return _KINDS[kind]
+    return EXTRACTORS.get(kind)
 
 
 def parse_options(entry: Mapping[str, Any]) -> FeatureOptions:
@@ -161,7 +247,7 @@ def parse_options(entry: Mapping[str, Any]) -> FeatureOptions:
 
     Raises pydantic's `ValidationError`, or `UserError` for an unknown kind.
     """
-    from extract.models import kind_of
+    from ser.extract.models import kind_of
 
     entry = dict(entry)
     if "kind" not in entry and "model" in entry:
@@ -176,6 +262,11 @@ def weights_of(options: FeatureOptions) -> str | None:
     return None if options.remote else getattr(options, "model", None)
 
 
+def device_type(device: str) -> str:
+    """Return the type of a device, as `cuda` of `cuda:1`."""
+    return device.partition(":")[0]
+
+
 def choose_device(device: str) -> str:
     """Turn `auto` into `cuda` where there is a GPU, else `cpu`."""
     if device != "auto":
@@ -183,67 +274,3 @@ def choose_device(device: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def check_policy(policy: int | str) -> int | str:
-    """Return the policy, digits as int; raises `ValueError` when it is not one."""
-    text = str(policy)
-    if re.fullmatch(r"-?\d+", text):
-        return int(text)
-    if text == "all" or PATTERN.fullmatch(text):
-        return text
-    raise ValueError("a layer is an index, 'mean:-4:', 'sum:-4:' (any slice) or 'all'")
-
-
-def taken(states: int, policy: int | str) -> list[int]:
-    """Return which of a model's states a policy takes; raises `ValueError` when it has none."""
-    match = PATTERN.fullmatch(str(policy))
-    if match is not None:
-        _, start, stop = match.groups()
-        span = slice(int(start) if start else None, int(stop) if stop else None)
-        if not range(states)[span]:
-            raise ValueError(f"layer {policy}: the slice is empty, the model has {states} states")
-        return list(range(states)[span])
-    if policy == "all":
-        return list(range(states))
-    if not -states <= int(policy) < states:
-        raise ValueError(f"layer {policy}: the model has states 0 to {states - 1}")
-    return [int(policy) % states]
-
-
-def choose(states: "Sequence[torch.Tensor]", policy: int | str) -> "torch.Tensor":
-    """Apply a policy to states of `(batch, frames, dim)`, the first of them the input of layer 1.
-
-    Returns `(batch, frames, dim)`, or `(batch, frames, layers, dim)` for `all`. Raises `ValueError`
-    for a layer the model does not have.
-    """
-    import torch
-
-    chosen = [states[i] for i in taken(len(states), policy)]
-    if policy == "all":
-        return torch.stack(chosen, dim=2)
-    if len(chosen) == 1:
-        return chosen[0]
-    stacked = torch.stack(chosen)
-    return stacked.mean(0) if str(policy).startswith("mean") else stacked.sum(0)
-
-
-def hidden(model: Any, states: int, policy: int | str, **inputs: Any) -> "torch.Tensor":
-    """Run a transformers model that has this many states, and apply a policy to them.
-
-    All states are asked for only where the policy needs them: they would be most of the memory. The
-    last one is the model's own output, behind its final norm where there is one.
-    """
-    last_only = taken(states, policy) == [states - 1]
-    out = model(output_hidden_states=not last_only, **inputs)
-    below = (None,) * (states - 1) if last_only else out.hidden_states[:-1]
-    return choose([*below, out.last_hidden_state], policy)
-
-
-def item_shape(states: int, dim: int, policy: int | str) -> tuple[int, ...]:
-    """Return the shape of one frame: (dim,) or, for `all`, (states, dim).
-
-    Raises `ValueError` for a layer the model does not have: at loading, before any work is done.
-    """
-    taken(states, policy)
-    return (states, dim) if policy == "all" else (dim,)

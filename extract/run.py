@@ -1,6 +1,6 @@
 """The extraction stage: one feature of one corpus into the cache.
 
-1. Name what is asked for: options and weights make the fingerprint, the fingerprint the folder.
+1. Take the fingerprint of the options and weights; it names the folder.
 2. See what is missing: not cached, or cached from audio that has changed since.
 3. Plan batches over the whole corpus, sorted by size, within a budget of frames; take every n-th
    for `--shard i/n`, and of those the ones with something missing.
@@ -9,6 +9,7 @@
    that does not fit the memory is halved. What is done stays done, whatever happens next.
 """
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -16,31 +17,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache.features import SHARD_BYTES, FeatureCache
-from cache.files import fingerprint
-from cache.folder import missing
-from cache.transcripts import TranscriptCache
-from corpus.augment import View
-from corpus.errors import UserError
-from corpus.manifest import Manifest
-from extract.extractor import (
+from ser.cache.feature_writer import SHARD_BYTES
+from ser.cache.features import FeatureCache
+from ser.cache.files import fingerprint
+from ser.cache.index_file import missing
+from ser.cache.transcripts import TranscriptCache
+from ser.corpus.augment import View
+from ser.corpus.config import VARIABLE, require_set
+from ser.corpus.errors import UserError
+from ser.corpus.manifest import Manifest
+from ser.extract.extractor import (
     Extractor,
     FeatureOptions,
+    build_extractor,
     choose_device,
+    device_type,
     extractor_class,
+    naming_the_class,
+    require_shape,
     weights_of,
 )
-from extract.loop import Output, Report, run_batches
-from extract.models import Weights, card, resolve
-from extract.sources import AudioSources, Sources, TextSources, ViewSources, plan_batches
+from ser.extract.loop import Output, Report, run_batches
+from ser.extract.models import Weights, card, resolve
+from ser.extract.sources import AudioSources, Sources, TextSources, ViewSources, plan_batches
 
-FRAME_BUDGET = {"cpu": 6_000, "cuda": 48_000}  # frames a batch occupies, padding included
+log = logging.getLogger("ser.extract")
+
+FRAME_BUDGET = {"cuda": 48_000}  # frames a batch occupies, padding included
+CPU_FRAME_BUDGET = 6_000  # of other devices as well
 TRANSCRIPT = "transcript"  # the manifest's own column
 
 
 @dataclass(frozen=True)
 class Job:
-    """Say what to extract: a named feature of a corpus, into a cache."""
+    """A named feature of a corpus, and the cache that it is extracted into."""
 
     name: str
     options: FeatureOptions
@@ -51,32 +61,32 @@ class Job:
     view: View | None = None  # extract changed clips instead
 
 
-def described(job: Job) -> dict[str, Any]:
+def job_spec(job: Job) -> dict[str, Any]:
     """Return everything that changes the numbers, except for the weights.
 
     Options at their default are left out, so that a new option whose default is what was done
     before leaves every cache as it is; changing a default means raising the extractor's version.
     """
-    spec = described_options(job.options, getattr(job.transcripts, "fingerprint", None))
+    spec = options_spec(job.options, getattr(job.transcripts, "fingerprint", None))
     if job.view is not None:
         spec["view"] = job.view.spec()
     return spec
 
 
-def described_options(options: FeatureOptions, transcripts: str | None = None) -> dict[str, Any]:
-    """Return what `described` does of a clean feature; `transcripts` is their fingerprint."""
+def options_spec(options: FeatureOptions, transcripts: str | None = None) -> dict[str, Any]:
+    """Return what `job_spec` does of a clean feature; `transcripts` is their fingerprint."""
     spec = options.model_dump(exclude=set(options.unnamed), exclude_defaults=True)
     spec["version"] = extractor_class(options.kind).version
     return spec | ({"transcripts": transcripts} if transcripts is not None else {})
 
 
-def specify(job: Job, download: bool = True) -> tuple[dict[str, Any], Weights | None]:
+def full_spec(job: Job, download: bool = True) -> tuple[dict[str, Any], Weights | None]:
     """Return everything that changes the numbers, and where the weights are."""
     model = weights_of(job.options)
     if model is None:
-        return described(job), None
+        return job_spec(job), None
     weights = resolve(model, download)
-    return described(job) | {"weights": weights.digest}, weights
+    return job_spec(job) | {"weights": weights.digest}, weights
 
 
 def cache_class(options: FeatureOptions) -> type[FeatureCache] | type[TranscriptCache]:
@@ -86,18 +96,18 @@ def cache_class(options: FeatureOptions) -> type[FeatureCache] | type[Transcript
 
 
 def open_feature(job: Job) -> FeatureCache | TranscriptCache:
-    """Open what is cached for a job, exactly where the weights are known here, else the only one.
+    """Open the cache of a job: by its fingerprint if the weights are on this machine.
 
-    A machine that trains heads needs no weights; there, the one cached folder that agrees with the
-    options is the one. Raises `UserError` when there is none, or not just one.
+    A machine that trains heads needs no weights; there, the only cached folder that agrees with the
+    options is opened. Raises `UserError` when there is none, or not just one.
     """
     kind = cache_class(job.options)
     try:
-        spec, _ = specify(job, download=False)
+        spec, _ = full_spec(job, download=False)
     except UserError:
-        return kind.open(job.cache, job.name, described(job))
-    found = kind.existing(job.cache, job.name, spec)
-    return kind.open(job.cache, job.name, spec) if found is None else found
+        return kind.open(job.cache, job.name, job_spec(job))
+    existing = kind.existing(job.cache, job.name, spec)
+    return kind.open(job.cache, job.name, spec) if existing is None else existing
 
 
 def extract(
@@ -107,7 +117,7 @@ def extract(
     frame_budget: float | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Report:
-    """Extract what is missing; returns what was done, what was there, and what failed.
+    """Extract what is missing; return what was extracted, what was cached, and what failed.
 
     `shard` (i, n) takes every n-th batch from the i-th on: n such calls, in any order and anywhere,
     fill the same cache with the same numbers. Raises `UserError` when nothing can be done at all.
@@ -131,17 +141,22 @@ def extract_together(
     if jobs[0].options.kind == "imported":
         return [_imported(job) for job in jobs]
     sources = sources_of(jobs[0])
-    stats = sources.stats()
-    parts = [_Part(job, sources, stats) for job in jobs]
+    stat_hashes = sources.stat_hashes()
+    parts = [_JobState(job, sources, stat_hashes) for job in jobs]
+    for part in parts:
+        part.restore(device)
+        part.require_audio()
+        log.debug("%s: %d to extract on %s", part.report.folder, len(part.wanted), device)
     busy = [part for part in parts if part.wanted]
     idle = False
     if busy:
         extractor = joined([part.extractor for part in busy])
-        batches = plan(extractor, sources.sizes(), frame_budget or FRAME_BUDGET[device])
+        batches = plan(extractor, sources.sizes(), frame_budget or default_frame_budget(device))
         wanted: set[str] = set().union(*(part.wanted for part in busy))
         mine = [batch for batch in batches[shard[0] :: shard[1]] if not wanted.isdisjoint(batch)]
         if not extractor.whole:
             mine = [[u for u in batch if u in wanted] for batch in mine]
+        log.debug("%d of %d batches, in shard %d of %d", len(mine), len(batches), *shard)
         if mine:
             load(extractor, busy[0].job.name, device)
             with ExitStack() as stack:
@@ -149,7 +164,7 @@ def extract_together(
                     Output(stack.enter_context(part.writer(shard_bytes)), part.wanted, part.report)
                     for part in busy
                 ]
-                run_batches(extractor, sources, mine, outputs, stats)
+                run_batches(extractor, sources, mine, outputs, stat_hashes)
         idle = bool(batches) and not mine  # a shard beyond the last batch
     for part in parts:
         part.finish(sources.unusable, time.monotonic() - started, idle)
@@ -157,7 +172,7 @@ def extract_together(
 
 
 def same_pass(features: FeatureOptions, words: FeatureOptions) -> bool:
-    """Tell whether these are frames and words of one Whisper in the same windows."""
+    """Return whether these are frames and words of one Whisper in the same windows."""
     if (features.kind, words.kind) != ("whisper", "asr"):
         return False
     mine, theirs = (options.model_dump() for options in (features, words))
@@ -178,45 +193,83 @@ def passes(features: Mapping[str, FeatureOptions], names: Sequence[str]) -> list
     return sorted(groups.values(), key=lambda group: min(order[name] for name in group))
 
 
-class _Part:
-    """Hold one job of an extraction: what is cached of it, what is wanted, where it goes."""
+class _JobState:
+    """One job of an extraction: what is cached of it, what is missing, where it is written."""
 
-    def __init__(self, job: Job, sources: Sources, stats: dict[str, int]) -> None:
+    def __init__(self, job: Job, sources: Sources, stat_hashes: dict[str, int]) -> None:
         self.job = job
-        self.spec, weights = specify(job)
+        self.spec, weights = full_spec(job)
         self.kind = cache_class(job.options)
-        self.found = self.kind.existing(job.cache, job.name, self.spec)
-        self.wanted = missing(self.found, stats, sources.source)
+        self.opened = self.kind.existing(job.cache, job.name, self.spec)
+        self.sources, self.stat_hashes = sources, stat_hashes
         self.report = Report(job.name, f"{job.cache}/{job.name}/{fingerprint(self.spec)}")
-        self.report.cached = len(sources.utterances) - len(self.wanted) - len(sources.unusable)
-        self.extractor = extractor_class(job.options.kind)(job.options, weights)
+        self.extractor = build_extractor(job.options, weights)
+        self._count()
+
+    def _count(self) -> None:
+        """See what is cached, and what is missing of what can be extracted.
+
+        A cached clip whose audio cannot be read now (it was moved, a disk is not mounted) stays
+        cached: training needs the frames alone.
+        """
+        self.wanted = missing(self.opened, self.stat_hashes, self.sources.content_hash)
+        stored = set() if self.opened is None else set(self.opened.index()["utterance"])
+        self.cached = stored.intersection(self.sources.utterances) - self.wanted
+        self.report.cached = len(self.cached)
+
+    def require_audio(self) -> None:
+        """Raise `UserError` when audio is to be read from a folder whose variable is not set."""
+        if self.extractor.reads != "audio" or not VARIABLE.search(str(self.job.audio)):
+            return
+        failed = set() if self.opened is None else set(self.opened.failed()["utterance"])
+        if not self.cached.union(failed).issuperset(self.sources.utterances):
+            require_set(self.job.audio)
+
+    def restore(self, device: str) -> None:
+        """Write the feature.json of shards that have lost theirs, so that they count again."""
+        job = self.job
+        if self.opened is None and self.kind.has_lost_record(job.cache, job.name, self.spec):
+            load(self.extractor, job.name, device)
+            self._create()
+            self._count()
+
+    def _create(self) -> FeatureCache | TranscriptCache:
+        """Make the folder; the extractor is loaded and knows the shape of a frame."""
+        metadata = _metadata(self.job, self.extractor)
+        self.opened = self.kind.create(self.job.cache, self.job.name, self.spec, metadata)
+        return self.opened
 
     def writer(self, shard_bytes: int) -> Any:
-        """Open the writer, making the folder; the extractor is loaded and knows its shape."""
-        job = self.job
-        about = _about(job, self.extractor)
-        self.found = self.kind.create(job.cache, job.name, self.spec, about)
-        if isinstance(self.found, FeatureCache):
-            return self.found.writer(job.options.precision, shard_bytes)
-        return self.found.writer()
+        """Open the writer, making the folder."""
+        cache = self._create()
+        if isinstance(cache, FeatureCache):
+            return cache.writer(self.job.options.precision, shard_bytes)
+        return cache.writer()
 
     def finish(self, unusable: dict[str, str], seconds: float, idle: bool) -> None:
         """List what failed beside what was extracted."""
-        self.report.failed = unusable | self.report.failed
+        failed = unusable | self.report.failed
+        self.report.failed = {u: error for u, error in failed.items() if u not in self.cached}
         self.report.seconds = seconds
-        if self.found is None:
+        if self.opened is None:
             if idle:
                 return
             reason = next(iter(self.report.failed.values()), "the manifest is empty")
             raise UserError(f"features.{self.job.name}: no utterance can be extracted ({reason}).")
-        self.found.record(self.report.failed)
+        self.opened.clean()
+        self.opened.record(self.report.failed, self.cached)
+
+
+def default_frame_budget(device: str) -> int:
+    """Return how many frames a batch may occupy on a device, such as `cpu` or `cuda:1`."""
+    return FRAME_BUDGET.get(device_type(device), CPU_FRAME_BUDGET)
 
 
 def joined(extractors: Sequence[Extractor]) -> Extractor:
     """Return the one extractor, or that of the frames and the words of one Whisper."""
     if len(extractors) == 1:
         return extractors[0]
-    from extract.kinds.whisper import Asr, FramesAndWords, WhisperFeatures
+    from ser.extract.kinds.whisper import Asr, FramesAndWords, WhisperFeatures
 
     frames, words = extractors
     assert isinstance(frames, WhisperFeatures) and isinstance(words, Asr)
@@ -224,39 +277,45 @@ def joined(extractors: Sequence[Extractor]) -> Extractor:
 
 
 def load(extractor: Extractor, name: str, device: str) -> None:
-    """Load the model of a named feature; raises `UserError` when its options do not fit it."""
+    """Load the model of a named feature.
+
+    Raises `UserError` when its options do not fit it, for a user's class that raises anything, and
+    for an extractor that does not know the shape or the rate of its frames afterwards.
+    """
     try:
-        extractor.load(device)
+        with naming_the_class(extractor.options.kind, type(extractor), "loaded", "load"):
+            extractor.load(device)
     except ValueError as error:
         raise UserError(f"features.{name}: {error}.") from error
+    require_shape(extractor)
 
 
 def _imported(job: Job) -> Report:
     """Report which utterances of the corpus were not imported."""
-    found = FeatureCache.existing(job.cache, job.name, described(job))
-    if found is None:
+    imported = FeatureCache.existing(job.cache, job.name, job_spec(job))
+    if imported is None:
         raise UserError(
             f"features.{job.name}: nothing was imported; run `ser cache import {job.name} SOURCE`."
         )
     everyone = job.manifest.utterances()
-    absent = set(everyone) - set(found.index()["utterance"])
-    report = Report(job.name, found.location, cached=len(everyone) - len(absent))
+    absent = set(everyone) - set(imported.index()["utterance"])
+    report = Report(job.name, imported.location, cached=len(everyone) - len(absent))
     report.failed = {u: "it was not imported" for u in everyone if u in absent}
-    found.record(report.failed)
+    imported.record(report.failed)
     return report
 
 
 def sources_of(job: Job) -> Sources:
-    """Return what a job reads: clips, or texts."""
+    """Return the sources of a job: clips, or texts."""
     if extractor_class(job.options.kind).reads == "audio":
         if job.view is not None:
             return ViewSources(job.manifest, job.audio, job.view)
         return AudioSources(job.manifest, job.audio)
     utterances = job.manifest.utterances()
-    of = str(getattr(job.options, "of", TRANSCRIPT))
+    feature = str(getattr(job.options, "of", TRANSCRIPT))
     if job.transcripts is None:
-        return TextSources(utterances, job.manifest.frame[TRANSCRIPT].to_list(), of)
-    return TextSources(utterances, job.transcripts.texts(utterances), of)
+        return TextSources(utterances, job.manifest.frame[TRANSCRIPT].to_list(), feature)
+    return TextSources(utterances, job.transcripts.texts(utterances), feature)
 
 
 def plan(extractor: Extractor, sizes: Mapping[str, int], budget: float) -> list[list[str]]:
@@ -266,14 +325,14 @@ def plan(extractor: Extractor, sizes: Mapping[str, int], budget: float) -> list[
     return plan_batches(sizes, keys, costs, budget)
 
 
-def _about(job: Job, extractor: Extractor) -> dict[str, Any]:
+def _metadata(job: Job, extractor: Extractor) -> dict[str, Any]:
     options = job.options
-    known = card(str(weights_of(options)))
-    about: dict[str, Any] = {"model": getattr(options, "model", None)}
+    listed = card(str(weights_of(options)))
+    metadata: dict[str, Any] = {"model": getattr(options, "model", None)}
     if extractor.gives == "frames":
-        about["item_shape"] = list(extractor.item_shape)
-        about["frame_rate"] = extractor.frame_rate
-    if known is not None:
-        about["licence"] = known.licence
-        about["challenge"] = known.challenge
-    return about
+        metadata["item_shape"] = list(extractor.item_shape)
+        metadata["frame_rate"] = extractor.frame_rate
+    if listed is not None:
+        metadata["licence"] = listed.licence
+        metadata["challenge"] = listed.challenge
+    return metadata

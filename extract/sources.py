@@ -8,33 +8,40 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import google_crc32c
 import numpy as np
 from tqdm import tqdm
 
-from cache import files
-from corpus import audio
-from corpus.augment import Others, View
-from corpus.manifest import Manifest
-from extract.extractor import SAMPLE_RATE
+from ser.cache import files
+from ser.corpus import audio
+from ser.corpus.augment import OtherSpeakers, View
+from ser.corpus.manifest import Manifest
+from ser.corpus.progress import bars_hidden
+from ser.corpus.signal import signal_problems
+from ser.extract.extractor import SAMPLE_RATE
 
 THREADS = 8  # headers and files are waited for, not computed
 
 
 class Sources(ABC):
-    """Offer every utterance's input; `unusable` says why some have none."""
+    """The input of every utterance; `unusable` has the reason for those without one.
+
+    `doubts` are reasons why the signal of a loaded utterance is hardly speech.
+    """
 
     utterances: list[str]
     unusable: dict[str, str]
+    doubts: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
-    def stats(self) -> dict[str, int]:
+    def stat_hashes(self) -> dict[str, int]:
         """Return the cheap hash of every usable utterance."""
 
     @abstractmethod
-    def source(self, utterance: str) -> int:
+    def content_hash(self, utterance: str) -> int:
         """Return the content hash of one utterance."""
 
     @abstractmethod
@@ -54,34 +61,40 @@ class AudioSources(Sources):
         rows = manifest.frame.select("utterance", "path", "start", "end").iter_rows()
         self._clips = {u: (folder / path, start, end) for u, path, start, end in rows}
         self._checksums: dict[Path, int] = {}  # a podcast is read once, not once a segment
+        self._durations: dict[Path, float | audio.AudioError] = {}
         self.unusable = {}
+        self.doubts: dict[str, str] = {}
 
-    def stats(self) -> dict[str, int]:
+    def stat_hashes(self) -> dict[str, int]:
         """Hash size, time of change and span of each file."""
-        stats = {}
+        stat_hashes = {}
         for utterance, (path, start, end) in self._clips.items():
             try:
                 stat = path.stat()
-            except OSError:
-                self.unusable[utterance] = f"{path}: no such file"
+            except (OSError, ValueError) as error:  # ValueError: no file can have that name
+                self.unusable[utterance] = f"{path}: {audio.not_read(error)}"
                 continue
-            stats[utterance] = hash64(stat.st_size, stat.st_mtime_ns, start, end)
-        return stats
+            stat_hashes[utterance] = hash64(stat.st_size, stat.st_mtime_ns, start, end)
+        return stat_hashes
 
-    def source(self, utterance: str) -> int:
+    def content_hash(self, utterance: str) -> int:
         """Hash the bytes of the file and the span."""
         path, start, end = self._clips[utterance]
         if path not in self._checksums:
-            self._checksums[path] = google_crc32c.value(path.read_bytes())
+            checksum = 0
+            with path.open("rb") as file:
+                while data := file.read(1 << 20):
+                    checksum = google_crc32c.extend(checksum, data)
+            self._checksums[path] = checksum
         return hash64(self._checksums[path], start, end)
 
     def sizes(self) -> dict[str, int]:
-        """Return the samples of each clip, from the headers alone."""
+        """Return the samples of each clip; compressed files are decoded for that, once each."""
         sizes: dict[str, int] = {}
         usable = [u for u in self.utterances if u not in self.unusable]
         with ThreadPoolExecutor(THREADS) as pool:
-            found = pool.map(self._size, usable)
-            bar = tqdm(found, "headers", len(usable), leave=False, disable=None, delay=2)
+            results = pool.map(self._size, usable)
+            bar = tqdm(results, "headers", len(usable), leave=False, disable=bars_hidden(), delay=2)
             for utterance, size in zip(usable, bar, strict=True):
                 if isinstance(size, str):
                     self.unusable[utterance] = size
@@ -91,20 +104,34 @@ class AudioSources(Sources):
 
     def _size(self, utterance: str) -> int | str:
         path, start, end = self._clips[utterance]
-        try:
-            seconds = audio.duration(path)
-        except audio.AudioError as error:
-            return f"{path}: {error}"
+        seconds = self._duration(path)
+        if isinstance(seconds, audio.AudioError):
+            if end is None:
+                return f"{path}: {seconds}"
+            seconds = end  # the span may be good though the file is cut behind it
         stop = seconds if end is None else min(end, seconds)
-        return max(0, round((stop - (start or 0.0)) * SAMPLE_RATE))
+        return max(0, round((stop - max(0.0, start or 0.0)) * SAMPLE_RATE))
+
+    def _duration(self, path: Path) -> float | audio.AudioError:
+        if path not in self._durations:
+            try:
+                self._durations[path] = audio.duration(path)
+            except audio.AudioError as error:
+                self._durations[path] = error
+        return self._durations[path]
 
     def load(self, utterance: str) -> np.ndarray:
         """Decode, mix down and resample one clip."""
         path, start, end = self._clips[utterance]
+        channels = audio.ChannelPower()
         try:
-            return audio.load(path, start, end)
+            wave = audio.load(path, start, end, channels)
         except audio.AudioError as error:
             raise ValueError(f"{path}: {error}") from error
+        if problems := signal_problems(wave, channels.powers):
+            sentences = " ".join(problem.sentence for problem in problems)
+            self.doubts[utterance] = f"{path}: {sentences}"
+        return wave
 
 
 class ViewSources(AudioSources):
@@ -113,23 +140,25 @@ class ViewSources(AudioSources):
     def __init__(self, manifest: Manifest, folder: Path, view: View) -> None:
         super().__init__(manifest, folder)
         self._view = view
-        self._others = Others(dict(manifest.frame.select("utterance", "speaker").iter_rows()))
+        self._others = OtherSpeakers(
+            dict(manifest.frame.select("utterance", "speaker").iter_rows())
+        )
 
-    def stats(self) -> dict[str, int]:
+    def stat_hashes(self) -> dict[str, int]:
         """Hash what `AudioSources` does, and whose audio is mixed in, if any."""
-        stats = super().stats()
-        partners = {u: self._view.partner(u, self._others) for u in stats}
+        stat_hashes = super().stat_hashes()
+        partners = {u: self._view.partner(u, self._others) for u in stat_hashes}
         return {
-            u: stat if partners[u] is None else hash64(stat, stats.get(str(partners[u])))
-            for u, stat in stats.items()
+            u: stat if partners[u] is None else hash64(stat, stat_hashes.get(str(partners[u])))
+            for u, stat in stat_hashes.items()
         }
 
-    def source(self, utterance: str) -> int:
+    def content_hash(self, utterance: str) -> int:
         """Hash the bytes and the span, also of what is mixed in."""
-        own, partner = super().source(utterance), self._view.partner(utterance, self._others)
+        clip, partner = super().content_hash(utterance), self._view.partner(utterance, self._others)
         if partner is None or partner in self.unusable:
-            return own
-        return hash64(own, super().source(partner))
+            return clip
+        return hash64(clip, super().content_hash(partner))
 
     def sizes(self) -> dict[str, int]:
         """Return the samples of each clip after the change."""
@@ -143,16 +172,18 @@ class ViewSources(AudioSources):
 class TextSources(Sources):
     """Read transcripts by utterance."""
 
-    def __init__(self, utterances: Sequence[str], texts: Sequence[str | None], of: str) -> None:
+    def __init__(
+        self, utterances: Sequence[str], texts: Sequence[str | None], feature: str
+    ) -> None:
         self.utterances = list(utterances)
         self._texts = {u: t for u, t in zip(utterances, texts, strict=True) if t is not None}
-        self.unusable = {u: f"no words in '{of}'" for u in utterances if u not in self._texts}
+        self.unusable = {u: f"no words in '{feature}'" for u in utterances if u not in self._texts}
 
-    def stats(self) -> dict[str, int]:
+    def stat_hashes(self) -> dict[str, int]:
         """Hash each text."""
         return {u: hash64(text) for u, text in self._texts.items()}
 
-    def source(self, utterance: str) -> int:
+    def content_hash(self, utterance: str) -> int:
         """Hash the text."""
         return hash64(self._texts[utterance])
 

@@ -1,4 +1,4 @@
-"""What every extractor of frames has to keep: a suite that its tests subclass.
+"""The conformance suite of extractors of frames, which a test subclasses.
 
     class TestMine(ExtractorConformance):
         def make(self, **options):
@@ -20,11 +20,11 @@ import numpy as np
 import polars as pl
 import soundfile
 
-from cache.features import FeatureCache
-from corpus.manifest import Manifest
-from extract.extractor import SAMPLE_RATE, Extractor
-from extract.run import Job, extract, specify
-from extract.sources import plan_batches
+from ser.cache.features import FeatureCache
+from ser.corpus.manifest import Manifest
+from ser.extract.extractor import SAMPLE_RATE, Extractor
+from ser.extract.run import Job, extract, full_spec
+from ser.extract.sources import plan_batches
 
 SECONDS = (0.4, 1.0, 1.0, 1.7, 2.6)
 TEXTS = (
@@ -55,7 +55,7 @@ class ExtractorConformance:
         raise NotImplementedError
 
     def inputs(self, extractor: Extractor) -> list[Any]:
-        """Return what a batch is made of."""
+        """Return the inputs of a batch."""
         if extractor.reads == "text":
             return list(TEXTS)
         return [clip(seconds, seed) for seed, seconds in enumerate(SECONDS)]
@@ -78,24 +78,24 @@ class ExtractorConformance:
         assert getattr(base, "nbytes", 0) <= 2 * frames.nbytes
 
     def test_same_call_gives_the_same_bits(self) -> None:
-        """Nothing random is left switched on."""
+        """No dropout or other randomness is active."""
         extractor = self.make()
-        given = self.inputs(extractor)[0]
-        np.testing.assert_array_equal(_alone(extractor, given), _alone(extractor, given))
+        source = self.inputs(extractor)[0]
+        np.testing.assert_array_equal(_alone(extractor, source), _alone(extractor, source))
 
     def test_loading_again_gives_the_same_bits(self) -> None:
-        """Loading is no source of chance either."""
+        """Loading is deterministic too."""
         extractor = self.make()
-        given = self.inputs(extractor)[0]
-        before = _alone(extractor, given)
+        source = self.inputs(extractor)[0]
+        before = _alone(extractor, source)
         extractor.load("cpu")
-        np.testing.assert_array_equal(_alone(extractor, given), before)
+        np.testing.assert_array_equal(_alone(extractor, source), before)
 
     def test_result_does_not_depend_on_the_batch(self) -> None:
         """Alone, or with others as the stage batches them."""
         extractor = self.make()
-        inputs = {f"u{i}": given for i, given in enumerate(self.inputs(extractor))}
-        sizes = {u: len(given) for u, given in inputs.items()}
+        inputs = {f"u{i}": source for i, source in enumerate(self.inputs(extractor))}
+        sizes = {u: len(source) for u, source in inputs.items()}
         keys = {u: extractor.batch_key(size) for u, size in sizes.items()}
         batches = plan_batches(sizes, keys, dict.fromkeys(sizes, 0.0), budget=1.0)
         assert any(len(batch) > 1 for batch in batches)
@@ -109,24 +109,24 @@ class ExtractorConformance:
             raise SkipTest("this extractor only takes batches of one batch_key")
         _equal(extractor, self.inputs(extractor))
 
-    def test_very_short_input_works_or_says_why_not(self) -> None:
+    def test_very_short_input_works_or_explains_why_not(self) -> None:
         """40 ms, or one letter."""
         extractor = self.make()
-        _works_or_says(extractor, "a" if extractor.reads == "text" else clip(0.04))
+        _works_or_explains(extractor, "a" if extractor.reads == "text" else clip(0.04))
 
-    def test_very_long_input_works_or_says_why_not(self) -> None:
+    def test_very_long_input_works_or_explains_why_not(self) -> None:
         """35 s, or more words than any model's window."""
         extractor = self.make()
         long = " ".join(TEXTS * 60) if extractor.reads == "text" else clip(35.0)
-        _works_or_says(extractor, long)
+        _works_or_explains(extractor, long)
 
     def test_empty_text_is_one_frame_of_zeros(self) -> None:
         """Also between others."""
         extractor = self.make()
         if extractor.reads != "text":
             raise SkipTest("this extractor reads audio")
-        for said in ("", "   "):
-            _, frames, _ = extractor.extract(["Somebody spoke.", said, "Again."])
+        for empty in ("", "   "):
+            _, frames, _ = extractor.extract(["Somebody spoke.", empty, "Again."])
             np.testing.assert_array_equal(frames, np.zeros((1, *extractor.item_shape)))
 
     def test_frames_come_at_the_frame_rate(self) -> None:
@@ -142,16 +142,18 @@ class ExtractorConformance:
         """`all` gives (layers, dim), any other one dim; mean and sum are those of the states."""
         if not self.layered:
             raise SkipTest("this extractor has no layers to choose from")
-        found = {}
+        by_layer = {}
         for layer in (-1, -2, 1, "mean:-2:", "sum:-2:", "all"):
             extractor = self.make(layer=layer)
-            found[layer] = _alone(extractor, self.inputs(extractor)[0])
-            assert found[layer].shape[1:] == extractor.item_shape
+            by_layer[layer] = _alone(extractor, self.inputs(extractor)[0])
+            assert by_layer[layer].shape[1:] == extractor.item_shape
             assert len(extractor.item_shape) == (2 if layer == "all" else 1)
-        np.testing.assert_allclose(found["sum:-2:"], found[-1] + found[-2], atol=1e-4)
-        np.testing.assert_allclose(found["mean:-2:"], (found[-1] + found[-2]) / 2, atol=1e-4)
+        np.testing.assert_allclose(by_layer["sum:-2:"], by_layer[-1] + by_layer[-2], atol=1e-4)
+        np.testing.assert_allclose(
+            by_layer["mean:-2:"], (by_layer[-1] + by_layer[-2]) / 2, atol=1e-4
+        )
         for layer in (-1, -2, 1):
-            np.testing.assert_allclose(found["all"][:, layer], found[layer], atol=1e-4)
+            np.testing.assert_allclose(by_layer["all"][:, layer], by_layer[layer], atol=1e-4)
 
     def test_layer_the_model_lacks_is_refused(self) -> None:
         """With a reason, not with an index error from deep inside."""
@@ -173,17 +175,17 @@ class ExtractorConformance:
         report = extract(job, device="cpu")
         bad = {"bad-open", "bad-decode"} if extractor.reads == "audio" else {"bad-open"}
         assert set(report.failed) == bad
-        spec, _ = specify(job)
+        spec, _ = full_spec(job)
         cached = FeatureCache.existing(job.cache, job.name, spec)
         assert cached is not None
         assert set(cached.failed()["utterance"]) == bad
-        for i, given in enumerate(inputs):
-            expected = _alone(extractor, given)
+        for i, source in enumerate(inputs):
+            expected = _alone(extractor, source)
             np.testing.assert_allclose(cached.frames(f"u{i}"), expected, atol=2e-3, rtol=2e-3)
 
 
-def _alone(extractor: Extractor, given: Any) -> np.ndarray:
-    (frames,) = extractor.extract([given])
+def _alone(extractor: Extractor, source: Any) -> np.ndarray:
+    (frames,) = extractor.extract([source])
     if isinstance(frames, ValueError):
         raise frames
     assert isinstance(frames, np.ndarray)
@@ -191,16 +193,16 @@ def _alone(extractor: Extractor, given: Any) -> np.ndarray:
 
 
 def _equal(extractor: Extractor, batch: Sequence[Any]) -> None:
-    together = extractor.extract(batch)
-    assert len(together) == len(batch)
-    for given, frames in zip(batch, together, strict=True):
+    results = extractor.extract(batch)
+    assert len(results) == len(batch)
+    for source, frames in zip(batch, results, strict=True):
         assert isinstance(frames, np.ndarray)
-        np.testing.assert_allclose(frames, _alone(extractor, given), atol=1e-4)
+        np.testing.assert_allclose(frames, _alone(extractor, source), atol=1e-4)
 
 
-def _works_or_says(extractor: Extractor, given: Any) -> None:
+def _works_or_explains(extractor: Extractor, source: Any) -> None:
     try:
-        frames = _alone(extractor, given)
+        frames = _alone(extractor, source)
     except ValueError as error:
         assert len(str(error)) > 10  # a reason, not an empty exception
     else:
@@ -211,13 +213,13 @@ def _works_or_says(extractor: Extractor, given: Any) -> None:
 
 def _corpus(folder: Path, extractor: Extractor, inputs: Sequence[Any]) -> Job:
     rows = []
-    for i, given in enumerate(inputs):
-        text = given if extractor.reads == "text" else None
+    for i, source in enumerate(inputs):
+        text = source if extractor.reads == "text" else None
         rows.append({"utterance": f"u{i}", "path": f"u{i}.wav", "transcript": text})
         if text is None:
-            soundfile.write(folder / f"u{i}.wav", given, SAMPLE_RATE, subtype="FLOAT")
+            soundfile.write(folder / f"u{i}.wav", source, SAMPLE_RATE, subtype="FLOAT")
     rows.append({"utterance": "bad-open", "path": "open.wav", "transcript": None})
-    (folder / "open.wav").write_text("I am no audio, whatever my name says.")
+    (folder / "open.wav").write_text("This file is not audio, in spite of its name.")
     if extractor.reads == "audio":
         rows.append({"utterance": "bad-decode", "path": "decode.wav", "transcript": None})
         broken = np.full(SAMPLE_RATE, np.nan, np.float32)

@@ -1,138 +1,254 @@
-"""A head as scikit-learn has its estimators: `fit`, `predict`, `predict_proba`, in a notebook.
+"""A head as an estimator of scikit-learn: `fit`, `predict`, `predict_proba`, `score`.
 
-    model = HeadClassifier("cross_modal_gru", features=["whisper", "roberta"], epochs=20, lr=1e-3)
-    model.fit("data/cache", "data/mine.parquet")
-    model.predict_proba(["clip-1", "clip-2"])
+What is learned from are utterance ids; the frames are read from the feature cache:
 
-What it takes are the keys of one entry under `heads:` in pipeline.yaml. It writes nothing.
+    model = HeadClassifier("cross_modal_gru", ["whisper", "roberta"], cache="data/cache", lr=1e-3)
+    cross_val_score(model, utterances, emotions, groups=speakers, cv=GroupKFold(5))
+
+or a manifest, whose dev split then chooses the epoch: `model.fit("data/mine.parquet")`. The other
+keyword arguments are the keys of one entry under `heads:` in pipeline.yaml. No file is written.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from pydantic import ValidationError
+from sklearn.utils.validation import check_is_fitted
 
-from cache.features import FeatureCache
-from cache.upkeep import every_folder
-from corpus.check import require_speaker_disjoint
-from corpus.errors import UserError
-from corpus.manifest import Manifest
-from heads.config import HeadConfig, parse_head
-from heads.job import by_split, usable_utterances
-from heads.training.reading import Reading
-from heads.training.targets import count_genders, labelled
-from heads.training.trainer import AfterEpoch, Trainer
-from score.heads import softmax
+from ser.cache.features import FeatureCache
+from ser.cache.reader import BatchReader
+from ser.cache.record import describe
+from ser.corpus.check import require_speaker_disjoint
+from ser.corpus.errors import UserError
+from ser.corpus.manifest import Manifest
+from ser.heads.arguments import (
+    Caches,
+    Labels,
+    Utterances,
+    as_ids,
+    as_labels,
+    labelled_ids,
+    open_caches,
+)
+from ser.heads.config import HeadConfig, parse_head, valid_keys
+from ser.heads.job import by_split, usable_utterances
+from ser.heads.training.reading import Reading
+from ser.heads.training.targets import Labelled, count_genders, labelled
+from ser.heads.training.trainer import EVAL_BATCH, AfterEpoch, Trainer, predict_outputs
+from ser.score.estimator import SectionClassifier
+from ser.score.heads import softmax
 
-Caches = str | Path | Mapping[str, FeatureCache]
+NOT_FITTED = "HeadClassifier: it is not fitted yet; call `fit` first."
 
 
-class HeadClassifier:
-    """Train a head on the features of a cache and ask it about utterances by id.
+class HeadClassifier(SectionClassifier):
+    """A classifier of utterances: one head, trained on cached features.
 
-    `head` names the architecture, `features` what it reads (names, or mappings with `stride`,
-    `layer`, `normalize`); further keywords are the other keys of a head (`epochs`, `lr`, `loss`,
-    `hidden`, …). After `fit`: `classes_`, `history_` (one mapping an epoch), `best_epoch_`,
-    `score_` (of dev, None without a dev split) and `module_`, the PyTorch module.
+    Args:
+        head: the architecture, as `ser heads list` names them.
+        features: what it reads: names, or mappings with `name`, `stride`, `layer`, `normalize`.
+        cache: where the features are: the folder or URL of a cache, a `FeatureCache`, or a mapping
+            of feature names to them.
+        device: cpu or cuda.
+        **options: the other keys of a head (`epochs`, `lr`, `loss`, `hidden`, `seed`, …).
+
+    After `fit`: `classes_`, `history_` (a mapping for each epoch), `best_epoch_`, `score_` (of dev;
+    None without one), `config_`, and `module_`, the PyTorch module.
+
+        >>> model = HeadClassifier("mean_mlp", ["voice"], cache="data/cache", epochs=5, lr=0.01)
+        >>> model.fit(["0", "1", "2", "3"], ["angry", "sad", "angry", "sad"])
+        HeadClassifier(cache='data/cache', epochs=5, features=['voice'],
+                       head='mean_mlp', lr=0.01)
+        >>> model.predict(["4", "5"]).tolist()
+        ['angry', 'sad']
+        >>> model.predict_proba(["4", "5"]).shape
+        (2, 2)
+        >>> model.score(["4", "5"], ["angry", "sad"])
+        1.0
     """
 
     def __init__(
         self,
         head: str = "cross_modal_gru",
         features: Sequence[str | Mapping[str, Any]] = (),
+        *,
+        cache: Caches | None = None,
+        device: str = "cpu",
         **options: Any,
     ) -> None:
-        self.head, self.features, self.options = head, features, options
+        self.head, self.features, self.cache, self.device = head, features, cache, device
+        self.options = options
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return what it was made with, as `sklearn.base.clone` wants it."""
-        return {"head": self.head, "features": self.features, **self.options}
+    def known_options(self) -> list[str]:
+        """List the keys of a head of this architecture."""
+        return valid_keys({"head": self.head})
 
-    def set_params(self, **params: Any) -> "HeadClassifier":
-        """Change what it is made with; it must be fitted anew."""
-        self.head = params.pop("head", self.head)
-        self.features = params.pop("features", self.features)
-        self.options = self.options | params
-        return self
-
-    @property
-    def config(self) -> HeadConfig:
-        """Return the head's config; raises `UserError` or pydantic's error for a wrong key."""
-        return parse_head({"head": self.head, "features": list(self.features), **self.options})
+    def __sklearn_tags__(self) -> Any:
+        """Declare to scikit-learn that X is a flat array of ids."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.one_d_array = False, True
+        tags.input_tags.string = True
+        return tags
 
     def fit(
         self,
-        cache: Caches,
-        manifest: Manifest | str | Path,
-        device: str = "cpu",
+        X: Utterances | Manifest | str | Path,
+        y: Labels | None = None,
+        *,
+        eval_set: tuple[Utterances, Labels] | None = None,
         after_epoch: AfterEpoch = lambda row: None,
-    ) -> "HeadClassifier":
-        """Train on the train split, keep the epoch that is best on dev.
+    ) -> Self:
+        """Train on utterances and their labels, or on the train split of a manifest.
 
-        `cache` is a cache folder or URL, or features by name. Raises `UserError` for a feature or
-        an utterance that is not cached, a speaker in two splits, and what `Trainer` raises.
+        Args:
+            X: utterance ids, or a manifest or its path.
+            y: a label for each id; not given with a manifest.
+            eval_set: ids and labels, as (X, y), that choose the epoch whose weights are kept;
+                without them it is the last. A manifest's dev split does this by itself.
+            after_epoch: called with the row of `history_` after each epoch.
+
+        Raises `UserError` for utterances that are not cached, for labels that do not fit, for a
+        wrong option, and for what `Trainer` refuses.
         """
-        config = self.config
-        if config.views:
-            raise UserError("HeadClassifier: it reads clean features only; leave out `views`.")
+        config = self._config()
+        caches = open_caches(self.cache, config.feature_names)
+        if isinstance(X, Manifest | str | Path):
+            if y is not None or eval_set is not None:
+                raise UserError(
+                    "HeadClassifier: a manifest brings its own labels and dev split; leave out `y` "
+                    "and `eval_set`."
+                )
+            return self._fit_manifest(config, caches, X, after_epoch)
+        if y is None:
+            raise UserError("HeadClassifier: `y` is missing; give a label for each utterance id.")
+        if config.reads != {"classes"} or any(f.normalize == "speaker" for f in config.features):
+            raise UserError(
+                "HeadClassifier: this head learns from votes, ratings, genders or speakers, which "
+                "labels alone lack; fit it on a manifest."
+            )
+        utterances, labels = as_ids(X), as_labels(y)
+        train = labelled_ids(utterances, labels, classes := np.unique(labels), "y")
+        if len(classes) < 2:
+            raise UserError(
+                f"HeadClassifier: y has one class only ({classes[0].item()!r}); give "
+                "utterances of two or more."
+            )
+        dev = train.take([])
+        if eval_set is not None:
+            dev = labelled_ids(as_ids(eval_set[0]), as_labels(eval_set[1]), classes, "eval_set")
+        for cache in caches.values():
+            cache.require([*train.utterances, *dev.utterances])
+        reading = Reading.of(config, caches, {})
+        return self._train(config, reading, classes, train, dev, genders=0, after_epoch=after_epoch)
+
+    def _fit_manifest(
+        self,
+        config: HeadConfig,
+        caches: Mapping[str, FeatureCache],
+        manifest: Manifest | str | Path,
+        after_epoch: AfterEpoch,
+    ) -> Self:
         manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
         require_speaker_disjoint(manifest)
-        caches = open_caches(cache, config.feature_names)
         usable = usable_utterances(manifest, caches.values())
         splits = by_split(manifest, usable)
+        if not splits.get("train"):
+            raise UserError(
+                f"{manifest.source}: no utterance of the split train has all features; set `split` "
+                "to train in some rows and extract them."
+            )
         train, dev = (labelled(config, manifest, splits.get(s, [])) for s in ("train", "dev"))
+        if "classes" in config.reads and (train.classes < 0).all():
+            raise UserError(
+                f"{manifest.source}: no utterance of the split train has an emotion; fill in the "
+                "column `emotion`."
+            )
         speakers = dict(zip(usable, manifest.column("speaker", usable), strict=True))
-        self._trainer = Trainer(
+        reading = Reading.of(config, caches, speakers)
+        genders = count_genders(config, manifest)
+        classes = np.array(manifest.classes)
+        return self._train(
+            config, reading, classes, train, dev, genders=genders, after_epoch=after_epoch
+        )
+
+    def _train(
+        self,
+        config: HeadConfig,
+        reading: Reading,
+        classes: np.ndarray,
+        train: Labelled,
+        dev: Labelled,
+        *,
+        genders: int,
+        after_epoch: AfterEpoch,
+    ) -> Self:
+        trainer = Trainer(
             config,
-            Reading.of(config, caches, speakers),
-            manifest.classes,
+            reading,
+            [str(name) for name in classes.tolist()],
             train=train,
             dev=dev,
-            genders=count_genders(config, manifest),
-            device=device,
+            genders=genders,
+            device=self.device,
         )
-        trained = self._trainer.fit(after_epoch)
-        self.classes_ = np.array(manifest.classes)
-        self.module_, self.history_ = trained.module, trained.history
+        trained = trainer.fit(after_epoch)
+        self.config_, self.classes_ = config, classes
+        self.module_, self.history_ = trained.module.eval(), trained.history
         self.best_epoch_, self.score_ = trained.best_epoch, trained.best_score
+        self._reading, self._widths = reading, trainer.outputs
         return self
 
-    def outputs(self, utterances: Sequence[str]) -> dict[str, np.ndarray]:
+    def outputs(self, X: Utterances) -> dict[str, np.ndarray]:
         """Return every output of the head, float32 `(utterances, width)`: logits, attributes, …."""
-        if not hasattr(self, "module_"):
-            raise UserError("HeadClassifier: it is not fitted yet; call `fit` first.")
-        return self._trainer.predict(utterances)
+        check_is_fitted(self, "module_", msg=NOT_FITTED)
+        utterances = as_ids(X)
+        self._reading.require(utterances)
+        return predict_outputs(
+            self.module_,
+            self._reading,
+            BatchReader(self._reading.columns, check=True),
+            utterances,
+            batch=EVAL_BATCH * self.config_.batch,
+            widths=self._widths,
+        )
 
-    def predict_proba(self, utterances: Sequence[str]) -> np.ndarray:
+    def predict_proba(self, X: Utterances) -> np.ndarray:
         """Return the probability of each class, float64 `(utterances, classes)`."""
-        return softmax(self.outputs(utterances)["logits"])
+        return softmax(self._logits(X))
 
-    def predict(self, utterances: Sequence[str]) -> np.ndarray:
-        """Return the name of the likeliest class of each utterance."""
-        at = self.outputs(utterances)["logits"].argmax(axis=1)
-        likeliest: np.ndarray = self.classes_[at]
-        return likeliest
+    def predict(self, X: Utterances) -> np.ndarray:
+        """Return the most probable class of each utterance."""
+        most_probable = self._logits(X).argmax(axis=1)
+        predicted: np.ndarray = self.classes_[most_probable]
+        return predicted
 
+    def score(self, X: Utterances, y: Labels) -> float:
+        """Return macro-F1, the score of `ser score` (that of other classifiers is accuracy)."""
+        return super().score(X, as_labels(y))
 
-def open_caches(cache: Caches, names: Sequence[str]) -> dict[str, FeatureCache]:
-    """Open features by name; raises `UserError` where a name is none or more than one."""
-    if isinstance(cache, Mapping):
-        absent = [name for name in names if name not in cache]
-        if absent:
-            raise UserError(f"cache: the feature '{absent[0]}' is not among those given; add it.")
-        return {name: cache[name] for name in names}
-    return {name: _only_folder(cache, name) for name in names}
+    def _logits(self, utterances: Utterances) -> np.ndarray:
+        outputs = self.outputs(utterances)
+        if "logits" not in outputs:
+            raise UserError(
+                "HeadClassifier: this head learned attributes alone, so it has no classes; read "
+                "them with `outputs(utterances)['attributes']`."
+            )
+        return outputs["logits"]
 
-
-def _only_folder(cache: str | Path, name: str) -> FeatureCache:
-    found = [f for f in every_folder(cache, name) if isinstance(f, FeatureCache)]
-    if len(found) != 1:
-        there = (
-            f"{len(found)} versions of the feature '{name}'" if found else f"no feature '{name}'"
-        )
-        raise UserError(
-            f"{cache}: there is {there}; extract it, or give `cache` as a mapping of names to "
-            "`FeatureCache(folder)`."
-        )
-    return found[0]
+    def _config(self) -> HeadConfig:
+        """Check the options; raises `UserError` for a wrong key or value."""
+        entry = {"head": self.head, "features": list(self.features), **self.options}
+        self.require_known_options()
+        if not self.features:
+            raise UserError(
+                "HeadClassifier: `features` is empty; name the features, such as ['whisper']."
+            )
+        try:
+            config = parse_head(entry)
+        except ValidationError as error:
+            raise UserError(f"HeadClassifier: {describe(error)}; correct it.") from error
+        if config.views:
+            raise UserError("HeadClassifier: it reads clean features only; leave out `views`.")
+        return config

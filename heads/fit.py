@@ -1,18 +1,16 @@
-"""Fit one head of a run and write down what it says of every utterance.
+"""Fit one head of a run and write its outputs for every utterance.
 
-1. Train it: once on all of train, or with `cross_fit` once a fold on the speakers of the others,
-   and with `final: refit` once more on all. Every training has a checkpoint of its own, so that one
-   that was killed goes on; the last of them stays until the head is done.
+1. Train it: once on all of train, or with `cross_fit` once per fold on the speakers of the others,
+   and with `final: refit` once more on all. Every training has a checkpoint of its own, so that an
+   interrupted one resumes; the last checkpoint stays until the head is done.
 2. Score every split. A row of train has the logits of the fold that did not train on its speaker
    (out-of-fold), and as `in_sample` those of the training that did: the refit, or the mean of the
    other folds. Dev and test have the refit's, or the mean of all folds.
 3. Write history, weights and logits, and last the marker `head.json`.
 
-All heads of a run have the same folds, as these hang on the corpus and `cross_fit` alone.
+All heads of a run have the same folds, because these depend on the corpus and `cross_fit` alone.
 """
 
-import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,21 +19,25 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from cache.files import fingerprint, write_durably
-from cache.logits import HeadLogits, SplitLogits
-from corpus.errors import UserError
-from corpus.folds import speaker_folds
-from heads.config import HeadConfig
-from heads.job import HeadsJob, by_split, made_from, open_features
-from heads.trained import Outputs, mean_outputs
-from heads.training.checkpoint import Checkpoint
-from heads.training.reading import Reading
-from heads.training.targets import Labelled, count_genders, labelled
-from heads.training.tracking import tracked
-from heads.training.trainer import Trainer, dev_scores
-from score.report.provenance import machine, versions
+from ser.cache.checksums import checksums
+from ser.cache.files import clear, fingerprint, write_durably
+from ser.cache.logits import HeadLogits, SplitLogits
+from ser.corpus.errors import UserError
+from ser.corpus.folds import speaker_folds
+from ser.corpus.manifest import Manifest
+from ser.heads.config import HeadConfig
+from ser.heads.job import HeadsJob, by_split, head_spec, open_features
+from ser.heads.record import FILE, HeadRecord
+from ser.heads.trained import Outputs, mean_outputs
+from ser.heads.training.checkpoint import Checkpoint
+from ser.heads.training.dev import dev_scores
+from ser.heads.training.reading import Reading
+from ser.heads.training.targets import Labelled, count_genders, labelled
+from ser.heads.training.tracking import tracked
+from ser.heads.training.trainer import Trainer
+from ser.score.report.provenance import machine, versions
 
 FOLD_SEED = 7
 AfterEpoch = Callable[[int | None, int, int, float | None], None]  # fold, epoch, of all, dev score
@@ -43,8 +45,8 @@ AfterEpoch = Callable[[int | None, int, int, float | None], None]  # fold, epoch
 
 def fit_head(
     job: HeadsJob, name: str, usable: Sequence[str], device: str, after_epoch: AfterEpoch
-) -> dict[str, Any]:
-    """Train one head on the utterances that are usable; return what `head.json` says.
+) -> HeadRecord:
+    """Train one head on the utterances that are usable; return its record.
 
     Raises `UserError` for an empty train split, a class without a training utterance, too few
     speakers for the folds, or a loss that is no longer a number.
@@ -54,48 +56,51 @@ def fit_head(
     trained = [fitting.train(number) for number in range(len(fitting.parts))]
     outputs = {split: _combined(trained, split, fitting.fold) for split in fitting.rows}
     folder = fitting.folder
-    (folder / "head.json").unlink(missing_ok=True)
+    clear(folder / FILE)
     for part in trained:
         if part.state is not None:
             save_weights(folder / f"{part.name}.safetensors", part.state)
     history = pl.concat([part.history for part in trained], how="diagonal")
-    (folder / "history.csv").unlink(missing_ok=True)
-    if history.height:  # there is none of a head that learned nothing
+    clear(folder / "history.csv")
+    if history.height:  # a head without epochs has none
         write_durably(folder / "history.csv", history.write_csv())
     _write_logits(fitting, outputs)
+    files = [f"{name}.safetensors" for name in fitting.weights] + ["logits.h5"]
+    files += ["history.csv"] if history.height else []
     dev = fitting.rows.get("dev")
-    scores = dev_scores(dev, outputs["dev"].final) if dev else {}
-    done = {
-        "head": name,
-        "fingerprint": fingerprint(fitting.made_from),
-        "made_from": fitting.made_from,
-        "config": config.model_dump(mode="json"),
-        "frames": {f: list(column.item_shape) for f, column in fitting.reading.columns.items()},
-        "outputs": fitting.outputs,
-        "weights": fitting.weights,
-        "best_epochs": {part.name: part.best_epoch for part in trained},
-        "score": scores.get(f"dev_{config.chosen_by}", trained[-1].best_score),
-        "dev": scores,
-        "epochs": history.height,
-        "seconds": round(time.monotonic() - started, 1),
-        "machine": machine() | {"device": device},
-        "versions": versions(),
-    }
-    write_durably(folder / "head.json", json.dumps(done, indent=1))
+    scores = dev_scores(dev, outputs["dev"].final, config.metrics) if dev else {}
+    record = HeadRecord(
+        head=name,
+        fingerprint=fingerprint(fitting.spec),
+        made_from=fitting.spec,
+        config=config.model_dump(mode="json"),
+        frames={f: list(column.item_shape) for f, column in fitting.reading.columns.items()},
+        outputs=fitting.outputs,
+        weights=fitting.weights,
+        best_epochs={part.name: part.best_epoch for part in trained},
+        score=scores.get(f"dev_{config.chosen_by}", trained[-1].best_score),
+        dev=dict(scores),
+        synthetic=job.manifest.synthetic_share(fitting.rows["train"].utterances),
+        epochs=history.height,
+        seconds=round(time.monotonic() - started, 1),
+        machine=machine() | {"device": device},
+        versions=versions(),
+        checksums=checksums(folder, files),
+    )
+    record.write(folder / FILE)
     fitting.clean()
-    return done
+    return record
 
 
 def save_weights(path: Path, state: Mapping[str, Any]) -> None:
     """Write weights to a safetensors file, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({k: v.contiguous().cpu() for k, v in state.items()}, part)
-    part.replace(path)
+    # not safetensors' own `save_file`, whose files only their owner may read
+    write_durably(path, save({k: v.contiguous().cpu() for k, v in state.items()}))
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Say what one training learns from: the fold held out, None for all of train."""
+class _Training:
+    """One training: its rows, and the fold that is held out, None for all of train."""
 
     name: str
     fold: int | None
@@ -104,7 +109,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Trained:
-    """Hold what one training came to; `state` are weights that the head keeps."""
+    """The result of one training; `state` is the weights, where the head keeps them."""
 
     name: str
     fold: int | None
@@ -116,15 +121,15 @@ class _Trained:
 
 
 @dataclass(frozen=True)
-class _Said:
-    """Hold what a head says of a split, and of train also what it said of rows it had seen."""
+class _Combined:
+    """A head's outputs for a split; for train also those of rows that it was trained on."""
 
     final: Outputs
     in_sample: np.ndarray | None = None
 
 
 class _Fitting:
-    """Hold what all trainings of one head have in common."""
+    """What all trainings of one head have in common."""
 
     def __init__(
         self,
@@ -146,7 +151,7 @@ class _Fitting:
             )
         self.rows = {split: labelled(self.config, job.manifest, us) for split, us in splits.items()}
         caches = open_features(job, name, usable)
-        self.made_from = made_from(job, name, usable, caches)
+        self.spec = head_spec(job, name, usable, caches)
         speakers = dict(zip(usable, job.manifest.column("speaker", usable), strict=True))
         self.reading = Reading.of(self.config, caches, speakers)
         self.fold = _folds(self.config, self.rows["train"])
@@ -157,7 +162,7 @@ class _Fitting:
         self.outputs: dict[str, int] = {}
 
     def train(self, number: int) -> _Trained:
-        """Train one part, or go on with it, and ask it about every row."""
+        """Run or resume one training, and predict every row."""
         part = self.parts[number]
         trainer = Trainer(
             self.config,
@@ -171,16 +176,16 @@ class _Fitting:
         self.outputs = trainer.outputs
         epochs = sum(stage.epochs for stage in self.config.stages)
 
-        kept = Checkpoint(self.folder / f".{part.name}.checkpoint", fingerprint(self.made_from))
+        checkpoint = Checkpoint(self.folder / f".{part.name}.checkpoint", fingerprint(self.spec))
         with tracked(self.config, self.folder, part.name) as track:
 
-            def told(row: Mapping[str, Any]) -> None:
+            def report(row: Mapping[str, Any]) -> None:
                 track(row)
                 done = number * epochs + int(row["epoch"]) + 1
                 score = row.get(f"dev_{self.config.chosen_by}")
                 self.after_epoch(part.fold, done, len(self.parts) * epochs, score)
 
-            trained = trainer.fit(told, kept)
+            trained = trainer.fit(report, checkpoint)
         history = pl.DataFrame(trained.history)
         if part.fold is not None:
             history = history.select(pl.lit(part.fold).alias("fold"), pl.all())
@@ -196,10 +201,10 @@ class _Fitting:
 
     def clean(self) -> None:
         """Delete what is needed no more: checkpoints, and weights of another kind of fitting."""
-        kept = {f"{name}.safetensors" for name in self.weights}
+        current = {f"{name}.safetensors" for name in self.weights}
         for path in [*self.folder.glob(".*.checkpoint*"), *self.folder.glob("*.safetensors")]:
-            if path.name not in kept:
-                path.unlink()
+            if path.name not in current:
+                clear(path)
 
 
 def _folds(config: HeadConfig, train: Labelled) -> np.ndarray | None:
@@ -208,73 +213,98 @@ def _folds(config: HeadConfig, train: Labelled) -> np.ndarray | None:
     return speaker_folds(train.classes, train.speakers, config.cross_fit.folds, FOLD_SEED)
 
 
-def _parts(config: HeadConfig, train: Labelled, fold: np.ndarray | None) -> list[_Part]:
+def _parts(config: HeadConfig, train: Labelled, fold: np.ndarray | None) -> list[_Training]:
     """List the trainings of a head."""
-    whole = _Part("head", None, train)
+    whole = _Training("head", None, train)
     if fold is None or config.cross_fit is None:
         return [whole]
     held_out = range(config.cross_fit.folds)
-    parts = [_Part(f"fold-{k}", k, train.take(np.flatnonzero(fold != k))) for k in held_out]
+    parts = [_Training(f"fold-{k}", k, train.take(np.flatnonzero(fold != k))) for k in held_out]
     return [*parts, whole] if config.cross_fit.final == "refit" else parts
 
 
-def _combined(trained: Sequence[_Trained], split: str, fold: np.ndarray | None) -> _Said:
-    """Put together what the trainings say of a split."""
+def _combined(trained: Sequence[_Trained], split: str, fold: np.ndarray | None) -> _Combined:
+    """Combine the outputs of the trainings for a split."""
     whole = [part.outputs[split] for part in trained if part.fold is None]
     if fold is None:
-        return _Said(whole[0])
+        return _Combined(whole[0])
     folds = [part.outputs[split] for part in trained if part.fold is not None]
     names = list(folds[0])
     if split != "train":
-        return _Said(whole[0] if whole else mean_outputs(folds))
+        return _Combined(whole[0] if whole else mean_outputs(folds))
     at = np.arange(len(fold))
     stacked = {name: np.stack([out[name] for out in folds]) for name in names}
-    unseen = {name: of[fold, at] for name, of in stacked.items()}
+    held_out = {name: values[fold, at] for name, values in stacked.items()}
     if "logits" not in names:
-        return _Said(unseen)
+        return _Combined(held_out)
     logits = stacked["logits"]
-    seen = (logits.sum(axis=0) - logits[fold, at]) / (len(folds) - 1)
-    return _Said(unseen, whole[0]["logits"] if whole else seen.astype(np.float32))
+    in_sample = (logits.sum(axis=0) - logits[fold, at]) / (len(folds) - 1)
+    return _Combined(held_out, whole[0]["logits"] if whole else in_sample.astype(np.float32))
 
 
 def split_logits(
-    known: Labelled,
-    said: Outputs,
+    labels: Labelled,
+    outputs: Outputs,
     kind: str,
     fold: np.ndarray | None = None,
     in_sample: np.ndarray | None = None,
+    *,
+    groups: list[list[str]] | None = None,
 ) -> SplitLogits:
-    """Put together what `logits.h5` says of a split; `kind` is that of its rows."""
-    none = np.full(len(known), -1)
+    """Return the rows of a split for `logits.h5`; `kind` is "in-sample", "held-out", …."""
+    none = np.full(len(labels), -1)
     return SplitLogits(
-        utterance=known.utterances,
-        logits=said.get("logits", np.empty((len(known), 0), np.float32)),
-        label=known.classes.astype(np.int8),
-        speaker=[speaker or "" for speaker in known.speakers],
+        utterance=labels.utterances,
+        logits=outputs.get("logits", np.empty((len(labels), 0), np.float32)),
+        label=labels.classes.astype(np.int8),
+        speaker=[speaker or "" for speaker in labels.speakers],
         fold=(none if fold is None else fold).astype(np.int8),
         rows=kind,
         in_sample=in_sample,
-        predicted=said.get("attributes"),
-        truth=known.attributes,
+        predicted=outputs.get("attributes"),
+        truth=labels.attributes,
+        groups=groups,
     )
 
 
-def _write_logits(fitting: _Fitting, outputs: Mapping[str, _Said]) -> None:
+def group_columns(manifest: Manifest, groups: Sequence[str]) -> tuple[str, ...]:
+    """Return the group columns that the manifest has."""
+    return tuple(name for name in groups if name in manifest.frame.columns)
+
+
+def group_cells(
+    manifest: Manifest, columns: Sequence[str], utterances: Sequence[str]
+) -> list[list[str]]:
+    """Return the text of each utterance's group columns, "" where a cell is empty."""
+    texts = pl.DataFrame({"utterance": list(utterances)}, schema={"utterance": pl.String()}).join(
+        manifest.frame, "utterance", "left", maintain_order="left"
+    )
+    cells = texts.select(pl.col(name).cast(pl.String).fill_null("") for name in columns)
+    return [list(row) for row in cells.iter_rows()] if columns else [[] for _ in utterances]
+
+
+def _write_logits(fitting: _Fitting, outputs: Mapping[str, _Combined]) -> None:
     rows, fold = {}, fitting.fold
     learned = fitting.config.init is not None or any(s.epochs for s in fitting.config.stages)
-    for split, known in fitting.rows.items():
-        said = outputs[split]
+    job, config = fitting.job, fitting.config
+    groups = group_columns(job.manifest, job.groups)
+    for split, labels in fitting.rows.items():
+        combined = outputs[split]
         of_train = "out-of-fold" if fold is not None else "in-sample" if learned else "held-out"
         folds = fold if split == "train" else None
         kind = of_train if split == "train" else "held-out"
-        rows[split] = split_logits(known, said.final, kind, folds, said.in_sample)
-    job, config = fitting.job, fitting.config
+        cells = group_cells(job.manifest, groups, labels.utterances)
+        rows[split] = split_logits(
+            labels, combined.final, kind, folds, combined.in_sample, groups=cells
+        )
     file = HeadLogits(
         fitting.name,
         job.manifest.classes,
-        fingerprint(fitting.made_from),
+        fingerprint(fitting.spec),
         {f: job.features[f].fingerprint for f in config.feature_names},
         rows,
         config.attributes if "attributes" in config.gives else (),
+        groups,
+        synthetic=job.manifest.synthetic_share(job.manifest.utterances()),
     )
     file.write(fitting.folder / "logits.h5")

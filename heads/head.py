@@ -1,47 +1,36 @@
-"""What every head is, and how masks are made and used.
+"""The interface of every head, and how masks are made and used.
 
 A head is a module `features -> outputs`: features map a name to `(frames, mask)`, frames
-`(batch, frames, dim)` float32, mask `(batch, frames)` bool, True where a frame is real. What it is
-to answer is a mapping of outputs to widths, of these five, and it returns `(batch, width)` of each:
+`(batch, frames, dim)` float32, mask `(batch, frames)` bool, True where a frame is real. The outputs
+that it must have are a mapping of names to widths; it returns a tensor `(batch, width)` for each:
 
-logits         one a class
+logits         one per class
 other          a logit for the votes for none of the classes
 neutral_logit  of neutral against the rest
 attributes     on the scale of 1 to 7
-gender         a logit a gender
+gender         a logit per gender
 
 Padding never changes a result. To add a head, decorate a module class with `@head("name", Options)`
-and name its Python module under `plugins:` in pipeline.yaml (or in `BUILTIN` below). One that
-derives from `Head` has all outputs and manifold mix-up; any other module that returns logits will
-do too. Where a head pools by attention, `pooling_weights` says where it looked.
+and name its Python module under `plugins:` in pipeline.yaml, or in a package's entry points
+(`ser.corpus.registry`). One that derives from `Head` has all outputs and manifold mix-up; any
+other module that returns logits will do too. Where a head pools by attention, `attention_of`
+returns its weights.
 """
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from corpus.errors import UserError
-from heads.config import HeadConfig
-from heads.options import ARCHITECTURES, Architecture
+from ser.corpus.errors import UserError
+from ser.corpus.registry import origin, reason, require_call, require_options
+from ser.heads.config import HeadConfig
+from ser.heads.options import Architecture
+from ser.heads.registry import HEADS
 
 Features = Mapping[str, tuple[Tensor, Tensor]]
 Mix = Callable[[Tensor], Tensor]  # of the embedding `(batch, width)`
-BUILTIN = {
-    name: f"heads.architectures.{name}"
-    for name in (
-        "cross_modal_gru",
-        "attentive_stats",
-        "mean_mlp",
-        "conv_pool",
-        "deep_fusion",
-        "early_mha",
-        "expert_lstm",
-        "class_scores",
-    )
-}
 
 
 class HeadClass(Protocol):
@@ -51,38 +40,91 @@ class HeadClass(Protocol):
         self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
     ) -> nn.Module:
         """Return the module; raises `UserError` for an output it cannot give."""
+        ...
 
 
-_HEADS: dict[str, HeadClass] = {}
+Decorated = TypeVar("Decorated", bound=HeadClass)
 
 
-def head(name: str, options: type[Architecture]) -> Callable[[HeadClass], HeadClass]:
-    """Register a head class under its name, with the options it takes."""
+def head(name: str, options: type[Architecture]) -> Callable[[Decorated], Decorated]:
+    """Register a head class.
 
-    def register(cls: HeadClass) -> HeadClass:
-        _HEADS[name] = cls
-        ARCHITECTURES[name] = options
+    Args:
+        name: the value of `head:` that chooses it in pipeline.yaml.
+        options: its options, a subclass of `ser.heads.options.Architecture`.
+
+        >>> @head("mean_linear", Architecture)
+        ... class MeanLinear(nn.Module):
+        ...     def __init__(self, dims, outputs, options):
+        ...         super().__init__()
+        ...         self.linear = nn.Linear(sum(dims.values()), outputs["logits"])
+        ...     def forward(self, features):
+        ...         means = [weighted_mean(x, equal_weights(m)) for x, m in features.values()]
+        ...         return {"logits": self.linear(torch.cat(means, 1))}
+        >>> MeanLinear({"voice": 16}, {"logits": 2}, Architecture()).linear
+        Linear(in_features=16, out_features=2, bias=True)
+    """
+
+    def register(cls: Decorated) -> Decorated:
+        require_options("head", name, options, Architecture)
+        require_call("head", name, cls, "(dims, outputs, options)", 3)
+        _require_forward(name, cls)
+        HEADS.add(name, cls, options)
         return cls
 
     return register
 
 
+def _require_forward(name: str, cls: HeadClass) -> None:
+    """Raise `UserError` for a module class that does not say what its outputs are."""
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        return
+    lacking = "forward" if cls.forward is nn.Module.forward else ""
+    if issubclass(cls, Head) and cls.forward is Head.forward and cls.embed is Head.embed:
+        lacking = "embed"
+    if lacking:
+        raise UserError(
+            f"head '{name}' ({origin(cls)}): the class does not define {lacking}; add it."
+        )
+
+
 def build_head(
     config: HeadConfig, dims: Mapping[str, int], outputs: Mapping[str, int]
 ) -> nn.Module:
-    """Build the head that a config names, for the features in its order."""
-    if config.head not in _HEADS and config.head in BUILTIN:
-        import_module(BUILTIN[config.head])
-    if config.head not in _HEADS:
-        raise UserError(f"heads: no module registers the head '{config.head}'; add its `plugins:`.")
+    """Build the head that a config names, for the features in its order.
+
+    Raises `UserError` for a head that no module registers, one that is not a PyTorch module,
+    or a user's that cannot be built.
+    """
     ordered = {name: dims[name] for name in config.feature_names}
-    return _HEADS[config.head](ordered, outputs, config.architecture)
+    make = HEADS.get(config.head)
+    described = f"the head '{config.head}' ({origin(make)})"
+    uninitialised = f"{described} does not initialise its base class; begin its __init__ with"
+    uninitialised += " super().__init__()."
+    try:
+        module = make(ordered, outputs, config.architecture)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if config.head in HEADS.built_in:
+            raise
+        if "Module.__init__" in str(error):
+            raise UserError(uninitialised) from error
+        raise UserError(f"{described} cannot be built ({reason(error)}); correct it.") from error
+    if not isinstance(module, nn.Module):
+        raise UserError(
+            f"the head '{config.head}' is a {type(module).__name__}, not a torch.nn.Module; derive "
+            "its class from ser.heads.head.Head or torch.nn.Module."
+        )
+    if "_parameters" not in vars(module):
+        raise UserError(uninitialised)
+    return module
 
 
 class Standard(nn.Module):
     """Shift and scale `(batch, width)` by moments that are taken once, before the training.
 
-    Batch normalisation without what makes a clip hang on its batch.
+    Batch normalisation whose result for a clip does not depend on its batch.
     """
 
     def __init__(self, width: int) -> None:
@@ -102,10 +144,10 @@ class Standard(nn.Module):
 
 
 class Head(nn.Module):
-    """Base of the heads here: one vector a clip, the embedding, and every output read off it.
+    """Base of the built-in heads: an embedding per clip, and every output computed from it.
 
-    `read` makes the module that reads an output of a given width off the embedding. With
-    `standardize` the width of the embedding, which is then standardised.
+    `read` makes the module that computes an output of a given width from the embedding.
+    `standardize` is the width of the embedding if it is to be standardised, otherwise None.
     """
 
     def __init__(
@@ -122,7 +164,7 @@ class Head(nn.Module):
         """Return the embeddings `(batch, width)` of a batch."""
         raise NotImplementedError
 
-    def pooling_weights(self, features: Features) -> dict[str, Tensor]:
+    def attention_of(self, features: Features) -> dict[str, Tensor]:
         """Return the weights `(batch, frames)` of each feature that is pooled by attention.
 
         Those of a clip sum to 1 and are 0 where padded. Other heads return none.
@@ -136,10 +178,10 @@ class Head(nn.Module):
             embedding = self.standard(embedding)
         if mix is not None:
             embedding = mix(embedding)
-        answers: dict[str, Tensor] = {n: read(embedding) for n, read in self.outputs.items()}
-        if "attributes" in answers:  # the scale of MSP-Podcast's raters
-            answers["attributes"] = 1 + 6 * answers["attributes"].sigmoid()
-        return answers
+        values: dict[str, Tensor] = {n: read(embedding) for n, read in self.outputs.items()}
+        if "attributes" in values:  # the scale of MSP-Podcast's ratings
+            values["attributes"] = 1 + 6 * values["attributes"].sigmoid()
+        return values
 
 
 def mask_of(lengths: Tensor, frames: int) -> Tensor:

@@ -1,10 +1,11 @@
-"""What stands before every head: its features standardised, their layers summed.
+"""The inputs of every head: its features standardised, their layers summed.
 
-Both are saved with the head, so that a clip is treated in prediction as in training. The standard
-scores of `normalize: corpus` are here; those of `normalize: speaker` hang on who speaks, which a
-module does not know: `heads.training.speakers` has them.
+Both are saved with the head, so that prediction treats a clip as training did. The standard
+scores of `normalize: corpus` are here; those of `normalize: speaker` depend on the speaker, which a
+module does not know: they are in `ser.heads.training.reading`.
 """
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,13 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heads.head import Features, Mix
+from ser.corpus.errors import UserError
+from ser.corpus.registry import origin
+from ser.heads.head import Features, Mix
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean and deviation, of the shape of one frame
 
 
 class FeatureInput(nn.Module):
-    """Standardise one feature and sum its layers, where asked.
+    """A feature's way into a head: standardised, and its layers summed, where configured.
 
     With `layers` above 0 frames are `(batch, frames, layers, dim)` and the layers are summed with
     weights that are a softmax of learned numbers, all equal at first (Yang et al. 2021, "SUPERB",
@@ -42,24 +45,65 @@ class FeatureInput(nn.Module):
 
 
 class Prepared(nn.Module):
-    """A head behind the inputs of its features; `layers` and `moments` are by feature name."""
+    """A head behind the inputs of its features; `layers` and `moments` are by feature name.
+
+    `outputs` are the widths of what the head must return.
+    """
 
     def __init__(
-        self, head: nn.Module, layers: Mapping[str, int], moments: Mapping[str, Moments]
+        self,
+        head: nn.Module,
+        layers: Mapping[str, int],
+        moments: Mapping[str, Moments],
+        outputs: Mapping[str, int],
     ) -> None:
         super().__init__()
         self.head = head
+        self.outputs, self._proven = dict(outputs), False
         self.names = list(layers)
         self.inputs = nn.ModuleList(FeatureInput(n, moments.get(f)) for f, n in layers.items())
 
     def forward(self, features: Features, *mix: Mix) -> dict[str, Tensor]:
-        """Return what the head returns."""
-        outputs: dict[str, Tensor] = self.head(self._prepared(features), *mix)
-        return outputs
+        """Return what the head returns.
 
-    def pooling_weights(self, features: Features) -> dict[str, Tensor]:
-        """Return what the head returns; nothing of a head that cannot say."""
-        weights: Any = getattr(self.head, "pooling_weights", lambda features: {})
+        Raises `UserError` when that is not a tensor `(batch, width)` for each output, and in the
+        first batch of a training for numbers that are not finite.
+        """
+        if mix and len(inspect.signature(self.head.forward).parameters) < 2:
+            raise self._error(
+                "takes no `mix`, which augment.mixup needs; derive its class from "
+                "ser.heads.head.Head, or set augment.mixup: 0"
+            )
+        outputs = self.head(self._prepared(features), *mix)
+        self._check(outputs, len(next(iter(features.values()))[0]))
+        return dict(outputs)
+
+    def _check(self, outputs: Any, batch: int) -> None:
+        if not isinstance(outputs, Mapping):
+            widths = ", ".join(f"'{name}': …" for name in self.outputs)
+            raise self._error(f"returned a {type(outputs).__name__}; return a dict {{{widths}}}")
+        for name, width in self.outputs.items():
+            if name not in outputs:
+                raise self._error(f"returned no '{name}'; return it, or use losses that need none")
+            value, expected = outputs[name], (batch, width)
+            if not isinstance(value, Tensor) or value.shape != expected:
+                shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise self._error(f"returned '{name}' as {shape}; return (batch, width) {expected}")
+        if self.training and not self._proven:
+            self._proven = True
+            for name in self.outputs:
+                if not outputs[name].isfinite().all():
+                    raise self._error(
+                        f"returned NaN or infinite '{name}' before its first training step; leave "
+                        "padded frames out of divisions, logarithms and softmax"
+                    )
+
+    def _error(self, problem: str) -> UserError:
+        return UserError(f"the head {origin(type(self.head))} {problem}.")
+
+    def attention_of(self, features: Features) -> dict[str, Tensor]:
+        """Return the head's attention by feature; empty for a head without attention."""
+        weights: Any = getattr(self.head, "attention_of", lambda features: {})
         return dict(weights(self._prepared(features)))
 
     def _prepared(self, features: Features) -> dict[str, tuple[Tensor, Tensor]]:

@@ -1,7 +1,6 @@
-"""What a run's heads are trained from: the job, and the fingerprint of one head of it."""
+"""A job of training heads, and the spec that the fingerprint of each is taken of."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,17 +8,17 @@ from typing import Any
 
 import polars as pl
 
-from cache.features import FeatureCache
-from corpus.manifest import FURTHER, VOTE, Manifest
-from heads.config import HeadConfig
-from heads.training.views import Views, join_views, require_views, view_rows
+from ser.cache.features import FeatureCache
+from ser.corpus.manifest import FURTHER, VOTE, Manifest
+from ser.heads.config import HeadConfig
+from ser.heads.training.views import Views, join_views, require_views, view_rows
 
 VERSION = 2  # raise it when a change of code changes the numbers
 
 
 @dataclass(frozen=True)
 class HeadsJob:
-    """Say which heads to train on which corpus, and where their features and views of them are.
+    """Heads to train on a corpus, and where their features and the views of these are.
 
     Raises `UserError` for a view that none of a head's features has, or of other weights.
     """
@@ -29,6 +28,7 @@ class HeadsJob:
     manifest: Manifest
     features: Mapping[str, FeatureCache]
     views: Views = field(default_factory=dict)
+    groups: Sequence[str] = ()  # columns of the manifest that scores are split by
 
     def __post_init__(self) -> None:
         for name, config in self.configs.items():
@@ -66,12 +66,12 @@ def open_features(job: HeadsJob, name: str, usable: Sequence[str]) -> Mapping[st
     return join_views(clean, job.views, views, by_split(job.manifest, usable).get("train", []))
 
 
-def made_from(
+def head_spec(
     job: HeadsJob, name: str, usable: Sequence[str], caches: Mapping[str, FeatureCache]
 ) -> dict[str, Any]:
-    """Return all that the numbers of a head hang on; its hash is the head's fingerprint."""
+    """Return everything that a head's numbers depend on; its hash is the head's fingerprint."""
     config = job.configs[name]
-    made: dict[str, Any] = {
+    spec: dict[str, Any] = {
         "version": VERSION,
         # without defaults, so that a head does not go stale when there is a new option
         "config": config.model_dump(mode="json", exclude_defaults=True, exclude={"init", "log"}),
@@ -81,15 +81,15 @@ def made_from(
         "rows": {f: _rows_digest(cache, usable) for f, cache in caches.items()},
     }
     if config.init is not None and config.init.is_file():
-        made["init"] = hashlib.sha256(config.init.read_bytes()).hexdigest()
+        spec["init"] = hashlib.sha256(config.init.read_bytes()).hexdigest()
     if config.views:
         drawn = view_rows(config.views, by_split(job.manifest, usable).get("train", []))
-        made["views"] = {
+        spec["views"] = {
             f: {v: c.fingerprint for v, c in job.views.get(f, {}).items() if v in config.views}
             for f in caches
         }
-        made["view_rows"] = {f: _rows_digest(cache, drawn) for f, cache in caches.items()}
-    return made
+        spec["view_rows"] = {f: _rows_digest(cache, drawn) for f, cache in caches.items()}
+    return spec
 
 
 def labels_digest(config: HeadConfig, manifest: Manifest, usable: Sequence[str]) -> str:
@@ -120,10 +120,3 @@ def by_split(manifest: Manifest, usable: Sequence[str]) -> dict[str, list[str]]:
     for utterance, split in zip(usable, manifest.column("split", usable), strict=True):
         splits.setdefault(split, []).append(utterance)
     return splits
-
-
-def read_done(run: Path, name: str) -> dict[str, Any]:
-    """Return what `head.json` says of a head that is done, else nothing."""
-    path = run / "heads" / name / "head.json"
-    done: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return done

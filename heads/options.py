@@ -1,27 +1,27 @@
-"""The options that losses and architectures take in pipeline.yaml, and their defaults.
+"""The options of losses, samplers and architectures in pipeline.yaml, and their defaults.
 
-They stand here, and not beside the code they configure, because a pipeline is also read where there
-is no torch. A head of a user's brings its own options, by `@head(name, Options)`.
+They are here, and not beside the code they configure, because a pipeline is also read where there
+is no torch; `ser.heads.registry` says which belong to which name.
 """
 
-from collections.abc import Mapping
-from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from corpus.config import Section
+from ser.corpus.config import Name, Section, Width
+
+Heads = Annotated[int, Field(ge=1, le=1024)]  # of attention
 
 
 class LossUse(Section):
-    """Name a loss and its weight in the sum; a loss's own options stand beside these.
+    """The name of a loss and its weight in the sum; a loss's own options are beside these.
 
-    What the options mean is said in `heads.training.losses`. `class_weight_power` p weighs class c
-    by (N / (C n_c))^p over the training set: 0 not at all, 1 as wce does, 0.5 by the root.
+    The options are explained in `ser.heads.training.losses`. `class_weight_power` p weighs
+    class c by (N / (C n_c))^p over the training set: 0 not at all, 1 as wce does, 0.5 by the root.
     """
 
-    name: str
-    weight: PositiveFloat = 1.0
+    name: Name
+    weight: float = Field(default=1.0, gt=0, le=1e6)
 
 
 class PlainLoss(LossUse):
@@ -34,15 +34,15 @@ class CrossEntropyLoss(LossUse):
     """Options of `ce`."""
 
     name: Literal["ce"]
-    class_weight_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    class_weight_power: float = Field(default=0.0, ge=0, le=100)
 
 
 class FocalLoss(LossUse):
     """Options of `focal`."""
 
     name: Literal["focal"]
-    gamma: float = Field(default=2.0, ge=0, allow_inf_nan=False)
-    class_weight_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    gamma: float = Field(default=2.0, ge=0, le=100)
+    class_weight_power: float = Field(default=0.0, ge=0, le=100)
 
 
 class LabelSmoothingLoss(LossUse):
@@ -56,69 +56,48 @@ class VectorScalingLoss(LossUse):
     """Options of `vs`; the defaults are those of the ABHINAYA entry."""
 
     name: Literal["vs"]
-    gamma: float = Field(default=0.3, ge=0, allow_inf_nan=False)
-    tau: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    class_weight_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    gamma: float = Field(default=0.3, ge=0, le=100)
+    tau: float = Field(default=1.0, ge=0, le=100)
+    class_weight_power: float = Field(default=0.0, ge=0, le=100)
 
 
 class DivergenceLoss(LossUse):
     """Options of `kld`."""
 
     name: Literal["kld"]
-    class_weight_power: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    class_weight_power: float = Field(default=0.0, ge=0, le=100)
 
 
 class SoftCrossEntropyLoss(LossUse):
     """Options of `soft_ce`; the default is that of the NTUA entry."""
 
     name: Literal["soft_ce"]
-    class_weight_power: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+    class_weight_power: float = Field(default=0.5, ge=0, le=100)
 
 
 class GaussianMSELoss(LossUse):
     """Options of `gaussian_mse`; the defaults are those of the SRPOL entry, sigma our own."""
 
     name: Literal["gaussian_mse"]
-    mean: float = 4.0
-    sigma: PositiveFloat = 1.0
+    mean: float = Field(default=4.0, ge=-1000, le=1000)
+    sigma: float = Field(default=1.0, gt=0, le=1000)
 
 
-LOSSES = (
-    PlainLoss
-    | CrossEntropyLoss
-    | FocalLoss
-    | LabelSmoothingLoss
-    | VectorScalingLoss
-    | DivergenceLoss
-    | SoftCrossEntropyLoss
-    | GaussianMSELoss
-)
-# what each loss reads: the output of the head, and the target that it is compared with
-READS = {
-    **dict.fromkeys(
-        ("ce", "wce", "focal", "label_smoothing", "vs", "soft_f1"), ("logits", "classes")
-    ),
-    **dict.fromkeys(("kld", "soft_ce"), ("logits", "votes")),
-    **dict.fromkeys(("ccc", "mse", "gaussian_mse"), ("attributes", "attributes")),
-    "sml": ("neutral_logit", "classes"),
-    "gender": ("gender", "gender"),
-}
+class SamplerUse(Section):
+    """The name of a sampler; the options of a sampler of one's own are beside it."""
+
+    name: Name
 
 
-def _named(value: Any) -> Any:
-    value = {"name": value} if isinstance(value, str) else value
-    if not isinstance(value, Mapping):
-        return value
-    if "name" not in value:
-        raise ValueError("a loss has no `name`")
-    if value["name"] not in READS:
-        near = get_close_matches(str(value["name"]), READS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(READS)}"
-        raise ValueError(f"the loss '{value['name']}' is unknown; {hint}")
-    return value
+class Sampler(SamplerUse):
+    """The options of the built-in samplers; `ser.heads.training.samplers` describes each.
 
+    `no_consensus` is an option of `undersample`: with every balanced subset come clips without a
+    class, as many as this share of it.
+    """
 
-Loss = Annotated[LOSSES, Field(discriminator="name"), BeforeValidator(_named)]
+    name: Literal["natural", "neutral_expressive", "class_balanced", "undersample"] = "natural"
+    no_consensus: float = Field(default=0.0, ge=0, le=1000)
 
 
 class Architecture(Section):
@@ -133,9 +112,9 @@ class CrossModalGRUOptions(Architecture):
     `attention_heads` is one number, or one per feature name (the others have 1).
     """
 
-    hidden: PositiveInt = 512
+    hidden: Width = 512
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    attention_heads: PositiveInt | dict[str, PositiveInt] = 1
+    attention_heads: Heads | dict[Name, Heads] = 1
 
 
 class AttentiveStatsOptions(Architecture):
@@ -145,19 +124,19 @@ class AttentiveStatsOptions(Architecture):
     `standardize` shifts and scales what is pooled by its moments over the training clips.
     """
 
-    hidden: PositiveInt = 1024
+    hidden: Width = 1024
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    attention: PositiveInt | None = None
+    attention: Width | None = None
     standardize: bool = False
 
 
 class MeanMLPOptions(Architecture):
-    """Options of `head: mean_mlp`; with `deviation` the standard deviation stands by the mean.
+    """Options of `head: mean_mlp`; with `deviation` the standard deviation is appended to the mean.
 
     `standardize` shifts and scales both by their moments over the training clips.
     """
 
-    hidden: PositiveInt = 512
+    hidden: Width = 512
     dropout: float = Field(default=0.5, ge=0, lt=1)
     deviation: bool = False
     standardize: bool = False
@@ -166,7 +145,7 @@ class MeanMLPOptions(Architecture):
 class ConvPoolOptions(Architecture):
     """Options of `head: conv_pool`; the defaults are the published ones."""
 
-    hidden: PositiveInt = 256
+    hidden: Width = 256
     dropout: float = Field(default=0.1, ge=0, lt=1)
 
 
@@ -176,9 +155,9 @@ class DeepFusionOptions(Architecture):
     `feed_forward` is the inner width of the transformer layers.
     """
 
-    hidden: PositiveInt = 512
+    hidden: Width = 512
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    feed_forward: PositiveInt = 2048
+    feed_forward: Width = 2048
 
 
 class EarlyMHAOptions(Architecture):
@@ -189,19 +168,19 @@ class EarlyMHAOptions(Architecture):
     `hidden`, `sub_vector` gives each head its own part of it.
     """
 
-    hidden: PositiveInt = 1024
+    hidden: Width = 1024
     dropout: float = Field(default=0.1, ge=0, lt=1)
     attention: Literal["full", "sub_vector"] = "full"
-    attention_heads: PositiveInt = 4
-    classifier: PositiveInt = 512
-    classifier_layers: PositiveInt = 5
+    attention_heads: Heads = 4
+    classifier: Width = 512
+    classifier_layers: int = Field(default=5, ge=1, le=1000)
 
     @model_validator(mode="after")
     def _divisible(self) -> "EarlyMHAOptions":
         if self.attention == "sub_vector" and self.hidden % self.attention_heads:
             raise ValueError(
                 f"attention_heads: {self.attention_heads} sub-vectors do not divide "
-                f"hidden: {self.hidden}; take a divisor of it"
+                f"hidden: {self.hidden}; choose a divisor of it"
             )
         return self
 
@@ -212,9 +191,9 @@ class ExpertLSTMOptions(Architecture):
     `attention` is the width of the layer that scores the frames; without one, the feature's own.
     """
 
-    hidden: PositiveInt = 512
+    hidden: Width = 512
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    attention: PositiveInt | None = None
+    attention: Width | None = None
 
 
 class ClassScoresOptions(Architecture):
@@ -223,15 +202,3 @@ class ClassScoresOptions(Architecture):
     ready: ClassVar[bool] = True
 
     bias: bool = True
-
-
-ARCHITECTURES: dict[str, type[Architecture]] = {
-    "cross_modal_gru": CrossModalGRUOptions,
-    "attentive_stats": AttentiveStatsOptions,
-    "mean_mlp": MeanMLPOptions,
-    "conv_pool": ConvPoolOptions,
-    "deep_fusion": DeepFusionOptions,
-    "early_mha": EarlyMHAOptions,
-    "expert_lstm": ExpertLSTMOptions,
-    "class_scores": ClassScoresOptions,
-}

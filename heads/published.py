@@ -14,13 +14,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from corpus.errors import UserError
-from heads.architectures.cross_modal_gru import PUBLISHED_MODALITIES, CrossModalGRU, load_published
-from heads.inputs import Prepared
-from heads.options import CrossModalGRUOptions
+from ser.cache.files import write_durably
+from ser.corpus.errors import UserError
+from ser.heads.architectures.cross_modal_gru import (
+    PUBLISHED_MODALITIES,
+    CrossModalGRU,
+    load_published,
+)
+from ser.heads.inputs import Prepared
+from ser.heads.options import CrossModalGRUOptions
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that trainers put the weights under
 
@@ -28,9 +33,10 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that trainers put
 def import_published(
     file: Path, head: str, out: Path, attention_heads: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Convert a state dict of the UNICAMP code and write it; return what was found in it.
+    """Convert a state dict of the UNICAMP code and write it; return its sizes.
 
-    `attention_heads` are those of each modality where they are not 1, as the weights do not tell.
+    `attention_heads` gives their number for each modality where it is not 1, because the weights do
+    not show it.
     Raises `UserError` for another architecture, or a file that is not its state dict.
     """
     if head != "cross_modal_gru":
@@ -43,25 +49,25 @@ def import_published(
         module, about = _module(state, attention_heads)
         load_published(module, state)
     except (KeyError, IndexError, RuntimeError, ValueError) as error:
-        said = (str(error).strip().splitlines() or [repr(error)])[-1].strip()
+        reason = (str(error).strip().splitlines() or [repr(error)])[-1].strip()
         raise UserError(
-            f"{file}: these are not the weights of a published cross_modal_gru ({said}); give the "
-            "state dict that its training script saved."
+            f"{file}: these are not the weights of a published cross_modal_gru ({reason}); give "
+            "the state dict that its training script saved."
         ) from error
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(module.state_dict(), out, {"ser": json.dumps(about)})
+    write_durably(out, save(module.state_dict(), {"ser": json.dumps(about)}))
     return about
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
     """Read the tensors of a `.pt`, also from within a checkpoint; nothing is unpickled."""
     if not file.is_file():
-        raise UserError(f"{file}: there is no such file; give the checkpoint to import.")
+        raise UserError(f"{file} does not exist; give the checkpoint to import.")
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise UserError(
-            f"{file}: it holds more than tensors, or is no PyTorch file, and is not unpickled; "
+            f"{file}: it holds more than tensors, or is not a PyTorch file, and is not unpickled; "
             "save its state_dict() alone."
         ) from error
     for key in WRAPPERS:
@@ -95,14 +101,14 @@ def load_init(module: Prepared, file: Path) -> None:
     Raises `UserError` when they are not of this head.
     """
     if not file.is_file():
-        raise UserError(f"{file}: there is no such file; correct `init:`.")
+        raise UserError(f"{file} does not exist; correct `init:`.")
     try:
         state = load_file(file)
         whole = any(key.startswith("head.") for key in state)
         (module if whole else module.head).load_state_dict(state)
     except (SafetensorError, RuntimeError) as error:
-        said = (str(error).strip().splitlines() or [repr(error)])[-1].strip()
+        reason = (str(error).strip().splitlines() or [repr(error)])[-1].strip()
         raise UserError(
-            f"{file}: the weights are not of this head ({said}); give its features, sizes and "
-            "losses as they were, or take out `init:`."
+            f"{file}: the weights are not of this head ({reason}); give its features, sizes and "
+            "losses as they were, or remove `init:`."
         ) from error

@@ -4,31 +4,40 @@
       history.csv       one row an epoch (of every fold, where the head is cross-fitted)
       head.safetensors  the best epoch's weights; fold-0.safetensors … of a cross-fitted head
       logits.h5         every utterance of every split
-      head.json         what it was made from; written last, so its existence means done
+      head.json         what it was made from, and the checksums of the other files; written last
 
-A head is current when its fingerprint is: its config, its features' fingerprints and the very rows
-they hold (of its views too), the labels and the splits. Utterances whose extraction failed are left
-out of all heads alike, so that the stacker finds the same rows everywhere; one that failed only in
-a view is read clean. A head that cannot be trained is reported, and the others go on.
+A head is current when its files are undamaged and its fingerprint is the present one: of its
+config, its features' fingerprints and the rows they hold (of its views too), the labels and
+the splits. One process at a time trains a head (`ser.cache.locks`); another goes on with other
+heads. Utterances whose extraction failed are left out of all heads alike, so that the stacker finds
+the same rows everywhere; one that failed only in a view is read clean. A head that cannot be
+trained is reported, and the others go on.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from cache.files import fingerprint
-from corpus.check import require_speaker_disjoint
-from corpus.errors import UserError
-from heads.job import HeadsJob, made_from, open_features, read_done
+from ser.cache.checksums import is_undamaged
+from ser.cache.files import fingerprint
+from ser.cache.locks import locked
+from ser.corpus.check import require_speaker_disjoint
+from ser.corpus.errors import BusyError, DamagedError, UserError
+from ser.heads.job import HeadsJob, head_spec, open_features
+from ser.heads.record import HeadRecord, read_done
+
+LOCK = ".lock"  # in a head's folder, while it is trained
 
 
 @dataclass(frozen=True)
 class HeadReport:
-    """Say what became of one head; `score` is that of the dev set which `score_name` names."""
+    """The result of training one head; `score` is its dev score, `score_name` which one."""
 
     name: str
-    done: str  # "trained", "current" or "failed"
+    done: str  # "trained", "current", "failed", or "busy": another process trains it
     score: float | None
     score_name: str
     epochs: int
@@ -38,7 +47,7 @@ class HeadReport:
 
 @dataclass(frozen=True)
 class Progress:
-    """Say how far a head has come; `epoch` of `epochs` are done, over all folds."""
+    """The progress of one head: `epoch` of `epochs` are done, over all folds."""
 
     head: str
     fold: int | None
@@ -48,6 +57,7 @@ class Progress:
     seconds: float
 
 
+log = logging.getLogger("ser.heads")
 AfterEpoch = Callable[[Progress], None]
 
 
@@ -68,41 +78,99 @@ def train_heads(
     for name in names:
         started, score_name = time.monotonic(), job.configs[name].chosen_by
         try:
-            done, what = read_done(job.run, name), "current"
-            if force or not _is_current(job, name, usable):
-                done, what = _fit(job, name, usable, device, after_epoch), "trained"
-        except (UserError, RuntimeError, ValueError) as error:  # PyTorch's are RuntimeErrors
-            said = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            folder, state = job.run / "heads" / name, "current"
+            record = None if force else _current(job, name, usable)
+            if record is not None:
+                _tidy(folder, name)
+            else:
+                with locked(folder / LOCK, f"head '{name}' is being trained"):
+                    remove_leftovers(folder)
+                    # another process may have trained it meanwhile
+                    record = None if force else _current(job, name, usable)
+                    if record is None:
+                        record, state = _fit(job, name, usable, device, after_epoch), "trained"
+        except BusyError as error:
             seconds = time.monotonic() - started
-            yield HeadReport(name, "failed", None, score_name, 0, seconds, said)
+            yield HeadReport(name, "busy", None, score_name, 0, seconds, str(error))
+        # PyTorch's are RuntimeErrors; a SystemExit is of a user's head or loss
+        except (UserError, RuntimeError, ValueError, SystemExit) as error:
+            plain = str(error).strip() and not isinstance(error, SystemExit)
+            reason = str(error).strip().splitlines()[0] if plain else repr(error)
+            seconds = time.monotonic() - started
+            yield HeadReport(name, "failed", None, score_name, 0, seconds, reason)
         else:
-            score, epochs = done["score"], done["epochs"]
-            yield HeadReport(name, what, score, score_name, epochs, done["seconds"])
+            seconds = record.seconds
+            yield HeadReport(name, state, record.score, score_name, record.epochs, seconds)
+
+
+def _tidy(folder: Path, name: str) -> None:
+    """Delete what a killed process left of a head that is done.
+
+    A read-only folder keeps it, and one without leftovers is not locked.
+    """
+    with suppress(OSError, BusyError):
+        if leftovers(folder):
+            with locked(folder / LOCK, f"head '{name}' is being trained"):
+                remove_leftovers(folder, done=True)
+
+
+def leftovers(folder: Path, done: bool = True) -> list[Path]:
+    """List what killed processes left in a head's folder; checkpoints too of a head that is done.
+
+    Only who holds the folder's lock may delete it.
+    """
+    patterns = [".*.part", ".*.checkpoint.*", ".*.safetensors.*", *([LOCK] if done else [])]
+    patterns += [".*.checkpoint"] if done else []
+    return [path for pattern in patterns for path in folder.glob(pattern)]
+
+
+def remove_leftovers(folder: Path, done: bool = False) -> None:
+    """Delete what killed processes left in a head's folder, whose lock is held."""
+    for path in leftovers(folder, done):
+        if path.name != LOCK:
+            path.unlink(missing_ok=True)
 
 
 def _fit(
     job: HeadsJob, name: str, usable: Sequence[str], device: str, after_epoch: AfterEpoch
-) -> dict[str, Any]:
-    from heads.fit import fit_head  # torch, which reading what is there does not need
+) -> HeadRecord:
+    from ser.heads.fit import fit_head  # imports torch, which is not needed to see what is current
 
     started = time.monotonic()
+    log.debug("%s: training on %s", job.run / "heads" / name, device)
 
-    def told(fold: int | None, epoch: int, epochs: int, score: float | None) -> None:
+    def report(fold: int | None, epoch: int, epochs: int, score: float | None) -> None:
         after_epoch(Progress(name, fold, epoch, epochs, score, time.monotonic() - started))
 
-    return fit_head(job, name, usable, device, told)
+    return fit_head(job, name, usable, device, report)
 
 
 def current_heads(job: HeadsJob, names: Sequence[str]) -> list[str]:
-    """Name those of the heads that have been trained from just what there is now."""
+    """Name the heads that are up to date with their config, features and labels."""
     usable = job.usable()
-    return [name for name in names if _is_current(job, name, usable)]
+    return [name for name in names if _current(job, name, usable) is not None]
 
 
-def _is_current(job: HeadsJob, name: str, usable: Sequence[str]) -> bool:
-    done = read_done(job.run, name)
-    return bool(done.get("fingerprint") == _fingerprint(job, name, usable))
+def _current(job: HeadsJob, name: str, usable: Sequence[str]) -> HeadRecord | None:
+    """Return the record of a head that is current; None of one that is to be trained."""
+    record = read_undamaged(job.run, name)
+    if record is None or record.fingerprint != _fingerprint(job, name, usable):
+        return None
+    return record
+
+
+def read_undamaged(run: Path, name: str) -> HeadRecord | None:
+    """Read the record of a head; None where it, or a file that it has a checksum of, is damaged."""
+    try:
+        record = read_done(run, name)
+    except DamagedError:
+        return None
+    if record is None:
+        return None
+    files = [f"{part}.safetensors" for part in record.weights] + ["logits.h5"]
+    expected = {**dict.fromkeys(files), **record.checksums}  # older versions had no checksums
+    return record if is_undamaged(run / "heads" / name, expected) else None
 
 
 def _fingerprint(job: HeadsJob, name: str, usable: Sequence[str]) -> str:
-    return fingerprint(made_from(job, name, usable, open_features(job, name, usable)))
+    return fingerprint(head_spec(job, name, usable, open_features(job, name, usable)))

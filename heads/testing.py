@@ -1,12 +1,12 @@
-"""The conformance suite: what every head must keep, whoever wrote it.
+"""The conformance suite: the tests that every head must pass, whoever wrote it.
 
-Subclass it in a test module and say which architecture:
+Subclass it in a test module and name the architecture:
 
     class TestMine(HeadConformance):
         name = "mine"
         options = {"hidden": 8}
 
-It asks for logits alone; a head that derives from `Head` says `outputs = EVERY_OUTPUT`.
+It tests logits alone; for a head that derives from `Head` set `outputs = EVERY_OUTPUT`.
 """
 
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from heads.config import HeadConfig, parse_head
-from heads.head import Features, Head, build_head, mask_of
+from ser.heads.config import HeadConfig, parse_head
+from ser.heads.head import Features, Head, build_head, mask_of
 
 CLASSES = 4
 EVERY_OUTPUT = {"logits": CLASSES, "other": 1, "neutral_logit": 1, "attributes": 3, "gender": 2}
@@ -99,7 +99,7 @@ class HeadConformance:
                     assert torch.equal(value, expected[key])
 
     def test_shapes(self) -> None:
-        """Outputs are those asked for, `(batch, width)` float32 and finite; attributes 1 to 7."""
+        """Outputs are those requested, `(batch, width)` float32, finite; attributes 1 to 7."""
         for count in self.counts:
             out = self.make(count)(padded(self.clips(count), 2, 0.0))
             assert {key: value.shape for key, value in out.items()} == {
@@ -111,7 +111,7 @@ class HeadConformance:
                 assert bool(((out["attributes"] >= 1) & (out["attributes"] <= 7)).all())
 
     def test_mix_changes_the_embedding(self) -> None:
-        """What becomes of the embeddings becomes of the outputs (heads derived from `Head`)."""
+        """A permutation of the embeddings permutes the outputs (heads derived from `Head`)."""
         order = [1, 0, 3, 2]
         for count in self.counts:
             module = self.make(count)
@@ -129,7 +129,7 @@ class HeadConformance:
 
 
 def padded(clips: list[dict[str, Tensor]], extra: int, filling: float) -> Features:
-    """Pad clips to the longest and `extra` frames more, with a value nobody may look at."""
+    """Pad clips to the longest and `extra` frames more, with a value that must not matter."""
     features = {}
     for name in clips[0]:
         lengths = torch.tensor([len(clip[name]) for clip in clips])
@@ -146,8 +146,9 @@ def _gradients(module: nn.Module, batches: list[Features]) -> dict[str, Tensor]:
     for features in batches:
         outputs = module(features)
         # squares, weighted by place: a plain sum is blind to what a softmax or a norm leaves out
-        sum(
+        total = sum(
             (value.square() * torch.arange(1, value.shape[1] + 1)).sum()
             for value in outputs.values()
-        ).backward()
+        )
+        torch.as_tensor(total).backward()
     return {n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None}

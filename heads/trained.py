@@ -1,29 +1,29 @@
 """A trained head read back from its folder: no cache, no manifest, no labels.
 
     head = TrainedHead.load("runs/mine/heads/audio")
-    head.ask({"whisper": [encode(frames, "float16")]})["logits"]
+    head.predict({"whisper": [encode(frames, "float16")]})["logits"]
 
-1. `head.json` says how it is built; every weights file is one module, folds are averaged.
-2. Frames come rounded as the cache keeps them (`cache.precision.encode`) and go through the cache
-   reader's own code, so that a clip gets the numbers here that it got in its run.
+1. `head.json` has its config and sizes; every weights file is one module, folds are averaged.
+2. Frames are rounded as the cache keeps them (`ser.cache.precision.encode`) and go through the
+   cache reader's own code, so that a clip gets the same numbers as in its run.
 
-`normalize: speaker` needs to know who speaks: the clips of one call are all of one speaker, or each
-has only itself to be compared with.
+`normalize: speaker` needs the speaker: the clips of one call are all of one speaker, or each is
+normalised by its own statistics.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cache.precision import Encoded, moments
-from cache.reader import (
+from ser.cache.checksums import require_undamaged
+from ser.cache.precision import Encoded, moments
+from ser.cache.reader import (
     after_stride,
     as_layers,
     bucket,
@@ -31,11 +31,11 @@ from cache.reader import (
     read_shape,
     side_by_side,
 )
-from corpus.errors import UserError
-from heads.config import FeatureUse, HeadConfig, parse_head
-from heads.head import build_head, mask_of
-from heads.inputs import Prepared
-from heads.job import read_done
+from ser.corpus.errors import UserError
+from ser.heads.config import FeatureUse, HeadConfig
+from ser.heads.head import build_head, mask_of
+from ser.heads.inputs import Prepared
+from ser.heads.record import FILE, HeadRecord, read_done
 
 BATCH = 64  # clips; no gradients are kept
 Outputs = Mapping[str, np.ndarray]  # (utterances, width) of each output
@@ -44,7 +44,7 @@ Clips = Mapping[str, Sequence[Encoded]]  # of each feature the same clips, in th
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """Hold a head that was trained; `made_of` are the fingerprints of its features' caches."""
+    """A trained head; `made_of` are the fingerprints of its features' caches."""
 
     name: str
     fingerprint: str
@@ -58,25 +58,33 @@ class TrainedHead:
     def load(cls, folder: str | Path, device: str = "cpu") -> "TrainedHead":
         """Read a head's folder; raises `UserError` when it is not whole."""
         folder = Path(folder)
-        done = read_done(folder.parent.parent, folder.name)
-        if not done:
+        run, path = folder.parent.parent, folder / FILE
+        record = read_done(run, folder.name)
+        if record is None:
             raise UserError(
-                f"{folder / 'head.json'}: the head is not trained; run `ser heads train "
-                f"{folder.name}`."
+                f"{path}: the head is not trained; run `ser heads train {folder.name}`."
             )
-        architecture = done["config"].pop("architecture")
-        config = parse_head(done["config"] | architecture)
+        config = record.head_config(path)
+        for part in record.weights:
+            file = folder / f"{part}.safetensors"
+            require_undamaged(file, record.checksums.get(file.name), record.remedy)
         modules = [
-            _read_module(folder / f"{part}.safetensors", config, done, device)
-            for part in done["weights"]
+            _read_module(folder / f"{part}.safetensors", config, record, device)
+            for part in record.weights
         ]
-        made_from = done["made_from"]
-        classes, made_of = tuple(made_from["classes"]), made_from["features"]
-        return cls(folder.name, done["fingerprint"], config, classes, made_of, modules, device)
+        return cls(
+            name=folder.name,
+            fingerprint=record.fingerprint,
+            config=config,
+            classes=record.classes,
+            made_of=record.features,
+            modules=modules,
+            device=device,
+        )
 
     @property
     def classifies(self) -> bool:
-        """Tell whether it has logits of the classes."""
+        """Return whether it has logits of the classes."""
         return "logits" in self.config.gives
 
     @property
@@ -84,34 +92,34 @@ class TrainedHead:
         """Return the attributes that it predicts."""
         return self.config.attributes if "attributes" in self.config.gives else ()
 
-    def ask(self, clips: Clips, one_speaker: bool = False) -> Outputs:
+    def predict(self, clips: Clips, one_speaker: bool = False) -> Outputs:
         """Return every output float32 `(clips, width)`: logits, attributes, ….
 
-        Folds are averaged. `one_speaker` says that all clips are of one speaker.
+        Folds are averaged. With `one_speaker` all clips are of one speaker.
         """
-        found: list[list[tuple[list[int], dict[str, Tensor]]]] = [[] for _ in self.modules]
+        batches: list[list[tuple[list[int], dict[str, Tensor]]]] = [[] for _ in self.modules]
         with torch.inference_mode():
             for positions, features in self._batches(clips, one_speaker):
-                for of_module, module in zip(found, self.modules, strict=True):
-                    of_module.append((positions, module(features)))
-        return mean_outputs([_in_order(of_module) for of_module in found])
+                for outputs, module in zip(batches, self.modules, strict=True):
+                    outputs.append((positions, module(features)))
+        return mean_outputs([_in_order(outputs) for outputs in batches])
 
-    def looked(self, clips: Clips, one_speaker: bool = False) -> dict[str, list[np.ndarray]]:
-        """Return where the attention pooling looked: of each feature, float32 `(frames,)` a clip.
+    def attention(self, clips: Clips, one_speaker: bool = False) -> dict[str, list[np.ndarray]]:
+        """Return the weights of the attention pooling: by feature, float32 `(frames,)` per clip.
 
         Frames are those after the stride; the weights of a clip sum to 1. Features that are not
         pooled by attention are left out.
         """
-        found: dict[str, list[np.ndarray]] = {}
+        attention: dict[str, list[np.ndarray]] = {}
         with torch.inference_mode():
             for positions, features in self._batches(clips, one_speaker):
-                each = [module.pooling_weights(features) for module in self.modules]
-                for name in each[0]:
-                    mean = torch.stack([weights[name] for weights in each]).mean(0).float().cpu()
-                    of_clips = found.setdefault(name, [np.empty(0)] * len(clips[name]))
+                folds = [module.attention_of(features) for module in self.modules]
+                for name in folds[0]:
+                    mean = torch.stack([weights[name] for weights in folds]).mean(0).float().cpu()
+                    by_clip = attention.setdefault(name, [np.empty(0)] * len(clips[name]))
                     for row, i in zip(mean, positions, strict=True):
-                        of_clips[i] = row[: self._length(name, clips[name][i])].numpy()
-        return found
+                        by_clip[i] = row[: self._length(name, clips[name][i])].numpy()
+        return attention
 
     def _length(self, name: str, clip: Encoded) -> int:
         stride = next(use.stride for use in self.config.features if use.name == name)
@@ -132,36 +140,64 @@ class TrainedHead:
             for use in uses:
                 read, mask = _padded(use, [clips[use.name][i] for i in positions])
                 if use.name in scores:
-                    mean, deviation = (of[positions].unsqueeze(1) for of in scores[use.name])
+                    mean, deviation = (
+                        values[positions].unsqueeze(1) for values in scores[use.name]
+                    )
                     read = (read - mean) / deviation
                 features[use.name] = read.to(self.device), mask.to(self.device)
             yield positions, features
 
 
 def mean_outputs(outputs: Sequence[Outputs]) -> dict[str, np.ndarray]:
-    """Return the mean of what several trainings of a head say."""
+    """Return the mean outputs of several trainings of a head."""
     return {name: np.mean([out[name] for out in outputs], axis=0) for name in outputs[0]}
 
 
-def _read_module(path: Path, config: HeadConfig, done: Mapping[str, Any], device: str) -> Prepared:
-    frames: Mapping[str, list[int]] = done["frames"]
-    head = build_head(config, {name: shape[-1] for name, shape in frames.items()}, done["outputs"])
+def _read_module(path: Path, config: HeadConfig, record: HeadRecord, device: str) -> Prepared:
+    frames, outputs = record.frames, record.outputs
+    dims = {name: shape[-1] for name, shape in frames.items()}
     unknown = {
         use.name: (np.zeros(frames[use.name]), np.ones(frames[use.name]))
         for use in config.features
         if use.normalize == "corpus"  # the weights hold the numbers
     }
     layers = {name: shape[0] if len(shape) > 1 else 0 for name, shape in frames.items()}
-    module = Prepared(head, layers, unknown)
     try:
-        module.load_state_dict(load_file(path))
+        try:
+            with torch.device("meta"):  # shapes alone: nothing larger than the file is ever made
+                expected = Prepared(build_head(config, dims, outputs), layers, unknown, outputs)
+        except NotImplementedError:  # a user's head that computes while it is built
+            pass
+        else:
+            _require_same_shapes(path, expected)
+        module = Prepared(build_head(config, dims, outputs), layers, unknown, outputs)
+        tensors = load_file(path)
+        _require_finite(tensors)
+        module.load_state_dict(tensors)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(
             f"{path}: the weights are missing, damaged or of another head "
             f"({str(error).splitlines()[0].rstrip('.:')}); train the head again with `ser heads "
-            f"train {done['head']} --force`."
+            f"train {record.head} --force`."
         ) from error
     return module.to(device).eval()
+
+
+def _require_same_shapes(path: Path, module: Prepared) -> None:
+    """Raise `RuntimeError` where a file has other tensors than a module."""
+    with safe_open(path, "pt") as file:
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    for name in sorted({**shapes, **expected}):
+        if shapes.get(name) != expected.get(name):
+            raise RuntimeError(f"{name[:100]} is {shapes.get(name)}, not {expected.get(name)}")
+
+
+def _require_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise `RuntimeError` for a weight that is NaN or infinite: its outputs mean nothing."""
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise RuntimeError(f"{name[:100]} has numbers that are not finite")
 
 
 def _padded(use: FeatureUse, clips: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
@@ -178,12 +214,14 @@ def _padded(use: FeatureUse, clips: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
 def _speaker_moments(
     use: FeatureUse, clips: Sequence[Encoded], one_speaker: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean and deviation `(clips, *item_shape)` of who speaks in each clip."""
+    """Return the mean and deviation `(clips, *item_shape)` of the speaker of each clip."""
     shape = clips[0].data.shape[1:]
     groups = [clips] if one_speaker else [[clip] for clip in clips]
-    each = [moments(shape, group) for group in groups]
+    statistics = [moments(shape, group) for group in groups]
     mean, deviation = (
-        side_by_side(np.stack([of[i] for of in each]), as_layers(use.layer)).astype(np.float32)
+        side_by_side(np.stack([part[i] for part in statistics]), as_layers(use.layer)).astype(
+            np.float32
+        )
         for i in (0, 1)
     )
     repeats = len(clips) if one_speaker else 1

@@ -7,9 +7,9 @@ The space is a mapping of a head's keys, dotted where they are nested, to choice
     augment.mixup: {low: 0.0, high: 0.5}
     batch: {low: 16, high: 64, step: 16}
 
-Trials are drawn by TPE and judged by the dev score that the head is chosen by, the best epoch's;
-one that is worse than the median of the others at its epoch is given up. Test is never looked at.
-The study is a file of its own, so that a search goes on where it was.
+Trials are drawn by TPE and compared by the dev score that the best epoch is chosen by; one that is
+worse than the median of the others at its epoch is stopped. Test is never used. The study is a file
+of its own, so that an interrupted search resumes.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,12 +19,14 @@ from typing import Any
 
 import polars as pl
 import yaml
+from pydantic import ValidationError
 
-from cache.files import write_durably
-from corpus.errors import UserError
-from corpus.manifest import Manifest
-from heads.classifier import Caches, HeadClassifier
-from heads.config import parse_head
+from ser.cache.files import write_durably
+from ser.corpus.errors import UserError
+from ser.corpus.manifest import Manifest
+from ser.heads.arguments import Caches
+from ser.heads.classifier import HeadClassifier
+from ser.heads.config import parse_head
 
 KEYS = {"low", "high", "log", "step"}
 
@@ -47,11 +49,16 @@ def tune(
     import optuna
     from optuna.storages import JournalStorage, journal
 
-    folder.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     config = parse_head(entry)
     if not data[1].utterances("dev"):
-        raise UserError(f"{data[1].source}: there is no dev split to judge trials by; mark some.")
+        raise UserError(
+            f"{data[1].source}: it has no dev split to compare trials on; set `split` to dev "
+            "for some rows."
+        )
+    for key, choice in space.items():
+        _check_choice(entry, key, choice)
+    folder.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         storage=JournalStorage(journal.JournalFileBackend(str(folder / "study.log"))),
         study_name=folder.name,
@@ -59,18 +66,19 @@ def tune(
         direction="minimize" if config.chosen_by == "loss" else "maximize",
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
     )
-    # a search that goes on must not draw its first trials again
+    # a search that is resumed must not draw its first trials again
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
 
     def objective(trial: optuna.Trial) -> float:
-        said = changed(entry, {key: _suggest(trial, key, space[key]) for key in space})
+        options = changed(entry, {key: _suggest(trial, key, space[key]) for key in space})
 
-        def told(row: Mapping[str, Any]) -> None:
+        def report(row: Mapping[str, Any]) -> None:
             trial.report(row[f"dev_{config.chosen_by}"], int(row["epoch"]))
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        score = HeadClassifier(**said).fit(*data, device=device, after_epoch=told).score_
+        model = HeadClassifier(cache=data[0], device=device, **options)
+        score = model.fit(data[1], after_epoch=report).score_
         assert score is not None
         return score
 
@@ -96,6 +104,29 @@ def changed(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
             place = place[parent] if isinstance(parent, int) else place.setdefault(parent, {})
         place[last] = value
     return result
+
+
+def _check_choice(entry: Mapping[str, Any], key: str, choice: Any) -> None:
+    """Raise `UserError` for a choice that is none, or has values that the head cannot have."""
+    from optuna.trial import FixedTrial
+
+    values = choice if isinstance(choice, list) else []
+    if isinstance(choice, Mapping):
+        values = [choice[end] for end in ("low", "high") if end in choice]
+    for value in values or [None]:
+        try:
+            _suggest(FixedTrial({key: value}), key, choice)
+            parse_head(changed(entry, {key: value}))
+        except ValidationError as error:
+            raise UserError(
+                f"{key}: the head cannot have {value!r:.60} ({error.errors()[0]['msg']}); correct "
+                "the space."
+            ) from error
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise UserError(
+                f"{key}: {choice!r:.60} is not a valid choice for this head ({error}); correct the "
+                "space."
+            ) from error
 
 
 def _suggest(trial: Any, key: str, choice: Any) -> Any:

@@ -1,17 +1,17 @@
 """One pipeline.yaml per published system, and small ones that run anywhere.
 
-A preset is a file of this folder, so its paths start with `../`: the folder above, which is the
-repository's root. `written` is the same file as it is one folder up.
+A preset is a file of this folder, so its paths start with `../`, the repository's root. `written`
+returns it with the paths of a file one folder up.
 """
 
 import re
 from difflib import get_close_matches
 from importlib.resources import files
 
-from corpus.errors import UserError
+from ser.corpus.errors import UserError
 
 BASELINE = "the challenge's baseline"
-# the published systems by their rank: the place and the score on the challenge's test set
+# the published systems: by rank, with place and score on the challenge's test set, then later ones
 PUBLISHED = {
     "ntua-medusa": "task 1: 1st, macro-F1 0.4316",
     "sail-categorical": "task 1: 2nd, macro-F1 0.4281",
@@ -26,30 +26,34 @@ PUBLISHED = {
     "seu-aiplab": "task 2: CCC 0.5955",
     "baseline-categorical": f"task 1: {BASELINE}, macro-F1 0.329",
     "baseline-attributes": f"task 2: {BASELINE}, CCC 0.579",
+    "msp-podcast-soft": "2026: nine classes, votes of the raters",
 }
 
 
 def names() -> list[str]:
-    """List the presets: the published systems by their rank, then the others by name."""
-    found = (file.name for file in files("presets").iterdir() if file.name.endswith(".yaml"))
-    there = sorted(name.removesuffix(".yaml") for name in found)
-    return [n for n in PUBLISHED if n in there] + [n for n in there if n not in PUBLISHED]
+    """List the presets: the published systems by rank, then the others by name."""
+    folder = files("ser.presets")
+    installed = sorted(
+        file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")
+    )
+    ranked = [name for name in PUBLISHED if name in installed]
+    return ranked + [name for name in installed if name not in PUBLISHED]
 
 
 def preset(name: str) -> str:
-    """Return the text of presets/<name>.yaml; raises `UserError` when there is none."""
+    """Return the text of presets/<name>.yaml; raises `UserError` for an unknown name."""
     if name not in names():
         near = get_close_matches(name, names(), n=1)
         hint = f"did you mean '{near[0]}'?" if near else "`ser presets` lists them."
         raise UserError(f"there is no preset '{name}'; {hint}")
-    return (files("presets") / f"{name}.yaml").read_text(encoding="utf-8")
+    return (files("ser.presets") / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def written(name: str, path: str = "pipeline.yaml") -> str:
-    """Return a preset as it is one folder up, called `path` in the commands of its comments."""
+    """Return a preset for a file one folder up, called `path` in its comments."""
     return preset(name).replace("../", "").replace(f"presets/{name}.yaml", path)
 
 
 def variables(text: str) -> list[str]:
-    """List the environment variables that a pipeline's text takes, in order."""
+    """List the environment variables in a pipeline's text, in order."""
     return list(dict.fromkeys(re.findall(r"\$\{(\w+)\}", text)))

@@ -6,9 +6,9 @@ ccc      concordance correlation coefficient 2 s_xy / (s_x^2 + s_y^2 + (m_x - m_
 pearson  s_xy / (s_x s_y)
 rmse     root of the mean squared error, in points of the 1-7 scale
 
-A row whose truth is NaN takes no part, column by column. CCC is a function of six sums over rows,
-taken of both sides less the mean of the truth, which changes no CCC and keeps digits; so the
-bootstrap sums once a speaker.
+Values whose truth is NaN are ignored, column by column. CCC is a function of six sums over rows.
+Both sides are taken less the mean of the truth, which changes no CCC and keeps precision. The
+bootstrap needs these sums only once per speaker.
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from score.bootstrap import Resamples
+from ser.score.bootstrap import Resamples
 
 LOWEST, HIGHEST, BINS = 1, 7, 6
 
 
 def ccc(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return the CCC of each column of `(rows, attributes)`: float64 `(attributes,)`.
+    """Return the concordance correlation coefficient of each attribute, float64 `(attributes,)`.
 
-    Where both sides are one and the same constant there is nothing to agree about, and the CCC is
-    0; so it is without any row.
+    Args:
+        truth: the ratings, `(rows, attributes)`; NaN where unknown.
+        predicted: the predictions, of the same shape.
+
+    It is 0 where both sides are the same constant, and without any row.
+
+        >>> ccc(np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [2.0], [4.0]])).round(3).tolist()
+        [0.857]
     """
     return _ccc_of(_statistics(truth, predicted).sum(axis=0))
 
@@ -41,9 +47,9 @@ def pearson(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def rmse(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return the root mean squared error of each column: float64 `(attributes,)`."""
     truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
-    known = ~np.isnan(truth)
-    squares = np.where(known, predicted - truth, 0) ** 2
-    root: np.ndarray = np.sqrt(squares.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    rated = ~np.isnan(truth)
+    squares = np.where(rated, predicted - truth, 0) ** 2
+    root: np.ndarray = np.sqrt(squares.sum(axis=0) / np.maximum(rated.sum(axis=0), 1))
     return root
 
 
@@ -64,12 +70,12 @@ def binned_confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     The six bins of width 1 are [1, 2), [2, 3), ..., [6, 7]; a value outside falls into the nearest
     (as in Figure 3 of the overview of the Interspeech 2025 challenge, whose edges are not given).
     """
-    known = ~np.isnan(truth)
+    rated = ~np.isnan(truth)
     matrices = []
     for attribute in range(truth.shape[1]):
-        rows = known[:, attribute]
-        true, said = (_bin(side[rows, attribute]) for side in (truth, predicted))
-        counts = np.bincount(true * BINS + said, minlength=BINS**2)
+        rows = rated[:, attribute]
+        true, estimated = (_bin(side[rows, attribute]) for side in (truth, predicted))
+        counts = np.bincount(true * BINS + estimated, minlength=BINS**2)
         matrices.append(counts.reshape(BINS, BINS))
     return np.array(matrices, np.int64).reshape(-1, BINS, BINS)
 
@@ -82,25 +88,25 @@ def score_attributes(
     `truth` and `predicted` are `(rows, attributes)`, aligned by utterance id. An attribute without
     any truth has n 0 and is left out of the mean; the mean's n counts rows with any truth.
     """
-    known = ~np.isnan(truth)
-    n = known.sum(axis=0)
+    rated = ~np.isnan(truth)
+    n = rated.sum(axis=0)
     columns = {"ccc": ccc, "rmse": rmse, "pearson": pearson}
-    values = {name: of(truth, predicted) for name, of in columns.items()}
+    scores = {name: metric(truth, predicted) for name, metric in columns.items()}
     scored: dict[str, dict[str, Any]] = {
-        name: {column: float(of[i]) for column, of in values.items()} | {"n": int(n[i])}
+        name: {column: float(values[i]) for column, values in scores.items()} | {"n": int(n[i])}
         for i, name in enumerate(names)
     }
-    mean = {name: float(of[n > 0].mean()) if n.any() else 0.0 for name, of in values.items()}
-    return scored | {"mean": mean | {"n": int(known.any(axis=1).sum())}}
+    mean = {name: float(v[n > 0].mean()) if n.any() else 0.0 for name, v in scores.items()}
+    return scored | {"mean": mean | {"n": int(rated.any(axis=1).sum())}}
 
 
 def _statistics(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return 1, x, y, x², y², xy of every row, 0 where unknown: `(rows, 6, attributes)`."""
     truth, predicted = np.asarray(truth, np.float64), np.asarray(predicted, np.float64)
-    known = ~np.isnan(truth)
-    centre = np.where(known, truth, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    x, y = (np.where(known, side - centre, 0) for side in (truth, predicted))
-    return np.stack([known.astype(np.float64), x, y, x * x, y * y, x * y], axis=1)
+    rated = ~np.isnan(truth)
+    centre = np.where(rated, truth, 0).sum(axis=0) / np.maximum(rated.sum(axis=0), 1)
+    x, y = (np.where(rated, side - centre, 0) for side in (truth, predicted))
+    return np.stack([rated.astype(np.float64), x, y, x * x, y * y, x * y], axis=1)
 
 
 def _ccc_of(sums: np.ndarray) -> np.ndarray:

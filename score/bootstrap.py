@@ -1,22 +1,22 @@
 """Two bootstraps: the published balanced one, and one that resamples speakers.
 
 Balanced. UNICAMP (Interspeech 2025, section 4.3): dev is imbalanced and the test set balanced, so
-the score is taken on 100 subsets of dev in which every class is cut, without replacement, to the
-rarest one; mean, minimum and maximum are reported. Macro-F1 depends on a subset only through its
-confusion matrix, and drawing k rows of a class without replacement makes that class's row of the
-matrix multivariate hypergeometric. So the matrices are drawn directly: the same distribution as
-drawing rows, and milliseconds for 25,000 rows. The price: two systems are not scored on the same
-rows, so their ranges compare but their subsets do not pair. Classes that no row belongs to are left
-out: the others are balanced among themselves.
+100 subsets of dev are scored in which every class is undersampled, without replacement, to the size
+of the rarest one; mean, minimum and maximum are reported. Macro-F1 depends on a subset only through
+its confusion matrix, and drawing k rows of a class without replacement makes that class's row of
+the matrix multivariate hypergeometric. So the matrices are drawn directly: the same distribution as
+drawing rows, in milliseconds for 25,000 rows. In return, two systems are not scored on the same
+rows: their ranges can be compared, their subsets are not paired. Classes without rows are left
+out; the others are balanced among themselves.
 
-Speaker-clustered. Utterances of a speaker resemble one another, so intervals that resample rows are
-too narrow. Here as many speakers are drawn with replacement as there are, each with all their rows
-(the cluster bootstrap of Davison & Hinkley 1997, section 3.8), and the interval is the 2.5th to the
-97.5th percentile. What is scored is a function of sums over rows (a confusion matrix, moments), so
-the sums are taken once a speaker and one matrix product gives those of all resamples. The same
-speakers in the same order and the same seed give the same draws: systems scored on the same rows
-are paired. With few speakers (say under 20) the interval is still somewhat too narrow, and a
-resample may lack a class, which its means then leave out.
+Speaker-clustered. Utterances of one speaker resemble each other, so intervals that resample rows
+are too narrow. Instead, speakers are drawn with replacement, as many as there are, each with all
+rows (the cluster bootstrap of Davison & Hinkley 1997, section 3.8); the interval is the 2.5th to
+the 97.5th percentile. All scores are functions of sums over rows (a confusion matrix, moments), so
+the sums are computed once per speaker and one matrix product gives those of all resamples. The
+same speakers in the same order and the same seed give the same draws: systems scored on the same
+rows are paired. With few speakers the interval is too narrow: under 5 there is none, under 20 it is
+rough (`ser.score.speakers`). A resample may lack a class, which its means then leave out.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from score.metrics import macro_f1
-
-FEW = 20  # speakers, below which a bootstrap over them is too sure
+from ser.score.metrics import macro_f1
+from ser.score.speakers import too_few
 
 PERCENTILES = (2.5, 97.5)
-BLOCK = 128  # resamples that are multiplied at once: their counts are widened to float64
+BLOCK = 128  # resamples multiplied at once, as their counts are widened to float64
 
 
 def balanced_subsets(matrix: np.ndarray, subsets: int, seed: int) -> np.ndarray:
@@ -58,13 +57,20 @@ def balanced_bootstrap(matrix: np.ndarray, subsets: int, seed: int) -> dict[str,
 
 @dataclass(frozen=True)
 class Resamples:
-    """Hold which speakers each resample drew, and how often.
+    """How often each resample drew each speaker.
 
     `cluster` is the speaker of each row, int64 `(rows,)`; `counts` uint16 `(resamples, clusters)`.
+    `known` is False where no speaker is known and each row is a cluster.
     """
 
     cluster: np.ndarray
     counts: np.ndarray
+    known: bool = True
+
+    @property
+    def speakers(self) -> int | None:
+        """Return the number of speakers that are resampled; None where no speaker is known."""
+        return self.counts.shape[1] if self.known else None
 
     def confusions(self, labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
         """Return every resample's confusion matrix: `(resamples, classes, classes)` float64.
@@ -72,9 +78,9 @@ class Resamples:
         `labels` and `predictions` are class indices `(rows,)`; label -1 is not counted.
         """
         clusters, cells = self.counts.shape[1], classes * classes
-        known = labels >= 0
-        cell = labels[known].astype(np.int64) * classes + predictions[known]
-        counts = np.bincount(self.cluster[known] * cells + cell, minlength=clusters * cells)
+        labelled = labels >= 0
+        cell = labels[labelled].astype(np.int64) * classes + predictions[labelled]
+        counts = np.bincount(self.cluster[labelled] * cells + cell, minlength=clusters * cells)
         return self._totals(counts.reshape(clusters, cells)).reshape(-1, classes, classes)
 
     def sums(self, values: np.ndarray) -> np.ndarray:
@@ -86,11 +92,11 @@ class Resamples:
     def interval(self, values: np.ndarray) -> list[float] | None:
         """Return the 95 % percentile interval of one metric's values `(resamples,)`.
 
-        NaN stands for a resample that the metric is not defined on, and is left out. None where
-        there is nothing to resample: a single speaker, or no value at all.
+        NaN marks a resample for which the metric is undefined, which is left out. None for fewer
+        than 5 known speakers, a single row, and without any value.
         """
         defined = values[~np.isnan(values)]
-        if self.counts.shape[1] < 2 or not len(defined):
+        if too_few(self.speakers) or self.counts.shape[1] < 2 or not len(defined):
             return None
         low, high = np.percentile(defined, PERCENTILES)
         return [float(low), float(high)]
@@ -104,7 +110,7 @@ class Resamples:
 def resample_speakers(speakers: Sequence[str | None], resamples: int, seed: int) -> Resamples:
     """Draw speakers with replacement, as many as there are, `resamples` times.
 
-    `speakers` has one entry a row; an unknown one ("" or None) is a speaker of its own, row by row.
+    `speakers` has one entry a row; each row of an unknown speaker ("" or None) counts as its own.
     Raises ValueError without rows.
     """
     if not len(speakers):
@@ -115,4 +121,4 @@ def resample_speakers(speakers: Sequence[str | None], resamples: int, seed: int)
     counts = np.empty((resamples, clusters), np.uint16)  # no speaker is drawn 65,536 times
     for row in counts:
         row[:] = np.bincount(rng.integers(0, clusters, clusters), minlength=clusters)
-    return Resamples(np.array(cluster, np.int64), counts)
+    return Resamples(np.array(cluster, np.int64), counts, known=any(speakers))

@@ -1,11 +1,12 @@
 """Scores of groups of utterances (gender, or any column of the manifest), and the gap between them.
 
-The gap is the highest group's score less the lowest's. Its interval resamples speakers, all groups
-at once, and keeps the two groups that are highest and lowest in the data: the maximum less the
-minimum of each resample is never negative, so its interval could not say that there is no gap.
-With many groups that choice favours a large gap all the same.
+The gap is the score of the highest group less that of the lowest. Its interval resamples speakers,
+all groups at once, and keeps the two groups that are highest and lowest in the data: the maximum
+less the minimum of each resample is never negative, so its interval could not include 0. With many
+groups, choosing the extremes still favours a large gap.
 
-A group's means are over the classes that occur in it, so groups with other classes compare badly.
+A group's means are over the classes that occur in it, so groups with different classes are hard to
+compare.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,36 +14,42 @@ from typing import Any
 
 import numpy as np
 
-from score.attributes import resampled_ccc, score_attributes
-from score.bootstrap import Resamples
-from score.metrics import METRICS, confusion
+from ser.score.attributes import resampled_ccc, score_attributes
+from ser.score.bootstrap import Resamples
+from ser.score.metrics import confusion, reported
+from ser.score.speakers import too_few
 
 GAP = "gap"
 
-# what some rows score, and what they score in every resample, NaN where a resample has none
+# a score, and its values in every resample, NaN where a resample has no rows
 Scores = dict[str, tuple[float, np.ndarray]]
 
 
 def class_scores(
-    draw: Resamples, labels: np.ndarray, predictions: np.ndarray, classes: int
+    draw: Resamples,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    classes: int,
+    further: Sequence[str] = (),
 ) -> Scores:
-    """Score a classification by every metric of `METRICS`; empty without labelled rows."""
+    """Score a classification by every metric that is reported; empty without labelled rows."""
     matrix = confusion(labels, predictions, classes)
     if not matrix.any():
         return {}
     drawn = draw.confusions(labels, predictions, classes)
     some = drawn.any(axis=(1, 2))
     return {
-        name: (float(of(matrix)), np.where(some, of(drawn), np.nan)) for name, of in METRICS.items()
+        name: (float(score(matrix)), np.where(some, score(drawn), np.nan))
+        for name, score in reported(further).items()
     }
 
 
 def attribute_scores(draw: Resamples, truth: np.ndarray, predicted: np.ndarray) -> Scores:
     """Score attributes by the mean CCC of those that are known; empty without any truth."""
-    known = ~np.isnan(truth).all(axis=0)
-    if not known.any():
+    rated = ~np.isnan(truth).all(axis=0)
+    if not rated.any():
         return {}
-    truth, predicted = truth[:, known], predicted[:, known]
+    truth, predicted = truth[:, rated], predicted[:, rated]
     mean = score_attributes(truth, predicted, [str(i) for i in range(truth.shape[1])])["mean"]
     return {"ccc": (mean["ccc"], resampled_ccc(draw, truth, predicted).mean(axis=1))}
 
@@ -50,30 +57,37 @@ def attribute_scores(draw: Resamples, truth: np.ndarray, predicted: np.ndarray) 
 def score_groups(
     groups: Sequence[str | None], draw: Resamples, scores: Callable[[np.ndarray], Scores]
 ) -> dict[str, Any]:
-    """Score every group: `{group: {n, <metric>, interval: {<metric>: [low, high]}}, "gap": {...}}`.
+    """Score every group: `{group: {n, speakers, <metric>, interval: {...}}, "gap": {...}}`.
 
     `groups` has the group of each row, None for none; `scores` scores the rows of a mask `(rows,)`.
-    The gap is `{<metric>: {difference, interval, highest, lowest}}`, and there is none of fewer
-    than two groups.
+    The interval of a metric is `[low, high]`, None for a group of fewer than 5 speakers. The gap is
+    `{<metric>: {difference, interval, highest, lowest, speakers}}`, the speakers those of the
+    smaller group; it needs two groups.
     """
     member = np.array(groups, object)
     scored: dict[str, Any] = {}
-    found: dict[str, dict[str, tuple[float, np.ndarray]]] = {}  # metric -> group -> its scores
+    by_metric: dict[str, Scores] = {}  # metric -> group -> score
     for group in sorted({group for group in groups if group is not None}):
         mask = member == group
-        said = scores(mask)
-        if len(np.unique(draw.cluster[mask])) < 2:  # resampled, they are the same rows again
-            said = {metric: (value, drawn * np.nan) for metric, (value, drawn) in said.items()}
-        interval = {metric: draw.interval(drawn) for metric, (_, drawn) in said.items()}
-        values = {metric: value for metric, (value, _) in said.items()}
-        scored[group] = {"n": int(mask.sum()), **values, "interval": interval}
-        for metric, score in said.items():
-            found.setdefault(metric, {})[group] = score
-    gaps = {metric: _gap(draw, of) for metric, of in found.items() if len(of) > 1}
+        of_group = scores(mask)
+        clusters = len(np.unique(draw.cluster[mask]))
+        speakers = clusters if draw.known else None
+        if too_few(speakers) or clusters < 2:
+            of_group = {name: (value, drawn * np.nan) for name, (value, drawn) in of_group.items()}
+        interval = {metric: draw.interval(drawn) for metric, (_, drawn) in of_group.items()}
+        values = {metric: value for metric, (value, _) in of_group.items()}
+        counts = {"n": int(mask.sum()), "speakers": speakers}
+        scored[group] = {**counts, **values, "interval": interval}
+        for metric, score in of_group.items():
+            by_metric.setdefault(metric, {})[group] = score
+    gaps = {metric: _gap(draw, groups) for metric, groups in by_metric.items() if len(groups) > 1}
+    for gap in gaps.values():
+        sizes = [scored[gap[side]]["speakers"] for side in ("highest", "lowest")]
+        gap["speakers"] = min(sizes) if draw.known else None
     return scored | ({GAP: gaps} if gaps else {})
 
 
-def _gap(draw: Resamples, scores: dict[str, tuple[float, np.ndarray]]) -> dict[str, Any]:
+def _gap(draw: Resamples, scores: Scores) -> dict[str, Any]:
     highest = max(scores, key=lambda group: scores[group][0])
     lowest = min(scores, key=lambda group: scores[group][0])
     (high, drawn_high), (low, drawn_low) = scores[highest], scores[lowest]

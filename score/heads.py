@@ -1,6 +1,6 @@
 """The logits of several heads, read together and checked against each other.
 
-The scores and the stack both start here, so both refuse the same bad files.
+Scoring and stacking both start with this, so both reject the same invalid files.
 """
 
 from collections import Counter
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.logits import HeadLogits, SplitLogits
-from corpus.errors import UserError
-from corpus.manifest import SPLITS
+from ser.cache.logits import HeadLogits, SplitLogits
+from ser.corpus.cells import SPLITS
+from ser.corpus.errors import UserError, plural
 
-# what a head says, and the name of it in a sentence
-SAID = {"logits": "logits", "in_sample": "in-sample logits", "predicted": "predicted attributes"}
+# outputs of a head that must be finite, and their names in messages
+OUTPUTS = {"logits": "logits", "in_sample": "in-sample logits", "predicted": "predicted attributes"}
 
 
 def read_heads(
@@ -22,36 +22,36 @@ def read_heads(
 ) -> list[HeadLogits]:
     """Read `<folder>/<head>/logits.h5` of every head, in the order of `heads`.
 
-    Heads that learned attributes alone, and so have no logits, are let in with `attributes_alone`.
+    `attributes_alone` allows heads that were trained on attributes alone and so have no logits.
 
-    Raises `UserError` for no heads at all, a missing file, heads that differ in their classes or
-    in the order of them, an id that stands twice in a split, and numbers that are not finite.
+    Raises `UserError` for no heads at all, a missing file, heads with different classes or another
+    order of them, an id that appears twice in a split, and numbers that are not finite.
     """
     if not heads:
         raise UserError(
             f"{folder}: there are no heads to read; name some under heads in pipeline.yaml."
         )
-    found = [HeadLogits.read(folder / head / "logits.h5") for head in heads]
-    for head, logits in zip(heads, found, strict=True):
+    outputs = [HeadLogits.read(folder / head / "logits.h5") for head in heads]
+    for head, logits in zip(heads, outputs, strict=True):
         path = folder / head / "logits.h5"
-        if logits.classes != found[0].classes:
+        if logits.classes != outputs[0].classes:
             raise UserError(
                 f"{path}: the classes are {', '.join(logits.classes)}, but those of head "
-                f"'{heads[0]}' are {', '.join(found[0].classes)}; train both with the same "
+                f"'{heads[0]}' are {', '.join(outputs[0].classes)}; train both with the same "
                 "corpus.classes."
             )
         if not attributes_alone and not classifies(logits):
             raise UserError(
-                f"{path}: head '{head}' has no logits of the classes, as it learned attributes "
+                f"{path}: head '{head}' has no logits, as it was trained on attributes "
                 "alone; name only heads that classify."
             )
         for split, rows in logits.splits.items():
             _check_split(path, split, rows)
-    return found
+    return outputs
 
 
 def classifies(head: HeadLogits) -> bool:
-    """Tell whether a head has logits of the classes; one that learned attributes alone has none."""
+    """Return whether a head has logits; one that was trained on attributes alone has none."""
     return all(rows.logits.shape[1] == len(head.classes) for rows in head.splits.values())
 
 
@@ -74,7 +74,7 @@ def require_same_utterances(folder: Path, heads: Mapping[str, HeadLogits]) -> No
 
 
 def labels_of(heads: Sequence[HeadLogits]) -> dict[str, int]:
-    """Map every utterance of the heads to its class index, -1 where there is none.
+    """Map every utterance of the heads to its class index, -1 for none.
 
     Raises `UserError` when two heads, or two splits, give one utterance different labels.
     """
@@ -82,8 +82,8 @@ def labels_of(heads: Sequence[HeadLogits]) -> dict[str, int]:
     first: dict[str, SplitLogits] = {}
     for head in heads:
         for split, rows in head.splits.items():
-            known = first.setdefault(split, rows)
-            if known is not rows and _labelled_alike(known, rows):
+            other = first.setdefault(split, rows)
+            if other is not rows and _same_labels(other, rows):
                 continue
             for utterance, value in zip(rows.utterance, rows.label.tolist(), strict=True):
                 if label.setdefault(utterance, value) != value:
@@ -101,8 +101,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def _labelled_alike(one: SplitLogits, other: SplitLogits) -> bool:
-    return one.utterance == other.utterance and np.array_equal(one.label, other.label)
+def _same_labels(first: SplitLogits, second: SplitLogits) -> bool:
+    return first.utterance == second.utterance and np.array_equal(first.label, second.label)
 
 
 def _check_split(path: Path, split: str, rows: SplitLogits) -> None:
@@ -110,14 +110,15 @@ def _check_split(path: Path, split: str, rows: SplitLogits) -> None:
     if len(set(rows.utterance)) != len(rows.utterance):
         twice = next(u for u, times in Counter(rows.utterance).items() if times > 1)
         raise UserError(
-            f"{path}: utterance '{twice}' stands twice in {name}; train the head again."
+            f"{path}: utterance '{twice}' appears twice in {name}; train the head again."
         )
-    for field, called in SAID.items():
+    for field, described in OUTPUTS.items():
         values = getattr(rows, field)
         if values is None or np.isfinite(values).all():
             continue
         broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
         raise UserError(
-            f"{path}: the {called} of {len(broken)} utterances of {name} are not finite "
-            f"('{rows.utterance[broken[0]]}' is the first); train the head again with a lower lr."
+            f"{path}: the {described} of {plural(len(broken), 'utterance')} of {name} are not "
+            f"finite ('{rows.utterance[broken[0]]}' is the first); train the head again with a "
+            "lower lr."
         )

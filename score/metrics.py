@@ -3,16 +3,21 @@
 Every function takes confusion matrices `(..., classes, classes)`, rows the true class and columns
 the predicted one, so that one call scores a single system or a whole stack of bootstrap subsets.
 
-A class that no row of the split belongs to has no recall, and an F1 of 0 whatever the system does.
-Means over classes (macro-F1, UAR) leave it out: a perfect system scores 1 on every split, and two
-systems on the same rows are always averaged over the same classes. This is scikit-learn's
+A class without rows in the split has no recall, and an F1 of 0 whatever the system does. Means over
+classes (macro-F1, UAR) leave it out: a perfect system scores 1 on every split, and two systems on
+the same rows are always averaged over the same classes. This is scikit-learn's
 `f1_score(average="macro", zero_division=0, labels=the classes that occur)`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from ser.corpus.errors import UserError
+from ser.corpus.registry import BuiltIn, Registry, origin, require_call
+
+Metric = Callable[[np.ndarray], np.ndarray]
 
 
 def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
@@ -20,8 +25,8 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.n
 
     `labels` and `predictions` are class indices `(rows,)`; rows whose label is -1 are not counted.
     """
-    known = labels >= 0
-    cell = labels[known].astype(np.int64) * classes + predictions[known]
+    labelled = labels >= 0
+    cell = labels[labelled].astype(np.int64) * classes + predictions[labelled]
     counts: np.ndarray = np.bincount(cell, minlength=classes * classes)
     return counts.reshape(classes, classes).astype(np.int64)
 
@@ -45,7 +50,7 @@ def micro_f1(matrix: np.ndarray) -> np.ndarray:
 
 
 def accuracy(matrix: np.ndarray) -> np.ndarray:
-    """Return the share of rows predicted right: `(...)`."""
+    """Return the share of rows that are predicted correctly: `(...)`."""
     return _ratio(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum(axis=(-2, -1)))
 
 
@@ -55,8 +60,85 @@ def uar(matrix: np.ndarray) -> np.ndarray:
     return _mean_over_present(_ratio(hits, matrix.sum(axis=-1)), matrix)
 
 
-# those that intervals and groups are reported of
-METRICS = {"macro_f1": macro_f1, "uar": uar, "accuracy": accuracy}
+METRICS = Registry[Metric, None](
+    "metric",
+    "",
+    {
+        name: BuiltIn(f"ser.score.metrics:{name}", summary, None)
+        for name, summary in (
+            ("macro_f1", "The mean of the classes' F1."),
+            ("uar", "The mean of the classes' recall."),
+            ("accuracy", "The share of rows predicted right."),
+            ("micro_f1", "F1 of the pooled counts."),
+        )
+    },
+)
+REPORTED = ("macro_f1", "uar", "accuracy")  # with intervals and by group, always
+# other keys of an entry of metrics.json, and of what a head may be chosen by
+RESERVED = frozenset(
+    (
+        *("attributes", "aurc", "bootstrap", "ccc", "clusters", "confusion", "distributions"),
+        *("ece", "groups", "interval", "loss", "missing", "n", "per_class", "risk"),
+        *("speakers", "speakers_note", "train"),
+    )
+)
+
+
+def metric(name: str) -> Callable[[Metric], Metric]:
+    """Register a metric: confusion matrices `(..., classes, classes)` in, `(...)` float out.
+
+    Args:
+        name: the entry of `score.metrics` that reports it, and the value of `best_by` of a head
+            that is chosen by it: the higher the better.
+
+    >>> @metric("worst_recall")
+    ... def worst_recall(matrix):
+    ...     return (np.diagonal(matrix, axis1=-2, axis2=-1) / matrix.sum(-1)).min(-1)
+    >>> float(worst_recall(np.array([[8, 2], [5, 5]])))
+    0.5
+    """
+
+    def register(function: Metric) -> Metric:
+        require_call("metric", name, function, "(matrix)", 1)
+        if name in RESERVED:
+            raise UserError(f"metric '{name}': metrics.json has this key; choose another name.")
+        METRICS.add(name, function, None)
+        return function
+
+    return register
+
+
+def reported(further: Sequence[str] = ()) -> Mapping[str, Metric]:
+    """Return the metrics that are always reported, and further ones; raises `UserError`.
+
+    One of a user's raises it also when it is called and does not return a number a matrix.
+    """
+    return {name: _checked(name) for name in (*REPORTED, *further)}
+
+
+def _checked(name: str) -> Metric:
+    function = METRICS.get(name)
+    if name in METRICS.built_in:
+        return function
+
+    def checked(matrix: np.ndarray) -> np.ndarray:
+        values = function(matrix)
+        expected = matrix.shape[:-2]
+        if np.shape(values) != expected or np.asarray(values).dtype.kind not in "fiu":
+            actual = f"shape {np.shape(values)}, type {np.asarray(values).dtype}"
+            raise UserError(
+                f"the metric '{name}' ({origin(function)}) returned "
+                f"{actual} for confusion matrices {matrix.shape}; return a float for each, "
+                f"shape {expected}."
+            )
+        if not expected and not np.isfinite(values):
+            raise UserError(
+                f"the metric '{name}' ({origin(function)}) returned "
+                f"{values} for {matrix.tolist()}; return a number, also where a class has no row."
+            )
+        return np.asarray(values, np.float64)
+
+    return checked
 
 
 def row_normalised(matrix: np.ndarray) -> np.ndarray:

@@ -1,9 +1,13 @@
 """The tables of a run's scores, for the terminal: 80 columns are enough for eight classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from score.groups import GAP
+from ser.corpus.errors import plural
+from ser.corpus.text_table import print_table
+from ser.score.groups import GAP
+from ser.score.metrics import REPORTED
+from ser.score.speakers import speakers_note, speakers_of, with_interval
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,67 +17,127 @@ Systems = Mapping[str, Mapping[str, Any]]
 
 
 def print_split(
-    split: str, systems: Systems, teller: str | None, rater: str | None, console: "Console"
+    split: str,
+    systems: Systems,
+    classifier: str | None,
+    regressor: str | None,
+    console: "Console",
 ) -> None:
-    """Print one split: scores, F1 per class, the confusion matrix, attributes, groups.
+    """Print one split: scores, F1 per class, the confusion matrix, attributes, votes, groups.
 
-    The confusion matrix, whose rows are the true classes, and the groups are those of `teller`, a
-    system that tells classes; of groups without one, of `rater`, one that predicts attributes.
+    The confusion matrix, whose rows are the true classes, and the groups are those of `classifier`,
+    a system that predicts classes; without one, the groups are those of `regressor`, which predicts
+    attributes.
     """
-    tell = {name: numbers for name, numbers in systems.items() if "macro_f1" in numbers}
-    if teller is not None:
-        title = f"{split}: {_counted('labelled', tell[teller]['n'], tell[teller])}"
-        _print(console, title, _scores_table(tell))
-        _print(console, f"{split}: F1 per class, %", _f1_table(tell))
-        title = f"{split}: confusion of {teller} (rows true, columns predicted)"
-        _print(console, title, _confusion_table(tell[teller]))
-        if absent := absent_classes(tell[teller]):
-            said = f"{split}: no utterance is {', '.join(absent)}; means leave such classes out."
-            console.print(said, markup=False, highlight=False)
-    if rater is not None:
-        rated = systems[rater]["attributes"]["mean"]["n"]
-        title = f"{split}: {_counted('rated', rated, systems[rater])}"
-        rate = {name: n["attributes"] for name, n in systems.items() if "attributes" in n}
-        _print(console, title, _attributes_table(rate))
-    shown = teller or rater
+    classifiers = {name: numbers for name, numbers in systems.items() if "macro_f1" in numbers}
+    if classifier is not None:
+        numbers = classifiers[classifier]
+        title = f"{split}: {_counted('labelled', numbers['n'], numbers)}"
+        _print(console, title, _scores_table(classifiers))
+        _print_note(console, split, numbers)
+        _print(console, f"{split}: F1 per class, %", _f1_table(classifiers))
+        title = f"{split}: confusion matrix of {classifier} (rows true, columns predicted)"
+        _print(console, title, _confusion_table(numbers))
+        if absent := absent_classes(numbers):
+            note = f"{split}: no utterance is {', '.join(absent)}; means leave such classes out."
+            console.print(note, markup=False, highlight=False)
+    if regressor is not None:
+        n = systems[regressor]["attributes"]["mean"]["n"]
+        title = f"{split}: {_counted('rated', n, systems[regressor])}"
+        _print(console, title, _attributes_table(systems))
+        if classifier is None:
+            _print_note(console, split, systems[regressor])
+    if scored := {n: s["distributions"] for n, s in systems.items() if "distributions" in s}:
+        _print_distributions(console, split, scored, classifier)
+    shown = classifier or regressor
     groups = systems[shown]["groups"] if shown is not None else {}
     for column, scored in groups.items():
         _print(console, f"{split}: {shown} by {column}", _groups_table(scored))
 
 
 def print_train(train: Systems, console: "Console") -> None:
-    """Print what each head scores on train, and how much better than on test that is."""
+    """Print the score of each head on train, and its gap to test (`optimism` in metrics.json)."""
     table = _table()
     table.add_column("system", overflow="fold")
-    columns = {"in_sample": "in sample", "out_of_fold": "out of fold", "optimism": "optimism"}
+    columns = {"in_sample": "in sample", "out_of_fold": "out of fold", "optimism": "gap to test"}
     for title in columns.values():
         table.add_column(title, justify="right", no_wrap=True)
     for name, numbers in train.items():
         table.add_row(name, *(_number(numbers[key]) for key in columns))
-    _print(console, "train: macro-F1, and optimism: that in sample less that of test", table)
+    _print(console, "train: macro-F1, and the generalization gap: in sample minus test", table)
 
 
 def _print(console: "Console", title: str, table: "Table") -> None:
     # Not the table's own title: that would be folded to the width of the table.
     console.print(title, style="bold", markup=False, highlight=False)
-    console.print(table)
+    print_table(table, console)
+
+
+def _print_distributions(
+    console: "Console", split: str, scored: Systems, classifier: str | None
+) -> None:
+    rows = plural(next(iter(scored.values()))["n"], "utterance")
+    title = f"{split}: probabilities against the votes of the raters, {rows}"
+    _print(console, title, _distributions_table("system", scored))
+    shown = scored.get(classifier or "")
+    strata = shown["by_entropy"] if shown is not None else {}
+    if len(strata) > 1:
+        title = f"{split}: {classifier} by the entropy of the votes, in bits"
+        ranges = {stratum_title(name, numbers): numbers for name, numbers in strata.items()}
+        _print(console, title, _distributions_table("entropy", ranges))
+
+
+def stratum_title(name: str, numbers: Mapping[str, Any]) -> str:
+    """Write a stratum of entropy and its limits."""
+    low, high = numbers["entropy"]
+    return f"{name} ({low:.2f})" if low == high else f"{name} ({low:.2f}–{high:.2f})"
+
+
+def _distributions_table(heading: str, scored: Systems) -> "Table":
+    table = _table()
+    table.add_column(heading, overflow="fold")
+    for title in ("n", "JSD, 95 %", "KLD", "cosine", "soft F1", "hit"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, numbers in scored.items():
+        table.add_row(
+            name,
+            str(numbers["n"]),
+            with_interval(numbers["jsd"], numbers["interval"]["jsd"], numbers["speakers"]),
+            *(_number(numbers[key]) for key in ("kld", "cosine", "soft_macro_f1", "hit_rate")),
+        )
+    return table
+
+
+def _print_note(console: "Console", split: str, numbers: Mapping[str, Any]) -> None:
+    if note := speakers_note(speakers_of(numbers), split):
+        console.print(note, markup=False, highlight=False)
 
 
 def _scores_table(systems: Systems) -> "Table":
     table = _table()
     table.add_column("system", overflow="fold")
-    for name in ("macro-F1, 95 %", "balanced, range", "UAR", "acc."):
+    further = further_metrics(systems.values())
+    for name in ("macro-F1, 95 %", "balanced, range", "UAR", "acc.", *further):
         table.add_column(name, justify="right", no_wrap=True)
     for name, numbers in systems.items():
         mean, low, high = (numbers["bootstrap"][key] for key in ("mean", "min", "max"))
         table.add_row(
             name,
-            _with_interval(numbers["macro_f1"], numbers["interval"]["macro_f1"]),
-            _with_interval(mean, [low, high]),
+            with_interval(
+                numbers["macro_f1"], numbers["interval"]["macro_f1"], speakers_of(numbers)
+            ),
+            _number(mean) if low == high else with_interval(mean, [low, high], None),
             _number(numbers["uar"]),
             _number(numbers["accuracy"]),
+            *(_number(numbers.get(name)) for name in further),
         )
     return table
+
+
+def further_metrics(systems: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Name the metrics of `score.metrics` that systems have intervals of."""
+    always = {*REPORTED, "per_class"}
+    return list(dict.fromkeys(m for n in systems for m in n.get("interval", ()) if m not in always))
 
 
 def _f1_table(systems: Systems) -> "Table":
@@ -107,10 +171,10 @@ def _attributes_table(systems: Systems) -> "Table":
     table.add_column("attribute", no_wrap=True)
     for name in ("CCC, 95 %", "Pearson", "RMSE"):
         table.add_column(name, justify="right", no_wrap=True)
-    for system, attributes in systems.items():
-        for name, numbers in attributes.items():
+    for system, scored in systems.items():
+        for name, numbers in scored.get("attributes", {}).items():
             if numbers["n"]:
-                ccc = _with_interval(numbers["ccc"], numbers["interval"])
+                ccc = with_interval(numbers["ccc"], numbers["interval"], speakers_of(scored))
                 pearson, rmse = _number(numbers["pearson"]), _number(numbers["rmse"])
                 table.add_row(system, name, ccc, pearson, rmse)
     return table
@@ -128,7 +192,7 @@ def _groups_table(scored: Mapping[str, Any]) -> "Table":
         table.add_column(titles[metric], justify="right", no_wrap=True)
     for name, numbers in groups.items():
         cells = [
-            _with_interval(numbers[metric], numbers["interval"][metric])
+            with_interval(numbers[metric], numbers["interval"][metric], numbers.get("speakers"))
             if metric in numbers
             else "-"
             for metric in shown
@@ -136,7 +200,9 @@ def _groups_table(scored: Mapping[str, Any]) -> "Table":
         table.add_row(name, str(numbers["n"]), *cells)
     if gap := scored.get(GAP):
         cells = [
-            _with_interval(gap[metric]["difference"], gap[metric]["interval"])
+            with_interval(
+                gap[metric]["difference"], gap[metric]["interval"], gap[metric].get("speakers")
+            )
             if metric in gap
             else "-"
             for metric in shown
@@ -146,9 +212,9 @@ def _groups_table(scored: Mapping[str, Any]) -> "Table":
 
 
 def _counted(kind: str, rows: int, numbers: Mapping[str, Any]) -> str:
-    # Where no speaker is known, each row is one, of which there is nothing to say.
-    speakers = f" of {numbers['clusters']} speakers" if numbers["clusters"] < rows else ""
-    return f"{rows} {kind} utterances{speakers}"
+    speakers = speakers_of(numbers)
+    of_speakers = "" if speakers is None else f" of {plural(speakers, 'speaker')}"
+    return f"{plural(rows, f'{kind} utterance')}{of_speakers}"
 
 
 def absent_classes(numbers: Mapping[str, Any]) -> list[str]:
@@ -159,18 +225,6 @@ def absent_classes(numbers: Mapping[str, Any]) -> list[str]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _with_interval(value: float, interval: Sequence[float] | None) -> str:
-    if interval is None:
-        return f"{value:.3f} {'-':^12}"
-    return f"{value:.3f} [{_short(interval[0])}, {_short(interval[1])}]"
-
-
-def _short(value: float) -> str:
-    """Write .412, -.103 or 1.00, so that two such columns and a long name fit 80 columns."""
-    text = f"{value:.3f}"
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text[:-1]
 
 
 def _add_class_columns(table: "Table", classes: Sequence[str]) -> None:

@@ -1,26 +1,167 @@
-"""Speech emotion recognition from cached foundation-model features."""
+"""Speech emotion recognition from cached foundation-model features.
 
-from typing import TYPE_CHECKING
+    import ser
+
+    predictor = ser.load("runs/mine")
+    predictor("clip.wav").emotion
+
+Every public name is listed in `ser.__all__`; nothing is imported before it is used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ser.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ser.predict.predictor import Predictor
+    from ser.cache.features import FeatureCache as FeatureCache
+    from ser.cache.logits import HeadLogits as HeadLogits
+    from ser.corpus.errors import UserError as UserError
+    from ser.corpus.importers.registry import import_corpus as import_corpus
+    from ser.corpus.importers.registry import importer as importer
+    from ser.corpus.join import join_manifests as join_manifests
+    from ser.corpus.manifest import Manifest as Manifest
+    from ser.corpus.split import split_manifest as split_manifest
+    from ser.extract.extractor import extractor as extractor
+    from ser.heads.classifier import HeadClassifier as HeadClassifier
+    from ser.heads.head import head as head
+    from ser.heads.training.losses import loss as loss
+    from ser.heads.training.samplers import sampler as sampler
+    from ser.pipeline.file import Pipeline as Pipeline
+    from ser.predict.predictor import Predictor as Predictor
+    from ser.predict.result import Failure as Failure
+    from ser.predict.result import Result as Result
+    from ser.predict.result import Segment as Segment
+    from ser.predict.result import frame as frame
+    from ser.score.attributes import ccc as ccc
+    from ser.score.labels import macro_f1 as macro_f1
+    from ser.score.labels import uar as uar
+    from ser.score.metrics import metric as metric
+    from ser.stack.classifier import Stack as Stack
+    from ser.stack.registry import meta_model as meta_model
+    from ser.stack.table import LogitTable as LogitTable
 
-__version__ = "0.1.0"
+MODULES = {  # of the public names, each imported when it is first used
+    "Failure": "predict.result",
+    "FeatureCache": "cache.features",
+    "HeadClassifier": "heads.classifier",
+    "HeadLogits": "cache.logits",
+    "LogitTable": "stack.table",
+    "Manifest": "corpus.manifest",
+    "Pipeline": "pipeline.file",
+    "Predictor": "predict.predictor",
+    "Result": "predict.result",
+    "Segment": "predict.result",
+    "Stack": "stack.classifier",
+    "UserError": "corpus.errors",
+    "ccc": "score.attributes",
+    "extractor": "extract.extractor",
+    "frame": "predict.result",
+    "head": "heads.head",
+    "import_corpus": "corpus.importers.registry",
+    "importer": "corpus.importers.registry",
+    "join_manifests": "corpus.join",
+    "loss": "heads.training.losses",
+    "macro_f1": "score.labels",
+    "meta_model": "stack.registry",
+    "metric": "score.metrics",
+    "sampler": "heads.training.samplers",
+    "split_manifest": "corpus.split",
+    "uar": "score.labels",
+}
+PACKAGES = (
+    *("cache", "commands", "corpus", "engines", "extract", "finetune", "heads", "packing"),
+    *("pipeline", "predict", "presets", "score", "serve", "smoke", "stack", "stages", "synthetic"),
+)
+
+__all__ = [
+    "Failure",
+    "FeatureCache",
+    "HeadClassifier",
+    "HeadLogits",
+    "LogitTable",
+    "Manifest",
+    "Pipeline",
+    "Predictor",
+    "Result",
+    "Segment",
+    "Stack",
+    "UserError",
+    "__version__",
+    "ccc",
+    "extractor",
+    "frame",
+    "head",
+    "import_corpus",
+    "importer",
+    "join_manifests",
+    "load",
+    "loss",
+    "macro_f1",
+    "meta_model",
+    "metric",
+    "sampler",
+    "split_manifest",
+    "uar",
+]
 
 
-def load(run: "str | Path", device: str = "auto", head: str | None = None) -> "Predictor":
-    """Open a trained run for own audio: its stack, or the named head, or without a stack the best.
+def load(
+    run: "str | Path | None" = None,
+    device: str = "auto",
+    head: str | None = None,
+    min_confidence: float | None = None,
+) -> "Predictor":
+    """Open a trained run to predict the emotions in any audio.
 
-    `run` is the folder that `run:` of the pipeline names, or a bundle that `ser pack` made of it;
-    `device` is auto, cpu or cuda. Models are loaded when the first clip comes. Raises `UserError`
-    for a run that is not whole.
+    Args:
+        run: the folder that `run:` of the pipeline names, or a bundle that `ser pack` made of it.
+            There is no default: without it the error names the runs below the current folder.
+        device: auto, cpu or cuda.
+        head: the head to use; by default the stack, and in a run without one the head with the best
+            score on dev.
+        min_confidence: the highest probability below which a result is `unsure`, 0 to 1; by default
+            none is.
+
+    Models are loaded with the first clip. Raises `UserError` for a run that is incomplete.
+
+        >>> predictor = load("runs/mine", device="cpu")
+        >>> predictor("clip.wav").emotion
+        'angry'
     """
     import os
 
+    if run is None:
+        from ser.predict.runs import no_run
+
+        raise no_run("ser.load(RUN)")
     # transformers draws a bar for every model that it loads, and reads this when it is imported
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from ser.predict.predictor import Predictor
 
-    return Predictor(run, head, device)
+    return Predictor(run, head, device, min_confidence)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name, or a package of this one, when it is first used (PEP 562)."""
+    from importlib import import_module
+
+    if name in MODULES:
+        value = getattr(import_module(f"ser.{MODULES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in PACKAGES:
+        return import_module(f"ser.{name}")
+    problem = f"module 'ser' has no attribute '{name}'"
+    if not name.startswith("__"):
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, __all__, n=1)
+        problem += f"; did you mean '{near[0]}'?" if near else "; see dir(ser)"
+    # with an object of its own, or Python would add a second guess to the message
+    raise AttributeError(problem, name=name, obj=None)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,12 +1,12 @@
-"""What each head is worth to the configured stack, all on dev.
+"""Ablation: how much each head contributes to the configured stack, measured on dev.
 
-Left out: the stack is fitted again without the head; its worth is what dev macro-F1 loses, with the
-paired speaker-clustered interval. Heads that know the same have little worth each, whatever they
-are worth together.
+Leave-one-out: the stack is refitted without the head; the head's worth is the drop in dev macro-F1,
+with the paired speaker-clustered interval. Redundant heads each have little worth, however much
+they contribute jointly.
 
-Permuted: the fitted stack is asked with one head's columns moved to other rows, all together and
-the same way (Breiman 2001, section 10), several times; what macro-F1 and each class's F1 lose on
-average is how much the stack leans on the head.
+Permutation importance (Breiman 2001, section 10): the fitted stack predicts with the head's columns
+permuted across rows, all with the same permutation, several times; the mean drop in macro-F1 and in
+each class's F1 shows how much the stack relies on the head.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,14 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from corpus.errors import UserError
-from score.metrics import confusion, macro_f1, per_class_f1
-from stack.compare import DEV, Judge, choose
-from stack.config import StackConfig
-from stack.model import Stack
-from stack.run import chosen_heads
-from stack.table import LogitTable
+from ser.corpus.errors import UserError
+from ser.corpus.progress import bars_hidden
+from ser.score.metrics import confusion, macro_f1, per_class_f1
+from ser.stack.compare import DEV, SplitScorer, predicted_classes
+from ser.stack.config import StackConfig
+from ser.stack.model import FittedStack
+from ser.stack.run import chosen_heads
+from ser.stack.table import LogitTable
 
 
 def ablate(
@@ -32,69 +33,82 @@ def ablate(
     resamples: int = 1000,
     repeats: int = 5,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return what each head is worth when left out, and when permuted: two frames, a row a head.
+    """Measure each head's contribution: one frame for leave-one-out, one for permutation.
 
-    First: head, alone (macro-F1 of the head), without (of the stack without it), worth, low, high,
-    p (null for a single speaker), speakers (of dev). Second: head, macro_f1, and
-    a column a class: what is lost.
+    Both have one row per head. First: head, alone (macro-F1 of the head), without (of the stack
+    without it), worth, low, high, p (null for fewer than 5 speakers), speakers (of dev). Second:
+    head, macro_f1 and one column per class: the mean drop.
 
-    Raises `UserError` with fewer than two heads that tell classes, and as `stack.compare.compare`.
+    Args:
+        folder: the folder with `<head>/logits.h5`.
+        heads: the heads of the pipeline; `config.heads` selects among them.
+        config: the stack's configuration.
+        resamples: bootstrap resamples for the intervals.
+        repeats: permutations per head.
+
+    Raises `UserError` with fewer than two heads that predict classes, and as
+    `ser.stack.compare.compare`.
     """
     table = LogitTable.read(folder, chosen_heads(heads, config))
-    if len(table.tellers) < 2:
+    if len(table.classifiers) < 2:
         raise UserError(
-            f"{folder}: there is nothing to leave out of {len(table.tellers)} heads that tell "
-            "classes; name two or more."
+            f"{folder}: ablation needs two or more heads that predict classes; name more heads."
         )
-    judge = Judge.of(table, DEV, resamples, config.seed)
-    stack = Stack.fit(table, config)
-    return _left_out(table, stack, judge), _permuted(table, stack, judge, repeats)
+    scorer = SplitScorer.of(table, DEV, resamples, config.seed)
+    stack = FittedStack.fit(table, config)
+    return _leave_one_out(table, stack, scorer), _permuted(table, stack, scorer, repeats)
 
 
-def _left_out(table: LogitTable, stack: Stack, judge: Judge) -> pl.DataFrame:
-    from stack.rules import head_scores
+def _leave_one_out(table: LogitTable, stack: FittedStack, scorer: SplitScorer) -> pl.DataFrame:
+    from ser.stack.rules import head_scores
 
-    whole = choose(stack, table, DEV, judge.at)
-    alone = head_scores(table.splits[DEV].logits[judge.at], judge.labels, judge.classes)
+    whole = predicted_classes(stack, table, DEV, scorer.at)
+    alone = head_scores(table.splits[DEV].logits[scorer.at], scorer.labels, scorer.classes)
     rows = []
-    for i, head in enumerate(tqdm(table.tellers, "without", leave=False, disable=None)):
-        rest = table.without(head)
-        without = choose(Stack.fit(rest, stack.config), rest, DEV, judge.at)
-        paired = judge.versus(whole, without)
+    for i, head in enumerate(
+        tqdm(table.classifiers, "without", leave=False, disable=bars_hidden())
+    ):
+        remaining = table.without(head)
+        without = predicted_classes(
+            FittedStack.fit(remaining, stack.config), remaining, DEV, scorer.at
+        )
+        paired = scorer.compare(whole, without)
         low, high = paired["interval"] or (None, None)
         rows.append(
             {
                 "head": head,
                 "alone": float(alone[i]),
-                "without": judge.score(without)[DEV],
+                "without": scorer.score(without)[DEV],
                 "worth": paired["difference"],
                 "low": low,
                 "high": high,
                 "p": paired["p"],
-                "speakers": judge.draw.counts.shape[1],
+                "speakers": scorer.draw.speakers,
             }
         )
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _permuted(table: LogitTable, stack: Stack, judge: Judge, repeats: int) -> pl.DataFrame:
-    X = stack.inputs(table.splits[DEV])[judge.at]
-    owner = np.repeat(table.tellers, judge.classes).tolist()
-    owner += [head for head, _ in table.columns][: X.shape[1] - len(owner)]
+def _permuted(
+    table: LogitTable, stack: FittedStack, scorer: SplitScorer, repeats: int
+) -> pl.DataFrame:
+    X = stack.inputs(table.splits[DEV])[scorer.at]
+    head_of_column = np.repeat(table.classifiers, scorer.classes).tolist()
+    head_of_column += [head for head, _ in table.columns][: X.shape[1] - len(head_of_column)]
 
     def scores(X: np.ndarray) -> np.ndarray:
-        matrix = confusion(judge.labels, stack.tell(X)[0], judge.classes)
+        matrix = confusion(scorer.labels, stack.classify(X)[0], scorer.classes)
         return np.array([macro_f1(matrix), *per_class_f1(matrix)])
 
     whole, rows = scores(X), []
-    orders = [np.random.default_rng([judge.seed, i]).permutation(len(X)) for i in range(repeats)]
-    for head in tqdm(table.tellers, "permuted", leave=False, disable=None):
-        columns = np.flatnonzero(np.array(owner) == head)
-        lost = []
+    orders = [np.random.default_rng([scorer.seed, i]).permutation(len(X)) for i in range(repeats)]
+    for head in tqdm(table.classifiers, "permuted", leave=False, disable=bars_hidden()):
+        columns = np.flatnonzero(np.array(head_of_column) == head)
+        drops = []
         for order in orders:
-            moved = X.copy()
-            moved[:, columns] = X[order][:, columns]
-            lost.append(whole - scores(moved))
+            permuted = X.copy()
+            permuted[:, columns] = X[order][:, columns]
+            drops.append(whole - scores(permuted))
         names = ("macro_f1", *table.classes)
-        rows.append({"head": head} | dict(zip(names, np.mean(lost, axis=0).tolist(), strict=True)))
+        rows.append({"head": head} | dict(zip(names, np.mean(drops, axis=0).tolist(), strict=True)))
     return pl.DataFrame(rows)

@@ -1,11 +1,11 @@
-"""Attributes (arousal, valence, dominance) from what several heads predict of them.
+"""Attributes (arousal, valence, dominance) from the predictions of several heads.
 
-    mean    mean of the heads that predict the attribute
-    ridge   a ridge regression on all that the heads predict, the other attributes too; JSON
+    mean    the mean of the heads that predict the attribute
+    ridge   a ridge regression on all predictions of the heads, of every attribute; kept as JSON
 
-Least squares pulls predictions towards the mean of the labels, which CCC does not forgive; with
-heads that were trained on CCC the plain mean is often as good. Fit on rows that the heads were not
-trained on, where there are such.
+Least squares shrinks predictions towards the mean of the labels, which CCC penalizes; with heads
+trained on CCC the plain mean is often as good. Fit on rows that the heads were not trained on,
+where there are any.
 """
 
 import json
@@ -16,37 +16,46 @@ from typing import Self
 import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 
-from corpus.errors import UserError
+from ser.stack.linear import read_linear
 
 RIDGE = "ridge.json"
 
 
 class MeanAttributes(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Average, for each attribute, the columns `(rows, columns)` that predict it."""
+    """The mean, for each attribute, of the columns that predict it.
+
+    `columns` lists, for each attribute, the indices of its columns in `X`.
+
+    >>> MeanAttributes([[0, 1], [2]]).fit().predict(np.array([[4.0, 5.0, 3.0]])).tolist()
+    [[4.5, 3.0]]
+    """
 
     def __init__(self, columns: Sequence[Sequence[int]]) -> None:
         self.columns = columns
 
     def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
-        """Learn nothing."""
+        """Return the estimator unchanged: a mean has no parameters."""
         self.fitted_ = True
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the means: float64 `(rows, attributes)`."""
         X = np.asarray(X, np.float64)
-        return np.stack([X[:, list(of)].mean(axis=1) for of in self.columns], axis=1)
+        return np.stack([X[:, list(indices)].mean(axis=1) for indices in self.columns], axis=1)
 
     def save(self, folder: Path) -> None:
-        """Write nothing: there is nothing that the options do not say."""
+        """Write nothing: the options describe the model completely."""
 
     def load(self, folder: Path, attributes: int, dim: int) -> Self:
-        """Read nothing."""
+        """Return the estimator: there is no file to read."""
         return self.fit()
 
 
 class RidgeAttributes(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Fit one ridge regression an attribute, each on the rows where it is known."""
+    """One ridge regression per attribute, each fitted on the rows where the attribute is known.
+
+    `alpha` is the strength of the L2 penalty.
+    """
 
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = alpha
@@ -59,40 +68,28 @@ class RidgeAttributes(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         from sklearn.linear_model import Ridge
 
         X = np.asarray(X, np.float64)
-        known = ~np.isnan(y)
-        members = [
+        rated = ~np.isnan(y)
+        regressions = [
             Ridge(self.alpha).fit(X[rows], truth[rows])
-            for rows, truth in zip(known.T, y.T, strict=True)
+            for rows, truth in zip(rated.T, y.T, strict=True)
         ]
-        self.coef_ = np.array([member.coef_ for member in members])
-        self.intercept_ = np.array([member.intercept_ for member in members])
+        self.coef_ = np.array([regression.coef_ for regression in regressions])
+        self.intercept_ = np.array([regression.intercept_ for regression in regressions])
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return float64 `(rows, attributes)`; nothing keeps it within 1 and 7."""
+        """Return float64 `(rows, attributes)`, not clipped to the range 1 to 7."""
         predicted: np.ndarray = np.asarray(X, np.float64) @ self.coef_.T + self.intercept_
         return predicted
 
     def save(self, folder: Path) -> None:
-        """Write the coefficients as JSON; every float64 comes back as it was."""
-        said = {"coefficient": self.coef_.tolist(), "intercept": self.intercept_.tolist()}
-        (folder / RIDGE).write_text(json.dumps(said))
+        """Write the coefficients as JSON; every float64 is restored exactly."""
+        values = {"coefficient": self.coef_.tolist(), "intercept": self.intercept_.tolist()}
+        (folder / RIDGE).write_text(json.dumps(values))
 
     def load(self, folder: Path, attributes: int, dim: int) -> Self:
         """Read the coefficients."""
         path = folder / RIDGE
-        try:
-            said = json.loads(path.read_text())
-            self.coef_ = np.array(said["coefficient"], np.float64)
-            self.intercept_ = np.array(said["intercept"], np.float64)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}: not readable as a ridge regression ({error}); fit the stack again with "
-                "`ser stack fit`."
-            ) from error
-        if self.coef_.shape != (attributes, dim) or self.intercept_.shape != (attributes,):
-            raise UserError(
-                f"{path}: it does not give {attributes} attributes from {dim} columns; fit the "
-                "stack again with `ser stack fit`."
-            )
+        description = f"a ridge regression of {attributes} attributes on {dim} columns"
+        self.coef_, self.intercept_ = read_linear(path, description, attributes, dim)
         return self

@@ -1,7 +1,7 @@
-"""LightGBM in the place of the forest, under the same protocol, kept as LightGBM text.
+"""LightGBM instead of the random forest, under the same protocol, saved as LightGBM text.
 
-Boosted trees use the interplay of the heads better than bagged ones when rows are many, and
-overfit the heads' in-sample logits sooner when they are few.
+Boosted trees model interactions between heads better than bagged ones on large training sets, and
+overfit the heads' in-sample logits sooner on small ones.
 """
 
 from pathlib import Path
@@ -9,15 +9,18 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 
-from corpus.errors import UserError
-from stack.folds import FoldedClassifier, Input
+from ser.cache.json_file import read_bytes
+from ser.corpus.errors import DamagedError
+from ser.stack.folds import FoldedClassifier, Input
+from ser.stack.lightgbm_text import LARGEST, OtherModelError, checked
+from ser.stack.record import StackRecord
 
 
 class LightGBMStacker(FoldedClassifier):
-    """Average LightGBM models fitted on the folds of a balanced subset.
+    """The mean of LightGBM models fitted on the folds of a balanced subset.
 
-    Usable alone, on any features `(rows, dim)`. The number of `jobs` (0: all cores) changes no
-    number.
+    Usable on its own, on any features `(rows, dim)`. The results do not depend on `jobs`, the
+    number of threads (0: all cores).
     """
 
     suffix = ".txt"
@@ -68,8 +71,8 @@ class LightGBMStacker(FoldedClassifier):
         }
         return lightgbm.train(settings, lightgbm.Dataset(X, y), num_boost_round=self.rounds)
 
-    def ask_member(self, member: lightgbm.Booster, X: np.ndarray) -> np.ndarray:
-        """Return one booster's probabilities."""
+    def predict_member(self, member: lightgbm.Booster, X: np.ndarray) -> np.ndarray:
+        """Return one booster's probabilities `(rows, classes)`."""
         return np.asarray(member.predict(X, num_threads=self.jobs))
 
     def write_member(self, member: lightgbm.Booster, path: Path) -> None:
@@ -77,17 +80,13 @@ class LightGBMStacker(FoldedClassifier):
         path.write_text(member.model_to_string())
 
     def read_member(self, path: Path, classes: int, dim: int) -> lightgbm.Booster:
-        """Read one booster."""
+        """Read one booster from validated text, as LightGBM itself validates nothing."""
+        problem = f"it is not a model with {classes} classes and {dim} inputs"
         try:
-            booster = lightgbm.Booster(model_str=path.read_text())
-        except (OSError, ValueError, lightgbm.basic.LightGBMError) as error:
-            raise UserError(
-                f"{path}: not readable as a LightGBM model ({str(error).splitlines()[0]}); fit the "
-                "stack again with `ser stack fit`."
-            ) from error
-        if booster.num_model_per_iteration() != classes or booster.num_feature() != dim:
-            raise UserError(
-                f"{path}: it is not a model of {classes} classes over {dim} logits; fit the stack "
-                "again with `ser stack fit`."
-            )
-        return booster
+            text = checked(read_bytes(path, StackRecord.remedy, LARGEST), classes, dim)
+            return lightgbm.Booster(model_str=text)
+        except OtherModelError as error:
+            raise DamagedError(path, problem, StackRecord.remedy) from error
+        except (ValueError, lightgbm.basic.LightGBMError) as error:
+            problem = f"not readable as a LightGBM model ({' '.join(str(error).split())[:200]})"
+            raise DamagedError(path, problem, StackRecord.remedy) from error

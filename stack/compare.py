@@ -1,14 +1,15 @@
-"""Every meta-model under every protocol that the heads allow, in one table.
+"""Every meta-model under every protocol that the heads support, compared in one table.
 
-Each is fitted on train, or chosen on dev, and scored on dev and test, with speaker-clustered 95 %
-intervals. The optimism is the macro-F1 on train, of the whole stack and with the logits that it
-learned from, less that on test: how much more one would promise than keep. `held_out` is what the
-members say of training rows that were kept from them: under `oof` of speakers that neither a head
-nor the member has heard, so an honest guess of dev; under `unicamp` the heads still know the row.
+Each is fitted on train, or selected on dev, and scored on dev and test, with speaker-clustered 95 %
+intervals. The generalization gap (column `optimism`) is the stack's macro-F1 on train, on the
+logits that it was fitted on, minus that on test. `held_out` is the macro-F1 of the members'
+held-out predictions for training rows: under `oof` these are speakers that neither a head nor the
+member was trained on, so it estimates dev without bias; under `unicamp` the heads were trained on
+the row.
 
-p is that of the paired speaker-clustered bootstrap (`score.compare`) against the configured stack,
-on test, or on dev where there is no test. With twenty models on one test set some p are small by
-chance.
+p is from the paired speaker-clustered bootstrap (`ser.score.compare`) against the configured stack,
+on test, or on dev where there is no test. Among twenty models compared on one test set, some p
+values are small by chance.
 """
 
 import time
@@ -21,15 +22,17 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from score.attributes import ccc, resampled_ccc
-from score.bootstrap import Resamples, resample_speakers
-from score.compare import compare_attributes, compare_classes
-from score.metrics import confusion, macro_f1
-from stack.config import LEARNED, ProtocolName, StackConfig, TopKConfig, WeightedConfig
-from stack.model import Stack, labelled
-from stack.rules import TopK
-from stack.run import chosen_heads
-from stack.table import TRAIN, LogitTable
+from ser.corpus.progress import bars_hidden
+from ser.score.attributes import ccc, resampled_ccc
+from ser.score.bootstrap import Resamples, resample_speakers
+from ser.score.compare import compare_attributes, compare_classes
+from ser.score.metrics import confusion, macro_f1
+from ser.stack.config import LEARNED, ProtocolName, StackConfig, TopKConfig, WeightedConfig
+from ser.stack.model import FittedStack, labelled_rows
+from ser.stack.registry import META_MODELS
+from ser.stack.rules import TopK
+from ser.stack.run import chosen_heads
+from ser.stack.table import TRAIN, LogitTable
 
 DEV = "dev"
 SCORED = (DEV, "test")
@@ -40,17 +43,17 @@ PROTOCOLS: tuple[ProtocolName, ...] = ("oof", "unicamp")
 def compare(
     folder: Path, heads: Sequence[str], config: StackConfig, resamples: int = 1000
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Fit and score every model of classes, and every model of attributes: a frame each.
+    """Fit and score every meta-model: one frame for emotion classes, one for attributes.
 
-    Of classes: model, protocol (null where the model learns nothing from train), learns_from,
-    train, held_out, dev, dev_low, dev_high, test, test_low, test_high, optimism, p, default,
-    speakers (of the split that p is of), seconds. Of attributes, the mean CCC: model, dev, dev_low,
-    …, `dev_<attribute>`, …, p, default, speakers. Null is what cannot be
-    said: there is no such split, or a single speaker. A frame has no rows where no head tells
-    classes, or attributes.
+    Classes: model, protocol (null where the model learns nothing from train), learns_from, train,
+    held_out, dev, dev_low, dev_high, dev_speakers, test, test_low, …, optimism, p, default,
+    speakers (of the split that p refers to), seconds. Attributes, by mean CCC: model, dev, dev_low,
+    …, `dev_<attribute>`, …, p, default, speakers. A value is null where it is undefined: the split
+    is missing, has fewer than 5 speakers (intervals and p), or no known ones (speakers). A frame is
+    empty where no head predicts classes, or attributes.
 
-    Raises `UserError` for logits that do not fit together, and when dev (or train, for a model that
-    learns) has no labelled row or lacks a class.
+    Raises `UserError` for logits that cannot be combined, and when dev (or train, for a model that
+    is fitted) has no labelled rows or lacks a class.
     """
     table = LogitTable.read(folder, chosen_heads(heads, config))
     table.protocol(config.protocol)
@@ -58,25 +61,26 @@ def compare(
 
 
 def variants(table: LogitTable, config: StackConfig) -> list[StackConfig]:
-    """Return a configuration of every model and protocol, the configured one among them."""
+    """Return a configuration for every model and protocol, including the configured one."""
     protocols = [p for p in PROTOCOLS if table.lacking[p] is None]
 
-    def made(**changes: Any) -> StackConfig:
+    def variant(**changes: Any) -> StackConfig:
         return config.model_copy(update={"protocol": table.protocol(config.protocol)} | changes)
 
-    found = [made(model=model, protocol=p) for model in LEARNED for p in protocols]
+    learned = LEARNED if config.model in META_MODELS.built_in else (*LEARNED, config.model)
+    configs = [variant(model=model, protocol=p) for model in learned for p in protocols]
     nnls = WeightedConfig(by="nnls")
-    found += [made(model="weighted", weighted=nnls, protocol=p) for p in protocols]
-    found.append(made(model="weighted", weighted=WeightedConfig(by="macro_f1")))
-    found += [made(model=model) for model in ("mean_logits", "mean_proba", "majority")]
-    tops = sorted({k for k in (*TOP, config.top_k.k) if k <= len(table.tellers)} or {1})
+    configs += [variant(model="weighted", weighted=nnls, protocol=p) for p in protocols]
+    configs.append(variant(model="weighted", weighted=WeightedConfig(by="macro_f1")))
+    configs += [variant(model=model) for model in ("mean_logits", "mean_proba", "majority")]
+    tops = sorted({k for k in (*TOP, config.top_k.k) if k <= len(table.classifiers)} or {1})
     choices = [TopKConfig(k=k, by="mean") for k in tops]
     choices += [TopKConfig(k=k, by="plurality") for k in tops if k > 1]
-    return found + [made(model="top_k", top_k=choice) for choice in choices]
+    return configs + [variant(model="top_k", top_k=choice) for choice in choices]
 
 
 def name_of(config: StackConfig) -> str:
-    """Name a model with the option that tells it from its like."""
+    """Return a model's name, with the option that distinguishes it from its variants."""
     if config.model == "weighted":
         return f"weighted {config.weighted.by}"
     if config.model == "top_k":
@@ -87,26 +91,26 @@ def name_of(config: StackConfig) -> str:
 def top_curve(
     folder: Path, heads: Sequence[str], config: StackConfig, resamples: int = 1000
 ) -> pl.DataFrame:
-    """Score the best k heads by dev for every k, by mean and by plurality: a row a k and rule.
+    """Score the k heads that are best on dev, for every k, by mean and by plurality vote.
 
-    Columns: k, head (the one that k adds), by, dev, dev_low, dev_high, and test, test_low, …, where
-    test has labels: macro-F1 and its 95 % interval, null for a single speaker. No rows where no
-    head tells classes or dev has no labelled row. Raises `UserError` for logits that do not fit
-    together.
+    One row per k and rule. Columns: k, head (the one added at k), by, dev, dev_low, dev_high, and
+    where test has labels test, test_low, test_high: macro-F1 its 95 % interval (null for fewer
+    than 5 speakers) and speakers. Empty where no head predicts classes or dev has no labelled rows.
+    Raises `UserError` for logits that cannot be combined.
     """
     table = LogitTable.read(folder, chosen_heads(heads, config))
-    if not table.tellers or not _has_labels(table, DEV):
+    if not table.classifiers or not _has_labels(table, DEV):
         return pl.DataFrame()
     splits = [split for split in SCORED if _has_labels(table, split)]
-    judges = [Judge.on(table, split, resamples, config.seed) for split in splits]
-    X = [table.splits[judge.split].logits[judge.at] for judge in judges]
+    scorers = [SplitScorer.on(table, split, resamples, config.seed) for split in splits]
+    X = [table.splits[scorer.split].logits[scorer.at] for scorer in scorers]
     rows = []
-    for k in range(1, len(table.tellers) + 1):
+    for k in range(1, len(table.classifiers) + 1):
         for by in ("mean", "plurality"):
-            rule = TopK(len(table.classes), k, by).fit(X[0], judges[0].labels)
-            row: dict[str, Any] = {"k": k, "head": table.tellers[rule.heads_[-1]], "by": by}
-            for judge, logits in zip(judges, X, strict=True):
-                row |= judge.score(rule.predict(logits))
+            rule = TopK(len(table.classes), k, by).fit(X[0], scorers[0].labels)
+            row: dict[str, Any] = {"k": k, "head": table.classifiers[rule.heads_[-1]], "by": by}
+            for scorer, logits in zip(scorers, X, strict=True):
+                row |= scorer.score(rule.predict(logits))
             rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None)
 
@@ -116,8 +120,8 @@ def _has_labels(table: LogitTable, split: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Score and compare predictions on the labelled rows `at` of one split."""
+class SplitScorer:
+    """Macro-F1, intervals and paired comparisons on the labelled rows `at` of one split."""
 
     split: str
     at: np.ndarray
@@ -128,15 +132,15 @@ class Judge:
     seed: int
 
     @classmethod
-    def of(cls, table: LogitTable, split: str, resamples: int, seed: int) -> "Judge":
-        """Take a split's labelled rows; raises `UserError` when dev has none or lacks a class."""
+    def of(cls, table: LogitTable, split: str, resamples: int, seed: int) -> "SplitScorer":
+        """Return the scorer of a split; raises `UserError` when dev lacks labels or a class."""
         if split == DEV:
-            labelled(table, split)
+            labelled_rows(table, split)
         return cls.on(table, split, resamples, seed)
 
     @classmethod
-    def on(cls, table: LogitTable, split: str, resamples: int, seed: int) -> "Judge":
-        """Take a split's labelled rows, of which there must be some."""
+    def on(cls, table: LogitTable, split: str, resamples: int, seed: int) -> "SplitScorer":
+        """Return the scorer of a split that has labelled rows."""
         at = np.flatnonzero(table.splits[split].label >= 0)
         labels = table.splits[split].label[at]
         speakers = [table.splits[split].speaker[i] for i in at]
@@ -144,13 +148,18 @@ class Judge:
         return cls(split, at, labels, speakers, draw, len(table.classes), seed)
 
     def score(self, chosen: np.ndarray) -> dict[str, float | None]:
-        """Return macro-F1 and its interval, named by the split."""
+        """Return macro-F1, its interval and the number of speakers, named by the split."""
         drawn = macro_f1(self.draw.confusions(self.labels, chosen, self.classes))
         low, high = self.draw.interval(drawn) or (None, None)
         value = float(macro_f1(confusion(self.labels, chosen, self.classes)))
-        return {self.split: value, f"{self.split}_low": low, f"{self.split}_high": high}
+        return {
+            self.split: value,
+            f"{self.split}_low": low,
+            f"{self.split}_high": high,
+            f"{self.split}_speakers": self.draw.speakers,
+        }
 
-    def versus(self, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    def compare(self, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
         """Return the paired difference of macro-F1 (first - second), its interval and p."""
         return compare_classes(
             self.labels,
@@ -163,59 +172,63 @@ class Judge:
         )
 
 
-def choose(stack: Stack, table: LogitTable, split: str, at: np.ndarray) -> np.ndarray:
-    """Return the class indices that a stack chooses for some rows of a split."""
-    return stack.tell(stack.inputs(table.splits[split])[at])[0]
+def predicted_classes(
+    stack: FittedStack, table: LogitTable, split: str, at: np.ndarray
+) -> np.ndarray:
+    """Return the class indices that a stack predicts for the rows `at` of a split."""
+    return stack.classify(stack.inputs(table.splits[split])[at])[0]
 
 
 def _classes(table: LogitTable, config: StackConfig, resamples: int) -> pl.DataFrame:
-    if not table.tellers:
+    if not table.classifiers:
         return pl.DataFrame()
     splits = [DEV, "test"] if _has_labels(table, "test") else [DEV]
-    judges = [Judge.of(table, split, resamples, config.seed) for split in splits]
+    scorers = [SplitScorer.of(table, split, resamples, config.seed) for split in splits]
     default, rows, chosen = _default(table, config), [], []
-    for variant in tqdm(variants(table, config), "stacks", leave=False, disable=None):
+    for variant in tqdm(variants(table, config), "stacks", leave=False, disable=bars_hidden()):
         started = time.perf_counter()
-        stack = Stack.fit(table, variant, hold_out=True)
+        stack = FittedStack.fit(table, variant, hold_out=True)
         seconds = time.perf_counter() - started
-        said = [choose(stack, table, judge.split, judge.at) for judge in judges]
+        predictions = [
+            predicted_classes(stack, table, scorer.split, scorer.at) for scorer in scorers
+        ]
         row: dict[str, Any] = {
             "model": name_of(variant),
             "protocol": stack.protocol if variant.learns_from == TRAIN else None,
             "learns_from": variant.learns_from,
             "seconds": seconds,
             "default": (name_of(variant), stack.protocol) == default,
-            "speakers": judges[-1].draw.counts.shape[1],
+            "speakers": scorers[-1].draw.speakers,
             **_on_train(stack, table),
         }
-        for judge, of_split in zip(judges, said, strict=True):
-            row |= judge.score(of_split)
+        for scorer, predicted in zip(scorers, predictions, strict=True):
+            row |= scorer.score(predicted)
         row["optimism"] = (
             row["train"] - row["test"] if "test" in row and row["train"] is not None else None
         )
         rows.append(row)
-        chosen.append(said[-1])
+        chosen.append(predictions[-1])
     at = next(i for i, row in enumerate(rows) if row["default"])
     for i, row in enumerate(rows):
-        row["p"] = None if i == at else judges[-1].versus(chosen[i], chosen[at])["p"]
+        row["p"] = None if i == at else scorers[-1].compare(chosen[i], chosen[at])["p"]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
 def _default(table: LogitTable, config: StackConfig) -> tuple[str, ProtocolName]:
-    """Name the configured model; of more top heads than there are, all."""
-    k = min(config.top_k.k, len(table.tellers))
+    """Return the configured model's name and protocol, with k limited to the number of heads."""
+    k = min(config.top_k.k, len(table.classifiers))
     top = config.top_k.model_copy(update={"k": k})
     return name_of(config.model_copy(update={"top_k": top})), table.protocol(config.protocol)
 
 
-def _on_train(stack: Stack, table: LogitTable) -> dict[str, float | None]:
+def _on_train(stack: FittedStack, table: LogitTable) -> dict[str, float | None]:
     classes, rows = len(table.classes), table.splits.get(TRAIN)
     scores: dict[str, float | None] = {"train": None, "held_out": None}
     if rows is not None and (rows.label >= 0).any():
         at = np.flatnonzero(rows.label >= 0)
-        chosen = choose(stack, table, TRAIN, at)
+        chosen = predicted_classes(stack, table, TRAIN, at)
         scores["train"] = float(macro_f1(confusion(rows.label[at], chosen, classes)))
-    if stack.held_out is not None and stack.config.model in LEARNED:
+    if stack.held_out is not None and stack.config.folded:
         labels, probability = stack.held_out
         matrix = confusion(labels, probability.argmax(axis=1), classes)
         scores["held_out"] = float(macro_f1(matrix))
@@ -223,35 +236,36 @@ def _on_train(stack: Stack, table: LogitTable) -> dict[str, float | None]:
 
 
 def _attributes(table: LogitTable, config: StackConfig, resamples: int) -> pl.DataFrame:
-    known = {
+    rated = {
         split: at
         for split in SCORED
         if split in table.splits
         and len(at := np.flatnonzero(~np.isnan(table.splits[split].truth).all(axis=1)))
     }
-    if not table.columns or not known:
+    if not table.columns or not rated:
         return pl.DataFrame()
-    rows, said = [], []
+    rows, predictions = [], []
     for model in ("ridge", "mean"):
-        stack = Stack(config.model_copy(update={"attributes": model}), table.protocol(None))
-        stack.fit_rater(table)
+        stack = FittedStack(config.model_copy(update={"attributes": model}), table.protocol(None))
+        stack.fit_regressor(table)
         row: dict[str, Any] = {"model": model, "default": model == config.attributes}
-        for split, at in known.items():
-            here = table.splits[split]
-            truth, predicted = here.truth[at], stack.rater.predict(here.predicted[at])
-            speakers = [here.speaker[i] for i in at]
+        for split, at in rated.items():
+            split_rows = table.splits[split]
+            truth = split_rows.truth[at]
+            predicted = stack.regressor.predict(split_rows.predicted[at])
+            speakers = [split_rows.speaker[i] for i in at]
             draw = resample_speakers(speakers, resamples, config.seed)
             drawn = resampled_ccc(draw, truth, predicted).mean(axis=1)
             low, high = draw.interval(drawn) or (None, None)
-            each = ccc(truth, predicted)
-            row |= {split: float(each.mean()), f"{split}_low": low, f"{split}_high": high}
-            row["speakers"] = draw.counts.shape[1]
-            row |= {f"{split}_{a}": float(v) for a, v in zip(table.attributes, each, strict=True)}
+            values = ccc(truth, predicted)
+            row |= {split: float(values.mean()), f"{split}_low": low, f"{split}_high": high}
+            row["speakers"] = row[f"{split}_speakers"] = draw.speakers
+            row |= {f"{split}_{a}": float(v) for a, v in zip(table.attributes, values, strict=True)}
         rows.append(row)
-        said.append(predicted)
+        predictions.append(predicted)
     rows.sort(key=lambda row: not row["default"])
     test = compare_attributes(
-        truth, said[0], said[1], speakers, resamples=resamples, seed=config.seed
+        truth, predictions[0], predictions[1], speakers, resamples=resamples, seed=config.seed
     )
     rows[0]["p"], rows[1]["p"] = None, test["p"]
     return pl.DataFrame(rows, infer_schema_length=None)

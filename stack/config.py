@@ -2,55 +2,46 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
-from corpus.config import Section
+from ser.corpus.config import Name, Rate, Section, Seed
+from ser.corpus.errors import UserError
+from ser.corpus.registry import validate_as
+from ser.stack.registry import META_MODELS
 
-ModelName = Literal[
-    "random_forest",
-    "lightgbm",
-    "extra_trees",
-    "logistic",
-    "meta_soup",
-    "mean_logits",
-    "mean_proba",
-    "weighted",
-    "majority",
-    "top_k",
-]
 ProtocolName = Literal["oof", "unicamp"]
-LEARNED = ("random_forest", "lightgbm", "extra_trees", "logistic", "meta_soup")  # others are rules
+LEARNED = ("random_forest", "lightgbm", "extra_trees", "logistic", "meta_soup")  # the rest: rules
 
 
 class ForestConfig(Section):
-    """Set the random forest; the defaults are the published ones."""
+    """Hyperparameters of the random forest; the defaults are the published ones."""
 
-    trees: int = Field(default=200, ge=1)
-    max_depth: int = Field(default=8, ge=1)
-    min_samples_leaf: int = Field(default=10, ge=1)
-    min_samples_split: int = Field(default=10, ge=2)
+    trees: int = Field(default=200, ge=1, le=10_000)
+    max_depth: int = Field(default=8, ge=1, le=1000)
+    min_samples_leaf: int = Field(default=10, ge=1, le=10**9)
+    min_samples_split: int = Field(default=10, ge=2, le=10**9)
 
 
 class BoostingConfig(Section):
-    """Set LightGBM: small trees and few rounds, for the balanced subset is small."""
+    """Hyperparameters of LightGBM: small trees, few rounds, as the balanced subset is small."""
 
-    rounds: int = Field(default=100, ge=1)
-    learning_rate: float = Field(default=0.05, gt=0)
-    num_leaves: int = Field(default=15, ge=2)
-    min_data_in_leaf: int = Field(default=20, ge=1)
+    rounds: int = Field(default=100, ge=1, le=10_000)
+    learning_rate: Rate = 0.05
+    num_leaves: int = Field(default=15, ge=2, le=131_072)  # LightGBM's own limit
+    min_data_in_leaf: int = Field(default=20, ge=1, le=10**9)
     feature_fraction: float = Field(default=0.5, gt=0, le=1)
 
 
 class LinearConfig(Section):
-    """Set a linear model: `c` is scikit-learn's inverse strength of the L2 penalty."""
+    """Hyperparameters of a linear model: `c` is the inverse strength of the L2 penalty."""
 
-    c: float = Field(default=0.1, gt=0)
+    c: float = Field(default=0.1, gt=0, le=1e12)
 
 
 class WeightedConfig(Section):
-    """Say what the weights of the heads come from.
+    """How the weights of the heads are determined.
 
-    `nnls`: non-negative least squares of the heads' probabilities to the labels of train.
+    `nnls`: non-negative least squares from the heads' probabilities to the labels of train.
     `macro_f1`: each head's macro-F1 on dev.
     """
 
@@ -58,37 +49,51 @@ class WeightedConfig(Section):
 
 
 class TopKConfig(Section):
-    """Keep the `k` heads with the best macro-F1 on dev; `by` says how they are combined."""
+    """Options of top_k: the `k` heads with the best macro-F1 on dev, combined `by` this rule."""
 
-    k: int = Field(default=5, ge=1)
+    k: int = Field(default=5, ge=1, le=10_000)
     by: Literal["plurality", "mean"] = "mean"
 
 
 class RidgeConfig(Section):
-    """Set the ridge regression of attributes."""
+    """Hyperparameters of the ridge regression of attributes: `alpha`, the L2 penalty."""
 
-    alpha: float = Field(default=1.0, ge=0)
+    alpha: float = Field(default=1.0, ge=0, le=1e12)
 
 
 class StackConfig(Section):
-    """Choose the model that turns the heads' logits into one emotion.
+    """The meta-model that combines the heads' logits into one emotion, and its options.
 
-    `heads` None means every head of the pipeline. `protocol` says which logits of train are learned
-    from; None is `oof` when all heads are cross-fitted, else `unicamp`. `input` None is what the
-    model was published with, `draws` None is 6 for meta_soup and 1 for the others. Each model has a
-    section of its own; the sections of models that are not chosen are kept, checked and without
-    effect.
+    Attributes:
+        model: the name of the meta-model.
+        options: the options of a meta-model that is not built in.
+        heads: the heads to combine; None means every head of the pipeline.
+        protocol: which logits of train the stack is fitted on; None is `oof` when all heads are
+            cross-fitted, otherwise `unicamp`.
+        folds: members per draw, each fitted without one fold.
+        balance: undersample each training class to the size of the rarest.
+        draws: how many balanced subsets are drawn; None is 6 for meta_soup and 1 for the others.
+        input: what the model reads; None is what it was published with.
+        calibrate: fit a temperature on held-out predictions.
+        seed: seed of the draws, folds and models.
+        attributes: how attributes are combined.
+
+    Each built-in model has its own section; the sections of other models are validated and ignored.
+
+    >>> StackConfig(model="top_k", top_k={"k": 3}).learns_from
+    'dev'
     """
 
-    model: ModelName = "random_forest"
-    heads: tuple[str, ...] | None = Field(default=None, min_length=1)
+    model: Name = "random_forest"
+    options: SerializeAsAny[Section] | None = Field(None, validate_default=True)
+    heads: tuple[Name, ...] | None = Field(default=None, min_length=1, max_length=10_000)
     protocol: ProtocolName | None = None
-    folds: int = Field(default=5, ge=2)
+    folds: int = Field(default=5, ge=2, le=1000)
     balance: bool = True
-    draws: int | None = Field(default=None, ge=1)
+    draws: int | None = Field(default=None, ge=1, le=1000)
     input: Literal["logits", "probabilities", "both"] | None = None
     calibrate: bool = False
-    seed: int = Field(default=42, ge=0, lt=2**31)
+    seed: Seed = 42
     attributes: Literal["ridge", "mean"] = "ridge"
     random_forest: ForestConfig = ForestConfig()
     lightgbm: BoostingConfig = BoostingConfig()
@@ -99,21 +104,48 @@ class StackConfig(Section):
     top_k: TopKConfig = TopKConfig()
     ridge: RidgeConfig = RidgeConfig()
 
+    @field_validator("model")
+    @classmethod
+    def _known(cls, model: str) -> str:
+        try:
+            return META_MODELS.require(model)
+        except UserError as error:
+            raise ValueError(str(error).removesuffix(".")) from error
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _of_model(cls, options: Any, info: ValidationInfo) -> Any:
+        if "model" not in info.data or isinstance(options, Section):
+            return options
+        options_class = META_MODELS.about(info.data["model"]).options
+        if options_class is not None:
+            return validate_as(options_class, {} if options is None else options)
+        if options is not None:
+            raise ValueError(f"the options of {info.data['model']} are keys of their own section")
+        return None
+
+    @property
+    def folded(self) -> bool:
+        """Whether the model is fitted on the folds of train; the others are rules."""
+        return META_MODELS.about(self.model).folded
+
     @property
     def learns_from(self) -> Literal["train", "dev"] | None:
-        """Name the split that the model is fitted or chosen on; None for a fixed rule."""
+        """The split that the model is fitted or selected on; None for a fixed rule."""
         if self.model == "top_k" or (self.model == "weighted" and self.weighted.by == "macro_f1"):
             return "dev"
-        return "train" if self.model in LEARNED or self.model == "weighted" else None
+        return "train" if self.folded or self.model == "weighted" else None
 
-    def decisive(self) -> dict[str, Any]:
-        """Return the plain values that change this model's numbers; the heads are not among them.
+    def spec(self) -> dict[str, Any]:
+        """Return the plain values that a fingerprint is taken of: all that change the results.
 
-        Two configurations with the same decisive values give the same stack on the same logits.
+        The heads are not among them. Two configurations with the same values give the same stack on
+        the same logits.
         """
         names = {"model", "protocol", "attributes", "calibrate"}
-        if self.model in LEARNED:
-            names |= {"folds", "balance", "draws", "input", "seed", self.model}
+        if self.folded:
+            own = self.model if META_MODELS.about(self.model).options is None else "options"
+            names |= {"folds", "balance", "draws", "input", "seed", own}
         elif self.model in ("weighted", "top_k"):
             names.add(self.model)
         if self.calibrate:

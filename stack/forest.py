@@ -1,32 +1,39 @@
-"""The published meta-model, a random forest a fold, and extremely randomised trees; skops files.
+"""The published meta-model, one random forest per fold, and extremely randomised trees.
 
-A skops file is data, never code that runs on loading. scikit-learn walks a tree's node indices
-without bounds checks, so they are checked here before a loaded tree is asked anything.
+Saved as skops files, which contain data and no code that runs on loading. They are read by
+`ser.stack.skops_forest`, which validates every tree before building it.
 """
 
 import os
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from zipfile import ZIP_DEFLATED
+from zipfile import ZIP_DEFLATED, BadZipFile
 
 import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
-from corpus.errors import UserError
-from stack.folds import FoldedClassifier, Input
+from ser.corpus.errors import DamagedError
+from ser.stack.folds import FoldedClassifier, Input
+from ser.stack.record import StackRecord
+from ser.stack.skops_forest import BrokenForestError, ForeignTypeError, read_trees
 
-TREE = "sklearn.tree._tree.Tree"  # the one type outside skops's own list that a forest needs
-BLOCK = 8192  # rows a thread asks every tree about: their logits stay in its cache
+BLOCK = 8192  # rows per thread, over all trees: few enough that they stay in the CPU cache
 
 
 class ForestStacker(FoldedClassifier):
-    """Average random forests fitted on the folds of a balanced subset (UNICAMP, section 4.2).
+    """The mean of random forests fitted on the folds of a balanced subset (UNICAMP, section 4.2).
 
-    Usable alone, on any features `(rows, dim)`. The number of `jobs` (-1: all cores) changes no
-    number.
+    Usable on its own, on any features `(rows, dim)`. The results do not depend on `jobs`, the
+    number of threads (-1: all cores).
+
+    >>> X = np.repeat(np.eye(2, dtype=np.float32), 100, axis=0)  # 200 rows, 2 logits
+    >>> stacker = ForestStacker(trees=5, folds=2).fit(X, np.repeat([0, 1], 100))
+    >>> stacker.predict(X[[0, -1]]).tolist()
+    [0, 1]
     """
 
     suffix = ".skops"
@@ -70,18 +77,20 @@ class ForestStacker(FoldedClassifier):
             random_state=seed,
             n_jobs=self.jobs,
         ).fit(X, y)
-        # Asked by several threads, a forest adds its trees up in the order they happen to finish.
+        # With several threads a forest sums its trees in the order in which they happen to finish.
         return forest.set_params(n_jobs=None)
 
-    def ask_member(self, member: Any, X: np.ndarray) -> np.ndarray:
-        """Return one forest's probabilities, to the last bit those of its `predict_proba`.
+    def predict_member(self, member: Any, X: np.ndarray) -> np.ndarray:
+        """Return one forest's probabilities, identical to the last bit to its `predict_proba`.
 
-        Blocks of rows go to the threads, and not trees, whose sum would hang on which one finishes
-        first.
+        A member is a fitted forest, or the list of trees read from a file.
+
+        Threads get blocks of rows rather than trees, whose sum would depend on the order in which
+        they finish.
         """
-        trees = [estimator.tree_ for estimator in member.estimators_]
+        trees = member if isinstance(member, list) else [e.tree_ for e in member.estimators_]
 
-        def ask(block: np.ndarray) -> np.ndarray:
+        def mean_of_trees(block: np.ndarray) -> np.ndarray:
             total = np.zeros((len(block), len(self.classes_)))
             for tree in trees:
                 total += tree.predict(block)
@@ -89,67 +98,47 @@ class ForestStacker(FoldedClassifier):
 
         blocks = [X[i : i + BLOCK] for i in range(0, max(len(X), 1), BLOCK)]
         with ThreadPoolExecutor(os.cpu_count() if self.jobs < 0 else self.jobs) as threads:
-            return np.concatenate(list(threads.map(ask, blocks)))
+            return np.concatenate(list(threads.map(mean_of_trees, blocks)))
 
     def write_member(self, member: Any, path: Path) -> None:
-        """Write one forest as a compressed skops file."""
+        """Write one fitted forest as a compressed skops file."""
         _skops().dump(member, path, compression=ZIP_DEFLATED, compresslevel=1)
 
     def read_member(self, path: Path, classes: int, dim: int) -> Any:
-        """Read one forest; only scikit-learn's and numpy's types are let in."""
-        skops = _skops()
+        """Read and validate the trees of one forest; see `ser.stack.skops_forest`."""
+        remedy = StackRecord.remedy
         try:
-            forest = skops.load(path, trusted=[TREE])
-        except skops.exceptions.UntrustedTypesFoundException as error:
-            foreign = sorted(set(skops.get_untrusted_types(file=path)) - {TREE})
-            raise UserError(
-                f"{path}: it holds {', '.join(foreign)}, which no forest needs; do not trust the "
-                "file and fit the stack again with `ser stack fit`."
-            ) from error
-        except Exception as error:  # skops lets through whatever zip, json and numpy raise
-            raise UserError(
-                f"{path}: not readable as a forest ({str(error).splitlines()[0]}); fit the stack "
-                "again with `ser stack fit`."
-            ) from error
-        if not (isinstance(forest, self.kind) and _is_sound(forest, classes, dim)):
-            raise UserError(
-                f"{path}: it is not a forest of {classes} classes over {dim} logits, or it is "
-                "damaged; fit the stack again with `ser stack fit`."
-            )
-        return forest
+            return read_trees(path, self.kind.__name__, classes, dim)
+        except ForeignTypeError as error:
+            problem = f"it contains {error}, which no forest needs"
+            raise DamagedError(path, problem, f"do not trust the file and {remedy}") from error
+        except BrokenForestError as error:
+            problem = f"it is not a forest with {classes} classes and {dim} inputs ({error})"
+            raise DamagedError(path, problem, remedy) from error
+        except (
+            OSError,
+            ValueError,
+            BadZipFile,
+            EOFError,
+            NotImplementedError,
+            zlib.error,
+        ) as error:
+            why = " ".join(str(error).split())[:200] or "it is truncated or altered"
+            problem = f"not readable as a forest ({why})"
+            raise DamagedError(path, problem, remedy) from error
 
 
 class ExtraTreesStacker(ForestStacker):
-    """Do the same with extremely randomised trees (Geurts et al. 2006)."""
+    """The same with extremely randomised trees (Geurts et al. 2006)."""
 
     kind = ExtraTreesClassifier
-
-
-def _is_sound(forest: Any, classes: int, dim: int) -> bool:
-    trees = [member.tree_ for member in forest.estimators_]
-    return bool(trees) and all(
-        tree.n_features == dim and tree.value.shape[1:] == (1, classes) and _is_walkable(tree)
-        for tree in trees
-    )
-
-
-def _is_walkable(tree: Any) -> bool:
-    inner = np.flatnonzero(tree.children_left != -1)
-    children = np.stack([tree.children_left[inner], tree.children_right[inner]])
-    feature = tree.feature[inner]
-    # A child always lies behind its parent, which also means that every walk ends.
-    return bool(
-        tree.node_count > 0
-        and np.all((children > inner) & (children < tree.node_count))
-        and np.all((feature >= 0) & (feature < tree.n_features))
-    )
 
 
 def _skops() -> ModuleType:
     """Import skops.io without torch.
 
-    On import skops lists all of scikit-learn's estimators, and that walk imports
-    scikit-learn's adapter to torch, hence torch where it is installed: seconds, and 200 MB.
+    On import skops enumerates all of scikit-learn's estimators, which imports scikit-learn's
+    adapter to torch, and so torch where it is installed: seconds, and 200 MB.
     """
     adapter = "sklearn.externals.array_api_compat.torch"
     block = "skops.io" not in sys.modules and adapter not in sys.modules

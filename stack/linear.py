@@ -1,13 +1,13 @@
-"""Linear meta-models: logistic regressions over the heads, and a soup of them; kept as JSON.
+"""Linear meta-models: logistic regressions over the heads, and a soup of them; saved as JSON.
 
-Inputs are standardised while fitting, and the scale is put into the coefficients afterwards, so a
-model is one matrix and one vector, whose sum with others has a meaning.
+Inputs are standardised for fitting, and the scale is folded into the coefficients afterwards, so
+that a model is one matrix and one vector and models can be averaged.
 
-The soup is MEDUSA's (Interspeech 2025 challenge, first of task 1): linear classifiers over the
-heads' probabilities and attributes, six runs, and the average of their *weights*. What differs
-between our runs is the balanced draw, as a logistic regression has one optimum whatever its seed.
-Of linear models the average of the weights has the average of the logits; so unlike the published
-soups of networks it differs from an ensemble only in where the softmax is taken.
+The soup is MEDUSA's (Interspeech 2025 challenge, first in task 1): linear classifiers over the
+heads' probabilities and attributes, six runs, and the average of their *weights*. Our runs differ
+in the balanced draw, as a logistic regression has one optimum whatever its seed. Averaging the
+weights of linear models averages their logits; so unlike the published soups of networks, this one
+differs from an ensemble only in where the softmax is taken.
 """
 
 import json
@@ -17,9 +17,11 @@ from typing import Self
 
 import numpy as np
 
-from corpus.errors import UserError
-from score.heads import softmax
-from stack.folds import FoldedClassifier, Input
+from ser.cache.json_file import read_object
+from ser.corpus.errors import DamagedError
+from ser.score.heads import softmax
+from ser.stack.folds import FoldedClassifier, Input
+from ser.stack.record import StackRecord
 
 SOUP = "soup.json"
 ITERATIONS = 1000
@@ -27,7 +29,7 @@ ITERATIONS = 1000
 
 @dataclass(frozen=True)
 class Linear:
-    """Hold a linear classifier: `coefficient` `(classes, dim)`, `intercept` `(classes,)`."""
+    """A linear classifier: `coefficient` `(classes, dim)`, `intercept` `(classes,)`."""
 
     coefficient: np.ndarray
     intercept: np.ndarray
@@ -38,33 +40,40 @@ class Linear:
         return logits
 
     def write(self, path: Path) -> None:
-        """Write it as JSON; every float64 comes back as it was."""
+        """Write the model as JSON; every float64 is restored exactly."""
         path.write_text(json.dumps({name: v.tolist() for name, v in asdict(self).items()}))
 
     @classmethod
     def read(cls, path: Path, classes: int, dim: int) -> "Linear":
         """Read what `write` wrote."""
-        again = "fit the stack again with `ser stack fit`"
-        try:
-            said = json.loads(path.read_text())
-            coefficient = np.array(said["coefficient"], np.float64)
-            intercept = np.array(said["intercept"], np.float64)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{path}: not readable as a linear model ({error}); {again}."
-            ) from error
-        if coefficient.shape != (classes, dim) or intercept.shape != (classes,):
-            raise UserError(
-                f"{path}: it is not a model of {classes} classes over {dim} inputs; {again}."
-            )
-        return cls(coefficient, intercept)
+        description = f"a model with {classes} classes and {dim} inputs"
+        return cls(*read_linear(path, description, classes, dim))
+
+
+def read_linear(
+    path: Path, description: str, outputs: int, dim: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a coefficient `(outputs, dim)` and an intercept `(outputs,)` of finite numbers.
+
+    Raises `DamagedError` for a file without these; the message has its `description`.
+    """
+    values = read_object(path, StackRecord.remedy)
+    try:
+        coefficient = np.array(values["coefficient"], np.float64)
+        intercept = np.array(values["intercept"], np.float64)
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise DamagedError(path, f"it is not {description}", StackRecord.remedy) from error
+    fits = coefficient.shape == (outputs, dim) and intercept.shape == (outputs,)
+    if not (fits and np.isfinite(coefficient).all() and np.isfinite(intercept).all()):
+        raise DamagedError(path, f"it is not {description}", StackRecord.remedy)
+    return coefficient, intercept
 
 
 class LogisticStacker(FoldedClassifier):
-    """Average the probabilities of multinomial logistic regressions.
+    """The mean probabilities of multinomial logistic regressions fitted on the folds.
 
-    Usable alone, on any features `(rows, dim)`. `c` is the inverse strength of the L2 penalty on
-    the coefficients of the standardised inputs.
+    Usable on its own, on any features `(rows, dim)`. `c` is the inverse strength of the L2
+    penalty on the coefficients of the standardised inputs.
     """
 
     suffix = ".json"
@@ -89,7 +98,7 @@ class LogisticStacker(FoldedClassifier):
         self.seed = seed
 
     def fit_member(self, X: np.ndarray, y: np.ndarray, seed: int) -> Linear:
-        """Fit one regression; it has one optimum, so the seed changes nothing."""
+        """Fit one regression; `seed` has no effect, as there is one optimum."""
         from sklearn.linear_model import LogisticRegression
 
         X = X.astype(np.float64)
@@ -97,14 +106,14 @@ class LogisticStacker(FoldedClassifier):
         scale[scale == 0] = 1
         model = LogisticRegression(C=self.c, max_iter=ITERATIONS).fit((X - mean) / scale, y)
         coefficient, intercept = model.coef_, model.intercept_
-        if len(coefficient) == 1:  # of two classes, scikit-learn keeps the second's log odds
+        if len(coefficient) == 1:  # for two classes scikit-learn stores the second's log odds only
             coefficient = np.concatenate([-coefficient, coefficient]) / 2
             intercept = np.concatenate([-intercept, intercept]) / 2
         coefficient = coefficient / scale
         return Linear(coefficient, intercept - coefficient @ mean)
 
-    def ask_member(self, member: Linear, X: np.ndarray) -> np.ndarray:
-        """Return one regression's probabilities."""
+    def predict_member(self, member: Linear, X: np.ndarray) -> np.ndarray:
+        """Return one regression's probabilities `(rows, classes)`."""
         return softmax(member.logits(X))
 
     def write_member(self, member: Linear, path: Path) -> None:
@@ -117,10 +126,10 @@ class LogisticStacker(FoldedClassifier):
 
 
 class MetaSoup(LogisticStacker):
-    """Average the weights of linear meta-classifiers: one linear model in the end (MEDUSA).
+    """The average of the weights of linear meta-classifiers: a single linear model (MEDUSA).
 
-    Each of the `draws` balanced subsets gives one classifier a fold. After `fit`, `members_` are
-    those and `soup_` is their average.
+    Each of the `draws` balanced subsets gives one classifier per fold. After `fit`, `members_` are
+    these and `soup_` is their average.
     """
 
     def __init__(
@@ -139,7 +148,7 @@ class MetaSoup(LogisticStacker):
         )
 
     def fit(self, X: np.ndarray, y: np.ndarray, fold: np.ndarray | None = None) -> Self:
-        """Fit the members as every folded classifier, and average their weights."""
+        """Fit the members as in `FoldedClassifier.fit`, then average their weights."""
         super().fit(X, y, fold)
         self.soup_ = Linear(
             np.mean([member.coefficient for member in self.members_], axis=0),
@@ -147,8 +156,8 @@ class MetaSoup(LogisticStacker):
         )
         return self
 
-    def ask_member(self, member: Linear, X: np.ndarray) -> np.ndarray:
-        """Return one classifier's logits: their mean is what the mean of the weights says."""
+    def predict_member(self, member: Linear, X: np.ndarray) -> np.ndarray:
+        """Return one classifier's logits; their mean equals the logits of the averaged weights."""
         return member.logits(X)
 
     def to_probability(self, mean: np.ndarray) -> np.ndarray:
@@ -156,7 +165,7 @@ class MetaSoup(LogisticStacker):
         return softmax(mean)
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Ask the one averaged model: float64 `(rows, classes)`."""
+        """Return the averaged model's probabilities: float64 `(rows, classes)`."""
         return softmax(self.soup_.logits(self._inputs(X)))
 
     def save(self, folder: Path) -> None:

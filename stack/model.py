@@ -1,43 +1,33 @@
-"""One stack: what is learned from, the model over it, its temperature, and the attributes' model.
+"""The stack: a meta-model over the heads' logits, its temperature, and a model of attributes.
 
-1. Take the logits of train that the protocol says (`stack.table`), of the rows with a label.
-2. Fit the model. Under `oof` its folds are speaker-disjoint, under `unicamp` stratified rows, as
-   published. `top_k` and `weighted: {by: macro_f1}` choose by dev instead; nothing looks at test.
-3. With `calibrate`, fit one temperature on what the members say of rows held out of them.
-4. Where heads predict attributes, fit or average those.
+1. Take the labelled rows of train, with the logits that the protocol prescribes
+   (`ser.stack.table`).
+2. Fit the model. Under `oof` its folds are speaker-disjoint; under `unicamp` they are stratified
+   rows, as published. `top_k` and `weighted: {by: macro_f1}` are selected on dev instead; nothing
+   uses test.
+3. With `calibrate`, fit one temperature on the members' predictions for rows held out of them.
+4. Where heads predict attributes, fit a regression on them, or average them.
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from corpus.errors import UserError
-from corpus.folds import speaker_folds
-from score.heads import softmax
-from stack.config import LEARNED, ProtocolName, StackConfig
-from stack.table import TRAIN, LogitTable, Rows
+from ser.corpus.errors import UserError, plural
+from ser.corpus.folds import speaker_folds
+from ser.score.heads import softmax
+from ser.stack.config import ProtocolName, StackConfig
+from ser.stack.registry import META_MODELS
+from ser.stack.table import TRAIN, LogitTable, Rows
 
-TELLERS = {  # scikit-learn's and LightGBM's import costs a second, so only the one needed is paid
-    "random_forest": ("stack.forest", "ForestStacker"),
-    "extra_trees": ("stack.forest", "ExtraTreesStacker"),
-    "lightgbm": ("stack.boosting", "LightGBMStacker"),
-    "logistic": ("stack.linear", "LogisticStacker"),
-    "meta_soup": ("stack.linear", "MetaSoup"),
-    "mean_logits": ("stack.rules", "MeanLogits"),
-    "mean_proba": ("stack.rules", "MeanProba"),
-    "majority": ("stack.rules", "Majority"),
-    "weighted": ("stack.rules", "Weighted"),
-    "top_k": ("stack.rules", "TopK"),
-}
-TINY = float(np.finfo(np.float64).eps)  # what a probability of 0 counts as
+TINY = float(np.finfo(np.float64).eps)  # replaces a probability of 0
 
 
 @dataclass(frozen=True)
-class Said:
-    """Hold what a stack says of rows; None where no head tells classes, or attributes."""
+class StackPrediction:
+    """A stack's predictions for rows; None where no head predicts classes, or attributes."""
 
     chosen: np.ndarray | None  # (rows,) class indices
     probability: np.ndarray | None  # (rows, classes) float64
@@ -45,65 +35,74 @@ class Said:
 
 
 @dataclass
-class Stack:
-    """Hold a fitted stack: `teller` tells the class, `rater` the attributes.
+class FittedStack:
+    """A fitted stack: one model for the emotion class, one for the attributes.
 
-    `held_out` are class indices and probabilities of training rows by members that have not seen
-    them; None unless asked for, and of models that do not learn from train.
+    Attributes:
+        config: the stack's configuration.
+        protocol: which logits of train it was fitted on.
+        classifier: the scikit-learn estimator of the class; None where no head predicts classes.
+        regressor: the estimator of the attributes; None where no head predicts any.
+        temperature: what the log probabilities are divided by.
+        used: class indices of the rows that the classifier was fitted on.
+        held_out: class indices and held-out probabilities of training rows; None unless requested,
+            and for models that do not learn from train.
     """
 
     config: StackConfig
     protocol: ProtocolName
-    teller: Any = None
-    rater: Any = None
+    classifier: Any = None
+    regressor: Any = None
     temperature: float = 1.0
     used: np.ndarray | None = None  # class indices of the rows that were learned from
     held_out: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
-    def fit(cls, table: LogitTable, config: StackConfig, *, hold_out: bool = False) -> "Stack":
-        """Fit on a table; `hold_out` keeps the held-out probabilities.
+    def fit(
+        cls, table: LogitTable, config: StackConfig, *, hold_out: bool = False
+    ) -> "FittedStack":
+        """Fit a stack on a table; with `hold_out`, also keep the held-out probabilities.
 
-        Raises `UserError` when the logits of a protocol are lacking, and when the split that is
-        learned from has no labelled row, lacks a class, or is too small for the folds.
+        Raises `UserError` when the protocol's logits are missing, and when the split that the model
+        is fitted on has no labelled rows, lacks a class, or is too small for the folds.
         """
         stack = cls(config, table.protocol(config.protocol))
-        if table.tellers:
-            stack._fit_teller(table, hold_out)
+        if table.classifiers:
+            stack._fit_classifier(table, hold_out)
         if table.columns:
-            stack.fit_rater(table)
+            stack.fit_regressor(table)
         return stack
 
-    def ask(self, rows: Rows) -> Said:
-        """Ask about every row of a split, of train with the protocol's logits."""
-        attributes = None if self.rater is None else self.rater.predict(rows.predicted)
-        if self.teller is None:
-            return Said(None, None, attributes)
-        chosen, probability = self.tell(self.inputs(rows))
-        return Said(chosen, probability, attributes)
+    def predict(self, rows: Rows) -> StackPrediction:
+        """Predict every row of a split; train with the protocol's logits."""
+        attributes = None if self.regressor is None else self.regressor.predict(rows.predicted)
+        if self.classifier is None:
+            return StackPrediction(None, None, attributes)
+        chosen, probability = self.classify(self.inputs(rows))
+        return StackPrediction(chosen, probability, attributes)
 
     def inputs(self, rows: Rows) -> np.ndarray:
-        """Return the model's columns: logits, and for the soup the predicted attributes too."""
-        logits = rows.under(self.protocol)
-        if not getattr(self.teller, "extra", 0):
+        """Return the classifier's inputs: logits, for the soup also the predicted attributes."""
+        logits = rows.logits_for(self.protocol)
+        if not getattr(self.classifier, "extra", 0):
             return logits
         return np.concatenate([logits, rows.predicted], axis=1)
 
-    def tell(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def classify(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return class indices `(rows,)` and probabilities `(rows, classes)`."""
-        probability = self.teller.predict_proba(X)
-        # Only votes have ties that their probabilities (vote shares) cannot break.
+        probability = self.classifier.predict_proba(X)
+        # Only votes can tie in a way that their probabilities (vote shares) cannot break.
         by_vote = self.config.model == "majority" or (
             self.config.model == "top_k" and self.config.top_k.by == "plurality"
         )
-        chosen = self.teller.predict(X) if by_vote else probability.argmax(axis=1)
+        chosen = self.classifier.predict(X) if by_vote else probability.argmax(axis=1)
         if self.temperature != 1:
             probability = softmax(np.log(probability.clip(TINY)) / self.temperature)
         return chosen, probability
 
     def save(self, folder: Path) -> None:
-        """Write the models' files."""
-        for model in (self.teller, self.rater):
+        """Write the files of both models."""
+        for model in (self.classifier, self.regressor):
             if model is not None:
                 model.save(folder)
 
@@ -115,35 +114,39 @@ class Stack:
         protocol: ProtocolName,
         temperature: float,
         table: LogitTable,
-    ) -> "Stack":
-        """Read what `save` wrote, for a table of the heads that it was fitted on."""
+    ) -> "FittedStack":
+        """Read what `save` wrote; `table` has the heads that the stack was fitted on."""
         stack = cls(config, protocol, temperature=temperature)
         classes, columns = len(table.classes), len(table.columns)
-        if table.tellers:
-            teller = make_teller(config, table)
-            extra = getattr(teller, "extra", 0)
-            stack.teller = teller.load(folder, classes, classes * len(table.tellers) + extra)
+        if table.classifiers:
+            classifier = make_classifier(config, table)
+            extra = getattr(classifier, "extra", 0)
+            stack.classifier = classifier.load(
+                folder, classes, classes * len(table.classifiers) + extra
+            )
         if table.columns:
-            stack.rater = _make_rater(config, table).load(folder, len(table.attributes), columns)
+            stack.regressor = _make_regressor(config, table).load(
+                folder, len(table.attributes), columns
+            )
         return stack
 
-    def _fit_teller(self, table: LogitTable, hold_out: bool) -> None:
+    def _fit_classifier(self, table: LogitTable, hold_out: bool) -> None:
         config = self.config
-        self.teller = make_teller(config, table)
+        self.classifier = make_classifier(config, table)
         split = config.learns_from
         self.used = np.zeros(0, np.int64)
         if split is None:
-            self.teller.fit()
+            self.classifier.fit()
         else:
-            rows, y = labelled(table, split, config)
+            rows, y = labelled_rows(table, split, config)
             X = self.inputs(table.splits[split])[rows]
-            if config.model in LEARNED:
+            if config.folded:
                 self._fit_members(table, X, y, rows)
-                self.used = y[self.teller.rows_]
+                self.used = y[self.classifier.rows_]
                 if hold_out or config.calibrate:
-                    self.held_out = self.used, self.teller.held_out_proba(X)
+                    self.held_out = self.used, self.classifier.held_out_proba(X)
             else:
-                self.teller.fit(X, y)
+                self.classifier.fit(X, y)
                 self.used = y
         if config.calibrate:
             self.temperature = self._calibrated(table)
@@ -151,68 +154,74 @@ class Stack:
     def _fit_members(
         self, table: LogitTable, X: np.ndarray, y: np.ndarray, rows: np.ndarray
     ) -> None:
-        from stack.folds import MissingClassError
+        from ser.stack.folds import MissingClassError
 
         config, fold = self.config, None
         if self.protocol == "oof":
             speakers = [table.splits[TRAIN].speaker[i] for i in rows]
             fold = speaker_folds(y, speakers, config.folds, config.seed)
         try:
-            self.teller.fit(X, y, fold)
+            self.classifier.fit(X, y, fold)
         except MissingClassError as error:
             raise UserError(
-                f"{table.folder}: without the speakers of one fold no row of the class "
-                f"'{table.classes[error.label]}' is left to learn from; lower stack.folds, set "
+                f"{table.folder}: without the speakers of one fold, no row of the class "
+                f"'{table.classes[error.label]}' is left for training; lower stack.folds, set "
                 "stack.balance: false, or set stack.protocol: unicamp."
             ) from error
 
     def _calibrated(self, table: LogitTable) -> float:
-        from score.calibration import fit_temperature
+        from ser.score.calibration import fit_temperature
 
-        if self.held_out is None:  # a rule is fitted on no row of train, or nearly
-            rows, y = labelled(table, TRAIN, self.config)
+        if self.held_out is None:  # a rule is fitted on few rows of train, or on none
+            rows, y = labelled_rows(table, TRAIN, self.config)
             if self.config.balance:
-                from stack.folds import balanced_rows
+                from ser.stack.folds import balanced_rows
 
-                kept = balanced_rows(y, self.config.seed)
-                rows, y = rows[kept], y[kept]
-            self.held_out = y, self.tell(self.inputs(table.splits[TRAIN])[rows])[1]
+                balanced = balanced_rows(y, self.config.seed)
+                rows, y = rows[balanced], y[balanced]
+            self.held_out = y, self.classify(self.inputs(table.splits[TRAIN])[rows])[1]
         y, probability = self.held_out
         return fit_temperature(np.log(probability.clip(TINY)), y)
 
-    def fit_rater(self, table: LogitTable) -> None:
-        """Fit the attributes' model alone."""
-        self.rater = _make_rater(self.config, table)
+    def fit_regressor(self, table: LogitTable) -> None:
+        """Fit the model of the attributes only."""
+        self.regressor = _make_regressor(self.config, table)
         if self.config.attributes == "mean":
-            self.rater.fit()
+            self.regressor.fit()
             return
         rows = table.splits.get(TRAIN)
         truth = np.full((1, len(table.attributes)), np.nan) if rows is None else rows.truth
         unknown = np.flatnonzero(np.isnan(truth).all(axis=0))
         if rows is None or len(unknown):
             raise UserError(
-                f"{table.folder}: no row of train has a known {table.attributes[unknown[0]]}, "
-                "which the ridge regression is fitted on; set stack.attributes: mean."
+                f"{table.folder}: the ridge regression needs {table.attributes[unknown[0]]} of "
+                "training rows, and none has it; set stack.attributes: mean."
             )
-        self.rater.fit(rows.predicted, truth)
+        self.regressor.fit(rows.predicted, truth)
 
 
-def make_teller(config: StackConfig, table: LogitTable) -> Any:
-    """Return the configured classifier, not fitted; a scikit-learn estimator."""
-    module, name = TELLERS[config.model]
+def make_classifier(config: StackConfig, table: LogitTable) -> Any:
+    """Return the configured classifier, unfitted: a scikit-learn estimator."""
     options = config.model_dump().get(config.model, {})
-    if config.model in LEARNED:
-        said = config.model_dump(include={"folds", "balance", "draws", "input", "seed"})
-        options |= {key: value for key, value in said.items() if value is not None}
+    if config.folded:
+        shared = config.model_dump(include={"folds", "balance", "draws", "input", "seed"})
+        options |= {key: value for key, value in shared.items() if value is not None}
     else:
         options["classes"] = len(table.classes)
     if config.model == "meta_soup":
         options["extra"] = len(table.columns)
-    return getattr(import_module(module), name)(**options)
+    make = META_MODELS.get(config.model)
+    if config.options is None or META_MODELS.about(config.model).options is None:
+        return make(**options)
+    if hasattr(make, "fit_member"):  # it derives from `FoldedClassifier`
+        return make(**options, **config.options.model_dump())
+    from ser.stack.estimator import EstimatorStacker
+
+    return EstimatorStacker(name=config.model, options=config.options, **options)
 
 
-def _make_rater(config: StackConfig, table: LogitTable) -> Any:
-    from stack.attributes import MeanAttributes, RidgeAttributes
+def _make_regressor(config: StackConfig, table: LogitTable) -> Any:
+    from ser.stack.attributes import MeanAttributes, RidgeAttributes
 
     if config.attributes == "ridge":
         return RidgeAttributes(config.ridge.alpha)
@@ -220,37 +229,38 @@ def _make_rater(config: StackConfig, table: LogitTable) -> Any:
     return MeanAttributes([[i for i, n in enumerate(names) if n == a] for a in table.attributes])
 
 
-def labelled(
+def labelled_rows(
     table: LogitTable, split: str, config: StackConfig | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of a split that have a label, and their class indices.
+    """Return the indices of a split's labelled rows, and their class indices.
 
-    `config` is of the model that learns from them; None is for scoring. Raises `UserError` without
-    any row, when a class is absent, and when a model with folds finds fewer rows of a class.
+    `config` is that of the model to be fitted on them; None is for scoring. Raises `UserError` when
+    there are none, when a class is missing, and when a class has fewer rows than there are folds.
     """
     rows = table.splits.get(split)
-    known = np.zeros(0, np.int64) if rows is None else np.flatnonzero(rows.label >= 0)
-    what, instead = "stacks are compared", ""
+    at = np.zeros(0, np.int64) if rows is None else np.flatnonzero(rows.label >= 0)
+    purpose, instead = "to compare stacks", ""
     if config is not None:
-        what = f"a {config.model} is {'fitted' if split == TRAIN else 'chosen'}"
-        instead = ", or set stack.model to mean_logits or majority, which learn nothing"
-    if rows is None or not len(known):
+        purpose = f"to {'fit' if split == TRAIN else 'select'} a {config.model}"
+        instead = ", or set stack.model to mean_logits or majority, which need no training"
+    if rows is None or not len(at):
         raise UserError(
-            f"{table.folder}: the logits have no labelled rows in the split {split}, which {what} "
-            f"on; train the heads on a manifest that has some{instead}."
+            f"{table.folder}: the logits have no labelled rows in the split {split} {purpose} on; "
+            f"train the heads on a manifest that has some{instead}."
         )
-    y = rows.label[known]
+    y = rows.label[at]
     counts = np.bincount(y, minlength=len(table.classes))
     rarest = table.classes[int(counts.argmin())]
     if counts.min() == 0:
-        remedy = "add some, take it" if instead else "add some, or take it"
+        remedy = "add some, remove it" if instead else "add some, or remove it"
         raise UserError(
-            f"{table.folder}: no row of {split} is of the class '{rarest}'; {remedy} out of "
+            f"{table.folder}: {split} has no rows of the class '{rarest}'; {remedy} from "
             f"corpus.classes{instead}."
         )
-    if config is not None and config.model in LEARNED and counts.min() < config.folds:
+    if config is not None and config.folded and counts.min() < config.folds:
         raise UserError(
-            f"{table.folder}: train has {counts.min()} rows of the class '{rarest}', fewer than "
-            f"the {config.folds} folds; lower stack.folds (2 is the least){instead}."
+            f"{table.folder}: train has {plural(int(counts.min()), 'row')} of the class "
+            f"'{rarest}', fewer than the {config.folds} folds; lower stack.folds (at least 2)"
+            f"{instead}."
         )
-    return known, y
+    return at, y

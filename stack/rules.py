@@ -1,15 +1,16 @@
-"""Rules over the heads: fixed ones, and two with a few numbers that are chosen or fitted.
+"""Rules that combine heads: fixed ones, and two with a few parameters.
 
     mean_logits   softmax of the mean of the heads' logits
     mean_proba    mean of the heads' probabilities
-    majority      the class that most heads put first
-    weighted      weighted mean of the heads' probabilities: weights of non-negative least squares
-                  against the labels (every class weighs the same), or the heads' macro-F1
+    majority      the class that most heads rank first
+    weighted      weighted mean of the heads' probabilities; the weights come from non-negative
+                  least squares against the labels (classes weighted equally), or are the heads'
+                  macro-F1
     top_k         the k heads with the best macro-F1, by plurality or mean of probabilities (the
                   challenge's overview, Figure 4: top 1, 3, 5 and 10 by plurality)
 
-All take logits `(rows, heads * classes)`, head by head, and are scikit-learn estimators; `fit` of
-the fixed ones only sets `classes_` to the indices 0 … `classes` - 1. Give `weighted` and `top_k`
+All are scikit-learn estimators that take logits `(rows, heads * classes)`, head by head; `fit` of
+the fixed ones only sets `classes_` to the indices 0 … `classes` - 1. Fit `weighted` and `top_k` on
 rows that the heads were not trained on.
 """
 
@@ -20,9 +21,11 @@ from typing import Any, Literal, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from corpus.errors import UserError
-from score.heads import softmax
-from score.metrics import confusion, macro_f1
+from ser.cache.json_file import read_object
+from ser.corpus.errors import DamagedError
+from ser.score.heads import softmax
+from ser.score.metrics import confusion, macro_f1
+from ser.stack.record import StackRecord
 
 RULE = "rule.json"
 
@@ -37,7 +40,7 @@ class _Rule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the most probable class of every row; of equal ones the first."""
+        """Return the most probable class of every row; ties go to the first."""
         chosen: np.ndarray = self.predict_proba(X).argmax(axis=1)
         return chosen
 
@@ -45,32 +48,37 @@ class _Rule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:
-        """Write nothing: there is nothing that the options do not say."""
+        """Write nothing: the options describe the rule completely."""
 
     def load(self, folder: Path, classes: int, dim: int) -> Self:
-        """Set `classes_`, as `fit`."""
+        """Set `classes_`, as `fit` does."""
         return self.fit()
 
     def _by_head(self, X: np.ndarray) -> np.ndarray:
-        """Unfold the columns: float64 `(rows, heads, classes)`."""
+        """Reshape the columns to float64 `(rows, heads, classes)`."""
         return np.asarray(X, np.float64).reshape(len(X), -1, self.classes)
 
 
 class MeanLogits(_Rule):
-    """Average the heads' logits, then take the softmax."""
+    """The softmax of the mean of the heads' logits.
+
+    >>> two_heads = np.array([[2.0, 0.0, 0.0, 1.0]])  # (rows, heads * classes)
+    >>> MeanLogits(classes=2).fit().predict(two_heads).tolist()
+    [0]
+    """
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return the softmax of the mean logits: `(rows, classes)`."""
         return softmax(self._by_head(X).mean(axis=1))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the class with the largest mean logit; of equal ones the first."""
+        """Return the class with the largest mean logit; ties go to the first."""
         chosen: np.ndarray = self._by_head(X).mean(axis=1).argmax(axis=1)
         return chosen
 
 
 class MeanProba(_Rule):
-    """Average the heads' probabilities."""
+    """The mean of the heads' probabilities."""
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return the mean of the heads' softmax: `(rows, classes)`."""
@@ -79,10 +87,10 @@ class MeanProba(_Rule):
 
 
 class Majority(_Rule):
-    """Take the class that most heads put first; of tied ones the one with more probability."""
+    """The class that most heads rank first; ties go to the larger mean probability."""
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return the share of heads that put each class first: `(rows, classes)`."""
+        """Return the share of heads that rank each class first: `(rows, classes)`."""
         first = self._by_head(X).argmax(axis=2)
         shares: np.ndarray = (first[:, :, None] == np.arange(self.classes)).mean(axis=1)
         return shares
@@ -90,8 +98,8 @@ class Majority(_Rule):
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the plurality class.
 
-        Of classes with equally many votes it is the one whose mean softmax probability over all
-        heads is larger; of equal ones the first.
+        Among classes with equally many votes, the one with the larger mean softmax probability
+        over all heads; if these are equal too, the first.
         """
         shares = self.predict_proba(X)
         probability = softmax(self._by_head(X)).mean(axis=1)
@@ -101,9 +109,9 @@ class Majority(_Rule):
 
 
 class Weighted(_Rule):
-    """Average the heads' probabilities with a weight each; after `fit`, `weights_` sum to 1.
+    """The weighted mean of the heads' probabilities; after `fit`, `weights_` sum to 1.
 
-    Equal weights where no head deserves any.
+    All weights are equal where every head's would be 0.
     """
 
     def __init__(self, classes: int, by: Literal["nnls", "macro_f1"] = "nnls") -> None:
@@ -111,9 +119,9 @@ class Weighted(_Rule):
         self.by = by
 
     def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
-        """Find the weights on logits `(rows, heads * classes)` and class indices `(rows,)`."""
+        """Fit the weights on logits `(rows, heads * classes)` and class indices `(rows,)`."""
         super().fit()
-        X, y = _needed(X, y)
+        X, y = _required(X, y)
         if self.by == "nnls":
             weights = self._least_squares(softmax(self._by_head(X)), y)
         else:
@@ -134,10 +142,13 @@ class Weighted(_Rule):
     def load(self, folder: Path, classes: int, dim: int) -> Self:
         """Read the weights."""
         super().fit()
-        weights = _read(folder / RULE, "weights")
-        if len(weights) != dim // classes or not np.isfinite(weights).all() or min(weights) < 0:
-            raise _damaged(folder / RULE)
+        weights = _read(folder / RULE, "weights", (int, float))
         self.weights_ = np.array(weights, np.float64)
+        if (
+            len(weights) != dim // classes
+            or not 0 <= self.weights_.min() <= self.weights_.max() <= 1
+        ):
+            raise _damaged(folder / RULE)
         return self
 
     def _least_squares(self, probability: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -145,16 +156,16 @@ class Weighted(_Rule):
 
         rows, heads, classes = probability.shape
         scale = 1 / np.sqrt(np.bincount(y, minlength=classes)[y])[:, None]
-        wanted = (np.eye(classes)[y] * scale).ravel()
-        said = (probability * scale[:, :, None]).transpose(0, 2, 1).reshape(rows * classes, heads)
-        weights: np.ndarray = nnls(said, wanted)[0]
+        targets = (np.eye(classes)[y] * scale).ravel()
+        inputs = (probability * scale[:, :, None]).transpose(0, 2, 1).reshape(rows * classes, heads)
+        weights: np.ndarray = nnls(inputs, targets)[0]
         return weights
 
 
 class TopK(_Rule):
-    """Combine the `k` heads with the best macro-F1, or all when there are fewer.
+    """The `k` heads with the best macro-F1 combined, or all when there are fewer.
 
-    After `fit`, `heads_` are their numbers, the best first; of equal ones the first named.
+    After `fit`, `heads_` are their indices, the best first; ties go to the head named first.
     """
 
     def __init__(self, classes: int, k: int = 5, by: Literal["plurality", "mean"] = "mean") -> None:
@@ -163,29 +174,29 @@ class TopK(_Rule):
         self.by = by
 
     def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
-        """Choose the heads on logits `(rows, heads * classes)` and class indices `(rows,)`."""
+        """Select the heads on logits `(rows, heads * classes)` and class indices `(rows,)`."""
         super().fit()
-        scores = head_scores(*_needed(X, y), self.classes)
+        scores = head_scores(*_required(X, y), self.classes)
         self.heads_ = np.argsort(-scores, kind="stable")[: self.k]
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return the chosen heads' mean softmax or vote shares: `(rows, classes)`."""
-        return self._rule().predict_proba(self._chosen(X))
+        """Return the selected heads' mean softmax or vote shares: `(rows, classes)`."""
+        return self._rule().predict_proba(self._selected(X))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the most probable class; of tied votes as `Majority`."""
-        return self._rule().predict(self._chosen(X))
+        """Return the most probable class; tied votes are resolved as in `Majority`."""
+        return self._rule().predict(self._selected(X))
 
     def save(self, folder: Path) -> None:
-        """Write the numbers of the chosen heads."""
+        """Write the indices of the selected heads."""
         (folder / RULE).write_text(json.dumps({"heads": self.heads_.tolist()}))
 
     def load(self, folder: Path, classes: int, dim: int) -> Self:
-        """Read the numbers of the chosen heads."""
+        """Read the indices of the selected heads."""
         super().fit()
-        heads = _read(folder / RULE, "heads")
-        if not set(heads) <= set(range(dim // classes)):
+        heads = _read(folder / RULE, "heads", (int,))
+        if not set(heads) <= set(range(dim // classes)) or len(set(heads)) != len(heads):
             raise _damaged(folder / RULE)
         self.heads_ = np.array(heads, np.int64)
         return self
@@ -193,34 +204,28 @@ class TopK(_Rule):
     def _rule(self) -> Majority | MeanProba:
         return (Majority if self.by == "plurality" else MeanProba)(self.classes)
 
-    def _chosen(self, X: np.ndarray) -> np.ndarray:
+    def _selected(self, X: np.ndarray) -> np.ndarray:
         return self._by_head(X)[:, self.heads_].reshape(len(X), -1)
 
 
 def head_scores(X: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
     """Return each head's macro-F1 on logits `(rows, heads * classes)`: float64 `(heads,)`."""
     first = np.asarray(X).reshape(len(X), -1, classes).argmax(axis=2)
-    return macro_f1(np.stack([confusion(y, said, classes) for said in first.T]))
+    return macro_f1(np.stack([confusion(y, predicted, classes) for predicted in first.T]))
 
 
-def _needed(X: np.ndarray | None, y: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _required(X: np.ndarray | None, y: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     if X is None or y is None:
-        raise ValueError("this rule is fitted on logits and labels: give both")
+        raise ValueError("this rule is fitted on logits and labels; pass both")
     return np.asarray(X), np.asarray(y)
 
 
-def _read(path: Path, key: str) -> list[Any]:
-    try:
-        found = json.loads(path.read_text())[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path) from error
-    if not isinstance(found, list) or not found:
+def _read(path: Path, key: str, kinds: tuple[type, ...]) -> list[Any]:
+    values = read_object(path, StackRecord.remedy).get(key)
+    if not isinstance(values, list) or not values or {type(v) for v in values} - set(kinds):
         raise _damaged(path)
-    return found
+    return values
 
 
-def _damaged(path: Path) -> UserError:
-    return UserError(
-        f"{path}: it is missing or not a rule over these heads; fit the stack again with "
-        "`ser stack fit`."
-    )
+def _damaged(path: Path) -> DamagedError:
+    return DamagedError(path, "it is not a rule for these heads", StackRecord.remedy)

@@ -1,18 +1,18 @@
-"""Fit the stack of a run on its heads' logits, and ask it about any logits of those heads.
+"""Fit the stack of a run on its heads' logits, and predict from any logits of those heads.
 
     <run>/heads/<head>/logits.h5      read, aligned by utterance id
-    <run>/stack/fold-<i>.skops|.txt   the members of a learned model; fixed rules have no files
-    <run>/stack/*.json                a soup, a rule or a ridge regression that was fitted
+    <run>/stack/fold-<i>.skops|.txt   the members of a trained model; fixed rules have no files
+    <run>/stack/*.json                a fitted soup, rule or ridge regression
     <run>/stack/predictions.parquet   utterance, split, prediction, p.<class>,
-                                      predicted.<attribute>: every row there is
-    <run>/stack/stack.json            what made it; written last
+                                      predicted.<attribute>, for every row of every split
+    <run>/stack/stack.json            the options, the heads and the other files' checksums
 
-The folder is filled under a temporary name and swapped in whole, so a kill leaves the old stack,
-the new one, or (between two renames) none: never a mixture that says it is done.
+The folder is written under a temporary name and swapped with the old one in one step, so that an
+interruption leaves either the old stack or the new one (`ser.cache.swap`). A run's stack is fitted
+by one process at a time.
 """
 
-import json
-import shutil
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,55 +20,85 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import ValidationError
 
-from cache.files import fingerprint
-from cache.logits import HeadLogits
-from corpus.errors import UserError
-from stack.config import StackConfig
-from stack.model import Stack
-from stack.table import LogitTable
+from ser.cache.checksums import checksums, is_undamaged, note_unchecked, require_undamaged
+from ser.cache.files import fingerprint, remove
+from ser.cache.locks import locked
+from ser.cache.logits import HeadLogits
+from ser.cache.record import describe
+from ser.cache.swap import recover_folder, replace_folder
+from ser.corpus.errors import DamagedError, UserError
+from ser.score.record import PREDICTIONS
+from ser.stack.config import StackConfig
+from ser.stack.model import FittedStack
+from ser.stack.record import FORMAT, StackRecord
+from ser.stack.table import LogitTable
 
-FORMAT = "ser-stack/2"
+log = logging.getLogger("ser.stack")
 
 
-def fit(run: Path, heads: Sequence[str], config: StackConfig) -> dict[str, Any]:
-    """Fit the stack on train, predict every split, save both; return what stack.json says.
+def fit(run: Path, heads: Sequence[str], config: StackConfig) -> StackRecord:
+    """Fit the stack on train, predict every split, save both; return its record.
 
-    `heads` are the pipeline's, of classes or of attributes alone; `config.heads` picks among them.
-    Rows without a label are not learned from. The same logits and configuration give the same
-    numbers.
+    Rows without a label are left out of training. The same logits and configuration give the same
+    results.
 
-    Raises `UserError` for logits that do not fit together, and for what `Stack.fit` refuses.
+    Args:
+        run: the run folder, with `heads/<head>/logits.h5`.
+        heads: the heads of the pipeline, of classes or of attributes only; `config.heads` selects
+            among them.
+        config: the stack's configuration.
+
+    Raises `UserError` for logits that cannot be combined, and as `FittedStack.fit`; `BusyError`
+    when another process is fitting the run's stack.
     """
+    with locked(run / ".stack.lock", f"{run}: the stack is being fitted"):
+        return _fit(run, heads, config)
+
+
+def _fit(run: Path, heads: Sequence[str], config: StackConfig) -> StackRecord:
     table = LogitTable.read(run / "heads", chosen_heads(heads, config))
-    stack = Stack.fit(table, config)
+    log.debug("%s: fitting %s over %s", run / "stack", config.model, ", ".join(table.heads))
+    stack = FittedStack.fit(table, config)
     used = np.zeros(0, np.int64) if stack.used is None else stack.used
     counts = np.bincount(used, minlength=len(table.classes)).tolist()
-    about = {
-        "format": FORMAT,
-        "fingerprint": _fingerprint(config, table.heads),
-        "config": config.model_dump(mode="json"),
-        "protocol": stack.protocol,
-        "temperature": stack.temperature,
-        "heads": table.heads,
-        "classes": list(table.classes),
-        "attributes": list(table.attributes),
-        "rows": len(used),
-        "rows_per_class": dict(zip(table.classes, counts, strict=True)),
-    }
-    _save(run, about, stack, table)
-    return about
+    record = _checked_record(
+        format=FORMAT,
+        fingerprint=_fingerprint(config, table.heads),
+        config=config.model_dump(mode="json", exclude=None if config.options else {"options"}),
+        protocol=stack.protocol,
+        temperature=stack.temperature,
+        heads=table.heads,
+        classes=list(table.classes),
+        attributes=list(table.attributes),
+        rows=len(used),
+        rows_per_class=dict(zip(table.classes, counts, strict=True)),
+    )
+    return _save(run, record, stack, table)
+
+
+def _checked_record(**values: Any) -> StackRecord:
+    """Return a validated record; raises `UserError` for invalid names or fingerprints."""
+    try:
+        return StackRecord(**values)
+    except ValidationError as error:
+        raise UserError(
+            f"the logits cannot be stacked: {describe(error)}; write them again with `ser heads "
+            "train --force`, or with shorter, printable names."
+        ) from error
 
 
 def predict(run: Path, logits_folder: Path | None = None) -> pl.DataFrame:
-    """Ask the saved stack about `<logits_folder>/<head>/logits.h5` (default: the run's own heads).
+    """Predict with the saved stack from `<logits_folder>/<head>/logits.h5`, by default the run's.
 
-    Returns `utterance`, `split`, where heads tell classes `prediction` (class name) and `p.<class>`
-    (float64), and where they tell attributes `predicted.<attribute>` (float64), of every row, in
-    the order train, dev, test, unlabelled and within them that of the first head's file.
+    Returns a frame with one row per utterance: `utterance`, `split`; where heads predict classes
+    `prediction` (class name) and `p.<class>` (float64); where they predict attributes
+    `predicted.<attribute>` (float64). Splits are in the order train, dev, test, unlabelled, rows
+    in that of the first head's file.
 
     Raises `UserError` when there is no stack, when its files are damaged, and when the logits are
-    not of the heads that it was fitted on.
+    from other heads than it was fitted on.
     """
     folder = run / "heads" if logits_folder is None else logits_folder
     table = LogitTable.read(folder, stacked_heads(run))
@@ -76,44 +106,54 @@ def predict(run: Path, logits_folder: Path | None = None) -> pl.DataFrame:
 
 
 def stacked_heads(run: Path) -> list[str]:
-    """Name the heads that the run's stack was fitted on, in its order.
+    """Return the names of the heads that the run's stack was fitted on, in its order.
 
-    Raises `UserError` when there is no stack, or one of another format.
+    Raises `UserError` when there is no stack, or one in another format.
     """
-    return list(_about(run)["heads"])
+    return list(_record(run).heads)
 
 
-def load(run: Path, table: LogitTable) -> Stack:
-    """Read the run's stack for a table of the heads that it was fitted on.
+def load(run: Path, table: LogitTable) -> FittedStack:
+    """Load the run's stack; `table` has the heads that it was fitted on.
 
-    Raises `UserError` for other heads, and for files that are damaged.
+    Raises `UserError` for other heads, and for damaged files.
     """
-    about = _about(run)
-    for name, made_from in table.heads.items():
-        if about["heads"][name] != made_from or tuple(about["classes"]) != table.classes:
+    record = _record(run)
+    for name, head_fingerprint in table.heads.items():
+        if record.heads.get(name) != head_fingerprint or tuple(record.classes) != table.classes:
             raise UserError(
                 f"{table.folder / name / 'logits.h5'}: head '{name}' is not the one that the stack "
-                "was fitted on (its fingerprint or its classes differ); fit the stack again with "
-                "`ser stack fit`."
+                "was fitted on (its fingerprint or its classes differ); run `ser stack fit` again."
             )
-    config = StackConfig.model_validate(about["config"])
-    return Stack.load(run / "stack", config, about["protocol"], about["temperature"], table)
+    config = record.stack_config(_file(run))
+    for file, expected in record.checksums.items():
+        if file != PREDICTIONS:  # not part of a bundle
+            require_undamaged(run / "stack" / file, expected, record.remedy)
+    return FittedStack.load(run / "stack", config, record.protocol, record.temperature, table)
 
 
 def is_current(run: Path, heads: Sequence[str], config: StackConfig) -> bool:
-    """Tell whether the run's stack is the one that `fit` would make: a stack.json says so."""
-    path = run / "stack" / "stack.json"
-    if not path.is_file():
+    """Return whether the run's stack is undamaged and the one that `fit` would produce."""
+    recover_folder(run / "stack")
+    if not _file(run).exists():
+        return False
+    try:
+        record = _record(run)
+    except DamagedError:
+        return False
+    if not is_undamaged(run / "stack", {PREDICTIONS: None, **record.checksums}):
         return False
     folder = run / "heads"
-    chosen = chosen_heads(heads, config)
-    made_from = {h: HeadLogits.read_header(folder / h / "logits.h5").fingerprint for h in chosen}
-    found = json.loads(path.read_text()).get("fingerprint")
-    return bool(found == _fingerprint(config, made_from))
+    headers = {
+        head: HeadLogits.read_header(folder / head / "logits.h5")
+        for head in chosen_heads(heads, config)
+    }
+    fingerprints = {head: header.fingerprint for head, header in headers.items()}
+    return record.fingerprint == _fingerprint(config, fingerprints)
 
 
 def chosen_heads(heads: Sequence[str], config: StackConfig) -> list[str]:
-    """Return the heads that are stacked: all, or those that `config.heads` names."""
+    """Return the heads to stack: all, or those that `config.heads` names."""
     chosen = list(heads if config.heads is None else config.heads)
     for name in chosen:
         if name not in heads:
@@ -122,60 +162,61 @@ def chosen_heads(heads: Sequence[str], config: StackConfig) -> list[str]:
                 f"{', '.join(heads)}."
             )
         if chosen.count(name) > 1:
-            raise UserError(f"stack.heads: '{name}' stands twice; name each head once.")
+            raise UserError(f"stack.heads: '{name}' appears twice; name each head once.")
     return chosen
 
 
 def _fingerprint(config: StackConfig, heads: dict[str, str]) -> str:
     # As pairs: the order of the heads is the order of the columns, and a forest draws columns.
-    return fingerprint(
-        {"format": FORMAT, "config": config.decisive(), "heads": list(heads.items())}
-    )
+    return fingerprint({"format": FORMAT, "config": config.spec(), "heads": list(heads.items())})
 
 
-def _predictions(table: LogitTable, stack: Stack) -> pl.DataFrame:
+def _predictions(table: LogitTable, stack: FittedStack) -> pl.DataFrame:
     frames, names = [], np.array(table.classes, object)
     for split, rows in table.splits.items():
-        said = stack.ask(rows)
+        prediction = stack.predict(rows)
         columns = {
             "utterance": pl.Series(rows.utterance, dtype=pl.String()),
             "split": pl.Series([split] * len(rows.utterance), dtype=pl.String()),
         }
-        if said.chosen is not None and said.probability is not None:
-            columns["prediction"] = pl.Series(names[said.chosen].tolist(), dtype=pl.String())
-            columns |= {f"p.{c}": pl.Series(said.probability[:, i]) for i, c in enumerate(names)}
-        if said.attributes is not None:
+        if prediction.chosen is not None and prediction.probability is not None:
+            columns["prediction"] = pl.Series(names[prediction.chosen].tolist(), dtype=pl.String())
+            columns |= {
+                f"p.{c}": pl.Series(prediction.probability[:, i]) for i, c in enumerate(names)
+            }
+        if prediction.attributes is not None:
             rated = enumerate(table.attributes)
-            columns |= {f"predicted.{a}": pl.Series(said.attributes[:, i]) for i, a in rated}
+            columns |= {f"predicted.{a}": pl.Series(prediction.attributes[:, i]) for i, a in rated}
         frames.append(pl.DataFrame(columns))
     return pl.concat(frames)
 
 
-def _save(run: Path, about: dict[str, Any], stack: Stack, table: LogitTable) -> None:
-    """Predict every split and write everything; the models' files need one core only, beside it."""
-    part, old = run / ".stack.part", run / ".stack.old"
-    for leftover in (part, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    part.mkdir(parents=True)
-    with ThreadPoolExecutor(1) as beside:
-        saved = beside.submit(stack.save, part)
-        _predictions(table, stack).write_parquet(part / "predictions.parquet")
+def _save(run: Path, record: StackRecord, stack: FittedStack, table: LogitTable) -> StackRecord:
+    """Predict every split and write all files, those of the models in a second thread."""
+    part = run / ".stack.part"
+    remove(part)  # left by a process that was killed
+    part.mkdir()
+    with ThreadPoolExecutor(1) as writer:
+        saved = writer.submit(stack.save, part)
+        _predictions(table, stack).write_parquet(part / PREDICTIONS)
         saved.result()
-    (part / "stack.json").write_text(json.dumps(about, indent=2) + "\n")
-    if (run / "stack").exists():
-        (run / "stack").rename(old)
-    part.rename(run / "stack")
-    shutil.rmtree(old, ignore_errors=True)
+    files = [path.name for path in part.iterdir()]
+    record = record.model_copy(update={"checksums": checksums(part, files)})
+    record.write(part / "stack.json")
+    replace_folder(part, run / "stack")
+    return record
 
 
-def _about(run: Path) -> dict[str, Any]:
-    path = run / "stack" / "stack.json"
-    if not path.is_file():
+def _file(run: Path) -> Path:
+    return run / "stack" / "stack.json"
+
+
+def _record(run: Path) -> StackRecord:
+    recover_folder(run / "stack")
+    path = _file(run)
+    if not path.exists():
         raise UserError(f"{path}: there is no stack; fit it with `ser stack fit`.")
-    about: dict[str, Any] = json.loads(path.read_text())
-    if about.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: the format is {about.get('format')!r}, not {FORMAT!r}; fit the stack again "
-            "with `ser stack fit`."
-        )
-    return about
+    record = StackRecord.read(path)
+    if not record.checksums:
+        note_unchecked(run)
+    return record

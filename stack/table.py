@@ -1,13 +1,13 @@
 """The logits of several heads side by side, aligned by utterance id.
 
-One row an utterance, in the order of the first head's file; one block of columns a head, in the
-order the heads are named in, each block in class order:
+One row per utterance, in the order of the first head's file; one block of columns per head, in the
+order in which the heads are named, each block in class order:
 
     a.angry a.sad … a.neutral  b.angry b.sad … b.neutral  …
 
-Of train there are two such tables. `oof` has what a head says of a row that it was not trained on
-(a cross-fitted head, or one that never saw train), `unicamp` what it says of a row that it was
-trained on, as the published stack was fitted. Of all other splits both are the same.
+For train there are two such tables: `oof` has a head's logits for rows that it was not trained on
+(a cross-fitted head, or one that was not trained on train), `unicamp` its logits for rows that it
+was trained on, which the published stack was fitted on. For all other splits both are the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,31 +17,31 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from cache.logits import HeadLogits
-from corpus.errors import UserError
-from corpus.manifest import SPLITS
-from score.heads import classifies, read_heads, require_same_utterances
-from score.truth import TRUTH, known_rows
-from stack.config import ProtocolName
+from ser.cache.logits import HeadLogits
+from ser.corpus.cells import SPLITS
+from ser.corpus.errors import UserError
+from ser.score.heads import classifies, read_heads, require_same_utterances
+from ser.score.truth import TRUTH, ground_truth
+from ser.stack.config import ProtocolName
 
 TRAIN = "train"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Hold one split: every field is aligned with `utterance`."""
+    """The rows of one split; every field is aligned with `utterance`."""
 
     utterance: list[str]
-    logits: np.ndarray  # (n, heads * classes) float32; of train, out-of-fold where there are such
-    in_sample: np.ndarray  # the same as `logits`, but in-sample where there are such
-    predicted: np.ndarray  # (n, columns) float32: the attributes that heads predict, head by head
+    logits: np.ndarray  # (n, heads * classes) float32; for train out-of-fold, where there are
+    in_sample: np.ndarray  # the same as `logits`, but in-sample where there are
+    predicted: np.ndarray  # (n, columns) float32: predicted attributes, head by head
     label: np.ndarray  # (n,) int64, -1 where there is none
     truth: np.ndarray  # (n, attributes) float64, NaN where unknown
     speaker: list[str]  # "" where unknown
 
     @classmethod
     def new(cls, logits: np.ndarray, predicted: np.ndarray) -> "Rows":
-        """Return rows that nothing else is known of, nameless."""
+        """Return rows without ids, labels or speakers: audio to predict."""
         count = len(logits)
         return cls(
             utterance=[""] * count,
@@ -53,67 +53,93 @@ class Rows:
             speaker=[""] * count,
         )
 
-    def under(self, protocol: ProtocolName) -> np.ndarray:
-        """Return the logits that a protocol takes."""
+    def logits_for(self, protocol: ProtocolName) -> np.ndarray:
+        """Return the logits that a protocol uses."""
         return self.logits if protocol == "oof" else self.in_sample
 
 
 @dataclass(frozen=True)
 class LogitTable:
-    """Hold what several heads say; `splits` lacks the splits that no head has rows of."""
+    """The logits of several heads side by side, aligned by utterance id.
+
+    Args:
+        folder: the folder of the heads.
+        heads: the fingerprint of each head by name.
+        classifiers: the heads with logits of the classes, in the order of the columns.
+        classes: the classes.
+        attributes: the attributes that at least one head predicts.
+        columns: the head and attribute of each column of `predicted`.
+        lacking: for each protocol, a head without its logits of train.
+        splits: the rows of each split that has any.
+
+        >>> table = LogitTable.read("runs/mine/heads")
+        >>> table.splits["dev"].logits.shape  # (rows, heads * classes)
+        (10, 4)
+    """
 
     folder: Path
     heads: dict[str, str]  # name -> fingerprint
-    tellers: tuple[str, ...]  # the heads with logits of the classes, in column order
+    classifiers: tuple[str, ...]  # the heads with logits of the classes, in column order
     classes: tuple[str, ...]
-    attributes: tuple[str, ...]  # those that any head predicts
+    attributes: tuple[str, ...]  # predicted by at least one head
     columns: tuple[tuple[str, str], ...]  # head and attribute of each column of `predicted`
-    lacking: Mapping[ProtocolName, str | None]  # a head that a protocol finds no train logits of
+    lacking: Mapping[ProtocolName, str | None]  # a head without the protocol's logits of train
     splits: Mapping[str, Rows]
 
     @classmethod
-    def read(cls, folder: Path, heads: Sequence[str]) -> "LogitTable":
+    def read(cls, folder: str | Path, heads: Sequence[str] | None = None) -> "LogitTable":
         """Read and align `<folder>/<head>/logits.h5` of every head.
 
-        Raises `UserError` for what `score.heads.read_heads` refuses, for heads that give one
-        utterance different labels or ratings, and for heads that do not have the same utterances in
-        a split.
+        Args:
+            folder: that of a run's heads, as "runs/mine/heads".
+            heads: their names; by default all that have logits, sorted.
+
+        Raises `UserError` as `ser.score.heads.read_heads`, for heads that disagree on the label or
+        ratings of an utterance, and for heads that do not have the same utterances in a split.
         """
-        found = dict(zip(heads, read_heads(folder, heads, attributes_alone=True), strict=True))
-        require_same_utterances(folder, found)
-        known = known_rows(found, None, ())
-        tellers = {name: head for name, head in found.items() if classifies(head)}
-        attributes = tuple(dict.fromkeys(a for head in found.values() for a in head.attributes))
+        folder = Path(folder)
+        heads = (
+            sorted(p.parent.name for p in folder.glob("*/logits.h5")) if heads is None else heads
+        )
+        outputs = dict(zip(heads, read_heads(folder, heads, attributes_alone=True), strict=True))
+        require_same_utterances(folder, outputs)
+        labels = ground_truth(outputs, None, ())
+        classifiers = {name: head for name, head in outputs.items() if classifies(head)}
+        attributes = tuple(dict.fromkeys(a for head in outputs.values() for a in head.attributes))
         splits = {}
         for split in SPLITS:
-            rows = next((h.splits[split] for h in found.values() if split in h.splits), None)
+            rows = next((h.splits[split] for h in outputs.values() if split in h.splits), None)
             if rows is None or not rows.utterance:
                 continue
             ids = pl.DataFrame({"utterance": rows.utterance})
-            truth = ids.join(known, "utterance", "left", maintain_order="left")
-            logits = _side_by_side(tellers, split, rows.utterance, ("logits",))
-            in_sample = logits  # which most are, so that they are held once
-            if any(head.splits[split].in_sample is not None for head in tellers.values()):
-                in_sample = _side_by_side(tellers, split, rows.utterance, ("in_sample", "logits"))
+            truth = ids.join(labels, "utterance", "left", maintain_order="left")
+            logits = _side_by_side(classifiers, split, rows.utterance, ("logits",))
+            in_sample = logits  # the usual case; shared to save memory
+            if any(head.splits[split].in_sample is not None for head in classifiers.values()):
+                in_sample = _side_by_side(
+                    classifiers, split, rows.utterance, ("in_sample", "logits")
+                )
             splits[split] = Rows(
                 utterance=rows.utterance,
                 logits=logits,
                 in_sample=in_sample,
-                predicted=_side_by_side(found, split, rows.utterance, ("predicted",)),
+                predicted=_side_by_side(outputs, split, rows.utterance, ("predicted",)),
                 label=truth["label"].to_numpy(),
                 truth=truth.select(TRUTH + a for a in attributes).to_numpy(),
                 speaker=rows.speaker,
             )
         return cls(
             folder=folder,
-            heads={name: head.fingerprint for name, head in found.items()},
-            tellers=tuple(tellers),
-            classes=next(iter(found.values())).classes,
+            heads={name: head.fingerprint for name, head in outputs.items()},
+            classifiers=tuple(classifiers),
+            classes=next(iter(outputs.values())).classes,
             attributes=attributes,
-            columns=tuple((name, a) for name, head in found.items() for a in head.attributes),
+            columns=tuple((name, a) for name, head in outputs.items() for a in head.attributes),
             lacking={
-                "oof": next((n for n, h in tellers.items() if _kind(h) == "in-sample"), None),
-                "unicamp": next((n for n, h in tellers.items() if _kind(h) == "out-of-fold"), None),
+                "oof": next((n for n, h in classifiers.items() if _kind(h) == "in-sample"), None),
+                "unicamp": next(
+                    (n for n, h in classifiers.items() if _kind(h) == "out-of-fold"), None
+                ),
             },
             splits=splits,
         )
@@ -124,18 +150,19 @@ class LogitTable:
         folder: Path,
         heads: Mapping[str, str],
         classes: Sequence[str],
-        tellers: Sequence[str],
+        classifiers: Sequence[str],
         attributes: Mapping[str, Sequence[str]],
     ) -> "LogitTable":
-        """Return the table of heads that are asked one by one: what they say, and no row yet.
+        """Return a table of heads without any row, for heads whose outputs are computed later.
 
-        `heads` are fingerprints, `tellers` the heads with logits, `attributes` what each predicts.
+        `heads` maps names to fingerprints, `classifiers` names the heads with logits, and
+        `attributes` maps each head to the attributes that it predicts.
         """
         columns = tuple((name, a) for name in heads for a in attributes.get(name, ()))
         return cls(
             folder=folder,
             heads=dict(heads),
-            tellers=tuple(name for name in heads if name in tellers),
+            classifiers=tuple(name for name in heads if name in classifiers),
             classes=tuple(classes),
             attributes=tuple(dict.fromkeys(a for _, a in columns)),
             columns=columns,
@@ -143,32 +170,32 @@ class LogitTable:
             splits={},
         )
 
-    def protocol(self, wanted: ProtocolName | None) -> ProtocolName:
-        """Return the wanted protocol; None is `oof` when every head allows it, else `unicamp`.
+    def protocol(self, requested: ProtocolName | None) -> ProtocolName:
+        """Return the requested protocol; None is `oof` if every head supports it, else `unicamp`.
 
         Raises `UserError` when a head has no logits of that kind.
         """
-        chosen = wanted or ("unicamp" if self.lacking["oof"] else "oof")
+        chosen = requested or ("unicamp" if self.lacking["oof"] else "oof")
         head = self.lacking[chosen]
         if head is not None:
-            kind, remedy = ("in-sample", "train it again, or set stack.protocol: oof")
+            kind, remedy = ("in-sample", "train it again or set stack.protocol: oof")
             if chosen == "oof":
                 kind = "out-of-fold"
-                remedy = "train it with cross_fit: 5, or set stack.protocol: unicamp"
+                remedy = "train it with cross_fit: 5 or set stack.protocol: unicamp"
             raise UserError(
-                f"{self.folder / head / 'logits.h5'}: head '{head}' has no {kind} logits of train; "
-                f"{remedy}."
+                f"{self.folder / head / 'logits.h5'}: head '{head}' has no {kind} logits for "
+                f"train; {remedy}."
             )
         return chosen
 
     def without(self, head: str) -> "LogitTable":
         """Return the table without a head's columns."""
-        tell = np.repeat([name != head for name in self.tellers], len(self.classes))
-        rate = np.array([name != head for name, _ in self.columns], bool)
+        logit_columns = np.repeat([name != head for name in self.classifiers], len(self.classes))
+        attribute_columns = np.array([name != head for name, _ in self.columns], bool)
         return LogitTable(
             folder=self.folder,
-            heads={name: made_from for name, made_from in self.heads.items() if name != head},
-            tellers=tuple(name for name in self.tellers if name != head),
+            heads={name: f for name, f in self.heads.items() if name != head},
+            classifiers=tuple(name for name in self.classifiers if name != head),
             classes=self.classes,
             attributes=self.attributes,
             columns=tuple(column for column in self.columns if column[0] != head),
@@ -176,9 +203,9 @@ class LogitTable:
             splits={
                 split: Rows(
                     utterance=rows.utterance,
-                    logits=rows.logits[:, tell],
-                    in_sample=rows.in_sample[:, tell],
-                    predicted=rows.predicted[:, rate],
+                    logits=rows.logits[:, logit_columns],
+                    in_sample=rows.in_sample[:, logit_columns],
+                    predicted=rows.predicted[:, attribute_columns],
                     label=rows.label,
                     truth=rows.truth,
                     speaker=rows.speaker,
@@ -189,9 +216,9 @@ class LogitTable:
 
 
 def _kind(head: HeadLogits) -> str:
-    """Say which train logits alone a head has; "" when it has both or train is empty.
+    """Return the only kind of train logits that a head has; "" when it has both, or no train.
 
-    A head that learned nothing has both: it says the same of rows that it has seen.
+    A head that was not trained on train has both: its logits are the same under either protocol.
     """
     rows = head.splits.get(TRAIN)
     if rows is None or rows.in_sample is not None or rows.rows == "held-out":
@@ -202,7 +229,7 @@ def _kind(head: HeadLogits) -> str:
 def _side_by_side(
     heads: Mapping[str, HeadLogits], split: str, utterance: list[str], fields: Sequence[str]
 ) -> np.ndarray:
-    """Return the first of the fields that each head has, in the order of `utterance`."""
+    """Concatenate, for each head, the first of the fields that it has, in order of `utterance`."""
     blocks = [np.empty((len(utterance), 0), np.float32)]
     for head in heads.values():
         rows = head.splits[split]

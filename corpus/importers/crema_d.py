@@ -1,13 +1,15 @@
-"""CREMA-D: acted English speech, 91 actors, 6 classes, votes of about ten raters a clip."""
+"""CREMA-D: acted English speech, 91 actors, 6 classes, about ten votes per clip."""
 
 import re
 from pathlib import Path
 
 import polars as pl
 
-from corpus.errors import UserError
-from corpus.importers.registry import find_clips, importer, manifest_of, one_of
-from corpus.manifest import VOTE, Manifest
+from ser.corpus.cells import numbers
+from ser.corpus.errors import UserError
+from ser.corpus.importers.registry import find_clips, importer, manifest_of, one_of
+from ser.corpus.manifest import VOTE, Manifest
+from ser.corpus.tables import find_column, read_table
 
 CODES = {
     "ANG": "angry",
@@ -34,6 +36,7 @@ SENTENCES = {
     "TSI": "The surface is slick.",
     "WSI": "We'll stop in a couple of minutes.",
 }
+RESTORE = "restore the file from the corpus's repository"
 NAME = re.compile(r"(1\d{3})_([A-Z]{3})_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX?)")
 
 
@@ -45,9 +48,10 @@ def crema_d(folder: Path, label: str = "intended", modality: str = "voice") -> M
 
     Files: `AudioWAV/1001_DFA_ANG_XX.wav`; for votes `processedResults/tabulatedVotes.csv` (or
     `tabulatedVotes.csv`); for gender `VideoDemographics.csv`.
-    Options: `label`: "intended" (what the actor was told) or "perceived" (what most raters chose;
-    null on a tie). By voice the two agree for 42 % of the clips: say which one you report.
-    `modality`: whose votes, of raters who heard the "voice", saw the "face", or "both".
+    Options: `label`: "intended" (the actor's instruction) or "perceived" (what most raters chose;
+    null on a tie). By voice the two agree for 42 % of the clips: report which one you use.
+    `modality`: the votes of raters who were given the "voice", the "face", or "both".
+    Raters chose one of the six classes, so no vote is for another emotion.
     Columns beside the usual: intensity (low | medium | high), the actor's.
     Split: actors 1001-1063 train, 1064-1077 dev, 1078-1091 test.
 
@@ -59,46 +63,49 @@ def crema_d(folder: Path, label: str = "intended", modality: str = "voice") -> M
     modality = one_of("modality", modality, tuple(MODALITIES))
     frame = _clips(folder, _genders(folder))
     tables = [folder / "processedResults" / "tabulatedVotes.csv", folder / "tabulatedVotes.csv"]
-    found = [path for path in tables if path.is_file()]
-    if found:
-        frame = frame.join(read_votes(found[0], modality), on="utterance", how="left")
+    votes = next((path for path in tables if path.is_file()), None)
+    if votes is not None:
+        frame = frame.join(read_votes(votes, modality), on="utterance", how="left")
     if label == "perceived":
-        if not found:
+        if votes is None:
             raise UserError(
-                f"{tables[0]}: there is no such file, and perceived labels are made of its votes; "
-                "add it from the corpus' repository or use label=intended."
+                f"{tables[0]}: there is no such file, and perceived labels need its votes; add it "
+                "from the corpus's repository or use label=intended."
             )
         frame = frame.with_columns(_plurality().alias("emotion"))
-    return manifest_of(frame.sort("utterance"), CLASSES, folder)
+    return manifest_of(frame.sort("utterance"), CLASSES, folder, corpus="crema-d", language="en")
 
 
 def read_votes(path: Path, modality: str = "voice") -> pl.DataFrame:
-    """Read tabulatedVotes.csv: `utterance` and `votes.<class>`, one row a clip, by first rows.
+    """Read tabulatedVotes.csv: `utterance` and `votes.<class>`, one row per clip.
 
-    A row is named by modality and clip number ("100001": voice, first clip); a clip that was put
-    to two groups of raters has two rows, which are added up.
+    A row is named by modality and clip number ("100001": voice, first clip); a clip that two groups
+    of raters judged has two rows, which are summed.
     """
-    # As text: some columns mix numbers with "HAP"-like words further down than types are guessed.
-    try:
-        table = pl.read_csv(path, infer_schema=False)
-        table = table.rename({table.columns[0]: "row"})
-        return (
-            table.filter(pl.col("row").str.starts_with(MODALITIES[modality]))
-            .group_by(pl.col("fileName").alias("utterance"), maintain_order=True)
-            .agg(pl.col(n[0].upper()).cast(pl.Int64).sum().alias(VOTE + n) for n in CLASSES)
-        )
-    except pl.exceptions.PolarsError as error:
+    table = read_table(path).frame
+    matches = {n: find_column(table.columns, n[0].upper(), str(path), RESTORE) for n in CLASSES}
+    columns = {name: column for name, column in matches.items() if column is not None}
+    file = find_column(table.columns, "fileName", str(path), RESTORE)
+    if file is None or len(columns) < len(CLASSES):
         raise UserError(
-            f"{path}: not the table of votes ({str(error).splitlines()[0]}); it needs a first "
-            "column of row names and the columns fileName, A, D, F, H, N and S."
-        ) from error
+            f"{path}: not the table of votes; it needs a first column of row names and the columns "
+            "fileName, A, D, F, H, N and S."
+        )
+    votes = [numbers(table[c], table[file], str(path)).alias(VOTE + n) for n, c in columns.items()]
+    table = table.select(pl.col(table.columns[0]).alias("row"), pl.col(file).alias("utterance"))
+    return (
+        table.with_columns(vote.cast(pl.Int64) for vote in votes)
+        .filter(pl.col("row").str.starts_with(MODALITIES[modality]))
+        .group_by("utterance", maintain_order=True)
+        .agg(pl.col(VOTE + name).sum() for name in CLASSES)
+    )
 
 
 def _clips(folder: Path, genders: dict[str, str]) -> pl.DataFrame:
     audio = folder / "AudioWAV"
     if not audio.is_dir():
         raise UserError(
-            f"{audio}: there is no such folder; give the folder of CREMA-D that holds AudioWAV."
+            f"{audio}: there is no such folder; give the CREMA-D folder that contains AudioWAV."
         )
     rows = []
     for path, name in find_clips(audio, NAME, "1001_DFA_ANG_XX.wav").items():
@@ -123,10 +130,11 @@ def _genders(folder: Path) -> dict[str, str]:
     path = folder / "VideoDemographics.csv"
     if not path.is_file():
         return {}
-    table = pl.read_csv(path, infer_schema=False)
-    if not {"ActorID", "Sex"} <= set(table.columns):
+    table = read_table(path).frame
+    actor, sex = (find_column(table.columns, n, str(path), RESTORE) for n in ("ActorID", "Sex"))
+    if actor is None or sex is None:
         raise UserError(f"{path}: the columns ActorID and Sex are missing; restore or delete it.")
-    return dict(table.select("ActorID", pl.col("Sex").str.to_lowercase()).rows())
+    return dict(table.select(actor, pl.col(sex).str.to_lowercase()).rows())
 
 
 def _plurality() -> pl.Expr:

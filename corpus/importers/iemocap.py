@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from corpus.errors import UserError
-from corpus.importers.registry import build, importer, one_of
-from corpus.manifest import VOTE, Manifest
+from ser.corpus.errors import UserError
+from ser.corpus.importers.registry import build, importer, one_of, seven_of_five
+from ser.corpus.manifest import VOTE, Manifest
 
 CODES = {
     "ang": "angry",
@@ -39,7 +39,7 @@ def iemocap(folder: Path, classes: str = "4") -> Manifest:
     Options: `classes`: "4" (angry, happy merged with excited, sad, neutral, as most papers;
     every other turn has a null emotion) or "all" (nine).
     Votes are those of the outside raters (lines C-E1 …), not of the actors; a rater who named two
-    classes gives both a vote. Attributes are rated 1-5 there and rescaled linearly to 1-7 here
+    classes gives both a vote. Attributes are rated 1-5 and rescaled linearly to 1-7
     (x → 1.5 x - 0.5, cut to 1-7). A speaker is a session and a gender: Ses01F.
     Split: sessions 1-3 train, 4 dev, 5 test.
 
@@ -51,21 +51,23 @@ def iemocap(folder: Path, classes: str = "4") -> Manifest:
     files = sorted(folder.glob("Session*/dialog/EmoEvaluation/Ses*.txt"))
     if not files:
         raise UserError(
-            f"{folder}: there is no Session*/dialog/EmoEvaluation/*.txt in it; give the unpacked "
+            f"{folder}: no Session*/dialog/EmoEvaluation/*.txt in this folder; give the unpacked "
             "IEMOCAP_full_release."
         )
     words = _transcripts(folder)
     rows = []
     for file in files:
         wav = f"{file.parents[2].name}/sentences/wav/{file.stem}"
-        for row in _turns(file.read_text("utf-8", errors="replace"), codes):
+        for row in _turns(file.read_text("utf-8", errors="replace"), codes, file):
             row["path"] = f"{wav}/{row['utterance']}.wav"
             row["transcript"] = words.get(row["utterance"])
             rows.append(row)
-    return build(rows, tuple(dict.fromkeys(codes.values())), folder)
+    return build(
+        rows, tuple(dict.fromkeys(codes.values())), folder, corpus="iemocap", language="en"
+    )
 
 
-def _turns(text: str, codes: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _turns(text: str, codes: dict[str, str], file: Path) -> Iterator[dict[str, Any]]:
     """Read the turns of one dialogue: a line of consensus, then a line for every rating."""
     # Split before each "[start - end]", so a part holds one turn and its ratings.
     for part in re.split(r"^(?=\[)", text, flags=re.MULTILINE):
@@ -73,7 +75,13 @@ def _turns(text: str, codes: dict[str, str]) -> Iterator[dict[str, Any]]:
         if not turn:
             continue
         utterance, session, gender, code, attributes = turn.groups()
-        valence, arousal, dominance = (_seven(float(x)) for x in attributes.split(","))
+        try:
+            valence, arousal, dominance = (seven_of_five(float(x)) for x in attributes.split(","))
+        except ValueError as error:
+            raise UserError(
+                f"{file}: the attributes of {utterance} are '{attributes}', not three numbers; "
+                "restore the file of the release."
+            ) from error
         votes: Counter[str] = Counter()
         for rater in CHOICES.findall(part):
             words = (word.strip()[:3].lower() for word in rater.split(";") if word.strip())
@@ -82,6 +90,7 @@ def _turns(text: str, codes: dict[str, str]) -> Iterator[dict[str, Any]]:
             "utterance": utterance,
             "split": SPLITS.get(int(session), ""),
             "speaker": f"Ses0{session}{gender}",
+            "session": f"Ses0{session}",
             "gender": "female" if gender == "F" else "male",
             "emotion": codes.get(code),
             "arousal": arousal,
@@ -89,10 +98,6 @@ def _turns(text: str, codes: dict[str, str]) -> Iterator[dict[str, Any]]:
             "dominance": dominance,
             **{VOTE + name: votes[name] for name in (*codes.values(), "other")},
         }
-
-
-def _seven(five: float) -> float:
-    return min(max(1.5 * five - 0.5, 1.0), 7.0)
 
 
 def _transcripts(folder: Path) -> dict[str, str]:

@@ -1,10 +1,10 @@
-"""RAVDESS: acted English speech, 24 actors, 8 classes, everything in the file names."""
+"""RAVDESS: acted English speech, 24 actors, 8 classes, labelled by file name."""
 
 import re
 from pathlib import Path
 
-from corpus.importers.registry import build, find_clips, importer
-from corpus.manifest import Manifest
+from ser.corpus.importers.registry import build, find_clips, importer
+from ser.corpus.manifest import Manifest
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise")
 STATEMENTS = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by the door."}
@@ -16,7 +16,7 @@ def ravdess(folder: Path) -> Manifest:
     """Import the speech of the Ryerson Audio-Visual Database of Emotional Speech and Song.
 
     1,440 clips: 24 actors, two sentences, each emotion at two intensities (neutral at one). The
-    words carry no emotion. Song (channel 02) and video (modality 01, 02) are passed over.
+    words carry no emotion. Song (channel 02) and video (modality 01, 02) are skipped.
 
     Files: `Audio_Speech_Actors_01-24.zip` unpacked; wav or flac in any subfolder, named
     modality-channel-emotion-intensity-statement-repetition-actor (03-01-05-02-01-01-12.wav).
@@ -42,7 +42,7 @@ def ravdess(folder: Path) -> Manifest:
                 "intensity": "normal" if intensity == "01" else "strong",
             }
         )
-    return build(rows, CLASSES, folder)
+    return build(rows, CLASSES, folder, corpus="ravdess", language="en")
 
 
 def _split(actor: int) -> str:

@@ -5,71 +5,224 @@
 
     manifest = import_corpus("mine", "/data/mine", split="random")
 
-Every path in the manifest is relative to `folder`. An importer of your own counts as soon as its
-module is imported; the built-in ones are imported on the first call.
+Every path in the manifest is relative to `folder`. Your own importer is available as soon as its
+module is imported; a built-in one is imported when it is used (`ser.corpus.registry`).
 """
 
-import importlib
 import inspect
+import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from corpus.errors import UserError
-from corpus.manifest import Manifest
+from ser.corpus.cells import counted
+from ser.corpus.classes import emotions_of, map_emotions, require_occurring
+from ser.corpus.errors import UserError
+from ser.corpus.importers.options import typed_options
+from ser.corpus.manifest import Manifest
+from ser.corpus.registry import BuiltIn, Registry, origin, require_call
 
 Importer = Callable[..., Manifest]
 
-BUILT_IN = ("crema_d", "emodb", "iemocap", "msp_podcast", "ravdess", "table")
-AUDIO = (".wav", ".flac")
+EMOTIONS = "emotions"  # an option that every importer has
+AS_PUBLISHED = (".wav", ".flac")  # preferred where a clip exists in several formats
 
-_importers: dict[str, Importer] = {}
+_BUILT_IN = {  # name: module, and the first line of its documentation
+    "aesdd": (
+        "shipped",
+        "AESDD: acted Greek speech, 5 actors or more, 5 classes without neutral.",
+    ),
+    "audformat": (
+        "audformat",
+        "Any database in audEERING's audformat, by the package audformat, which is an extra.",
+    ),
+    "cafe": (
+        "shipped",
+        "CaFE: acted Canadian French speech, 12 actors, 7 classes.",
+    ),
+    "crema-d": (
+        "crema_d",
+        "CREMA-D: acted English speech, 91 actors, 6 classes, about ten votes per clip.",
+    ),
+    "csv": (
+        "table",
+        "Any table with one row per utterance: csv, tsv or Parquet; options name its columns.",
+    ),
+    "emobox": (
+        "emobox",
+        "EmoBox: published folds of 32 corpora in 14 languages, from a checkout of its repository.",
+    ),
+    "emodb": (
+        "shipped",
+        "EmoDB: acted German speech, 10 actors, 7 classes, labelled by file name.",
+    ),
+    "emovo": (
+        "shipped",
+        "EMOVO: acted Italian speech, 6 actors, 7 classes.",
+    ),
+    "esd": (
+        "shipped",
+        "ESD: acted Mandarin and English speech, 20 speakers, 5 classes.",
+    ),
+    "files": (
+        "files",
+        "Any corpus with speaker and emotion in its file names, by a regular expression in a YAML.",
+    ),
+    "hf": (
+        "hf",
+        "A local data set of Hugging Face: a folder of `save_to_disk`, or Parquet files.",
+    ),
+    "iemocap": (
+        "iemocap",
+        "IEMOCAP: acted and improvised English dialogues, 10 speakers, categories and attributes.",
+    ),
+    "jl-corpus": (
+        "shipped",
+        "JL-Corpus: acted New Zealand English speech, 4 actors, 10 classes.",
+    ),
+    "meld": (
+        "meld",
+        "MELD: English dialogues of a TV series, 7 classes, official splits that share speakers.",
+    ),
+    "mesd": (
+        "shipped",
+        "MESD: acted Mexican Spanish words, 6 classes, speakers not identified.",
+    ),
+    "msp-improv": (
+        "msp_improv",
+        "MSP-IMPROV: acted and improvised English dialogues, 12 speakers, 4 classes, votes, "
+        "attributes.",
+    ),
+    "msp-podcast": (
+        "msp_podcast",
+        "MSP-Podcast: natural English speech from podcasts, 8 classes, attributes, every "
+        "rater's choice.",
+    ),
+    "ravdess": (
+        "ravdess",
+        "RAVDESS: acted English speech, 24 actors, 8 classes, labelled by file name.",
+    ),
+    "savee": (
+        "shipped",
+        "SAVEE: acted British English speech, 4 actors (men), 7 classes.",
+    ),
+    "shemo": (
+        "shipped",
+        "ShEMO: Persian speech from radio plays, 87 speakers, 6 classes, few of them fear.",
+    ),
+    "subesco": (
+        "shipped",
+        "SUBESCO: acted Bangla speech, 20 actors, 7 classes.",
+    ),
+    "tess": (
+        "shipped",
+        "TESS: acted Canadian English speech, 2 actors (women), 7 classes.",
+    ),
+}
+
+IMPORTERS = Registry[Importer, None](
+    "importer",
+    "corpus import",
+    {
+        name: BuiltIn(f"ser.corpus.importers.{module}", summary, None)
+        for name, (module, summary) in _BUILT_IN.items()
+    },
+)
 
 
 def importer(name: str) -> Callable[[Importer], Importer]:
-    """Register the decorated function as the importer of the corpus `name`."""
+    """Register a function as the importer of a corpus.
+
+    Args:
+        name: what `ser corpus import` calls it.
+
+        >>> import ser
+        >>> @importer("two-clips")
+        ... def two_clips(folder):
+        ...     rows = {"utterance": ["0", "1"], "path": ["0.wav", "1.wav"]}
+        ...     return ser.Manifest(pl.DataFrame(rows))
+        >>> len(ser.import_corpus("two-clips", "clips"))
+        2
+    """
 
     def register(function: Importer) -> Importer:
-        _importers[name] = function
+        require_call("importer", name, function, "(folder, **options)", 1)
+        IMPORTERS.add(name, function, None)
         return function
 
     return register
 
 
-def names() -> list[str]:
-    """List the names that `import_corpus` knows, sorted."""
-    for module in BUILT_IN:
-        importlib.import_module(f"corpus.importers.{module}")
-    return sorted(_importers)
-
-
 def describe(name: str) -> str:
-    """Return what an importer's docstring says of the corpus, its files and its options."""
-    return inspect.getdoc(_find(name)) or ""
+    """Return an importer's docstring: the corpus, its files and the importer's options."""
+    return inspect.getdoc(IMPORTERS.get(name)) or ""
 
 
-def import_corpus(name: str, folder: str | Path, **options: Any) -> Manifest:
-    """Read the corpus `name` that lies in `folder`.
+def options_of_text(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
+    """Convert the options of an importer from the text of the command line."""
+    function = IMPORTERS.get(name)
+    typed = typed_options(function, texts)
+    if EMOTIONS in texts and EMOTIONS not in inspect.signature(function).parameters:
+        typed |= typed_options(_with_emotions, {EMOTIONS: texts[EMOTIONS]})
+    return typed
 
-    Raises `UserError` for an unknown name or option (with the nearest known one), a folder that is
-    not there, and whatever the importer finds wrong with the corpus.
+
+def import_corpus(name: str, folder: str | Path, /, **options: Any) -> Manifest:
+    """Read a corpus from its folder.
+
+    Args:
+        name: the importer, as `ser corpus import --help` lists them.
+        folder: the folder of the corpus.
+        **options: those of the importer; every one has `emotions`, a mapping of its emotions to
+            classes, in which those left out have no class.
+
+    Raises `UserError` for an unknown name or option (with the nearest known one), a missing folder,
+    and whatever the importer finds wrong with the corpus.
+
+        >>> import_corpus("csv", "clips", table="mine.csv").classes
+        ('angry', 'sad')
     """
-    function = _find(name)
-    known = [p.name for p in inspect.signature(function).parameters.values()][1:]
+    function = IMPORTERS.get(name)
+    own = list(inspect.signature(function).parameters)[1:]
+    names = own if EMOTIONS in own else [*own, EMOTIONS]
+    emotions = None if EMOTIONS in own else options.pop(EMOTIONS, None)
     for option in options:
-        if option not in known:
+        if option not in names:
             raise UserError(
-                f"corpus '{name}': there is no option '{option}'{_nearest(option, known)}; "
-                f"its options are: {', '.join(known) or 'none'}."
+                f"corpus '{name}': there is no option '{option}'{_nearest(option, names)}; "
+                f"its options are: {', '.join(names)}."
             )
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; give the one '{name}' lies in.")
-    return function(folder, **options)
+        raise UserError(f"{folder}: there is no such folder; give the folder of {name}.")
+    manifest = function(folder, **options)
+    if not isinstance(manifest, Manifest):
+        raise UserError(
+            f"the importer '{name}' ({origin(function)}) returned a "
+            f"{type(manifest).__name__}, not a Manifest; return "
+            "ser.corpus.manifest.Manifest(frame, source=folder)."
+        )
+    return manifest if emotions is None else _with_emotions(manifest, emotions=emotions)
+
+
+def _with_emotions(manifest: Manifest, *, emotions: Mapping[str, str]) -> Manifest:
+    """Return the manifest with the classes of a mapping; other emotions become no class."""
+    if not isinstance(emotions, Mapping) or not emotions:
+        raise UserError(
+            f"option {EMOTIONS} is '{emotions}', not a mapping of emotions to classes; write it as "
+            "{joy: happy, calm: neutral}."
+        )
+    require_occurring(emotions, emotions_of(manifest), manifest.source)
+    kept = pl.col("emotion").is_in(list(emotions))
+    left = manifest.frame.filter(~kept)["emotion"]
+    notes = [f"without a class, as emotions does not name it: {counted(left)}"] if len(left) else []
+    frame = manifest.frame.with_columns(emotion=pl.when(kept).then("emotion"))
+    named = Manifest(frame, None, manifest.source, manifest.audio, (*manifest.notes, *notes))
+    return map_emotions(named, emotions, list(dict.fromkeys(emotions.values())))
 
 
 def one_of(option: str, value: Any, choices: Sequence[str]) -> str:
@@ -88,42 +241,52 @@ def find_clips(folder: Path, name: re.Pattern[str], example: str) -> dict[str, r
     Sorted by stem. A stem found twice counts once (archives of corpora hold second copies).
     Raises `UserError`, naming an `example` file, when there is none.
     """
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in AUDIO)
     clips: dict[str, tuple[str, re.Match[str]]] = {}
-    for path in sorted(files):
+    for path in audio_files(folder):
         match = name.fullmatch(path.stem)
         if match and path.stem not in clips:
             clips[path.stem] = (path.relative_to(folder).as_posix(), match)
     if not clips:
         raise UserError(
-            f"{folder}: there is no audio named like {example} in it; give the folder of the "
-            "unpacked corpus."
+            f"{folder}: no audio file in this folder is named like {example}; give the folder of "
+            "the unpacked corpus."
         )
     return dict(clips[stem] for stem in sorted(clips))
 
 
-def build(rows: Iterable[dict[str, Any]], classes: Sequence[str], folder: Path) -> Manifest:
-    """Make a manifest of row dicts, its classes being those of `classes` that occur, in order."""
+def audio_files(folder: Path) -> list[Path]:
+    """List the audio files under `folder`, those in a format as published before all others."""
+    from ser.corpus.decoding.suffixes import SUFFIXES
+
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    return sorted(files, key=lambda path: (path.suffix.lower() not in AS_PUBLISHED, path))
+
+
+def build(
+    rows: Iterable[dict[str, Any]], classes: Sequence[str], folder: Path, **constants: str
+) -> Manifest:
+    """Build a manifest from dictionaries, one per row; see `manifest_of`."""
     frame = pl.DataFrame(list(rows), infer_schema_length=None)
-    return manifest_of(frame, classes, folder)
+    return manifest_of(frame, classes, folder, **constants)
 
 
-def manifest_of(frame: pl.DataFrame, classes: Sequence[str], folder: Path) -> Manifest:
-    """Make a manifest of a frame, its classes being those of `classes` that occur, in order."""
+def manifest_of(
+    frame: pl.DataFrame, classes: Sequence[str], folder: Path, **constants: str
+) -> Manifest:
+    """Build a manifest from a frame; its classes are those of `classes` that occur, in order.
+
+    `constants` are columns with one value in all rows, as in `corpus="emodb", language="de"`.
+    """
     present = set(frame["emotion"].drop_nulls())
+    frame = frame.with_columns(pl.lit(value).alias(name) for name, value in constants.items())
     return Manifest(frame, [name for name in classes if name in present], folder)
 
 
-def _find(name: str) -> Importer:
-    known = names()
-    if name not in known:
-        raise UserError(
-            f"corpus '{name}' is unknown{_nearest(name, known)}; "
-            f"there are importers for: {', '.join(known)}."
-        )
-    return _importers[name]
+def seven_of_five(value: float) -> float | None:
+    """Rescale an attribute that was rated from 1 to 5 to 1 to 7; null for NaN."""
+    return None if math.isnan(value) else min(max(1.5 * value - 0.5, 1.0), 7.0)
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = get_close_matches(word, known, n=1)
+def _nearest(word: str, names: Sequence[str]) -> str:
+    near = get_close_matches(word, names, n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""

@@ -30,9 +30,9 @@ from torch.nn.functional import (
     scaled_dot_product_attention,
 )
 
-from corpus.errors import UserError
-from extract.extractor import SAMPLE_RATE
-from extract.models import FACODEC_FILES
+from ser.corpus.errors import UserError
+from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.models import FACODEC_FILES
 
 HOP = 200
 FFT, WINDOW = 1024, 800
@@ -117,8 +117,8 @@ class Stage(nn.Module):
 class Encoder(nn.Module):
     """Encode a waveform at 80 frames a second.
 
-    Long ones go in chunks that overlap by as much as a frame can hear, which bounds the memory
-    (40 MB a second) and changes nothing.
+    Long ones are encoded in chunks that overlap by the receptive field of a frame, which bounds the
+    memory (40 MB per second) and changes no number.
     """
 
     def __init__(self, channels: int = 32) -> None:
@@ -138,8 +138,8 @@ class Encoder(nn.Module):
         pieces = []
         for start in range(0, frames, CHUNK):
             first = max(0, start - REACH)
-            heard = waves[:, None, first * HOP : (start + CHUNK + REACH) * HOP]
-            pieces.append(self.block(heard)[..., start - first :][..., :CHUNK])
+            window = waves[:, None, first * HOP : (start + CHUNK + REACH) * HOP]
+            pieces.append(self.block(window)[..., start - first :][..., :CHUNK])
         return torch.cat(pieces, dim=-1)
 
 
@@ -271,7 +271,7 @@ def _mel_filters() -> Tensor:
 def load_facodec(folder: Path) -> FACodec:
     """Read the two official files of a folder.
 
-    Raises `UserError` for a file that is missing, is no dict of tensors, or lacks a weight.
+    Raises `UserError` for a file that is missing, is not a dict of tensors, or lacks a weight.
     """
     encoder, decoder = Encoder(), Decoder()
     for network, name in zip((encoder, decoder), FACODEC_FILES, strict=True):
@@ -283,16 +283,16 @@ def _fill(network: nn.Module, path: Path) -> None:
     stored = _read(path)
     again = f"give the official {path.name} of amphion/naturalspeech3_facodec."
     weights = {}
-    for name, own in network.state_dict().items():
+    for name, parameter in network.state_dict().items():
         try:
             weights[name] = _plain(stored, name)
         except KeyError as error:
             raise UserError(f"{path}: the weight {error} is missing; {again}") from error
         except RuntimeError as error:
             raise UserError(f"{path}: '{name}_g' does not fit '{name}_v'; {again}") from error
-        if weights[name].shape != own.shape:
-            found, due = tuple(weights[name].shape), tuple(own.shape)
-            raise UserError(f"{path}: the weight '{name}' is {found}, not {due}; {again}")
+        if weights[name].shape != parameter.shape:
+            shape, expected = tuple(weights[name].shape), tuple(parameter.shape)
+            raise UserError(f"{path}: the weight '{name}' is {shape}, not {expected}; {again}")
     network.load_state_dict(weights)
 
 
@@ -301,16 +301,16 @@ def _read(path: Path) -> dict[str, Tensor]:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: there is no such file; `model:` must name a folder with "
+            f"{path} does not exist; `model:` must name a folder with "
             f"{' and '.join(FACODEC_FILES)}."
         ) from error
-    except Exception as error:  # what a damaged file raises is a matter of where the damage is
+    except Exception as error:  # which one depends on where the file is damaged
         raise UserError(
-            f"{path}: it holds something else than tensors, or is damaged, and was not loaded; "
+            f"{path}: it is damaged or holds other objects than tensors, and was not loaded; "
             "download the official file again."
         ) from error
     if not isinstance(stored, dict) or not all(isinstance(v, Tensor) for v in stored.values()):
-        raise UserError(f"{path}: it is no dict of tensors; download the official file again.")
+        raise UserError(f"{path}: it is not a dict of tensors; download the official file again.")
     return stored
 
 

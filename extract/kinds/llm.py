@@ -1,45 +1,50 @@
-"""What a large language model makes of a transcript: a score a class, asked of its server.
+"""Class scores of a large language model on a server, for transcripts.
 
-Any server that speaks the chat protocol of OpenAI will do: OpenAI's own, vLLM, llama.cpp, Ollama,
+Any server with OpenAI's chat API can be used: OpenAI's own, vLLM, llama.cpp, Ollama,
 and many more. Each text is one frame of `classes` log-probabilities, a softmax of which gives them
-back; `head: class_scores` takes them as they are. Nobody's emotion labels are seen: the answer is
+back; `head: class_scores` takes them as they are. No emotion labels are used: the scores are
 zero-shot.
 
-`answer: letter`: the classes are lettered, one token is asked for, and the probabilities that the
-model gives to the letters as that token are taken (the options of a multiple-choice question, as in
+`answer: letter`: the classes are lettered, one token is requested, and the scores are the
+probabilities of the letters as that token (the options of a multiple-choice question, as in
 Hendrycks et al. 2021, "Measuring Massive Multitask Language Understanding"). A letter that is not
-among the 20 likeliest tokens gets the most that it can have: the probability of the last of these,
-or what all of these leave, whichever is less. `answer: word`: `samples` answers are drawn and
-counted, one vote more being spread over all classes, for models and servers that give no
+among the 20 likeliest tokens gets its upper bound: the probability of the last of these, or the
+remaining probability mass, whichever is less. `answer: word`: `samples` answers are drawn and
+counted, with one more vote spread over all classes, for models and servers that return no
 probabilities.
 
-A text is asked about once a batch, `parallel` texts at a time. A server that is not there, refuses
-the key, or goes on refusing after several tries ends the extraction with what was answered until
-then; an answer that names no class fails its own text only.
+A text is sent once per batch, `parallel` texts at a time. A server that cannot be reached, refuses
+the key, or keeps failing after several tries ends the extraction, and the answers until then are
+kept; an answer that names no class fails its own text only.
 """
 
+import json
 import math
 import os
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from corpus.errors import UserError
-from extract.extractor import Extractor, FeatureOptions, extractor
+from ser.corpus.config import Name
+from ser.corpus.errors import UserError
+from ser.extract.extractor import Extractor, FeatureOptions, extractor
 
-TOP = 20  # likeliest tokens that a server tells
-TRIES = 5  # after a first one that failed; the waits grow, or are those the server asks for
-TRIES_AT_FIRST = 1  # the same, of the question that sees whether the server is there
-CONNECT = 10.0  # s until a server that does not even listen is given up
+if TYPE_CHECKING:
+    from ser.extract.kinds.chat import Choice
+
+TOP = 20  # likeliest tokens that a server returns
+TRIES = 5  # after a first one that failed; the waits grow, or are the server's `retry-after`
+TRIES_AT_FIRST = 1  # the same, for the request that tests the server
 FLOOR = -20.0  # log-probabilities below are as good as none; some servers say -9999
 OPENAI = "https://api.openai.com/"
 LONGEST = 16  # tokens of an answer in words
-SHOWN = 60  # characters of an answer that is complained of
+SHOWN = 60  # characters of an answer in a message
 COST = 100.0  # frames of a budget: 60 texts a batch on a CPU
 PROMPT = """\
 Somebody said: "{transcript}"
@@ -47,7 +52,7 @@ Which of these emotions did it most likely sound like?
 {classes}
 Answer with one {answer} and nothing else."""
 PROBE = "Good morning."
-ASKED = ("model", "messages", "temperature", "seed", "logprobs", "top_logprobs", "stream", "n")
+RESERVED = ("model", "messages", "temperature", "seed", "logprobs", "top_logprobs", "stream", "n")
 
 
 class LLMOptions(FeatureOptions):
@@ -65,33 +70,50 @@ class LLMOptions(FeatureOptions):
         {"augment", "server", "key", "parallel", "timeout"}
     )
 
-    server: str = Field(pattern=r"^https?://[^@]+$")  # a password has no place in a file
+    # a password has no place in a file
+    server: str = Field(pattern=r"^https?://[^@?#\s]+$", max_length=2000)
     model: str
-    of: str
-    classes: tuple[str, ...] = Field(min_length=2, max_length=TOP)  # in a pipeline: the corpus's
-    prompt: str = PROMPT
+    of: Name
+    classes: tuple[Name, ...] = Field(min_length=2, max_length=TOP)  # in a pipeline: the corpus's
+    prompt: str = Field(PROMPT, max_length=20_000)
     answer: Literal["letter", "word"] = "letter"
-    samples: PositiveInt = 1  # answers in words
-    temperature: float = Field(default=0.0, ge=0)
-    seed: int = 7
+    samples: int = Field(default=1, ge=1, le=1000)  # answers in words
+    temperature: float = Field(default=0.0, ge=0, le=100)
+    seed: int = Field(default=7, ge=-(2**31), lt=2**31)
     extra: dict[str, Any] = Field({})
-    key: str | None = Field(default=None, pattern=r"^[A-Z_][A-Z0-9_]*$")
-    parallel: PositiveInt = 8
-    timeout: PositiveFloat = 60.0  # s
+    key: str | None = Field(default=None, pattern=r"^[A-Z_][A-Z0-9_]*$", max_length=255)
+    parallel: int = Field(default=8, ge=1, le=1000)
+    timeout: float = Field(default=60.0, gt=0, le=86_400)  # s, of one whole answer
 
     @field_validator("prompt")
     @classmethod
     def _places(cls, prompt: str) -> str:
         if "{transcript}" not in prompt or "{classes}" not in prompt:
-            raise ValueError("it must say {transcript} and {classes}, where these are to stand")
+            raise ValueError("it must contain {transcript} and {classes}")
         return prompt
+
+    @field_validator("server")
+    @classmethod
+    def _host(cls, server: str) -> str:
+        try:
+            host, _ = urlsplit(server).hostname, urlsplit(server).port
+        except ValueError:
+            host = None
+        if not host or not server.isascii():
+            raise ValueError("it must be a URL with a host, such as http://localhost:8000/v1")
+        return server
 
     @field_validator("extra")
     @classmethod
-    def _more(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        own = [key for key in extra if key in ASKED or re.search("key|token$|secret|auth", key)]
-        if own:
-            raise ValueError(f"'{own[0]}' is not for here: it is a key of its own, or a secret")
+    def _extra(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        secret = re.compile("key|token$|secret|auth")
+        wrong = [key for key in extra if key in RESERVED or secret.search(key)]
+        if wrong:
+            raise ValueError(f"'{wrong[0]}' is not allowed here: it is another option, or a secret")
+        try:
+            json.dumps(extra, allow_nan=False)
+        except ValueError as error:
+            raise ValueError("it holds a number that is not finite") from error
         return extra
 
     @property
@@ -104,55 +126,49 @@ class LLMOptions(FeatureOptions):
         if len({name.lower() for name in self.classes}) != len(self.classes):
             raise ValueError("classes: one is named twice")
         if self.samples > 1 and (self.answer == "letter" or not self.temperature):
-            raise ValueError("samples: they are all alike but for `answer: word` at a temperature")
+            raise ValueError("samples: they differ only with `answer: word` and a temperature")
         return self
-
-
-class UnfitError(ValueError):
-    """Say that a server cannot be asked so, whatever the text is."""
 
 
 @extractor("llm")
 class LLM(Extractor):
-    """Ask a server what emotion each text is."""
+    """Request the class probabilities of each text from a server."""
 
     Options: ClassVar[type[FeatureOptions]] = LLMOptions
     reads: ClassVar[Literal["audio", "text"]] = "text"
-    whole: ClassVar[bool] = False  # what was answered is not asked again, it may cost money
+    whole: ClassVar[bool] = False  # an answer is not requested twice: it may cost money
 
     def load(self, device: str) -> None:
-        """Ask one question, so that a server that cannot answer is known before any work."""
-        from openai import OpenAI, Timeout
+        """Send one request, so that a server that cannot answer is noticed before any work."""
+        from ser.extract.kinds.chat import AnswerError, ChatClient
 
         options = self.options
-        self._key = os.environ.get(options.key_name or "", "").strip()
-        elsewhere = None if options.server.startswith(OPENAI) else ""  # whose name is not told
-        self._client = OpenAI(
-            base_url=options.server,
-            api_key=self._key or "none",
-            organization=elsewhere,
-            project=elsewhere,
-            timeout=Timeout(options.timeout, connect=min(CONNECT, options.timeout)),
-            max_retries=TRIES_AT_FIRST,
-        )
+        key = os.environ.get(options.key_name or "", "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(
+                f"the environment variable {options.key_name} holds characters that no key has; "
+                "set it again."
+            )
+        self._client = ChatClient(options.server, key, options.timeout, options.parallel)
+        self._tries = TRIES_AT_FIRST
         self.item_shape = (len(options.classes),)
         try:
             self._ask(PROBE)
-        except UnfitError as error:
+        except AnswerError as error:
             raise UserError(f"{self._where}: {error}.") from error
         except ValueError:  # no class, but an answer
             pass
-        self._client = self._client.with_options(max_retries=TRIES)
+        self._tries = TRIES
 
     def cost(self, size: int) -> float:
-        """Return the same for all texts: an answer is waited for, not computed."""
+        """Return the same for all texts: the time is spent waiting."""
         return COST
 
     def extract(self, batch: Sequence[str]) -> list[np.ndarray | ValueError]:
-        """Return the log-probabilities of each text `(1, classes)`; zeros where nothing was said.
+        """Return the log-probabilities of each text `(1, classes)`; zeros for an empty text.
 
-        In the place of an answer that names no class is a `ValueError`. Raises `UserError` when the
-        server can no longer be asked.
+        An answer that names no class is a `ValueError` in its place. Raises `UserError` when the
+        server fails.
         """
         texts = [text for text in dict.fromkeys(batch) if text.strip()]
         with ThreadPoolExecutor(self.options.parallel) as pool:
@@ -178,13 +194,13 @@ class LLM(Extractor):
         letters = string.ascii_uppercase[: len(self.options.classes)]
         listed = [f"{a}. {name}" for a, name in zip(letters, self.options.classes, strict=True)]
         question = self._question(text, "\n".join(listed))
-        answer = self._complete(
+        likeliest = self._complete(
             question, self.options.seed, max_tokens=1, logprobs=True, top_logprobs=TOP
-        )
-        told = answer.logprobs.content if answer.logprobs else None
-        likeliest = told[0].top_logprobs if told else None
+        ).likeliest
         if not likeliest:
-            raise UnfitError("the server tells no log-probabilities; take `answer: word`")
+            from ser.extract.kinds.chat import UnfitError
+
+            raise UnfitError("the server returns no log-probabilities; set `answer: word`")
         return _of_letters(letters, [(top.token, top.logprob) for top in likeliest])
 
     def _words(self, text: str) -> np.ndarray:
@@ -192,76 +208,70 @@ class LLM(Extractor):
         question = self._question(text, ", ".join(classes))
         drawn = range(self.options.seed, self.options.seed + self.options.samples)
         choices = [self._complete(question, seed, max_tokens=LONGEST) for seed in drawn]
-        said = [choice.message.content or "" for choice in choices]
-        named = [place for words in said for place in _named(classes, words)]
+        answers = [choice.text for choice in choices]
+        named = [place for answer in answers for place in _named(classes, answer)]
         if not named:
-            raise ValueError(f"the answer names no class, or several: {said[0][:SHOWN]!r}")
+            raise ValueError(f"the answer names no class, or several: {answers[0][:SHOWN]!r}")
         votes = np.bincount(named, minlength=len(classes)) + 1 / len(classes)
         return np.asarray(np.log(votes / votes.sum()))
 
     def _question(self, text: str, classes: str) -> str:
-        """Return the prompt; what stands in braces in a text stays what it is."""
-        said = {"transcript": text.strip(), "classes": classes, "answer": self.options.answer}
-        return re.sub(r"\{(transcript|classes|answer)\}", lambda m: said[m[1]], self.options.prompt)
+        """Return the prompt; braces within a text are left as they are."""
+        values = {"transcript": text.strip(), "classes": classes, "answer": self.options.answer}
+        return re.sub(
+            r"\{(transcript|classes|answer)\}", lambda m: values[m[1]], self.options.prompt
+        )
 
-    def _complete(self, question: str, seed: int, **how: Any) -> Any:
-        """Return the first choice that a server answers with; its errors in our words."""
-        import openai
+    def _complete(self, question: str, seed: int, **fields: Any) -> "Choice":
+        """Return the first choice of a server's answer.
+
+        Raises `UserError` when the server cannot be reached or refuses, `ValueError` for an answer
+        that cannot be used.
+        """
+        from ser.extract.kinds.chat import ServerError
 
         options = self.options
+        request = {
+            "model": options.model,
+            "messages": [{"role": "user", "content": question}],
+            "temperature": options.temperature,
+            "seed": seed,
+            **fields,
+            **options.extra,
+        }
         try:
-            found = self._client.chat.completions.create(
-                model=options.model,
-                messages=[{"role": "user", "content": question}],
-                temperature=options.temperature,
-                seed=seed,
-                extra_body=options.extra,
-                **how,
-            )
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            raise UnfitError(f"the server refuses the request ({self._said(error)})") from error
-        except openai.APIError as error:
-            remedy = _REMEDIES.get(getattr(error, "status_code", 0), _REMEDIES[0])
+            return self._client.complete(json.dumps(request).encode(), self._tries)
+        except ServerError as error:
+            remedy = _REMEDIES.get(error.status, _REMEDIES[0])
             remedy = remedy.format(key=options.key_name or "that `key:` names")
-            raise UserError(f"{self._where}: {self._said(error)}; {remedy}.") from error
-        choices = getattr(found, "choices", None) or [None]
-        if getattr(choices[0], "message", None) is None:
-            raise UnfitError("the answer is not of the chat protocol; correct `server`")
-        return choices[0]
-
-    def _said(self, error: Any) -> str:
-        """Return what a server said of an error, on one line, without the key."""
-        body: Any = getattr(error, "body", None)
-        message = body.get("message") if isinstance(body, Mapping) else None
-        said = " ".join(str(message or error).split()).rstrip(".")
-        return said.replace(self._key, "…") if self._key else said
+            raise UserError(f"{self._where}: {error}; {remedy}.") from error
 
 
 _REMEDIES = {  # by HTTP status
-    0: "see that it runs, and run it again: what was answered is kept",
+    0: "start it and run the command again: the answers until now are kept",
     401: "put its key into the environment variable {key}",
-    403: "the key in {key} may not do that; take another",
-    404: "correct `server` (it ends in /v1, mostly) or `model`",
-    429: "wait, or lower `parallel`, and run it again: what was answered is kept",
+    403: "the key in {key} has no permission for it; use another one",
+    404: "correct `server` (it usually ends in /v1) or `model`",
+    429: "wait, or lower `parallel`, and run the command again: the answers until now are kept",
 }
 
 
-def _of_letters(letters: str, told: Sequence[tuple[str, float]]) -> np.ndarray:
-    """Return the log-probabilities of the letters, of the likeliest tokens' (`A`, ` A`)."""
-    found: dict[str, float] = {}
-    for token, value in told:
+def _of_letters(letters: str, tokens: Sequence[tuple[str, float]]) -> np.ndarray:
+    """Return the log-probabilities of the letters, from the likeliest tokens (`A`, ` A`)."""
+    by_letter: dict[str, float] = {}
+    for token, value in tokens:
         letter = token.strip()
         if len(letter) == 1 and letter in letters:
-            found[letter] = float(np.logaddexp(found.get(letter, -math.inf), value))
-    if not found:
-        likeliest = max(told, key=lambda each: each[1])[0] if told else ""
+            by_letter[letter] = float(np.logaddexp(by_letter.get(letter, -math.inf), value))
+    if not by_letter:
+        likeliest = max(tokens, key=lambda pair: pair[1])[0] if tokens else ""
         raise ValueError(
             f"no likely token is the letter of a class; the likeliest is {likeliest!r}"
         )
-    values = [value for _, value in told]
+    values = [value for _, value in tokens]
     left = math.log(max(-math.expm1(min(np.logaddexp.reduce(values), 0.0)), 1e-300))
     least = min([*values, left])
-    scores = np.array([max(found.get(letter, least), FLOOR) for letter in letters])
+    scores = np.array([max(by_letter.get(letter, least), FLOOR) for letter in letters])
     return np.asarray(scores - np.logaddexp.reduce(scores))
 
 
@@ -271,7 +281,7 @@ def _named(classes: Sequence[str], answer: str) -> list[int]:
     Of two that one name holds (`happy`, `very happy`) the longer counts.
     """
     words = [rf"(?<!\w){re.escape(name)}(?!\w)" for name in classes]
-    found = [i for i, word in enumerate(words) if re.search(word, answer, re.IGNORECASE)]
-    longest = max(found, key=lambda i: len(classes[i]), default=0)
+    named = [i for i, word in enumerate(words) if re.search(word, answer, re.IGNORECASE)]
+    longest = max(named, key=lambda i: len(classes[i]), default=0)
     within = classes[longest].lower()
-    return [longest] if found and all(classes[i].lower() in within for i in found) else []
+    return [longest] if named and all(classes[i].lower() in within for i in named) else []

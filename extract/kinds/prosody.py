@@ -15,7 +15,9 @@ F0 is the autocorrelation of a 40 ms Hann window divided by the window's own (Bo
 "Accurate short-term analysis of the fundamental frequency"), each frame by itself, no path finding.
 
 `kind: opensmile`: the eGeMAPSv02 low-level descriptors (Eyben et al. 2016, "The Geneva Minimalistic
-Acoustic Parameter Set"). openSMILE comes under audEERING's research licence: an extra, no default.
+Acoustic Parameter Set"), of samples clipped to the full scale of 16 bits: the package casts them to
+int16, where speech that overshoots would wrap around. openSMILE comes under audEERING's research
+licence: an extra, no default.
 
 `kind: facodec`: NaturalSpeech 3's FACodec v2, quantized prosody beside timbre frames. The clip is
 padded with zeros to the next multiple of 200 samples, by a whole frame where it is one already, as
@@ -29,8 +31,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from corpus.errors import UserError
-from extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor
+from ser.corpus.errors import UserError
+from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor
+from ser.version import install
 
 HOP = 160
 WINDOW = 640
@@ -108,9 +111,12 @@ class Prosody(Extractor):
 
 def _slope(values: np.ndarray) -> np.ndarray:
     """Return the regression slope over five frames, the edges held."""
-    held = np.pad(values, ((2, 2), (0, 0)), mode="edge")
-    slope: np.ndarray = (held[3:-1] - held[1:-3] + 2 * (held[4:] - held[:-4])) / 10
+    padded = np.pad(values, ((2, 2), (0, 0)), mode="edge")
+    slope: np.ndarray = (padded[3:-1] - padded[1:-3] + 2 * (padded[4:] - padded[:-4])) / 10
     return slope
+
+
+FULL_SCALE = np.float32(32767 / 32768)  # the largest sample of 16 bits
 
 
 class OpensmileOptions(FeatureOptions):
@@ -122,6 +128,7 @@ class Opensmile(Extractor):
     """Extract the 25 low-level descriptors every 10 ms."""
 
     Options: ClassVar[type[FeatureOptions]] = OpensmileOptions
+    version = 2  # 1 let samples beyond full scale wrap around
     item_shape = (25,)
     frame_rate = 100.0
 
@@ -131,7 +138,7 @@ class Opensmile(Extractor):
             import opensmile
         except ImportError as error:
             raise UserError(
-                "kind opensmile: the package is not installed; run `pip install 'ser[opensmile]'` "
+                f"kind opensmile: the package is not installed; run `{install('opensmile')}` "
                 "(audEERING's research licence) or use `kind: prosody`."
             ) from error
         self._smile = opensmile.Smile(
@@ -143,6 +150,7 @@ class Opensmile(Extractor):
         """Return `samples // 160 - 4` frames of each waveform; 50 ms or less is a `ValueError`."""
         results = []
         for wave in batch:
+            wave = np.clip(wave, -1.0, FULL_SCALE)  # noqa: PLW2901
             frames = self._smile.process_signal(wave, SAMPLE_RATE).to_numpy(np.float32)
             if np.isnan(frames).any():
                 raise ValueError("openSMILE needs more than 50 ms of audio")
@@ -166,7 +174,7 @@ class Facodec(Extractor):
 
     def load(self, device: str) -> None:
         """Load the two official files, in fp32 on any device."""
-        from extract.kinds.facodec_model import load_facodec
+        from ser.extract.kinds.facodec_model import load_facodec
 
         assert self.weights is not None
         self._model = load_facodec(self.weights.folder).to(device)
@@ -198,7 +206,7 @@ class Facodec(Extractor):
     def _run(self, waves: np.ndarray) -> np.ndarray:
         import torch
 
-        # cuDNN convolves in TF32 unless told otherwise; see facodec_model.py for why not
+        # cuDNN convolves in TF32 by default; facodec_model.py explains why not here
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             frames = self._model(torch.from_numpy(waves).float().to(self._device))
         out: np.ndarray = frames.cpu().numpy()

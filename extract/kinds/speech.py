@@ -4,7 +4,7 @@
    for w2v-BERT each band of its log-mels.
 2. Cut what is longer than `chunk` seconds into chunks of that length, `overlap` seconds shared.
 3. Run a few chunks at a time, so that memory is bounded by the chunk, not by the clip.
-4. Join: a seam lies in the middle of an overlap, and every frame is there once, as many as in one
+4. Join: a seam lies in the middle of an overlap, and every frame occurs once, as many as in one
    run over the whole clip.
 
 What joined frames owe to the cut: nothing at layer 0 of a layer-norm model (convolutions only, and
@@ -27,16 +27,16 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from corpus.errors import UserError
-from extract.extractor import (
+from ser.corpus.errors import UserError
+from ser.extract.extractor import (
     SAMPLE_RATE,
     Extractor,
     FeatureOptions,
     ModelOptions,
+    device_type,
     extractor,
-    hidden,
-    item_shape,
 )
+from ser.extract.layers import hidden, item_shape
 
 HOP = 320  # samples from one frame to the next: 20 ms
 FIELD = 400  # samples behind one frame, or behind one row of log-mels: 25 ms
@@ -47,8 +47,8 @@ TOGETHER = 4  # chunks in one run of the model
 class SpeechOptions(ModelOptions):
     """Options of `kind: speech`; `chunk` and `overlap` are seconds."""
 
-    chunk: float = Field(default=30.0, ge=1.0, allow_inf_nan=False)
-    overlap: float = Field(default=2.6, ge=0.0)
+    chunk: float = Field(default=30.0, ge=1.0, le=3600.0)
+    overlap: float = Field(default=2.6, ge=0.0, le=1800.0)
 
     @model_validator(mode="after")
     def _shorter(self) -> "SpeechOptions":
@@ -62,7 +62,7 @@ class Speech(Extractor):
     """Extract hidden states of a self-supervised speech encoder."""
 
     Options: ClassVar[type[FeatureOptions]] = SpeechOptions
-    frame_rate = SAMPLE_RATE / HOP
+    frame_rate: float = SAMPLE_RATE / HOP
 
     def load(self, device: str) -> None:
         """Load the model and its own normalisation."""
@@ -75,7 +75,7 @@ class Speech(Extractor):
         config.add_adapter = False  # it would thin out the frames
         require_speech(self.options.model, config)
         self._device = device
-        self._dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        self._dtype = torch.bfloat16 if device_type(device) == "cuda" else torch.float32
         self._normalise = AutoFeatureExtractor.from_pretrained(folder)
         self._model = AutoModel.from_pretrained(folder, config=config, dtype=self._dtype)
         self._model.eval().to(device)
@@ -169,29 +169,29 @@ class Speech(Extractor):
 
 
 def reads_mels(config: Mapping[str, Any]) -> bool:
-    """Tell by its config.json whether a model reads log-mels, and not the waveform."""
+    """Return whether a model reads log-mels instead of the waveform, from its config.json."""
     return bool(config["model_type"] == "wav2vec2-bert")
 
 
 def takes_mask(config: Mapping[str, Any]) -> bool:
-    """Tell by its config.json whether clips of different lengths may share a batch."""
+    """Return whether clips of different lengths may share a batch, from a model's config.json."""
     if config["model_type"] == "wav2vec2-conformer":
         return False
     return reads_mels(config) or bool(config.get("feat_extract_norm") == "layer")
 
 
 def frames_of(samples: int, mels: bool) -> int:
-    """Return how many frames a model gives of a clip; `mels` as `reads_mels` says."""
+    """Return how many frames a model has for a clip; `mels` is the result of `reads_mels`."""
     rows = (samples - FIELD) // MEL_HOP + 1
     return rows // 2 if mels else (rows + 1) // 2
 
 
 def require_speech(model: str, config: Any) -> None:
     """Raise `UserError` unless a model's config (transformers) is of this kind, at 50 Hz."""
-    known = config.model_type == "wav2vec2-bert" or (
+    supported = config.model_type == "wav2vec2-bert" or (
         getattr(config, "feat_extract_norm", None) in ("layer", "group")
     )
-    if not known or config.inputs_to_logits_ratio != HOP:
+    if not supported or config.inputs_to_logits_ratio != HOP:
         raise UserError(
             f"{model}: a {config.model_type} model is not of kind speech, which takes wav2vec 2.0, "
             "HuBERT, WavLM and w2v-BERT 2.0 at 50 Hz."

@@ -2,7 +2,7 @@
 
 One frame a token, the model's own start and end tokens included unless `special_tokens: false`.
 Batches are padded on the right to their longest text and masked; a decoder looks back only and
-never sees the padding. An empty text is one frame of zeros: nothing was said, and a head can still
+never sees the padding. An empty text is one frame of zeros, so that a head can still
 attend to it. A text longer than the model's context is cut into windows that are encoded apart and
 joined. The last layer is the model's output, behind its final norm where there is one (ModernBERT,
 T5, decoders); the layers below are as they leave their block.
@@ -18,17 +18,18 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from corpus.errors import UserError
-from extract.extractor import (
+from ser.corpus.config import Name
+from ser.corpus.errors import UserError
+from ser.extract.extractor import (
     Extractor,
     FeatureOptions,
     ModelOptions,
+    device_type,
     extractor,
-    hidden,
-    item_shape,
 )
+from ser.extract.layers import hidden, item_shape
 
-UNSAID = 512  # tokens of a window when neither model nor tokenizer says: T5 was trained on these
+DEFAULT_WINDOW = 512  # tokens, when neither model nor tokenizer has a limit: T5's training length
 LONGEST = 8192  # decoders take more than the memory does
 
 
@@ -38,7 +39,7 @@ class TextOptions(ModelOptions):
     `of` names the transcripts: a feature of kind asr, or `transcript`, the manifest's own column.
     """
 
-    of: str
+    of: Name
     special_tokens: bool = True
     quantize: Literal["none", "int8"] = "none"
 
@@ -62,7 +63,7 @@ class Text(Extractor):
         config = AutoConfig.from_pretrained(folder)
         config.use_cache = False  # keys and values are for generating
         auto = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        dtype = torch.bfloat16 if device_type(device) == "cuda" else torch.float32
         self._model = auto.from_pretrained(folder, config=config, dtype=dtype, **placed).eval()
         if self.options.quantize == "none":
             self._model.to(device)
@@ -82,40 +83,45 @@ class Text(Extractor):
         texts = [text for text in batch if text.strip()]
         parts = iter(self._encode(texts) if texts else [])
         nothing = np.zeros((1, *self.item_shape), np.float32)
-        found = [next(parts) if text.strip() else [] for text in batch]
-        return [np.concatenate(windows) if windows else nothing for windows in found]
+        windows_of = [next(parts) if text.strip() else [] for text in batch]
+        return [np.concatenate(windows) if windows else nothing for windows in windows_of]
 
     def _encode(self, texts: Sequence[str]) -> list[list[np.ndarray]]:
-        """Return the states of each text by window; no window where there is no word."""
+        """Return the states of each text by window; no window for a text without words."""
         import torch
 
-        inputs, words, kept = self._tokens(texts)
+        inputs, words, keep = self._tokens(texts)
         mask = inputs["attention_mask"]
-        given = {"input_ids": inputs["input_ids"], "attention_mask": mask}
-        given = {name: tensor.to(self._device) for name, tensor in given.items()}
+        arguments = {"input_ids": inputs["input_ids"], "attention_mask": mask}
+        arguments = {name: tensor.to(self._device) for name, tensor in arguments.items()}
         with torch.inference_mode():
-            states = hidden(self._model, self._states, self.options.layer, **given)
+            states = hidden(self._model, self._states, self.options.layer, **arguments)
             chosen = states.float().cpu()
-        found: list[list[np.ndarray]] = [[] for _ in texts]
+        windows: list[list[np.ndarray]] = [[] for _ in texts]
         owners = inputs["overflow_to_sample_mapping"].tolist()
-        for i, frames, said, rows in zip(owners, chosen, words, kept, strict=True):
-            if said.any():
-                found[i].append(frames[rows].numpy())
-        return found
+        for i, frames, is_word, rows in zip(owners, chosen, words, keep, strict=True):
+            if is_word.any():
+                windows[i].append(frames[rows].numpy())
+        return windows
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        """Return the characters (from, to) that each frame of a text is of; (0, 0) for none.
+        """Return the character span (from, to) of each frame of a text; (0, 0) for none.
 
-        Empty for a text that is one frame of zeros, and where the tokenizer cannot tell.
+        Empty for a text that is one frame of zeros, and for a tokenizer without offsets.
         """
         if not text.strip() or not self._tokenizer.is_fast:
             return []
-        inputs, words, kept = self._tokens([text], return_offsets_mapping=True)
-        windows = zip(inputs["offset_mapping"], words, kept, strict=True)
-        return [(a, b) for of, said, rows in windows if said.any() for a, b in of[rows].tolist()]
+        inputs, words, keep = self._tokens([text], return_offsets_mapping=True)
+        windows = zip(inputs["offset_mapping"], words, keep, strict=True)
+        return [
+            (a, b)
+            for offsets, is_word, rows in windows
+            if is_word.any()
+            for a, b in offsets[rows].tolist()
+        ]
 
-    def _tokens(self, texts: Sequence[str], **more: Any) -> tuple[Any, Any, Any]:
-        """Return the tokens of each window, and which are of words, and which are kept."""
+    def _tokens(self, texts: Sequence[str], **options: Any) -> tuple[Any, Any, Any]:
+        """Return the tokens of each window, a mask of those of words, and one of those to keep."""
         inputs = self._tokenizer(
             list(texts),
             truncation=True,
@@ -124,7 +130,7 @@ class Text(Extractor):
             return_special_tokens_mask=True,
             padding=True,
             return_tensors="pt",
-            **more,
+            **options,
         )
         tokens = inputs["attention_mask"].bool()
         words = tokens & ~inputs["special_tokens_mask"].bool()
@@ -158,7 +164,7 @@ def _positions(model: Any) -> int:
     RoBERTa's table of 514 begins with the padding token's own row and those before it.
     """
     config = model.config
-    positions = getattr(config, "max_position_embeddings", None) or UNSAID
+    positions = getattr(config, "max_position_embeddings", None) or DEFAULT_WINDOW
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return int(positions) - (0 if padding is None else padding + 1)
@@ -168,7 +174,7 @@ def _quantized(options: TextOptions, device: str) -> dict[str, Any]:
     """Return what `from_pretrained` needs to load int8 weights, nothing for others."""
     if options.quantize == "none":
         return {}
-    if device != "cuda":
+    if device_type(device) != "cuda":
         raise UserError(
             f"{options.model}: `quantize: {options.quantize}` runs on an NVIDIA GPU only; extract "
             "with `--device cuda`, or leave `quantize` out."

@@ -1,6 +1,6 @@
 """Whisper twice: frames of its encoder (50 Hz, any layer), and transcripts.
 
-The window decides what the encoder hears besides the clip (the weights were trained on 30 s):
+The window decides what the encoder gets besides the clip (the weights were trained on 30 s):
 
     full   the clip, zeros up to 30 s: what the papers do
     trim   the clip, silence, and on to a multiple of 0.2 s: several times cheaper
@@ -8,7 +8,7 @@ The window decides what the encoder hears besides the clip (the weights were tra
 `trim` adds 1 s of silence for frames and 8 s for words: with less, the decoder misses the end and
 repeats itself. tiny.en, 32 clips of RAVDESS, loops and word errors: 1 s 21 and 67 %, 3 s 13 and
 44 %, 5 s 7 and 26 %, 8 s none and 4 %; the full window none and 5 %, for three times the work.
-A loop that is left is heard again in the full window.
+A loop that remains is transcribed again in the full window.
 
 Either way `ceil(samples / 320)` frames are kept, those of the clip. Audio over 30 s is cut into
 windows of 30 s and joined. Whisper has no padding mask, so a batch holds windows of one length
@@ -24,25 +24,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from cache.transcripts import Transcript, Word
-from extract.extractor import (
-    SAMPLE_RATE,
-    Extractor,
-    FeatureOptions,
-    ModelOptions,
-    choose,
-    extractor,
-    item_shape,
-)
-from extract.kinds.whisper_models import WhisperModel, load_whisper
-from extract.models import Weights
+from ser.cache.transcripts import Transcript, Word
+from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, ModelOptions, extractor
+from ser.extract.kinds.whisper_models import WhisperModel, load_whisper
+from ser.extract.layers import choose, item_shape
+from ser.extract.models import Weights
 
 HOP = 320  # samples a frame: 10 ms mels, halved by the second convolution
 LONGEST = 30 * SAMPLE_RATE
 TRIM_STEP = SAMPLE_RATE // 5
 # text that zlib shrinks more than this repeats itself (Radford et al. 2022, section 4.5)
 LOOP = 2.4
-# section 4.5: a segment is silence when both hold
+# section 4.5: a segment is silence if both are true
 NO_SPEECH, UNLIKELY = 0.6, -1.0
 QUIET = 1e-4  # a peak of -80 dBFS: digital silence, dither; the decoder invents words for it
 
@@ -61,11 +54,13 @@ def window_samples(samples: int, window: Window, silence: int) -> int:
 class WindowedWhisper:
     """Cut waveforms into windows, make log-mels, run the encoder on windows of one length."""
 
-    def __init__(self, weights: Weights | None, device: str, words: bool) -> None:
+    def __init__(
+        self, weights: Weights | None, device: str, words: bool, layer: int | str = -1
+    ) -> None:
         from transformers import WhisperFeatureExtractor
 
         assert weights is not None
-        self.model: WhisperModel = load_whisper(weights, device, words)
+        self.model: WhisperModel = load_whisper(weights, device, words, layer)
         if (weights.folder / "preprocessor_config.json").exists():
             self._mels = WhisperFeatureExtractor.from_pretrained(weights.folder)
         else:
@@ -104,8 +99,8 @@ class WindowedExtractor(Extractor):
 
     def cost(self, size: int) -> float:
         """Return the frames of all windows."""
-        whole, rest = divmod(size, LONGEST)
-        last = self.window(rest) if rest else 0
+        whole, remainder = divmod(size, LONGEST)
+        last = self.window(remainder) if remainder else 0
         return (whole * LONGEST + last) / HOP
 
 
@@ -125,17 +120,13 @@ class WhisperFeatures(WindowedExtractor):
 
     def load(self, device: str) -> None:
         """Load the encoder."""
-        self.use(WindowedWhisper(self.weights, device, words=False))
+        layer = self.options.layer
+        self.use(WindowedWhisper(self.weights, device, words=False, layer=layer))
 
     def use(self, whisper: WindowedWhisper) -> None:
         """Take a loaded model; raises `ValueError` for a layer it does not have."""
         self._whisper = whisper
         model = whisper.model
-        if model.states == 1 and self.options.layer != -1:
-            raise ValueError(
-                f"layer {self.options.layer}: CTranslate2 weights give the last layer only; use a "
-                "Hugging Face folder or `layer: -1`"
-            )
         self.item_shape = item_shape(model.states, model.dim, self.options.layer)
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -149,7 +140,8 @@ class WhisperFeatures(WindowedExtractor):
         pieces = [piece for cut in cuts for piece in cut]
         frames: list[np.ndarray] = [np.empty(0)] * len(pieces)
         for positions, states in encoded:
-            chosen = states[0] if len(states) == 1 else choose(states, self.options.layer)
+            features = states[: self._whisper.model.states]
+            chosen = features[0] if len(features) == 1 else choose(features, self.options.layer)
             host = self._whisper.model.frames(chosen)
             for row, i in enumerate(positions):
                 frames[i] = host[row, : max(1, math.ceil(len(pieces[i]) / HOP))]
@@ -164,13 +156,13 @@ class AsrOptions(FeatureOptions):
     """Options of `kind: asr`; `language` is Whisper's code, ignored by English-only models.
 
     `normalise` rewrites the text as Whisper's own scoring does (Radford et al. 2022, appendix C);
-    `word_times` keeps when each word was said.
+    `word_times` keeps the start and end of each word.
     """
 
     model: str
     window: Window = "full"
     silence: float = Field(8.0, ge=0, le=30)
-    language: str = "en"
+    language: str = Field("en", pattern="^[a-z]{2,3}$")
     normalise: Normalisation = "none"
     word_times: bool = False
 
@@ -199,20 +191,20 @@ class Asr(WindowedExtractor):
         return self.words(cuts, self._whisper.encode(pieces, self.window))
 
     def words(self, cuts: Sequence[Sequence[np.ndarray]], encoded: Encoded) -> list[Transcript]:
-        """Read the words off encoded windows; a loop is heard again in the full window."""
+        """Decode the words of encoded windows; a loop is decoded again from the full window."""
         pieces = [piece for cut in cuts for piece in cut]
         words = self._read(pieces, encoded)
         if self.options.window == "trim":
-            again = [i for i, said in enumerate(words) if repeats(said.text)]
+            again = [i for i, transcript in enumerate(words) if repeats(transcript.text)]
             whole = self._whisper.encode([pieces[i] for i in again], lambda _: LONGEST)
-            heard = self._read([pieces[i] for i in again], whole)
-            for i, said in zip(again, heard, strict=True):
-                words[i] = said
+            decoded = self._read([pieces[i] for i in again], whole)
+            for i, transcript in zip(again, decoded, strict=True):
+                words[i] = transcript
         words = [
-            replace(said, text="", words=())
-            if silent(said, piece)
-            else replace(said, text=self._normalise(said.text))
-            for said, piece in zip(words, pieces, strict=True)
+            replace(transcript, text="", words=())
+            if silent(transcript, piece)
+            else replace(transcript, text=self._normalise(transcript.text))
+            for transcript, piece in zip(words, pieces, strict=True)
         ]
         ends = np.cumsum([len(cut) for cut in cuts])
         return [
@@ -224,8 +216,8 @@ class Asr(WindowedExtractor):
         words: list[Any] = [None] * len(pieces)
         for positions, states in encoded:
             samples = [len(pieces[i]) for i in positions] if self.options.word_times else None
-            said = self._whisper.model.transcribe(states[-1], self.options.language, samples)
-            for i, transcript in zip(positions, said, strict=True):
+            decoded = self._whisper.model.transcribe(states[-1], self.options.language, samples)
+            for i, transcript in zip(positions, decoded, strict=True):
                 words[i] = transcript
         return words
 
@@ -239,9 +231,11 @@ class FramesAndWords(WindowedExtractor):
 
     def load(self, device: str) -> None:
         """Load the model once."""
-        self._whisper = WindowedWhisper(self.weights, device, words=True)
+        layer = self._frames.options.layer
+        self._whisper = WindowedWhisper(self.weights, device, words=True, layer=layer)
         self._frames.use(self._whisper)
         self._words.use(self._whisper)
+        self.item_shape, self.frame_rate = self._frames.item_shape, self._frames.frame_rate
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[Any]:
         """Return (frames, transcript) of each waveform."""
@@ -261,14 +255,14 @@ def normaliser(name: Normalisation) -> Callable[[str], str]:
     return lambda text: str(rewrite(text)).strip()
 
 
-def silent(said: Transcript, piece: np.ndarray) -> bool:
-    """Say whether words were invented: the model hears no speech, or there is nothing to hear."""
-    unheard = said.no_speech_prob > NO_SPEECH and said.avg_logprob < UNLIKELY
-    return unheard or float(np.abs(piece).max(initial=0)) < QUIET
+def silent(transcript: Transcript, piece: np.ndarray) -> bool:
+    """Return whether words are invented: the model finds no speech, or the clip is silent."""
+    no_speech = transcript.no_speech_prob > NO_SPEECH and transcript.avg_logprob < UNLIKELY
+    return no_speech or float(np.abs(piece).max(initial=0)) < QUIET
 
 
 def repeats(text: str) -> bool:
-    """Say whether a text is a loop: it compresses as no speech does."""
+    """Return whether a text is a loop: it compresses better than any speech."""
     data = text.encode()
     return len(data) > LOOP * len(zlib.compress(data))
 

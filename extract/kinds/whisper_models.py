@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from cache.transcripts import Transcript, Word
-from corpus.errors import UserError
-from extract.models import Weights
+from ser.cache.transcripts import Transcript, Word
+from ser.corpus.errors import UserError
+from ser.extract.extractor import device_type
+from ser.extract.kinds.ctranslate2_weights import read_whisper_encoder
+from ser.extract.models import Weights
 
 if TYPE_CHECKING:
     import torch
@@ -29,13 +31,19 @@ class WhisperModel(Protocol):
 
     n_mels: int
     dim: int
-    states: int
+    states: int  # that are features
 
     def encode(self, mels: np.ndarray) -> Sequence[Any]:
-        """Turn `(batch, mels, 10 ms frames)` float32 into hidden states, the last normalised."""
+        """Turn `(batch, mels, 10 ms frames)` float32 into hidden states.
+
+        The first `states` are features, the last of these normalised; the very last is the one for
+        `transcribe`.
+        """
+        ...
 
     def frames(self, state: Any) -> np.ndarray:
         """Turn `(batch, frames at 50 Hz, …)` of the device into float32 of the host."""
+        ...
 
     def transcribe(
         self, last: Any, language: str, samples: Sequence[int] | None
@@ -45,25 +53,36 @@ class WhisperModel(Protocol):
         With the `samples` of each clip its words get their times as well; raises `ValueError` for
         weights that cannot give them.
         """
+        ...
 
 
-def load_whisper(weights: Weights, device: str, words: bool) -> WhisperModel:
-    """Load CTranslate2 or Hugging Face weights; `words` says whether a decoder is needed."""
-    if (weights.folder / "model.bin").exists():
-        return CTranslate2Whisper(weights.folder, device)
-    return HuggingFaceWhisper(weights.folder, device, words)
+def load_whisper(weights: Weights, device: str, words: bool, layer: int | str = -1) -> WhisperModel:
+    """Load CTranslate2 or Hugging Face weights; with `words`, the decoder too.
+
+    Raises `ValueError` for CTranslate2 weights that have no other `layer` than the last, as they
+    are quantized.
+    """
+    if not (weights.folder / "model.bin").exists():
+        return HuggingFaceWhisper(weights.folder, device, words)
+    if layer == -1:
+        return CTranslate2Whisper(weights.folder, device, words)
+    return CTranslate2Layers(weights.folder, device, words)
 
 
 class CTranslate2Whisper:
     """Whisper from a CTranslate2 folder: the last encoder state only, fast on CPU."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, words: bool) -> None:
         import ctranslate2
         from tokenizers import Tokenizer
 
-        compute = "float16" if device == "cuda" else "float32"
-        self._model = ctranslate2.models.Whisper(str(folder), device=device, compute_type=compute)
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        kind, index = device_type(device), int(device.partition(":")[2] or 0)
+        compute = "float16" if kind == "cuda" else "float32"
+        self._model = ctranslate2.models.Whisper(
+            str(folder), device=kind, device_index=index, compute_type=compute
+        )
+        if words:
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.n_mels = int(self._model.n_mels)
         self.dim = self._dim()
         self.states = 1
@@ -107,8 +126,8 @@ class CTranslate2Whisper:
             mels = [max(2, n // MEL_HOP) for n in samples]
             aligned = self._model.align(last, start, tokens, mels)
             words = [
-                words_of(said, _first_times(len(said), a.alignments), self._tokenizer.decode)
-                for said, a in zip(tokens, aligned, strict=True)
+                words_of(ids, _first_times(len(ids), a.alignments), self._tokenizer.decode)
+                for ids, a in zip(tokens, aligned, strict=True)
             ]
         return [
             Transcript(
@@ -116,9 +135,9 @@ class CTranslate2Whisper:
                 float(r.scores[0]),
                 float(r.no_speech_prob),
                 language,
-                said,
+                timed,
             )
-            for r, said in zip(results, words, strict=True)
+            for r, timed in zip(results, words, strict=True)
         ]
 
     def _token(self, name: str) -> int:
@@ -128,25 +147,18 @@ class CTranslate2Whisper:
         return int(token)
 
 
-class HuggingFaceWhisper:
-    """Whisper from a Hugging Face folder: every layer, any device."""
+class TorchWhisper:
+    """The encoder of a Whisper in Transformers' class: every layer, any device."""
 
-    def __init__(self, folder: Path, device: str, words: bool) -> None:
+    def __init__(self, encoder: Any, device: str) -> None:
         import torch
-        from transformers import AutoTokenizer, WhisperForConditionalGeneration
 
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        model = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-        self._model = model.eval().to(device)
-        self._encoder = self._model.model.encoder
-        if words:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        else:
-            del self._model.model.decoder, self._model.proj_out
-        self._device, self._dtype = device, dtype
-        self.n_mels = int(model.config.num_mel_bins)
-        self.dim = int(model.config.d_model)
-        self.states = int(model.config.encoder_layers) + 1
+        self._device = device
+        self._dtype = torch.bfloat16 if device_type(device) == "cuda" else torch.float32
+        self._encoder = encoder.to(device, self._dtype)
+        self.n_mels = int(encoder.config.num_mel_bins)
+        self.dim = int(encoder.config.d_model)
+        self.states = int(encoder.config.encoder_layers) + 1
 
     def encode(self, mels: np.ndarray) -> Sequence[Any]:
         """Run the encoder on windows of any length up to 30 s."""
@@ -161,6 +173,43 @@ class HuggingFaceWhisper:
         array: np.ndarray = state.float().cpu().numpy()
         return array
 
+
+class CTranslate2Layers(TorchWhisper):
+    """Whisper from a CTranslate2 folder: frames of every layer, words as CTranslate2 reads them."""
+
+    def __init__(self, folder: Path, device: str, words: bool) -> None:
+        super().__init__(read_whisper_encoder(folder), device)
+        self._words = CTranslate2Whisper(folder, device, words) if words else None
+
+    def encode(self, mels: np.ndarray) -> Sequence[Any]:
+        """Run the encoder, and CTranslate2's own for words, which are then as without frames."""
+        states = list(super().encode(mels))
+        return states if self._words is None else [*states, *self._words.encode(mels)]
+
+    def transcribe(
+        self, last: Any, language: str, samples: Sequence[int] | None
+    ) -> list[Transcript]:
+        """Decode greedily with CTranslate2."""
+        assert self._words is not None
+        return self._words.transcribe(last, language, samples)
+
+
+class HuggingFaceWhisper(TorchWhisper):
+    """Whisper from a Hugging Face folder."""
+
+    def __init__(self, folder: Path, device: str, words: bool) -> None:
+        import torch
+        from transformers import AutoTokenizer, WhisperForConditionalGeneration
+
+        dtype = torch.bfloat16 if device_type(device) == "cuda" else torch.float32
+        model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        self._model = model.eval().to(device)
+        super().__init__(self._model.model.encoder, device)
+        if words:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        else:
+            del self._model.model.decoder, self._model.proj_out
+
     def transcribe(
         self, last: Any, language: str, samples: Sequence[int] | None
     ) -> list[Transcript]:
@@ -169,11 +218,13 @@ class HuggingFaceWhisper:
         from transformers.modeling_outputs import BaseModelOutput
 
         multilingual = bool(getattr(self._model.generation_config, "is_multilingual", False))
-        said: dict[str, Any] = {"language": language, "task": "transcribe"} if multilingual else {}
+        options: dict[str, Any] = (
+            {"language": language, "task": "transcribe"} if multilingual else {}
+        )
         if samples is not None:
             if not getattr(self._model.generation_config, "alignment_heads", None):
                 raise ValueError("word_times: these weights name no alignment heads")
-            said["return_token_timestamps"] = True
+            options["return_token_timestamps"] = True
         with torch.inference_mode():
             out = self._model.generate(
                 encoder_outputs=BaseModelOutput(last_hidden_state=last),
@@ -182,7 +233,7 @@ class HuggingFaceWhisper:
                 output_logits=True,
                 num_beams=1,
                 do_sample=False,
-                **said,
+                **options,
             )
         return self._transcripts(last, out, language)
 

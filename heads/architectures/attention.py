@@ -1,6 +1,6 @@
 """Attention of a long sequence over a short one, or the other way round, cheap on a CPU.
 
-nn.MultiheadAttention projects queries, keys, values and outputs each where they stand. Where one
+nn.MultiheadAttention projects queries, keys, values and outputs where they are. Where one
 sequence is 14 tokens and the other 285 frames, nearly all of its time goes into projecting frames
 to and fro. Matrix products may be taken in any order: q·(W k) = (Wᵀ q)·k and (P v) Wₒ = P (v Wₒ),
 so here every projection is done on the shorter sequence, with the same parameters and, but for
@@ -30,8 +30,8 @@ def cross_attention(
             0
         ]
         return usual
-    of = _short_keys if keys <= queries else _short_queries
-    return of(attention, query, other, mask)
+    attend = _short_keys if keys <= queries else _short_queries
+    return attend(attention, query, other, mask)
 
 
 def _short_keys(
@@ -54,14 +54,14 @@ def _short_queries(
 ) -> Tensor:
     width, heads = attention.embed_dim, attention.num_heads
     (wq, wk, wv), (bq, _, bv) = _parameters(attention)
-    own = functional.linear(query, wq, bq).unflatten(2, (heads, -1))
+    projected = functional.linear(query, wq, bq).unflatten(2, (heads, -1))
     # the keys' bias adds the same to all scores of a query, which the softmax cancels
-    wide = torch.einsum("bqhd,hde->bhqe", own, wk.view(heads, -1, width))
+    wide = torch.einsum("bqhd,hde->bhqe", projected, wk.view(heads, -1, width))
     weights = _weights(attention, wide @ other.unsqueeze(1).mT, mask)
-    seen = torch.einsum("bhqe,hde->bqhd", weights @ other.unsqueeze(1), wv.view(heads, -1, width))
+    values = torch.einsum("bhqe,hde->bqhd", weights @ other.unsqueeze(1), wv.view(heads, -1, width))
     # with dropout the weights of a query do not sum to 1, and its values' bias counts as much
-    seen = seen + weights.sum(dim=-1).mT.unsqueeze(3) * bv.view(heads, -1)
-    out: Tensor = attention.out_proj(seen.flatten(2))
+    values = values + weights.sum(dim=-1).mT.unsqueeze(3) * bv.view(heads, -1)
+    out: Tensor = attention.out_proj(values.flatten(2))
     return out
 
 

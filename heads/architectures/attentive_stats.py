@@ -13,8 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from heads.head import Features, Head, attention_weights, head, mlp, weighted_moments
-from heads.options import Architecture, AttentiveStatsOptions
+from ser.heads.head import Features, Head, attention_weights, head, mlp, weighted_moments
+from ser.heads.options import Architecture, AttentiveStatsOptions
 
 
 class AttentiveStatsPooling(nn.Module):
@@ -58,7 +58,7 @@ class AttentiveStats(Head):
         """Return the embeddings `(batch, width)`."""
         return torch.cat([pool(*features[name]) for name, pool in self._poolings()], dim=-1)
 
-    def pooling_weights(self, features: Features) -> dict[str, Tensor]:
+    def attention_of(self, features: Features) -> dict[str, Tensor]:
         """Return the weights `(batch, frames)` of every feature."""
         return {name: pool.weights(*features[name]) for name, pool in self._poolings()}
 

@@ -1,8 +1,8 @@
-"""Scores of the classes, made elsewhere, as they are: answers of a language model, say.
+"""Scores of the classes that were made elsewhere, as they are: of a language model, for example.
 
 Each feature has a channel a class, log-probabilities or logits in the order of the classes. The
 logits are the mean over features of s_f x_f, plus b: x_f the masked mean over time, s_f a scale
-that begins at 1, b a bias that begins at 0. So `epochs: 0` is what the scores say by themselves,
+that begins at 1, b a bias that begins at 0. So `epochs: 0` is the prediction of the scores alone,
 and training fits a temperature and, with `bias: true`, the classes' shares (vector scaling with one
 scale; Guo et al. 2017, "On Calibration of Modern Neural Networks").
 """
@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from corpus.errors import UserError
-from heads.head import Features, equal_weights, head, weighted_moments
-from heads.options import Architecture, ClassScoresOptions
+from ser.corpus.errors import UserError
+from ser.heads.head import Features, equal_weights, head, weighted_moments
+from ser.heads.options import Architecture, ClassScoresOptions
 
 
 @head("class_scores", ClassScoresOptions)
@@ -27,13 +27,13 @@ class ClassScores(nn.Module):
         assert isinstance(options, ClassScoresOptions)
         super().__init__()
         if list(outputs) != ["logits"]:
-            others = ", ".join(name for name in outputs if name != "logits")
-            raise UserError(f"head 'class_scores': it has no {others}; take a loss of classes.")
+            unsupported = ", ".join(name for name in outputs if name != "logits")
+            raise UserError(f"head 'class_scores': it has no {unsupported}; use a loss of classes.")
         for name, dim in dims.items():
             if dim != outputs["logits"]:
                 raise UserError(
                     f"head 'class_scores': features.{name} has {dim} channels for "
-                    f"{outputs['logits']} classes; give one a class, in the order of the classes."
+                    f"{outputs['logits']} classes; give one per class, in the order of the classes."
                 )
         self.names = list(dims)
         self.scale = nn.Parameter(torch.ones(len(dims)))

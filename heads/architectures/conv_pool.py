@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from heads.head import Features, Head, equal_weights, head, mlp
-from heads.options import Architecture, ConvPoolOptions
+from ser.heads.head import Features, Head, equal_weights, head, mlp
+from ser.heads.options import Architecture, ConvPoolOptions
 
 
 @head("conv_pool", ConvPoolOptions)

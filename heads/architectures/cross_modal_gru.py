@@ -17,10 +17,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from heads.architectures.attention import cross_attention
-from heads.architectures.recurrent import bidirectional_gru
-from heads.head import Features, Head, attention_weights, head, mlp, weighted_mean
-from heads.options import Architecture, CrossModalGRUOptions
+from ser.heads.architectures.attention import cross_attention
+from ser.heads.architectures.recurrent import bidirectional_gru
+from ser.heads.head import Features, Head, attention_weights, head, mlp, weighted_mean
+from ser.heads.options import Architecture, CrossModalGRUOptions
 
 
 class Modality(nn.Module):
@@ -76,7 +76,7 @@ class CrossModalGRU(Head):
         pooled = [weighted_mean(frames, weights) for frames, weights in self._aligned(features)]
         return cast(Tensor, self.norm(torch.cat(pooled, dim=-1)))
 
-    def pooling_weights(self, features: Features) -> dict[str, Tensor]:
+    def attention_of(self, features: Features) -> dict[str, Tensor]:
         """Return the weights `(batch, frames)` of every feature."""
         aligned = zip(self.names, self._aligned(features), strict=True)
         return {name: weights for name, (_, weights) in aligned}
@@ -88,14 +88,14 @@ class CrossModalGRU(Head):
             m.encode(features[name][0], mask)
             for m, name, mask in zip(self._modalities(), self.names, masks, strict=True)
         ]
-        found = []
+        pooled = []
         for i, modality in enumerate(self._modalities()):
             aligned = encoded[i]
             for j, other in enumerate(encoded):
                 if j != i:
                     aligned = aligned + modality.attend(encoded[i], other, masks[j])
-            found.append((aligned, modality.weights(aligned, masks[i])))
-        return found
+            pooled.append((aligned, modality.weights(aligned, masks[i])))
+        return pooled
 
 
 def _attention_heads(options: CrossModalGRUOptions, name: str) -> int:
@@ -115,14 +115,14 @@ def load_published(module: CrossModalGRU, state: Mapping[str, Tensor]) -> None:
     parts = {"projection": "projection", "norm": "norm", "gru": "gru", "attention": "attention"}
     renamed = {}
     for key, value in state.items():
-        first, rest = key.split(".", 1)
+        first, suffix = key.split(".", 1)
         modality, _, part = first.partition("_")
         if modality in PUBLISHED_MODALITIES:
             ours = parts.get(part, "pooling" if part == "attn" else part)
-            renamed[f"modalities.{PUBLISHED_MODALITIES.index(modality)}.{ours}.{rest}"] = value
+            renamed[f"modalities.{PUBLISHED_MODALITIES.index(modality)}.{ours}.{suffix}"] = value
         elif first in PUBLISHED_NEUTRAL:
-            renamed[f"outputs.neutral_logit.{rest}"] = value
+            renamed[f"outputs.neutral_logit.{suffix}"] = value
         else:
             ours = {"layer_norm": "norm", "classifier": "outputs.logits"}.get(first, first)
-            renamed[f"{ours}.{rest}"] = value
+            renamed[f"{ours}.{suffix}"] = value
     module.load_state_dict(renamed)

@@ -22,8 +22,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from heads.head import Features, Head, equal_weights, head
-from heads.options import Architecture, DeepFusionOptions
+from ser.heads.head import Features, Head, equal_weights, head
+from ser.heads.options import Architecture, DeepFusionOptions
 
 
 class Leg(nn.Module):

@@ -14,7 +14,7 @@ sub_vector  India, Safari, Hernando 2021, "Double Multi-Head Attention for Speak
             `hidden` / `attention_heads` wide
 
 Dropout and `classifier_layers` of Linear, LayerNorm, GELU and dropout follow, then a Linear an
-output. There the features are all 1,024 wide and go in as they are; as ours are not, each has
+output. In the original all features are 1,024 wide and used as they are; ours differ, so each has
 LayerNorm and a Linear before, an adapter that the code has too. The code attends to padding, and
 scales the sub-vectors' products by the root of the number of heads.
 """
@@ -26,12 +26,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from heads.head import Features, Head, attention_pool, head
-from heads.options import Architecture, EarlyMHAOptions
+from ser.heads.head import Features, Head, attention_pool, head
+from ser.heads.options import Architecture, EarlyMHAOptions
 
 
 class WideAttention(nn.Module):
-    """Let frames attend to each other, by heads that each see all channels."""
+    """Self-attention of the frames by heads that see all channels."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -47,8 +47,8 @@ class WideAttention(nn.Module):
             project(frames).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project in (self.queries, self.keys, self.values)
         )
-        seen = mask[:, None, None, :]  # by every head and every frame
-        context = scaled_dot_product_attention(query, key, value, attn_mask=seen)
+        attended = mask[:, None, None, :]  # by every head and every frame
+        context = scaled_dot_product_attention(query, key, value, attn_mask=attended)
         return self.unify(context.transpose(1, 2).flatten(2)), mask
 
 

@@ -4,7 +4,7 @@ Samsung R&D Poland 2025, "Multi-task Learning for Speech Emotion Recognition in 
 Conditions". Per encoder, attentive statistics pooling (see `attentive_stats`) and a projection to a
 common size; the projections, in the order of the features, are a sequence that an LSTM reads; its
 last output is the embedding, and a Linear an output ends it (theirs is one Linear for all outputs,
-which is the same map). Widths and dropout are ours, as theirs are not known to us; with one
+which is the same map). Widths and dropout are ours, because theirs are not published; with one
 feature the LSTM has nothing to remember, and `attentive_stats` is the better head.
 """
 
@@ -14,9 +14,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from heads.architectures.attentive_stats import AttentiveStatsPooling
-from heads.head import Features, Head, head
-from heads.options import Architecture, ExpertLSTMOptions
+from ser.heads.architectures.attentive_stats import AttentiveStatsPooling
+from ser.heads.head import Features, Head, head
+from ser.heads.options import Architecture, ExpertLSTMOptions
 
 
 @head("expert_lstm", ExpertLSTMOptions)
@@ -44,7 +44,7 @@ class ExpertLSTM(Head):
         experts = [project(pool(*features[name])) for name, pool, project in parts]
         return cast(Tensor, self.lstm(torch.stack(experts, dim=1))[0][:, -1])
 
-    def pooling_weights(self, features: Features) -> dict[str, Tensor]:
+    def attention_of(self, features: Features) -> dict[str, Tensor]:
         """Return the weights `(batch, frames)` of every feature."""
         poolings = cast(list[AttentiveStatsPooling], list(self.pooling))
         parts = zip(self.names, poolings, strict=True)

@@ -1,8 +1,8 @@
-"""The plainest head: the mean of each feature over time, and an MLP.
+"""The simplest head: the mean of each feature over time, and an MLP.
 
 Masked mean per feature, with `deviation: true` the masked standard deviation as well (divided by
-the number of frames, not one less), all concatenated and classified. It trains in seconds and says
-what the features alone are worth; any head that looks at time has to beat it. There is no norm in
+the number of frames, not one less), all concatenated and classified. It trains in seconds and is
+the baseline of the features alone; any head that models time has to beat it. There is no norm in
 it: features whose channels differ in scale want `standardize: true`, which standardises what is
 pooled (on Whisper's frames much better than `normalize: corpus`, which standardises each frame).
 """
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from heads.head import Features, Head, equal_weights, head, mlp, weighted_moments
-from heads.options import Architecture, MeanMLPOptions
+from ser.heads.head import Features, Head, equal_weights, head, mlp, weighted_moments
+from ser.heads.options import Architecture, MeanMLPOptions
 
 
 @head("mean_mlp", MeanMLPOptions)

@@ -26,7 +26,7 @@ def bidirectional_gru(gru: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
     """Return the outputs `(batch, frames, 2 hidden)` of `gru`, zero where padded.
 
     `gru` has one bidirectional layer and `batch_first`; x is `(batch, frames, dim)`, lengths
-    `(batch,)` int64 from 1 to `frames`. What x holds where padded is never looked at.
+    `(batch,)` int64 from 1 to `frames`. The values of x in padded frames have no effect.
     """
     if x.is_cuda:
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)

@@ -1,1 +1,1 @@
-"""What an epoch is made of: labels, draws, losses, steps."""
+"""Training: labels, samplers, losses, steps."""

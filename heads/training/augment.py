@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heads.config import Augment
-from heads.head import Features
+from ser.heads.config import Augment
+from ser.heads.head import Features
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """Hold with whom each clip of a batch is mixed: int64 `(batch,)`, and its own share there."""
+    """The partner of each clip of a batch, int64 `(batch,)`, and the clip's own share."""
 
     partner: Tensor
     share: Tensor
@@ -39,7 +39,7 @@ class Mixing:
 
 
 def mixing(config: Augment, batch: int, rng: np.random.Generator) -> Mixing | None:
-    """Draw the mix-up of a batch; share is 1 for a clip that is left alone. None without mix-up."""
+    """Draw the mix-up of a batch; share is 1 for an unmixed clip. None without mix-up."""
     if not config.mixup:
         return None
     share = rng.beta(config.mixup_alpha, config.mixup_alpha, batch)
@@ -53,22 +53,22 @@ def augment_features(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return features with some clips changed, `(batch, frames, [layers,] dim)`; masks are shared.
 
-    The frames given are not written to.
+    The given frames are not modified.
     """
     if not (config.seqaug or config.time_mask):
         return dict(features)
     changed = {name: (frames.clone(), mask) for name, (frames, mask) in features.items()}
     lengths = [mask.sum(dim=1).tolist() for _, mask in features.values()]
     for clip, real in enumerate(zip(*lengths, strict=True)):
-        each = zip(changed.values(), real, strict=True)
-        own = [frames[clip, :length] for (frames, _), length in each]
+        pairs = zip(changed.values(), real, strict=True)
+        unpadded = [frames[clip, :length] for (frames, _), length in pairs]
         if rng.random() < config.seqaug:
             share = rng.beta(config.seqaug_alpha, config.seqaug_alpha)
-            for frames in own:
+            for frames in unpadded:
                 _permute(frames, share, rng)
         if rng.random() < config.time_mask:
             share, place = rng.random() * config.time_mask_share, rng.random()
-            for frames in own:
+            for frames in unpadded:
                 span = int(share * len(frames))
                 first = int(place * (len(frames) - span + 1))
                 frames[first : first + span] = 0

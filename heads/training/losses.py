@@ -1,8 +1,8 @@
-"""Losses, each a function of a head's outputs and targets; a head's loss is their weighted sum.
+"""Losses, each a function of a head's outputs and targets; a head is trained on their weighted sum.
 
 p = softmax(z) of the logits z, q the target row of a clip b, one-hot or mixed, w_c = N / (C n_c)
 for n_c of N training utterances in class c of C, to the power `class_weight_power`. A mean over
-weights that are all 0 is 0 and so is its slope: a batch without a class teaches none.
+weights that are all 0 is 0 and so is its slope: a batch without a class trains none.
 
 ce               sum_bc w_c q_bc (-log p_bc) / sum_bc w_c q_bc, for one-hot rows PyTorch's mean
                  with class weights
@@ -24,9 +24,9 @@ Of votes, q the shares of a clip's votes; their weights have the sum of shares i
 0 for what nobody voted for. With `other: keep` it is one more place in z, q and w.
 
 kld              sum_b v_b KL(q_b || p_b) / sum_b v_b, KL = sum_c q_c log(q_c / p_c), v_b = sum_c
-                 w_c q_bc: weights say how much a clip counts, its best answer stays its own votes
+                 w_c q_bc: weights are of clips, whose optimum stays their own votes
                  (Kullback, Leibler 1951; the SAIL entry of 2025, there without weights)
-soft_ce          ce of the shares: weights move the best answer towards rare classes (the NTUA entry
+soft_ce          ce of the shares: weights move the optimum towards rare classes (the NTUA entry
                  of 2025, MEDUSA; its mean is over clips, with weights not quite the same)
 
 Of attributes, y the truth and x the prediction; unknown (NaN) truths are left out one by one.
@@ -43,25 +43,24 @@ gaussian_mse     mean of (x - y)^2 exp(-(x - mean)^2 / (2 sigma^2)): errors near
 gender           ce, power 0, of the genders (auxiliary, the SAIL entry for attributes of 2025)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from corpus.errors import UserError
-from heads.config import HeadConfig
-from heads.options import READS, LossUse
-from heads.training.targets import Labelled, Targets
+from ser.corpus.registry import require_call, require_options
+from ser.heads.options import LossUse
+from ser.heads.registry import LOSSES, LossInfo, Output, Target
+from ser.heads.training.targets import Targets
 
 Outputs = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What losses know of the training set.
+    """Statistics of the training set that losses use.
 
     `class_weights` `(classes,)`, 0 for a class without an utterance; `vote_weights` `(places,)`,
     where losses of votes need them; `neutral` is the index of the neutral class, where there is
@@ -79,6 +78,41 @@ class Setting:
 
 
 LossFunction = Callable[..., Tensor]  # of outputs, targets, setting, and the options by name
+
+
+def loss(
+    name: str,
+    options: type[LossUse] = LossUse,
+    *,
+    output: Output = "logits",
+    target: Target = "classes",
+) -> Callable[[LossFunction], LossFunction]:
+    """Register a loss: a function of outputs, targets and setting, with its options by name.
+
+    Args:
+        name: the entry of `loss:` that chooses it in pipeline.yaml.
+        options: its options, a subclass of `LossUse`.
+        output: the output of the head that it reads.
+        target: the target that it learns.
+
+    The function returns a scalar that compares one output of the head with one target.
+
+        >>> @loss("squared_error")
+        ... def squared_error(outputs, targets, setting):
+        ...     return (outputs["logits"].softmax(1) - targets.classes).square().mean()
+        >>> one = Targets(classes=torch.tensor([[1.0, 0.0]]))
+        >>> squared_error({"logits": torch.zeros(1, 2)}, one, None)
+        tensor(0.2500)
+    """
+
+    def register(function: LossFunction) -> LossFunction:
+        require_options("loss", name, options, LossUse)
+        names = set(options.model_fields) - set(LossUse.model_fields)
+        require_call("loss", name, function, "(outputs, targets, setting, **options)", 3, *names)
+        LOSSES.add(name, function, LossInfo(options, output, target))
+        return function
+
+    return register
 
 
 def ce(
@@ -137,13 +171,13 @@ def vs(
 def soft_f1(outputs: Outputs, targets: Targets, setting: Setting) -> Tensor:
     """Return 1 - macro soft-F1 of logits `(batch, classes)`.
 
-    A class that is not in the batch has F1 0 whatever the logits: it would teach nothing.
+    A class that is not in the batch has F1 0 whatever the logits, so it is left out.
     """
     truth = targets.classes
     p = outputs["logits"].softmax(dim=1) * truth.sum(dim=1, keepdim=True)
     present = truth.sum(dim=0) > 0
-    both = torch.where(present, (p + truth).sum(dim=0), 1.0)
-    return _mean(1 - 2 * (p * truth).sum(dim=0) / both, present.to(p.dtype))
+    total = torch.where(present, (p + truth).sum(dim=0), 1.0)
+    return _mean(1 - 2 * (p * truth).sum(dim=0) / total, present.to(p.dtype))
 
 
 def sml(outputs: Outputs, targets: Targets, setting: Setting) -> Tensor:
@@ -153,7 +187,7 @@ def sml(outputs: Outputs, targets: Targets, setting: Setting) -> Tensor:
     neutral = truth[:, setting.neutral]
     down = functional.softplus(-s), neutral
     up = functional.softplus(s), truth.sum(dim=1) - neutral
-    return _mean(*(torch.stack(each) for each in zip(down, up, strict=True)))
+    return _mean(*(torch.stack(pair) for pair in zip(down, up, strict=True)))
 
 
 def kld(
@@ -188,7 +222,7 @@ def ccc(outputs: Outputs, targets: Targets, setting: Setting) -> Tensor:
 
     x, y = predicted - mean(predicted), truth - mean(truth)
     spread = mean(x**2) + mean(y**2) + (mean(predicted) - mean(truth)) ** 2
-    # told from the truths themselves: their rounded moments would say that anything varies
+    # from the truths themselves: with rounded moments, constant truths would seem to vary
     highest = truth.where(known, -torch.inf).amax(dim=0)
     varies = highest > truth.where(known, torch.inf).amin(dim=0)
     agreement = torch.where(varies, 2 * mean(x * y) / torch.where(varies, spread, 1.0), 0.0)
@@ -216,103 +250,6 @@ def gender(outputs: Outputs, targets: Targets, setting: Setting) -> Tensor:
     return _cross_entropy(outputs["gender"], targets.gender)
 
 
-LOSSES: dict[str, LossFunction] = {
-    "ce": ce,
-    "wce": wce,
-    "focal": focal,
-    "label_smoothing": label_smoothing,
-    "vs": vs,
-    "soft_f1": soft_f1,
-    "sml": sml,
-    "kld": kld,
-    "soft_ce": soft_ce,
-    "ccc": ccc,
-    "mse": mse,
-    "gaussian_mse": gaussian_mse,
-    "gender": gender,
-}
-
-
-def outputs_of(config: HeadConfig, classes: int, genders: int) -> dict[str, int]:
-    """Return the outputs that a head must have for its losses, and their widths."""
-    widths = {
-        "logits": classes,
-        "other": 1,
-        "neutral_logit": 1,
-        "attributes": len(config.attributes),
-        "gender": genders,
-    }
-    uses = [use for stage in config.stages for use in stage.loss]
-    needed = {name for use in uses for name in _outputs_read(config, use)}
-    return {name: width for name, width in widths.items() if name in needed}
-
-
-def setting_of(
-    config: HeadConfig,
-    rows: Labelled,
-    soft: np.ndarray | None,
-    classes: Sequence[str],
-    device: str | torch.device,
-) -> Setting:
-    """Return what the losses of a head know of the training `rows` and their soft labels.
-
-    Raises `UserError` when a loss of classes finds a class without an utterance, a sampler no
-    class at all, or what sets neutral apart no neutral class.
-    """
-    counts = np.bincount(rows.classes[rows.classes >= 0], minlength=len(classes))
-    empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
-    if empty and "classes" in config.reads:
-        raise UserError(
-            f"class '{empty[0]}' has no training utterance; take it out of corpus.classes, or add "
-            "clips of it to the train split."
-        )
-    samplers = {stage.sampler.name for stage in config.stages}
-    if len(empty) == len(classes) and samplers != {"natural"}:
-        raise UserError(
-            f"heads: the sampler {min(samplers - {'natural'})} balances classes, and no training "
-            "utterance has one; use `sampler: natural`."
-        )
-    neutral = classes.index(config.neutral) if config.neutral in classes else None
-    apart = "neutral_expressive" in samplers or "neutral_logit" in config.gives
-    if apart and neutral is None:
-        raise UserError(
-            f"heads: sml and neutral_expressive need the class '{config.neutral}', which is not "
-            "among corpus.classes; name the neutral class with `neutral:`."
-        )
-    votes = None if soft is None else inverse_shares(soft.sum(axis=0)).to(device)
-    return Setting(inverse_shares(counts).to(device), votes, neutral)
-
-
-def inverse_shares(counts: np.ndarray) -> Tensor:
-    """Return N / (C n_c) of counts `(C,)` that sum to N, float32; 0 where there is none."""
-    weights = np.zeros(len(counts))
-    np.divide(counts.sum(), len(counts) * counts, out=weights, where=counts > 0)
-    return torch.from_numpy(weights.astype(np.float32))
-
-
-def total_loss(config: HeadConfig, outputs: Outputs, targets: Targets, setting: Setting) -> Tensor:
-    """Return the weighted sum of a head's losses, a scalar.
-
-    Raises `UserError` when the head does not give what a loss reads.
-    """
-    parts = []
-    for use in config.loss:
-        missing = [name for name in _outputs_read(config, use) if name not in outputs]
-        if missing:
-            raise UserError(
-                f"heads: the head '{config.head}' has no output '{missing[0]}', which the loss "
-                f"'{use.name}' reads; return it from the head's forward, or use another loss."
-            )
-        options = use.model_dump(exclude={"name", "weight"})
-        parts.append(use.weight * LOSSES[use.name](outputs, targets, setting, **options))
-    return torch.stack(parts).sum()
-
-
-def _outputs_read(config: HeadConfig, use: LossUse) -> list[str]:
-    output, target = READS[use.name]
-    return [output, "other"] if target == "votes" and config.votes.other == "keep" else [output]
-
-
 def _mean(terms: Tensor, weights: Tensor) -> Tensor:
     """Return the mean of terms by weights; 0, with slope 0, where all weights are 0."""
     total = weights.sum()
@@ -326,12 +263,12 @@ def _cross_entropy(logits: Tensor, weights: Tensor) -> Tensor:
 def _vote_logits(outputs: Outputs, votes: Tensor) -> Tensor:
     """Return the logits, with that of `other` where there are votes for it."""
     logits = outputs["logits"]
-    kept = votes.shape[1] > logits.shape[1]
-    return torch.cat([logits, outputs["other"]], dim=1) if kept else logits
+    with_other = votes.shape[1] > logits.shape[1]
+    return torch.cat([logits, outputs["other"]], dim=1) if with_other else logits
 
 
 def _attributes(outputs: Outputs, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-    """Return predictions, truths without their NaN, and which truths are known."""
+    """Return predictions, true values with 0 for NaN, and a mask of the valid ones."""
     assert targets.attributes is not None
-    known = ~targets.attributes.isnan()
-    return outputs["attributes"], torch.where(known, targets.attributes, 0.0), known
+    valid = ~targets.attributes.isnan()
+    return outputs["attributes"], torch.where(valid, targets.attributes, 0.0), valid

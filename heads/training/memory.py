@@ -15,7 +15,7 @@ LARGEST = 1 << 30  # bytes of a block that is still kept
 
 @cache
 def keep_freed_memory() -> bool:
-    """Let this process keep freed blocks; return whether its C library could be told."""
+    """Let this process keep freed blocks; return whether its C library has that setting."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False

@@ -2,7 +2,7 @@
 
 `normalize: speaker` is done here. Every channel of a clip is shifted and scaled by the mean and
 deviation of its speaker's frames, of all splits and without labels, so that a head sees how a voice
-differs from itself. A clip whose speaker is unknown has only itself to be compared with. The
+differs from its average. A clip whose speaker is unknown is normalised by its own statistics. The
 statistics are of the frames as stored, taken in one pass over the cache, and are not learned: a
 speaker's clips of dev and test count in their own standard scores (transductive).
 """
@@ -15,19 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cache.features import FeatureCache
-from cache.reader import Batch, Column
-from heads.config import HeadConfig
-from heads.head import mask_of
+from ser.cache.features import FeatureCache
+from ser.cache.reader import Batch, FeatureInput
+from ser.corpus.errors import UserError
+from ser.heads.config import HeadConfig
+from ser.heads.head import mask_of
 
 
 class SpeakerScores:
-    """Hold each speaker's mean and deviation of one feature.
+    """Each speaker's mean and deviation of one feature.
 
     `speakers` names the speaker of each utterance that will be read, None where unknown.
     """
 
-    def __init__(self, column: Column, speakers: Mapping[str, str | None]) -> None:
+    def __init__(self, column: FeatureInput, speakers: Mapping[str, str | None]) -> None:
         clips: dict[Any, list[str]] = {}
         for utterance, speaker in speakers.items():
             clips.setdefault(("speaker", speaker) if speaker else utterance, []).append(utterance)
@@ -37,20 +38,24 @@ class SpeakerScores:
         self._mean = torch.from_numpy(mean.astype(np.float32))
         self._deviation = torch.from_numpy(deviation.astype(np.float32))
 
+    def unknown(self, utterances: Sequence[str]) -> list[str]:
+        """List the utterances that have no statistics."""
+        return [utterance for utterance in utterances if utterance not in self._row]
+
     def apply(self, frames: Tensor, utterances: Sequence[str]) -> Tensor:
         """Return the standard scores of `(batch, frames, ...)`, of clips or rows of views."""
         at = [self._row[utterance.rpartition("\0")[2]] for utterance in utterances]
         mean, deviation = (
-            of[at].to(frames.device).unsqueeze(1) for of in (self._mean, self._deviation)
+            values[at].to(frames.device).unsqueeze(1) for values in (self._mean, self._deviation)
         )
         return (frames - mean) / deviation
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Say what a head reads, and from where; `speakers` are the scores of `normalize: speaker`."""
+    """The features that a head reads; `speakers` are the scores of `normalize: speaker`."""
 
-    columns: Mapping[str, Column]
+    columns: Mapping[str, FeatureInput]
     speakers: Mapping[str, SpeakerScores]
 
     @classmethod
@@ -61,7 +66,7 @@ class Reading:
         speakers: Mapping[str, str | None],
     ) -> "Reading":
         """Open the features of a head; `speakers` of every utterance that will be read."""
-        columns = {u.name: Column(caches[u.name], u.stride, u.layer) for u in config.features}
+        columns = {u.name: FeatureInput(caches[u.name], u.stride, u.layer) for u in config.features}
         scores = {
             use.name: SpeakerScores(columns[use.name], speakers)
             for use in config.features
@@ -70,10 +75,22 @@ class Reading:
         return cls(columns, scores)
 
     def lengths(self, utterances: Sequence[str]) -> np.ndarray:
-        """Return the frames of the longest feature: what the padding of a batch is about."""
-        each = [column.lengths(utterances) for column in self.columns.values()]
-        longest: np.ndarray = np.max(each, axis=0)
+        """Return the frames of the longest feature, which a batch is padded to."""
+        lengths = [column.lengths(utterances) for column in self.columns.values()]
+        longest: np.ndarray = np.max(lengths, axis=0)
         return longest
+
+    def require(self, utterances: Sequence[str]) -> None:
+        """Raise `UserError` for utterances that are not cached, or have no speaker statistics."""
+        for column in self.columns.values():
+            column.cache.require(utterances)
+        for name, scores in self.speakers.items():
+            unknown = scores.unknown(utterances)
+            if unknown:
+                raise UserError(
+                    f"features.{name}: the speaker of '{unknown[0]}' is not known, and `normalize: "
+                    "speaker` needs it; fit on a manifest that holds the utterance."
+                )
 
     def features(
         self, batch: Batch, device: torch.device, copy: bool = False

@@ -10,45 +10,119 @@ undersample          every class cut to the rarest, without replacement, anew ev
 
 Where clips without a class are trained on, balancing with replacement leaves them their share of
 the draws.
+
+A sampler of one's own is a function under `@sampler("name", Options)`.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
-from heads.config import Sampler
+from ser.corpus.errors import UserError
+from ser.corpus.registry import origin, require_call, require_options
+from ser.heads.options import SamplerUse
+from ser.heads.registry import SAMPLERS
+
+SamplerFunction = Callable[..., np.ndarray]  # of labels, neutral, rng, and the options by name
+
+
+def sampler(
+    name: str, options: type[SamplerUse] = SamplerUse
+) -> Callable[[SamplerFunction], SamplerFunction]:
+    """Register a sampler: a function of labels, neutral and rng, with its options by name.
+
+    Args:
+        name: the value of `sampler:` that chooses it in pipeline.yaml.
+        options: its options, a subclass of `SamplerUse`.
+
+    The function takes and returns what `draw_epoch` does.
+
+        >>> @sampler("shuffled")
+        ... def shuffled(labels, neutral, rng):
+        ...     return rng.permutation(len(labels))
+        >>> sorted(shuffled(np.array([0, 1, 1]), None, np.random.default_rng(0)).tolist())
+        [0, 1, 2]
+    """
+
+    def register(function: SamplerFunction) -> SamplerFunction:
+        require_options("sampler", name, options, SamplerUse)
+        names = set(options.model_fields) - set(SamplerUse.model_fields)
+        require_call("sampler", name, function, "(labels, neutral, rng, **options)", 3, *names)
+        SAMPLERS.add(name, function, options)
+        return function
+
+    return register
 
 
 def draw_epoch(
-    sampler: Sampler, labels: np.ndarray, neutral: int | None, rng: np.random.Generator
+    choice: SamplerUse, labels: np.ndarray, neutral: int | None, rng: np.random.Generator
 ) -> np.ndarray:
     """Return positions into `labels`, int64 `(draws,)`; only undersample draws fewer than labels.
 
-    Classes are those that occur in `labels`, int64 `(utterances,)`, of which one or more is not
-    -1 (without a class) unless the sampler is natural.
+    `labels` are classes, int64 `(utterances,)`, -1 for an utterance without one; unless the sampler
+    is natural, one or more has a class. `neutral` is the index of the neutral class, if there is
+    one. Raises `UserError` when a sampler returns anything but such positions.
     """
-    if sampler.name == "natural":
-        return rng.permutation(len(labels))
-    if sampler.name == "undersample":
-        return _undersample(labels, sampler.no_consensus, rng)
-    groups = labels if sampler.name == "class_balanced" else _neutral_or_not(labels, neutral)
+    function = SAMPLERS.get(choice.name)
+    options = choice.model_dump(exclude=set(SamplerUse.model_fields))
+    drawn = function(labels, neutral, rng, **options)
+    if choice.name not in SAMPLERS.built_in and (problem := _problem(drawn, len(labels))):
+        raise UserError(
+            f"the sampler '{choice.name}' ({origin(function)}) returned "
+            f"{problem}; return integer positions from 0 to {len(labels) - 1}."
+        )
+    return drawn
+
+
+def _problem(drawn: object, count: int) -> str:
+    """Return what is wrong with drawn positions, "" for nothing."""
+    if not isinstance(drawn, np.ndarray):
+        return f"a {type(drawn).__name__}, not an array"
+    if drawn.ndim != 1 or not np.issubdtype(drawn.dtype, np.integer):
+        return f"an array of shape {drawn.shape} and type {drawn.dtype}"
+    if not len(drawn):
+        return "no positions"
+    wrong = drawn[(drawn < 0) | (drawn >= count)]
+    return f"the position {wrong[0]}, of {count} utterances" if len(wrong) else ""
+
+
+def natural(
+    labels: np.ndarray, neutral: int | None, rng: np.random.Generator, *, no_consensus: float
+) -> np.ndarray:
+    """Draw every utterance once."""
+    return rng.permutation(len(labels))
+
+
+def neutral_expressive(
+    labels: np.ndarray, neutral: int | None, rng: np.random.Generator, *, no_consensus: float
+) -> np.ndarray:
+    """Draw neutral and the rest equally often."""
+    groups = np.where(labels < 0, -1, (labels == neutral).astype(np.int64))
     return rng.choice(len(labels), size=len(labels), p=_balanced(groups))
 
 
-def _neutral_or_not(labels: np.ndarray, neutral: int | None) -> np.ndarray:
-    return np.where(labels < 0, -1, (labels == neutral).astype(np.int64))
+def class_balanced(
+    labels: np.ndarray, neutral: int | None, rng: np.random.Generator, *, no_consensus: float
+) -> np.ndarray:
+    """Draw each class equally often."""
+    return rng.choice(len(labels), size=len(labels), p=_balanced(labels))
+
+
+def undersample(
+    labels: np.ndarray, neutral: int | None, rng: np.random.Generator, *, no_consensus: float
+) -> np.ndarray:
+    """Draw as many utterances of each class as the rarest has."""
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+    order = rng.permutation(len(labels))
+    drawn = [order[labels[order] == c][: counts.min()] for c in classes]
+    beside = round(no_consensus * len(classes) * counts.min())
+    return rng.permutation(np.concatenate([*drawn, order[labels[order] < 0][:beside]]))
 
 
 def _balanced(groups: np.ndarray) -> np.ndarray:
-    """Return how likely each utterance is: groups equally so, beside those without one (-1)."""
-    known = groups >= 0
+    """Return the probability of each utterance: groups equally likely, apart from those without."""
+    grouped = groups >= 0
     likely = np.full(len(groups), 1 / len(groups))
-    weights = 1.0 / np.bincount(groups[known])[groups[known]]
-    likely[known] = weights / weights.sum() * known.mean()
+    weights = 1.0 / np.bincount(groups[grouped])[groups[grouped]]
+    likely[grouped] = weights / weights.sum() * grouped.mean()
     return likely
-
-
-def _undersample(labels: np.ndarray, no_consensus: float, rng: np.random.Generator) -> np.ndarray:
-    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
-    order = rng.permutation(len(labels))
-    kept = [order[labels[order] == c][: counts.min()] for c in classes]
-    beside = round(no_consensus * len(classes) * counts.min())
-    return rng.permutation(np.concatenate([*kept, order[labels[order] < 0][:beside]]))

@@ -13,7 +13,7 @@ During the first `warmup` steps of a phase the rate is multiplied by (step + 1) 
 import math
 from collections.abc import Iterator
 
-from heads.config import HeadConfig
+from ser.heads.config import HeadConfig
 
 
 def rate(config: HeadConfig, done: float, step: int) -> float:

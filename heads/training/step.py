@@ -17,18 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heads.config import HeadConfig
-from heads.head import Mix
-from heads.training.augment import augment_features, mixing
-from heads.training.losses import Setting, total_loss
-from heads.training.targets import Targets, joined
+from ser.heads.config import HeadConfig
+from ser.heads.head import Mix
+from ser.heads.training.augment import augment_features, mixing
+from ser.heads.training.losses import Setting
+from ser.heads.training.objective import total_loss
+from ser.heads.training.targets import Targets, joined
 
 Gather = Callable[[Tensor], tuple[Tensor, slice]]  # the rows of all processes, and which are ours
 
 
 @dataclass(frozen=True)
-class Part:
-    """Hold a batch of a step, and the seed of all that is random in it."""
+class MicroBatch:
+    """A batch of a step, and the seed of everything random in it."""
 
     features: dict[str, tuple[Tensor, Tensor]]
     targets: Targets
@@ -38,7 +39,7 @@ class Part:
 def backward(
     module: nn.Module,
     stage: HeadConfig,
-    parts: Sequence[Part],
+    parts: Sequence[MicroBatch],
     setting: Setting,
     gather: Gather | None = None,
 ) -> Tensor:
@@ -52,26 +53,28 @@ def backward(
         loss.backward()
         return loss.detach()
     with torch.set_grad_enabled(len(parts) == 1):
-        answers = [_forward(module, stage, part) for part in parts]
-    names = list(answers[0][0])
-    said = {name: torch.cat([each[name] for each, _ in answers]).detach() for name in names}
-    targets, own = joined([targets for _, targets in answers]), slice(None)
+        batches = [_forward(module, stage, part) for part in parts]
+    names = list(batches[0][0])
+    outputs = {n: torch.cat([out[n] for out, _ in batches]).detach() for n in names}
+    targets, local = joined([targets for _, targets in batches]), slice(None)
     if gather is not None:
-        own = gather(targets.classes)[1]
-        said = {name: gather(rows)[0] for name, rows in said.items()}
+        local = gather(targets.classes)[1]
+        outputs = {name: gather(rows)[0] for name, rows in outputs.items()}
         targets = targets.each(lambda rows: gather(rows)[0])
-    leaves = {name: rows.requires_grad_() for name, rows in said.items()}
+    leaves = {name: rows.requires_grad_() for name, rows in outputs.items()}
     loss = total_loss(stage, leaves, targets, setting)
     slopes = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    sizes = [len(of_part.classes) for _, of_part in answers]
-    shares = zip(*(slope[own].split(sizes) for slope in slopes), strict=True)
+    sizes = [len(of_part.classes) for _, of_part in batches]
+    shares = zip(*(slope[local].split(sizes) for slope in slopes), strict=True)
     for part, share in zip(parts, shares, strict=True):
-        again = answers[0][0] if len(parts) == 1 else _forward(module, stage, part)[0]
+        again = batches[0][0] if len(parts) == 1 else _forward(module, stage, part)[0]
         torch.autograd.backward([again[name] for name in names], list(share))
     return loss.detach()
 
 
-def _forward(module: nn.Module, stage: HeadConfig, part: Part) -> tuple[dict[str, Tensor], Targets]:
+def _forward(
+    module: nn.Module, stage: HeadConfig, part: MicroBatch
+) -> tuple[dict[str, Tensor], Targets]:
     """Return outputs float32 and targets of a batch, both mixed where mix-up is on.
 
     The same part gives the same numbers however often it is run.

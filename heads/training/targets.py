@@ -1,4 +1,4 @@
-"""What the clips of a batch are to be learned as, and where that comes from in the manifest.
+"""The targets of the clips of a batch, and where they come from in the manifest.
 
 classes     (batch, classes)     1 at the consensus class; a row of zeros without one
 votes       (batch, classes [+1])  shares of the raters' votes, the last of `other` where it is
@@ -20,24 +20,24 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from corpus.errors import UserError
-from corpus.manifest import FURTHER, Manifest
-from heads.config import HeadConfig
+from ser.corpus.errors import UserError, plural
+from ser.corpus.manifest import FURTHER, Manifest
+from ser.heads.config import HeadConfig
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Hold the targets of a batch, float32; those that no loss reads are None."""
+    """The targets of a batch, float32; those that no loss reads are None."""
 
     classes: Tensor
     votes: Tensor | None = None
     attributes: Tensor | None = None
     gender: Tensor | None = None
 
-    def each(self, of: Callable[[Tensor], Tensor]) -> "Targets":
-        """Return what a function makes of each of the targets there are."""
-        known = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Targets(**{name: of(rows) for name, rows in known.items() if rows is not None})
+    def each(self, function: Callable[[Tensor], Tensor]) -> "Targets":
+        """Apply a function to each of the targets that are not None."""
+        targets = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Targets(**{n: function(rows) for n, rows in targets.items() if rows is not None})
 
     def mixed(self, partner: Tensor, share: Tensor) -> "Targets":
         """Return share * targets + (1 - share) * the partners' targets.
@@ -48,10 +48,10 @@ class Targets:
         device = self.classes.device
         partner, by = partner.to(device), share.to(device).unsqueeze(1)
 
-        def mix(own: Tensor | None) -> Tensor | None:
-            if own is None:
+        def mix(rows: Tensor | None) -> Tensor | None:
+            if rows is None:
                 return None
-            return torch.where(by == 1, own, by * own + (1 - by) * own[partner])
+            return torch.where(by == 1, rows, by * rows + (1 - by) * rows[partner])
 
         classes = mix(self.classes)
         assert classes is not None
@@ -66,7 +66,7 @@ def joined(parts: Sequence[Targets]) -> Targets:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Hold what is known of utterances, every field aligned with `utterances`.
+    """The labels of utterances, every field aligned with `utterances`.
 
     `classes` int64 `(n,)`, -1 without one; `votes` float64 `(n, classes + 1)`, the last of other;
     `attributes` float32 `(n, attributes)`; `gender` int64 `(n,)`, -1 without one; `speakers`
@@ -87,14 +87,14 @@ class Labelled:
         """Return the rows at these positions."""
         at = np.asarray(positions, dtype=np.int64)
 
-        def rows(of: np.ndarray | None) -> np.ndarray | None:
-            return None if of is None else of[at]
+        def rows(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[at]
 
         classes = self.classes[at]
         names = [self.utterances[i] for i in at]
         speakers = [self.speakers[i] for i in at] if self.speakers else ()
-        known = rows(self.votes), rows(self.attributes), rows(self.gender)
-        return Labelled(names, classes, *known, speakers=speakers)
+        optional = rows(self.votes), rows(self.attributes), rows(self.gender)
+        return Labelled(names, classes, *optional, speakers=speakers)
 
 
 def labelled(config: HeadConfig, manifest: Manifest, utterances: Sequence[str]) -> Labelled:
@@ -113,7 +113,7 @@ def labelled(config: HeadConfig, manifest: Manifest, utterances: Sequence[str]) 
 
 
 def count_genders(config: HeadConfig, manifest: Manifest) -> int:
-    """Return how many genders a head tells apart, 0 when no loss of it does."""
+    """Return how many genders a head distinguishes, 0 when no loss of it reads them."""
     return len(genders(manifest)) if "gender" in config.reads else 0
 
 
@@ -124,7 +124,7 @@ def genders(manifest: Manifest) -> list[str]:
 
 
 def teachable(config: HeadConfig, rows: Labelled) -> np.ndarray:
-    """Return the positions of the rows that have something to teach: int64.
+    """Return the positions of the rows that can be trained on: int64.
 
     With `no_consensus: drop` those with a class, or for a head without a loss of classes or votes
     those with a known attribute; with `keep` those with any target that a loss of the head reads.
@@ -191,8 +191,8 @@ def batch_targets(
 
     def at(positions: np.ndarray) -> Targets:
         further = (
-            None if each is None else tensor(each[positions])
-            for each in (soft, rows.attributes, gender)
+            None if values is None else tensor(values[positions])
+            for values in (soft, rows.attributes, gender)
         )
         return Targets(tensor(classes[positions]), *further)
 
@@ -235,9 +235,9 @@ def _gender(manifest: Manifest, utterances: Sequence[str]) -> np.ndarray:
     names = genders(manifest)
     if len(names) < 2:
         raise UserError(
-            f"{manifest.source}: the training split has {len(names)} genders, so that the loss "
-            "`gender` has nothing to tell apart; take it out of `loss:`."
+            f"{manifest.source}: the training split has {plural(len(names), 'gender')}, so that "
+            "the loss `gender` has nothing to distinguish; remove it from `loss:`."
         )
     at = {name: i for i, name in enumerate(names)}
-    found = manifest.column("gender", utterances)
-    return np.array([at.get(name, -1) for name in found], dtype=np.int64)
+    column = manifest.column("gender", utterances)
+    return np.array([at.get(name, -1) for name in column], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Tell TensorBoard or MLflow of every epoch, where a head says `log:`.
+"""Log every epoch to TensorBoard or MLflow, for a head with `log:`.
 
 Both are extras. TensorBoard's files lie in the head's folder; MLflow's go where MLFLOW_TRACKING_URI
 says, and without one to where MLflow puts them by itself.
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heads.config import HeadConfig
-from heads.training.trainer import AfterEpoch
+from ser.heads.config import HeadConfig
+from ser.heads.training.trainer import AfterEpoch
 
 
 @contextmanager

@@ -5,8 +5,8 @@
 2. After every epoch: the scores of the whole dev set; the best epoch's weights are kept.
 3. At the end, or when no better epoch has come for `patience` epochs: that epoch's weights.
 
-Everything random hangs on `seed` and the number of the epoch: on one machine the same call gives
-the same bits, also when it was interrupted and goes on from its checkpoint.
+Everything random depends on `seed` and the number of the epoch: on one machine the same call gives
+the same bits, also when it was interrupted and resumes from its checkpoint.
 """
 
 import copy
@@ -20,23 +20,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cache.reader import BatchReader, bucket, padded_share
-from corpus.errors import UserError
-from heads.config import HeadConfig
-from heads.head import build_head
-from heads.inputs import Prepared
-from heads.published import load_init
-from heads.training.checkpoint import Checkpoint
-from heads.training.losses import outputs_of, setting_of, total_loss
-from heads.training.memory import keep_freed_memory
-from heads.training.reading import Reading
-from heads.training.samplers import draw_epoch
-from heads.training.schedule import rate, stages
-from heads.training.step import Part, backward
-from heads.training.targets import Labelled, Targets, batch_targets, soft_labels, teachable
-from heads.training.views import view_rows
-from score.attributes import ccc
-from score.metrics import METRICS, confusion
+from ser.cache.reader import BatchReader, bucket, padded_share
+from ser.corpus.errors import UserError
+from ser.corpus.registry import origin
+from ser.heads.config import HeadConfig
+from ser.heads.head import build_head
+from ser.heads.inputs import Prepared
+from ser.heads.published import load_init
+from ser.heads.training.checkpoint import Checkpoint
+from ser.heads.training.dev import chosen_score, dev_scores, scored_rows
+from ser.heads.training.memory import keep_freed_memory
+from ser.heads.training.objective import outputs_of, setting_of, total_loss
+from ser.heads.training.reading import Reading
+from ser.heads.training.samplers import draw_epoch
+from ser.heads.training.schedule import rate, stages
+from ser.heads.training.step import MicroBatch, backward
+from ser.heads.training.targets import Labelled, Targets, batch_targets, soft_labels, teachable
+from ser.heads.training.views import view_rows
 
 EVAL_BATCH = 4  # times the training batch: no gradients are kept
 ORDER, VIEW, DROP, STEP = range(4)  # the streams of random numbers of an epoch
@@ -45,7 +45,7 @@ AfterEpoch = Callable[[Mapping[str, Any]], None]
 
 @dataclass
 class Trained:
-    """Hold a trained head and how it came to be; `best_score` is None without a dev set."""
+    """A trained head and its history; `best_score` is None without a dev set."""
 
     module: nn.Module
     history: list[dict[str, Any]]
@@ -57,9 +57,9 @@ class Trainer:
     """Train one head on labelled utterances.
 
     With `config.views` the columns hold a row of every view for every training utterance, as
-    `heads.training.views.join_views` gives them. `genders` is how many the loss `gender` tells
-    apart. Raises `UserError` for a class without a training utterance, or a neutral class that is
-    not there.
+    `ser.heads.training.views.join_views` gives them. `genders` is how many the loss `gender`
+    distinguishes. Raises `UserError` for a class without a training utterance, or a neutral class
+    that is not among the classes.
     """
 
     def __init__(
@@ -91,9 +91,14 @@ class Trainer:
         }
         self.outputs = outputs_of(config, len(classes), genders)
         head = build_head(config, dims, self.outputs)
-        self.module = Prepared(head, layers, self._moments()).to(self.device)
+        self.module = Prepared(head, layers, self._moments(), self.outputs).to(self.device)
         if config.init is not None:
             load_init(self.module, config.init)
+        if not any(True for _ in self.module.parameters()):
+            raise UserError(
+                f"the head '{config.head}' ({origin(type(head))}) has no parameters to train; "
+                "assign its layers to attributes of the module."
+            )
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(),
             lr=config.lr,
@@ -101,7 +106,7 @@ class Trainer:
             weight_decay=config.weight_decay,
         )
         self.averaged: AveragedModel | None = None
-        self.reader = BatchReader(columns, pin=self.device.type == "cuda")
+        self.reader = BatchReader(columns, pin=self.device.type == "cuda", check=True)
         # what an epoch draws from: row i + k * len(train) is utterance i in the k-th view, 0 clean
         names = self.train.utterances
         self.rows = names + view_rows(config.views, names)
@@ -112,15 +117,15 @@ class Trainer:
             self.averaged = AveragedModel(self.module, multi_avg_fn=average)
 
     def _calibrate(self, head: nn.Module) -> None:
-        """Give a head that standardises its embedding those of all training clips, clean."""
+        """Fit the standardisation of a head's embedding on all training clips, clean."""
         standard = getattr(head, "standard", None)
         if standard is None or self.config.init is not None:
             return
-        found: list[Tensor] = []
-        watch = standard.register_forward_pre_hook(lambda _, given: found.append(given[0].cpu()))
+        batches: list[Tensor] = []
+        watch = standard.register_forward_pre_hook(lambda _, args: batches.append(args[0].cpu()))
         self.predict(self.train.utterances)
         watch.remove()
-        standard.fit(torch.cat(found))
+        standard.fit(torch.cat(batches))
 
     def _moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         moments = {}
@@ -133,7 +138,7 @@ class Trainer:
 
     @property
     def kept(self) -> nn.Module:
-        """Return the module whose weights count: the averaged one, where there is one."""
+        """Return the module whose weights are kept: the averaged one with `ema`."""
         module: nn.Module = self.averaged.module if self.averaged is not None else self.module
         return module
 
@@ -149,10 +154,10 @@ class Trainer:
         """
         history: list[dict[str, Any]] = []
         best: dict[str, Any] = {"epoch": -1, "score": -math.inf, "state": self.kept.state_dict()}
-        going_on = checkpoint.read()
-        if going_on is not None:
-            history, best = going_on["history"], going_on["best"]
-            self._load(going_on)
+        state = checkpoint.read()
+        if state is not None:
+            history, best = state["history"], state["best"]
+            self._load(state)
             for row in history:
                 after_epoch(row)
         patience = self.config.patience or math.inf
@@ -197,13 +202,13 @@ class Trainer:
         plan = [[self.rows[i] for i in batch] for batch in batches]
         self.module.train()
         steps = math.ceil(len(batches) / stage.accumulate)
-        parts: list[Part] = []
+        parts: list[MicroBatch] = []
         losses: list[Tensor] = []
         for i, batch in enumerate(self.reader.batches(plan)):
             # a batch is valid until the next: those that wait for others are copied
             features = self.reading.features(batch, self.device, copy=stage.accumulate > 1)
             at = np.asarray(batches[i]) % len(labels)
-            parts.append(Part(features, targets(at), (self.config.seed, epoch, STEP, i)))
+            parts.append(MicroBatch(features, targets(at), (self.config.seed, epoch, STEP, i)))
             if len(parts) == stage.accumulate or i + 1 == len(batches):
                 self._set_rate(stage, number, steps, len(losses))
                 losses.append(self._step(stage, parts))
@@ -211,7 +216,7 @@ class Trainer:
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
             raise UserError(
-                f"the loss is {loss} in epoch {epoch + 1}; take a smaller `lr:`, or set `clip:`."
+                f"the loss is {loss} in epoch {epoch + 1}; set a smaller `lr:`, or set `clip:`."
             )
         return {
             "epoch": epoch,
@@ -240,14 +245,14 @@ class Trainer:
     def _targets_of(
         self, rows: Labelled, drop: np.random.Generator | None = None
     ) -> Callable[[np.ndarray], Targets]:
-        """Return what gives the targets at positions of `rows`, float32, on the device."""
+        """Return a function of positions in `rows` to their targets, float32, on the device."""
         widths = len(self.classes), self.genders
         return batch_targets(self.config, rows, widths, self.device, drop)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(self.device)
 
-    def _step(self, stage: HeadConfig, parts: Sequence[Part]) -> Tensor:
+    def _step(self, stage: HeadConfig, parts: Sequence[MicroBatch]) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         loss = backward(self.module, stage, parts, self.setting)
         if stage.clip is not None:
@@ -265,48 +270,44 @@ class Trainer:
         targets = self._targets_of(self.dev)(np.arange(len(self.dev)))
         tensors = {name: self._tensor(values) for name, values in outputs.items()}
         scores = {"dev_loss": float(total_loss(stage, tensors, targets, self.setting))}
-        return scores | dev_scores(self.dev, outputs)
+        return scores | dev_scores(self.dev, outputs, self.config.metrics)
 
     def predict(self, utterances: Sequence[str]) -> dict[str, np.ndarray]:
         """Return every output float32 `(utterances, width)` by the weights that are kept."""
-        lengths = self.reading.lengths(utterances)
-        batches = bucket(range(len(utterances)), lengths, EVAL_BATCH * self.config.batch, None)
-        plan = [[utterances[i] for i in batch] for batch in batches]
-        out = {
-            name: np.empty((len(utterances), width), dtype=np.float32)
-            for name, width in self.outputs.items()
-        }
-        module = self.kept.eval()
-        with torch.inference_mode():
-            for batch, positions in zip(self.reader.batches(plan), batches, strict=True):
-                answers = module(self.reading.features(batch, self.device))
-                for name, values in out.items():
-                    values[positions] = answers[name].float().cpu().numpy()
-        return out
+        return predict_outputs(
+            self.kept.eval(),
+            self.reading,
+            self.reader,
+            utterances,
+            batch=EVAL_BATCH * self.config.batch,
+            widths=self.outputs,
+        )
 
 
-def dev_scores(rows: Labelled, outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Return dev_macro_f1, dev_uar and dev_accuracy of logits, dev_ccc (a mean) of attributes."""
-    scores = {}
-    if "logits" in outputs:
-        logits = outputs["logits"]
-        matrix = confusion(rows.classes, logits.argmax(axis=1), logits.shape[1])
-        scores = {f"dev_{name}": float(of(matrix)) for name, of in METRICS.items()}
-    if "attributes" in outputs:
-        assert rows.attributes is not None
-        scores["dev_ccc"] = float(ccc(rows.attributes, outputs["attributes"]).mean())
-    return scores
+def predict_outputs(
+    module: nn.Module,
+    reading: Reading,
+    reader: BatchReader,
+    utterances: Sequence[str],
+    *,
+    batch: int,
+    widths: Mapping[str, int],
+) -> dict[str, np.ndarray]:
+    """Return every output of a module, float32 `(utterances, width)`.
 
-
-def chosen_score(config: HeadConfig, row: Mapping[str, Any]) -> float | None:
-    """Return what the best epoch is chosen by, the higher the better; None without a dev set."""
-    score = row.get(f"dev_{config.chosen_by}")
-    return score if score is None or config.chosen_by != "loss" else -score
-
-
-def scored_rows(config: HeadConfig, dev: Labelled) -> np.ndarray:
-    """Return the positions of the dev rows that a score can be taken of."""
-    known = dev.classes >= 0 if "logits" in config.gives else np.zeros(len(dev), dtype=bool)
-    if dev.attributes is not None:
-        known = known | ~np.isnan(dev.attributes).all(axis=1)
-    return np.flatnonzero(known)
+    `batch` is in utterances, `widths` those of the outputs by name; `reader` reads the columns of
+    `reading`.
+    """
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    lengths = reading.lengths(utterances)
+    batches = bucket(range(len(utterances)), lengths, batch, None)
+    plan = [[utterances[i] for i in batch] for batch in batches]
+    out = {
+        name: np.empty((len(utterances), width), dtype=np.float32) for name, width in widths.items()
+    }
+    with torch.inference_mode():
+        for read, positions in zip(reader.batches(plan), batches, strict=True):
+            outputs = module(reading.features(read, device))
+            for name, values in out.items():
+                values[positions] = outputs[name].float().cpu().numpy()
+    return out

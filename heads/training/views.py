@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from cache.features import FeatureCache
-from cache.shard import ShardFrames
-from corpus.errors import UserError
+from ser.cache.features import FeatureCache
+from ser.cache.shard import Shard
+from ser.corpus.errors import UserError
 
 Views = Mapping[str, Mapping[str, FeatureCache]]  # feature -> view -> its cache
 
@@ -41,22 +41,22 @@ class FeatureViews(FeatureCache):
 
     def _all_rows(self) -> pl.DataFrame:
         clean = self._caches[""].index()
-        wanted = _only(clean, self._utterances)
+        selected = _only(clean, self._utterances)
         parts = [clean]
         for view, changed in self._changed.items():
-            own = clean.clear()
+            view_index = clean.clear()
             if view in self._caches:
-                own = _only(self._caches[view].index(), changed)
+                view_index = _only(self._caches[view].index(), changed)
                 # the view is in the shard's name too, since copied folders share the names
-                own = own.with_columns(shard=pl.lit(f"{view}\0") + pl.col("shard"))
-            rows = pl.concat([own, wanted.join(own, on="utterance", how="anti")])
+                view_index = view_index.with_columns(shard=pl.lit(f"{view}\0") + pl.col("shard"))
+            rows = pl.concat([view_index, selected.join(view_index, on="utterance", how="anti")])
             parts.append(rows.with_columns(utterance=pl.lit(f"{view}\0") + pl.col("utterance")))
         return pl.concat(parts)
 
-    def shard(self, name: str) -> ShardFrames:
+    def shard(self, name: str) -> Shard:
         """Map a shard of the feature or of a view, once."""
-        view, _, own = name.rpartition("\0")
-        return self._caches[view].shard(own)
+        view, _, shard = name.rpartition("\0")
+        return self._caches[view].shard(shard)
 
 
 def view_rows(views: Iterable[str], utterances: Sequence[str]) -> list[str]:
@@ -68,16 +68,16 @@ def join_views(
     features: Mapping[str, FeatureCache], views: Views, names: Sequence[str], train: Sequence[str]
 ) -> dict[str, FeatureViews]:
     """Return the features of one head with rows of the named views for the training utterances."""
-    own = {
+    by_feature = {
         feature: {view: views[feature][view] for view in names if view in views.get(feature, {})}
         for feature in features
     }
     changed = {}
     for view in names:
-        held = [c[view].snapshot().find(train) >= 0 for c in own.values() if view in c]
-        changed[view] = pl.Series(train).filter(np.all(held, axis=0)).to_list()
+        cached = [c[view].snapshot().find(train) >= 0 for c in by_feature.values() if view in c]
+        changed[view] = pl.Series(train).filter(np.all(cached, axis=0)).to_list()
     return {
-        feature: FeatureViews(clean, own[feature], train, changed)
+        feature: FeatureViews(clean, by_feature[feature], train, changed)
         for feature, clean in features.items()
     }
 
@@ -85,7 +85,7 @@ def join_views(
 def require_views(
     head: str, features: Mapping[str, FeatureCache], views: Views, names: Sequence[str]
 ) -> None:
-    """Raise `UserError` for a view that no feature has, or that was made by other weights."""
+    """Raise `UserError` for a view that no feature has, or that was extracted by other weights."""
     for view in names:
         having = {f: views[f][view] for f in features if view in views.get(f, {})}
         if not having:
@@ -106,4 +106,4 @@ def _only(rows: pl.DataFrame, utterances: Sequence[str]) -> pl.DataFrame:
 
 
 def _weights(cache: FeatureCache) -> object:
-    return cache.about["spec"].get("weights")
+    return cache.metadata["spec"].get("weights")

@@ -1,18 +1,18 @@
-"""All that a report tells, gathered from a run folder before anything is drawn.
+"""The contents of a report, gathered from a run folder before anything is drawn.
 
-    <run>/heads/<head>/logits.h5      read: what each head says, labels, feature fingerprints
-    <run>/heads/<head>/head.json      what made it, where the folder has it (a laptop may not)
+    <run>/heads/<head>/logits.h5      read: the head's predictions, labels, feature fingerprints
+    <run>/heads/<head>/head.json      how it was trained, if the folder has it (a laptop may not)
     <run>/heads/<head>/history.csv    its learning curves, likewise
-    <run>/stack/                      read when the stack is done
+    <run>/stack/                      read if a stack was fitted
 
 One system is shown in detail: the stack, or without one the head that is best on dev (never the one
-that is best on test). It is shown on test, on dev where test has no truth.
+that is best on test). It is shown on test, or on dev if test has no labels.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,60 +20,95 @@ from urllib.parse import quote
 import numpy as np
 import polars as pl
 
-from cache.logits import HeadLogits
-from cache.transcripts import TranscriptCache
-from corpus.manifest import Manifest
-from score.calibration import reliability_curve
-from score.heads import classifies, read_heads
-from score.metrics import confusion
-from score.run import SCORED, STACK, Metrics, best, of_head
-from score.truth import known_rows
+from ser.cache.logits import HeadLogits
+from ser.cache.transcripts import TranscriptCache
+from ser.corpus.errors import plural
+from ser.corpus.manifest import Manifest, corpus_name
+from ser.score.agreement import kappa
+from ser.score.calibration import equal_mass_curve
+from ser.score.cross import FILE as CROSS
+from ser.score.cross import Cross
+from ser.score.heads import classifies, read_heads
+from ser.score.record import (
+    PREDICTIONS,
+    HeadSummary,
+    StackSummary,
+    has_stack,
+    read_predictions,
+    stack_file,
+)
+from ser.score.report.exploration import Exploration
+from ser.score.rotations import FILE as ROTATIONS
+from ser.score.rotations import Rotations
+from ser.score.run import SCORED, STACK, Metrics, best, of_head
+from ser.score.truth import ground_truth
 
 HARDEST = 20  # utterances that are listed
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Name a system, and the split that it is shown on."""
+    """A system, and the split that it is shown on."""
 
     split: str
     system: str
 
+    @property
+    def title(self) -> str:
+        """Return the system as a sentence names it."""
+        return "the stack" if self.system == STACK else f"the head {self.system}"
+
+    @property
+    def subject(self) -> str:
+        """Return the system and the split that it is shown on."""
+        return f"{self.title} on {self.split}"
+
 
 @dataclass(frozen=True)
 class Head:
-    """Hold where a head comes from; `about` is head.json, {} without one."""
+    """How a head was trained; `summary` is that of head.json, empty without one."""
 
     fingerprint: str
     features: dict[str, str]  # name -> fingerprint
-    about: dict[str, Any]
+    summary: HeadSummary
     history: pl.DataFrame | None
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Hold what a report tells; None is what the run does not have.
+    """The contents of a report; None is what the run does not have.
 
-    `agreement` has a column `system` and one a system, of Cohen's kappa. `hardest` has utterance,
-    emotion, prediction, probability (of the truth), speaker, transcript, and audio, a link relative
-    to the report's folder. `top` is `stack.compare.top_curve`'s.
+    `classifier` is the system shown for emotions, `regressor` the one shown for attributes.
+    `corpus` names the training data, `day` is that of the predictions, `command` repeats the run.
+    `agreement` has a column `system` and one per system, of Cohen's kappa. `hardest` has utterance,
+    emotion, prediction, probability (of the true class), speaker, transcript, and audio, a link
+    relative to the report's folder. `rotations` are those of a cross-validation, `cross` the scores
+    across corpora. `top` is the frame of `ser.stack.compare.top_curve`.
     """
 
     run: Path
     metrics: Metrics
     heads: dict[str, Head]
-    stack: dict[str, Any] | None
-    told: Shown | None  # the system that tells classes
-    rated: Shown | None  # the one that predicts attributes
+    stack: StackSummary | None
+    classifier: Shown | None
+    regressor: Shown | None
     reliability: pl.DataFrame | None
     agreement: pl.DataFrame | None
     hardest: pl.DataFrame | None
     top: pl.DataFrame | None
+    rotations: Rotations | None = None
+    cross: tuple[Cross, ...] = ()
+    synthetic: float = 0.0  # share of the corpus that is synthetic speech
+    corpus: str | None = None
+    day: str | None = None  # ISO 8601, UTC
+    command: str | None = None
+    exploration: Exploration | None = None
 
     @property
     def numbers(self) -> dict[str, Any]:
-        """Return the entry of metrics.json of the system that tells classes; {} without one."""
-        return {} if self.told is None else self.metrics[self.told.split][self.told.system]
+        """Return the entry of metrics.json of the classifier; {} without one."""
+        shown = self.classifier
+        return {} if shown is None else self.metrics[shown.split][shown.system]
 
 
 def gather(
@@ -85,103 +120,133 @@ def gather(
     audio: Path | None = None,
     transcripts: TranscriptCache | None = None,
     top: pl.DataFrame | None = None,
+    synthetic: float | None = None,
+    exploration: Exploration | None = None,
 ) -> Contents:
-    """Read a run that `score.run.score_run` gave the metrics of.
+    """Read a run that `ser.score.run.score_run` gave the metrics of.
 
     `audio` is the folder of the clips; words come from the manifest, and where it has none from
-    `transcripts`. Raises `UserError` as `score_run` does.
+    `transcripts`; `synthetic` is the share of synthetic speech, by default the manifest's;
+    `exploration` is what the corpus is like. Raises `UserError` as `score_run` does.
     """
-    found = dict(zip(heads, read_heads(run / "heads", heads, attributes_alone=True), strict=True))
-    told = shown(metrics, "macro_f1")
+    logits = dict(zip(heads, read_heads(run / "heads", heads, attributes_alone=True), strict=True))
+    classifier, regressor = choose_shown(metrics, "macro_f1"), choose_shown(metrics, "ccc")
     reliability = agreement = hardest = None
-    if told is not None:
-        said = _said(run, found, told.split)
-        agreement = _agreement(said)
-        classes = next(iter(found.values())).classes
-        known = known_rows(found, manifest, ())
-        rows = said[told.system].join(known, "utterance", "left", maintain_order="left")
+    if classifier is not None:
+        predictions = _predictions(run, logits, classifier.split)
+        agreement = _agreement(predictions)
+        classes = next(iter(logits.values())).classes
+        truth = ground_truth(logits, manifest, ())
+        rows = predictions[classifier.system]
+        rows = rows.join(truth, "utterance", "left", maintain_order="left")
         rows = rows.filter(pl.col("label") >= 0)
         probabilities = rows.select(f"p.{name}" for name in classes).to_numpy()
-        reliability = reliability_curve(probabilities, rows["label"].to_numpy())
+        reliability = equal_mass_curve(probabilities, rows["label"].to_numpy())
         hardest = _hardest(rows, probabilities, classes)
         hardest = _with_words_and_audio(hardest, run / "report", manifest, audio, transcripts)
-    stack = run / "stack" / "stack.json"
+    if synthetic is None:
+        synthetic = manifest.synthetic_share(manifest.utterances()) if manifest else 0.0
     return Contents(
         run=run,
         metrics=metrics,
-        heads={name: _head(run / "heads" / name, logits) for name, logits in found.items()},
-        stack=json.loads(stack.read_text()) if stack.is_file() else None,
-        told=told,
-        rated=shown(metrics, "ccc"),
+        heads={name: _head(run / "heads" / name, head) for name, head in logits.items()},
+        stack=StackSummary.read(stack_file(run)) if has_stack(run) else None,
+        classifier=classifier,
+        regressor=regressor,
         reliability=reliability,
         agreement=agreement,
         hardest=hardest,
         top=top,
+        rotations=_rotations(run),
+        cross=tuple(Cross.read(file) for file in sorted(run.glob(f"cross/*/{CROSS}"))),
+        synthetic=synthetic,
+        corpus=_corpus(manifest) if manifest is not None else None,
+        day=_day(run, heads),
+        command=_command(run),
+        exploration=exploration,
     )
 
 
-def shown(metrics: Metrics, metric: str) -> Shown | None:
+def choose_shown(metrics: Metrics, metric: str) -> Shown | None:
     """Choose the system and the split that are shown, for `macro_f1` or `ccc`."""
-    has = {split: name for split in SCORED if (name := best(metrics.get(split, {}), metric))}
-    if not has:
+    best_of = {split: name for split in SCORED if (name := best(metrics.get(split, {}), metric))}
+    if not best_of:
         return None
-    split = "test" if "test" in has else "dev"
-    chosen = has.get("dev", has[split])  # on dev, so that test is not looked at for it
-    return Shown(split, chosen if chosen in metrics[split] else has[split])
-
-
-def kappa(first: np.ndarray, second: np.ndarray) -> float:
-    """Return Cohen's kappa (1960) of two systems' class indices `(rows,)`.
-
-    1 is always alike, 0 as alike as chance makes two systems that choose each class as often as
-    these do; 1 where both always say one and the same class.
-    """
-    matrix = confusion(first, second, int(max(first.max(), second.max())) + 1) / len(first)
-    alike, chance = np.trace(matrix), matrix.sum(axis=0) @ matrix.sum(axis=1)
-    return float((alike - chance) / (1 - chance)) if chance < 1 else 1.0
+    split = "test" if "test" in best_of else "dev"
+    chosen = best_of.get("dev", best_of[split])  # on dev, so that no choice is made on test
+    return Shown(split, chosen if chosen in metrics[split] else best_of[split])
 
 
 def _head(folder: Path, logits: HeadLogits) -> Head:
-    about, history = folder / "head.json", folder / "history.csv"
+    record, history = folder / "head.json", folder / "history.csv"
     return Head(
         fingerprint=logits.fingerprint,
         features=logits.features,
-        about=json.loads(about.read_text()) if about.is_file() else {},
+        summary=HeadSummary.read(record) if record.is_file() else HeadSummary(),
         history=pl.read_csv(history, infer_schema_length=None) if history.is_file() else None,
     )
 
 
-def _said(run: Path, heads: Mapping[str, HeadLogits], split: str) -> dict[str, pl.DataFrame]:
-    """Return utterance, prediction and p.<class> of every system that tells classes."""
+def _corpus(manifest: Manifest) -> str:
+    """Return the corpus's name and size."""
+    speakers = manifest.frame.filter(pl.col("speaker") != "")["speaker"].n_unique()
+    corpus = f"{corpus_name(Path(manifest.source))}, {plural(len(manifest), 'utterance')}"
+    return corpus + (f" of {plural(speakers, 'speaker')}" if speakers else "")
+
+
+def _rotations(run: Path) -> Rotations | None:
+    """Read the scores of each rotation of a cross-validation; None for any other run."""
+    return Rotations.read(run / ROTATIONS) if (run / ROTATIONS).is_file() else None
+
+
+def _day(run: Path, heads: Sequence[str]) -> str:
+    """Return the day (UTC) on which the newest predictions of a run were written."""
+    files = [run / "heads" / head / "logits.h5" for head in heads]
+    files += [run / "stack" / PREDICTIONS] if has_stack(run) else []
+    newest = max(file.stat().st_mtime for file in files if file.is_file())
+    return datetime.fromtimestamp(newest, UTC).date().isoformat()
+
+
+def _command(run: Path) -> str | None:
+    """Return the command that repeats a run, without folders that only this machine has."""
+    if not (run / "pipeline.yaml").is_file():
+        return None
+    return f"ser run --pipeline {Path(*run.resolve().parts[-2:]) / 'pipeline.yaml'}"
+
+
+def _predictions(run: Path, heads: Mapping[str, HeadLogits], split: str) -> dict[str, pl.DataFrame]:
+    """Return utterance, prediction and p.<class> of every system that classifies."""
     systems = {
         name: of_head(head, [split])
         for name, head in heads.items()
         if classifies(head) and split in head.splits
     }
-    path = run / "stack" / "predictions.parquet"
-    if path.is_file():
-        frame = pl.read_parquet(path).filter(pl.col("split") == split)
+    if has_stack(run):
+        frame = read_predictions(run, StackSummary.read(stack_file(run)))
+        frame = frame.filter(pl.col("split") == split)
         if "prediction" in frame.columns:
             systems[STACK] = frame
     return systems
 
 
-def _agreement(said: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
-    if len(said) < 2:
+def _agreement(predictions: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
+    if len(predictions) < 2:
         return None
-    ids = next(iter(said.values())).select("utterance")
-    told = [
+    ids = next(iter(predictions.values())).select("utterance")
+    chosen = [
         ids.join(frame, "utterance", "left", maintain_order="left")["prediction"]
-        for frame in said.values()
+        for frame in predictions.values()
     ]
-    names = {name: i for i, name in enumerate(pl.concat(told).unique(maintain_order=True))}
-    codes = [series.replace_strict(names, return_dtype=pl.Int64).to_numpy() for series in told]
-    columns = {name: [kappa(a, b) for a in codes] for name, b in zip(said, codes, strict=True)}
-    return pl.DataFrame({"system": list(said), **columns})
+    index = {name: i for i, name in enumerate(pl.concat(chosen).unique(maintain_order=True))}
+    codes = [series.replace_strict(index, return_dtype=pl.Int64).to_numpy() for series in chosen]
+    columns = {
+        name: [kappa(a, b) for a in codes] for name, b in zip(predictions, codes, strict=True)
+    }
+    return pl.DataFrame({"system": list(predictions), **columns})
 
 
 def _hardest(rows: pl.DataFrame, probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
-    """Return the rows whose truth is least probable to the system, the least probable first."""
+    """Return the rows to whose true class the system gives the least probability, lowest first."""
     labels = rows["label"].to_numpy()
     emotion = pl.Series([classes[label] for label in labels], dtype=pl.String())
     probability = pl.Series(np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0])
@@ -212,8 +277,8 @@ def _with_words_and_audio(
                 for path, start, end in zip(*columns, strict=True)
             ]
     if transcripts is not None:
-        heard = transcripts.texts(ids)
-        words = [mine or other for mine, other in zip(words, heard, strict=True)]
+        cached = transcripts.texts(ids)
+        words = [word or other for word, other in zip(words, cached, strict=True)]
     return rows.with_columns(
         transcript=pl.Series(words, dtype=pl.String()), audio=pl.Series(links, dtype=pl.String())
     )

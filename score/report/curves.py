@@ -1,4 +1,4 @@
-"""The lines of a report: learning curves, the best k heads, reliability."""
+"""The lines of a report: learning curves, the best k heads, reliability, votes by entropy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,19 +7,80 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from score.report.figures import BLUE, GREY, VERMILLION, Figure, escaped, plain
+from ser.score.abstention import COVERAGES
+from ser.score.report.figures import (
+    BLUE,
+    FEWEST,
+    GREY,
+    VERMILLION,
+    Figure,
+    error_bars,
+    escaped,
+    plain,
+)
+from ser.score.tables import stratum_title
 
 BAND = "rgba(42, 127, 193, 0.18)"  # of blue lines
 COLUMNS = 3  # of small multiples
 SCORES = {"macro_f1": "macro-F1", "uar": "UAR", "accuracy": "accuracy", "ccc": "CCC"}
 
 
-def curves_figure(histories: Mapping[str, pl.DataFrame], chosen_by: Mapping[str, str]) -> Figure:
+def curves_figure(
+    histories: Mapping[str, pl.DataFrame], chosen_by: Mapping[str, str]
+) -> Figure | None:
     """Draw training loss and dev score of every head by epoch, a panel a head.
 
-    `chosen_by` names the dev score of each head (`macro_f1`, …).
+    `chosen_by` names the dev score of each head (`macro_f1`, …). None where all have few epochs.
     """
+    if all(history["epoch"].n_unique() < FEWEST for history in histories.values()):
+        return None
     columns = min(COLUMNS, len(histories))
+    lines = -(-len(histories) // columns)
+    scores = ", ".join(dict.fromkeys(SCORES.get(by, by) for by in chosen_by.values()))
+    return Figure(
+        "curves",
+        f"Training loss (left axes) and {scores} on dev (right axes) by epoch. Cross-fitted heads: "
+        "each fold thin, the mean thick.",
+        "Small multiples of training loss and dev score by epoch, one panel a head.",
+        _curves_plot(histories, chosen_by, columns),
+        height=80 + 180 * lines,
+        width=20 + 320 * columns,
+        narrow=_curves_plot(histories, chosen_by, 1) if columns > 1 else None,
+        narrow_height=80 + 180 * len(histories),
+    )
+
+
+def abstention_figure(systems: Mapping[str, Mapping[str, Any]], shown: str, split: str) -> Figure:
+    """Draw risk by coverage, a line a system: that of the system shown is thick."""
+    plot = go.Figure()
+    for name, numbers in sorted(systems.items(), key=lambda item: item[0] == shown):
+        line = {"color": BLUE, "width": 3} if name == shown else {"color": GREY, "width": 1.2}
+        scatter = go.Scatter(
+            x=list(COVERAGES),
+            y=numbers["risk"],
+            mode="lines",
+            line=line,
+            name=escaped(name),
+            showlegend=name == shown,
+        )
+        tip = f"{escaped(name)}: coverage %{{x:.0%}}, risk %{{y:.1%}}<extra></extra>"
+        plot.add_trace(scatter.update(hovertemplate=tip))
+    plot.update_xaxes(range=[0, 1.02], dtick=0.2, tickformat=".0%", title_text="coverage")
+    plot.update_yaxes(rangemode="tozero", tickformat=".0%", title_text="risk")
+    others = "; the other systems are grey" if len(systems) > 1 else ""
+    return Figure(
+        "abstention",
+        f"Risk by coverage of {escaped(shown)} on {split}{others}.",
+        "Lines of the share of wrong predictions by the share of utterances that are predicted.",
+        plot,
+        height=360,
+        width=480,
+    )
+
+
+def _curves_plot(
+    histories: Mapping[str, pl.DataFrame], chosen_by: Mapping[str, str], columns: int
+) -> go.Figure:
     lines = -(-len(histories) // columns)
     plot = make_subplots(
         lines,
@@ -40,16 +101,7 @@ def curves_figure(histories: Mapping[str, pl.DataFrame], chosen_by: Mapping[str,
     plot.update_yaxes(**right, showgrid=False, secondary_y=True)
     plot.update_annotations(font_size=13)
     plot.update_layout(legend={"y": 1 + 0.2 / lines}, margin={"t": 30})
-    told = ", ".join(dict.fromkeys(SCORES.get(by, by) for by in chosen_by.values()))
-    return Figure(
-        "curves",
-        f"Learning curves: training loss (left axes) and {told} on dev (right axes) by epoch; of a "
-        "cross-fitted head each training thin and their mean thick.",
-        "Small multiples of training loss and dev score by epoch, one panel a head.",
-        plot,
-        height=90 + 190 * lines,
-        width=240 * columns,
-    )
+    return plot
 
 
 def _curves(history: pl.DataFrame, score: str, first: bool) -> list[tuple[go.Scatter, bool]]:
@@ -73,21 +125,28 @@ def _curves(history: pl.DataFrame, score: str, first: bool) -> list[tuple[go.Sca
     return traces
 
 
-def _line(frame: pl.DataFrame, column: str, colour: str, width: float, **more: Any) -> go.Scatter:
+def _line(
+    frame: pl.DataFrame, column: str, colour: str, width: float, **options: Any
+) -> go.Scatter:
     x, y = (frame["epoch"] + 1).to_list(), frame[column].to_list()
     line = {"color": colour, "width": width}
     # an epoch alone has no line to draw
-    return go.Scatter(x=x, y=y, mode="lines" if len(x) > 1 else "markers", line=line, **more)
+    return go.Scatter(x=x, y=y, mode="lines" if len(x) > 1 else "markers", line=line, **options)
 
 
-def top_figure(top: pl.DataFrame) -> Figure:
-    """Draw macro-F1 of the best k heads by k, by mean and by plurality, on dev and test."""
+def top_figure(top: pl.DataFrame) -> Figure | None:
+    """Draw macro-F1 of the best k heads by k, by mean and by plurality, on dev and test.
+
+    None for very few heads.
+    """
+    if top["k"].n_unique() < FEWEST:
+        return None
     plot = go.Figure()
     splits = [split for split in ("dev", "test") if split in top.columns]
     shown, mean = splits[-1], top.filter(pl.col("by") == "mean").drop_nulls(f"{splits[-1]}_low")
     if mean.height:
-        quiet = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-        edge: dict[str, Any] = {"x": mean["k"].to_list(), **quiet}
+        hidden = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+        edge: dict[str, Any] = {"x": mean["k"].to_list(), **hidden}
         plot.add_trace(go.Scatter(y=mean[f"{shown}_high"].to_list(), **edge))
         filled = {"fill": "tonexty", "fillcolor": BAND}
         plot.add_trace(go.Scatter(y=mean[f"{shown}_low"].to_list(), **edge, **filled))
@@ -112,44 +171,67 @@ def top_figure(top: pl.DataFrame) -> Figure:
         yaxis={"title_text": "macro-F1"},
         legend={"traceorder": "normal"},
     )
-    band = f"; the band is the 95 % interval of {shown}, mean" if mean.height else ""
+    band = f"; the band is the 95 % interval of the mean on {shown}" if mean.height else ""
     return Figure(
         "top-k",
-        f"The best k heads by dev, combined by the mean of probabilities or by plurality{band}.",
+        f"The best k heads by dev, combined by mean probability or by plurality vote{band}.",
         "Lines of macro-F1 by the number of best heads that are combined.",
         plot,
-        height=380,
-        width=320,
+        height=360,
+        width=640,
     )
 
 
-def reliability_figure(curve: pl.DataFrame, ece: float, of: str) -> Figure:
-    """Draw the reliability curve: accuracy by confidence, the diagonal, and rows a bin."""
-    filled = curve.drop_nulls()
-    plot = make_subplots(2, 1, row_heights=[0.78, 0.22], shared_xaxes=True, vertical_spacing=0.05)
+def reliability_figure(curve: pl.DataFrame, subject: str) -> Figure | None:
+    """Draw accuracy by confidence, and the diagonal of perfect calibration; None for few bins."""
+    if curve.height < FEWEST:
+        return None
+    n: list[int] = curve["n"].to_list()
+    plot = go.Figure()
     diagonal = {"color": GREY, "dash": "dash", "width": 1.5}
     plot.add_trace(
-        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=diagonal, name="calibrated"), 1, 1
+        go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=diagonal, name="perfect calibration")
     )
-    n = filled["n"].to_list()
-    at = {"x": filled["confidence"].to_list(), "y": filled["accuracy"].to_list(), "text": n}
-    said = "confidence %{x:.3f}, accuracy %{y:.3f}, n = %{text}<extra></extra>"
-    line = go.Scatter(**at, mode="lines+markers", line_color=BLUE, name=escaped(of))
-    plot.add_trace(line.update(hovertemplate=said), 1, 1)
-    centres = ((filled["lower"] + filled["upper"]) / 2).to_list()
-    width = float(curve["upper"][0] - curve["lower"][0]) * 0.9
-    bars = go.Bar(x=centres, y=n, width=width, marker_color=GREY, showlegend=False)
-    plot.add_trace(bars.update(hovertemplate="n = %{y}<extra></extra>"), 2, 1)
-    plot.update_xaxes(range=[0, 1])
-    plot.update_xaxes(title_text="confidence (highest probability)", row=2)
-    plot.update_yaxes(range=[0, 1.02], title_text="accuracy", row=1)
-    plot.update_yaxes(title_text="n", nticks=3, row=2)
+    points = {"x": curve["confidence"].to_list(), "y": curve["accuracy"].to_list()}
+    line = go.Scatter(
+        **points, text=n, mode="lines+markers", line_color=BLUE, name=escaped(subject)
+    )
+    tip = "confidence %{x:.3f}, accuracy %{y:.3f}, n = %{text}<extra></extra>"
+    plot.add_trace(line.update(hovertemplate=tip))
+    plot.update_xaxes(range=[0, 1.02], dtick=0.2, title_text="confidence (highest probability)")
+    plot.update_yaxes(range=[0, 1.02], dtick=0.2, title_text="accuracy")
+    size = " to ".join(dict.fromkeys([str(min(n)), str(max(n))]))
     return Figure(
         "reliability",
-        f"Reliability of {of}: accuracy by confidence in {curve.height} bins; expected calibration "
-        f"error (ECE) {ece:.3f}.",
-        f"Line of accuracy by confidence of {of} beside the diagonal of perfect calibration.",
+        f"Reliability of {subject}: accuracy by confidence in {curve.height} bins of {size} "
+        "utterances each.",
+        f"Line of accuracy by confidence of {subject} beside the diagonal of perfect calibration.",
         plot,
-        height=440,
-        width=320,
+        height=420,
+        width=420,
+        square=True,
+    )
+
+
+def strata_figure(strata: Mapping[str, Mapping[str, Any]], subject: str) -> Figure | None:
+    """Draw the Jensen-Shannon divergence from the votes by their entropy; None for few strata."""
+    if len(strata) < FEWEST:
+        return None
+    titles = [stratum_title(name, numbers) for name, numbers in strata.items()]
+    values = [numbers["jsd"] for numbers in strata.values()]
+    intervals = [numbers["interval"]["jsd"] for numbers in strata.values()]
+    dots = go.Scatter(x=titles, y=values, mode="markers", marker={"size": 10, "color": BLUE})
+    dots.update(error_y=error_bars(values, intervals))
+    plot = go.Figure(dots.update(hovertemplate="%{x}: %{y:.3f}<extra></extra>"))
+    plot.update_xaxes(title_text="entropy of the votes, bits", type="category", range=[-0.5, 2.5])
+    plot.update_yaxes(title_text="JSD, bits", rangemode="tozero")
+    between = ", with 95 % intervals over speakers" if any(intervals) else ""
+    return Figure(
+        "votes",
+        f"Jensen–Shannon divergence between {subject} and the votes of the raters, in thirds of "
+        f"the utterances by the entropy of the votes{between}.",
+        f"Dots of Jensen-Shannon divergence by the entropy of the votes of {subject}.",
+        plot,
+        height=300,
+        width=420,
     )

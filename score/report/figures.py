@@ -1,9 +1,9 @@
 """The bars, dots and heatmaps of a report, drawn by plotly, and the two templates of all figures.
 
-A figure says no colour of paper, text or grid: those are the template's, of which there are a light
+A figure sets no colour of paper, text or grid: those are the template's, of which there are a light
 and a dark one, so that a page redraws it when its theme changes. Lines and bars have colours that
 stand out from both papers (3:1 or more) and differ to colour-blind eyes (blue, vermillion, green).
-Names of the user are escaped, as plotly reads some HTML in text.
+User-given names are escaped, as plotly reads some HTML in text.
 """
 
 import html
@@ -16,18 +16,26 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from score.attributes import BINS, LOWEST
-from score.groups import GAP
-from score.metrics import row_normalised
-from score.tables import absent_classes
+from ser.score.attributes import BINS, LOWEST
+from ser.score.groups import GAP
+from ser.score.metrics import row_normalised
+from ser.score.tables import absent_classes
 
 BLUE, VERMILLION, GREEN, GREY = "#2a7fc1", "#d2601a", "#1c936c", "#868e96"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+FEWEST = 3  # points that a figure needs; a table shows fewer just as well
+NAMED = 7  # systems whose names fit beside a narrow matrix
+MIDDLE = "#3a78b8"  # the only kind of colour on which black and white are both readable (4.5:1)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Hold a figure; `label` tells those who cannot see it, `width` is the least it needs (px)."""
+    """A figure and its size in px.
+
+    `label` describes it to those who cannot see it. The page draws it `width` wide, or as wide as
+    the window, but never narrower than `least`. `square` figures are as high as they are wide.
+    `narrow` is the same figure for a window that has no room for `width`, `narrow_height` high.
+    """
 
     name: str
     caption: str
@@ -35,24 +43,35 @@ class Figure:
     plot: go.Figure
     height: int
     width: int
+    least: int = 280
+    square: bool = False
+    narrow: go.Figure | None = None
+    narrow_height: int = 0
 
 
 def templates() -> dict[str, go.layout.Template]:
     """Return the template of each theme."""
-    # paper, ink, grid, the highest and the lowest cell of a heatmap: plotly writes on cells in #444
-    # or white, whichever it takes for the better, and both ends and all between must carry that
-    light = ("#ffffff", "#24292f", "#d8dee4", "#86b6e6", "#f5f8fb")
-    dark = ("#16191d", "#dde2e7", "#3a414a", "#2f6fb0", "#1d242c")
+    # paper, ink, grid; the lowest and the highest cell of a heatmap; text on low and on high cells
+    light = ("#ffffff", "#24292f", "#d8dee4"), ("#f3f7fb", "#08306b"), ("#000000", "#ffffff")
+    dark = ("#16191d", "#dde2e7", "#3a414a"), ("#1d242c", "#d6e8f8"), ("#ffffff", "#000000")
     return {"light": _template(*light), "dark": _template(*dark)}
 
 
-def _template(paper: str, ink: str, grid: str, high: str, low: str) -> go.layout.Template:
+def _template(
+    page: tuple[str, str, str], ends: tuple[str, str], text: tuple[str, str]
+) -> go.layout.Template:
+    paper, ink, grid = page
     lines = dict.fromkeys(("gridcolor", "linecolor", "zerolinecolor", "tickcolor"), grid)
     axis = {**lines, "automargin": True, "title": {"standoff": 10}}
-    scale = [[0, low], [1, high]]
+    scale = [[0, ends[0]], [0.5, MIDDLE], [1, ends[1]]]
     errors = {"color": ink, "thickness": 1.5}
     return go.layout.Template(
-        data={"bar": [{"error_y": errors}], "scatter": [{"error_x": errors}]},
+        data={
+            "bar": [{"error_y": errors, "error_x": errors}],
+            "scatter": [{"error_x": errors}],
+            # traces take these in turn: see `heatmaps`
+            "heatmap": [{"textfont": {"color": colour}} for colour in text],
+        },
         layout={
             "font": {"family": FONT, "size": 13, "color": ink},
             "paper_bgcolor": paper,
@@ -68,142 +87,236 @@ def _template(paper: str, ink: str, grid: str, high: str, low: str) -> go.layout
     )
 
 
-def confusion_figure(matrix: Sequence[Sequence[int]], classes: Sequence[str], of: str) -> Figure:
-    """Draw a confusion matrix, row-normalised; counts on hover."""
+def confusion_figure(
+    matrix: Sequence[Sequence[int]], classes: Sequence[str], subject: str
+) -> Figure:
+    """Draw a confusion matrix: counts as numbers, shares of the true class as colours."""
     counts = np.array(matrix)
     names = plain(classes)
-    plot = go.Figure(_heatmap(row_normalised(counts), names, names, counts))
-    plot.update_layout(
-        xaxis={"title_text": "predicted", "showgrid": False, "side": "bottom"},
-        yaxis={"title_text": "true", "showgrid": False, "autorange": "reversed"},
-    )
+    plot = go.Figure(heatmaps(row_normalised(counts), names, names, counts))
+    plot.update_xaxes(title_text="predicted", showgrid=False, autotickangles=[0, -45, -90])
+    plot.update_yaxes(title_text="true", showgrid=False, autorange="reversed")
+    _square_cells(plot)
     return Figure(
         "confusion",
-        f"Confusion matrix of {of}. Each row is one true class and sums to 100 %; counts on hover.",
-        f"Heatmap of the confusion matrix of {of}, rows true, columns predicted.",
+        f"Confusion matrix of {subject}: number of utterances; the colour is the share of the true "
+        "class (row).",
+        f"Heatmap of the confusion matrix of {subject}, rows true, columns predicted.",
         plot,
-        height=120 + 44 * len(classes),
-        width=140 + 44 * len(classes),
+        height=_matrix_width(len(classes)),
+        width=_matrix_width(len(classes)),
+        least=100 + 28 * len(classes),
+        square=True,
     )
 
 
-def per_class_figure(numbers: Mapping[str, Any], of: str) -> Figure:
-    """Draw F1 of each class that occurs, with intervals."""
+def per_class_figure(numbers: Mapping[str, Any], subject: str) -> Figure | None:
+    """Draw F1 of each class that occurs, with intervals; None for very few classes."""
     absent = absent_classes(numbers)
     present = [name for name in numbers["per_class"] if name not in absent]
+    if len(present) < FEWEST:
+        return None
     f1 = [numbers["per_class"][name] for name in present]
     intervals = [numbers["interval"]["per_class"][name] for name in present]
+    between = ", with 95 % intervals over resampled speakers" if any(intervals) else ""
     bars = go.Bar(
-        x=plain(present), y=f1, marker_color=BLUE, error_y=_errors(f1, intervals), width=0.6
+        x=f1,
+        y=plain(present),
+        orientation="h",
+        marker_color=BLUE,
+        error_x=error_bars(f1, intervals),
+        width=0.6,
     )
-    plot = go.Figure(bars.update(hovertemplate="%{x}: %{y:.3f}<extra></extra>"))
-    plot.update_layout(yaxis={"title_text": "F1", "range": [0, 1.02]}, xaxis={"showgrid": False})
+    plot = go.Figure(bars.update(hovertemplate="%{y}: %{x:.3f}<extra></extra>"))
+    plot.update_xaxes(title_text="F1", range=[0, 1.02], dtick=0.2)
+    plot.update_yaxes(showgrid=False, autorange="reversed")
     return Figure(
         "per-class",
-        f"F1 of each class, {of}, with 95 % intervals over resampled speakers.",
-        f"Bars of F1 by class of {of}.",
+        f"F1 of each class, {subject}{between}.",
+        f"Bars of F1 by class of {subject}.",
         plot,
-        height=340,
-        width=300,
+        height=80 + 36 * len(present),
+        width=420,
     )
 
 
-def groups_figure(groups: Mapping[str, Mapping[str, Any]], of: str) -> Figure:
-    """Draw each group's macro-F1 (mean CCC where no class is told) with intervals."""
-    told = any("macro_f1" in n for scored in groups.values() for g, n in scored.items() if g != GAP)
-    metric, title = ("macro_f1", "macro-F1") if told else ("ccc", "mean CCC")
+def groups_figure(groups: Mapping[str, Mapping[str, Any]], subject: str) -> Figure | None:
+    """Draw the macro-F1 of each group, or else its mean CCC; None for very few groups."""
+    scored = [numbers for scores in groups.values() for g, numbers in scores.items() if g != GAP]
+    classified = any("macro_f1" in numbers for numbers in scored)
+    metric, title = ("macro_f1", "macro-F1") if classified else ("ccc", "mean CCC")
     rows = [
         (f"{column}: {group}", numbers[metric], numbers["interval"][metric])
-        for column, scored in groups.items()
-        for group, numbers in scored.items()
+        for column, scores in groups.items()
+        for group, numbers in scores.items()
         if group != GAP and metric in numbers
     ]
+    if len(rows) < FEWEST:
+        return None
     names, values, intervals = zip(*rows, strict=True)
+    between = ", with 95 % intervals over speakers" if any(intervals) else ""
     dots = go.Scatter(x=values, y=plain(names), mode="markers", marker={"size": 10})
-    dots.update(marker_color=BLUE, error_x=_errors(values, intervals))
+    dots.update(marker_color=BLUE, error_x=error_bars(values, intervals))
     plot = go.Figure(dots.update(hovertemplate="%{y}: %{x:.3f}<extra></extra>"))
     plot.update_layout(
         xaxis={"title_text": title, "rangemode": "tozero"}, yaxis={"autorange": "reversed"}
     )
     return Figure(
         "groups",
-        f"{title[0].upper()}{title[1:]} of {of} by group, with 95 % intervals over speakers.",
-        f"Dots of {title} by group of {of}.",
+        f"{title[0].upper()}{title[1:]} of {subject} by group{between}.",
+        f"Dots of {title} by group of {subject}.",
         plot,
-        height=110 + 40 * len(rows),
-        width=320,
+        height=80 + 34 * len(rows),
+        width=600,
     )
 
 
-def agreement_figure(agreement: pl.DataFrame) -> Figure:
-    """Draw Cohen's kappa between systems."""
-    names = plain(agreement["system"].to_list())
-    values = agreement.drop("system").to_numpy()
-    plot = go.Figure(_heatmap(values, names, names, None))
-    plot.update_layout(
-        xaxis={"showgrid": False, "tickangle": -45},
-        yaxis={"showgrid": False, "autorange": "reversed"},
+def agreement_figure(agreement: pl.DataFrame) -> Figure | None:
+    """Draw Cohen's kappa between systems; None for very few."""
+    names, values = agreement["system"].to_list(), agreement.drop("system").to_numpy()
+    if len(names) < FEWEST:
+        return None
+    caption = (
+        "Cohen's kappa between the predictions of two systems: 1 is full agreement, 0 is chance."
     )
+    few = len(names) <= NAMED
+    if not few:
+        numbered = ", ".join(f"{i} {name}" for i, name in enumerate(names, 1))
+        caption += f" The systems are {numbered}."
+    short = [_two_lines(name) if few else "" for name in plain(names)]
+    width = round(30 + 6.5 * max(map(len, names)) + 44 * len(names))
     return Figure(
         "agreement",
-        "Cohen's kappa between the systems' predictions: 1 always alike, 0 as alike as by chance.",
+        caption,
         "Heatmap of Cohen's kappa between systems.",
-        plot,
-        height=160 + 40 * len(names),
-        width=180 + 44 * len(names),
+        _agreement_plot(values, plain(names)),
+        height=40 + 44 * len(names),
+        width=width,
+        least=min(110 + 30 * len(names) if few else 30 + 25 * len(names), width),
+        narrow=_agreement_plot(values, short),
+        narrow_height=60 + 36 * len(names) if few else 390,
     )
 
 
-def bins_figure(attributes: Mapping[str, Mapping[str, Any]], of: str) -> Figure:
-    """Draw the confusion of each attribute in six bins, row-normalised."""
-    names = [name for name, numbers in attributes.items() if "confusion" in numbers]
+def _agreement_plot(values: np.ndarray, names: Sequence[str]) -> go.Figure:
+    numbers = [str(i + 1) for i in range(len(names))]
+    rows = [f"{name}  {number}".strip() for name, number in zip(names, numbers, strict=True)]
+    plot = go.Figure(heatmaps(values, numbers, rows, None))
+    plot.update_traces(textfont_size=11)
+    plot.update_xaxes(showgrid=False, tickangle=0, type="category", side="top")
+    plot.update_yaxes(showgrid=False, type="category", autorange="reversed", tickfont_size=12)
+    _square_cells(plot)
+    return plot
+
+
+def _two_lines(name: str) -> str:
+    """Break a long name at the hyphen that is nearest to its middle."""
+    hyphens = [i for i, sign in enumerate(name) if sign in "-_"]
+    if len(name) < 16 or not hyphens:
+        return name
+    middle = min(hyphens, key=lambda i: abs(i - len(name) / 2)) + 1
+    return f"{name[:middle]}<br>{name[middle:]}"
+
+
+def bins_figure(attributes: Mapping[str, Mapping[str, Any]], subject: str) -> Figure:
+    """Draw the confusion of each attribute in six bins, side by side or below each other."""
+    matrices = {
+        name: np.array(numbers["confusion"])
+        for name, numbers in attributes.items()
+        if "confusion" in numbers
+    }
+    many = len(matrices) > 1
+    return Figure(
+        "bins",
+        f"Attributes of {subject} in six bins of the 1–7 scale: number of utterances; the colour "
+        "is the share of the true bin (row).",
+        f"Heatmaps of true by predicted bin of each attribute of {subject}.",
+        _bins_plot(matrices, len(matrices)),
+        height=360,
+        width=20 + 330 * len(matrices),
+        narrow=_bins_plot(matrices, 1) if many else None,
+        narrow_height=350 * len(matrices),
+    )
+
+
+def _bins_plot(matrices: Mapping[str, np.ndarray], columns: int) -> go.Figure:
     edges = [f"{LOWEST + i}–{LOWEST + i + 1}" for i in range(BINS)]
-    plot = make_subplots(1, len(names), subplot_titles=plain(names), horizontal_spacing=0.1)
-    for i, name in enumerate(names):
-        counts = np.array(attributes[name]["confusion"])
-        plot.add_trace(_heatmap(row_normalised(counts), edges, edges, counts), 1, i + 1)
+    lines = len(matrices) // columns
+    plot = make_subplots(
+        lines,
+        columns,
+        subplot_titles=plain(list(matrices)),
+        horizontal_spacing=0.1,
+        vertical_spacing=0.2 / lines,
+    )
+    for i, counts in enumerate(matrices.values()):
+        for trace in heatmaps(row_normalised(counts), edges, edges, counts):
+            plot.add_trace(trace, i // columns + 1, i % columns + 1)
     plot.update_xaxes(showgrid=False, title_text="predicted", tickangle=0)
     plot.update_yaxes(showgrid=False, autorange="reversed")
     plot.update_yaxes(title_text="true", col=1)
     plot.update_layout(margin={"t": 30})
-    return Figure(
-        "bins",
-        f"Attributes of {of} in six bins; each row is one true bin and sums to 100 %; counts on "
-        "hover.",
-        f"Heatmaps of true by predicted bin of each attribute of {of}.",
-        plot,
-        height=360,
-        width=310 * len(names),
-    )
+    _square_cells(plot)
+    return plot
 
 
-def _heatmap(
-    values: np.ndarray, columns: Sequence[str], rows: Sequence[str], counts: np.ndarray | None
-) -> go.Heatmap:
-    """Draw shares as percent with their counts on hover; without counts, plain numbers."""
-    share = counts is not None
-    said = (
-        "true %{y}, predicted %{x}: %{customdata} (%{z:.1%})" if share else "%{y}, %{x}: %{z:.3f}"
-    )
-    return go.Heatmap(
-        z=values.tolist(),
-        x=list(columns),
-        y=list(rows),
-        customdata=counts.tolist() if counts is not None else None,
-        text=[[f"{100 * v:.0f}" if share else f"{v:.2f}" for v in row] for row in values],
-        texttemplate="%{text}",
-        hovertemplate=f"{said}<extra></extra>",
-        showscale=False,
-        zmin=0,
-        zmax=1,
-        autocolorscale=True,
-        xgap=1,
-        ygap=1,
-    )
+def heatmaps(
+    values: np.ndarray,
+    columns: Sequence[str],
+    rows: Sequence[str],
+    counts: np.ndarray | None,
+    tip: str = "true %{y}, predicted %{x}: %{customdata} (%{z:.1%})",
+) -> list[go.Heatmap]:
+    """Draw shares as colours with their counts as numbers; without counts, the values as numbers.
+
+    `tip` is what a cell with a count shows when it is pointed at. There are two heatmaps, of the
+    cells up to the middle of the scale and of those above it, so that the template can write on
+    each in a colour that is readable there.
+    """
+    tip = tip if counts is not None else "%{y}, %{x}: %{z:.3f}"
+    text = counts.astype(str) if counts is not None else np.char.mod("%.2f", values)
+    shown: list[go.Heatmap] = []
+    for cells in (values <= 0.5, values > 0.5):
+        z = values.astype(object)
+        z[~cells] = None
+        trace = go.Heatmap(
+            z=z.tolist(),
+            x=list(columns),
+            y=list(rows),
+            customdata=counts.tolist() if counts is not None else None,
+            text=np.where(cells, text, "").tolist(),
+            texttemplate="%{text}",
+            hovertemplate=f"{tip}<extra></extra>",
+            hoverongaps=False,
+            showscale=False,
+            zmin=0,
+            zmax=1,
+            autocolorscale=True,
+            xgap=1,
+            ygap=1,
+        )
+        shown.append(trace)
+    return shown
 
 
-def _errors(values: Sequence[float], intervals: Sequence[Sequence[float] | None]) -> dict[str, Any]:
+def _square_cells(plot: go.Figure) -> None:
+    """Make the cells of every heatmap as high as they are wide."""
+    for axis in plot.select_yaxes():
+        anchor = f"x{(axis.plotly_name or 'yaxis').removeprefix('yaxis')}"
+        axis.update(scaleanchor=anchor, scaleratio=1, constrain="domain", constraintoward="top")
+    plot.update_xaxes(constrain="domain")
+
+
+def _matrix_width(classes: int) -> int:
+    return 110 + min(52 * max(classes, 4), 900)
+
+
+def error_bars(
+    values: Sequence[float], intervals: Sequence[Sequence[float] | None]
+) -> dict[str, Any]:
     """Return error bars; none for a value without an interval."""
+    if not any(intervals):
+        return {"visible": False}
     spans = [interval or (value, value) for value, interval in zip(values, intervals, strict=True)]
     return {
         "type": "data",

@@ -1,7 +1,7 @@
 """One table, three formats: cells for HTML, GitHub markdown, LaTeX (booktabs).
 
-A column is formatted by its type: text stands left; numbers stand right, with three decimals unless
-`digits` says otherwise; a list of two numbers is an interval; null is a dash.
+A column is formatted by its type: text is left-aligned; numbers are right-aligned, with three
+decimals unless `digits` has another count; a list of two numbers is an interval; null is a dash.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,10 @@ MARKDOWN = str.maketrans(
 
 @dataclass(frozen=True)
 class Table:
-    """Hold a table: the highest number of each column in `best` is bold.
+    """A table; the highest number of each column in `best` is bold.
 
-    `folds` names a column of long text, which may take several lines.
+    `wraps` names a column of long text, which may take several lines; `no_interval` is written
+    where an interval is null.
     """
 
     name: str
@@ -39,7 +40,8 @@ class Table:
     frame: pl.DataFrame
     best: tuple[str, ...] = ()
     digits: Mapping[str, int] = field(default_factory=dict)
-    folds: str | None = None
+    wraps: str | None = None
+    no_interval: str = NONE
 
     @property
     def columns(self) -> list[str]:
@@ -48,26 +50,33 @@ class Table:
 
     @property
     def is_text(self) -> list[bool]:
-        """Tell which columns are text, and so stand left."""
+        """Return which columns are text."""
         return [dtype == pl.String() for dtype in self.frame.dtypes]
 
     def rows(self) -> list[list[str]]:
         """Return the cells as plain text, row by row."""
         columns = [
-            [_cell(value, self.digits.get(series.name, 3)) for value in series.to_list()]
+            [
+                _cell(
+                    value,
+                    self.digits.get(series.name, 3),
+                    self.no_interval if isinstance(series.dtype, pl.List) else NONE,
+                )
+                for value in series.to_list()
+            ]
             for series in self.frame.iter_columns()
         ]
         return [list(row) for row in zip(*columns, strict=True)]
 
     def bold(self) -> set[tuple[int, int]]:
         """Return row and column of the cells that are the highest of their column."""
-        found = set()
+        cells = set()
         for name in self.best:
             shown = [None if v is None else round(v, self.digits.get(name, 3)) for v in self[name]]
             highest = max((v for v in shown if v is not None), default=None)
             at = self.columns.index(name)
-            found |= {(i, at) for i, v in enumerate(shown) if v is not None and v == highest}
-        return found
+            cells |= {(i, at) for i, v in enumerate(shown) if v is not None and v == highest}
+        return cells
 
     def __getitem__(self, column: str) -> list[float | None]:
         return self.frame[column].to_list()
@@ -90,8 +99,8 @@ class Table:
         """Return a booktabs table with caption and label `tab:<name>`."""
         kind = "table*" if len(self.columns) > 6 else "table"
         shape = "".join("l" if text else "r" for text in self.is_text)
-        if self.folds is not None:
-            at = self.columns.index(self.folds)
+        if self.wraps is not None:
+            at = self.columns.index(self.wraps)
             shape = f"{shape[:at]}p{{0.3\\linewidth}}{shape[at + 1 :]}"
         bold = self.bold()
         # a row that begins with [ would be an option of the \\ or \midrule before it
@@ -125,9 +134,9 @@ def frame_of(rows: Sequence[Sequence[Any]], schema: Mapping[str, Any]) -> pl.Dat
     return pl.DataFrame(rows, dict(schema), orient="row")
 
 
-def _cell(value: object, digits: int) -> str:
+def _cell(value: object, digits: int, missing: str) -> str:
     if value is None:
-        return NONE
+        return missing
     if isinstance(value, list):
         low, high = value
         return f"[{low:.{digits}f}, {high:.{digits}f}]"

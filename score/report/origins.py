@@ -1,17 +1,18 @@
-"""The tables of what was run: heads, features, stack, versions and machines."""
+"""The tables of a run's setup: heads, features, stack, versions and machines."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
-from score.report.contents import Contents, Head
-from score.report.formats import Table, frame_of
-from score.report.provenance import PACKAGES, machine, versions
+from ser.corpus.errors import plural
+from ser.score.report.contents import Contents, Head
+from ser.score.report.formats import Table, frame_of
+from ser.score.report.provenance import PACKAGES, machine, versions
 
 
 def heads_table(contents: Contents) -> Table:
-    """Make the table of how each head came to be."""
+    """Make the table of how each head was trained."""
     schema = {
         "Head": pl.String,
         "Fingerprint": pl.String,
@@ -26,70 +27,71 @@ def heads_table(contents: Contents) -> Table:
         (
             name,
             head.fingerprint,
-            head.about.get("config", {}).get("head"),
-            len(head.about["best_epochs"]) if "best_epochs" in head.about else None,
-            head.about.get("epochs"),
-            head.about["seconds"] / 60 if "seconds" in head.about else None,
-            head.about.get("config", {}).get("seed"),
+            head.summary.config.head,
+            None if head.summary.best_epochs is None else len(head.summary.best_epochs),
+            head.summary.epochs,
+            None if head.summary.seconds is None else head.summary.seconds / 60,
+            head.summary.config.seed,
             _trained_on(head),
         )
         for name, head in contents.heads.items()
     ]
-    caption = "The heads; epochs and minutes are of all trainings of a head together."
-    return Table("heads", caption, frame_of(rows, schema), digits={"Minutes": 1})
+    caption = "The heads. Epochs and minutes are summed over the trainings (folds) of a head."
+    return Table(
+        "heads", caption, frame_of(rows, schema), digits={"Minutes": 1}, wraps="Trained on"
+    )
 
 
 def features_table(contents: Contents) -> Table:
     """Make the table of the features that heads read, by fingerprint."""
-    read: dict[tuple[str, str], list[str]] = {}
+    readers: dict[tuple[str, str], list[str]] = {}
     for name, head in contents.heads.items():
         for feature in head.features.items():
-            read.setdefault(feature, []).append(name)
-    rows = [(*feature, ", ".join(names)) for feature, names in read.items()]
-    schema = dict.fromkeys(("Feature", "Fingerprint", "Read by"), pl.String)
-    caption = "The features; a fingerprint is of everything that changes the numbers."
-    return Table("features", caption, frame_of(rows, schema), folds="Read by")
+            readers.setdefault(feature, []).append(name)
+    rows = [(*feature, ", ".join(names)) for feature, names in readers.items()]
+    schema: dict[str, Any] = dict.fromkeys(("Feature", "Fingerprint", "Read by"), pl.String)
+    caption = "The features. A fingerprint covers everything that changes a feature's numbers."
+    return Table("features", caption, frame_of(rows, schema), wraps="Read by")
 
 
-def made_table(contents: Contents) -> Table:
+def setup_table(contents: Contents) -> Table:
     """Make the table of the stack, the versions and the machine that wrote the report."""
     rows = [("run", contents.run.name)]
     if (stack := contents.stack) is not None:
-        config = stack["config"]
+        config = stack.config
         rows += [
-            ("stack", f"{config['model']} over {len(stack['heads'])} heads"),
-            ("stack fingerprint", stack["fingerprint"]),
+            ("stack", f"{config.model} over {plural(len(stack.heads), 'head')}"),
+            ("stack fingerprint", stack.fingerprint),
         ]
-        if stack["rows"]:
-            how = f"{stack['rows']} utterances, protocol {stack['protocol']}, seed {config['seed']}"
-            rows.append(("stack fitted on", how))
-    trained = [
-        head.about["versions"] for head in contents.heads.values() if "versions" in head.about
-    ]
-    here = versions()
-    for package in dict.fromkeys(["python", *PACKAGES]):
-        then = dict.fromkeys(each[package] for each in trained if package in each)
-        text = here.get(package, "not installed")
+        if stack.rows:
+            rows.append(("stack fitted on", plural(stack.rows, "utterance")))
+            rows.append(("stack protocol", f"{stack.protocol}, seed {config.seed}"))
+    trained = [head.summary.versions for head in contents.heads.values() if head.summary.versions]
+    installed = versions()
+    for package in ("python", "ser", *PACKAGES):
+        then = dict.fromkeys(recorded[package] for recorded in trained if package in recorded)
+        text = installed.get(package, "not installed")
         if then and list(then) != [text]:
             text += f" (heads trained with {', '.join(then)})"
         rows.append((package, text))
     rows.append(("machine of this report", _machine_text(machine())))
-    schema = {"What": pl.String, "Which": pl.String}
-    return Table("made-with", "The stack, the versions and the machine.", frame_of(rows, schema))
+    schema = {"Setting": pl.String, "Value": pl.String}
+    caption = "The stack, the versions and the machine."
+    return Table("setup", caption, frame_of(rows, schema), wraps="Value")
 
 
 def _trained_on(head: Head) -> str | None:
-    where = head.about.get("machine")
-    return None if where is None else _machine_text(where)
+    recorded = head.summary.machine
+    return None if recorded is None else _machine_text(recorded)
 
 
-def _machine_text(found: Mapping[str, Any]) -> str:
+def _machine_text(facts: Mapping[str, Any]) -> str:
     parts = [
-        found.get("gpu"),
-        found.get("cpu"),
-        f"{found['cores']} cores" if found.get("cores") else None,
-        f"{found['memory_gb']:g} GB" if found.get("memory_gb") else None,
-        f"device {found['device']}" if found.get("device") else None,
-        found.get("platform"),
+        facts.get("gpu"),
+        facts.get("cpu"),
+        f"{facts['cores']} cores" if facts.get("cores") else None,
+        f"{facts['memory_gb']:g} GB" if facts.get("memory_gb") else None,
+        f"device {facts['device']}" if facts.get("device") else None,
+        facts.get("platform"),
     ]
     return ", ".join(filter(None, parts))

@@ -1,6 +1,6 @@
-"""What a run was made on and with: the machine, and the versions of what computes.
+"""The machine and the package versions that a run was made with.
 
-Asked of the operating system and of the packages' metadata, so nothing heavy is imported.
+Read from the operating system and the packages' metadata, so nothing heavy is imported.
 """
 
 import os
@@ -10,22 +10,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("ser", "numpy", "polars", "scikit-learn", "lightgbm", "torch", "transformers")
+from ser.version import __version__
+
+PACKAGES = ("numpy", "polars", "scikit-learn", "lightgbm", "torch", "transformers")
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Return the version of Python and of every package that is installed."""
-    found = {"python": platform.python_version()}
+    """Return the version of Python, of ser and of every package that is installed."""
+    installed = {"python": platform.python_version(), "ser": __version__}
     for package in packages:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def machine() -> dict[str, Any]:
-    """Return platform, cpu, cores, memory_gb and gpu (names); null is what cannot be known."""
+    """Return platform, cpu, cores, memory_gb and gpu (names); None for what is unknown."""
     names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
     memory = None
     if "SC_PHYS_PAGES" in names:
@@ -40,9 +42,9 @@ def machine() -> dict[str, Any]:
 
 
 def _gpus(folder: Path) -> str | None:
-    """Read the names that NVIDIA's driver gives; other makers' GPUs are not told."""
-    named = [_named(file, "Model") for file in sorted(folder.glob("*/information"))]
-    return ", ".join(filter(None, named)) or None
+    """Read the names that NVIDIA's driver gives; GPUs of other makers are not listed."""
+    names = [_named(file, "Model") for file in sorted(folder.glob("*/information"))]
+    return ", ".join(filter(None, names)) or None
 
 
 def _named(file: Path, key: str) -> str | None:
@@ -52,4 +54,4 @@ def _named(file: Path, key: str) -> str | None:
     except OSError:
         return None
     pairs = (line.partition(":") for line in lines)
-    return next((value.strip() for found, _, value in pairs if found.strip() == key), None)
+    return next((value.strip() for name, _, value in pairs if name.strip() == key), None)

@@ -3,23 +3,24 @@
     FileName,EmoClass                MSP-PODCAST_test3_0001.wav,N
     FileName,EmoAct,EmoVal,EmoDom    MSP-PODCAST_test3_0001.wav,4.012500,3.870000,4.331000
 
-The rows are the manifest's, so that none is lost on the way: every file of the split, whether its
-truth is known or not, in the order of the manifest or of the list of files that is expected.
-Attributes are written as they were predicted: nothing clips them to 1-7.
+There is one row for every file of the split in the manifest, labelled or not, in the order of the
+manifest or of the list of expected files. Attributes are written as predicted, not clipped to 1-7.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
-from cache.logits import HeadLogits
-from corpus.errors import UserError
-from corpus.importers.msp_podcast import LETTERS
-from corpus.manifest import Manifest
-from score.heads import classifies, read_heads
-from score.run import PREDICTED, of_head, require_fitted_on
+from ser.cache.files import write_if_changed
+from ser.cache.logits import HeadLogits
+from ser.corpus.errors import UserError
+from ser.corpus.importers.msp_podcast import LETTERS
+from ser.corpus.manifest import Manifest
+from ser.score.heads import classifies, read_heads
+from ser.score.record import PREDICTIONS, StackSummary, has_stack, read_predictions, stack_file
+from ser.score.run import of_head, require_fitted_on
+from ser.score.truth import PREDICTED
 
 LETTER = {name: letter for letter, name in LETTERS.items()}
 COLUMNS = {"arousal": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
@@ -37,20 +38,21 @@ def submit(
 ) -> dict[Path, pl.DataFrame]:
     """Write `submission-emotion.csv` and `submission-attributes.csv`; return what each holds.
 
-    What the stack predicts, or one `head`; into the run's report folder, or another. Emotions are
-    written when classes are told, attributes when all three are predicted. `expected` is a csv with
-    a column FileName, or a text of one name a line, that the files must match exactly.
+    The predictions are the stack's, or those of one `head`; the folder is the run's report, or
+    `folder`. Emotions are written if classes are predicted, attributes if all three are. `expected`
+    is a csv with a column FileName, or a text file of one name per line, that the files must match
+    exactly.
 
-    Raises `UserError` without any prediction, for a class that has no letter, a number that is not
-    finite, a file without a prediction or of several utterances, and files other than expected.
+    Raises `UserError` without any prediction, for a class without a letter, a number that is not
+    finite, a file without a prediction or with several utterances, and unexpected files.
     """
     predicted, source = _of_stack(run) if head is None else _of_head(run, head)
     names = _files(manifest, split)
     if expected is not None:
         names = _in_order(names, expected, f"the split {split} of {manifest.source}")
-    said = predicted.filter(pl.col("split") == split)
-    rows = names.join(said, "utterance", "left", maintain_order="left")
-    lacking = names.join(said, "utterance", "anti", maintain_order="left")
+    predicted = predicted.filter(pl.col("split") == split)
+    rows = names.join(predicted, "utterance", "left", maintain_order="left")
+    lacking = names.join(predicted, "utterance", "anti", maintain_order="left")
     if lacking.height:
         raise UserError(
             f"{source}: {_some(lacking['utterance'], 'utterance')} of the split {split} without "
@@ -63,8 +65,8 @@ def submit(
         tables["attributes"] = _attributes(rows, source)
     if not tables:
         raise UserError(
-            f"{source}: neither classes are told, nor all of {', '.join(COLUMNS)} predicted; train "
-            "heads that do."
+            f"{source}: it has neither classes nor all of {', '.join(COLUMNS)}; train heads that "
+            "predict them."
         )
     folder = run / "report" if folder is None else folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,9 +76,9 @@ def submit(
 
 
 def read_expected(path: Path) -> list[str]:
-    """Read names of files from a csv with a column FileName, or from the lines of a text.
+    """Read file names from a csv with a column FileName, or from the lines of a text file.
 
-    Raises `UserError` for a file that is missing, empty, of other columns or names one file twice.
+    Raises `UserError` for a file that is missing, empty, lacks the column, or repeats a name.
     """
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
@@ -93,29 +95,30 @@ def read_expected(path: Path) -> list[str]:
             f"with a column {FILE}, or one name a line."
         ) from error
     if not lines:
-        raise UserError(f"{path}: it names no file; give the list of all that are expected.")
+        raise UserError(f"{path}: the list is empty; name every expected file.")
     names = pl.Series(lines)
     twice = names.filter(~names.is_first_distinct()).unique(maintain_order=True)
     if len(twice):
         raise UserError(
-            f"{path}: {_some(twice, 'file')} named more than once; name every file once."
+            f"{path}: {_some(twice, 'file')} named more than once; name each file once."
         )
     return lines
 
 
 def _of_stack(run: Path) -> tuple[pl.DataFrame, Path]:
     """Return utterance, split, prediction and the attributes, and the file they are from."""
-    about, path = run / "stack" / "stack.json", run / "stack" / "predictions.parquet"
-    if not about.is_file():
+    file, path = stack_file(run), run / "stack" / PREDICTIONS
+    if not has_stack(run):
         raise UserError(
-            f"{about}: there is no stack; fit it with `ser stack fit`, or submit one head with "
+            f"{file}: there is no stack; fit it with `ser stack fit`, or submit a head with "
             "`--head NAME`."
         )
-    fitted = json.loads(about.read_text())["heads"]
+    record = StackSummary.read(file)
+    fitted = record.heads
     files = {name: run / "heads" / name / "logits.h5" for name in fitted}
     marks = {name: HeadLogits.read_header(file).fingerprint for name, file in files.items()}
-    require_fitted_on(about, fitted, marks)
-    frame = pl.read_parquet(path)
+    require_fitted_on(file, fitted, marks)
+    frame = read_predictions(run, record)
     if "prediction" in frame.columns:
         _require_letters([c[2:] for c in frame.columns if c.startswith("p.")], path)
     return _plain(frame), path
@@ -123,15 +126,15 @@ def _of_stack(run: Path) -> tuple[pl.DataFrame, Path]:
 
 def _of_head(run: Path, head: str) -> tuple[pl.DataFrame, Path]:
     """Return the same of one head."""
-    (found,) = read_heads(run / "heads", [head], attributes_alone=True)
+    (logits,) = read_heads(run / "heads", [head], attributes_alone=True)
     path = run / "heads" / head / "logits.h5"
-    if classifies(found):
-        _require_letters(found.classes, path)
-    return _plain(of_head(found)), path
+    if classifies(logits):
+        _require_letters(logits.classes, path)
+    return _plain(of_head(logits)), path
 
 
 def _plain(frame: pl.DataFrame) -> pl.DataFrame:
-    """Call the predicted attributes by their names."""
+    """Drop the prefix of the predicted attributes."""
     return frame.rename(lambda name: name.removeprefix(PREDICTED))
 
 
@@ -149,7 +152,7 @@ def _files(manifest: Manifest, split: str) -> pl.DataFrame:
     rows = manifest.frame.filter(pl.col("split") == split)
     if not rows.height:
         raise UserError(
-            f"{manifest.source}: no row is of the split '{split}'; name another with `--split`."
+            f"{manifest.source}: no row has the split '{split}'; choose another with `--split`."
         )
     names = rows.select("utterance", pl.col("path").str.replace(r"^.*[/\\]", "").alias(FILE))
     twice = names.filter(~pl.col(FILE).is_first_distinct())[FILE].unique(maintain_order=True)
@@ -162,21 +165,21 @@ def _files(manifest: Manifest, split: str) -> pl.DataFrame:
 
 
 def _in_order(names: pl.DataFrame, expected: Path, where: str) -> pl.DataFrame:
-    """Return the rows in the order of a list that has just these files."""
-    wanted = pl.DataFrame({FILE: read_expected(expected)})
-    missing = wanted.join(names, FILE, "anti", maintain_order="left")[FILE]
+    """Return the rows in the order of a list of exactly these files."""
+    listed = pl.DataFrame({FILE: read_expected(expected)})
+    missing = listed.join(names, FILE, "anti", maintain_order="left")[FILE]
     if len(missing):
         raise UserError(
             f"{expected}: {_some(missing, 'file')} missing from {where}; import the whole corpus, "
             "or give the list of this split."
         )
-    extra = names.join(wanted, FILE, "anti", maintain_order="left")[FILE]
+    extra = names.join(listed, FILE, "anti", maintain_order="left")[FILE]
     if len(extra):
         raise UserError(
             f"{expected}: {_some(extra, 'file')} of {where} but not in the list; take such rows "
             "out of the split, or give the list of this split."
         )
-    return wanted.join(names, FILE, "left", maintain_order="left")
+    return listed.join(names, FILE, "left", maintain_order="left")
 
 
 def _emotions(rows: pl.DataFrame) -> pl.DataFrame:
@@ -195,15 +198,13 @@ def _attributes(rows: pl.DataFrame, source: Path) -> pl.DataFrame:
     return rows.select(FILE, *(pl.col(name).alias(column) for name, column in COLUMNS.items()))
 
 
-def _some(names: pl.Series, what: str) -> str:
+def _some(names: pl.Series, noun: str) -> str:
     """Count and name the first: "2 files ('a.wav' is the first) are", "1 file ('a.wav') is"."""
     if len(names) == 1:
-        return f"1 {what} ('{names[0]}') is"
-    return f"{len(names)} {what}s ('{names[0]}' is the first) are"
+        return f"1 {noun} ('{names[0]}') is"
+    return f"{len(names)} {noun}s ('{names[0]}' is the first) are"
 
 
 def _write(path: Path, table: pl.DataFrame) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    table.write_csv(part, float_precision=6)
-    part.replace(path)
+    write_if_changed(path, table.write_csv(float_precision=6))
     return path

@@ -1,17 +1,28 @@
-"""The tables of a report: what the numbers of a run come to, as polars frames with captions."""
+"""The tables of a report: the scores of a run, as polars frames with captions."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
-from score.groups import GAP
-from score.report.contents import Contents
-from score.report.formats import NONE, Table, frame_of
-from score.run import STACK
+from ser.corpus.errors import plural
+from ser.score.abstention import COVERAGES
+from ser.score.distributions import METRICS as DISTRIBUTION_METRICS
+from ser.score.groups import GAP
+from ser.score.record import Phase, StackSummary
+from ser.score.report.contents import Contents
+from ser.score.report.formats import NONE, Table, frame_of
+from ser.score.rotation_tables import rotation_rows
+from ser.score.rotations import Rotations
+from ser.score.run import STACK
+from ser.score.speakers import LEAST, not_available, speakers_of, too_few
+from ser.score.tables import further_metrics, stratum_title
 
 INTERVAL = pl.List(pl.Float64)
-ABBREVIATED = {"ce", "wce", "sml", "kld", "ccc", "mse", "vs"}  # losses that are written in capitals
+VOTES: dict[str, Any] = {"n": pl.Int64}  # columns of the tables of votes
+for _title in ("JSD", "KLD", "Cosine", "Soft macro-F1", "Hit rate"):
+    VOTES |= {_title: pl.Float64, f"{_title}, 95 %": INTERVAL}
+ACRONYMS = {"ce", "wce", "sml", "kld", "ccc", "mse", "vs"}  # names of losses
 
 
 def paper_table(contents: Contents) -> Table:
@@ -30,22 +41,22 @@ def paper_table(contents: Contents) -> Table:
     dev, test = contents.metrics.get("dev", {}), contents.metrics.get("test", {})
     rows = []
     for system in _systems(contents, "macro_f1"):
-        here, there = dev.get(system, {}), test.get(system, {})
-        drawn = here.get("bootstrap", {})
+        on_dev, on_test = dev.get(system, {}), test.get(system, {})
+        balanced = on_dev.get("bootstrap", {})
         rows.append(
             (
                 system,
-                *_made_of(contents, system),
-                here.get("macro_f1"),
-                here.get("accuracy"),
-                drawn.get("mean"),
-                [drawn["min"], drawn["max"]] if drawn else None,
-                there.get("macro_f1"),
+                *_ingredients(contents, system),
+                on_dev.get("macro_f1"),
+                on_dev.get("accuracy"),
+                balanced.get("mean"),
+                [balanced["min"], balanced["max"]] if balanced else None,
+                on_test.get("macro_f1"),
             )
         )
     return Table(
         "systems",
-        "Every system: scores on dev, mean and range (lowest to highest) of macro-F1 over "
+        "All systems: scores on dev, mean and range (lowest to highest) of macro-F1 over "
         "class-balanced subsets of dev, and macro-F1 on test; the best in bold.",
         frame_of(rows, schema),
         best=("Dev macro-F1", "Dev acc.", "Bootstrap mean", "Test macro-F1"),
@@ -53,39 +64,45 @@ def paper_table(contents: Contents) -> Table:
 
 
 def intervals_table(contents: Contents, split: str) -> Table:
-    """Make the table of macro-F1, UAR and accuracy with intervals, and ECE, of one split."""
+    """Make the table of the metrics with intervals, and ECE, of one split."""
     schema: dict[str, Any] = {"System": pl.String}
     titles = {"macro_f1": "Macro-F1", "uar": "UAR", "accuracy": "Acc."}
+    titles |= {name: name for name in further_metrics(contents.metrics[split].values())}
     for title in titles.values():
         schema |= {title: pl.Float64, f"{title}, 95 %": INTERVAL}
     rows = []
     for system, numbers in contents.metrics[split].items():
         if "macro_f1" in numbers:
             cells = [(numbers[m], numbers["interval"][m]) for m in titles]
-            rows.append((system, *(cell for pair in cells for cell in pair), numbers["ece"]))
+            scores = [cell for pair in cells for cell in pair]
+            rows.append((system, *scores, numbers["ece"], numbers.get("aurc")))
     return Table(
         f"intervals-{split}",
         f"Scores on {split} with 95 % intervals over resampled speakers, and the expected "
-        "calibration error (ECE).",
-        frame_of(rows, schema | {"ECE": pl.Float64}),
+        "calibration error (ECE) and area under the risk-coverage curve (AURC): the lower the "
+        "better.",
+        frame_of(rows, schema | {"ECE": pl.Float64, "AURC": pl.Float64}),
         best=tuple(titles.values()),
+        no_interval=_no_interval(contents, split),
     )
 
 
 def confusion_table(contents: Contents) -> Table:
     """Make the table of counts behind the confusion matrix."""
-    assert contents.told is not None
+    assert contents.classifier is not None
     numbers = contents.numbers
     classes = list(numbers["per_class"])
     rows = [(c, *counts) for c, counts in zip(classes, numbers["confusion"], strict=True)]
     schema = {"True class": pl.String, **dict.fromkeys(classes, pl.Int64)}
-    caption = f"Utterances of {contents.told.split} by true class (rows) and prediction (columns)."
+    caption = (
+        f"Utterances of {contents.classifier.split} by true class (rows) and prediction (columns)."
+    )
     return Table("confusion", caption, frame_of(rows, schema))
 
 
 def per_class_table(contents: Contents) -> Table:
     """Make the table of F1 per class."""
-    assert contents.told is not None
+    assert contents.classifier is not None
     numbers = contents.numbers
     rows = [
         (name, sum(counts), f1 if sum(counts) else None, numbers["interval"]["per_class"][name])
@@ -94,8 +111,9 @@ def per_class_table(contents: Contents) -> Table:
         )
     ]
     schema = {"Class": pl.String, "n": pl.Int64, "F1": pl.Float64, "95 %": INTERVAL}
-    caption = f"F1 of each class on {contents.told.split}, with 95 % intervals."
-    return Table("per-class", caption, frame_of(rows, schema))
+    caption = f"F1 of each class on {contents.classifier.split}, with 95 % intervals."
+    no_interval = _no_interval(contents, contents.classifier.split)
+    return Table("per-class", caption, frame_of(rows, schema), no_interval=no_interval)
 
 
 def top_table(top: pl.DataFrame) -> Table:
@@ -104,22 +122,98 @@ def top_table(top: pl.DataFrame) -> Table:
     frame = top.pivot("by", index=["k", "head"], values=splits, maintain_order=True)
     if len(splits) == 1:  # polars then names the columns by the rule alone
         frame = frame.rename({by: f"{splits[0]}_{by}" for by in ("mean", "plurality")})
-    chosen = {f"{s}_{by}": f"{s.title()}, {by}" for s in splits for by in ("mean", "plurality")}
-    frame = frame.select("k", pl.col("head").alias("Head added"), *chosen).rename(chosen)
-    return Table(
-        "top-k", "Macro-F1 of the best k heads by dev.", frame, best=tuple(chosen.values())
-    )
+    titles = {f"{s}_{by}": f"{s.title()}, {by}" for s in splits for by in ("mean", "plurality")}
+    frame = frame.select("k", pl.col("head").alias("Head added"), *titles).rename(titles)
+    caption = "Macro-F1 of the k heads that are best on dev."
+    return Table("top-k", caption, frame, best=tuple(titles.values()))
+
+
+def rotation_summary_table(rotations: Rotations) -> Table:
+    """Make the table of mean ± sd over rotations and seeds, a row a system."""
+    header, rows = rotation_rows(rotations)
+    frame = frame_of([tuple(row) for row in rows], dict.fromkeys(header, pl.String))
+    caption = f"Mean ± sd of {plural(len(rotations.rotations), 'rotation')}"
+    if len(rotations.repetitions) > 1:
+        caption += f", and of the pooled scores of {plural(len(rotations.repetitions), 'seed')}"
+    titles = {name: name[:1].upper() + name[1:] for name in header}
+    return Table("rotation-means", f"{caption}.", frame.rename(titles))
+
+
+def rotations_table(rotations: Rotations) -> Table:
+    """Make the table of every rotation: its size, and macro-F1 (else mean CCC) of each system."""
+    systems = list(dict.fromkeys(s for part in rotations.rotations for s in part.scores))
+    classes = any("macro_f1" in part.scores[s] for part in rotations.rotations for s in part.scores)
+    metric, title = ("macro_f1", "Macro-F1") if classes else ("ccc", "Mean CCC")
+    schema: dict[str, Any] = {"Rotation": pl.String, "Speakers": pl.Int64, "n": pl.Int64}
+    schema |= dict.fromkeys(systems, pl.Float64)
+    rows = [
+        (
+            part.name,
+            part.speakers,
+            part.utterances,
+            *(part.scores.get(system, {}).get(metric) for system in systems),
+        )
+        for part in rotations.rotations
+    ]
+    return Table("rotations", f"{title} of every system in each rotation.", frame_of(rows, schema))
 
 
 def reliability_table(reliability: pl.DataFrame) -> Table:
-    """Make the table of the reliability curve, without empty bins."""
-    frame = reliability.drop_nulls().select(
+    """Make the table of the reliability curve."""
+    frame = reliability.select(
         pl.concat_list("lower", "upper").alias("Confidence bin"),
-        pl.col("n").cast(pl.Int64),
+        "n",
         pl.col("confidence").alias("Confidence"),
         pl.col("accuracy").alias("Accuracy"),
     )
-    return Table("reliability", "Confidence and accuracy by bin of confidence.", frame)
+    return Table("reliability", "Mean confidence and accuracy in bins of equal mass.", frame)
+
+
+def abstention_table(systems: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Make the table of the risk-coverage curves: AURC, and the risk at some coverages."""
+    shown = {f"{c:.0%}": COVERAGES.index(c) for c in (1.0, 0.9, 0.8, 0.7, 0.5)}
+    rows = [
+        (name, numbers["aurc"], *(numbers["risk"][i] for i in shown.values()))
+        for name, numbers in systems.items()
+    ]
+    titles = ("AURC", *(f"Risk at {coverage}" for coverage in shown))
+    schema = {"System": pl.String, **dict.fromkeys(titles, pl.Float64)}
+    caption = "Risk, the share of wrong predictions, at coverages, and the area under the curve."
+    return Table("abstention", caption, frame_of(rows, schema))
+
+
+def votes_table(contents: Contents, split: str) -> Table:
+    """Make the table of probabilities against the votes of the raters: a row a system."""
+    rows = [
+        (system, *_votes_cells(numbers["distributions"]))
+        for system, numbers in contents.metrics[split].items()
+        if "distributions" in numbers
+    ]
+    caption = (
+        f"Probabilities on {split} against the votes of the raters, with 95 % intervals over "
+        "resampled speakers: Jensen–Shannon divergence (JSD, bits) and Kullback–Leibler divergence "
+        "from the raters (KLD, nats), the lower the better; cosine, soft macro-F1 and hit rate, "
+        "the higher the better."
+    )
+    frame = frame_of(rows, {"System": pl.String} | VOTES)
+    return Table("votes", caption, frame, no_interval=_no_interval(contents, split))
+
+
+def strata_table(strata: Mapping[str, Any], subject: str) -> Table:
+    """Make the table of a system's scores by the entropy of the votes, a row a stratum."""
+    rows = [
+        (stratum_title(name, numbers), *_votes_cells(numbers)) for name, numbers in strata.items()
+    ]
+    caption = f"The same of {subject} by the entropy of the votes, in bits."
+    frame = frame_of(rows, {"Entropy": pl.String} | VOTES)
+    return Table("votes-entropy", caption, frame, no_interval="n/a")
+
+
+def _votes_cells(numbers: Mapping[str, Any]) -> list[Any]:
+    cells = [numbers["n"]]
+    for metric in DISTRIBUTION_METRICS:
+        cells += [numbers[metric], numbers["interval"][metric]]
+    return cells
 
 
 def group_table(column: str, scored: Mapping[str, Any]) -> Table:
@@ -127,19 +221,24 @@ def group_table(column: str, scored: Mapping[str, Any]) -> Table:
     titles = {"macro_f1": "Macro-F1", "uar": "UAR", "ccc": "Mean CCC"}
     groups = {name: numbers for name, numbers in scored.items() if name != GAP}
     titles = {m: title for m, title in titles.items() if any(m in g for g in groups.values())}
-    schema: dict[str, Any] = {column.capitalize(): pl.String, "n": pl.Int64}
+    schema: dict[str, Any] = {column.capitalize(): pl.String, "n": pl.Int64, "Speakers": pl.Int64}
     for title in titles.values():
         schema |= {title: pl.Float64, f"{title}, 95 %": INTERVAL}
     rows = []
     for name, numbers in groups.items():
         cells = [(numbers.get(m), numbers["interval"].get(m)) for m in titles]
-        rows.append((name, numbers["n"], *(cell for pair in cells for cell in pair)))
+        counts = (numbers["n"], numbers.get("speakers"))
+        rows.append((name, *counts, *(cell for pair in cells for cell in pair)))
     if gap := scored.get(GAP):
-        of = [gap.get(metric, {}) for metric in titles]
-        cells = [(each.get("difference"), each.get("interval")) for each in of]
-        rows.append(("gap (highest – lowest)", None, *(cell for pair in cells for cell in pair)))
-    caption = f"Scores by {column}, with 95 % intervals over resampled speakers."
-    return Table(f"group-{column}", caption, frame_of(rows, schema))
+        gaps = [gap.get(metric, {}) for metric in titles]
+        cells = [(numbers.get("difference"), numbers.get("interval")) for numbers in gaps]
+        gap_cells = (cell for pair in cells for cell in pair)
+        rows.append(("gap (highest – lowest)", None, None, *gap_cells))
+    caption = (
+        f"Scores by {column}, with 95 % intervals over resampled speakers; a group of fewer than "
+        f"{LEAST} has none."
+    )
+    return Table(f"group-{column}", caption, frame_of(rows, schema), no_interval="n/a")
 
 
 def agreement_table(agreement: pl.DataFrame) -> Table:
@@ -160,8 +259,8 @@ def hardest_table(hardest: pl.DataFrame) -> Table:
         "transcript": "Transcript",
     }
     frame = hardest.select(names.keys()).rename(names)
-    caption = "The utterances whose true class the system finds least probable."
-    return Table("hardest", caption, frame, folds="Transcript")
+    caption = "The utterances whose true class has the lowest probability."
+    return Table("hardest", caption, frame, wraps="Transcript")
 
 
 def attributes_table(contents: Contents, split: str) -> Table:
@@ -182,46 +281,54 @@ def attributes_table(contents: Contents, split: str) -> Table:
         if n["n"]
     ]
     caption = f"Attributes on {split}; RMSE in points of the 1–7 scale."
-    return Table("attributes", caption, frame_of(rows, schema))
+    no_interval = _no_interval(contents, split)
+    return Table("attributes", caption, frame_of(rows, schema), no_interval=no_interval)
 
 
-def optimism_table(contents: Contents) -> Table | None:
-    """Make the table of what each head scores on train; None where no head has rows of train."""
-    beside = contents.metrics.get("test") or contents.metrics.get("dev") or {}
+def generalization_table(contents: Contents) -> Table | None:
+    """Make the table of macro-F1 on train and the gap to test; None if no head has rows of train.
+
+    The gap is `optimism` in metrics.json.
+    """
+    scored = contents.metrics.get("test") or contents.metrics.get("dev") or {}
     rows = [
         (system, *(numbers["train"][k] for k in ("in_sample", "out_of_fold", "optimism")))
-        for system, numbers in beside.items()
+        for system, numbers in scored.items()
         if "train" in numbers
     ]
-    titles = ("In sample", "Out of fold", "Optimism")
+    titles = ("In sample", "Out of fold", "Gap to test")
     schema = {"Head": pl.String, **dict.fromkeys(titles, pl.Float64)}
-    caption = "Macro-F1 of each head on train; optimism is that in sample less that of test."
-    return Table("optimism", caption, frame_of(rows, schema)) if rows else None
+    caption = "Macro-F1 of each head on train, and the in-sample score less that on test."
+    return Table("generalization", caption, frame_of(rows, schema)) if rows else None
+
+
+def _no_interval(contents: Contents, split: str) -> str:
+    """Return what the tables of a split have for an interval that is missing."""
+    speakers = speakers_of(next(iter(contents.metrics[split].values())))
+    return not_available(speakers) if too_few(speakers) else NONE
 
 
 def _systems(contents: Contents, metric: str) -> list[str]:
     """Name every system that a split has the metric of, the stack last."""
-    every = [n for systems in contents.metrics.values() for n, s in systems.items() if metric in s]
-    return sorted(dict.fromkeys(every), key=lambda name: name == STACK)
+    names = [n for systems in contents.metrics.values() for n, s in systems.items() if metric in s]
+    return sorted(dict.fromkeys(names), key=lambda name: name == STACK)
 
 
-def _made_of(contents: Contents, system: str) -> tuple[str, str, str]:
+def _ingredients(contents: Contents, system: str) -> tuple[str, str, str]:
     """Return features, loss and balancing of a system, as the paper's table has them."""
     if system == STACK:
-        stack = contents.stack or {}
-        counts = set(stack.get("rows_per_class", {}).values())
-        learned = bool(stack.get("rows"))
-        balanced = ("yes" if len(counts) == 1 else "no") if learned else NONE
-        model = stack.get("config", {}).get("model", "stack")
-        return f"{model} of {len(stack.get('heads', {}))} heads", NONE, balanced
+        stack = contents.stack or StackSummary(heads={})
+        counts = set(stack.rows_per_class.values())
+        balanced = ("yes" if len(counts) == 1 else "no") if stack.rows else NONE
+        model = stack.config.model.replace("_", " ")
+        return f"{model} of {plural(len(stack.heads), 'head')}", NONE, balanced
     head = contents.heads[system]
-    config = head.about.get("config", {})
-    stages = [
-        config | {k: v for k, v in p.items() if v is not None} for p in config.get("phases", ())
-    ]
-    stages = stages or ([config] if config else [])
-    losses = dict.fromkeys(use["name"] for stage in stages for use in stage["loss"])
-    samplers = dict.fromkeys(stage["sampler"]["name"] for stage in stages)
+    config = head.summary.config
+    phases = config.phases or [Phase()]
+    losses = dict.fromkeys(
+        use.name for p in phases for use in (config.loss if p.loss is None else p.loss)
+    )
+    samplers = dict.fromkeys(s.name for p in phases if (s := p.sampler or config.sampler))
     return (
         " + ".join(head.features) or NONE,
         " + ".join(map(_loss, losses)) or NONE,
@@ -230,7 +337,7 @@ def _made_of(contents: Contents, system: str) -> tuple[str, str, str]:
 
 
 def _loss(name: str) -> str:
-    return name.upper() if name in ABBREVIATED else name.replace("_", " ")
+    return name.upper() if name in ACRONYMS else name.replace("_", " ")
 
 
 def _sampler(name: str) -> str:

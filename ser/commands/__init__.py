@@ -1,1 +1,1 @@
-"""The commands, one module a group; `ser.cli` puts them together."""
+"""The commands, one module a group; `ser.commands.main` puts them together."""

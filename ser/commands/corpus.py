@@ -1,57 +1,141 @@
 """`ser corpus`: make and check manifests."""
 
 from pathlib import Path
+from typing import Annotated
 
-import click
+import typer
 
-from ser.commands.options import console, exit_code, key_values, print_frame
+from ser.commands import corpus_parts
+from ser.commands.help import Command, Group
+from ser.commands.logs import log
+from ser.commands.options import Json, key_texts
+from ser.commands.output import console, exit_code, print_frame, print_json
+
+app = typer.Typer()
+corpus = typer.Typer(cls=Group, help="Make and check manifests, the tables of clips and labels.")
+corpus.add_typer(corpus_parts.app)
+app.add_typer(corpus, name="corpus", rich_help_panel="Corpus")
+
+Plugin = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE", help="Python module that registers the importer; none by default."
+    ),
+]
 
 
-@click.group("corpus")
-def corpus_group() -> None:
-    """Make and check manifests."""
-
-
-@corpus_group.command("import", context_settings={"max_content_width": 100})
-@click.argument("name")
-@click.argument("folder", type=Path)
-@click.option("--out", type=Path, required=True, help="The manifest to write: .parquet or .csv.")
-@click.option(
-    "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the importer."
+@corpus.command(
+    "import",
+    cls=Command,
+    epilog="ser corpus import ravdess /data/RAVDESS --out data/ravdess.parquet\n"
+    "ser corpus import csv clips --out m.csv --option table=t.csv",
 )
-@click.option("--plugin", help="A Python module of yours that registers the importer.")
-def corpus_import(
-    name: str, folder: Path, *, out: Path, options: tuple[str, ...], plugin: str | None
+def import_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the importer.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the corpus.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Manifest to write: .parquet or .csv.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            metavar="KEY=VALUE",
+            help="Option of the importer, as table=t.csv (repeatable); none by default.",
+        ),
+    ] = None,
+    plugin: Plugin = None,
 ) -> None:
     """Read the corpus NAME in FOLDER into a manifest.
 
-    NAME is ravdess, emodb, crema-d, msp-podcast, iemocap, or csv (any table:
-    --option table=FILE, and one --option a column: --option emotion=label).
+    `ser corpus importers` lists the names. The value of an option is taken as text; only a mapping
+    is YAML, as `--option 'emotions={04: sad, 05: angry}'`. Every importer has `emotions`, which
+    gives emotions their classes; those left out have none.
     """
-    from corpus.check import class_table
-    from corpus.importers.registry import import_corpus
-    from ser.pipeline import import_plugin
+    from ser.corpus.check import class_table
+    from ser.corpus.importers.registry import import_corpus, options_of_text
+    from ser.corpus.labels import label_problems, summary
+    from ser.pipeline.plugins import import_plugin
 
     if plugin:
         import_plugin(plugin, Path())
-    manifest = import_corpus(name, folder, **key_values(options))
+    manifest = import_corpus(name, folder, **options_of_text(name, key_texts(options or ())))
     manifest.audio = manifest.audio or folder
     manifest.write(out)
-    click.echo(f"{out}: {len(manifest)} utterances, classes: {', '.join(manifest.classes)}")
+    for note in manifest.notes:
+        typer.echo(note)
+    typer.echo(f"{out}: {summary(manifest)}")
     print_frame(class_table(manifest))
+    for _, problem, detail, _ in label_problems(manifest, out):
+        log.warning("warning: %s: %s", problem, detail)
 
 
-@corpus_group.command("check")
-@click.argument("manifest", type=Path)
-@click.option("--audio", type=Path, help="The folder its paths are relative to.")
-@click.option("--shortest", default=0.1, show_default=True, help="Seconds.")
-@click.option("--longest", default=30.0, show_default=True, help="Seconds.")
-def corpus_check(manifest: Path, audio: Path | None, shortest: float, longest: float) -> int:
-    """Check every clip and label of a manifest; exit 1 when there are errors."""
-    from corpus.check import check, render
-    from corpus.manifest import Manifest
+@corpus.command(
+    cls=Command,
+    epilog="ser corpus importers\nser corpus importers emovo\nser corpus importers --json",
+)
+def importers(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Importer to describe; default: list all.")
+    ] = None,
+    plugin: Plugin = None,
+    as_json: Json = False,
+) -> None:
+    """List the importers, or describe one: files, options, splits, licence, citation."""
+    from ser.corpus.importers.registry import IMPORTERS, describe
+    from ser.pipeline.plugins import import_plugin
+
+    if plugin:
+        import_plugin(plugin, Path())
+    if as_json:
+        names = [name] if name else [entry.name for entry in IMPORTERS.list()]
+        print_json([{"name": n, "description": describe(n)} for n in names])
+    elif name:
+        typer.echo(describe(name))
+    else:
+        for entry in IMPORTERS.list():
+            typer.echo(f"{entry.name:12} {entry.summary}")
+
+
+@corpus.command(
+    cls=Command,
+    epilog="ser corpus check data/ravdess.parquet\n"
+    "ser corpus check m.csv --audio clips --longest 15 --json",
+)
+def check(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest to check.")],
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder that the manifest's paths start from; by default the one it names.",
+        ),
+    ] = None,
+    shortest: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Warn of clips shorter than this, in seconds.")
+    ] = 0.1,
+    longest: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Warn of clips longer than this, in seconds.")
+    ] = 30.0,
+    as_json: Json = False,
+) -> int:
+    """Check every clip and label of a manifest.
+
+    Every clip is decoded. Exit code 1 when there are errors, also where no row has a split or none
+    has a class.
+    """
+    from ser.corpus.check import check, render
+    from ser.corpus.manifest import Manifest
 
     read = Manifest.read(manifest)
     report = check(read, read.audio_folder(audio), shortest=shortest, longest=longest)
-    render(report, console())
+    if as_json:
+        print_json(
+            {
+                "errors": report.errors,
+                "seconds": report.seconds,
+                "problems": report.problems.to_dicts(),
+                "classes": report.classes.to_dicts(),
+            }
+        )
+    else:
+        render(report, console())
     return exit_code(report.errors)

@@ -1,130 +1,218 @@
 """`ser extract` and `ser models`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import click
+import typer
 
+from ser.commands.help import Command
+from ser.commands.logs import result
 from ser.commands.options import (
-    device_option,
-    exit_code,
+    PIPELINE,
+    Address,
+    Device,
+    Json,
+    Overrides,
+    PipelineFile,
     key_values,
     load_pipeline,
     parse_shard,
-    pipeline_option,
-    set_option,
 )
+from ser.commands.output import exit_code, print_json, print_line
+from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
-    from extract.loop import Report
-    from extract.run import Job
+    from ser.extract.run import Job
+
+DEFAULT_CACHE = Path("data/cache")  # that of every preset
+
+app = typer.Typer()
 
 
-@click.command()
-def models() -> None:
-    """List the models that have a short name, with their hub ids and licences."""
-    from extract.models import table
-
-    for row in table().iter_rows(named=True):
-        rate = "a token" if row["frame_rate"] is None else f"{row['frame_rate']:g} Hz"
-        legal = "" if row["challenge"] else "; not for the challenge"
-        click.echo(
-            f"{row['model']:26} {row['kind']:8} {row['dim']:5}  {rate:8} {row['hub']} "
-            f"({row['licence']}{legal})"
-        )
-
-
-@click.command()
-@click.argument("features", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every feature of the pipeline.")
-@click.option("--model", help="Without a pipeline: a short name, hub id or folder.")
-@click.option("--kind", help="Without a pipeline: the kind, when the model does not say.")
-@click.option("--manifest", type=Path, help="Without a pipeline: the corpus.")
-@click.option("--audio", type=Path, help="Without a pipeline: where its audio is.")
-@click.option("--cache", type=Path, help="Without a pipeline: where the features go.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="As window=trim.")
-@click.option("--shard", default="0/1", show_default=True, metavar="I/N", help="One job of N.")
-@click.option("--jobs", type=click.IntRange(1), default=1, help="Processes on this machine.")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
-@click.option("--address", help="With --engine ray: the cluster, as auto; none starts one here.")
-@device_option
-@pipeline_option
-@set_option
+@app.command(
+    cls=Command,
+    rich_help_panel="Extract",
+    epilog="ser extract --all\n"
+    "ser extract --model whisper-large-v3 --device cuda\n"
+    "ser extract wavlm --shard 0/4\n"
+    "ser extract --model wavlm-large --manifest m.parquet --audio clips",
+)
 def extract(
-    features: tuple[str, ...],
-    everything: bool,
+    features: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FEATURES", help="Features of the pipeline to extract."),
+    ] = None,
     *,
-    path: Path,
-    overrides: tuple[str, ...],
-    device: str,
-    shard: str,
-    jobs: int,
-    engine: str,
-    address: str | None,
-    **alone: Any,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Extract every feature of the pipeline.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Extract every feature of this model, given as a short name, hub id or folder; "
+            "by default the features named.",
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Extract every feature of this kind; with --manifest, the kind of the model. "
+            "By default the features named, or the kind that the model is known to have.",
+        ),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Extract from this corpus without a pipeline; by default the pipeline's corpus.",
+        ),
+    ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="With --manifest: the folder of its audio; by default the one it names.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help=f"With --manifest: the folder to write features to; by default {DEFAULT_CACHE}.",
+        ),
+    ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            metavar="KEY=VALUE",
+            help="With --manifest: an option of the extractor, as window=trim (repeatable); none "
+            "by default.",
+        ),
+    ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N", help="Extract part I of N, counted from 0, in independent jobs."
+        ),
+    ] = "0/1",
+    jobs: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Worker processes on this machine.")
+    ] = 1,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="Where to work: on this machine or on a Ray cluster."),
+    ] = "local",
+    address: Address = None,
+    device: Device = "auto",
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
-    """Extract FEATURES of the pipeline (or --all, or one --model) into the cache."""
-    from extract.run import extract as run_extraction
-    from ser.extraction import describe_extraction, extract_features
+    """Extract features from audio into the cache.
 
-    many = jobs > 1 or engine == "ray"
-    if many and (alone["model"] or alone["kind"] or shard != "0/1"):
-        raise click.UsageError("--jobs and --engine ray need a pipeline, and no --shard")
-    if alone["model"] or alone["kind"]:
-        report = run_extraction(_job_alone(**alone), device, parse_shard(shard))
-        click.echo(describe_extraction(report))
+    Give FEATURES by name, --all, or --model; features that are cached are skipped. With --manifest
+    no pipeline is read. Exit code 1 when a clip failed.
+    """
+    from ser.engines.engine import Engine
+    from ser.stages.extract import describe_extraction, extract_features, features_of_model
+
+    part = parse_shard(shard)
+    where = Engine(jobs, engine == "ray", address)
+    if not where.is_local and (manifest or shard != "0/1"):
+        raise UserError("--jobs and --engine ray need a pipeline, and no --shard.")
+    if manifest:
+        from ser.extract.check import warn_of_languages
+        from ser.extract.run import extract as extract_job
+
+        job = _job_alone(
+            manifest, model=model, kind=kind, audio=audio, cache=cache, options=options or []
+        )
+        warn_of_languages({job.name: job.options}, job.manifest.frame["language"])
+        report = extract_job(job, device, part)
+        result(describe_extraction(report))
         return exit_code(report.failed)
+    if (model or kind) and not path.is_file():
+        raise UserError(
+            f"{path}: there is no such pipeline to take the features of --model or --kind from; "
+            "name one with --pipeline, or a corpus with --manifest."
+        )
+    for option, value in (("audio", audio), ("cache", cache), ("option", options)):
+        if value:
+            raise UserError(
+                f"--{option} goes with --manifest; without it {path} describes what is extracted, "
+                "and --set changes that."
+            )
     pipeline = load_pipeline(path, overrides)
-    if not features and not everything:
-        known = ", ".join(pipeline.features) or "none"
-        raise click.UsageError(f"name features ({known}) or give --all")
+    if not pipeline.features:
+        raise UserError(f"{path}: there are no features; add some under `features:`.")
+    names = list(features or ())
+    if model or kind:
+        names += features_of_model(pipeline, model, kind)
+    if everything:
+        names = list(pipeline.features)
+    if not names:
+        known = ", ".join(pipeline.features)
+        raise UserError(f"name features ({known}), or give --model or --all.")
     failed = False
-    names = pipeline.features if everything else features
-
-    def together(group: list[str]) -> "list[Report]":
-        if engine == "ray":
-            from ser.cluster import extract_with_ray
-
-            return extract_with_ray(path, overrides, group, device, address)
-        from ser.shards import extract_with_jobs
-
-        return extract_with_jobs(path, overrides, group, jobs, device)
-
-    how = together if many else None
-    for report in extract_features(pipeline, list(names), device, parse_shard(shard), how):
-        click.echo(describe_extraction(report))
+    for report in extract_features(pipeline, names, device, part, where):
+        result(describe_extraction(report))
         failed = failed or bool(report.failed)
     return exit_code(failed)
 
 
 def _job_alone(
+    manifest: Path,
     *,
     model: str | None,
     kind: str | None,
-    manifest: Path | None,
     audio: Path | None,
     cache: Path | None,
-    options: tuple[str, ...],
+    options: list[str],
 ) -> "Job":
+    """Return the extraction of one feature of a corpus without a pipeline."""
     from pydantic import ValidationError
 
-    from corpus.manifest import Manifest
-    from extract.extractor import parse_options
-    from extract.run import TRANSCRIPT, Job
+    from ser.corpus.manifest import Manifest
+    from ser.extract.extractor import parse_options
+    from ser.extract.run import TRANSCRIPT, Job
 
-    if manifest is None or cache is None:
-        raise click.UsageError("--model and --kind need --manifest and --cache")
+    if model is None and kind is None:
+        raise UserError("--manifest needs --model or --kind, to know what to extract.")
     entry = {"model": model, "kind": kind, **key_values(options)}
     try:
         parsed = parse_options({k: v for k, v in entry.items() if v is not None})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "options"
-        raise click.UsageError(f"--option {where}: {first['msg']}") from error
+        raise UserError(f"--option {where}: {first['msg']}.") from error
     if getattr(parsed, "of", TRANSCRIPT) != TRANSCRIPT:
-        raise click.UsageError(
-            f"--option of: only `{TRANSCRIPT}`, the manifest's own, is known without a pipeline"
+        raise UserError(
+            f"--option of: without a pipeline only `{TRANSCRIPT}`, the manifest's own, can be used."
         )
-    read = Manifest.read(manifest)
+    corpus = Manifest.read(manifest)
     name = "-".join(part.replace("/", "--") for part in (model, kind) if part)
-    return Job(name, parsed, read, read.audio_folder(audio), cache)
+    return Job(name, parsed, corpus, corpus.audio_folder(audio), cache or DEFAULT_CACHE)
+
+
+@app.command(cls=Command, rich_help_panel="Extract", epilog="ser models\nser models --json")
+def models(as_json: Json = False) -> None:
+    """List the models that have a short name.
+
+    For each: kind, values per frame, frame rate, languages, hub id and licence.
+    """
+    from ser.extract.models import table
+
+    rows = table().to_dicts()
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        rate = "a token" if row["frame_rate"] is None else f"{row['frame_rate']:g} Hz"
+        legal = "" if row["challenge"] else "; not for the challenge"
+        print_line(
+            f"{row['model']:26} {row['kind']:8} {row['dim']:5}  {rate:8} "
+            f"{row['languages']:24} {row['hub']} ({row['licence']}{legal})",
+            indent=2,
+        )

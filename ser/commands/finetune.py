@@ -1,48 +1,75 @@
 """`ser finetune`: train a pretrained model and a head together."""
 
-from pathlib import Path
+from typing import Annotated
 
-import click
+import typer
 
-from ser.commands.options import device_option, load_pipeline, pipeline_option, set_option
+from ser.commands.help import Command
+from ser.commands.logs import log
+from ser.commands.options import (
+    PIPELINE,
+    Force,
+    Overrides,
+    PipelineFile,
+    TrainingDevice,
+    load_pipeline,
+)
+
+app = typer.Typer()
 
 
-@click.command()
-@click.argument("names", nargs=-1)
-@click.option("--processes", default=1, show_default=True, help="Of this machine; a GPU each.")
-@click.option("--force", is_flag=True, help="Train again what is current.")
-@device_option
-@pipeline_option
-@set_option
+@app.command(
+    cls=Command,
+    rich_help_panel="Heads",
+    epilog="ser finetune\nser finetune wavlm-baseline --processes 4 --device cuda",
+)
 def finetune(
-    names: tuple[str, ...],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAMES", help="Models under `finetune:` to train; by default all of them."
+        ),
+    ] = None,
     *,
-    processes: int,
-    force: bool,
-    device: str,
-    path: Path,
-    overrides: tuple[str, ...],
+    processes: Annotated[
+        int,
+        typer.Option(metavar="N", help="Processes on this machine, each with a GPU of its own."),
+    ] = 1,
+    force: Force = False,
+    device: TrainingDevice = "auto",
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
-    """Fine-tune the models NAMES of the pipeline, or all; what is current is skipped."""
-    from corpus.errors import UserError
+    """Fine-tune foundation models together with a head.
+
+    Models that are up to date are skipped.
+    """
     from ser.commands.live import LiveHeads
+    from ser.corpus.errors import UserError
     from ser.finetune.processes import is_one_of_several, start
-    from ser.finetune.stage import extract_words, fine_tunings, require_finetune
+    from ser.stages.finetune import extract_words, fine_tunings, require_finetune
 
     pipeline = load_pipeline(path, overrides)
-    chosen = list(dict.fromkeys(names)) or list(pipeline.finetune)
+    chosen = list(dict.fromkeys(names or ())) or list(pipeline.finetune)
     require_finetune(pipeline, chosen)
     if not chosen:
-        raise UserError(f"{pipeline.source}: nothing is under finetune; add a model to it.")
+        raise UserError(f"{pipeline.source}: there are no models under `finetune:`; add one.")
     if processes > 1 and not is_one_of_several():
         words = [*chosen, "--device", device, "--pipeline", str(path)]
         words += ["--force"] if force else []
-        words += [word for override in overrides for word in ("--set", override)]
+        words += [word for override in overrides or () for word in ("--set", override)]
         for line in extract_words(pipeline, chosen, device):
-            click.echo(line)
+            log.info("%s", line)
         return start(processes, ["finetune", *words])
     with LiveHeads() as live:
-        lines = fine_tunings(pipeline, chosen, device, force=force, after_epoch=live.after_epoch)
+        lines = fine_tunings(
+            pipeline,
+            chosen,
+            device,
+            force=force,
+            after_epoch=live.after_epoch,
+            after_model=live.drop,
+        )
         for line in lines:
-            live.say(line)
+            live.log(line)
     return 0

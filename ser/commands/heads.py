@@ -1,167 +1,214 @@
 """`ser heads`: train heads from the cache."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
-import click
+import typer
 
+from ser.commands.help import Command, Group
+from ser.commands.logs import result
 from ser.commands.options import (
-    device_option,
-    exit_code,
+    PIPELINE,
+    Address,
+    Force,
+    HeadsEngine,
+    Jobs,
+    Json,
+    Overrides,
+    PipelineFile,
+    TrainingDevice,
+    choose_engine,
     key_values,
     load_pipeline,
-    pipeline_option,
-    print_frame,
-    set_option,
 )
+from ser.commands.output import exit_code, print_frame, print_json
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from heads.job import HeadsJob
-    from heads.run import HeadReport
-    from ser.pipeline import Pipeline
+    from ser.engines.engine import Engine
+    from ser.pipeline.file import Pipeline
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+app = typer.Typer()
+heads = typer.Typer(cls=Group, help="Train heads on cached features, tune and list them.")
+app.add_typer(heads, name="heads", rich_help_panel="Heads")
 
-
-@click.group("heads")
-def heads_group() -> None:
-    """Train heads from the cache."""
-
-
-def _jobs(_context: click.Context, _option: click.Parameter, text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdigit() or not int(text):
-        raise click.BadParameter(f"'{text}' is neither auto nor a number from 1 on")
-    return int(text)
+InMemory = Annotated[
+    bool,
+    typer.Option(
+        "--in-memory", help="Read every feature that fits into memory before training starts."
+    ),
+]
 
 
-def _training(jobs: str) -> Callable[[Command], Command]:
-    """Return the options that both ways of training share."""
-    options = (
-        click.option("--force", is_flag=True, help="Train again what is current."),
-        click.option(
-            "--in-memory", is_flag=True, help="Read the features whole first, if they fit."
-        ),
-        click.option(
-            "--jobs",
-            default=jobs,
-            show_default=True,
-            metavar="auto|N",
-            callback=_jobs,
-            help="Heads at a time, each in a process of its own; auto: as many as fit.",
-        ),
-        click.option(
-            "--engine", type=click.Choice(["process", "ray"]), default="process", show_default=True
-        ),
-        click.option("--address", help="With --engine ray: the cluster; none starts one here."),
-        device_option,
-        pipeline_option,
-        set_option,
+@heads.command(
+    cls=Command,
+    epilog="ser heads train whisper-roberta\n"
+    "ser heads train one two --jobs 2 --set heads.one.epochs=5",
+)
+def train(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAMES", help="Heads of the pipeline to train.")
+    ],
+    *,
+    force: Force = False,
+    in_memory: InMemory = False,
+    jobs: Jobs = "1",
+    engine: HeadsEngine = "process",
+    address: Address = None,
+    device: TrainingDevice = "auto",
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
+) -> int:
+    """Train the heads NAMES.
+
+    Heads that are up to date are skipped. Exit code 1 when one failed, or when another process is
+    training it.
+    """
+    return _train(
+        load_pipeline(path, overrides),
+        list(dict.fromkeys(names)),
+        device,
+        engine=choose_engine(jobs, engine, address),
+        force=force,
+        in_memory=in_memory,
     )
 
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
 
-    return add
+@heads.command(
+    "train-all",
+    cls=Command,
+    epilog="ser heads train-all\nser heads train-all --jobs 4 --device cuda",
+)
+def train_all(
+    *,
+    force: Force = False,
+    in_memory: InMemory = False,
+    jobs: Jobs = "auto",
+    engine: HeadsEngine = "process",
+    address: Address = None,
+    device: TrainingDevice = "auto",
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
+) -> int:
+    """Train every head of the pipeline.
 
+    Heads that are up to date are skipped. Exit code 1 when one failed, or when another process is
+    training it.
+    """
+    from ser.stages.heads import require_heads
 
-@heads_group.command("train")
-@click.argument("names", nargs=-1, required=True)
-@_training(jobs="1")
-def train(names: tuple[str, ...], *, path: Path, overrides: tuple[str, ...], **how: Any) -> int:
-    """Train the heads NAMES; exit 1 when one failed."""
-    once = list(dict.fromkeys(names))
-    return _train(load_pipeline(path, overrides), once, path, overrides, **how)
-
-
-@heads_group.command("train-all")
-@_training(jobs="auto")
-def train_all(*, path: Path, overrides: tuple[str, ...], **how: Any) -> int:
-    """Train every head of the pipeline; what is current is skipped. Exit 1 when one failed."""
     pipeline = load_pipeline(path, overrides)
-    return _train(pipeline, list(pipeline.heads), path, overrides, **how)
+    require_heads(pipeline, [])
+    return _train(
+        pipeline,
+        list(pipeline.heads),
+        device,
+        engine=choose_engine(jobs, engine, address),
+        force=force,
+        in_memory=in_memory,
+    )
 
 
 def _train(
     pipeline: "Pipeline",
     names: Sequence[str],
-    path: Path,
-    overrides: tuple[str, ...],
-    *,
     device: str,
+    *,
+    engine: "Engine",
     force: bool,
     in_memory: bool,
-    jobs: int | None,
-    engine: str,
-    address: str | None,
 ) -> int:
+    """Train heads with a live table; return the exit code."""
     from ser.commands.live import LiveHeads
-    from ser.heads import train as train_heads
-    from ser.training import Call, train_with_jobs
+    from ser.stages.heads import train as train_heads
 
     with LiveHeads() as live:
-
-        def apart(job: "HeadsJob") -> "Iterator[HeadReport]":
-            call = Call(path, overrides, device, force, in_memory)
-            if engine == "ray":
-                from ser.cluster import train_with_ray
-
-                return train_with_ray(job, names, call, address)
-            return train_with_jobs(
-                job, names, call, jobs, say=live.say, after_epoch=live.after_epoch
-            )
-
-        reports = train_heads(pipeline, names, apart=apart)
-        failed = [report.name for report in map(live.finish, reports) if report.done == "failed"]
+        reports = train_heads(
+            pipeline,
+            names,
+            device,
+            force=force,
+            in_memory=in_memory,
+            engine=engine,
+            log=live.log,
+            after_epoch=live.after_epoch,
+        )
+        outcomes = {report.name: report.done for report in map(live.finish, reports)}
+    failed = [name for name, done in outcomes.items() if done == "failed"]
+    busy = [name for name, done in outcomes.items() if done == "busy"]
+    if busy:
+        result(f"heads    left to another process: {', '.join(busy)}")
     if failed:
         place = pipeline.run / "heads" / "failed.csv"
-        click.echo(f"heads    {len(failed)} failed ({', '.join(failed)}), see {place}")
-    return exit_code(failed)
+        result(f"heads    {len(failed)} failed ({', '.join(failed)}), see {place}")
+    return exit_code(failed + busy)
 
 
-@heads_group.command("import")
-@click.argument("file", type=Path)
-@click.option("--as", "head", required=True, help="The architecture: cross_modal_gru.")
-@click.option("--out", type=Path, required=True, help="The .safetensors to write, for `init:`.")
-@click.option(
-    "--attention-heads", "heads", multiple=True, metavar="MODALITY=N", help="Those that are not 1."
+@heads.command(
+    "import",
+    cls=Command,
+    epilog="ser heads import head.pt --as cross_modal_gru --out weights/head.safetensors",
 )
-def import_weights(file: Path, *, head: str, out: Path, heads: tuple[str, ...]) -> None:
-    """Convert a published checkpoint; only its tensors are read, nothing is unpickled."""
-    from heads.published import import_published
+def import_weights(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Checkpoint of PyTorch, as published.")
+    ],
+    head: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="Architecture: cross_modal_gru.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="File to write: a .safetensors for `init:`.")
+    ],
+    attention_heads: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODALITY=N",
+            help="Number of attention heads of a modality (repeatable); by default 1.",
+        ),
+    ] = None,
+) -> None:
+    """Convert a published checkpoint to safetensors.
 
-    about = import_published(file, head, out, key_values(heads))
-    dims = ", ".join(f"{name} {dim}" for name, dim in about["dims"].items())
-    extra = "loss: [wce, sml], " if "neutral_logit" in about["outputs"] else ""
-    click.echo(
-        f"{out}: {head}, features of {dims}, {about['outputs']['logits']} classes; say "
-        f"`{{features: […], hidden: {about['hidden']}, {extra}init: {out}, epochs: 0}}`"
+    Only its tensors are read; nothing is unpickled.
+    """
+    from ser.heads.published import import_published
+
+    spec = import_published(file, head, out, key_values(attention_heads or ()))
+    dims = ", ".join(f"{name} {dim}" for name, dim in spec["dims"].items())
+    extra = "loss: [wce, sml], " if "neutral_logit" in spec["outputs"] else ""
+    typer.echo(
+        f"{out}: {head}, features of {dims}, {spec['outputs']['logits']} classes; write "
+        f"`{{features: […], hidden: {spec['hidden']}, {extra}init: {out}, epochs: 0}}`"
     )
 
 
-@heads_group.command("tune")
-@click.argument("name")
-@click.option("--space", type=Path, required=True, help="A YAML file: key to values or range.")
-@click.option("--trials", default=30, show_default=True, help="In all; earlier ones count.")
-@device_option
-@pipeline_option
-@set_option
-def tune_head(
-    name: str, *, space: Path, trials: int, device: str, path: Path, overrides: tuple[str, ...]
+@heads.command(cls=Command, epilog="ser heads tune whisper-roberta --space space.yaml --trials 50")
+def tune(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Head of the pipeline to tune.")],
+    *,
+    space: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="YAML file that maps each hyper-parameter to values or a range."
+        ),
+    ],
+    trials: Annotated[
+        int, typer.Option(metavar="N", help="Trials in all, earlier calls included.")
+    ] = 30,
+    device: TrainingDevice = "auto",
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> None:
-    """Search the hyper-parameters of the head NAME, judged by dev."""
+    """Search the hyper-parameters of a head, by its score on dev."""
     import yaml
 
-    from extract.extractor import choose_device
-    from heads.tune import tune
-    from ser.document import read_mapping
-    from ser.heads import head_entry, heads_job
+    from ser.extract.extractor import choose_device
+    from ser.heads.tune import tune
+    from ser.pipeline.document import read_mapping
+    from ser.pipeline.jobs import heads_job
+    from ser.stages.heads import head_entry
 
     pipeline = load_pipeline(path, overrides)
     entry, job = head_entry(pipeline, name), heads_job(pipeline)
@@ -173,28 +220,41 @@ def tune_head(
         (job.features, job.manifest),
         trials=trials,
         device=choose_device(device),
-        after_trial=lambda table: click.echo(_trial(table)),
+        after_trial=lambda table: result(_trial(table)),
     )
-    click.echo(f"{folder / 'best.yaml'}:\n{yaml.safe_dump(best, sort_keys=False).rstrip()}")
+    typer.echo(f"{folder / 'best.yaml'}:\n{yaml.safe_dump(best, sort_keys=False).rstrip()}")
 
 
 def _trial(table: "pl.DataFrame") -> str:
-    """Say how the last trial went, and how the best."""
+    """Describe the last trial, and the best one so far."""
     last, best = table.sort("trial").row(-1, named=True), table.row(0, named=True)
     values = {k: v for k, v in last.items() if k not in {"trial", "state", "score"}}
-    said = ", ".join(
+    settings = ", ".join(
         f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items()
     )
     score = last["state"] if last["score"] is None else f"{last['score']:.3f}"
     top = "" if best["score"] is None else f"; best {best['score']:.3f} (trial {best['trial']})"
-    return f"trial {last['trial']}: {score} with {said}{top}"
+    return f"trial {last['trial']}: {score} with {settings}{top}"
 
 
-@heads_group.command("list")
-@pipeline_option
-@set_option
-def list_heads(path: Path, overrides: tuple[str, ...]) -> None:
-    """List the pipeline's heads and what has been trained."""
-    from ser.heads import heads_table
+@heads.command("list", cls=Command, epilog="ser heads list\nser heads list --json")
+def list_heads(
+    as_json: Json = False, path: PipelineFile = PIPELINE, overrides: Overrides = None
+) -> None:
+    """List the pipeline's heads and which are trained."""
+    from ser.heads.record import read_done
+    from ser.stages.heads import heads_table, require_heads
 
-    print_frame(heads_table(load_pipeline(path, overrides)))
+    pipeline = load_pipeline(path, overrides)
+    require_heads(pipeline, [])
+    table = heads_table(pipeline)
+    if not as_json:
+        print_frame(table, cut="sampler")
+        return
+    rows = table.rename({"dev score": "dev_score"}).to_dicts()
+    for row in rows:
+        record = read_done(pipeline.run, row["head"])
+        row["features"] = pipeline.heads[row["head"]].feature_names
+        row["dev_score"] = None if record is None else record.score
+        row["metric"] = pipeline.heads[row["head"]].chosen_by
+    print_json(rows)

@@ -1,33 +1,37 @@
-"""What is seen of heads while they are trained: a table in a terminal, a line a head elsewhere."""
+"""Progress of heads in training: a live table in a terminal, a line for each head elsewhere."""
 
+import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.live import Live
 from rich.table import Table
 
-from ser.commands.options import console
-from ser.heads import describe_head
+from ser.commands.logs import log, result
+from ser.commands.output import console
+from ser.corpus.progress import bars_hidden
+from ser.stages.heads import describe_head
 
 if TYPE_CHECKING:
-    from heads.run import HeadReport, Progress
+    from ser.heads.run import HeadReport, Progress
 
 
 class LiveHeads:
-    """Show the heads in training: fold, epoch, dev score, time left; print each when it is done.
+    """A live table of the heads in training: fold, epoch, dev score, time left.
 
-    The time left is by the last epoch, and what early stopping saves is not in it.
+    The time left follows from the last epoch's time and ignores early stopping. Heads that are done
+    are printed above the table, and so are other lines. With `quiet` they are details, as standard
+    output is for something else.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: bool = False) -> None:
         self._heads: dict[str, tuple[Progress, float]] = {}  # with the seconds of the last epoch
         self._console = console()
-        seen = self._console.is_terminal
-        self._live = Live(console=self._console, transient=True) if seen else None
+        self._quiet = quiet
+        shown = self._console.is_terminal and not bars_hidden() and not quiet
+        self._live = Live(console=self._console, transient=True) if shown else None
 
     def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
         return self
 
     def __exit__(
@@ -39,12 +43,12 @@ class LiveHeads:
         if self._live:
             self._live.stop()
 
-    def say(self, line: str) -> None:
-        """Print a line, above the table."""
-        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+    def log(self, line: str) -> None:
+        """Print a line of progress above the table."""
+        log.log(logging.DEBUG if self._quiet else logging.INFO, "%s", line)
 
     def after_epoch(self, progress: "Progress") -> None:
-        """Hear how far a head is."""
+        """Update a head's row."""
         before = self._heads[progress.head][0].seconds if progress.head in self._heads else 0.0
         # fewer seconds than before: its worker died, and another began
         took = progress.seconds - (before if before <= progress.seconds else 0.0)
@@ -52,11 +56,19 @@ class LiveHeads:
         self._show()
 
     def finish(self, report: "HeadReport") -> "HeadReport":
-        """Print what became of a head, and return it."""
+        """Print the outcome of a head's training, and return the report."""
         self._heads.pop(report.name, None)
-        self.say(describe_head(report))
+        if self._quiet:
+            log.debug("%s", describe_head(report))
+        else:
+            result(describe_head(report))
         self._show()
         return report
+
+    def drop(self, name: str) -> None:
+        """Take a head or a fine-tuned model out of the table."""
+        self._heads.pop(name, None)
+        self._show()
 
     def table(self) -> Table:
         """Return the table as it is now."""
@@ -69,8 +81,14 @@ class LiveHeads:
         return table
 
     def _show(self) -> None:
-        if self._live:
+        """Draw the table while heads are in training; without one, other bars have the terminal."""
+        if self._live is None:
+            return
+        if self._heads:
+            self._live.start()
             self._live.update(self.table(), refresh=True)
+        else:
+            self._live.stop()
 
 
 def clock(seconds: float) -> str:

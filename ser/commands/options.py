@@ -1,91 +1,218 @@
-"""What the commands share: their common options, and how options are read and tables printed."""
+"""The options that several commands share, each defined once, and how KEY=VALUE texts are read."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import click
+import typer
+
+from ser.commands.help import COMMON
+from ser.commands.logs import log
+from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from ser.engines.engine import Engine
+    from ser.pipeline.file import Pipeline
 
-    from ser.pipeline import Pipeline
-
-pipeline_option = click.option(
-    "--pipeline", "path", type=Path, default=Path("pipeline.yaml"), show_default=True
-)
-set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a value."
-)
-device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu or cuda."
-)
+PIPELINE = Path("pipeline.yaml")
+MOST = 1_000_000
+TRAINING_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
 
 
-def load_pipeline(path: Path, overrides: tuple[str, ...]) -> "Pipeline":
-    """Read the pipeline a command was given."""
-    from ser.pipeline import Pipeline
+def _training_device(device: str) -> str:
+    if not TRAINING_DEVICE.fullmatch(device):
+        raise typer.BadParameter(f"'{device}' is not one of auto, cpu, cuda, cuda:N or mps")
+    return device
 
-    return Pipeline.load(path, overrides)
+
+def _positive(value: float) -> float:
+    if not 0 < value <= MOST:
+        raise typer.BadParameter(f"{value:g} is not above 0 and up to {MOST:,}")
+    return value
+
+
+def _devices(incomplete: str) -> list[str]:
+    return [
+        name for name in ("auto", "cpu", "cuda", "cuda:0", "mps") if name.startswith(incomplete)
+    ]
+
+
+PipelineFile = Annotated[
+    Path,
+    typer.Option(
+        "--pipeline",
+        metavar="FILE",
+        help="Pipeline to read.",
+        rich_help_panel=COMMON,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="Replace a value of the pipeline, as stack.folds=10 (repeatable); none by default.",
+        rich_help_panel=COMMON,
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(
+        help="Device to compute on; auto takes a GPU where there is one.",
+        rich_help_panel=COMMON,
+    ),
+]
+TrainingDevice = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help="Device to train on; auto takes a GPU where there is one.",
+        callback=_training_device,
+        autocompletion=_devices,
+        rich_help_panel=COMMON,
+    ),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON to standard output in place of a table.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Redo what is up to date.")]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--run", metavar="RUN", help="Folder of a trained run, or a bundle; there is no default."
+    ),
+]
+OneHead = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Predict with this head alone; the stack by default."),
+]
+MinConfidence = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        min=0.0,
+        max=1.0,
+        help="Highest probability below which a prediction is unsure, 0 to 1; by default none is. "
+        "`ser score --risk` chooses one.",
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Ray cluster to use with --engine ray, as auto; by default one is started here.",
+    ),
+]
+Jobs = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|N",
+        help="Heads to train at a time, each in a process of its own; auto: as many as the cores "
+        "and the memory allow.",
+    ),
+]
+HeadsEngine = Annotated[
+    Literal["process", "ray"],
+    typer.Option(help="Where to train: in processes on this machine or on a Ray cluster."),
+]
+
+CrossValidated = Annotated[
+    str | None,
+    typer.Option(
+        "--cv",
+        metavar="BY",
+        help="Read the pooled result of `ser cv` by this column, as speaker; by default the run.",
+    ),
+]
+
+CacheFolder = Annotated[
+    str | None,
+    typer.Option("--cache", metavar="FOLDER|URL", help="Cache to use; by default the pipeline's."),
+]
+
+
+def positive(unit: str, text: str) -> Any:
+    """Return an option for a number above 0 and up to a million; `text` is its help."""
+    return typer.Option(metavar=unit, help=text, callback=_positive)
+
+
+def load_pipeline(path: Path, overrides: Sequence[str] | None, cv: str | None = None) -> "Pipeline":
+    """Read the pipeline that a command was given, or that of its cross-validation by `cv`."""
+    from ser.pipeline.file import Pipeline
+
+    pipeline = Pipeline.load(path, tuple(overrides or ()))
+    if cv is not None:
+        from ser.stages.cv import pooled_file
+
+        pipeline = Pipeline.load(pooled_file(pipeline, cv), score_overrides(overrides))
+    log.debug("%s: cache %s, run %s", path, pipeline.cache, pipeline.run)
+    return pipeline
+
+
+def score_overrides(overrides: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the overrides of the sections `score` and `stack`, which hold for any run."""
+    return tuple(o for o in overrides or () if o.startswith(("score.", "stack.")))
 
 
 def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -> list[str] | None:
-    """Name the heads and fine-tuned models; None, and said why, when one of the wanted failed."""
-    from corpus.errors import UserError
-    from ser.heads import failed_heads
+    """Name the heads and fine-tuned models; None, with a warning, when one of `wanted` failed."""
+    from ser.stages.heads import failed_heads
 
     if not pipeline.systems:
         raise UserError(
             f"{pipeline.source}: there are no heads to stack or score; add some under `heads:`."
         )
-    said = failed_heads(pipeline, wanted or pipeline.systems)
-    if said:
-        click.echo(f"ser: {pipeline.run}: {said}", err=True)
-    return None if said else pipeline.systems
+    problem = failed_heads(pipeline, wanted or pipeline.systems)
+    if problem:
+        log.error("%s: %s", pipeline.run, problem)
+    return None if problem else pipeline.systems
 
 
-def console(least: int = 0) -> "Console":
-    """Return a console that prints tables; into files and pipes at least so many columns wide."""
-    from rich.console import Console
-
-    found = Console(soft_wrap=False)
-    if not found.is_terminal and found.width < least:
-        found.width = least
-    return found
-
-
-def exit_code(failed: object) -> int:
-    """Return 1 when something failed and was listed, else 0."""
-    return 1 if failed else 0
-
-
-def key_values(texts: tuple[str, ...]) -> dict[str, Any]:
-    """Read KEY=VALUE options; values are YAML."""
-    import yaml
-
-    pairs = {}
+def key_texts(texts: Sequence[str]) -> dict[str, str]:
+    """Split KEY=VALUE options at the first equals sign; raises `UserError`."""
+    pairs: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        if not equals:
-            raise click.UsageError(f"--option {text}: give it as KEY=VALUE")
-        pairs[key.replace("-", "_")] = yaml.safe_load(value)
+        name = key.strip().replace("-", "_")
+        if not equals or not name:
+            raise UserError(f"--option {text}: give it as KEY=VALUE.")
+        if name in pairs:
+            raise UserError(f"--option {key.strip()}: it is given twice; give it once.")
+        pairs[name] = value
     return pairs
 
 
+def key_values(texts: Sequence[str]) -> dict[str, Any]:
+    """Read KEY=VALUE options; values are YAML. Raises `UserError`."""
+    from ser.corpus.bounded_yaml import parse_yaml
+
+    return {
+        key: parse_yaml(f"--option {key}", value, numbered=False).value
+        for key, value in key_texts(texts).items()
+    }
+
+
 def parse_shard(text: str) -> tuple[int, int]:
-    """Read I/N with 0 <= I < N."""
+    """Read I/N with 0 <= I < N; raises `UserError`."""
     i, slash, n = text.partition("/")
     if not (slash and i.isdigit() and n.isdigit() and int(i) < int(n)):
-        raise click.UsageError(f"--shard {text}: give it as I/N with I from 0 to N-1, as 0/4")
+        raise UserError(f"--shard {text}: give it as I/N with I from 0 to N-1, as 0/4.")
     return int(i), int(n)
 
 
-def print_frame(frame: Any) -> None:
-    """Print a polars frame as a table."""
-    from rich.table import Column, Table
+def choose_engine(jobs: str, engine: str, address: str | None) -> "Engine":
+    """Return where heads are trained, by --jobs, --engine and --address; raises `UserError`."""
+    from ser.engines.engine import Engine
 
-    first, *rest = frame.columns
-    table = Table(Column(first, no_wrap=True), *(Column(c, overflow="fold") for c in rest))
-    for row in frame.iter_rows():
-        table.add_row(*("" if v is None else str(v) for v in row))
-    console().print(table)
+    return Engine(parse_jobs(jobs), engine == "ray", address)
+
+
+def parse_jobs(text: str) -> int | None:
+    """Read a number from 1 on, or auto as None; raises `UserError`."""
+    if text == "auto":
+        return None
+    if not text.isdigit() or not int(text):
+        raise UserError(f"--jobs {text}: give auto, or a number from 1 on.")
+    return int(text)

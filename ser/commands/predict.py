@@ -1,4 +1,4 @@
-"""`ser predict`: the emotions of own audio; `ser pack`: all that it needs, as one file."""
+"""`ser predict`: the emotions of your own audio; `ser pack`: a run as one file."""
 
 import contextlib
 import shutil
@@ -8,80 +8,142 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import click
+import typer
 
-from ser.commands.options import console, device_option, exit_code
+from ser.commands.help import Command
+from ser.commands.logs import log, result
+from ser.commands.options import Device, MinConfidence, OneHead, RunFolder
+from ser.commands.output import console, exit_code
+from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
     from ser.predict.predictor import Predictor
     from ser.predict.result import Failure, Result
 
-FORMATS = ["table", "json", "csv", "srt", "textgrid", "rttm"]
+Format = Literal["table", "json", "csv", "srt", "textgrid", "rttm"]
+FORMATS: dict[str, Format] = {
+    "": "csv",
+    ".txt": "table",
+    ".json": "json",
+    ".csv": "csv",
+    ".srt": "srt",
+    ".textgrid": "textgrid",
+    ".rttm": "rttm",
+}  # by the suffix of --out
 ONE_FILE = ("srt", "textgrid")
 
+app = typer.Typer()
 
-@click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILES|FOLDER|-")
-@click.option(
-    "--run", type=Path, default=Path("runs/demo"), show_default=True, help="A trained run."
+
+@app.command(
+    cls=Command,
+    rich_help_panel="Predict",
+    epilog="ser predict clip.wav --run runs/demo\n"
+    "ser predict recordings --run model.ser --out emotions.csv\n"
+    "ser predict talk.mp3 --run model.ser --timeline --format srt\n"
+    "ser predict clip.wav --run runs/demo --min-confidence 0.5",
 )
-@click.option("--head", help="Ask this head alone; by default the stack.")
-@click.option("--format", "form", type=click.Choice(FORMATS), help="table or csv by default.")
-@click.option("--out", type=Path, help="Write there; a .csv goes on where it was.")
-@click.option("--timeline", is_flag=True, help="Say it by segment; audio over 30 s is cut anyway.")
-@click.option("--explain", is_flag=True, help="Say where the heads looked (table and json).")
-@click.option("--cut", type=click.Choice(["auto", "speech", "windows"]), default="auto")
-@click.option("--window", type=float, default=10.0, show_default=True, help="Seconds.")
-@click.option("--hop", type=float, default=5.0, show_default=True, help="Seconds.")
-@click.option("--timing", is_flag=True, help="Say on standard error where the time went.")
-@device_option
 def predict(
-    files: tuple[str, ...],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILES|FOLDER|-", help="Audio files, folders, or standard input."),
+    ],
     *,
-    run: Path,
-    head: str | None,
-    form: str | None,
-    out: Path | None,
-    device: str,
-    timing: bool,
-    **options: Any,
+    run: RunFolder = None,
+    head: OneHead = None,
+    min_confidence: MinConfidence = None,
+    form: Annotated[
+        Format | None,
+        typer.Option(
+            "--format",
+            help="Format of the output; by default table for one file and csv for many.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File to write, in the format of its suffix; a .csv is resumed. By default "
+            "standard output.",
+        ),
+    ] = None,
+    timeline: Annotated[
+        bool,
+        typer.Option(
+            "--timeline", help="Report by segment; audio over 30 s is segmented in any case."
+        ),
+    ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Report where the heads attended to (table and json)."),
+    ] = False,
+    cut: Annotated[
+        Literal["auto", "speech", "windows"],
+        typer.Option(
+            help="How long audio is segmented: at speech, or in windows; auto: at speech where "
+            "silero-vad is installed."
+        ),
+    ] = "auto",
+    window: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Length of a window, in seconds.")
+    ] = 10.0,
+    hop: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Time from one window to the next, in seconds.")
+    ] = 5.0,
+    timing: Annotated[
+        bool,
+        typer.Option("--timing", help="Report the time of each step on standard error."),
+    ] = False,
+    device: Device = "auto",
 ) -> int:
-    """Say which emotions are heard in FILES, in all audio of a FOLDER, or on standard input (-).
+    """Predict the emotions in audio.
 
-    One file is shown as a table, many as CSV; JSON is one object a line. With `--out x.csv` files
-    that it holds already are skipped, and those that cannot be used are listed in x.failed.csv.
+    FILES are audio files, folders that are searched for audio, or - for standard input. One file is
+    shown as a table, many as CSV; JSON is one object a line. With `--out x.csv` files that it
+    already holds are skipped, and files that cannot be used are listed in x.failed.csv.
     """
     times = [time.perf_counter()]
-    from ser.predict.clips import Cutting
-    from ser.predict.folder import audio_files, predict_files
+    if run is None:
+        from ser.predict.runs import no_run
+
+        raise no_run("--run")
+    from ser.predict.clips import Segmentation
+    from ser.predict.folder import predict_files, search
 
     with _standard_input(files) as (places, read):
-        paths = audio_files(places)
+        audio = search(places)
+        paths = audio.files
+        if audio.note:
+            log.warning(audio.note)
         form = form or _default(paths, files, out)
         if not paths:
-            raise click.UsageError(f"there is no audio file in {', '.join(files)}")
+            raise UserError(f"there is no audio file in {', '.join(files)}.")
         if form in ONE_FILE and len(paths) > 1:
-            raise click.UsageError(f"--format {form} is of one file, and these are {len(paths)}")
-        Cutting(options["timeline"], options["cut"], options["window"], options["hop"])
-        predictor = _open(run, head, device, times)
+            raise UserError(f"--format {form} takes one file, not {len(paths)}.")
+        Segmentation(timeline, cut, window, hop)  # refuses a wrong window before the models load
+        options: dict[str, Any] = {"timeline": timeline, "explain": explain}
+        options |= {"cut": cut, "window": window, "hop": hop}
+        predictor = _open(run, head, device, min_confidence, times)
+        for note in predictor.notes:
+            log.warning(note)
         if form == "csv" and out is not None and read is None:
             failed = predict_files(predictor, paths, out, **options)
         else:
-            results = _named(predictor.each(paths, **options), read)
-            failed = _write(predictor, results, form, out, options["timeline"])
+            results = _named(predictor.stream(paths, **options), read)
+            failed = _write(predictor, results, form, out, timeline)
         times.append(time.perf_counter())
-    for each in failed:
-        click.echo(f"ser: {each.path}: {each.error}", err=True)
+    for failure in failed:
+        log.error(f"{failure.path}: {failure.error}")
     if timing:
         spans = zip(("import", "load", "predict"), times, times[1:], strict=False)
-        click.echo(", ".join(f"{name} {b - a:.2f} s" for name, a, b in spans), err=True)
+        typer.echo(", ".join(f"{name} {b - a:.2f} s" for name, a, b in spans), err=True)
     return exit_code(failed)
 
 
 @contextlib.contextmanager
-def _standard_input(files: tuple[str, ...]) -> Iterator[tuple[list[Path], Path | None]]:
+def _standard_input(files: list[str]) -> Iterator[tuple[list[Path], Path | None]]:
     """Yield the paths, and the file that standard input was written to, if `-` asks for it."""
     if "-" not in files:
         yield [Path(name) for name in files], None
@@ -96,27 +158,34 @@ def _standard_input(files: tuple[str, ...]) -> Iterator[tuple[list[Path], Path |
 def _named(
     results: "Iterator[Result | Failure]", read: Path | None
 ) -> "Iterator[Result | Failure]":
-    """Call what was read from standard input `-`."""
-    for result in results:
-        yield replace(result, path="-") if result.path == str(read) else result
+    """Name the clip from standard input `-`."""
+    for prediction in results:
+        yield replace(prediction, path="-") if prediction.path == str(read) else prediction
 
 
-def _default(paths: list[Path], files: tuple[str, ...], out: Path | None) -> str:
-    if out is not None and out.suffix[1:] in FORMATS:
-        return out.suffix[1:]
+def _default(paths: list[Path], files: list[str], out: Path | None) -> Format:
+    """Return the format of a call that names none."""
     if out is not None:
-        return "textgrid" if out.suffix == ".TextGrid" else "csv"
+        form = FORMATS.get(out.suffix.lower())
+        if form is None:
+            raise UserError(
+                f"--out {out}: give a name that ends in .csv, .json, .srt, .TextGrid, .rttm or "
+                ".txt, or a format with --format."
+            )
+        return form
     folder = any(Path(name).is_dir() for name in files)
     return "table" if not folder and (len(paths) == 1 or sys.stdout.isatty()) else "csv"
 
 
-def _open(run: Path, head: str | None, device: str, times: list[float]) -> "Predictor":
-    """Open the run and load its models; `times` get when each was done."""
+def _open(
+    run: Path, head: str | None, device: str, min_confidence: float | None, times: list[float]
+) -> "Predictor":
+    """Open the run and load its models; append to `times` when each was done."""
     import ser
     import ser.predict.predictor  # which imports torch
 
     times.append(time.perf_counter())
-    predictor = ser.load(run, device, head)
+    predictor = ser.load(run, device, head, min_confidence)
     predictor.load()
     times.append(time.perf_counter())
     return predictor
@@ -137,62 +206,96 @@ def _write(
     failed: list[Failure] = []
     kept: list[Result] = []
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(out.open("w", encoding="utf-8")) if out else sys.stdout
+        file = (
+            stack.enter_context(out.open("w", encoding="utf-8", errors="backslashreplace"))
+            if out
+            else sys.stdout
+        )
         if form == "csv":
-            file.write(to_csv([header(predictor.classes, predictor.attributes, timeline)]))
-        for result in results:
-            if isinstance(result, Failure):
-                failed.append(result)
+            unsure = predictor.min_confidence is not None
+            columns = header(predictor.classes, predictor.attributes, timeline, unsure)
+            file.write(to_csv([columns]))
+        for prediction in results:
+            if isinstance(prediction, Failure):
+                failed.append(prediction)
             elif form == "table":
-                kept.append(result)
+                kept.append(prediction)
             else:
                 write = WRITE.get(form)
-                file.write(write(result) if write else csv_rows(result, timeline))
+                file.write(write(prediction) if write else csv_rows(prediction, timeline))
                 file.flush()
         if kept:
-            from rich.console import Console
-
-            print_results(kept, Console(file=file) if out else console(), timeline)
+            print_results(kept, console(file=file if out else None), timeline)
     return failed
 
 
-@click.command()
-@click.argument("run", type=Path, required=False)
-@click.option("-o", "--out", type=Path, help="The file to write, as bundle.ser.")
-@click.option("--embed", is_flag=True, help="Put the foundation models in; else they are named.")
-@click.option("--show", type=Path, help="Check this bundle and print its card; packs nothing.")
-def pack(run: Path | None, *, out: Path | None, embed: bool, show: Path | None) -> None:
-    """Pack RUN into one file that `ser predict --run` and `ser.load` take like its folder."""
+@app.command(
+    cls=Command,
+    rich_help_panel="Predict",
+    epilog="ser pack runs/demo -o demo.ser --embed\nser pack --show demo.ser",
+)
+def pack(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Folder of a trained run; not with --show.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Bundle to write; there is no default.",
+        ),
+    ] = None,
+    embed: Annotated[
+        bool,
+        typer.Option(
+            "--embed", help="Include the foundation models; otherwise the bundle names them."
+        ),
+    ] = False,
+    show: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Check this bundle and print its card; packs nothing. There is no default.",
+        ),
+    ] = None,
+) -> None:
+    """Pack a trained run into one file, a bundle.
+
+    `ser predict --run` and `ser.load` take it like the run's folder.
+    """
     if (show is None) == (run is None) or (run is None) != (out is None):
-        raise click.UsageError("give RUN and -o bundle.ser, or --show bundle.ser")
+        raise UserError("give RUN and -o bundle.ser, or --show bundle.ser.")
     if show is not None:
         _show(show)
         return
-    from ser.predict.packing import pack as write
+    from ser.packing.pack import pack as write
 
     assert run is not None and out is not None
-    about = write(run, out, embed=embed)
-    packed = {f.model for f in about.features.values() if f.model and not f.embedded}
-    click.echo(f"{out}: {_summary(out, len(about.members))}")
-    if packed:
-        click.echo(f"who uses it fetches {', '.join(sorted(packed))}; --embed packs them too")
+    record = write(run, out, embed=embed)
+    needed = {f.model for f in record.features.values() if f.model and not f.embedded}
+    result(f"{out}: {_summary(out, len(record.members))}")
+    if needed:
+        result(f"users of the bundle download {', '.join(sorted(needed))}; --embed includes them")
 
 
 def _show(path: Path) -> None:
-    from corpus.errors import UserError
-    from ser.predict.bundle import CARD, open_bundle
+    from ser.predict.archive import CARD
+    from ser.predict.bundle import open_bundle
 
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; give a bundle of `ser pack`.")
+        raise UserError(f"{path}: does not exist; give a bundle that `ser pack` wrote.")
     bundle = open_bundle(path)
+    bundle.check()
     card = (bundle.folder / CARD).read_text(encoding="utf-8")
-    # a terminal must not be told anything by a file of somebody else's
-    click.echo("".join(c for c in card if c.isprintable() or c == "\n"))
-    click.echo(f"{path}: whole, {_summary(path, len(bundle.about.members))}")
+    # no control characters: the file may be somebody else's
+    typer.echo("".join(c for c in card if c.isprintable() or c == "\n"))
+    typer.echo(f"{path}: checksums OK, {_summary(path, len(bundle.record.members))}")
 
 
 def _summary(path: Path, members: int) -> str:
-    from ser.predict.bundle import digest_of
+    from ser.predict.archive import digest_of
 
     with path.open("rb") as file:
         digest = digest_of(file)

@@ -2,65 +2,95 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-import click
+import typer
 
-from ser.commands.options import exit_code
+from ser.commands.help import Command, Group
+from ser.commands.logs import log
+from ser.commands.options import PIPELINE, Json
+from ser.commands.output import exit_code, print_json, print_line
 
 if TYPE_CHECKING:
-    from ser.pipeline import Pipeline
+    from ser.pipeline.file import Pipeline
+
+app = typer.Typer()
+presets = typer.Typer(cls=Group, invoke_without_command=True)
+app.add_typer(presets, name="presets", rich_help_panel="Start")
 
 
-@click.group("presets", invoke_without_command=True)
-@click.pass_context
-def presets_group(context: click.Context) -> None:
-    """List the presets: result, features, heads, needs. `*` is fine-tuned; GB are of the cache."""
-    if context.invoked_subcommand is not None:
+@presets.callback()
+def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the presets, or check them.
+
+    For each preset: the published result, features (`*` marks a fine-tuned model), heads, and the
+    size of its cache in GB for 100 hours of audio.
+    """
+    if ctx.invoked_subcommand is not None:
         return
-    from ser.presets.catalogue import table
+    from ser.smoke.catalogue import table
 
-    for row in table().iter_rows(named=True):
-        click.echo(f"{row['preset']:22}{row['result']}")
-        click.echo(f"{'':22}{row['features']}; {row['heads']}; {row['needs']}")
+    rows = table().to_dicts()
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        print_line(f"{row['preset']:22}{row['result']}", indent=22)
+        print_line(f"{'':22}{row['features']}; {row['heads']}; {row['needs']}", indent=22)
 
 
-@presets_group.command("check")
+@presets.command(cls=Command, epilog="ser presets check")
 def check() -> int:
-    """Load and check every preset; exit 1 when one is wrong."""
-    from corpus.errors import UserError
-    from presets import names
-    from ser.presets.catalogue import load
+    """Check every preset; exit code 1 when one is wrong."""
+    from ser.corpus.errors import UserError, plural
+    from ser.presets import names
+    from ser.smoke.catalogue import load
 
     wrong = []
     for name in names():
         try:
             pipeline = load(name)
         except UserError as error:
-            click.echo(f"{name:22}{error}")
+            typer.echo(f"{name:22}{error}")
             wrong.append(name)
         else:
-            counts = f"{len(pipeline.features)} features, {len(pipeline.systems)} heads"
-            click.echo(f"{name:22}right: {counts}")
+            features = plural(len(pipeline.features), "feature")
+            heads = plural(len(pipeline.systems), "head")
+            typer.echo(f"{name:22}valid: {features}, {heads}")
     return exit_code(wrong)
 
 
-@presets_group.command("smoke")
-@click.argument("names", nargs=-1)
-@click.option("--folder", type=Path, help="Keep what is made here, a folder for each preset.")
-def smoke(names: tuple[str, ...], folder: Path | None) -> int:
-    """Run the presets NAMES, or every published one, on made-up data with tiny models."""
-    from presets import PUBLISHED
-    from ser.presets.catalogue import load
+@presets.command(
+    cls=Command, epilog="ser presets smoke\nser presets smoke unicamp nu --folder /tmp/presets"
+)
+def smoke(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAMES", help="Presets to run; by default every published one."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep the results here, a folder for each preset; by default nothing is kept.",
+        ),
+    ] = None,
+) -> int:
+    """Run presets on made-up data with tiny models.
+
+    Exit code 1 when a stage of one failed.
+    """
+    from ser.presets import PUBLISHED
+    from ser.smoke.catalogue import load
 
     pipelines = {name: load(name) for name in names or PUBLISHED}
     failed: dict[str, str] = {}
     for name, pipeline in pipelines.items():
-        click.echo(f"preset   {name}")
+        log.info("preset   %s", name)
         where = None if folder is None else folder / name
         failed |= {f"{name}/{what}": why for what, why in smoke_one(pipeline, where).items()}
     for what, why in failed.items():
-        click.echo(f"failed   {what}: {why}")
+        typer.echo(f"failed   {what}: {why}")
     return exit_code(failed)
 
 
@@ -68,33 +98,76 @@ def smoke_one(pipeline: "Pipeline", folder: Path | None = None) -> dict[str, str
     """Run one pipeline made small, in a folder or a temporary one; return what failed."""
     from tempfile import TemporaryDirectory
 
-    from ser.presets.smoke import smoke as run_small
+    from ser.smoke.smoke import smoke as run_small
 
     with ExitStack() as stack:
         where = folder or Path(stack.enter_context(TemporaryDirectory(prefix="ser-smoke-")))
-        _, failed = run_small(pipeline, where, click.echo)
+        _, failed = run_small(pipeline, where, log.info)
     return failed
 
 
-@click.command("init")
-@click.option("--preset", "name", required=True, help="One that `ser presets` lists.")
-@click.option("--out", type=Path, default=Path("pipeline.yaml"), show_default=True)
-@click.option("--force", is_flag=True, help="Replace the file that is there.")
-def init(name: str, *, out: Path, force: bool) -> None:
-    """Write a preset as a pipeline.yaml to edit, its comments and all."""
-    from cache.files import write_durably
-    from corpus.errors import UserError
-    from presets import variables, written
+@app.command(
+    cls=Command,
+    rich_help_panel="Start",
+    epilog="ser init --manifest data/mine.parquet\nser init --preset unicamp --out unicamp.yaml",
+)
+def init(
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME",
+            help="Preset to write, of those that `ser presets` lists; there is no default.",
+        ),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Manifest of your corpus, to write a pipeline for; there is no default.",
+        ),
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")] = PIPELINE,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file when it already exists.")
+    ] = False,
+) -> None:
+    """Write a pipeline.yaml to edit: a preset, or one for your corpus.
 
-    text = written(name, out.name)
+    With --manifest, classes, features, heads and stack suit the corpus and its size, and the
+    pipeline runs as it is.
+    """
+    from ser.cache.files import write_durably
+    from ser.corpus.errors import UserError
+    from ser.presets import variables, written
+
+    if (name is None) == (manifest is None):
+        raise UserError("give either --preset NAME or --manifest FILE.")
+    if manifest is not None:
+        from ser.corpus.manifest import Manifest
+        from ser.pipeline.starter import starter
+
+        corpus = Manifest.read(manifest)
+        text = starter(corpus, out)
+    else:
+        text = written(str(name), out.name)
     if out.exists() and not force:
-        raise UserError(f"{out}: there is such a file; give another `--out`, or `--force`.")
+        raise UserError(f"{out}: already exists; give another `--out`, or `--force`.")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_durably(out, text)
-    click.echo(f"{out}: the preset {name}; paths in it are relative to it. What to edit next:")
-    click.echo("  corpus.manifest  the table of your clips; `ser corpus import` writes one")
-    click.echo("  corpus.audio     the folder that its paths are relative to")
+    if manifest is not None:
+        first = corpus.audio_folder() / corpus.frame["path"][0]
+        if first.is_file():
+            typer.echo(f"{out}: a pipeline for {manifest}; `ser run --pipeline {out}` runs it.")
+        else:
+            typer.echo(f"{out}: a pipeline for {manifest}; there is no {first}.")
+            typer.echo(f"Set corpus.audio in it, then run `ser run --pipeline {out}`.")
+        return
+    typer.echo(f"{out}: the preset {name}; paths in it are relative to it. What to edit next:")
+    typer.echo("  corpus.manifest  the table of your clips; `ser corpus import` writes one")
+    typer.echo("  corpus.audio     the folder that its paths are relative to")
     for variable in variables(text):
-        click.echo(f"  ${{{variable}}}  export it, or write its value in its place")
+        typer.echo(f"  ${{{variable}}}  export it, or write its value in its place")
     smoked = f"ser run --smoke --pipeline {out}"
-    click.echo(f"`{smoked}` tries it on made-up data; `ser run --pipeline {out}` runs it.")
+    typer.echo(f"`{smoked}` tries it on made-up data; `ser run --pipeline {out}` runs it.")

@@ -1,93 +1,241 @@
-"""`ser score`, `ser report`, `ser submit`: what a run says in numbers; no torch, no GPU."""
+"""`ser score` and `ser report`: a run in numbers; no torch, no GPU."""
 
+import math
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
+import typer
 
+from ser.commands.help import Command
+from ser.commands.logs import log, result
 from ser.commands.options import (
-    console,
+    PIPELINE,
+    CrossValidated,
+    Json,
+    Overrides,
+    PipelineFile,
     load_pipeline,
-    pipeline_option,
-    set_option,
     trained_systems,
 )
+from ser.commands.output import console, print_json
+from ser.corpus.errors import UserError
+from ser.corpus.text_table import print_table
 
 if TYPE_CHECKING:
-    import polars as pl
+    from rich.table import Table
 
-    from cache.transcripts import TranscriptCache
-    from corpus.manifest import Manifest
-    from score.report.run import Format
-    from ser.pipeline import Pipeline
+    from ser.score.comparison import Comparison
+    from ser.score.external_scores import ExternalScores
+    from ser.score.report.run import Format
+    from ser.score.run import Metrics
+    from ser.score.thresholds import Threshold
 
 FORMATS: "tuple[Format, ...]" = ("svg", "png")
-NEEDED = {
-    "emotion": "classes are not told",
-    "attributes": "not all of arousal, valence and dominance are predicted",
-}
+
+app = typer.Typer()
 
 
-@click.command()
-@pipeline_option
-@set_option
-def score(path: Path, overrides: tuple[str, ...]) -> int:
-    """Score every head and the stack on dev and test; write the report folder.
+@app.command(
+    cls=Command,
+    rich_help_panel="Score",
+    epilog="ser score\nser score --cv speaker --json > scores.json\nser score --risk 0.1\n"
+    "ser score --predictions other.csv\n"
+    "ser score --predictions other.csv --manifest data/mine.parquet",
+)
+def score(
+    *,
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table of another tool's predictions to score too, with the columns utterance and "
+            "prediction (repeatable); none by default.",
+        ),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Manifest to score --predictions against, without a run; by default the "
+            "pipeline's.",
+        ),
+    ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Score --predictions also where some utterances have none."),
+    ] = False,
+    risk: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="Share of wrong predictions to keep to by abstaining: the threshold is chosen on "
+            "dev. By default none is.",
+        ),
+    ] = None,
+    as_json: Json = False,
+    cv: CrossValidated = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
+) -> int:
+    """Score every head and the stack on dev and test.
 
-    Exits with 1 when a head failed.
+    Writes metrics.json and predictions.csv to the run's report folder. Exit code 1 when a head
+    failed, or when the folder cannot be written.
+
+    The scores of --predictions are printed beside those of the run, and with --manifest alone; they
+    are not written. Further tables are compared with the first, or with the run's best system.
     """
-    from score.run import render, score_run
-    from ser.pipeline import read_manifest, write_resolved
+    if partial and not predictions:
+        raise UserError("--partial: it is an option of --predictions; give that too.")
+    if manifest is not None:
+        if not predictions or risk is not None:
+            raise UserError("--manifest: give --predictions with it, and no --risk.")
+        return _score_alone(predictions, manifest, partial, as_json, overrides)
+    from ser.corpus.synthetic import scores_note
+    from ser.pipeline.file import write_resolved
+    from ser.score.run import NotWrittenError
+    from ser.stages.score import choose_thresholds, score_files, score_pipeline, synthetic_share
 
-    pipeline = load_pipeline(path, overrides)
+    pipeline = load_pipeline(path, overrides, cv)
     heads = trained_systems(pipeline)
     if heads is None:
         return 1
     write_resolved(pipeline)
-    manifest = read_manifest(pipeline)
-    render(score_run(pipeline.run, pipeline.score, heads, manifest), console())
+    try:
+        metrics = score_pipeline(pipeline, heads)
+    except NotWrittenError as error:
+        _print_metrics(error.metrics, as_json)
+        raise
+    others = score_files(pipeline, heads, predictions, partial=partial) if predictions else None
+    thresholds = None if risk is None else choose_thresholds(pipeline, heads, risk)
+    _print_metrics(metrics, as_json, others, thresholds)
+    if note := scores_note(synthetic_share(pipeline, heads)):
+        if as_json:
+            log.warning(note)
+        else:
+            result(note)
     return 0
 
 
-@click.command()
-@click.option(
-    "--figures",
-    metavar="svg,png|none",
-    help="Which figure files are written beside the page; both by default.",
-)
-@pipeline_option
-@set_option
-def report(figures: str | None, path: Path, overrides: tuple[str, ...]) -> int:
-    """Score the run and write its report: a page, markdown, LaTeX tables and figures.
+def _score_alone(
+    files: list[Path],
+    path: Path,
+    partial: bool,
+    as_json: bool,
+    overrides: list[str] | None,
+) -> int:
+    """Score tables of predictions against a manifest; the options are those of `--set score.…`."""
+    from ser.corpus.manifest import Manifest
+    from ser.corpus.synthetic import scores_note
+    from ser.pipeline.document import Document
+    from ser.score.config import ScoreConfig
+    from ser.score.external_scores import score_alone
 
-    Exits with 1 when a head failed, and when figure files were asked for that cannot be drawn.
+    document = Document("--set", "{score: {}}")
+    for override in overrides or ():
+        document.override(override)
+    section = document.data["score"]
+    config = document.validate(("score",), ScoreConfig, lambda: ScoreConfig(**section))
+    manifest = Manifest.read(path)
+    _print_metrics({}, as_json, score_alone(files, manifest, config, partial=partial))
+    if note := scores_note(manifest.synthetic_share(manifest.utterances())):
+        log.warning(note)
+    return 0
+
+
+def _print_metrics(
+    metrics: "Metrics",
+    as_json: bool,
+    others: "ExternalScores | None" = None,
+    thresholds: "list[Threshold] | None" = None,
+) -> None:
+    """Print the scores of a run, of other tools' predictions beside them, and thresholds."""
+    from ser.commands.runs import print_comparison
+    from ser.score.external_scores import with_classes
+    from ser.score.run import render
+
+    comparisons: list[Comparison] = []
+    if others is not None:
+        comparisons = others.comparisons
+        metrics = {
+            split: {n: with_classes(s, others.classes) for n, s in metrics.get(split, {}).items()}
+            | others.metrics.get(split, {})
+            for split in dict.fromkeys((*metrics, *others.metrics))
+        }
+        for note in others.notes:
+            log.warning(note)
+    if as_json:
+        further: dict[str, Any] = {}
+        if others is not None:
+            further["comparisons"] = [asdict(comparison) for comparison in comparisons]
+        if thresholds is not None:
+            further["thresholds"] = [asdict(threshold) for threshold in thresholds]
+        print_json(metrics | further)
+        return
+    render(metrics, console())
+    for comparison in comparisons:
+        print_comparison(comparison, console(80))
+    if thresholds is not None:
+        print_table(_thresholds_table(thresholds), console())
+        result("thresholds are chosen on dev; use one as `ser predict --min-confidence`")
+
+
+def _thresholds_table(thresholds: "list[Threshold]") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("system", overflow="fold")
+    for name in ("min. confidence", "dev coverage", "risk", "test coverage", "risk"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for chosen in thresholds:
+        # rounded down, so that the last row that it predicts still reaches it
+        lowest = None if chosen.threshold is None else math.floor(1e4 * chosen.threshold) / 1e4
+        cells = ["none" if lowest is None else f"{lowest:.4f}"]
+        for at in (chosen.dev, chosen.test):
+            cells.append("-" if at is None else f"{at.coverage:.1%}")
+            cells.append("-" if at is None or at.risk is None else f"{at.risk:.1%}")
+        table.add_row(chosen.system, *cells)
+    return table
+
+
+@app.command(cls=Command, rich_help_panel="Score", epilog="ser report\nser report --figures none")
+def report(
+    figures: Annotated[
+        str | None,
+        typer.Option(
+            metavar="svg,png|none",
+            help="Figure files to write beside the page; by default both svg and png.",
+        ),
+    ] = None,
+    cv: CrossValidated = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
+) -> int:
+    """Score the run and write its report.
+
+    The report is a page, markdown, LaTeX tables and figures. Exit code 1 when a head failed, or
+    when figure files that --figures names cannot be drawn.
     """
-    from score.report.contents import gather
-    from score.report.run import write_report
-    from score.run import score_run
-    from ser.pipeline import read_manifest
-    from stack.compare import top_curve
+    from ser.corpus.synthetic import scores_note
+    from ser.score.report.run import write_report
+    from ser.stages.score import report_contents, score_pipeline
 
     formats = _formats(figures)
-    pipeline = load_pipeline(path, overrides)
+    pipeline = load_pipeline(path, overrides, cv)
     heads = trained_systems(pipeline)
     if heads is None:
         return 1
-    manifest = read_manifest(pipeline)
-    metrics = score_run(pipeline.run, pipeline.score, heads, manifest)
-    contents = gather(
-        pipeline.run,
-        metrics,
-        heads,
-        manifest,
-        audio=manifest.audio_folder(pipeline.corpus.audio),
-        transcripts=_transcripts(pipeline, manifest),
-        top=top_curve(pipeline.run / "heads", heads, pipeline.stack, pipeline.score.resamples),
-    )
+    contents = report_contents(pipeline, heads, score_pipeline(pipeline, heads))
     problem = write_report(contents, formats)
-    click.echo(pipeline.run / "report" / "report.html")
+    result(f"{pipeline.run / 'report' / 'report.html'}")
+    if note := scores_note(contents.synthetic):
+        log.warning(note)
     if problem is not None:
-        click.echo(f"ser: {problem}.", err=True)
+        log.warning(f"{problem}.")
     return int(problem is not None and figures is not None)
 
 
@@ -99,80 +247,5 @@ def _formats(figures: str | None) -> "tuple[Format, ...]":
         return ()
     wanted = figures.split(",")
     if not set(wanted) <= set(FORMATS):
-        raise click.UsageError(f"--figures {figures}: give it as svg, png, svg,png or none")
+        raise UserError(f"--figures {figures}: give it as svg, png, svg,png or none.")
     return tuple(form for form in FORMATS if form in wanted)
-
-
-def _transcripts(pipeline: "Pipeline", manifest: "Manifest") -> "TranscriptCache | None":
-    """Open the words of the first transcriber of the pipeline that has cached some."""
-    from cache.transcripts import TranscriptCache
-    from corpus.errors import UserError
-    from extract.run import open_feature
-    from ser.extraction import feature_job
-
-    for name, options in pipeline.features.items():
-        if options.kind != "asr":
-            continue
-        try:
-            cached = open_feature(feature_job(pipeline, manifest, name))
-        except UserError:  # not extracted yet, or not on this machine
-            continue
-        if isinstance(cached, TranscriptCache):
-            return cached
-    return None
-
-
-@click.command()
-@click.option("--split", default="test", show_default=True, help="Which split's files.")
-@click.option("--head", help="Submit what one head says; the stack by default.")
-@click.option(
-    "--expected", type=Path, help="A csv with a column FileName, or one name a line: all files."
-)
-@click.option("--out", type=Path, help="A folder to write to; the run's report by default.")
-@pipeline_option
-@set_option
-def submit(
-    *,
-    split: str,
-    head: str | None,
-    expected: Path | None,
-    out: Path | None,
-    path: Path,
-    overrides: tuple[str, ...],
-) -> None:
-    """Write the challenge's submission: one csv of emotions and one of attributes."""
-    from score.report import submission
-    from ser.heads import require_systems
-    from ser.pipeline import read_manifest
-
-    if out is not None and out.suffix:
-        raise click.UsageError(f"--out {out}: give a folder; two files may be written.")
-    pipeline = load_pipeline(path, overrides)
-    if head is not None:
-        require_systems(pipeline, [head])
-    written = submission.submit(
-        pipeline.run,
-        read_manifest(pipeline),
-        split,
-        head=head,
-        expected=expected,
-        folder=out,
-    )
-    for file, table in written.items():
-        click.echo(f"{file}: {table.height} files; {_summary(table)}")
-    for task, why in NEEDED.items():
-        if not any(task in file.name for file in written):
-            click.echo(f"submission-{task}.csv is not written, as {why}")
-
-
-def _summary(table: "pl.DataFrame") -> str:
-    """Say how often each letter stands, or the range of every attribute."""
-    if "EmoClass" in table.columns:
-        counts = (
-            table["EmoClass"].value_counts().sort(["count", "EmoClass"], descending=[True, False])
-        )
-        return ", ".join(f"{letter} {count}" for letter, count in counts.iter_rows())
-    columns = table.columns[1:]
-    lowest, highest = (table.select(columns).min().row(0), table.select(columns).max().row(0))
-    ranges = zip(columns, lowest, highest, strict=True)
-    return ", ".join(f"{name} {low:.2f} to {high:.2f}" for name, low, high in ranges)

@@ -1,66 +1,97 @@
 """`ser serve`: an HTTP API and a page for a trained run."""
 
-from pathlib import Path
+from typing import Annotated
 
-import click
+import typer
 
-from ser.commands.options import device_option
+from ser.commands.help import Command
+from ser.commands.logs import result
+from ser.commands.options import Device, MinConfidence, OneHead, RunFolder, positive
+from ser.corpus.errors import UserError
+
+app = typer.Typer()
 
 
-@click.command()
-@click.option(
-    "--run", type=Path, default=Path("runs/demo"), show_default=True, help="A trained run."
+@app.command(
+    cls=Command,
+    rich_help_panel="Predict",
+    epilog="ser serve --run runs/demo\n"
+    "SER_TOKEN=… ser serve --run m.ser --host 0.0.0.0 --allow-host ser.example.org",
 )
-@click.option("--head", help="Ask this head alone; by default the stack.")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=int, default=7860, show_default=True, help="0 takes a free one.")
-@click.option("--token", envvar="SER_TOKEN", show_envvar=True, default="", help="What to ask for.")
-@click.option("--max-mb", type=click.FloatRange(0, min_open=True), default=50, show_default=True)
-@click.option(
-    "--max-seconds",
-    type=click.FloatRange(0, min_open=True),
-    default=600,
-    show_default=True,
-    help="Of audio.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=60,
-    show_default=True,
-    help="Seconds until an answer, waiting included.",
-)
-@click.option(
-    "--queue", type=click.IntRange(0), default=16, show_default=True, help="Clips that may wait."
-)
-@click.option("--api-only", is_flag=True, help="No page.")
-@device_option
 def serve(
     *,
-    run: Path,
-    head: str | None,
-    host: str,
-    port: int,
-    token: str,
-    max_mb: float,
-    max_seconds: float,
-    timeout: float,
-    queue: int,
-    api_only: bool,
-    device: str,
+    run: RunFolder = None,
+    head: OneHead = None,
+    min_confidence: MinConfidence = None,
+    host: Annotated[
+        str, typer.Option(metavar="NAME", help="Name or address to listen on.")
+    ] = "127.0.0.1",
+    allowed_hosts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="Further name that requests may be addressed to, as behind a proxy (repeatable); "
+            "by default none.",
+        ),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(metavar="N", help="Port to listen on; 0 takes a free one.")
+    ] = 7860,
+    open_: Annotated[bool, typer.Option("--open", help="Serve a network without a token.")] = False,
+    token: Annotated[
+        str,
+        typer.Option(
+            metavar="TEXT",
+            envvar="SER_TOKEN",
+            help="Token that clients must send; by default none, which needs --open or a local "
+            "--host.",
+        ),
+    ] = "",
+    max_mb: Annotated[float, positive("MB", "Largest request body, in megabytes.")] = 50,
+    max_seconds: Annotated[float, positive("SECONDS", "Longest audio, in seconds.")] = 600,
+    timeout: Annotated[
+        float, positive("SECONDS", "Longest wait for an answer, in seconds, waiting included.")
+    ] = 60,
+    queue: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Number of clips that may wait.")
+    ] = 16,
+    api_only: Annotated[bool, typer.Option("--api-only", help="Serve the API without a page.")] = (
+        False
+    ),
+    device: Device = "auto",
 ) -> None:
-    """Serve a page to try RUN on, and an HTTP API (POST /predict; /docs describes it)."""
-    import ser
-    from ser.serve.limits import Limits
-    from ser.serve.run import is_loopback, serve
+    """Serve a trained run: a page and an HTTP API.
 
-    if not is_loopback(host) and not token:
-        click.echo(
-            f"ser: anyone who reaches {host} may use this server; give a `--token`, or set "
-            "SER_TOKEN.",
-            err=True,
+    Clients send audio to POST /predict; /docs describes the API.
+    """
+    if run is None:
+        from ser.predict.runs import no_run
+
+        raise no_run("--run")
+    import ser
+    from ser.serve.hosts import allowed_host, is_loopback
+    from ser.serve.limits import Limits
+    from ser.serve.run import serve
+
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise UserError("--token: use letters, digits and signs of ASCII without spaces.")
+    if not is_loopback(host) and not token and not open_:
+        raise UserError(
+            f"--host {host}: anyone who reaches it could use this server; give a `--token` or set "
+            "SER_TOKEN, or allow everyone by `--open`."
         )
+    names = [allowed_host(name) for name in allowed_hosts or ()]
     page = None if api_only else run.resolve().stem
     limits = Limits(max_mb, max_seconds, timeout, queue)
-    predictor = ser.load(run, device, head)
-    serve(predictor, limits, host, port, token=token, page=page, say=click.echo)
+    predictor = ser.load(run, device, head, min_confidence)
+    serve(
+        predictor,
+        limits,
+        host,
+        port,
+        allowed_hosts=names,
+        token=token,
+        page=page,
+        say=result,
+    )

@@ -1,8 +1,8 @@
-"""What of an encoder is trained, and how fast: freezing, adapters, learning rates by layer.
+"""Which parameters of an encoder are trained, and how fast: freezing, adapters, layer-wise rates.
 
-A model is taken apart by the list of its blocks: parameters that stand before it (convolutions,
-embeddings, projections) are depth 0, those of block k depth k, and those behind it (a final norm)
-depth n as the last block's. Layer-wise rates multiply by `layer_decay` for each step down from n
+Parameters are ordered by the model's list of blocks: those before it (convolutions, embeddings,
+projections) have depth 0, those of block k depth k, and those after it (a final norm) depth n, like
+the last block's. Layer-wise rates multiply by `layer_decay` for each step down from n
 (Howard, Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", section 3.2).
 """
 
@@ -14,24 +14,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from corpus.errors import UserError
+from ser.corpus.errors import UserError, plural
 from ser.finetune.config import FineTuneConfig, LoRA
 from ser.finetune.encoders import Encoder
 
 CONVOLUTIONS = ("feature_extractor.", "conv1.", "conv2.")
-# WavLM computes attention from the bare weights of these, past any adapter
-PAST_ADAPTERS = {"wavlm": ("q_proj", "k_proj", "v_proj", "out_proj")}
+# WavLM computes attention from the raw weights of these, bypassing adapters
+BYPASSED = {"wavlm": ("q_proj", "k_proj", "v_proj", "out_proj")}
 
 
 def depths(model: nn.Module, layers: int) -> dict[str, int]:
-    """Return the depth of every parameter of a model with this many blocks, by name."""
+    """Return the depth of every parameter by name, for a model with `layers` blocks."""
     prefix = _blocks(model, layers)
-    found, seen = {}, False
+    depth, below = {}, True
     for name, _ in model.named_parameters():
         inside = re.match(rf"{re.escape(prefix)}\.(\d+)\.", name)
-        seen = seen or inside is not None
-        found[name] = int(inside[1]) + 1 if inside else layers if seen else 0
-    return found
+        below = below and inside is None
+        depth[name] = int(inside[1]) + 1 if inside else 0 if below else layers
+    return depth
 
 
 def _blocks(model: nn.Module, layers: int) -> str:
@@ -42,17 +42,19 @@ def _blocks(model: nn.Module, layers: int) -> str:
         if plain and isinstance(module, nn.ModuleList) and len(module) == layers:
             return name
     raise UserError(
-        f"{type(model).__name__}: it has no list of {layers} blocks, so that nothing of it can be "
-        "told apart; fine-tune another model."
+        f"{type(model).__name__}: it has no list of {layers} blocks, so its layers cannot be "
+        "selected; fine-tune another model."
     )
 
 
 def freeze(encoder: Encoder) -> None:
-    """Take from training what the config says."""
-    of = depths(encoder.model, encoder.layers)
-    said = encoder.config.freeze
-    for part in encoder.frozen if said is None else said:
-        frozen = [name for name, depth in of.items() if _is_in(part, name, depth, encoder.layers)]
+    """Exclude from training the parts that the config freezes; raises `UserError`."""
+    by_name = depths(encoder.model, encoder.layers)
+    configured = encoder.config.freeze
+    for part in encoder.frozen if configured is None else configured:
+        frozen = [
+            name for name, depth in by_name.items() if _is_in(part, name, depth, encoder.layers)
+        ]
         if not frozen:
             raise UserError(
                 f"finetune: {encoder.config.model} has no {part} to freeze; correct `freeze:`."
@@ -68,14 +70,16 @@ def _is_in(part: str, name: str, depth: int, layers: int) -> bool:
         return depth == 0
     if part == "all":
         return True
-    wanted = int(part.partition(":")[2])
-    if wanted > layers:
-        raise UserError(f"finetune: freeze: {part}: the model has {layers} layers.")
-    return depth <= wanted
+    count = int(part.partition(":")[2])
+    if count > layers:
+        raise UserError(
+            f"finetune: freeze: {part}: the model has {plural(layers, 'layer')}; correct it."
+        )
+    return depth <= count
 
 
 def adapt(encoder: Encoder, lora: LoRA) -> Any:
-    """Freeze the model and put adapters beside its linear maps; return peft's wrapper of it."""
+    """Freeze the model and add adapters to its linear layers; return peft's wrapper of it."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -85,7 +89,7 @@ def adapt(encoder: Encoder, lora: LoRA) -> Any:
         target_modules=_targets(encoder, lora),
         bias="none",
     )
-    with warnings.catch_warnings():  # of what peft asks transformers, and nobody here can mend
+    with warnings.catch_warnings():  # caused within peft, and not fixable here
         warnings.simplefilter("ignore", FutureWarning)
         return get_peft_model(encoder.model, config)
 
@@ -94,29 +98,30 @@ def _targets(encoder: Encoder, lora: LoRA) -> list[str]:
     prefix, first = _blocks(encoder.model, encoder.layers), 0
     if lora.layers is not None:
         first = max(0, encoder.layers - lora.layers)
-    past = PAST_ADAPTERS.get(str(encoder.model.config.model_type), ())
+    bypassed = BYPASSED.get(str(encoder.model.config.model_type), ())
     for target in lora.targets:
-        if target.rpartition(".")[2] in past:
+        if target.rpartition(".")[2] in bypassed:
             raise UserError(
-                f"finetune: lora.targets: {encoder.config.model} computes its attention past "
-                f"{target}, where an adapter learns nothing; use intermediate_dense, output_dense."
+                f"finetune: lora.targets: {encoder.config.model} bypasses {target} in its "
+                "attention, so an adapter there has no effect; use intermediate_dense, "
+                "output_dense."
             )
-    maps = {}
+    linear = {}
     for name, module in encoder.model.named_modules():
         inside = re.match(rf"{re.escape(prefix)}\.(\d+)\.", name)
         if inside and int(inside[1]) >= first and isinstance(module, nn.Linear):
-            maps[name] = name.rpartition(".")[2]
+            linear[name] = name.rpartition(".")[2]
     ends = lora.targets
     chosen = [
         name
-        for name, last in maps.items()
-        if (name.endswith(tuple(f".{end}" for end in ends)) if ends else last not in past)
+        for name, last in linear.items()
+        if (name.endswith(tuple(f".{end}" for end in ends)) if ends else last not in bypassed)
     ]
     if not chosen:
-        known = ", ".join(dict.fromkeys(maps.values()))
+        available = ", ".join(dict.fromkeys(linear.values()))
         raise UserError(
-            f"finetune: lora.targets: {', '.join(ends)} are no linear maps of "
-            f"{encoder.config.model}; known are {known}."
+            f"finetune: lora.targets: {', '.join(ends)} match no linear layer of "
+            f"{encoder.config.model}; its linear layers are {available}."
         )
     return chosen
 
@@ -124,21 +129,21 @@ def _targets(encoder: Encoder, lora: LoRA) -> list[str]:
 def parameter_groups(
     config: FineTuneConfig, encoder: Encoder, head: nn.Module
 ) -> list[dict[str, Any]]:
-    """Return the optimizer's groups, each with its `scale` of the learning rate.
+    """Return the optimizer's parameter groups, each with its `scale` of the learning rate.
 
-    The head is the last group. Only what is trained is in any.
+    The head is the last group. Frozen parameters are in none.
     """
-    of = depths(encoder.model, encoder.layers)
+    depth_of = depths(encoder.model, encoder.layers)
     by_depth: dict[int, list[nn.Parameter]] = {}
     for name, parameter in encoder.model.named_parameters():
         if parameter.requires_grad:
-            by_depth.setdefault(of[name], []).append(parameter)
+            by_depth.setdefault(depth_of[name], []).append(parameter)
     top, decay = encoder.layers, config.layer_decay
     groups = [_group(by_depth[depth], decay ** (top - depth)) for depth in sorted(by_depth)]
     if decay == 1 and groups:
         groups = [_group([p for group in groups for p in group["params"]], 1.0)]
-    of_head = (config.head_lr or config.training.lr) / config.training.lr
-    return [*groups, _group(list(head.parameters()), of_head)]
+    head_scale = (config.head_lr or config.training.lr) / config.training.lr
+    return [*groups, _group(list(head.parameters()), head_scale)]
 
 
 def _group(parameters: Sequence[nn.Parameter], scale: float) -> dict[str, Any]:
@@ -146,7 +151,7 @@ def _group(parameters: Sequence[nn.Parameter], scale: float) -> dict[str, Any]:
 
 
 def optimizer(config: FineTuneConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Return Adam, or AdamW whose decay is apart from the gradient."""
-    said = config.training
+    """Return Adam, or AdamW with decoupled weight decay."""
+    training = config.training
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(groups, lr=said.lr, betas=said.betas, weight_decay=said.weight_decay)
+    return kind(groups, lr=training.lr, betas=training.betas, weight_decay=training.weight_decay)

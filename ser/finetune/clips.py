@@ -1,15 +1,15 @@
-"""Batches of waveforms or texts, decoded, changed, cut and prepared ahead in threads.
+"""Batches of waveforms or texts, decoded, augmented, cropped and prepared ahead in threads.
 
-In training a clip is joined with another by the chance `join` (`ser.finetune.joining`), changed by
-one of the views with the chance `augmented`, and where it is then longer than `crop`, cut at
-random; all of this hangs on (seed, epoch, utterance) alone, so that a training that goes on sees
-what it would have seen. For scores it is heard as it is, up to `hear` seconds of its middle.
+In training a clip is joined with another with probability `join` (`ser.finetune.joining`), changed
+by one of the views with probability `augmented`, and cropped at random where it is then longer than
+`crop`; all of this depends only on (seed, epoch, utterance), so that a resumed training sees the
+same inputs. For scoring the clip is unchanged, limited to the middle `hear` seconds.
 
-Models that cannot be masked run inputs of one length together: in training their clips are cut to
-a multiple of 0.1 s, so that some meet.
+Models without an attention mask run inputs of one length together: in training their clips are cut
+to a multiple of 0.1 s, so that some have the same length.
 
-A clip that cannot be decoded is one of digital silence that teaches nothing and is not scored; with
-one that it is joined with, it teaches nothing in that epoch.
+A clip that cannot be decoded is replaced by digital silence, and is neither trained on nor scored;
+a clip joined with it is left out of training in that epoch.
 """
 
 from collections import deque
@@ -21,24 +21,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from corpus.augment import Others
-from extract.extractor import SAMPLE_RATE
-from extract.sources import AudioSources, Sources, hash64
-from heads.training.targets import Labelled
+from ser.corpus.augment import OtherSpeakers
+from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.sources import AudioSources, Sources, hash64
 from ser.finetune.config import FineTuneConfig
 from ser.finetune.encoders import Encoder, Prepared
 from ser.finetune.joining import Joins
+from ser.heads.training.targets import Labelled
 
 THREADS = 2
 AHEAD = 3  # batches
-MEETING = SAMPLE_RATE // 10
+GRID = SAMPLE_RATE // 10  # samples; clips of models without a mask are cut to multiples of it
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Hold a batch: `inputs (batch, length, …)`, `sizes` as `Encoder.forward` takes them.
+    """A batch: `inputs (batch, length, …)`, and `sizes` as `Encoder.forward` takes them.
 
-    `usable` `(batch,)` bool says which clips could be read.
+    `usable` `(batch,)` bool: which clips could be read.
     """
 
     inputs: Tensor
@@ -47,9 +47,10 @@ class Inputs:
 
 
 class Clips:
-    """Read a corpus for one encoder; `failed` says what could not be read so far, and why.
+    """The clips of a corpus, prepared for one encoder.
 
-    `train` are the training utterances: what clips are joined with, and views put behind them.
+    `failed` maps the utterances that could not be read so far to the reason. `train` are the
+    training utterances, from which partners of joined clips and backgrounds of views are drawn.
     """
 
     def __init__(
@@ -61,53 +62,53 @@ class Clips:
         pin: bool = False,
     ) -> None:
         self.config, self.encoder, self.sources, self.pin = config, encoder, sources, pin
-        self.others = Others(dict(zip(train.utterances, train.speakers, strict=True)))
+        self.others = OtherSpeakers(dict(zip(train.utterances, train.speakers, strict=True)))
         self.joins = Joins(config, train)
         self.failed: dict[str, str] = {}
         self._audio = isinstance(sources, AudioSources)
         self._sizes = sources.sizes()
 
     def costs(self, utterances: Sequence[str], epoch: int | None) -> np.ndarray:
-        """Return the frames that each clip takes up, int64; `epoch` is None where it is scored."""
+        """Return the number of frames of each clip, int64; `epoch` is None for scoring."""
         most = round((self.config.hear if epoch is None else self.config.crop) * SAMPLE_RATE)
         sizes = [self._size(u, epoch) for u in utterances]
-        heard = [min(size, most) if self._audio else size for size in sizes]
-        return np.array([round(self.encoder.cost(size)) for size in heard], np.int64)
+        limited = [min(size, most) if self._audio else size for size in sizes]
+        return np.array([round(self.encoder.cost(size)) for size in limited], np.int64)
 
     def _size(self, utterance: str, epoch: int | None) -> int:
-        join = None if epoch is None else self.joins.of(utterance, epoch)
-        own = self._sizes[utterance]
-        return own if join is None else join.samples(own, self._sizes[join.partner])
+        join = None if epoch is None else self.joins.draw(utterance, epoch)
+        size = self._sizes[utterance]
+        return size if join is None else join.samples(size, self._sizes[join.partner])
 
     def batches(self, plan: Sequence[Sequence[str]], epoch: int | None) -> Iterator[Inputs]:
-        """Yield the batches of a plan in order; `epoch` is None where they are to be scored."""
+        """Yield the batches of a plan in order; `epoch` is None for scoring."""
         with ThreadPoolExecutor(THREADS) as pool:
             waiting: deque[list[Future[Prepared | None]]] = deque()
             for batch in plan:
                 waiting.append([pool.submit(self._prepared, u, epoch) for u in batch])
                 if len(waiting) > AHEAD:
-                    yield self._collated([each.result() for each in waiting.popleft()])
+                    yield self._collated([future.result() for future in waiting.popleft()])
             while waiting:
-                yield self._collated([each.result() for each in waiting.popleft()])
+                yield self._collated([future.result() for future in waiting.popleft()])
 
     def _prepared(self, utterance: str, epoch: int | None) -> Prepared | None:
         try:
-            given = self.sources.load(utterance)
+            source = self.sources.load(utterance)
             if self._audio:
-                given = self._heard(utterance, given, epoch)
-            return self.encoder.prepare(given)
+                source = self._cropped(utterance, source, epoch)
+            return self.encoder.prepare(source)
         except (ValueError, OSError) as error:
             self.failed[utterance] = str(error)
             return None
 
-    def _heard(self, utterance: str, wave: np.ndarray, epoch: int | None) -> np.ndarray:
-        """Return what is heard of a clip."""
+    def _cropped(self, utterance: str, wave: np.ndarray, epoch: int | None) -> np.ndarray:
+        """Return a clip as the encoder gets it: in training joined, augmented and cropped."""
         config = self.config
         if epoch is None:
             most = round(config.hear * SAMPLE_RATE)
             start = max(0, len(wave) - most) // 2
-            return self._enough(wave[start : start + most])
-        join = self.joins.of(utterance, epoch)
+            return self._long_enough(wave[start : start + most])
+        join = self.joins.draw(utterance, epoch)
         if join is not None:
             wave = join.apply(wave, self.sources.load(join.partner))
         rng = np.random.default_rng(hash64(config.training.seed, epoch, utterance))
@@ -117,28 +118,28 @@ class Clips:
             view = chosen.model_copy(update={"seed": int(rng.integers(2**31))})
             wave = view.apply(utterance, wave, self.sources.load, self.others)
         most = min(len(wave), round(config.crop * SAMPLE_RATE))
-        if not self.encoder.batch_mask and most > MEETING:
-            most -= most % MEETING
+        if not self.encoder.batch_mask and most > GRID:
+            most -= most % GRID
         start = int(rng.integers(len(wave) - most + 1))
-        return self._enough(wave[start : start + most])
+        return self._long_enough(wave[start : start + most])
 
-    def _enough(self, wave: np.ndarray) -> np.ndarray:
+    def _long_enough(self, wave: np.ndarray) -> np.ndarray:
         if len(wave) < self.encoder.least:
             raise ValueError(
-                f"{len(wave)} samples are fewer than one frame needs ({self.encoder.least})"
+                f"{len(wave)} samples are too few for one frame ({self.encoder.least})"
             )
         return wave
 
-    def _collated(self, made: Sequence[Prepared | None]) -> Inputs:
-        usable = np.array([each is not None for each in made])
-        rows = [self._silence() if each is None else each for each in made]
+    def _collated(self, clips: Sequence[Prepared | None]) -> Inputs:
+        usable = np.array([clip is not None for clip in clips])
+        rows = [self._silence() if clip is None else clip for clip in clips]
         longest = max(len(row) for row, _ in rows)
         first = torch.from_numpy(rows[0][0])
         inputs = torch.zeros(len(rows), longest, *first.shape[1:], dtype=first.dtype)
-        for into, (row, _) in zip(inputs, rows, strict=True):
-            into[: len(row)] = torch.from_numpy(row)
+        for target, (row, _) in zip(inputs, rows, strict=True):
+            target[: len(row)] = torch.from_numpy(row)
         sizes = torch.tensor([(len(row), frames) for row, frames in rows])
         return Inputs(inputs.pin_memory() if self.pin else inputs, sizes, usable)
 
     def _silence(self) -> Prepared:
-        return self.encoder.prepare(np.zeros(MEETING, np.float32) if self._audio else "")
+        return self.encoder.prepare(np.zeros(GRID, np.float32) if self._audio else "")

@@ -1,76 +1,73 @@
-"""One entry of `finetune:` in pipeline.yaml: which model, what of it is trained, with what head.
+"""One entry of `finetune:` in pipeline.yaml: the model, which parts are trained, and the head.
 
-The keys of a head entry (`head`, `loss`, `epochs`, `lr`, …) stand beside those of the model. Free
-of torch, as pipelines are also read where there is none.
+The keys of a head entry (`head`, `loss`, `epochs`, `lr`, …) appear beside those of the model. Does
+not import torch, as pipelines are also read where torch is not installed.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from corpus.augment import View, parse_views
-from corpus.config import Section
-from extract.extractor import check_policy
-from extract.models import kind_of
-from heads.config import HeadConfig, parse_head, valid_keys
+from ser.corpus.augment import View, parse_views
+from ser.corpus.config import Name, Rate, Section
+from ser.extract.layers import check_policy
+from ser.extract.models import kind_of
+from ser.heads.config import HeadConfig, parse_head, valid_keys
 
-LONGEST = 30.0  # s; what a model hears at once
-NOT_HERE = (
-    "features",
-    "init",
-    "views",
-    "cross_fit",
-    "augment",
-)  # keys of a head that make no sense
-FREEZABLE = r"feature_encoder|embeddings|layers:[1-9]\d*|all"
+LONGEST = 30.0  # s; the longest input of a model
+NOT_ALLOWED = ("features", "init", "views", "cross_fit", "augment")  # keys of a head
+FREEZABLE = r"feature_encoder|embeddings|layers:[1-9][0-9]{0,2}|all"
 
 
 class LoRA(Section):
-    """Say which linear maps get adapters of low rank (Hu et al. 2021) in place of being trained.
+    """Low-rank adapters (Hu et al. 2021) that are trained instead of the linear layers themselves.
 
-    `targets` are ends of module names, by default all linear maps of a layer; `layers` how many of
-    the layers, from the top. What an adapter adds is scaled by alpha / rank.
+    `targets` are suffixes of module names, by default every linear layer of a block; `layers` is
+    the number of blocks, counted from the top. An adapter's output is scaled by alpha / rank.
     """
 
-    rank: PositiveInt = 8
-    alpha: PositiveFloat = 16.0
+    rank: int = Field(default=8, ge=1, le=10_000)
+    alpha: float = Field(default=16.0, gt=0, le=1e6)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: tuple[str, ...] = ()
-    layers: PositiveInt | None = None
+    targets: tuple[Name, ...] = Field((), max_length=1000)
+    layers: int | None = Field(default=None, ge=1, le=1000)
 
 
 class FineTuneConfig(Section):
-    """Say everything about one fine-tuning; `training` has the keys that any head has.
+    """The configuration of one fine-tuned model; `training` has the keys of any head.
 
-    `freeze` leaves parts as they are: `feature_encoder` (the convolutions), `embeddings` (all below
-    the first layer), `layers:k` (these and the first k layers), `all`. `layer_decay` d gives layer
-    k of n the rate lr d^(n - k) and what is below the first layer lr d^n; `head_lr` is the head's.
+    `freeze` lists the parts that are not trained: `feature_encoder` (the convolutions),
+    `embeddings` (everything below the first layer), `layers:k` (that and the first k layers),
+    `all`. `layer_decay` d gives layer k of n the learning rate lr d^(n - k) and everything below
+    the first layer lr d^n; `head_lr` is the head's.
 
-    A training clip longer than `crop` seconds is cut at random, anew every epoch, and one longer
-    than `hear` to its middle when it is scored. `budget` is how many frames run at a time, padding
-    included: a batch that has more is taken in parts, with the gradient of the whole.
+    A training clip longer than `crop` seconds is cropped at random, differently in every epoch; for
+    scoring, a clip longer than `hear` seconds is limited to its middle. `budget` is the maximum
+    number of frames at a time, padding included: a larger batch is processed in parts, with the
+    gradient of the whole.
 
-    `augment` holds the views of `corpus.augment`: every time a clip is drawn it is changed by one
-    of them with the chance `augmented`, each time otherwise. `join` is the chance of a clip of a
-    common class to be joined with one of a rare class before that, as `ser.finetune.joining` says.
+    `augment` holds the views of `ser.corpus.augment`: each time a clip is drawn, it is changed by
+    one of them with probability `augmented`. `join` is the probability that a clip of a common
+    class is first joined with one of a rare class (see `ser.finetune.joining`).
     """
 
     model: str
     kind: Literal["speech", "whisper", "text"]
-    of: str = "transcript"
+    of: Name = "transcript"
     layer: int | str = -1
     window: Literal["full", "trim"] = "trim"  # of Whisper
-    freeze: tuple[str, ...] | None = None  # as of its kind: the convolutions of speech models
+    # by default that of its kind: the convolutions of speech models
+    freeze: tuple[str, ...] | None = Field(default=None, max_length=100)
     lora: LoRA | None = None
     layer_decay: float = Field(default=1.0, gt=0, le=1)
-    head_lr: PositiveFloat | None = None
+    head_lr: Rate | None = None
     optimizer: Literal["adam", "adamw"] = "adamw"
-    checkpointing: bool = False  # activations are computed again: half the memory, 4/3 of the time
+    checkpointing: bool = False  # recompute activations: half the memory, 4/3 of the time
     crop: float = Field(default=LONGEST, ge=0.1, le=LONGEST)
     hear: float = Field(default=LONGEST, ge=0.1, le=LONGEST)
-    budget: PositiveInt | None = None
+    budget: int | None = Field(default=None, ge=1, le=10**12)
     augment: dict[str, View] = Field({})
     join: float = Field(default=0.0, ge=0, le=1)
     training: HeadConfig
@@ -82,13 +79,13 @@ class FineTuneConfig(Section):
 
     @field_validator("augment", mode="before")
     @classmethod
-    def _views(cls, said: Any) -> dict[str, View]:
-        return parse_views(said)
+    def _views(cls, views: Any) -> dict[str, View]:
+        return parse_views(views)
 
     @field_validator("freeze", mode="before")
     @classmethod
-    def _short(cls, said: Any) -> Any:
-        return [said] if isinstance(said, str) else said
+    def _short(cls, parts: Any) -> Any:
+        return [parts] if isinstance(parts, str) else parts
 
     @field_validator("freeze")
     @classmethod
@@ -96,8 +93,7 @@ class FineTuneConfig(Section):
         for part in parts or ():
             if not re.fullmatch(FREEZABLE, part):
                 raise ValueError(
-                    f"'{part}' is nothing to freeze; use feature_encoder, embeddings, layers:k or "
-                    "all"
+                    f"'{part}' cannot be frozen; use feature_encoder, embeddings, layers:k or all"
                 )
         return parts
 
@@ -111,17 +107,19 @@ class FineTuneConfig(Section):
         reads = self.training.reads
         if self.join and ("classes" in reads or "votes" not in reads):
             raise ValueError(
-                "join: two joined clips are of two classes, which only kld and soft_ce learn; let "
-                "one of these be the loss of the classes"
+                "join: joined clips have two classes, which only kld and soft_ce can learn; set "
+                "the loss to one of these"
             )
         if getattr(self.training.architecture, "standardize", False):
-            raise ValueError("standardize: what is pooled changes while the model is trained")
+            raise ValueError(
+                "standardize: not possible, as the pooled frames change during training"
+            )
         if self.lora is not None and "all" in frozen:
-            raise ValueError("lora: it trains adapters in a model of which all is frozen")
+            raise ValueError("lora: it cannot be combined with freeze: all")
         return self
 
     def as_feature(self, folder: str) -> dict[str, Any]:
-        """Return the entry of `features:` that gives the frames of the model saved in a folder."""
+        """Return the entry of `features:` for the frames of the model saved in a folder."""
         entry: dict[str, Any] = {"kind": self.kind, "model": folder, "precision": "float32"}
         if self.layer != -1:
             entry["layer"] = self.layer
@@ -130,22 +128,22 @@ class FineTuneConfig(Section):
         return entry | ({"of": self.of} if self.kind == "text" else {})
 
 
-OWN = [key for key in FineTuneConfig.model_fields if key != "training"]
+MODEL_KEYS = [key for key in FineTuneConfig.model_fields if key != "training"]
 
 
 def finetune_keys(entry: Mapping[str, Any]) -> list[str]:
-    """List the keys an entry may have, those of its head included."""
-    return OWN + [key for key in valid_keys(_with_head(entry)) if key not in NOT_HERE]
+    """List the keys that an entry may have, including those of its head."""
+    return MODEL_KEYS + [key for key in valid_keys(_with_head(entry)) if key not in NOT_ALLOWED]
 
 
 def parse_finetune(name: str, entry: Mapping[str, Any]) -> FineTuneConfig:
     """Validate one entry, defaults merged in; raises `ValidationError` or `UserError`."""
-    own = {key: value for key, value in entry.items() if key in OWN}
-    rest = {key: value for key, value in entry.items() if key not in OWN}
-    if "kind" not in own and "model" in own:
-        own["kind"] = kind_of(str(own["model"]))
-    training = parse_head(_with_head(rest) | {"features": [name]})
-    return FineTuneConfig.model_validate(own | {"training": training})
+    model = {key: value for key, value in entry.items() if key in MODEL_KEYS}
+    head = {key: value for key, value in entry.items() if key not in MODEL_KEYS}
+    if "kind" not in model and "model" in model:
+        model["kind"] = kind_of(str(model["model"]))
+    training = parse_head(_with_head(head) | {"features": [name]})
+    return FineTuneConfig.model_validate(model | {"training": training})
 
 
 def _with_head(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Pretrained encoders that can be trained: what `extract` runs, with gradients.
 
-1. `prepare` turns one clip or text into what the model reads, in a decoding thread: the normalised
-   waveform, log-mels, or tokens; and says how many frames come of it.
+1. `prepare` converts one clip or text to the model's inputs in a decoding thread (normalised
+   waveform, log-mels, or tokens), and returns its number of frames.
 2. `forward` runs a padded batch. Where a model cannot be masked (group-norm speech models,
-   Whisper) inputs of one length run together, so that no clip's frames hang on its neighbours.
-3. `save` writes the Hugging Face form, which `extract` loads by `model: FOLDER`; its frames are
-   those of the encoder here.
+   Whisper), inputs of equal length run together, so that no clip's frames depend on its neighbours.
+3. `save` writes the Hugging Face format, which `extract` loads by `model: FOLDER`; its frames equal
+   those of this encoder.
 
-What a model does at random in training (dropout, LayerDrop, SpecAugment) is as its own config says.
+Randomness in training (dropout, LayerDrop, SpecAugment) follows the model's own config.
 """
 
 import contextlib
@@ -19,39 +19,47 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from corpus.errors import UserError
-from extract.extractor import SAMPLE_RATE, choose, hidden, item_shape
-from extract.kinds.speech import FIELD, MEL_HOP, frames_of, normalised, reads_mels, require_speech
-from extract.kinds.speech import takes_mask as takes_mask_by_config
-from extract.kinds.text import load_tokenizer, window_of
-from extract.kinds.whisper import HOP, window_samples
-from extract.kinds.whisper_models import encoder_states
-from extract.models import Weights
+from ser.corpus.errors import UserError
+from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.kinds.speech import (
+    FIELD,
+    MEL_HOP,
+    frames_of,
+    normalised,
+    reads_mels,
+    require_speech,
+)
+from ser.extract.kinds.speech import takes_mask as takes_mask_by_config
+from ser.extract.kinds.text import load_tokenizer, window_of
+from ser.extract.kinds.whisper import HOP, window_samples
+from ser.extract.kinds.whisper_models import encoder_states
+from ser.extract.layers import choose, hidden, item_shape
+from ser.extract.models import Weights
 from ser.finetune.config import FineTuneConfig
 
 Prepared = tuple[np.ndarray, int]  # what a model reads (length, …), and how many frames it gives
 
 
 class Encoder(nn.Module):
-    """Hold a model and how it is fed; `item_shape` is that of a frame."""
+    """A model and the preparation of its inputs; `item_shape` is that of a frame."""
 
-    model: Any  # a transformers model, of which everything here is run
+    model: Any  # of transformers
     batch_mask = True  # inputs of different lengths may run together
     item_shape: tuple[int, ...]
     layers: int  # blocks
-    least = 1  # samples or characters that make a frame
-    frozen: tuple[str, ...] = ()  # where the config does not say
+    least = 1  # samples or characters for one frame
+    frozen: tuple[str, ...] = ()  # default of the config's `freeze`
 
     def __init__(self, config: FineTuneConfig, weights: Weights) -> None:
         super().__init__()
         self.config, self.folder = config, weights.folder
 
-    def prepare(self, given: Any) -> Prepared:
-        """Return what the model reads of a waveform `(samples,)` at 16 kHz, or of a text."""
+    def prepare(self, source: Any) -> Prepared:
+        """Return the model's inputs for a waveform `(samples,)` at 16 kHz, or a text."""
         raise NotImplementedError
 
     def cost(self, size: int) -> float:
-        """Return about how many frames an input of this many samples or characters takes up."""
+        """Estimate the frames of an input of this many samples or characters."""
         raise NotImplementedError
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
@@ -61,25 +69,25 @@ class Encoder(nn.Module):
     def forward(self, inputs: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Return frames `(batch, frames, *item_shape)`, 0 where padded, and their mask.
 
-        Inputs are `(batch, length, …)`; sizes int64 `(batch, 2)`, of the host, say how long each
-        input is and how many frames come of it. An input of length 0 is a frame of zeros.
+        Inputs are `(batch, length, …)`; sizes, int64 `(batch, 2)` on the host, are the length of
+        each input and its number of frames. An input of length 0 is a frame of zeros.
         """
         counts = sizes[:, 1].to(inputs.device)
         width = int(sizes[:, 1].max())
         frames = torch.zeros(len(sizes), width, *self.item_shape, device=inputs.device)
-        for rows in self._together(sizes[:, 0].tolist()):
+        for rows in self._groups(sizes[:, 0].tolist()):
             lengths = sizes[rows, 0]
             longest = int(lengths.max())
             mask = torch.arange(longest) < lengths.unsqueeze(1)
-            found = self.run(inputs[rows, :longest], mask.to(inputs.device)).float()
-            at = min(width, found.shape[1])
-            frames[rows, :at] = found[:, :at]
+            states = self.run(inputs[rows, :longest], mask.to(inputs.device)).float()
+            count = min(width, states.shape[1])
+            frames[rows, :count] = states[:, :count]
         mask = torch.arange(width, device=inputs.device) < counts.unsqueeze(1)
         shaped = mask.view(*mask.shape, *(1 for _ in self.item_shape))
         return frames.where(shaped, 0.0), mask
 
-    def _together(self, lengths: list[int]) -> list[list[int]]:
-        """Group the rows that may run together, leaving out those of length 0."""
+    def _groups(self, lengths: list[int]) -> list[list[int]]:
+        """Group the rows that may run as one batch, without those of length 0."""
         groups: dict[int, list[int]] = {}
         for row, length in enumerate(lengths):
             if length:
@@ -87,7 +95,7 @@ class Encoder(nn.Module):
         return list(groups.values())
 
     def whole(self) -> Any:
-        """Return the model as it is saved."""
+        """Return the model that is saved."""
         return self.model
 
     def save(self, folder: Path) -> None:
@@ -96,7 +104,7 @@ class Encoder(nn.Module):
         self.save_preprocessor(folder)
 
     def save_preprocessor(self, folder: Path) -> None:
-        """Write what prepares its inputs."""
+        """Write the preprocessor of its inputs."""
         raise NotImplementedError
 
 
@@ -107,37 +115,39 @@ class SpeechEncoder(Encoder):
         super().__init__(config, weights)
         from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
-        of_model = AutoConfig.from_pretrained(weights.folder)
-        of_model.add_adapter = False  # it would thin out the frames
+        model_config = AutoConfig.from_pretrained(weights.folder)
+        model_config.add_adapter = False  # it would subsample the frames
         if config.layer != -1:
-            of_model.layerdrop = 0.0  # of a layer that is dropped there is no state to be chosen
-        require_speech(config.model, of_model)
-        self._mels = reads_mels(of_model.to_dict())
-        self.batch_mask = takes_mask_by_config(of_model.to_dict())
+            model_config.layerdrop = 0.0  # a dropped layer has no state to choose
+        require_speech(config.model, model_config)
+        self._mels = reads_mels(model_config.to_dict())
+        self.batch_mask = takes_mask_by_config(model_config.to_dict())
         self.least = FIELD + MEL_HOP if self._mels else FIELD
         self.frozen = () if self._mels else ("feature_encoder",)
         self._normalise = AutoFeatureExtractor.from_pretrained(weights.folder)
-        self.model = AutoModel.from_pretrained(weights.folder, config=of_model, dtype=torch.float32)
-        self.layers = int(of_model.num_hidden_layers)
-        self.item_shape = item_shape(self.layers + 1, int(of_model.hidden_size), config.layer)
-        self._spec_augment = bool(getattr(of_model, "apply_spec_augment", False))
+        self.model = AutoModel.from_pretrained(
+            weights.folder, config=model_config, dtype=torch.float32
+        )
+        self.layers = int(model_config.num_hidden_layers)
+        self.item_shape = item_shape(self.layers + 1, int(model_config.hidden_size), config.layer)
+        self._spec_augment = bool(getattr(model_config, "apply_spec_augment", False))
 
-    def prepare(self, given: Any) -> Prepared:
+    def prepare(self, source: Any) -> Prepared:
         """Return the normalised waveform or log-mels, and the frames."""
-        inputs = normalised(self._normalise, given, self._mels)
-        return inputs, frames_of(len(given), self._mels)
+        inputs = normalised(self._normalise, source, self._mels)
+        return inputs, frames_of(len(source), self._mels)
 
     def cost(self, size: int) -> float:
         """Return the frames."""
         return float(max(1, frames_of(size, self._mels)))
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Return the frames of the layers asked for."""
+        """Return the frames of the configured layers."""
         name = "input_features" if self._mels else "input_values"
-        given = {name: inputs, "attention_mask": mask.long() if self.batch_mask else None}
+        arguments = {name: inputs, "attention_mask": mask.long() if self.batch_mask else None}
         frames = inputs.shape[1] if self._mels else frames_of(inputs.shape[1], False)
         with _spec_augment(self.model.config, self._spec_augment and self.training, frames):
-            return hidden(self.model, self.layers + 1, self.config.layer, **given)
+            return hidden(self.model, self.layers + 1, self.config.layer, **arguments)
 
     def save_preprocessor(self, folder: Path) -> None:
         """Write the feature extractor."""
@@ -145,7 +155,7 @@ class SpeechEncoder(Encoder):
 
 
 class WhisperEncoder(Encoder):
-    """The encoder of a Whisper; its decoder is saved beside it, as it was."""
+    """The encoder of a Whisper; its decoder is saved with it, unchanged."""
 
     batch_mask = False
 
@@ -163,27 +173,28 @@ class WhisperEncoder(Encoder):
             self._mels = WhisperFeatureExtractor.from_pretrained(weights.folder)
         else:
             self._mels = WhisperFeatureExtractor(feature_size=whole.config.num_mel_bins)
-        self._whole = (whole,)  # a tuple, as its decoder is no part of this module
+        self._whole = (whole,)  # a tuple, as its decoder is not part of this module
         self.model = whole.model.encoder
         self.model.embed_positions.requires_grad_(False)  # sinusoids, never learned
         self.layers = int(whole.config.encoder_layers)
         self.item_shape = item_shape(self.layers + 1, int(whole.config.d_model), config.layer)
 
-    def prepare(self, given: Any) -> Prepared:
+    def prepare(self, source: Any) -> Prepared:
         """Return the log-mels of the window, and the frames of the clip."""
-        window = window_samples(len(given), self.config.window, SAMPLE_RATE)
-        padded = np.pad(given, (0, window - len(given)))
-        made = self._mels(
+        window = window_samples(len(source), self.config.window, SAMPLE_RATE)
+        padded = np.pad(source, (0, window - len(source)))
+        batch = self._mels(
             padded, sampling_rate=SAMPLE_RATE, padding="do_not_pad", return_tensors="np"
         )
-        return np.ascontiguousarray(made["input_features"][0].T), max(1, -(-len(given) // HOP))
+        mels = np.ascontiguousarray(batch["input_features"][0].T)
+        return mels, max(1, -(-len(source) // HOP))
 
     def cost(self, size: int) -> float:
         """Return the frames of the window."""
         return window_samples(size, self.config.window, SAMPLE_RATE) / HOP
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Return the frames of the layers asked for."""
+        """Return the frames of the configured layers."""
         return choose(encoder_states(self.model, inputs.transpose(1, 2)), self.config.layer)
 
     def whole(self) -> Any:
@@ -200,32 +211,34 @@ class WhisperEncoder(Encoder):
 
 
 class TextEncoder(Encoder):
-    """Text models; a text that is longer than the model's context is cut there."""
+    """Text models; a text longer than the model's context is truncated."""
 
     def __init__(self, config: FineTuneConfig, weights: Weights) -> None:
         super().__init__(config, weights)
         from transformers import AutoConfig, AutoModel
 
-        of_model = AutoConfig.from_pretrained(weights.folder)
-        if of_model.is_encoder_decoder:
+        model_config = AutoConfig.from_pretrained(weights.folder)
+        if model_config.is_encoder_decoder:
             raise UserError(
-                f"{config.model}: a {of_model.model_type} is an encoder and a decoder, which "
-                "cannot be fine-tuned here; take an encoder such as roberta-large."
+                f"{config.model}: a {model_config.model_type} has an encoder and a decoder, which "
+                "cannot be fine-tuned; use an encoder such as roberta-large."
             )
-        of_model.use_cache = False
+        model_config.use_cache = False
         self._tokenizer = load_tokenizer(weights.folder)
-        self.model = AutoModel.from_pretrained(weights.folder, config=of_model, dtype=torch.float32)
+        self.model = AutoModel.from_pretrained(
+            weights.folder, config=model_config, dtype=torch.float32
+        )
         self._window = window_of(self._tokenizer, self.model)
-        # sets the tokenizer to cut there: changed while another thread encodes, it would fail
+        # sets the tokenizer's truncation, which must not change while another thread encodes
         self.prepare("a")
-        self.layers = int(of_model.num_hidden_layers)
-        self.item_shape = item_shape(self.layers + 1, int(of_model.hidden_size), config.layer)
+        self.layers = int(model_config.num_hidden_layers)
+        self.item_shape = item_shape(self.layers + 1, int(model_config.hidden_size), config.layer)
 
-    def prepare(self, given: Any) -> Prepared:
-        """Return the tokens; none of an empty text, which is one frame of zeros."""
-        if not given.strip():
+    def prepare(self, source: Any) -> Prepared:
+        """Return the tokens; none for an empty text, which is one frame of zeros."""
+        if not source.strip():
             return np.zeros(0, np.int64), 1
-        tokens = self._tokenizer(given, truncation=True, max_length=self._window)["input_ids"]
+        tokens = self._tokenizer(source, truncation=True, max_length=self._window)["input_ids"]
         return np.array(tokens, np.int64), len(tokens)
 
     def cost(self, size: int) -> float:
@@ -233,9 +246,9 @@ class TextEncoder(Encoder):
         return min(size / 3 + 2, self._window)
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Return the frames of the layers asked for."""
-        given = {"input_ids": inputs, "attention_mask": mask.long()}
-        return hidden(self.model, self.layers + 1, self.config.layer, **given)
+        """Return the frames of the configured layers."""
+        arguments = {"input_ids": inputs, "attention_mask": mask.long()}
+        return hidden(self.model, self.layers + 1, self.config.layer, **arguments)
 
     def save_preprocessor(self, folder: Path) -> None:
         """Write the tokenizer."""
@@ -250,8 +263,8 @@ ENCODERS: dict[str, type[Encoder]] = {
 
 
 @contextlib.contextmanager
-def _spec_augment(config: Any, wanted: bool, frames: int) -> Iterator[None]:
-    """Let a model mask spans of its input as it was trained to, by PyTorch's random numbers.
+def _spec_augment(config: Any, enabled: bool, frames: int) -> Iterator[None]:
+    """Let a model mask spans of its input as in pretraining, seeded by PyTorch's generator.
 
     transformers draws the spans from numpy's global generator, which must be the same when a batch
     is run a second time, and cannot mask a clip that is shorter than a span.
@@ -259,12 +272,12 @@ def _spec_augment(config: Any, wanted: bool, frames: int) -> Iterator[None]:
     if not hasattr(config, "apply_spec_augment"):
         yield
         return
-    before, said = np.random.get_state(), config.apply_spec_augment  # noqa: NPY002
-    if wanted:
+    state, configured = np.random.get_state(), config.apply_spec_augment  # noqa: NPY002
+    if enabled:
         np.random.seed(int(torch.randint(2**31, ())))  # noqa: NPY002
-    config.apply_spec_augment = wanted and frames > int(config.mask_time_length)
+    config.apply_spec_augment = enabled and frames > int(config.mask_time_length)
     try:
         yield
     finally:
-        config.apply_spec_augment = said
-        np.random.set_state(before)  # noqa: NPY002
+        config.apply_spec_augment = configured
+        np.random.set_state(state)  # noqa: NPY002

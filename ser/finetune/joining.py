@@ -1,18 +1,19 @@
 """Training clips of common classes joined with clips of rare ones, and their labels averaged.
 
-1. A clip of a common class, one with more than its even share of the training clips, is joined with
-   a clip of a rare class by the chance `join`. A clip is drawn by the inverse of its class's share:
-   the rare classes are equally likely.
-2. Which of the two comes first is even, and so is whether silence lies between them or both are
-   heard in an overlap; its length is uniform from 0 to 2 s.
-3. The targets of what comes of it are the mean of those of the two: shares of votes, attributes
-   (unknown where either is) and gender.
+1. A clip of a common class, one with more clips than the average class, is joined with a clip of a
+   rare class with probability `join`. All rare classes are equally likely.
+2. Either clip comes first, and they are separated by silence or overlap, each with probability 1/2;
+   the length of the silence or overlap is uniform from 0 to 2 s.
+3. The targets are the mean of those of both clips: shares of votes, attributes (unknown where
+   either is unknown) and gender.
 
-From the SAIL entry of 2025 for classes (Feng et al.), as others' notes quote it. Ours: what makes a
-class common, the chance, that an overlap is never longer than the shorter clip, that loudness stays
-as it is, that two clips may be of one speaker, and what becomes of attributes and gender.
+From the SAIL entry of 2025 for classes (Feng et al.), as quoted in secondary sources. Our choices:
+the definition of a common class, the probability, that an overlap is never longer than the shorter
+clip, that loudness is not changed, that both clips may be from one speaker, and the treatment of
+attributes and gender.
 
-Everything drawn hangs on (seed, epoch, utterance): the lengths are known before a clip is read.
+Everything drawn depends only on (seed, epoch, utterance), so lengths are known before a clip is
+read.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,64 +21,64 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from corpus.errors import UserError
-from extract.extractor import SAMPLE_RATE
-from extract.sources import hash64
-from heads.training.targets import Labelled, Targets
+from ser.corpus.errors import UserError
+from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.sources import hash64
 from ser.finetune.config import FineTuneConfig
+from ser.heads.training.targets import Labelled, Targets
 
 LONGEST = 2.0  # s of silence or overlap
 
 
 @dataclass(frozen=True)
 class Join:
-    """Say with whom a clip is joined, and whether it comes first.
+    """How a clip is joined with a partner, and whether it comes first.
 
-    `apart` are the samples of silence between the two; less than 0, those of their overlap.
+    `gap` is the number of samples of silence between the two; if negative, of overlap.
     """
 
     partner: str
     first: bool
-    apart: int
+    gap: int
 
-    def samples(self, own: int, partner: int) -> int:
-        """Return how many samples come of clips of these."""
-        return own + partner + max(self.apart, -min(own, partner))
+    def samples(self, clip: int, partner: int) -> int:
+        """Return the number of samples after joining clips of these lengths."""
+        return clip + partner + max(self.gap, -min(clip, partner))
 
     def apply(self, wave: np.ndarray, partner: np.ndarray) -> np.ndarray:
-        """Join two clips, float32 `(samples,)`; scaled down as a whole where beyond full scale."""
-        one, other = (wave, partner) if self.first else (partner, wave)
+        """Join two clips, float32 `(samples,)`; scale the result down if it exceeds full scale."""
+        first, second = (wave, partner) if self.first else (partner, wave)
         joined = np.zeros(self.samples(len(wave), len(partner)), np.float32)
-        joined[: len(one)] = one
-        joined[len(joined) - len(other) :] += other
+        joined[: len(first)] = first
+        joined[len(joined) - len(second) :] += second
         safe: np.ndarray = joined / max(np.abs(joined).max(), np.float32(1))
         return safe
 
 
 class Joins:
-    """Draw what the clips of a training set are joined with.
+    """The random draw of partners for the clips of a training set.
 
-    Raises `UserError` when `join` is set and no class is commoner than another.
+    Raises `UserError` when `join` is set and all classes are equally frequent.
     """
 
     def __init__(self, config: FineTuneConfig, train: Labelled) -> None:
         self._chance, self._seed = config.join, config.training.seed
-        of_class: dict[int, list[str]] = {}
+        by_class: dict[int, list[str]] = {}
         for utterance, label in zip(train.utterances, train.classes.tolist(), strict=True):
             if label >= 0:
-                of_class.setdefault(label, []).append(utterance)
-        clips = [of_class[label] for label in sorted(of_class)]
-        even = np.mean([len(of) for of in clips]) if clips else 0.0
-        self._common = {u for of in clips if len(of) > even for u in of}
-        self._rare = [of for of in clips if len(of) <= even]
+                by_class.setdefault(label, []).append(utterance)
+        clips = [by_class[label] for label in sorted(by_class)]
+        even = np.mean([len(members) for members in clips]) if clips else 0.0
+        self._common = {u for members in clips if len(members) > even for u in members}
+        self._rare = [members for members in clips if len(members) <= even]
         if self._chance and not self._common:
             raise UserError(
                 "finetune: join: no class of the training split has more clips than another, so "
-                "that there is nothing to join; leave `join` out."
+                "there is nothing to join; remove `join`."
             )
 
-    def of(self, utterance: str, epoch: int) -> Join | None:
-        """Return what a clip is joined with in an epoch, if it is."""
+    def draw(self, utterance: str, epoch: int) -> Join | None:
+        """Return how a clip is joined in an epoch, or None."""
         if not self._chance or utterance not in self._common:
             return None
         rng = np.random.default_rng(hash64(self._seed, epoch, utterance, "join"))
@@ -90,22 +91,24 @@ class Joins:
         return Join(partner, bool(first), -length if overlap else length)
 
     def partners(self, utterances: Sequence[str], epoch: int) -> np.ndarray:
-        """Return the position of each clip's partner, int64; its own where it is not joined."""
-        at = {utterance: i for i, utterance in enumerate(utterances)}
-        joins = [self.of(utterance, epoch) for utterance in utterances]
-        return np.array([i if j is None else at[j.partner] for i, j in enumerate(joins)], np.int64)
+        """Return the index of each clip's partner, int64; its own where it is not joined."""
+        index = {utterance: i for i, utterance in enumerate(utterances)}
+        joins = [self.draw(utterance, epoch) for utterance in utterances]
+        return np.array(
+            [i if j is None else index[j.partner] for i, j in enumerate(joins)], np.int64
+        )
 
 
 def averaged(
     targets: Callable[[np.ndarray], Targets], partners: np.ndarray
 ) -> Callable[[np.ndarray], Targets]:
-    """Return what gives the mean of the targets of a row and of its partner.
+    """Return a function that averages the targets of each row with those of its partner.
 
-    A row that is its own partner keeps its targets to the bit.
+    The targets of a row that is its own partner are unchanged, to the bit.
     """
 
     def at(positions: np.ndarray) -> Targets:
-        both = targets(np.concatenate([positions, partners[positions]]))
-        return both.each(lambda rows: rows.unflatten(0, (2, -1)).mean(dim=0))
+        pairs = targets(np.concatenate([positions, partners[positions]]))
+        return pairs.each(lambda rows: rows.unflatten(0, (2, -1)).mean(dim=0))
 
     return at

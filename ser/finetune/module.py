@@ -1,4 +1,4 @@
-"""An encoder with a head on its frames: one module, from what the model reads to logits."""
+"""An encoder with a head on its frames: one module, from the model's inputs to logits."""
 
 import warnings
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from extract.models import Weights
-from heads.head import Features, Mix, build_head
-from heads.inputs import Prepared
+from ser.extract.models import Weights
 from ser.finetune.adapting import adapt, freeze
 from ser.finetune.config import FineTuneConfig
 from ser.finetune.encoders import ENCODERS, Encoder
+from ser.heads.head import Features, Mix, build_head
+from ser.heads.inputs import Prepared
 
 
 class FineTuned(nn.Module):
-    """Run the encoder, and the head on its frames.
+    """An encoder and a head on its frames.
 
     `features` map the one name to `(inputs, sizes)` as `Encoder.forward` takes them. An encoder of
     which nothing is trained runs without gradients and without dropout.
@@ -27,7 +27,7 @@ class FineTuned(nn.Module):
         super().__init__()
         config = encoder.config
         self.name, self.encoder, self.head = name, encoder, head
-        self._adapted: tuple[Any, ...] = ()  # a tuple, as it holds the encoder's model once more
+        self._adapted: tuple[Any, ...] = ()  # a tuple, so that the model is not registered twice
         freeze(encoder)
         if config.lora is not None:
             self._adapted = (adapt(encoder, config.lora),)
@@ -41,32 +41,33 @@ class FineTuned(nn.Module):
     def build(
         cls, name: str, config: FineTuneConfig, weights: Weights, outputs: Mapping[str, int]
     ) -> Self:
-        """Load the encoder and make a new head; what is drawn hangs on the seed."""
+        """Load the encoder and initialise a new head, by the seed."""
         torch.manual_seed(config.training.seed)
         encoder = ENCODERS[config.kind](config, weights)
         shape = encoder.item_shape
         head = build_head(config.training, {name: shape[-1]}, outputs)
-        return cls(name, encoder, Prepared(head, {name: shape[0] if len(shape) > 1 else 0}, {}))
+        layers = {name: shape[0] if len(shape) > 1 else 0}
+        return cls(name, encoder, Prepared(head, layers, {}, outputs))
 
     def forward(self, features: Features, *mix: Mix) -> dict[str, torch.Tensor]:
-        """Return what the head returns."""
+        """Return the outputs of the head."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self._learns):
             frames = self.encoder(*features[self.name])
         outputs: dict[str, torch.Tensor] = self.head({self.name: frames}, *mix)
         return outputs
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode; what is frozen as a whole, and batch norms, stay as in evaluation."""
+        """Set the mode; fully frozen modules, and batch norms, stay in evaluation mode."""
         super().train(mode)
         if not self._learns:
             self.encoder.eval()
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()  # or a clip hangs on its batch
+                module.eval()  # otherwise a clip depends on its batch
         return self
 
     def trainable(self) -> list[nn.Parameter]:
-        """Return the parameters that are trained."""
+        """Return the trainable parameters."""
         return [p for p in self.parameters() if p.requires_grad]
 
     def learned(self) -> dict[str, torch.Tensor]:
@@ -75,7 +76,7 @@ class FineTuned(nn.Module):
         return {name: value for name, value in self.state_dict().items() if name not in frozen}
 
     def merge(self, adapter: Path | None = None) -> None:
-        """Add the adapters to the weights they stand beside; keep them in a folder first."""
+        """Merge the adapters into the model's weights; save them to `adapter` first."""
         for wrapper in self._adapted:
             if adapter is not None:
                 wrapper.save_pretrained(adapter)

@@ -1,9 +1,9 @@
 """One training over several processes of a machine: a GPU each, or on the CPU for tests.
 
 `accelerate launch -m ser finetune …`, torchrun and `ser finetune --processes N` all start the same
-command N times and say in its environment which of the N each is. accelerate then opens the group,
-by NCCL or Gloo. Every process holds the whole model and steps on the summed gradients, so that all
-stay alike to the bit; the first one writes.
+command N times, with its rank in the environment. accelerate then opens the group, by NCCL or Gloo.
+Every process has the whole model and steps on the summed gradients, so that all of them stay
+identical to the bit; the first one writes.
 """
 
 import os
@@ -11,16 +11,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from extract.extractor import choose_device
+from ser.extract.extractor import choose_device
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Say which process this is of how many, and where it computes."""
+    """The group of processes of one training: this one's rank, their number, and the device."""
 
     rank: int = 0
     size: int = 1
@@ -28,26 +29,27 @@ class Processes:
 
     @classmethod
     def join(cls, device: str) -> "Processes":
-        """Join the group that the environment names; alone without one."""
+        """Join the group that the environment names; without one, a group of one process."""
         device = choose_device(device)
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls(device=torch.device(device))
         from accelerate import PartialState
 
-        state = PartialState(cpu=device == "cpu")
+        state: Any = PartialState(cpu=device == "cpu")
         return cls(state.process_index, state.num_processes, state.device)
 
     @property
     def first(self) -> bool:
-        """Tell whether this process writes."""
+        """Whether this process is the one that writes files."""
         return self.rank == 0
 
     def gather(self, rows: Tensor) -> tuple[Tensor, slice]:
-        """Return the rows `(n, …)` of all processes in their order, and where ours are."""
+        """Return the rows `(n, …)` of all processes in their order, and the slice of ours."""
         from accelerate.utils import gather, pad_across_processes
 
-        counts = gather(torch.tensor([len(rows)], device=rows.device)).tolist()
-        padded = gather(pad_across_processes(rows.contiguous(), dim=0))
+        count = torch.tensor([len(rows)], device=rows.device)
+        counts = cast(Tensor, gather(count)).tolist()
+        padded = cast(Tensor, gather(pad_across_processes(rows.contiguous(), dim=0)))
         parts = [part[:n] for part, n in zip(padded.chunk(self.size), counts, strict=True)]
         start = sum(counts[: self.rank])
         return torch.cat(parts), slice(start, start + counts[self.rank])
@@ -58,32 +60,31 @@ class Processes:
             return values
         from accelerate.utils import reduce
 
-        total: Tensor = reduce(values, "sum")
-        return total
+        return cast(Tensor, reduce(values, "sum"))
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum the gradients over all processes; one that no process has stays None."""
+        """Sum the gradients over all processes; a gradient that no process has stays None."""
         if self.size == 1:
             return
-        there = torch.tensor([float(p.grad is not None) for p in parameters], device=self.device)
-        for parameter, processes in zip(parameters, self.summed(there).tolist(), strict=True):
-            if processes:
-                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                parameter.grad = self.summed(own)
+        present = torch.tensor([float(p.grad is not None) for p in parameters], device=self.device)
+        for parameter, count in zip(parameters, self.summed(present).tolist(), strict=True):
+            if count:
+                local = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.summed(local)
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have reached this point."""
         if self.size > 1:
             self.summed(torch.zeros(1, device=self.device))
 
 
 def start(processes: int, words: Sequence[str]) -> int:
-    """Run `ser WORDS` as so many processes of one group; return the exit code."""
+    """Run `ser WORDS` in a group of this many processes; return the exit code."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", "--module", "ser", *words]
     return subprocess.run(command, check=False).returncode
 
 
 def is_one_of_several() -> bool:
-    """Tell whether this process was started as one of a group."""
+    """Return whether this process was started as one of a group."""
     return "LOCAL_RANK" in os.environ

@@ -1,11 +1,12 @@
 """Train an encoder with its head, step by step.
 
-1. Every epoch the sampler draws utterances and batches of similar length are cut, each process
-   taking its share of every batch; the gradient is that of all clips of a step (`heads.training`),
-   in however many parts, batches and processes they come.
-2. After every epoch: the scores of the whole dev set; the best epoch's weights are kept.
-3. Once a minute all that the next step needs is written, so that a training that was killed loses
-   a minute and goes on bit for bit; another file has the best weights, written after an epoch.
+1. In every epoch the sampler draws utterances, which are batched by similar length; each process
+   takes its share of every batch. The gradient is that of all clips of a step
+   (`ser.heads.training`), however they are divided into parts, batches and processes.
+2. After every epoch the whole dev set is scored, and the best epoch's weights are kept.
+3. Once a minute the complete state is written, so that an interrupted training loses at most a
+   minute and resumes with identical results; another file has the best weights, written after
+   each epoch.
 """
 
 import math
@@ -18,49 +19,48 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from cache.reader import bucket, padded_share
-from corpus.errors import UserError
-from heads.config import HeadConfig
-from heads.training.checkpoint import Checkpoint
-from heads.training.losses import outputs_of, setting_of, total_loss
-from heads.training.memory import keep_freed_memory
-from heads.training.samplers import draw_epoch
-from heads.training.schedule import rate, stages
-from heads.training.step import Part, backward
-from heads.training.targets import Labelled, Targets, batch_targets, soft_labels, teachable
-from heads.training.trainer import (
-    DROP,
-    ORDER,
-    STEP,
-    AfterEpoch,
-    Trained,
-    chosen_score,
-    dev_scores,
-    scored_rows,
-)
+from ser.cache.reader import bucket, padded_share
+from ser.corpus.errors import UserError
 from ser.finetune.adapting import optimizer, parameter_groups
 from ser.finetune.clips import Clips, Inputs
 from ser.finetune.config import FineTuneConfig
 from ser.finetune.joining import averaged
 from ser.finetune.module import FineTuned
 from ser.finetune.processes import Processes
+from ser.finetune.shares import Share, fitting, share_of_process
+from ser.heads.config import HeadConfig
+from ser.heads.training.checkpoint import Checkpoint
+from ser.heads.training.dev import chosen_score, dev_scores, scored_rows
+from ser.heads.training.memory import keep_freed_memory
+from ser.heads.training.objective import outputs_of, setting_of, total_loss
+from ser.heads.training.samplers import draw_epoch
+from ser.heads.training.schedule import rate, stages
+from ser.heads.training.step import MicroBatch, backward
+from ser.heads.training.targets import Labelled, Targets, batch_targets, soft_labels, teachable
+from ser.heads.training.trainer import (
+    DROP,
+    ORDER,
+    STEP,
+    AfterEpoch,
+    Trained,
+)
 
 
 @dataclass
-class Kept:
-    """Say where a training writes what it has come to: after an epoch, and amid one."""
+class Checkpoints:
+    """The checkpoints of a training: one written after each epoch, one within epochs."""
 
     epoch: Checkpoint
     step: Checkpoint
 
 
-NOWHERE = Kept(Checkpoint(None), Checkpoint(None))
+NO_CHECKPOINTS = Checkpoints(Checkpoint(None), Checkpoint(None))
 
 
 class FineTuner:
-    """Train a module on labelled utterances; `widths` are how many classes and genders there are.
+    """The trainer of a module on labelled utterances.
 
-    Raises `UserError` as `heads.training.losses.setting_of` does.
+    Raises `UserError` as `ser.heads.training.losses.setting_of` does.
     """
 
     def __init__(
@@ -77,63 +77,68 @@ class FineTuner:
     ) -> None:
         if processes.device.type == "cpu":
             keep_freed_memory()
-        said = config.training
+        training = config.training
         self.config, self.clips, self.processes = config, clips, processes
-        self.train = train.take(teachable(said, train))
-        self.dev = dev.take(scored_rows(said, dev))
-        self.device, self.widths = processes.device, (len(classes), genders)
-        soft = soft_labels(said, self.train) if self.train.votes is not None else None
-        self.outputs = outputs_of(said, len(classes), genders)
-        self.setting = setting_of(said, self.train, soft, classes, self.device)
+        self.train = train.take(teachable(training, train))
+        self.dev = dev.take(scored_rows(training, dev))
+        self.device = processes.device
+        self.widths = len(classes), genders  # numbers of classes and of genders
+        soft = soft_labels(training, self.train) if self.train.votes is not None else None
+        self.outputs = outputs_of(training, len(classes), genders)
+        self.setting = setting_of(training, self.train, soft, classes, self.device)
         self.module = module.to(self.device)
         self.optimizer = optimizer(config, parameter_groups(config, module.encoder, module.head))
         self.averaged: AveragedModel | None = None
-        if said.ema:
-            average = get_ema_multi_avg_fn(said.ema)
+        if training.ema:
+            average = get_ema_multi_avg_fn(training.ema)
             self.averaged = AveragedModel(module, multi_avg_fn=average)
 
     @property
     def kept(self) -> FineTuned:
-        """Return the module whose weights count: the averaged one, where there is one."""
+        """The module that is evaluated and saved: the averaged one, where there is one."""
         module: Any = self.module if self.averaged is None else self.averaged.module
         assert isinstance(module, FineTuned)
         return module
 
-    def fit(self, after_epoch: AfterEpoch = lambda row: None, to: Kept = NOWHERE) -> Trained:
-        """Train all epochs, keep the weights of the best; `after_epoch` gets each row of history.
+    def fit(
+        self, after_epoch: AfterEpoch = lambda row: None, checkpoints: Checkpoints = NO_CHECKPOINTS
+    ) -> Trained:
+        """Train all epochs and keep the best weights; `after_epoch` gets each row of the history.
 
-        Best is the highest `best_by` over the whole dev set; without one, the last epoch. Raises
-        `UserError` when the loss is no longer a number.
+        The best epoch has the highest `best_by` on the whole dev set; without one it is the last.
+        Raises `UserError` when the loss is not finite.
         """
-        said = self.config.training
+        training = self.config.training
         history: list[dict[str, Any]] = []
         best: dict[str, Any] = {"epoch": -1, "score": -math.inf, "state": self.kept.learned()}
-        if (done := to.epoch.read()) is not None:
-            history, best = done["history"], done["best"]
-            self._load(done)
+        if (saved := checkpoints.epoch.read()) is not None:
+            history, best = saved["history"], saved["best"]
+            self._load(saved)
             for row in history:
                 after_epoch(row)
-        amid = to.step.read()
-        if amid is None or amid["epoch"] != len(history):
-            amid = None
+        partial = checkpoints.step.read()
+        if partial is None or partial["epoch"] != len(history):
+            partial = None
         else:
-            self._load(amid)
-        patience = said.patience or math.inf
-        for epoch, (stage, number) in enumerate(stages(said)):
+            self._load(partial)
+        patience = training.patience or math.inf
+        for epoch, (stage, number) in enumerate(stages(training)):
             if epoch < len(history) or epoch - best["epoch"] > patience:
                 continue
-            losses, amid = amid["losses"] if amid else [], None
-            row = self._epoch(epoch, stage, number, losses, to.step) | self.dev_scores(stage)
-            score = chosen_score(said, row)
-            if score is None or score > best["score"] or said.keep == "last":
+            losses, partial = partial["losses"] if partial else [], None
+            row = self._epoch(epoch, stage, number, losses, checkpoints.step) | self.dev_scores(
+                stage
+            )
+            score = chosen_score(training, row)
+            if score is None or score > best["score"] or training.keep == "last":
                 state = {k: v.detach().cpu().clone() for k, v in self.kept.learned().items()}
                 best = {"epoch": epoch, "score": -math.inf if score is None else score}
                 best["state"] = state
             history.append(row)
-            to.epoch.write(self._state() | {"history": history, "best": best}, now=True)
+            checkpoints.epoch.write(self._state() | {"history": history, "best": best}, now=True)
             after_epoch(row)
         self.kept.load_state_dict(best["state"], strict=False)
-        last = history[best["epoch"]].get(f"dev_{said.chosen_by}") if history else None
+        last = history[best["epoch"]].get(f"dev_{training.chosen_by}") if history else None
         return Trained(self.kept, history, best["epoch"], last)
 
     def _state(self) -> dict[str, Any]:
@@ -155,82 +160,67 @@ class FineTuner:
             self.kept.load_state_dict(averaged, strict=False)
 
     def _epoch(
-        self, epoch: int, stage: HeadConfig, number: int, losses: list[float], to: Checkpoint
+        self,
+        epoch: int,
+        stage: HeadConfig,
+        number: int,
+        losses: list[float],
+        checkpoint: Checkpoint,
     ) -> dict[str, Any]:
-        """Take the steps of an epoch that are left; `losses` are of those that are done."""
-        said, names = self.config.training, self.train.utterances
-        rng = np.random.default_rng([said.seed, epoch, ORDER])
+        """Run the remaining steps of an epoch; `losses` are those of the steps already run."""
+        seed, names = self.config.training.seed, self.train.utterances
+        rng = np.random.default_rng([seed, epoch, ORDER])
         order = draw_epoch(stage.sampler, self.train.classes, self.setting.neutral, rng)
         lengths = self.clips.costs(names, epoch)
         batches = bucket(order, lengths, stage.batch * self.processes.size, rng)
         steps = [
             batches[i : i + stage.accumulate] for i in range(0, len(batches), stage.accumulate)
         ]
-        plan = [self._shares(step, lengths) for step in steps[len(losses) :]]
-        drop = np.random.default_rng([said.seed, epoch, DROP])
-        alone = batch_targets(stage, self.train, self.widths, self.device, drop)
-        targets = averaged(alone, self.clips.joins.partners(names, epoch))
+        budget = self.config.budget
+        plan = [
+            share_of_process(step, lengths, budget, self.processes) for step in steps[len(losses) :]
+        ]
+        drop = np.random.default_rng([seed, epoch, DROP])
+        clip_targets = batch_targets(stage, self.train, self.widths, self.device, drop)
+        targets = averaged(clip_targets, self.clips.joins.partners(names, epoch))
         ids = [[names[i] for i in share.rows] for shares in plan for share in shares]
-        read, now = self.clips.batches(ids, epoch), 0.0
+        batches_read, now = self.clips.batches(ids, epoch), 0.0
         self.module.train()
         for shares in plan:
             step = len(losses)
-            seed = said.seed, epoch, STEP, step, self.processes.rank
+            step_seed = seed, epoch, STEP, step, self.processes.rank
             parts = [
-                self._part(share, inputs, targets, (*seed, i))
-                for i, (share, inputs) in enumerate(zip(shares, read, strict=False))
+                self._part(share, inputs, targets, (*step_seed, i))
+                for i, (share, inputs) in enumerate(zip(shares, batches_read, strict=False))
             ]
             now = rate(stage, number / stage.epochs, number * len(steps) + step)
             loss = self._step(stage, parts, now)
             if not math.isfinite(loss):
                 raise UserError(
-                    f"the loss is {loss} at step {step + 1} of epoch {epoch + 1}; take a smaller "
-                    "`lr:`, or set `clip:`."
+                    f"the loss is {loss} at step {step + 1} of epoch {epoch + 1}; set a smaller "
+                    "`lr:`, or `clip:`."
                 )
             losses.append(loss)
-            to.write(self._state() | {"epoch": epoch, "losses": losses})
+            checkpoint.write(self._state() | {"epoch": epoch, "losses": losses})
         share = padded_share(batches, lengths)
         mean = float(np.mean(losses))
         return {"epoch": epoch, "lr": now, "train_loss": mean, "padded_share": share}
 
-    def _shares(self, step: Sequence[Sequence[int]], lengths: np.ndarray) -> list["_Share"]:
-        """Return what this process runs for one step: its clips, as many at a time as fit."""
-        shares = []
-        for batch in step:
-            own = list(batch[self.processes.rank :: self.processes.size])
-            # a last batch may have fewer clips than there are processes
-            rows, teaches = (own, True) if own else (list(batch[:1]), False)
-            shares += [_Share(part, teaches) for part in self._fitting(rows, lengths)]
-        return shares
-
-    def _fitting(self, rows: Sequence[int], lengths: np.ndarray) -> list[list[int]]:
-        """Cut rows into parts within the budget of frames, padding included."""
-        budget = self.config.budget or math.inf
-        parts: list[list[int]] = []
-        longest = 0
-        for row in rows:
-            longest = max(longest, int(lengths[row]))
-            if not parts or longest * (len(parts[-1]) + 1) > budget:
-                parts.append([])
-                longest = int(lengths[row])
-            parts[-1].append(row)
-        return parts
-
     def _part(
         self,
-        share: "_Share",
+        share: Share,
         inputs: Inputs,
         targets: Callable[[np.ndarray], Targets],
         seed: tuple[int, ...],
-    ) -> Part:
-        teaches = torch.from_numpy(inputs.usable & share.teaches).to(self.device)
-        of_rows = _only(targets(np.asarray(share.rows)), teaches.unsqueeze(1))
-        return Part({self.module.name: self._given(inputs)}, of_rows, seed)
+    ) -> MicroBatch:
+        trains = torch.from_numpy(inputs.usable & share.trains).to(self.device)
+        masked = _only(targets(np.asarray(share.rows)), trains.unsqueeze(1))
+        return MicroBatch({self.module.name: self._to_device(inputs)}, masked, seed)
 
-    def _given(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+    def _to_device(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         return inputs.inputs.to(self.device, non_blocking=True), inputs.sizes
 
-    def _step(self, stage: HeadConfig, parts: Sequence[Part], now: float) -> float:
+    def _step(self, stage: HeadConfig, parts: Sequence[MicroBatch], now: float) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = now * group["scale"]
         self.optimizer.zero_grad(set_to_none=True)
@@ -246,70 +236,66 @@ class FineTuner:
         return float(loss)
 
     def dev_scores(self, stage: HeadConfig) -> dict[str, float]:
-        """Return the scores of the whole dev set, those that the outputs have."""
+        """Return the scores on the whole dev set, of each kind of output."""
         outputs = self.predict(self.dev.utterances)
-        heard = answered(outputs)
-        if not heard.any():
+        readable = readable_rows(outputs)
+        if not readable.any():
             return {}
-        rows = self.dev.take(np.flatnonzero(heard))
-        outputs = {name: values[heard] for name, values in outputs.items()}
+        rows = self.dev.take(np.flatnonzero(readable))
+        outputs = {name: values[readable] for name, values in outputs.items()}
         targets = batch_targets(stage, rows, self.widths, self.device)(np.arange(len(rows)))
-        tensors = {name: torch.from_numpy(of).to(self.device) for name, of in outputs.items()}
+        tensors = {
+            name: torch.from_numpy(values).to(self.device) for name, values in outputs.items()
+        }
         scores = {"dev_loss": float(total_loss(stage, tensors, targets, self.setting))}
-        return scores | dev_scores(rows, outputs)
+        return scores | dev_scores(rows, outputs, self.config.training.metrics)
 
     def predict(self, utterances: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return every output float32 `(utterances, width)` by the weights that are kept.
+        """Return every output, float32 `(utterances, width)`, of the best weights.
 
-        A clip that could not be read has NaN.
+        Rows of clips that could not be read are NaN.
         """
         lengths = self.clips.costs(utterances, None)
         batches = bucket(range(len(utterances)), lengths, self.config.training.batch, None)
-        parts = [part for batch in batches for part in self._fitting(batch, lengths)]
-        own = parts[self.processes.rank :: self.processes.size]
-        plan = [[utterances[i] for i in batch] for batch in own]
+        parts = [part for batch in batches for part in fitting(batch, lengths, self.config.budget)]
+        local = parts[self.processes.rank :: self.processes.size]
+        plan = [[utterances[i] for i in batch] for batch in local]
         module = self.kept.eval()
         out: dict[str, Tensor] = {}
         amp = self.config.training.amp and self.device.type == "cuda"
-        for batch, positions in zip(self.clips.batches(plan, None), own, strict=True):
+        for batch, positions in zip(self.clips.batches(plan, None), local, strict=True):
             with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=amp):
-                answers = module({module.name: self._given(batch)})
+                outputs = module({module.name: self._to_device(batch)})
             silent = torch.from_numpy(~batch.usable).to(self.device).unsqueeze(1)
-            for name, values in answers.items():
+            for name, values in outputs.items():
                 rows = out.setdefault(name, torch.zeros(len(utterances), values.shape[1]))
                 rows[positions] = values.float().masked_fill(silent, math.nan).cpu()
-        return {name: of.numpy() for name, of in self._together(out, len(utterances)).items()}
+        return {
+            name: values.numpy() for name, values in self._gathered(out, len(utterances)).items()
+        }
 
-    def _together(self, out: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
-        """Put together what the processes say, each of its own rows."""
-        found = {}
+    def _gathered(self, out: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """Combine the outputs of all processes, each of which has its own rows."""
+        gathered = {}
         for name, width in self.outputs.items():
-            own = out.get(name, torch.zeros(rows, width))
-            found[name] = self.processes.summed(own.to(self.device)).cpu()
-        return found
+            values = out.get(name, torch.zeros(rows, width))
+            gathered[name] = self.processes.summed(values.to(self.device)).cpu()
+        return gathered
 
 
-@dataclass(frozen=True)
-class _Share:
-    """Hold the rows of one run of the model; without `teaches` it only keeps step with others."""
-
-    rows: list[int]
-    teaches: bool
-
-
-def answered(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return which rows of what `predict` says are of clips that could be read."""
-    each = [~np.isnan(values).any(axis=1) for values in outputs.values()]
-    known: np.ndarray = np.logical_and.reduce(each)
-    return known
+def readable_rows(outputs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return which rows of the outputs of `predict` are those of clips that could be read."""
+    finite = [~np.isnan(values).any(axis=1) for values in outputs.values()]
+    readable: np.ndarray = np.logical_and.reduce(finite)
+    return readable
 
 
-def _only(targets: Targets, wanted: Tensor) -> Targets:
-    """Return targets that teach nothing but of the wanted rows, bool `(batch, 1)`."""
+def _only(targets: Targets, trained: Tensor) -> Targets:
+    """Return the targets with no effect on training except for rows of `trained` `(batch, 1)`."""
 
-    def of(rows: Tensor) -> Tensor:
-        return torch.where(wanted, rows, 0.0)
+    def masked(rows: Tensor) -> Tensor:
+        return torch.where(trained, rows, 0.0)
 
     ratings = targets.attributes
-    blank = None if ratings is None else torch.where(wanted, ratings, math.nan)
-    return replace(targets.each(of), attributes=blank)
+    blank = None if ratings is None else torch.where(trained, ratings, math.nan)
+    return replace(targets.each(masked), attributes=blank)

@@ -1,4 +1,4 @@
-"""Emotions of own audio, by a run that was trained: see `ser.load`."""
+"""A trained run predicts the emotions in any audio: see `ser.load`."""
 
 from ser.predict.result import Attention, Failure, Result, Segment, Word, frame
 

@@ -1,48 +1,53 @@
-"""Clips to be heard: decoded, and cut where they are long.
+"""Clips decoded, and segmented where they are long.
 
 A clip of up to 30 s is one piece, as it was in training. Longer audio, and any with `timeline`, is
-cut at speech by silero-vad, or without it into windows that overlap; it is read by blocks, so that
-memory holds a minute of it, however long it is.
+segmented at speech by silero-vad, or without it into overlapping windows; it is read in blocks, so
+that memory holds a minute of it, however long it is.
 
-At speech: every 32 ms silero-vad (Silero Team 2024) says how sure it is of speech. A piece begins
-where that reaches 0.5 and ends where it stays below 0.35 for 0.3 s; it keeps 0.1 s on both sides,
-is dropped when its speech is under 0.25 s, and cut at its least sure moment when it reaches 15 s.
+At speech: for every 32 ms silero-vad (Silero Team 2024) gives a probability of speech. A piece
+begins where it reaches 0.5 and ends where it stays below 0.35 for 0.3 s; it keeps 0.1 s on both
+sides, is dropped when its speech is under 0.25 s, and cut at the lowest probability when it reaches
+15 s.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from corpus import audio
-from corpus.audio import SAMPLE_RATE, AudioError
-from corpus.errors import UserError
+from ser.corpus import audio
+from ser.corpus.audio import SAMPLE_RATE, AudioError, ChannelPower
+from ser.corpus.errors import UserError
+from ser.corpus.signal import SignalMeter
+from ser.predict.sources import read_source
+from ser.version import install
 
-Source = str | Path | tuple[np.ndarray, int]  # a file, or samples and their rate
 Cut = Literal["auto", "speech", "windows"]
 
-WHOLE = 30.0  # s; what is one piece
+WHOLE = 30.0  # s; a clip up to this is one piece
+BRIEF = 0.25  # s; a syllable: a shorter clip has a note
 THREADS, AHEAD = 2, 4  # that decode, and clips decoded ahead
-CHUNK = 512  # samples silero-vad hears at a time
+CHUNK = 512  # samples that silero-vad reads at a time
 SPEECH, SILENCE = 0.5, 0.35
 PAUSE, PAD = 10, 3  # chunks: 0.3 s and 0.1 s
 SHORT, LONG = 8, 15 * SAMPLE_RATE // CHUNK  # chunks: 0.25 s and 15 s
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Output = TypeVar("Output")
 
 
 @dataclass(frozen=True)
-class Cutting:
-    """Say how audio is cut: `auto` is at speech where silero-vad is installed, else windows.
+class Segmentation:
+    """How audio is segmented: `auto` is at speech where silero-vad is installed, else windows.
 
-    `window` and `hop` are in seconds; `timeline` cuts short audio too.
+    `window` and `hop` are in seconds; `timeline` segments short audio too.
     """
 
     timeline: bool = False
@@ -58,30 +63,30 @@ class Cutting:
             )
         if self.cut == "speech" and not _silero():
             raise UserError(
-                "cut: silero-vad is not installed; run `pip install 'ser[vad]'`, or cut by windows."
+                f"cut: silero-vad is not installed; run `{install('vad')}`, or choose windows."
             )
 
     def pieces(self, blocks: Iterable[np.ndarray]) -> "Iterator[Piece]":
-        """Cut a stream of samples at 16 kHz; digital silence gives no piece."""
+        """Segment a stream of samples at 16 kHz; digital silence gives no piece."""
         at_speech = self.cut == "speech" or (self.cut == "auto" and _silero())
-        found = at_speech_of(blocks) if at_speech else self._windows(blocks)
-        return (piece for piece in found if piece.wave.any() and piece.end - piece.start >= 0.025)
+        pieces = speech_pieces(blocks) if at_speech else self._windows(blocks)
+        return (piece for piece in pieces if piece.wave.any() and piece.end - piece.start >= 0.025)
 
     def _windows(self, blocks: Iterable[np.ndarray]) -> "Iterator[Piece]":
         window, hop = round(self.window * SAMPLE_RATE), round(self.hop * SAMPLE_RATE)
-        held, start, seen = np.empty(0, np.float32), 0, 0
+        buffer, start, covered = np.empty(0, np.float32), 0, 0
         for block in blocks:
-            held = np.concatenate([held, block])
-            while len(held) >= window:
-                yield Piece.at(start, held[:window])
-                seen, start, held = start + window, start + hop, held[hop:]
-        if start + len(held) > seen:
-            yield Piece.at(start, held)
+            buffer = np.concatenate([buffer, block])
+            while len(buffer) >= window:
+                yield Piece.at(start, buffer[:window])
+                covered, start, buffer = start + window, start + hop, buffer[hop:]
+        if start + len(buffer) > covered:
+            yield Piece.at(start, buffer)
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Hold the samples `(samples,)` at 16 kHz from `start` to `end`, in seconds."""
+    """The samples `(samples,)` at 16 kHz from `start` to `end`, in seconds."""
 
     start: float
     end: float
@@ -95,51 +100,81 @@ class Piece:
 
 @dataclass
 class Clip:
-    """Hold a clip that was opened; `seconds` are known when its pieces have been read."""
+    """An opened clip; `seconds` and `notes` are known when its pieces have been read."""
 
     path: str
     pieces: Iterator[Piece]
     seconds: float = 0.0
     error: str = ""
-    damaged: bool = False  # somewhere behind what could be read
+    damaged: bool = False  # behind the part that could be read
+    meter: SignalMeter = field(default_factory=SignalMeter)
+    channels: ChannelPower = field(default_factory=ChannelPower)
 
     def counted(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Pass blocks on and count their seconds."""
+        """Pass blocks on, count their seconds and measure them."""
         for block in blocks:
             self.seconds += len(block) / SAMPLE_RATE
+            self.meter.add(block)
             yield block
 
+    def notes(self) -> list[str]:
+        """Return what is wrong with the signal, a sentence each."""
+        notes = [problem.sentence for problem in self.meter.problems(self.channels.powers)]
+        if self.seconds < BRIEF:
+            notes.append(
+                f"The clip is only {self.seconds:.2f} s long, too short for a reliable prediction."
+            )
+        return notes
 
-def open_clip(source: Source, cutting: Cutting) -> Clip:
-    """Decode a clip, or a long one up to where it can be streamed.
 
-    What is wrong with it is in its `error`. Raises `UserError` for what is no clip at all.
+def open_clip(source: Any, segmentation: Segmentation) -> Clip:
+    """Decode a clip, a long one as far as needed to stream the rest.
+
+    `source` is in one of the forms of `ser.predict.sources`; what is wrong with it is in `error`.
     """
-    clip = Clip("", iter(()))
+    given = read_source(source)
+    clip = Clip(given.name, iter(()), error=given.error, channels=given.channels)
+    if clip.error:
+        return clip
     try:
-        if isinstance(source, tuple):
-            wave = _at_16_khz(*source)
-            audio.check_signal(wave)
+        if given.file is None:
+            assert given.wave is not None
+            if not np.isfinite(given.wave).all():  # which resampling would spread
+                raise AudioError("contains NaN or infinite samples")
+            wave = audio.at_16_khz(given.wave, given.rate)
+            audio.check_signal(wave, clip.channels)
             seconds, blocks = len(wave) / SAMPLE_RATE, iter([wave])
         else:
-            clip.path = str(source)
-            seconds = audio.duration(source)
-            whole = seconds <= WHOLE
-            # a header may say too little: then what is beyond is not heard, and memory stays small
-            blocks = iter([audio.load(source, None, WHOLE + 1)]) if whole else audio.blocks(source)
+            # the header's length is not trusted: a clip is short when it ends in the first block
+            stream = audio.blocks(given.file, WHOLE + 1, channels=clip.channels)
+            first = next(stream, np.empty(0, np.float32))
+            seconds, blocks = len(first) / SAMPLE_RATE, chain([first], stream)
+            if seconds <= WHOLE:
+                audio.check_signal(first, clip.channels)
     except AudioError as error:
         clip.error = str(error)
         return clip
     blocks = clip.counted(blocks)
-    whole = seconds <= WHOLE and not cutting.timeline
-    clip.pieces = (Piece.at(0, wave) for wave in blocks) if whole else cutting.pieces(blocks)
+    whole = seconds <= WHOLE and not segmentation.timeline
+    clip.pieces = (Piece.at(0, wave) for wave in blocks) if whole else segmentation.pieces(blocks)
     return clip
 
 
-def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """Yield what `make` makes of each item, in order, a few made ahead by threads."""
+def read_pieces(clips: Iterable[Clip]) -> Iterator[tuple[Clip, Piece | None]]:
+    """Yield the pieces of each clip and, after its last, None."""
+    for clip in clips:
+        try:
+            for piece in clip.pieces:
+                yield clip, piece
+        except AudioError as error:
+            clip.error, clip.damaged = str(error), True
+        yield clip, None
+
+
+def prefetch(make: Callable[[Item], Output], items: Iterable[Item]) -> Iterator[Output]:
+    """Yield `make(item)` for each item, in order, a few computed ahead by threads."""
     with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[Future[Made]] = deque()
+        waiting: deque[Future[Output]] = deque()
         for item in items:
             waiting.append(pool.submit(make, item))
             if len(waiting) > AHEAD:
@@ -148,43 +183,32 @@ def ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]
             yield waiting.popleft().result()
 
 
-def _at_16_khz(samples: Any, rate: int) -> np.ndarray:
-    """Return `(samples,)` of samples or `(samples, channels)`; integers by their full scale."""
-    signal = np.asarray(samples)
-    if signal.ndim not in (1, 2) or signal.dtype.kind not in "fi" or rate <= 0:
-        raise UserError(
-            f"an array of shape {signal.shape} and {signal.dtype} at {rate} Hz: give (samples,) or "
-            "(samples, channels), of floats of full scale 1 or signed integers, and their rate."
-        )
-    scale = 1.0 if signal.dtype.kind == "f" else -float(np.iinfo(signal.dtype).min)
-    mono = signal if signal.ndim == 1 else signal.mean(axis=1)
-    wave = np.ascontiguousarray(mono / scale, dtype=np.float32)
-    return audio.at_16_khz(wave, rate)
-
-
-def at_speech_of(blocks: Iterable[np.ndarray]) -> Iterator[Piece]:
+def speech_pieces(blocks: Iterable[np.ndarray]) -> Iterator[Piece]:
     """Yield the pieces of a stream that hold speech, cut at its pauses."""
-    hear = _listener()
-    held, start, sure = np.empty(0, np.float32), 0, np.empty(0)
+    detect = _speech_detector()
+    buffer, start, speech = np.empty(0, np.float32), 0, np.empty(0)
     for block in blocks:
-        held = np.concatenate([held, block])
-        sure = np.concatenate([sure, hear(held[len(sure) * CHUNK :])])
-        spans, rest = speech_spans(sure)
-        yield from (Piece.at(start + a * CHUNK, held[a * CHUNK : b * CHUNK]) for a, b in spans)
-        held, sure, start = held[rest * CHUNK :], sure[rest:], start + rest * CHUNK
-    spans, _ = speech_spans(np.concatenate([sure, np.zeros(PAUSE)]))
-    yield from (Piece.at(start + a * CHUNK, held[a * CHUNK : b * CHUNK]) for a, b in spans)
+        buffer = np.concatenate([buffer, block])
+        speech = np.concatenate([speech, detect(buffer[len(speech) * CHUNK :])])
+        spans, rest = speech_spans(speech)
+        yield from (Piece.at(start + a * CHUNK, buffer[a * CHUNK : b * CHUNK]) for a, b in spans)
+        buffer, speech, start = buffer[rest * CHUNK :], speech[rest:], start + rest * CHUNK
+    spans, _ = speech_spans(np.concatenate([speech, np.zeros(PAUSE)]))
+    yield from (Piece.at(start + a * CHUNK, buffer[a * CHUNK : b * CHUNK]) for a, b in spans)
 
 
-def speech_spans(sure: np.ndarray) -> tuple[list[tuple[int, int]], int]:
-    """Return the spans of speech that have ended, in chunks, and from where to look on."""
+def speech_spans(speech: np.ndarray) -> tuple[list[tuple[int, int]], int]:
+    """Return the spans of speech that have ended, in chunks, and where to go on from.
+
+    `speech` is the probability of speech in each chunk.
+    """
     spans: list[tuple[int, int]] = []
-    begun, last = -1, -1  # of the speech that has not ended: first chunk, last that was sure
+    begun, last = -1, -1  # of the speech that has not ended: first chunk, last that held speech
     floor = 0  # no span begins before
-    for i, chance in enumerate(sure):
-        if begun < 0 and chance >= SPEECH:
+    for i, probability in enumerate(speech):
+        if begun < 0 and probability >= SPEECH:
             begun, last = i, i
-        elif begun >= 0 and chance >= SILENCE:
+        elif begun >= 0 and probability >= SILENCE:
             last = i
         if begun < 0:
             continue
@@ -194,10 +218,10 @@ def speech_spans(sure: np.ndarray) -> tuple[list[tuple[int, int]], int]:
             floor, begun = last + 1 + PAD, -1
         elif i + 1 - begun >= LONG:
             middle = begun + LONG // 2
-            at = middle + int(np.argmin(sure[middle : i + 1]))
+            at = middle + int(np.argmin(speech[middle : i + 1]))
             spans.append((max(floor, begun - PAD), at))
             floor, begun = at, at
-    open_from = begun if begun >= 0 else len(sure)
+    open_from = begun if begun >= 0 else len(speech)
     return spans, max(floor, open_from - PAD, 0)
 
 
@@ -214,10 +238,10 @@ def _silero() -> Path | None:
     return path if path.is_file() else None
 
 
-def _listener() -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that says of each whole chunk that it hears how sure of speech it is.
+def _speech_detector() -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that gives the probability of speech of each whole chunk of a wave.
 
-    It remembers what it heard before.
+    It keeps its state from call to call.
     """
     import warnings
 
@@ -227,9 +251,9 @@ def _listener() -> Callable[[np.ndarray], np.ndarray]:
         warnings.simplefilter("ignore")
         model = torch.jit.load(str(_silero()), map_location="cpu").eval()
 
-    def hear(wave: np.ndarray) -> np.ndarray:
+    def detect(wave: np.ndarray) -> np.ndarray:
         chunks = torch.from_numpy(wave[: len(wave) // CHUNK * CHUNK].copy()).view(-1, CHUNK)
         with torch.inference_mode():
             return np.array([float(model(chunk, SAMPLE_RATE)) for chunk in chunks])
 
-    return hear
+    return detect

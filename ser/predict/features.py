@@ -1,10 +1,10 @@
-"""Features of clips in memory: what `extract.run` does, without a corpus and without a cache.
+"""Features of clips in memory: the extraction of `ser.extract.run` without a corpus or a cache.
 
-1. Take the features that the heads read and the transcripts that those read; group what shares a
-   pass of one model.
-2. Load each model once, when the first clip comes, and see that it is the one the heads learned on.
-3. Extract within the budget of frames, in batches of like size. What fails is said of its clip.
-4. Round frames as the cache does, so that the heads see what they saw in their run.
+1. Take the features that the heads read and the transcripts that those need; group features that
+   share a pass of one model.
+2. Load each model once, with the first clip, and check that the heads were trained on it.
+3. Extract within the budget of frames, in batches of similar size. A failure belongs to its clip.
+4. Round frames as the cache does, so that the heads read what they read in their run.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,19 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from cache.files import fingerprint
-from cache.precision import Encoded, encode
-from cache.transcripts import Transcript
-from corpus.errors import UserError
-from extract.extractor import Extractor, FeatureOptions, extractor_class, weights_of
-from extract.loop import robustly
-from extract.models import Weights, resolve
-from extract.run import FRAME_BUDGET, TRANSCRIPT, described_options, joined, load, passes, plan
+from ser.cache.files import fingerprint
+from ser.cache.precision import Encoded, encode
+from ser.cache.transcripts import Transcript
+from ser.corpus.errors import UserError
+from ser.extract.extractor import Extractor, FeatureOptions, build_extractor, weights_of
+from ser.extract.loop import robustly
+from ser.extract.models import Weights, resolve
+from ser.extract.run import (
+    TRANSCRIPT,
+    default_frame_budget,
+    joined,
+    load,
+    options_spec,
+    passes,
+    plan,
+)
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """Hold the features of one clip by name: frames as the cache keeps them, and words."""
+    """The features of one clip by name: frames as the cache stores them, and words."""
 
     frames: dict[str, Encoded] = field(default_factory=dict)
     words: dict[str, Transcript] = field(default_factory=dict)
@@ -40,96 +48,93 @@ class _Pass:
 
 
 class LiveFeatures:
-    """Extract the named features of any clip.
+    """The extraction of the named features of any clip.
 
-    `made_of` are the fingerprints that the heads were trained on; `find` is what finds a model's
-    weights. Raises `UserError` for a feature that own audio has no way to.
+    `trained_on` are the fingerprints of the features that the heads were trained on; `find` locates
+    the weights of a model. Raises `UserError` for a feature that cannot be extracted from audio.
     """
 
     def __init__(
         self,
         options: Mapping[str, FeatureOptions],
         names: Iterable[str],
-        made_of: Mapping[str, str],
+        trained_on: Mapping[str, str],
         device: str,
         find: Callable[[str], Weights] = resolve,
     ) -> None:
-        self.options, self.made_of, self.device = options, made_of, device
+        self.options, self.trained_on, self.device = options, trained_on, device
         self._find = find
         self.names = _with_transcripts(options, names)
         self._passes: list[_Pass] | None = None
 
     def load(self) -> list[_Pass]:
-        """Load all models, once; raises `UserError` when one is absent, or not the one it was."""
+        """Load all models, once; raises `UserError` for an absent one or other weights."""
         if self._passes is None:
             weights = self.weights()
-            found = []
+            loaded = []
             for group in passes(self.options, self.names):
-                parts = {name: self._extractor(name, weights[name]) for name in group}
+                parts = {n: build_extractor(self.options[n], weights[n]) for n in group}
                 extractor = joined(list(parts.values()))
                 load(extractor, group[0], self.device)
-                found.append(_Pass(group, parts, extractor, _of(self.options[group[0]])))
-            self._passes = found
+                loaded.append(_Pass(group, parts, extractor, _of(self.options[group[0]])))
+            self._passes = loaded
         return self._passes
-
-    def _extractor(self, name: str, weights: Weights | None) -> Extractor:
-        return extractor_class(self.options[name].kind)(self.options[name], weights)
 
     def weights(self) -> dict[str, Weights | None]:
         """Find every feature's weights; they and the options must be those of the heads."""
-        found: dict[str, Weights | None] = {}
+        weights: dict[str, Weights | None] = {}
         models: dict[str, Weights] = {}
         prints: dict[str, str] = {}
         for name in self.names:
             options = self.options[name]
-            spec = described_options(options, prints.get(_of(options) or ""))
-            found[name] = None
+            spec = options_spec(options, prints.get(_of(options) or ""))
+            weights[name] = None
             if (model := weights_of(options)) is not None:
-                if model not in models:  # each has a digest of its weights to be taken
+                if model not in models:  # hashing the weights takes time
                     models[model] = self._find(model)
-                found[name] = models[model]
+                weights[name] = models[model]
                 spec["weights"] = models[model].digest
             prints[name] = fingerprint(spec)
-            if self.made_of.get(name, prints[name]) != prints[name]:
+            if self.trained_on.get(name, prints[name]) != prints[name]:
                 raise UserError(
                     f"features.{name}: the model or its options are not those that the heads were "
-                    "trained on; give the same weights, or train the heads again."
+                    "trained on; use the same weights and options, or train the heads again."
                 )
-        return found
+        return weights
 
     def extract(self, waves: Sequence[np.ndarray]) -> list[Extracted | str]:
         """Return the features of each waveform `(samples,)` at 16 kHz, or why there are none."""
-        found = [Extracted() for _ in waves]
+        clips = [Extracted() for _ in waves]
         failed: dict[str, str] = {}
         for one in self.load():
             inputs: dict[str, Any] = {}
             for i, wave in enumerate(waves):
                 if str(i) not in failed:
-                    inputs[str(i)] = wave if one.of is None else found[i].words[one.of].text
+                    inputs[str(i)] = wave if one.of is None else clips[i].words[one.of].text
             sizes = {key: len(given) for key, given in inputs.items()}
-            for batch in plan(one.extractor, sizes, FRAME_BUDGET[self.device]):
+            for batch in plan(one.extractor, sizes, default_frame_budget(self.device)):
                 given = [inputs[key] for key in batch]
                 for key, result in robustly(one.extractor, batch, given, failed):
                     parts = result if len(one.names) > 1 else (result,)
                     try:
                         for name, part in zip(one.names, parts, strict=True):
-                            self._keep(found[int(key)], name, part)
+                            self._keep(clips[int(key)], name, part)
                     except ValueError as error:
                         failed[key] = str(error)
-        return [failed.get(str(i), each) for i, each in enumerate(found)]
+        return [failed.get(str(i), clip) for i, clip in enumerate(clips)]
 
-    def _keep(self, found: Extracted, name: str, result: Any) -> None:
+    def _keep(self, clip: Extracted, name: str, result: Any) -> None:
         if isinstance(result, Transcript):
-            found.words[name] = result
+            clip.words[name] = result
         else:
-            found.frames[name] = encode(result, self.options[name].precision)
+            clip.frames[name] = encode(result, self.options[name].precision)
 
     def frame_rate(self, name: str) -> float | None:
         """Return the frames a second of a feature, None for the tokens of a text."""
         return self._part(name).frame_rate
 
     def tokens(self, name: str, clip: Extracted) -> tuple[str, list[tuple[int, int]]]:
-        """Return the text of a text feature, and the characters that each frame is of."""
+        """Return the text of a text feature, and the span of characters of each frame."""
         extractor: Any = self._part(name)
         text = clip.words[self.options[name].of].text  # type: ignore[attr-defined]
         return text, extractor.offsets(text) if hasattr(extractor, "offsets") else []
@@ -143,17 +148,17 @@ def _of(options: FeatureOptions) -> str | None:
 
 
 def _with_transcripts(options: Mapping[str, FeatureOptions], names: Iterable[str]) -> list[str]:
-    """Return the named features, what they read put before them."""
+    """Return the named features and the transcripts that they read, transcripts first."""
     ordered: list[str] = []
     for name in names:
         if name not in options:
             raise UserError(
-                f"features.{name}: a head reads it and the run's pipeline.yaml has it no more; run "
-                "`ser heads train` again with the file as it is."
+                f"features.{name}: a head reads it, but the run's pipeline.yaml no longer has it; "
+                "run `ser heads train` again with the current file."
             )
         if options[name].kind == "imported":
             raise UserError(
-                f"features.{name}: it was imported, and nothing here can make it of other audio; "
+                f"features.{name}: it was imported, so it cannot be extracted from other audio; "
                 "choose a head that does not read it with `--head`."
             )
         of = _of(options[name])

@@ -1,56 +1,108 @@
-"""Many files into one CSV: what is written stays, and the same call goes on behind it.
+"""Predictions for many files in one CSV; the same call resumes an interrupted one.
 
-    out.csv          a row a file, or with `timeline` a row a segment
+    out.csv          a row for each file, or with `timeline` for each segment
     out.failed.csv   path and error of every file that could not be used in the last call
 
-A file counts as done when its rows are whole: a line that was cut short is dropped, and of a
-timeline the last file, whose further segments may be lacking. Files that failed are tried again.
+A file is done when its rows are complete: a truncated line is dropped, and of a timeline the last
+file, which may lack segments. Failed files are tried again.
 """
 
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from cache.files import write_durably
-from corpus.audio import SUFFIXES
-from corpus.errors import UserError
+from ser.cache.files import write_durably
+from ser.corpus.audio import SUFFIXES
+from ser.corpus.errors import UserError, plural
+from ser.corpus.progress import bars_hidden
 from ser.predict.formats import csv_rows, header, to_csv
 from ser.predict.predictor import Predictor
 from ser.predict.result import Failure
 
+NAMED = 10  # files that a note names
 
-def audio_files(places: Iterable[Path]) -> list[Path]:
-    """Return files as they are named, and the audio files in and below folders, sorted."""
-    found: list[Path] = []
+
+@dataclass(frozen=True)
+class Search:
+    """The result of a search: files to predict, and other files in the folders (not hidden ones).
+
+    `unusable` are broken links, pipes and the like with a suffix of audio. `SUFFIXES` of
+    `ser.corpus.audio` are those that the decoders read.
+    """
+
+    files: list[Path]
+    passed_over: list[Path]
+    unusable: list[Path] = field(default_factory=list)
+
+    @property
+    def note(self) -> str:
+        """Return a sentence about the files that were skipped, "" where there were none."""
+        broken = [path for path in self.unusable if not path.exists()]
+        special = [path for path in self.unusable if path.exists()]
+        kinds = (
+            (self.passed_over, "file", "not audio by suffix"),
+            (broken, "link", "broken"),
+            (special, "name", "not of a regular file"),
+        )
+        return "; ".join(_note(*kind) for kind in kinds if kind[0])
+
+
+def _note(paths: list[Path], noun: str, what: str) -> str:
+    are = "that is" if len(paths) == 1 else "that are"
+    return f"skipped {plural(len(paths), noun)} {are} {what}: {_names(paths)}"
+
+
+def _names(paths: list[Path]) -> str:
+    names = ", ".join(path.name for path in paths[:NAMED])
+    rest = len(paths) - NAMED
+    return f"{names} and {rest} more" if rest > 0 else names
+
+
+def search(places: Iterable[Path]) -> Search:
+    """Find the given files, and the audio files in and below the given folders, sorted.
+
+    Hidden files and folders within a folder (`._clip.wav` of macOS, `.git/`) are left out.
+    """
+    files: list[Path] = []
+    others: list[Path] = []
+    unusable: list[Path] = []
     for place in places:
-        if place.is_dir():
-            inside = (p for p in sorted(place.rglob("*")) if p.suffix.lower() in SUFFIXES)
-            found += [path for path in inside if path.is_file()]
-        else:
-            found.append(place)
-    return list(dict.fromkeys(found))
+        if not place.is_dir():
+            files.append(place)
+            continue
+        for path in sorted(place.rglob("*")):
+            if any(part.startswith(".") for part in path.relative_to(place).parts):
+                continue
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                files.append(path)
+            elif not path.is_dir():
+                (others if path.is_file() else unusable).append(path)
+    found = (list(dict.fromkeys(paths)) for paths in (files, others, unusable))
+    return Search(*found)
 
 
 def predict_files(
     predictor: Predictor, files: Sequence[Path], out: Path, **options: Any
 ) -> list[Failure]:
-    """Write the rows of all files that `out` does not hold yet; return what failed.
+    """Append the rows of all files that `out` lacks; return the failures.
 
-    The options are those of `Predictor.each`. Raises `UserError` for an `out` of other columns.
+    The options are those of `Predictor.stream`. Raises `UserError` for an `out` of other columns.
     """
     segments = bool(options.get("timeline"))
-    columns = header(predictor.classes, predictor.attributes, segments)
+    unsure = predictor.min_confidence is not None
+    columns = header(predictor.classes, predictor.attributes, segments, unsure)
     done = _resume(out, columns, whole_rows=not segments)
-    todo = [path for path in files if str(path) not in done]
+    todo = [path for path in files if printable(str(path)) not in done]
     failed = []
-    with out.open("a", encoding="utf-8", newline="") as file:
+    with out.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
         if not file.tell():
             file.write(to_csv([columns]))
-        for result in _with_progress(predictor.each(todo, **options), len(todo), len(done)):
+        for result in _with_progress(predictor.stream(todo, **options), len(todo), len(done)):
             if isinstance(result, Failure):
                 failed.append(result)
             else:
@@ -60,13 +112,18 @@ def predict_files(
     return failed
 
 
+def printable(text: str) -> str:
+    """Return valid UTF-8; the name of a file need not be, and is written with escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _with_progress(results: Iterator[Any], total: int, done: int) -> Iterator[Any]:
-    label = f"predict ({done} were done)" if done else "predict"
-    yield from tqdm(results, label, total, unit="file", disable=None)
+    label = f"predict ({done} already done)" if done else "predict"
+    yield from tqdm(results, label, total, unit="file", disable=bars_hidden())
 
 
 def _resume(out: Path, columns: Sequence[str], whole_rows: bool) -> set[str]:
-    """Cut a file back to rows that are whole; return the paths that they are of."""
+    """Truncate a file to its complete rows; return their paths."""
     if not out.exists() or not out.stat().st_size:
         return set()
     data = out.read_bytes()
@@ -74,8 +131,8 @@ def _resume(out: Path, columns: Sequence[str], whole_rows: bool) -> set[str]:
     rows = list(csv.reader(io.StringIO(data.decode("utf-8"), newline="")))
     if rows and rows[0] != list(columns):
         raise UserError(
-            f"{out}: its columns are not those of this run ({', '.join(columns)}); give another "
-            "file with `--out`, or delete it."
+            f"{out}: its columns differ from those of this run ({', '.join(columns)}); give "
+            "another file with `--out`, or delete it."
         )
     rows = [row for row in rows if len(row) == len(columns)]
     if not whole_rows and len(rows) > 1:
@@ -88,5 +145,5 @@ def _list_failures(path: Path, failed: Sequence[Failure]) -> None:
     if not failed:
         path.unlink(missing_ok=True)
         return
-    rows = [["path", "error"], *([each.path, each.error] for each in failed)]
-    write_durably(path, to_csv(rows))
+    rows = [["path", "error"], *([failure.path, failure.error] for failure in failed)]
+    write_durably(path, printable(to_csv(rows)))

@@ -1,7 +1,7 @@
-"""Results as text: JSON, CSV, SRT subtitles, Praat's TextGrid, NIST's RTTM, and for people a table.
+"""Results as text: JSON, CSV, SRT subtitles, Praat's TextGrid, NIST's RTTM, and a table to read.
 
-Windows overlap; subtitles, tiers and speaker turns may not, so there they meet in the middle of
-what they share.
+Windows overlap; subtitles, tiers and speaker turns may not, so they are cut in the middle of the
+overlap.
 """
 
 import csv
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ser.predict.result import Result, Segment, Word, likeliest, rows_of
+from ser.corpus.text_table import print_table
+from ser.predict.result import UNSURE, Result, Segment, Word, most_probable, rows_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,61 +26,82 @@ COLUMNS = 40  # of a curve of attention
 
 def to_json(result: Result) -> str:
     """Return one line of JSON; numbers of attention have six digits."""
-    said = asdict(replace(result, segments=()))
-    said["agreeing"] = result.agreeing
-    said["segments"] = [_plain(segment) for segment in result.segments]
-    return json.dumps(said, ensure_ascii=False)
+    fields = asdict(replace(result, segments=()))
+    fields["agreeing"] = result.agreeing
+    fields["segments"] = [_plain(segment) for segment in result.segments]
+    return json.dumps(fields, ensure_ascii=False)
 
 
 def _plain(segment: Segment) -> dict[str, Any]:
-    said = asdict(replace(segment, attention={}))
-    said["words"] = [asdict(word) for word in segment.words]
-    said["attention"] = {
+    fields = asdict(replace(segment, attention={}))
+    fields["words"] = [asdict(word) for word in segment.words]
+    fields["attention"] = {
         name: {
             "times": None if a.times is None else [round(t, 6) for t in a.times.tolist()],
             "weights": [round(w, 6) for w in a.weights.tolist()],
         }
         for name, a in segment.attention.items()
     }
-    return said
+    return fields
 
 
-def header(classes: Sequence[str], attributes: Sequence[str], segments: bool) -> list[str]:
-    """Return the columns of `ser.predict.frame` before there is a result."""
+def header(
+    classes: Sequence[str], attributes: Sequence[str], segments: bool, unsure: bool = False
+) -> list[str]:
+    """Return the columns of `ser.predict.frame` for a run; `unsure` with a `min_confidence`."""
     span = ["start", "end"] if segments else ["seconds"]
-    return ["path", *span, "emotion", *(f"p.{c}" for c in classes), *attributes, "transcript"]
+    probabilities = (f"p.{name}" for name in classes)
+    emotion = ["emotion", "unsure"] if unsure else ["emotion"]
+    return ["path", *span, *emotion, *probabilities, *attributes, "transcript", "notes"]
 
 
 def to_csv(rows: Sequence[Sequence[Any]]) -> str:
-    """Return lines of CSV; a float has six digits, None is empty."""
+    """Return lines of CSV; floats have six digits, None is empty, booleans are true or false."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
-        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in row])
+        writer.writerow(map(_cell, row))
     return text.getvalue()
 
 
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
 def csv_rows(result: Result, segments: bool) -> str:
-    """Return a result's lines of CSV, without a header."""
+    """Return the lines of CSV of a result, without a header."""
     return to_csv([list(row.values()) for row in rows_of(result, segments)])
 
 
 def to_srt(result: Result) -> str:
-    """Return subtitles: the emotion with its probability, and the words."""
+    """Return subtitles: the emotion with its probability, and the words.
+
+    SubRip has no comments, so the notes are lines of the first subtitle.
+    """
     blocks = []
-    for i, segment in enumerate(meeting(result.segments), 1):
+    for i, segment in enumerate(without_overlap(result.segments), 1):
         lines = [str(i), f"{_clock(segment.start)} --> {_clock(segment.end)}", _label(segment)]
         lines += [segment.transcript] if segment.transcript else []
+        lines += _notes(result.notes) if i == 1 else []
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
 
 def to_textgrid(result: Result) -> str:
-    """Return a TextGrid with the tiers emotion and, where words were read, transcript."""
-    segments = meeting(result.segments)
-    tiers = {"emotion": [segment.emotion or "" for segment in segments]}
+    """Return a TextGrid with the tiers emotion and, where there is one, transcript.
+
+    Notes are a tier of that name with one interval over the whole clip: comments are lost when
+    Praat saves a file, and few other readers know them.
+    """
+    segments = without_overlap(result.segments)
+    tiers = {"emotion": [segment.label or "" for segment in segments]}
     if result.transcript is not None:
         tiers["transcript"] = [segment.transcript or "" for segment in segments]
+    intervals = {n: _intervals(segments, labels, result.seconds) for n, labels in tiers.items()}
+    if result.notes:
+        intervals["notes"] = [(0.0, result.seconds, " ".join(result.notes))]
     lines = [
         'File type = "ooTextFile"',
         'Object class = "TextGrid"',
@@ -87,20 +109,19 @@ def to_textgrid(result: Result) -> str:
         "xmin = 0",
         f"xmax = {result.seconds:.3f}",
         "tiers? <exists>",
-        f"size = {len(tiers)}",
+        f"size = {len(intervals)}",
         "item []:",
     ]
-    for i, (name, labels) in enumerate(tiers.items(), 1):
-        intervals = _intervals(segments, labels, result.seconds)
+    for i, (name, spans) in enumerate(intervals.items(), 1):
         lines += [
             f"    item [{i}]:",
             '        class = "IntervalTier"',
             f'        name = "{name}"',
             "        xmin = 0",
             f"        xmax = {result.seconds:.3f}",
-            f"        intervals: size = {len(intervals)}",
+            f"        intervals: size = {len(spans)}",
         ]
-        for j, (start, end, label) in enumerate(intervals, 1):
+        for j, (start, end, label) in enumerate(spans, 1):
             quoted = label.replace('"', '""')
             lines += [
                 f"        intervals [{j}]:",
@@ -112,11 +133,14 @@ def to_textgrid(result: Result) -> str:
 
 
 def to_rttm(result: Result) -> str:
-    """Return a line a segment, the emotion in the place of the speaker's name."""
+    """Return a line for each segment, with the emotion in place of the speaker's name.
+
+    Notes are comments (`;;`) before them.
+    """
     name = Path(result.path).stem.replace(" ", "_") or "audio"
-    return "".join(
-        f"SPEAKER {name} 1 {s.start:.3f} {s.end - s.start:.3f} <NA> <NA> {s.emotion} <NA> <NA>\n"
-        for s in meeting(result.segments)
+    return "".join(f";; {note}\n" for note in _notes(result.notes)) + "".join(
+        f"SPEAKER {name} 1 {s.start:.3f} {s.end - s.start:.3f} <NA> <NA> {s.label} <NA> <NA>\n"
+        for s in without_overlap(result.segments)
     )
 
 
@@ -128,32 +152,29 @@ FORMATS: dict[str, Callable[[Result], str]] = {
 }
 
 
-def meeting(segments: Sequence[Segment]) -> list[Segment]:
-    """Return segments that do not overlap: those that did meet in the middle."""
-    found = list(segments)
-    for i in range(1, len(found)):
-        if found[i].start < found[i - 1].end:
-            middle = (found[i].start + found[i - 1].end) / 2
-            found[i - 1], found[i] = (
-                replace(found[i - 1], end=middle),
-                replace(found[i], start=middle),
-            )
-    return found
+def without_overlap(segments: Sequence[Segment]) -> list[Segment]:
+    """Cut overlapping segments in the middle of their overlap."""
+    cut = list(segments)
+    for i in range(1, len(cut)):
+        if cut[i].start < cut[i - 1].end:
+            middle = (cut[i].start + cut[i - 1].end) / 2
+            cut[i - 1], cut[i] = replace(cut[i - 1], end=middle), replace(cut[i], start=middle)
+    return cut
 
 
 def _intervals(
     segments: Sequence[Segment], labels: Sequence[str], seconds: float
 ) -> list[tuple[float, float, str]]:
-    """Return intervals that cover everything from 0 on, as Praat needs; gaps have no label."""
-    found, at = [], 0.0
+    """Return intervals that cover the whole clip, as Praat needs; gaps have no label."""
+    intervals, at = [], 0.0
     for segment, label in zip(segments, labels, strict=True):
         if segment.start - at > 1e-3:
-            found.append((at, segment.start, ""))
-        found.append((segment.start, segment.end, label))
+            intervals.append((at, segment.start, ""))
+        intervals.append((segment.start, segment.end, label))
         at = segment.end
     if seconds - at > 1e-3:
-        found.append((at, seconds, ""))
-    return found
+        intervals.append((at, seconds, ""))
+    return intervals
 
 
 def _clock(seconds: float) -> str:
@@ -162,14 +183,22 @@ def _clock(seconds: float) -> str:
     return f"{hours:02}:{minutes:02}:{ms // 1000 % 60:02},{ms % 1000:03}"
 
 
-def _label(of: Segment | Result) -> str:
-    if of.emotion is None:
-        return " ".join(f"{name} {value:.2f}" for name, value in of.attributes.items())
-    return f"{of.emotion} ({of.probabilities[of.emotion]:.2f})"
+def _notes(notes: Sequence[str]) -> list[str]:
+    """Return a line for each note."""
+    return [f"Note: {' '.join(note.split())}" for note in notes]
+
+
+def _label(prediction: Segment | Result) -> str:
+    if prediction.emotion is None:
+        return " ".join(f"{name} {value:.2f}" for name, value in prediction.attributes.items())
+    probability = f"{prediction.probabilities[prediction.emotion]:.2f}"
+    if prediction.unsure:
+        return f"{UNSURE} ({prediction.emotion} {probability})"
+    return f"{prediction.emotion} ({probability})"
 
 
 def print_results(results: Sequence[Result], console: "Console", segments: bool = False) -> None:
-    """Print one clip with all that is known of it, several as a table with a row each."""
+    """Print one clip in full, several as a table with a row each."""
     if len(results) == 1:
         _print_one(results[0], console, segments)
         return
@@ -179,43 +208,54 @@ def print_results(results: Sequence[Result], console: "Console", segments: bool 
     for result in results:
         row = (result.path, f"{result.seconds:.1f}", _label(result), result.transcript or "")
         table.add_row(*row)
-    console.print(table)
+    print_table(table, console)
+    for line in _notes_of(results):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _notes_of(results: Sequence[Result]) -> list[str]:
+    """Return the notes below a table: those of all results once, the others by file."""
+    shared = [note for note in results[0].notes if all(note in r.notes for r in results)]
+    own = [f"{r.path}: {n}" for r in results for n in r.notes if n not in shared]
+    return [*_notes(shared), *own]
 
 
 def _print_one(result: Result, console: "Console", segments: bool) -> None:
-    def say(line: str) -> None:
+    def show(line: str) -> None:
         console.print(line, markup=False, highlight=False)
 
-    say(f"{result.path}  {result.seconds:.1f} s  {_label(result)}")
+    show(f"{result.path}  {result.seconds:.1f} s  {_label(result)}")
     ranked = sorted(result.probabilities.items(), key=lambda item: -item[1])
     for name, value in ranked:
-        say(f"  {name:10} {value:5.2f} {'█' * round(30 * value)}")
+        show(f"  {name:10} {value:5.2f} {'█' * round(30 * value)}")
     if result.emotion is not None:
         for name, value in result.attributes.items():
-            say(f"  {name:10} {value:5.2f}")
+            show(f"  {name:10} {value:5.2f}")
     if result.transcript is not None:
-        say(f"  “{result.transcript}”")
+        show(f"  “{result.transcript}”")
     if len(result.heads) > 1:
         others = [
-            f"{name}: {likeliest(said)}"
-            for name, said in result.heads.items()
+            f"{name}: {most_probable(probabilities)}"
+            for name, probabilities in result.heads.items()
             if name not in result.agreeing
         ]
-        of = f"{len(result.agreeing)} of {len(result.heads)} heads agree"
-        say("  " + of + (f" ({'; '.join(others)})" if others else ""))
-    for name, looked in result.attention.items():
-        if looked.times is not None:
-            say(f"  {name:10} {curve(looked.weights)}")
+        agreement = f"{len(result.agreeing)} of {len(result.heads)} heads agree"
+        show("  " + agreement + (f" ({'; '.join(others)})" if others else ""))
+    for name, attention in result.attention.items():
+        if attention.times is not None:
+            show(f"  {name:10} {curve(attention.weights)}")
     if result.words:
-        say("  " + shaded(result.words))
+        show("  " + shaded(result.words))
     if segments or len(result.segments) > 1:
         for segment in result.segments:
             span = f"{segment.start:8.1f} –{segment.end:7.1f} s"
-            say(f"{span}  {_label(segment)}  {segment.transcript or ''}".rstrip())
+            show(f"{span}  {_label(segment)}  {segment.transcript or ''}".rstrip())
+    for line in _notes(result.notes):
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def curve(weights: np.ndarray) -> str:
-    """Draw weights over time as a line of bars, the highest full."""
+    """Draw weights over time as a line of bars, scaled to the highest."""
     parts = np.array_split(weights, min(COLUMNS, len(weights)))
     heights = np.array([part.mean() for part in parts])
     return "".join(BARS[int(7 * height / heights.max())] for height in heights)

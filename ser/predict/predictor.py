@@ -1,81 +1,143 @@
-"""A run that was trained, asked about any audio.
+"""A trained run that predicts the emotion in any audio.
 
-    import ser
-    p = ser.load("runs/demo")
-    p("clip.wav").emotion
+1. Read the run's pipeline.yaml, its stack and the heads of the stack (or one head); no more.
+2. Decode clips in threads, segment long ones, and collect up to two minutes of audio.
+3. Extract what the heads read and apply heads and stack by the code of the stages, so that a clip
+   gets the probabilities that it got in its run.
 
-1. Read the run's pipeline.yaml, the stack and its heads (or one head); nothing else is needed.
-2. Decode clips in threads, cut those that are long, and put pieces together up to two minutes.
-3. Extract what the heads read, ask every head, ask the stack: the code of the stages, so that a
-   clip gets the probabilities that it got in its run.
-
-Any thread may ask: models are used by one at a time, decoding is not held up.
+Any thread may predict: the models serve one at a time, and decoding goes on meanwhile.
 """
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
-from corpus.audio import AudioError
-from corpus.errors import UserError
-from extract.extractor import choose_device
-from extract.models import resolve
-from extract.run import FRAME_BUDGET
-from heads.job import read_done
-from heads.trained import TrainedHead
-from score.heads import softmax
-from ser.pipeline import Pipeline
-from ser.predict import explain as explaining
+from ser.corpus.errors import UserError
+from ser.corpus.synthetic import model_note
+from ser.extract.extractor import choose_device
+from ser.extract.models import resolve
+from ser.extract.run import default_frame_budget
+from ser.heads.trained import TrainedHead
+from ser.predict.attention import explain_clip, head_weights, inputs_of
 from ser.predict.bundle import open_bundle
-from ser.predict.clips import Clip, Cut, Cutting, Piece, Source, ahead, open_clip
+from ser.predict.clips import Clip, Cut, Piece, Segmentation, open_clip, prefetch, read_pieces
 from ser.predict.features import Extracted, LiveFeatures
-from ser.predict.result import Failure, Result, Segment, join
-from stack.run import load as load_stack
-from stack.run import stacked_heads
-from stack.table import LogitTable, Rows
+from ser.predict.html import predictor_html
+from ser.predict.result import Failure, Result, Segment, is_unsure, join
+from ser.predict.run_folder import best_head, read_pipeline
+from ser.predict.sources import Source, is_clip, read_source
+from ser.predict.synthetic import synthetic_share
+from ser.score.heads import softmax
+from ser.score.record import has_stack
+from ser.stack.run import load as load_stack
+from ser.stack.run import stacked_heads
+from ser.stack.table import LogitTable, Rows
 
 FRAMES_A_SECOND = 50
+NOT_FINITE = "a head's output for it is not finite"
+
+
+@dataclass(frozen=True)
+class _Prediction:
+    """The prediction for one segment; the fields are those of `Segment`."""
+
+    emotion: str | None
+    probabilities: dict[str, float]
+    attributes: dict[str, float]
+    heads: dict[str, dict[str, float]]
 
 
 class Predictor:
-    """Ask a run's stack about audio, or one of its heads; see `ser.load`.
+    """A trained run, or one of its heads, that predicts emotions in audio; see `ser.load`.
 
-    `run` is its folder, or a bundle of it. `classes` and `attributes` are what it tells, `heads`
-    the names of those that are asked, `stack` is None for a head alone. Raises `UserError` for a
-    run that is not whole.
+    Args:
+        run: the folder of a run, or a bundle that `ser pack` made of it.
+        head: the head to use; by default the stack, and in a run without one the head with the best
+            score on dev.
+        device: auto, cpu or cuda.
+        min_confidence: the highest probability below which a result is `unsure`, 0 to 1; by default
+            none is.
+
+    `classes` and `attributes` are what it predicts, `heads` the names of the heads in use; `stack`
+    is None for a head alone. `synthetic` is the share of synthetic speech among the training clips
+    (None where it is unknown), and `notes` are sentences that every result carries. Raises
+    `UserError` for a run that is incomplete.
+
+        >>> p = Predictor("runs/mine", device="cpu")
+        >>> p
+        Predictor('runs/mine', heads=['audio'], classes=['angry', 'sad'], device='cpu')
+        >>> [result.emotion for result in p(["clip.wav", "clips/1.wav"])]
+        ['angry', 'sad']
     """
 
-    def __init__(self, run: str | Path, head: str | None = None, device: str = "auto") -> None:
+    def __init__(
+        self,
+        run: str | Path,
+        head: str | None = None,
+        device: str = "auto",
+        min_confidence: float | None = None,
+    ) -> None:
+        if min_confidence is not None and not 0 <= min_confidence <= 1:
+            raise UserError(f"min_confidence is {min_confidence:g}; give a number from 0 to 1.")
+        self.min_confidence = min_confidence
         bundle = open_bundle(run) if Path(run).is_file() else None
+        self.source = Path(run)
         self.run = bundle.folder if bundle else Path(run)
         self.device = choose_device(device)
-        self.pipeline = bundle.pipeline() if bundle else _pipeline(self.run)
-        stacked = head is None and (self.run / "stack" / "stack.json").is_file()
-        names = stacked_heads(self.run) if stacked else [head or best_head(self.run)]
-        folder = self.run / "heads"
-        self._heads = [TrainedHead.load(folder / name, self.device) for name in names]
-        table = LogitTable.without_rows(
-            folder,
-            {each.name: each.fingerprint for each in self._heads},
-            self._heads[0].classes,
-            [each.name for each in self._heads if each.classifies],
-            {each.name: each.attributes for each in self._heads},
-        )
+        self.pipeline = bundle.pipeline() if bundle else read_pipeline(self.run)
+        stacked = head is None and has_stack(self.run)  # damaged or not: never another system
+        with bundle.reading() if bundle else nullcontext():
+            names = stacked_heads(self.run) if stacked else [head or best_head(self.run)]
+            table = self._read_heads(names)
+            self.stack = load_stack(self.run, table) if stacked else None
         self.heads, self.attributes = tuple(names), table.attributes
-        self.classes = table.classes if table.tellers else ()
-        self.stack = load_stack(self.run, table) if stacked else None
+        self.classes = table.classes if table.classifiers else ()
         self._table = table
-        made_of = {f: mark for each in self._heads for f, mark in each.made_of.items()}
+        if min_confidence is not None and not self.classes:
+            raise UserError(
+                f"{run}: it predicts no classes, so there is no confidence; leave min_confidence "
+                "out."
+            )
+        trained_on = {name: spec for h in self._heads for name, spec in h.made_of.items()}
         find = bundle.weights if bundle else resolve
         features = dict(self.pipeline.features) | self.pipeline.finetuned
-        self.features = LiveFeatures(features, made_of, made_of, self.device, find)
+        self.features = LiveFeatures(features, trained_on, trained_on, self.device, find)
+        # the heads of a bundle record it all, and no file that a bundle names is opened
+        options = {} if bundle else {n: self.features.options[n] for n in self.features.names}
+        manifest = None if bundle else self.pipeline.corpus.manifest
+        self.synthetic = synthetic_share(self.run, names, options, manifest)
+        note = model_note(self.synthetic)
+        self.notes = () if note is None else (note,)
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        return (
+            f"Predictor({str(self.source)!r}, heads={list(self.heads)}, "
+            f"classes={list(self.classes)}, device={self.device!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        return predictor_html(self)
+
+    def _read_heads(self, names: Sequence[str]) -> LogitTable:
+        """Read the heads; return a table of what they predict, without rows."""
+        folder = self.run / "heads"
+        self._heads = [TrainedHead.load(folder / name, self.device) for name in names]
+        return LogitTable.without_rows(
+            folder,
+            {head.name: head.fingerprint for head in self._heads},
+            self._heads[0].classes,
+            [head.name for head in self._heads if head.classifies],
+            {head.name: head.attributes for head in self._heads},
+        )
+
     def load(self) -> None:
-        """Load every model now, and not at the first clip."""
+        """Load every model now instead of with the first clip."""
         with self._lock:
             self.features.load()
 
@@ -89,17 +151,21 @@ class Predictor:
     def __call__(self, clips: Iterator[Source], **options: Any) -> Iterator[Result]: ...
 
     def __call__(self, clips: Any, **options: Any) -> Result | list[Result] | Iterator[Result]:
-        """Return a result of one clip, a list of a list's, a generator of any other iterable's.
+        """Return the result for one clip, a list for a list, a generator for any other iterable.
 
-        A clip is a path, or an array `(samples,)` or `(samples, channels)` with its rate. The
-        options are those of `each`. Raises `UserError` for a clip that nothing can be said of.
+        Args:
+            clips: one clip or several; a clip is a path, the bytes of a file, an open file,
+                (samples, rate), or a mapping with `array` and `sampling_rate`.
+            **options: those of `stream`.
+
+        Raises `UserError` for a clip that cannot be used.
         """
-        if isinstance(clips, str | Path) or _is_array(clips):
-            return _answered(next(self.each([clips], **options)))
-        results = map(_answered, self.each(clips, **options))
+        if is_clip(clips):
+            return _require_result(next(self.stream([clips], **options)))
+        results = map(_require_result, self.stream(clips, **options))
         return list(results) if isinstance(clips, Sequence) else results
 
-    def each(
+    def stream(
         self,
         clips: Iterable[Source],
         *,
@@ -110,188 +176,143 @@ class Predictor:
         window: float = 10.0,
         hop: float = 5.0,
     ) -> Iterator[Result | Failure]:
-        """Yield a result of each clip in order, a failure of one that cannot be used.
+        """Yield a result for each clip in order, or a failure for one that cannot be used.
 
-        `timeline` cuts short clips too; `cut`, `window` and `hop` (s) say how long ones are, see
-        `ser.predict.clips`. `explain` adds where the heads looked. `one_speaker` says that one
-        person speaks in all clips, for heads with `normalize: speaker`, and holds them all in
-        memory; without it such a head compares each piece with itself alone.
+        Args:
+            clips: the clips, in the forms that calling the predictor takes.
+            timeline: segment short clips too.
+            explain: add the attention of the heads.
+            one_speaker: all clips are of one speaker, which heads with `normalize: speaker` use;
+                they are then all held in memory. Without it such a head compares each segment with
+                itself alone.
+            cut: how long audio is segmented: `speech` (at pauses, by silero-vad), `windows`, or
+                `auto`, which is speech where silero-vad is installed.
+            window: the length of a window in seconds, 1 to 30.
+            hop: from the start of one window to the next, in seconds.
 
-        Clips are put together up to two minutes of audio, so the first result of many comes when
-        that much has been read. Raises `UserError` for what is no clip, or a model that is absent.
+        Clips are collected up to two minutes of audio, so the first result of many comes when that
+        much has been read. Raises `UserError` for a model that is absent.
         """
-        cutting = Cutting(timeline, cut, window, hop)
-        room = float("inf") if one_speaker else FRAME_BUDGET[self.device] / FRAMES_A_SECOND
-        waiting: list[tuple[Clip, Piece | None]] = []
-        found: dict[int, list[Segment]] = {}
-        for clip, piece in _pieces(ahead(lambda source: open_clip(source, cutting), clips)):
-            waiting.append((clip, piece))
-            seconds = sum(p.end - p.start for _, p in waiting if p is not None)
-            if seconds >= room:
-                yield from self._finished(waiting, found, explain, one_speaker)
-                waiting = []
-        yield from self._finished(waiting, found, explain, one_speaker)
+        segmentation = Segmentation(timeline, cut, window, hop)
+        frames = float("inf") if one_speaker else default_frame_budget(self.device)
+        budget = frames / FRAMES_A_SECOND
+        collected: list[tuple[Clip, Piece | None]] = []
+        segments: dict[int, list[Segment]] = {}
+        opened = prefetch(lambda source: open_clip(source, segmentation), map(read_source, clips))
+        for clip, piece in read_pieces(opened):
+            collected.append((clip, piece))
+            seconds = sum(p.end - p.start for _, p in collected if p is not None)
+            if seconds >= budget:
+                yield from self._results(collected, segments, explain, one_speaker)
+                collected = []
+        yield from self._results(collected, segments, explain, one_speaker)
 
-    def _finished(
+    def _results(
         self,
         entries: Sequence[tuple[Clip, Piece | None]],
-        found: dict[int, list[Segment]],
+        segments: dict[int, list[Segment]],
         explain: bool,
         one_speaker: bool,
     ) -> Iterator[Result | Failure]:
-        """Answer for pieces; yield what is said of each clip whose last piece is among them."""
+        """Predict pieces; yield the result of each clip whose last piece is among them."""
         pieces = [piece for _, piece in entries if piece is not None]
-        answers = iter(self._answer(pieces, explain, one_speaker) if pieces else [])
+        predicted = iter(self._predict(pieces, explain, one_speaker) if pieces else [])
         for clip, piece in entries:
             if piece is not None:
-                answer = next(answers)
-                if isinstance(answer, str):
-                    clip.error = clip.error or answer
+                segment = next(predicted)
+                if isinstance(segment, str):
+                    clip.error = clip.error or segment
                 else:
-                    found.setdefault(id(clip), []).append(answer)
+                    segments.setdefault(id(clip), []).append(segment)
                 continue
-            segments = found.pop(id(clip), [])
-            if segments and not clip.damaged:
-                yield join(clip.path, clip.seconds, segments)
+            complete = segments.pop(id(clip), [])
+            if complete and not clip.damaged:
+                notes = [*self.notes, *clip.notes()]
+                yield join(clip.path, clip.seconds, complete, notes, self.min_confidence)
             else:
                 yield Failure(clip.path, clip.error or "no speech was found")
 
-    def _answer(
+    def _predict(
         self, pieces: Sequence[Piece], explain: bool, one_speaker: bool
     ) -> list[Segment | str]:
-        """Return what is heard in each piece, or why nothing is."""
+        """Return the segment of each piece, or why there is none."""
         with self._lock:
             extracted = self.features.extract([piece.wave for piece in pieces])
-            good = [i for i, each in enumerate(extracted) if isinstance(each, Extracted)]
-            clips = [each for each in extracted if isinstance(each, Extracted)]
-            said = self._ask(clips, one_speaker) if clips else []
-            looked = self._looked(clips, one_speaker) if explain and clips else []
-            answers: list[Segment | str] = [e if isinstance(e, str) else "" for e in extracted]
-            for row, (i, clip) in enumerate(zip(good, clips, strict=True)):
-                more = self._explained(clip, looked[row], pieces[i].start) if looked else {}
-                words = next(iter(clip.words.values()), None)
-                answers[i] = Segment(
-                    start=pieces[i].start,
-                    end=pieces[i].end,
-                    transcript=None if words is None else words.text,
-                    **said[row],
-                    **more,
+            clips = [clip for clip in extracted if isinstance(clip, Extracted)]
+            predictions = iter(self._classify(clips, one_speaker) if clips else [])
+            weights = iter(head_weights(self._heads, clips, one_speaker) if explain else [])
+            segments: list[Segment | str] = []
+            for piece, clip in zip(pieces, extracted, strict=True):
+                if isinstance(clip, str):
+                    segments.append(clip)
+                    continue
+                prediction, pooling = next(predictions), next(weights, None)
+                if prediction is None:
+                    segments.append(NOT_FINITE)
+                    continue
+                transcript = next(iter(clip.words.values()), None)
+                attention, words = explain_clip(self.features, clip, pooling or {}, piece.start)
+                segments.append(
+                    Segment(
+                        start=piece.start,
+                        end=piece.end,
+                        emotion=prediction.emotion,
+                        probabilities=prediction.probabilities,
+                        attributes=prediction.attributes,
+                        transcript=None if transcript is None else transcript.text,
+                        heads=prediction.heads,
+                        attention=attention,
+                        words=words,
+                        unsure=is_unsure(prediction.probabilities, self.min_confidence),
+                    )
                 )
-        return answers
+        return segments
 
-    def _ask(self, clips: Sequence[Extracted], one_speaker: bool) -> list[dict[str, Any]]:
-        """Return emotion, probabilities, attributes and heads of each clip."""
-        outputs = [head.ask(_read_by(head, clips), one_speaker) for head in self._heads]
-        named = dict(zip(self.heads, outputs, strict=True))
+    def _classify(self, clips: Sequence[Extracted], one_speaker: bool) -> list[_Prediction | None]:
+        """Apply heads and stack to clips.
+
+        None where a head's output is NaN or infinite: the stack would predict a class all the same.
+        """
+        outputs = [head.predict(inputs_of(head, clips), one_speaker) for head in self._heads]
+        finite = np.ones(len(clips), bool)
+        for values in (values for output in outputs for values in output.values()):
+            finite &= np.isfinite(values).all(axis=1)
+        outputs = [{name: np.nan_to_num(v) for name, v in output.items()} for output in outputs]
+        by_head = dict(zip(self.heads, outputs, strict=True))
         none = [np.empty((len(clips), 0), np.float32)]
-        logits = np.concatenate([*none, *(named[n]["logits"] for n in self._table.tellers)], axis=1)
-        rated = [out["attributes"] for out in outputs if "attributes" in out]
-        predicted = np.concatenate([*none, *rated], axis=1)
-        alone = {name: softmax(named[name]["logits"]) for name in self._table.tellers}
+        classifiers = self._table.classifiers
+        logits = np.concatenate([*none, *(by_head[n]["logits"] for n in classifiers)], axis=1)
+        ratings = [output["attributes"] for output in outputs if "attributes" in output]
+        predicted = np.concatenate([*none, *ratings], axis=1)
+        alone = {name: softmax(by_head[name]["logits"]) for name in classifiers}
         if self.stack is not None:
-            answer = self.stack.ask(Rows.new(logits, predicted))
-            chosen, probability = answer.chosen, answer.probability
-            attributes = answer.attributes
+            prediction = self.stack.predict(Rows.new(logits, predicted))
+            chosen, probability = prediction.chosen, prediction.probability
+            attributes = prediction.attributes
         else:
             probability = next(iter(alone.values()), None)
             chosen = None if probability is None else probability.argmax(axis=1)
             attributes = predicted if self.attributes else None
         return [
-            {
-                "emotion": None if chosen is None else self.classes[int(chosen[i])],
-                "probabilities": _named(self.classes, probability, i),
-                "attributes": _named(self.attributes, attributes, i),
-                "heads": {name: _named(self.classes, p, i) for name, p in alone.items()},
-            }
+            _Prediction(
+                emotion=None if chosen is None else self.classes[int(chosen[i])],
+                probabilities=_by_name(self.classes, probability, i),
+                attributes=_by_name(self.attributes, attributes, i),
+                heads={name: _by_name(self.classes, p, i) for name, p in alone.items()},
+            )
+            if finite[i]
+            else None
             for i in range(len(clips))
         ]
 
-    def _looked(
-        self, clips: Sequence[Extracted], one_speaker: bool
-    ) -> list[dict[str, list[tuple[np.ndarray, int]]]]:
-        """Return of each clip, by feature, the weights of every head's pooling, and its stride."""
-        found: list[dict[str, list[tuple[np.ndarray, int]]]] = [{} for _ in clips]
-        for head in self._heads:
-            strides = {use.name: use.stride for use in head.config.features}
-            for name, weights in head.looked(_read_by(head, clips), one_speaker).items():
-                for row, of_clip in zip(found, weights, strict=True):
-                    row.setdefault(name, []).append((of_clip, strides[name]))
-        return found
 
-    def _explained(
-        self, clip: Extracted, looked: dict[str, list[tuple[np.ndarray, int]]], start: float
-    ) -> dict[str, Any]:
-        frames = {name: len(clip.frames[name].data) for name in looked}
-        rates = {name: self.features.frame_rate(name) for name in looked}
-        attention = explaining.attention(looked, frames, rates, start)
-        texts = [name for name in looked if rates[name] is None]
-        if not texts:
-            return {"attention": attention}
-        told = [(attention[name].weights, self.features.tokens(name, clip)) for name in texts]
-        said = next(iter(clip.words.values()))
-        tokens = [(weights, offsets) for weights, (text, offsets) in told if text == said.text]
-        return {
-            "attention": attention,
-            "words": explaining.word_weights(said.text, tokens, said, start),
-        }
-
-
-def best_head(run: Path) -> str:
-    """Name the head with the best dev score: macro-F1 where there is any, else what it has.
-
-    Raises `UserError` when no head is trained.
-    """
-    done = {p.name: read_done(run, p.name) for p in sorted((run / "heads").glob("*"))}
-    scores = {
-        name: (said["dev"].get("dev_macro_f1", -1.0), said["score"] or 0.0)
-        for name, said in done.items()
-        if said
-    }
-    if not scores:
-        raise UserError(f"{run}: no head is trained in it; run `ser run`, or give another folder.")
-    return max(scores, key=lambda name: scores[name])
-
-
-def _pipeline(run: Path) -> Pipeline:
-    path = run / "pipeline.yaml"
-    if not path.is_file():
-        raise UserError(
-            f"{run}: it is no run, there is no pipeline.yaml in it; give the folder that `run:` "
-            "names, as runs/demo."
-        )
-    pipeline = Pipeline.load(path)
-    if not Path(str(pipeline.raw["run"])).is_absolute():
-        raise UserError(
-            f"{path}: its paths are relative, as an older version wrote them; run `ser stack fit` "
-            "once with the pipeline that this run was made by."
-        )
-    return pipeline
-
-
-def _pieces(clips: Iterable[Clip]) -> Iterator[tuple[Clip, Piece | None]]:
-    """Yield the pieces of each clip and, when it is read, None."""
-    for clip in clips:
-        try:
-            for piece in clip.pieces:
-                yield clip, piece
-        except AudioError as error:
-            clip.error, clip.damaged = str(error), True
-        yield clip, None
-
-
-def _read_by(head: TrainedHead, clips: Sequence[Extracted]) -> dict[str, list[Any]]:
-    return {name: [clip.frames[name] for clip in clips] for name in head.config.feature_names}
-
-
-def _named(names: Sequence[str], values: np.ndarray | None, row: int) -> dict[str, float]:
+def _by_name(names: Sequence[str], values: np.ndarray | None, row: int) -> dict[str, float]:
     return {} if values is None else dict(zip(names, values[row].tolist(), strict=True))
 
 
-def _is_array(clips: Any) -> bool:
-    return isinstance(clips, tuple) and len(clips) == 2 and isinstance(clips[0], np.ndarray)
-
-
-def _answered(result: Result | Failure) -> Result:
+def _require_result(result: Result | Failure) -> Result:
     if isinstance(result, Failure):
-        raise UserError(f"{result.path or 'the array'}: {result.error}; give another clip.")
+        if not result.path and result.error.endswith("."):  # a sentence with its remedy
+            raise UserError(result.error)
+        raise UserError(f"{result.path or 'the clip'}: {result.error}; give another clip.")
     return result

@@ -1,8 +1,7 @@
-"""What is said of a clip, as plain values; `frame` makes a table of it.
+"""What is predicted for a clip, as plain values; `frame` makes a table of results.
 
-A clip of up to 30 s is one segment, and what is said of it is what is said of the clip. Of longer
-audio, and with `timeline`, there are several, and what is said of the clip is the mean of theirs,
-weighted by their seconds.
+A clip of up to 30 s is one segment, and its prediction is that of the clip. Longer audio, and any
+with `timeline`, has several segments; the clip's numbers are their mean, weighted by seconds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,13 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ser.predict.html import result_html
+
 if TYPE_CHECKING:
     import polars as pl
 
 
+UNSURE = "unsure"  # stands for the emotion where the confidence is too low
+
+
 @dataclass(frozen=True)
 class Attention:
-    """Say where the heads looked in one feature: a weight a frame, float64, that sum to 1.
+    """The attention of the heads over one feature: a weight for each frame, float64, sum 1.
 
     `times` are the seconds at which the frames begin, None for the tokens of a text.
     """
@@ -28,7 +32,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Word:
-    """Hold a word, how much of the attention was on it, and when it was said, where known."""
+    """A word, its share of the attention, and its start and end in seconds where known."""
 
     word: str
     weight: float
@@ -38,11 +42,23 @@ class Word:
 
 @dataclass(frozen=True)
 class Segment:
-    """Say what is heard from `start` to `end`, in seconds.
+    """The prediction for the audio from `start` to `end`.
 
-    `emotion` is None and `probabilities` empty where no head tells classes; `attributes` is empty
-    where none tells those; `transcript` is None where no head reads words. `heads` are the
-    probabilities by head. `attention` by feature and `words` are there when they were asked for.
+    Args:
+        start: in seconds.
+        end: in seconds.
+        emotion: the predicted class; None where no head has classes.
+        probabilities: by class; empty where no head has classes.
+        attributes: arousal, valence, dominance (1 to 7); empty where no head has them.
+        transcript: the words; None where no head reads words.
+        heads: the probabilities by head.
+        attention: by feature, with `explain`.
+        words: with their share of the attention, with `explain`.
+        unsure: whether the highest probability is below the predictor's `min_confidence`; None
+            without one.
+
+        >>> Segment(0.0, 1.5, "sad", {"sad": 0.9, "angry": 0.1}, {}, None, {}).emotion
+        'sad'
     """
 
     start: float
@@ -54,11 +70,35 @@ class Segment:
     heads: Mapping[str, Mapping[str, float]]
     attention: Mapping[str, Attention] = field(default_factory=dict)
     words: Sequence[Word] = ()
+    unsure: bool | None = None
+
+    @property
+    def label(self) -> str | None:
+        """Return the emotion, or `unsure`."""
+        return UNSURE if self.unsure else self.emotion
 
 
 @dataclass(frozen=True)
 class Result:
-    """Say what is heard in a clip of so many seconds; the fields are those of `Segment`."""
+    """The prediction for a clip.
+
+    Args:
+        path: the file, or "" for samples.
+        seconds: the length of the clip.
+        emotion: the predicted class; None where no head has classes.
+        probabilities: by class; empty where no head has classes.
+        attributes: arousal, valence, dominance (1 to 7); empty where no head has them.
+        transcript: the words; None where no head reads words.
+        heads: the probabilities by head.
+        segments: the predictions for the segments.
+        notes: sentences that qualify the result: what the model was trained on, or what is wrong
+            with the audio.
+        unsure: whether the highest probability is below the predictor's `min_confidence`; None
+            without one. The emotion is the most likely class in any case.
+
+        >>> Result("clip.wav", 1.5, "sad", {"sad": 0.9, "angry": 0.1}, {}, None, {}, [])
+        Result('clip.wav', 1.5 s, sad 0.90)
+    """
 
     path: str
     seconds: float
@@ -68,6 +108,26 @@ class Result:
     transcript: str | None
     heads: Mapping[str, Mapping[str, float]]
     segments: Sequence[Segment]
+    notes: tuple[str, ...] = ()
+    unsure: bool | None = None
+
+    def __repr__(self) -> str:
+        if self.emotion is None:
+            prediction = ", ".join(f"{name} {x:.2f}" for name, x in self.attributes.items())
+        else:
+            prediction = f"{self.emotion} {self.probabilities[self.emotion]:.2f}"
+            prediction += ", unsure" if self.unsure else ""
+        segments = f", {len(self.segments)} segments" if len(self.segments) > 1 else ""
+        notes = "".join(f", note: {note}" for note in self.notes)
+        return f"Result({self.path!r}, {self.seconds:.1f} s, {prediction}{segments}{notes})"
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
+    @property
+    def label(self) -> str | None:
+        """Return the emotion, or `unsure`."""
+        return UNSURE if self.unsure else self.emotion
 
     @property
     def attention(self) -> Mapping[str, Attention]:
@@ -81,39 +141,64 @@ class Result:
 
     @property
     def agreeing(self) -> list[str]:
-        """Name the heads whose likeliest class is the emotion."""
-        return [name for name, said in self.heads.items() if likeliest(said) == self.emotion]
+        """Name the heads whose most probable class is the emotion."""
+        return [name for name, p in self.heads.items() if most_probable(p) == self.emotion]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Say in one line why nothing can be said of a clip."""
+    """A clip that cannot be used, and why.
+
+    Args:
+        path: the file, or "" for samples.
+        error: the reason, in one line.
+
+        >>> import ser
+        >>> next(ser.load("runs/mine").stream(["absent.wav"]))
+        Failure(path='absent.wav', error='no such file')
+    """
 
     path: str
     error: str
 
 
-def join(path: str, seconds: float, segments: Sequence[Segment]) -> Result:
-    """Return what is said of a whole clip by what is said of its segments."""
-    if len(segments) == 1:
-        emotion = segments[0].emotion  # by vote, it need not be the likeliest
-    else:
-        emotion = likeliest(_mean(segments, [s.probabilities for s in segments]))
+def join(
+    path: str,
+    seconds: float,
+    segments: Sequence[Segment],
+    notes: Iterable[str] = (),
+    min_confidence: float | None = None,
+) -> Result:
+    """Return the result for a whole clip from its segments."""
+    probabilities = _mean(segments, [s.probabilities for s in segments])
+    # by vote, the emotion of a segment need not be its most probable class
+    emotion = segments[0].emotion if len(segments) == 1 else most_probable(probabilities)
     names = list(segments[0].heads)
-    words = [s.transcript for s in _apart(segments) if s.transcript]
+    words = [s.transcript for s in _without_overlapping(segments) if s.transcript]
     return Result(
         path=path,
         seconds=seconds,
         emotion=emotion,
-        probabilities=_mean(segments, [s.probabilities for s in segments]),
+        probabilities=probabilities,
         attributes=_mean(segments, [s.attributes for s in segments]),
         transcript=None if segments[0].transcript is None else " ".join(words),
         heads={name: _mean(segments, [s.heads[name] for s in segments]) for name in names},
         segments=tuple(segments),
+        notes=tuple(notes),
+        unsure=is_unsure(probabilities, min_confidence),
     )
 
 
-def likeliest(probabilities: Mapping[str, float]) -> str | None:
+def is_unsure(probabilities: Mapping[str, float], min_confidence: float | None) -> bool | None:
+    """Return whether no probability reaches `min_confidence`; None without one.
+
+    >>> is_unsure({"sad": 0.6, "angry": 0.4}, 0.7), is_unsure({"sad": 0.7, "angry": 0.3}, 0.7)
+    (True, False)
+    """
+    return None if min_confidence is None else max(probabilities.values()) < min_confidence
+
+
+def most_probable(probabilities: Mapping[str, float]) -> str | None:
     """Return the class with the highest probability, the first of equal ones."""
     return max(probabilities, key=lambda name: probabilities[name], default=None)
 
@@ -122,13 +207,13 @@ def _mean(segments: Sequence[Segment], values: Sequence[Mapping[str, float]]) ->
     if len(segments) == 1:
         return dict(values[0])
     weights = np.array([segment.end - segment.start for segment in segments])
-    table = np.array([list(each.values()) for each in values])
+    table = np.array([list(row.values()) for row in values])
     mean = (weights / weights.sum()) @ table
     return dict(zip(values[0], mean.tolist(), strict=True))
 
 
-def _apart(segments: Sequence[Segment]) -> list[Segment]:
-    """Return the segments that do not overlap one before: each word counts once, or nearly."""
+def _without_overlapping(segments: Sequence[Segment]) -> list[Segment]:
+    """Leave out segments that overlap one before, so that each word counts once, or nearly."""
     kept: list[Segment] = []
     for segment in segments:
         if not kept or segment.start >= kept[-1].end - 1e-6:
@@ -137,9 +222,19 @@ def _apart(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def frame(results: Iterable[Result], segments: bool = False) -> "pl.DataFrame":
-    """Return a table with a row a clip, or with `segments` a row a segment.
+    """Return a polars table of results.
 
-    Columns: path; start and end (s), or seconds; emotion; p.<class>; the attributes; transcript.
+    Args:
+        results: the results, a row each.
+        segments: a row for each segment instead.
+
+    Columns: path; start and end (s), or seconds; emotion; unsure (true or false) where the
+    predictor has a `min_confidence`; p.<class>; the attributes; transcript; notes, those of the
+    clip joined by spaces.
+
+        >>> import ser
+        >>> frame(ser.load("runs/mine")(["clip.wav"])).columns
+        ['path', 'seconds', 'emotion', 'p.angry', 'p.sad', 'transcript', 'notes']
     """
     import polars as pl
 
@@ -147,18 +242,26 @@ def frame(results: Iterable[Result], segments: bool = False) -> "pl.DataFrame":
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def rows_of(result: Result, segments: bool = False) -> list[dict[str, str | float | None]]:
+def rows_of(result: Result, segments: bool = False) -> list[dict[str, str | float | bool | None]]:
     """Return the rows of `frame` of one result."""
+    spans: list[tuple[dict[str, float], Result | Segment]]
     if segments:
-        each = [({"start": s.start, "end": s.end}, s) for s in result.segments]
-        return [{"path": result.path, **span, **_said(segment)} for span, segment in each]
-    return [{"path": result.path, "seconds": result.seconds, **_said(result)}]
+        spans = [({"start": s.start, "end": s.end}, s) for s in result.segments]
+    else:
+        spans = [({"seconds": result.seconds}, result)]
+    notes = " ".join(result.notes)
+    return [
+        {"path": result.path, **span, **_columns(prediction), "notes": notes}
+        for span, prediction in spans
+    ]
 
 
-def _said(of: Result | Segment) -> dict[str, str | float | None]:
+def _columns(prediction: Result | Segment) -> dict[str, str | float | bool | None]:
+    unsure = {} if prediction.unsure is None else {"unsure": prediction.unsure}
     return {
-        "emotion": of.emotion,
-        **{f"p.{name}": value for name, value in of.probabilities.items()},
-        **of.attributes,
-        "transcript": of.transcript,
+        "emotion": prediction.emotion,
+        **unsure,
+        **{f"p.{name}": value for name, value in prediction.probabilities.items()},
+        **prediction.attributes,
+        "transcript": prediction.transcript,
     }

@@ -2,126 +2,178 @@
 
     client -> Gate (token, limits of the body) -> a folder of the request -> Service -> JSON
 
-Whatever happens, the folder of a request is deleted at its end. The description is served with its
-scripts (fastapi-offline), so that no browser asks anyone else.
+The folder of a request is always deleted at its end. The description is served with its scripts
+(fastapi-offline), so that browsers contact no other server.
 """
 
+import asyncio
 import contextlib
 import logging
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Form, Query, Request
+from fastapi import Depends, FastAPI, Form, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from corpus.audio import SUFFIXES
+from ser.corpus.audio import SUFFIXES
 from ser.predict.formats import to_json
 from ser.serve.gate import COOKIE, Access, Gate
+from ser.serve.hosts import Hosts
 from ser.serve.limits import Refused
 from ser.serve.schema import Answer, Error, Health
 from ser.serve.service import Service
 
-ERRORS = {
-    400: "The form cannot be read.",
-    401: "The token is missing or wrong.",
-    408: "The upload came too slowly.",
-    413: "The upload has too many bytes, or the audio too many seconds.",
-    422: "It is no audio, it is damaged or holds no speech, or the query is wrong.",
-    503: "The queue is full; `Retry-After` says when to try again.",
-    504: "The answer took too long.",
+HOST = {
+    400: "The request has no host, or cannot be read.",
+    403: "The request comes from another site.",
+    421: "This server does not answer to this host.",
 }
+ACCESS = HOST | {401: "The token is missing or wrong."}
+PREDICT = ACCESS | {
+    408: "The upload was too slow.",
+    413: "The upload is too large, or the audio too long.",
+    422: "The file is not audio, is damaged or has no speech, or the query is invalid.",
+    503: "The queue is full; see `Retry-After`.",
+    504: "The prediction took too long.",
+}
+ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 FORM = {"type": "object", "properties": {"file": BINARY["schema"]}, "required": ["file"]}
 UPLOAD = {
     "requestBody": {
         "required": True,
-        "description": "A file of a form, or the bytes of the audio themselves.",
+        "description": "A form with one file, or the bytes of the audio.",
         "content": {
-            "multipart/form-data": {"schema": FORM},
+            "multipart/form-data": {
+                "schema": FORM,
+                "encoding": {"file": {"contentType": "audio/*"}},
+            },
             "application/octet-stream": BINARY,
             "audio/*": BINARY,
         },
     }
 }
+HEALTH: dict[int | str, Any] = {200: {"model": Health}, 503: {"model": Health}}
+T = TypeVar("T")
 Flag = Annotated[bool, Query()]
 
 
-def create_app(service: Service, token: str, folder: Path) -> FastAPI:
-    """Return the API of a service; uploads lie in `folder` while they are looked at.
+def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None = None) -> FastAPI:
+    """Return the API of a service; `folder` holds uploads while they are processed.
 
-    Everything but /health wants the token, where it is not empty.
+    Everything but /health requires the token, unless it is empty. Without `hosts`, only requests to
+    the loopback interface are accepted.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        service.close()
+        await service.close()
 
     app = FastAPIOffline(
         title="ser",
-        description="Emotions in speech, by a run that was trained.",
+        description="Speech emotion recognition by a trained run.",
         docs_url="/docs",
         redoc_url=None,
         lifespan=lifespan,
     )
     access = Access(token)
+    bearer = [Depends(HTTPBearer(auto_error=False))] if token else []  # only described; see Gate
     app.add_middleware(
         Gate,
+        hosts=hosts or Hosts(),
         access=access,
         limits=service.limits,
         count=lambda status: service.metrics.requests.labels("api", status).inc(),
     )
-    app.exception_handler(HTTPException)(_sentence)
+    app.exception_handler(HTTPException)(_refused)
     app.exception_handler(RequestValidationError)(_field)
+    app.exception_handler(ClientDisconnect)(_gone)
     app.exception_handler(Exception)(_bug)
 
     @app.post(
         "/predict",
         response_model=Answer,
-        responses={status: {"model": Error, "description": why} for status, why in ERRORS.items()},
+        responses=_described(PREDICT) | {422: {"model": Error, "description": PREDICT[422]}},
+        dependencies=bearer,
         openapi_extra=UPLOAD,
     )
     async def predict(request: Request, timeline: Flag = False, explain: Flag = False) -> Response:
-        """Say what is heard in a clip; `timeline` cuts short ones too, `explain` says why."""
-        service.require_room()
+        """Predict on a clip; `timeline` segments short ones too, `explain` adds attention."""
+        service.require_capacity()
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            path, name = await receive(request, Path(place))
-            result, _ = await service.hear(path, name, timeline=timeline, explain=explain)
+            async with service.time_limit():
+                path, name = await receive(request, Path(place))
+                work = service.predict(path, name, timeline=timeline, explain=explain)
+                result, _ = await unless_disconnected(request, work)
         return Response(to_json(result) + "\n", media_type="application/json")
 
-    @app.get("/health", responses={200: {"model": Health}, 503: {"model": Health}})
+    @app.get("/health", responses=HEALTH | _described(HOST))
     async def health() -> Response:
-        """Tell whether the models are loaded."""
-        said = "ready" if service.ready else "loading"
-        return JSONResponse({"status": said}, 200 if service.ready else 503)
+        """Return whether the models are loaded."""
+        status = "ready" if service.ready else "loading"
+        return JSONResponse({"status": status}, 200 if service.ready else 503)
 
-    @app.get("/metrics")
+    @app.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        responses=_described(ACCESS),
+        dependencies=bearer,
+    )
     async def metrics() -> Response:
-        """Return the counts in Prometheus's text format."""
+        """Return the counters in Prometheus's text format."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.post("/login", include_in_schema=False)
-    async def login(token: Annotated[str, Form()] = "") -> Response:
-        """Set the session's cookie for one who knows the token."""
+    async def login(request: Request, token: Annotated[str, Form()] = "") -> Response:
+        """Set the session's cookie if the token is right."""
         if not access.knows(token):
-            return RedirectResponse(".", 303)  # where the form is again
-        answer = RedirectResponse(".", 303)
-        answer.set_cookie(COOKIE, access.session, httponly=True, samesite="strict")
-        return answer
+            return RedirectResponse(".", 303)  # shows the form again
+        response = RedirectResponse(".", 303)
+        secure = request.url.scheme == "https"
+        response.set_cookie(COOKIE, access.session, httponly=True, samesite="strict", secure=secure)
+        return response
 
     return app
 
 
+def _described(statuses: dict[int, str]) -> dict[int | str, Any]:
+    """Return the error responses of an OpenAPI description."""
+    return {status: {"description": why, "content": ERROR} for status, why in statuses.items()}
+
+
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` returns; cancel it when the client disconnects."""
+    task = asyncio.ensure_future(work)
+    disconnected = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Refused(499, "the client has disconnected.")  # nobody reads it
+        return task.result()
+    finally:
+        disconnected.cancel()
+        task.cancel()
+        await asyncio.wait({task})  # it still uses the folder of the request
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 async def receive(request: Request, place: Path) -> tuple[Path, str]:
-    """Write the audio of a request into a folder; return the file and the client's name of it.
+    """Write the audio of a request into a folder; return the file and the name the client gave it.
 
     Raises `Refused` for a form without a file and for an empty body.
     """
@@ -131,10 +183,10 @@ async def receive(request: Request, place: Path) -> tuple[Path, str]:
             async for part in request.stream():
                 file.write(part)
         return _not_empty(path), "audio"
-    async with request.form(max_files=1, max_fields=8) as form:
+    async with _form(request) as form:
         files = [value for value in form.values() if isinstance(value, UploadFile)]
         if not files:
-            raise Refused(422, "there is no file in the form; send one as the field `file`.")
+            raise Refused(422, "the form has no file; send one in the field `file`.")
         name = Path((files[0].filename or "audio").replace("\\", "/")).name
         suffix = Path(name).suffix.lower()
         path = place / f"clip{suffix if suffix in SUFFIXES else ''}"
@@ -144,25 +196,51 @@ async def receive(request: Request, place: Path) -> tuple[Path, str]:
     return _not_empty(path), name
 
 
+@contextlib.asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    try:
+        async with request.form(max_files=1, max_fields=8) as form:
+            yield form
+    except HTTPException as error:
+        if isinstance(error, Refused):
+            raise
+        problem = str(error.detail).rstrip(".").lower()
+        raise Refused(
+            400, f"the form cannot be read ({problem}); send one file in the field `file`."
+        ) from error
+
+
 def _not_empty(path: Path) -> Path:
     if not path.stat().st_size:
-        raise Refused(422, "there is no audio in the request; send a file, or its bytes.")
+        raise Refused(422, "the request has no audio; send a file, or its bytes.")
     return path
 
 
-async def _sentence(request: Request, error: Any) -> Response:
-    said = str(error.detail)
-    if said == HTTPStatus(error.status_code).phrase:  # a route that is not there, or not so
-        said = f"{request.method} {request.url.path}: {said.lower()}; /docs lists what there is."
-    return JSONResponse({"error": said}, error.status_code, error.headers)
+def error_response(request: Request, error: HTTPException) -> Response:
+    """Return `{"error": "one sentence"}` with the status and the headers of an exception."""
+    sentence = str(error.detail)
+    if (
+        sentence == HTTPStatus(error.status_code).phrase
+    ):  # the framework's own: unknown route or method
+        sentence = f"{request.method} {request.url.path}: {sentence.lower()}; /docs lists the API."
+    return JSONResponse({"error": sentence}, error.status_code, error.headers)
+
+
+async def _refused(request: Request, error: Any) -> Response:
+    return error_response(request, error)
 
 
 async def _field(request: Request, error: Any) -> Response:
     first = error.errors()[0]
-    said = f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}."
-    return JSONResponse({"error": said}, 422)
+    sentence = f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    return JSONResponse({"error": sentence}, 422)
+
+
+async def _gone(request: Request, error: Any) -> Response:
+    """Answer a client that disconnected or did not send HTTP, which is not a bug of the server."""
+    return JSONResponse({"error": "the client has disconnected."}, 499)
 
 
 async def _bug(request: Request, error: Any) -> Response:
     logging.getLogger("ser.serve").error("a request failed", exc_info=error)
-    return JSONResponse({"error": "this is a bug of the server; its log says more."}, 500)
+    return JSONResponse({"error": "internal error of the server; see its log."}, 500)

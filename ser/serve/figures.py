@@ -1,14 +1,14 @@
-"""The page's figures, in colours that hold on light and dark ground."""
+"""The page's figures, in colours for light and dark backgrounds."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from corpus.audio import SAMPLE_RATE
-from ser.predict.formats import meeting
+from ser.corpus.audio import SAMPLE_RATE
+from ser.predict.formats import without_overlap
 from ser.predict.result import Result, Segment
-from ser.serve.listen import STEP
+from ser.serve.decode import STEP
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -23,7 +23,7 @@ POINTS = 2000  # of a waveform
 
 
 def colour(classes: Sequence[str], emotion: str | None) -> str:
-    """Return the colour of a class, by its place among them."""
+    """Return the colour of a class, by its position among them."""
     return GREY if emotion is None else COLOURS[classes.index(emotion) % len(COLOURS)]
 
 
@@ -38,10 +38,10 @@ def waveform(result: Result, envelope: np.ndarray, classes: Sequence[str]) -> "F
     step = thin * STEP / SAMPLE_RATE
     figure, named = go.Figure(), set()
     figure.add_trace(_shape(low, high, 0, step, fillcolor=GREY, showlegend=False, hoverinfo="skip"))
-    for segment in meeting(result.segments):
+    for segment in without_overlap(result.segments):
         emotion, fill = segment.emotion, colour(classes, segment.emotion)
         first, last = int(segment.start / step), int(np.ceil(segment.end / step)) + 1
-        how = {
+        style = {
             "fillcolor": fill,
             "name": emotion or "segment",
             "legendgroup": emotion or "segment",
@@ -50,7 +50,7 @@ def waveform(result: Result, envelope: np.ndarray, classes: Sequence[str]) -> "F
             "hoverinfo": "text",
             "hoveron": "fills",
         }
-        figure.add_trace(_shape(low[first:last], high[first:last], first, step, **how))
+        figure.add_trace(_shape(low[first:last], high[first:last], first, step, **style))
         figure.add_vrect(
             x0=segment.start,
             x1=segment.end,
@@ -67,17 +67,17 @@ def waveform(result: Result, envelope: np.ndarray, classes: Sequence[str]) -> "F
 
 
 def attribute_plane(result: Result) -> "Figure":
-    """Draw valence and arousal, 1 to 7, of the clip, and smaller of its segments."""
+    """Draw valence and arousal, 1 to 7, of the clip, and smaller those of its segments."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
     parts = result.segments if len(result.segments) > 1 else ()
     points = [(segment.attributes, 7, GREY) for segment in parts]
-    for at, size, fill in [*points, (result.attributes, 15, COLOURS[0])]:
+    for values, size, fill in [*points, (result.attributes, 15, COLOURS[0])]:
         figure.add_trace(
             go.Scatter(
-                x=[at["valence"]],
-                y=[at["arousal"]],
+                x=[values["valence"]],
+                y=[values["arousal"]],
                 mode="markers",
                 marker={"size": size, "color": fill},
                 showlegend=False,
@@ -91,7 +91,7 @@ def attribute_plane(result: Result) -> "Figure":
     return _plain(figure, 300)
 
 
-def _shape(low: np.ndarray, high: np.ndarray, first: int, step: float, **how: Any) -> Any:
+def _shape(low: np.ndarray, high: np.ndarray, first: int, step: float, **style: Any) -> Any:
     import plotly.graph_objects as go
 
     x = (first + np.arange(len(low))) * step
@@ -103,7 +103,7 @@ def _shape(low: np.ndarray, high: np.ndarray, first: int, step: float, **how: An
         mode="lines",
         line=line,
         fill="toself",
-        **how,
+        **style,
     )
 
 

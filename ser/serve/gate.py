@@ -1,10 +1,10 @@
-"""What every request passes before anything else sees it: the token, then its body's limits.
+"""Checks that every request passes first: its host, the token, the limits of its body.
 
-A body is counted while it comes, so that none is ever held beyond the limit, in memory or on disk;
-one that comes too slowly is cut off. Plain ASGI, so that it holds for the page's uploads as well.
+A body is counted while it is received, so that none exceeds the limit in memory or on disk; one
+that is too slow is cut off. This is plain ASGI, so that it covers the page's uploads as well.
 
-The token is `Authorization: Bearer TOKEN`, or in a browser a cookie that the login form sets; it
-holds a secret of this process and not the token, so it is void after a restart.
+The token is sent as `Authorization: Bearer TOKEN`, or in a browser as a cookie that the login form
+sets; the cookie holds a secret of this process, not the token, so it is invalid after a restart.
 """
 
 import asyncio
@@ -18,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ser.serve.hosts import Hosts
 from ser.serve.limits import MEGABYTE, Limits, Refused
+from ser.serve.uploads import AGE
 
 UPLOADS = ("/predict", "/gradio_api/upload")
-LEFT = 60.0  # s; uploads of the page that lie for longer belong to no one
 OPEN = ("/health", "/login")  # without the token
 COOKIE = "ser_session"
 LOGIN = """\
@@ -38,13 +39,13 @@ margin:.3rem 0}
 
 @dataclass
 class Access:
-    """Tell who may come in; everyone where `token` is empty."""
+    """Access by token; open to everyone if `token` is empty."""
 
     token: str
     session: str = field(default_factory=secrets.token_urlsafe)
 
     def allows(self, request: Request) -> bool:
-        """Tell whether a request carries the token or the session's cookie."""
+        """Return whether a request has the token or the session's cookie."""
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         return (
             not self.token
@@ -58,20 +59,26 @@ class Access:
 
 
 class Gate:
-    """Let requests pass to `app` within the limits; `count` hears each answer to POST /predict."""
+    """Middleware that enforces the limits; `count` gets the status of each POST /predict."""
 
     def __init__(
-        self, app: ASGIApp, access: Access, limits: Limits, count: Callable[[int], object]
+        self,
+        app: ASGIApp,
+        hosts: Hosts,
+        access: Access,
+        limits: Limits,
+        count: Callable[[int], object],
     ) -> None:
-        self.app, self.access, self.limits, self.count = app, access, limits, count
-        self.held = 0  # bytes of all bodies that may still be on disk
+        self.app, self.hosts, self.access = app, hosts, access
+        self.limits, self.count = limits, count
+        self.held = 0  # bytes of all bodies that may be on disk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)
-            return  # no websocket is ours
+            return  # there are no websockets
         counts = scope["path"] == "/predict" and scope["method"] == "POST"
 
         async def counted(message: Message) -> None:
@@ -86,9 +93,9 @@ class Gate:
         try:
             await self.app(scope, body.receive, counted)
         finally:
-            # the page's upload is asked about by a later request, or swept away
+            # the page's upload is used by a later request, or deleted after AGE
             kept = scope["path"] == UPLOADS[1]
-            asyncio.get_running_loop().call_later(LEFT if kept else 0, self._let_go, body.received)
+            asyncio.get_running_loop().call_later(AGE if kept else 0, self._let_go, body.received)
 
     def _let_go(self, size: int) -> None:
         self.held -= size
@@ -97,13 +104,17 @@ class Gate:
         return self.limits.max_bytes if scope["path"] in UPLOADS else MEGABYTE
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """Return what is answered before the body is read, None when it may come."""
+        """Return the response to a refused request, None for one whose body may be read."""
         request, headers = Request(scope), Headers(scope=scope)
+        try:
+            self.hosts.check(request)
+        except Refused as refused:
+            return JSONResponse({"error": refused.detail}, refused.status_code)
         if scope["path"] not in OPEN and not self.access.allows(request):
             if "text/html" in headers.get("accept", ""):
                 return HTMLResponse(LOGIN, 401)
-            said = "this server wants its token; send it as `Authorization: Bearer TOKEN`."
-            return JSONResponse({"error": said}, 401, {"WWW-Authenticate": "Bearer"})
+            sentence = "the token is missing or wrong; send `Authorization: Bearer TOKEN`."
+            return JSONResponse({"error": sentence}, 401, {"WWW-Authenticate": "Bearer"})
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._most(scope):
             return JSONResponse({"error": too_large(self._most(scope)).detail}, 413)
@@ -111,7 +122,7 @@ class Gate:
 
 
 class Body:
-    """Count a body as it comes; raises `Refused` from `receive` when it is beyond a limit."""
+    """A body that is counted while it is received; `receive` raises `Refused` beyond a limit."""
 
     def __init__(self, gate: Gate, receive: Receive, most: int) -> None:
         self.received = 0
@@ -119,17 +130,19 @@ class Body:
         self._waited, self._whole = 0.0, False
 
     async def receive(self) -> Message:
-        """Return the next part of the body; only the time that is waited for it counts."""
+        """Return the next part of the body; only time spent waiting for it counts."""
         if self._whole:
             return await self._receive()
         limits = self._gate.limits
         left = limits.patience + self.received / limits.slowest - self._waited
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
             message = await asyncio.wait_for(self._receive(), max(0.0, left))
         except TimeoutError as error:
-            raise Refused(408, "the upload came too slowly; try again on a better line.") from error
-        self._waited += time.monotonic() - begun
+            raise Refused(
+                408, "the upload was too slow; try again on a faster connection."
+            ) from error
+        self._waited += time.monotonic() - started
         size = len(message.get("body", b""))
         self.received += size
         self._gate.held += size
@@ -142,7 +155,7 @@ class Body:
 
 
 def too_large(most: int) -> Refused:
-    """Return the answer to a body of too many bytes."""
+    """Return the error for a body that is too large."""
     return Refused(413, f"the upload is larger than {most / MEGABYTE:g} MB; send a smaller file.")
 
 

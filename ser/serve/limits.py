@@ -1,4 +1,4 @@
-"""What a client may ask for, and the answer to one who asks for more."""
+"""Limits on what clients may send, and the error for those who exceed them."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """Hold what bounds a server: bytes, seconds of audio, seconds of waiting, clips in the queue.
+    """The limits of a server: bytes, seconds of audio, seconds of waiting, clips in the queue.
 
-    A body may pause for `patience` s in all, and for a second more with every `slowest` bytes that
-    came: who sends a byte now and then is cut off, who has a slow line is not.
+    A body may pause for `patience` s in total, plus one second for every `slowest` bytes received:
+    clients that send a byte now and then are cut off, clients on a slow line are not.
     """
 
     max_mb: float = 50.0
@@ -24,17 +24,17 @@ class Limits:
 
     @property
     def max_bytes(self) -> int:
-        """Return the bytes that a body may have."""
+        """Return the largest size of a body in bytes."""
         return round(self.max_mb * MEGABYTE)
 
     @property
     def room(self) -> int:
-        """Return the bytes that all bodies together may have at one time."""
+        """Return the largest total size of all bodies at one time, in bytes."""
         return (self.queue + 1) * self.max_bytes
 
 
 class Refused(HTTPException):
-    """Answer with a status and one sentence; it passes through Starlette as its own kind does."""
+    """An error with a status and one sentence, which Starlette handles like its own."""
 
     def __init__(self, status: int, sentence: str, retry: int | None = None) -> None:
         headers = None if retry is None else {"Retry-After": str(retry)}

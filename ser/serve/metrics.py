@@ -1,4 +1,4 @@
-"""What is counted, as Prometheus reads it."""
+"""The counters of the server, in Prometheus's text format."""
 
 import resource
 import sys
@@ -10,26 +10,33 @@ UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 
 
 class Metrics:
-    """Count the requests of one server; `source` is `api` or `page`."""
+    """The counters of one server; `source` is `api` or `page`."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "ser_requests", "Requests, by answer.", ["source", "status"], registry=registry
+            "ser_requests",
+            "Requests by source and status.",
+            ["source", "status"],
+            registry=registry,
         )
         self.seconds = Histogram(
             "ser_prediction_seconds",
-            "Seconds of clips that were answered, waiting included.",
+            "Seconds from request to answer, waiting included.",
             buckets=SECONDS,
             registry=registry,
         )
-        self.audio = Counter("ser_audio_seconds", "Seconds of audio answered.", registry=registry)
-        self.queue = Gauge("ser_queue_length", "Clips that wait or are heard.", registry=registry)
+        self.audio = Counter(
+            "ser_audio_seconds", "Seconds of audio predicted on.", registry=registry
+        )
+        self.queue = Gauge(
+            "ser_queue_length", "Clips that wait or are being processed.", registry=registry
+        )
         memory = Gauge("ser_peak_memory_bytes", "Highest resident memory.", registry=registry)
         memory.set_function(peak_memory)
 
     def text(self) -> bytes:
-        """Return all of it in Prometheus's text format."""
+        """Return all counters in Prometheus's text format."""
         return generate_latest(self._registry)
 
 

@@ -1,38 +1,50 @@
-"""The server process: models load while it listens already, and it ends when they cannot."""
+"""The server process: it listens while the models load, and ends if they cannot be loaded.
+
+SIGTERM and Ctrl-C end it within `LATEST` seconds. Requests have `GRACE` seconds to finish; running
+models cannot be interrupted, so after that the process exits without waiting for them. Its folder
+is always deleted first.
+"""
 
 import asyncio
 import contextlib
+import logging
 import os
+import shutil
 import signal
 import socket
+import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from corpus.errors import UserError
+from ser.corpus.errors import UserError
 from ser.serve.app import create_app
+from ser.serve.hosts import Hosts
 from ser.serve.limits import Limits
 from ser.serve.service import Service
 
 if TYPE_CHECKING:
     from ser.predict.predictor import Predictor
 
-PATIENCE = 10.0  # s; for the headers of a request, and for who sends on after the answer
+GRACE, LATEST = 2, 3.5  # s
+PATIENCE = 10.0  # s for the headers of a request, and for clients that send on after the answer
 
 
 class Protocol(H11Protocol):
-    """Speak HTTP, and hang up on who keeps a connection without asking anything.
+    """HTTP that disconnects clients that keep a connection open without a request.
 
-    uvicorn waits without end for headers, and reads on when a body was refused.
+    uvicorn waits without limit for headers, and reads on when a body was refused. It answers
+    invalid HTTP with plain text, this protocol with JSON like all errors.
     """
 
-    _late: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
@@ -45,17 +57,27 @@ class Protocol(H11Protocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
-        if self._late is not None:
-            self._late.cancel()
+        """Stop waiting."""
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-        self._late = self.loop.call_later(PATIENCE, self._hang_up)
+    def send_400_response(self, msg: str) -> None:
+        """Answer invalid HTTP, and disconnect."""
+        body = b'{"error":"this is not a valid HTTP request."}'
+        headers = [("content-type", "application/json"), ("connection", "close")]
+        headers.append(("content-length", str(len(body))))
+        response = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
-    def _hang_up(self) -> None:
+    def _wait(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(PATIENCE, self._disconnect)
+
+    def _disconnect(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
             self.transport.close()
 
@@ -66,24 +88,30 @@ def serve(
     host: str,
     port: int,
     *,
+    allowed_hosts: Sequence[str],
     token: str,
     page: str | None,
     say: Callable[[str], object],
 ) -> None:
-    """Serve until the process is told to stop; `say` hears the address.
+    """Serve until the process is stopped; `say` prints the address.
 
-    `page` is the name over the page, None for no page.
+    `allowed_hosts` are accepted besides `host` and loopback; `page` is the title of the page, None
+    for no page.
 
-    Raises `UserError` for an address that cannot be had, and for a model that is absent.
+    Raises `UserError` for an address that cannot be used, and for a missing model.
     """
-    with _listening(host, port) as listening, tempfile.TemporaryDirectory(prefix="ser-") as folder:
+    with (
+        _bound_socket(host, port) as listening,
+        tempfile.TemporaryDirectory(prefix="ser-") as folder,
+    ):
         service = Service(predictor, limits)
-        app = create_app(service, token, Path(folder))
+        shutdown = Shutdown(service, Path(folder))
+        app = create_app(service, token, Path(folder), Hosts([host, *allowed_hosts]))
         if page is not None:
             from ser.serve.page import mount
 
             mount(app, service, Path(folder), page)
-        server = _server(app)
+        shutdown.server = server = _server(app)
 
         def loaded(loading: Future[None]) -> None:
             if not loading.cancelled() and loading.exception() is not None:
@@ -91,54 +119,92 @@ def serve(
 
         service.loading.add_done_callback(loaded)
         at = f"[{host}]" if ":" in host else host
-        for told in sent_away(predictor):
-            say(told)
+        for note in remote_notes(predictor):
+            say(note)
         say(f"listening on http://{at}:{listening.getsockname()[1]}; stop with Ctrl-C.")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # uvicorn stops and then repeats the signal, by which the folder would stay behind
-            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-        server.run([listening])
+        if not shutdown.requested:
+            server.run([listening])
         if service.loading.done() and not service.loading.cancelled():
             service.loading.result()
+    if (
+        shutdown.requested or service.busy
+    ):  # Python would wait for the thread, and its own exit is slow
+        _exit()
 
 
-def sent_away(predictor: "Predictor") -> list[str]:
-    """Say of each feature that a server has, where the words of every clip are sent."""
+class Shutdown:
+    """The handler of SIGTERM and Ctrl-C: stop the server, and exit if that takes too long."""
+
+    def __init__(self, service: Service, folder: Path) -> None:
+        self.server: uvicorn.Server | None = None
+        self.requested = False
+        self._service, self._folder = service, folder
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._begin)
+
+    def _begin(self, *_: object) -> None:
+        if not self.requested:
+            self.requested = True
+            logging.getLogger("uvicorn.error").setLevel(
+                logging.CRITICAL
+            )  # about cancelled requests
+            timer = threading.Timer(LATEST, self._end)
+            timer.daemon = True
+            timer.start()
+        if self.server is not None:
+            self.server.should_exit = True
+
+    def _end(self) -> None:
+        self._service.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        _exit()
+
+
+def _exit() -> None:
+    """Exit at once, whatever the threads do."""
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def remote_notes(predictor: "Predictor") -> list[str]:
+    """Return a sentence about each feature that sends transcripts to a server."""
     options = ((name, predictor.features.options[name]) for name in predictor.features.names)
+    sent = "the transcript of every clip is sent to"
     return [
-        f"features.{name}: the words of every clip are sent to {getattr(o, 'server', 'a server')}."
+        f"features.{name}: {sent} {getattr(o, 'server', 'a server')}."
         for name, o in options
         if o.remote
     ]
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches a host."""
-    with contextlib.suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def _listening(host: str, port: int) -> socket.socket:
+def _bound_socket(host: str, port: int) -> socket.socket:
     try:
         kind = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=kind, backlog=2048)
     except OSError as error:
-        # create_server adds the address; the codes of names that are not found are negative
-        known = error.errno is not None and error.errno > 0
-        said = os.strerror(error.errno or 0) if known else error.strerror or str(error)
-        raise UserError(f"--host {host} --port {port}: {said}; give another.") from error
+        # create_server adds the address; the codes of unknown names are negative
+        positive = error.errno is not None and error.errno > 0
+        problem = os.strerror(error.errno or 0) if positive else error.strerror or str(error)
+        raise UserError(f"--host {host} --port {port}: {problem}; choose another.") from error
+
+
+class Server(uvicorn.Server):
+    """uvicorn without signal handlers: `Shutdown` has them, and deletes the folder."""
+
+    def capture_signals(self) -> contextlib.nullcontext[None]:  # type: ignore[override]
+        """Install no handlers."""
+        return contextlib.nullcontext()
 
 
 def _server(app: Any) -> uvicorn.Server:
-    return uvicorn.Server(
+    return Server(
         uvicorn.Config(
             app,
             http=Protocol,
             ws="none",
-            log_level="warning",
+            log_level="error",
             access_log=False,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=GRACE,
             server_header=False,
         )
     )

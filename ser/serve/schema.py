@@ -1,20 +1,20 @@
-"""The answers of the API as its OpenAPI page shows them; what they mean is in `ser.predict.result`.
+"""The answers of the API in its OpenAPI description; `ser.predict.result` explains them.
 
-`ser.predict.formats.to_json` writes them; these models only describe it, and a test holds them to
-it.
+`ser.predict.formats.to_json` writes them; these models only describe its output, which a test
+compares.
 """
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """Know every field."""
+    """A model without unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class WordAnswer(Strict):
-    """A word, its share of the attention, and when it was said, where known."""
+    """A word, its share of the attention, and its start and end, if known."""
 
     word: str
     weight: float
@@ -23,14 +23,14 @@ class WordAnswer(Strict):
 
 
 class AttentionAnswer(Strict):
-    """Weights that sum to 1, one a frame; the seconds of frames, null for tokens of a text."""
+    """Weights that sum to 1, one a frame; the times of frames in s, null for tokens of a text."""
 
     times: list[float] | None
     weights: list[float]
 
 
 class SegmentAnswer(Strict):
-    """What is heard from `start` to `end`, in seconds; `attention` and `words` by `explain`."""
+    """The prediction for `start` to `end`, in s; `attention` and `words` with `explain`."""
 
     start: float
     end: float
@@ -41,10 +41,15 @@ class SegmentAnswer(Strict):
     heads: dict[str, dict[str, float]]
     attention: dict[str, AttentionAnswer]
     words: list[WordAnswer]
+    unsure: bool | None
 
 
 class Answer(Strict):
-    """What is heard in a clip: the object that `ser predict --format json` prints."""
+    """The prediction for a clip: the object that `ser predict --format json` prints.
+
+    `notes` are sentences that qualify the answer: that the model was trained on synthetic speech,
+    or that the audio is nearly silent. `unsure` is null unless the server has a `--min-confidence`.
+    """
 
     path: str
     seconds: float
@@ -55,10 +60,12 @@ class Answer(Strict):
     heads: dict[str, dict[str, float]]
     agreeing: list[str]
     segments: list[SegmentAnswer]
+    notes: list[str]
+    unsure: bool | None
 
 
 class Error(Strict):
-    """Why there is no answer, in one sentence."""
+    """The reason for an error, in one sentence."""
 
     error: str
 

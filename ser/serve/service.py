@@ -1,100 +1,147 @@
-"""A predictor behind a queue: one thread, a bounded number of clips, an end to waiting.
+"""A predictor behind a queue: one thread, a bounded number of clips, a limit on the time.
 
-    event loop                        thread "models"
-    listen (decode, in a pool) ->     load, then one clip after the other
-    queue up to `queue` clips  ->     Predictor.each
-    wait up to `timeout` s     <-     Result | Failure
+    event loop                          processes                 thread "models"
+    up to `queue` + 1 clips at a time
+    Decoders.decode                ->   the file -> a wav
+    queue                          ------------------------->   Predictor.stream, one clip at a time
+    answer                         <-------------------------   Result | Failure
 
-Models are used by one thread at a time in any case, so more threads would only hold more clips in
-memory. Who has waited too long gets an answer, and the clip is emptied: one that is still waiting
-is skipped, and one that is being heard ends at its next block of audio.
+The models run in one thread at a time, so more threads would only hold more clips in memory.
+`predict` can be cancelled, at the time limit or when the client disconnects: then the decoder of
+the clip is killed, a waiting clip is dropped, and the file of a clip that the models are reading is
+truncated, so that they stop at its next block of audio.
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
 import time
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from corpus.audio import AudioError
-from corpus.errors import UserError
+from ser.corpus.audio import AudioError
+from ser.corpus.errors import UserError, plural
 from ser.predict.result import Failure, Result
+from ser.serve.decoders import Decoded, Decoders
 from ser.serve.limits import Limits, Refused
-from ser.serve.listen import Heard, listen
 from ser.serve.metrics import Metrics
 
 if TYPE_CHECKING:
     from ser.predict.predictor import Predictor
 
-RETRY = 2  # s; what the first clips are told, before it is known how long one takes
+RETRY = 2  # s a clip, assumed until the first one is measured
 
 
 class Service:
-    """Answer for clips that were received; `loading` is done when the models are loaded."""
+    """Predictions for received clips; `loading` is done when the models are loaded."""
 
     def __init__(self, predictor: "Predictor", limits: Limits) -> None:
         self.predictor, self.limits, self.metrics = predictor, limits, Metrics()
         self._thread = ThreadPoolExecutor(1, "models")
+        self._decoders = Decoders()
+        self._clips = 0  # being decoded, waiting or being predicted on
         self._jobs: set[Future[Result | Failure]] = set()
-        self._takes = float(RETRY)
-        self.metrics.queue.set_function(lambda: len(self._jobs))
+        self._seconds_per_clip = float(RETRY)
+        self.metrics.queue.set_function(lambda: self._clips)
         self.loading = self._thread.submit(predictor.load)
 
     @property
     def ready(self) -> bool:
-        """Tell whether the models are loaded."""
+        """Return whether the models are loaded."""
         return self.loading.done() and self.loading.exception() is None
 
-    def close(self) -> None:
-        """Forget the clips that wait."""
+    @property
+    def busy(self) -> bool:
+        """Return whether the models are running, which nothing can interrupt."""
+        return not self.loading.done() or bool(self._jobs)
+
+    def kill(self) -> None:
+        """Drop the waiting clips and kill the decoders; any thread may call this."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+        self._decoders.kill()
 
-    def require_room(self) -> None:
+    async def close(self) -> None:
+        """Call `kill`, and wait until the decoders have ended."""
+        self.kill()
+        await self._decoders.close()
+
+    def require_capacity(self) -> None:
         """Raise `Refused` when the queue is full."""
-        if len(self._jobs) > self.limits.queue:
-            wait = math.ceil(self._takes * len(self._jobs))
-            raise Refused(503, f"{len(self._jobs)} clips wait already; try again later.", wait)
+        if self._clips > self.limits.queue:
+            wait = math.ceil(self._seconds_per_clip * self._clips)
+            raise Refused(
+                503, f"the queue is full ({plural(self._clips, 'clip')}); try again later.", wait
+            )
 
-    async def hear(self, path: Path, name: str, **options: bool) -> tuple[Result, Heard]:
-        """Return what is said of a clip, which `name` is written into, and its waveform.
-
-        The options are those of `Predictor.each`. Raises `Refused`.
-        """
-        begun = time.perf_counter()
-        self.require_room()
+    @contextlib.asynccontextmanager
+    async def time_limit(self) -> AsyncIterator[None]:
+        """Cancel the block after the longest time of an answer; raises `Refused`."""
         try:
-            heard = await asyncio.to_thread(listen, path, self.limits.max_seconds)
-        except AudioError as error:
-            raise _unusable(name, str(error)) from error
-        self.require_room()
-        job = self._thread.submit(self._answer, path, options)
+            async with asyncio.timeout(self.limits.timeout):
+                yield
+        except TimeoutError as error:
+            raise Refused(
+                504,
+                f"no answer within {self.limits.timeout:g} s; send a shorter clip, or try again "
+                "later.",
+            ) from error
+
+    async def predict(self, path: Path, name: str, **options: bool) -> tuple[Result, Decoded]:
+        """Return the result for a clip, which gets `name`, and the decoded clip.
+
+        The options are those of `Predictor.stream`. Raises `Refused`.
+        """
+        started = time.perf_counter()
+        limits = self.limits
+        with self._place():
+            try:
+                decoded = await self._decoders.decode(
+                    path, path.parent, limits.max_seconds, limits.timeout
+                )
+            except AudioError as error:
+                raise _unusable(name, str(error)) from error
+            result = await self._of_models(decoded.wav, options)
+        if isinstance(result, Failure):
+            raise _unusable(name, result.error)
+        self.metrics.seconds.observe(time.perf_counter() - started)
+        self.metrics.audio.inc(result.seconds)
+        return replace(result, path=name, notes=(*result.notes, *decoded.notes)), decoded
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        self.require_capacity()
+        self._clips += 1
+        try:
+            yield
+        finally:
+            self._clips -= 1
+
+    async def _of_models(self, wav: Path, options: dict[str, Any]) -> Result | Failure:
+        job = self._thread.submit(self._answer, wav, options)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         try:
-            result = await asyncio.wait_for(asyncio.wrap_future(job), self.limits.timeout)
-        except TimeoutError as error:
-            os.truncate(path, 0)
-            raise Refused(
-                504, f"no answer within {self.limits.timeout:g} s; send less audio, or try later."
-            ) from error
-        if isinstance(result, Failure):
-            raise _unusable(name, result.error)
-        self.metrics.seconds.observe(time.perf_counter() - begun)
-        self.metrics.audio.inc(result.seconds)
-        return replace(result, path=name), heard
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            with contextlib.suppress(FileNotFoundError):
+                os.truncate(wav, 0)
+            raise
 
-    def _answer(self, path: Path, options: dict[str, Any]) -> Result | Failure:
-        begun = time.perf_counter()
+    def _answer(self, wav: Path, options: dict[str, Any]) -> Result | Failure:
+        started = time.perf_counter()
         try:
-            result = next(self.predictor.each([path], **options))
-        except UserError as error:  # a server that this one asks; what it said is not for guests
-            logging.getLogger("ser.serve").warning("no answer: %s", error)
-            raise Refused(503, "what this server asks is not to be had; try later.", 60) from error
-        self._takes += 0.2 * (time.perf_counter() - begun - self._takes)
+            result = next(self.predictor.stream([wav], **options))
+        except UserError as error:  # of a remote feature; its details are not for clients
+            logging.getLogger("ser.serve").warning("no prediction: %s", error)
+            raise Refused(
+                503, "a service that the model depends on is unavailable; try again later.", 60
+            ) from error
+        self._seconds_per_clip += 0.2 * (time.perf_counter() - started - self._seconds_per_clip)
         return result
 
 

@@ -13,23 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from cache.exchange import Report, export_hdf5, import_features
-from cache.features import FeatureCache
-from corpus.errors import UserError
-from tests.cache.factories import SPEC, make_cache, ragged
-
-ODD = ("a/b", "a", "..", ".", "100%", "%2F", "é ü", "x.y", "/", "a\0b")
-
-
-def frames_file(cache):
-    (file,) = cache.path.glob("data.zarr/*/frames/c/0/0")
-    return file
-
-
-def flip(file, position):
-    content = bytearray(file.read_bytes())
-    content[position] ^= 1
-    file.write_bytes(content)
+from ser.cache.exchange import Report, export_hdf5, import_features
+from ser.cache.features import FeatureCache
+from ser.corpus.errors import UserError
+from tests.cache.factories import (
+    ODD,
+    SPEC,
+    assert_same_cache,
+    flip,
+    frames_file,
+    make_cache,
+    ragged,
+)
 
 
 def save_npy(folder, arrays):
@@ -38,13 +33,6 @@ def save_npy(folder, arrays):
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, array)
     return folder
-
-
-def assert_same_cache(one, other):
-    columns = ["utterance", "length", "crc32c", "stat", "source"]
-    assert one.index()[columns].sort("utterance").equals(other.index()[columns].sort("utterance"))
-    keys = one.about.keys() - {"created"}
-    assert {k: one.about[k] for k in keys} == {k: other.about[k] for k in keys}
 
 
 @pytest.mark.parametrize("precision", ["float16", "float32", "int8"])
@@ -102,7 +90,7 @@ def test_odd_ids_are_escaped_and_come_back(tmp_path, view):
     assert_same_cache(cache, FeatureCache.open(tmp_path / "there", "whisper"))
 
 
-def test_int8_is_exported_as_the_floats_it_stands_for(tmp_path):
+def test_int8_is_exported_as_its_decoded_floats(tmp_path):
     cache = make_cache(tmp_path, ragged(0, 3), precision="int8")
     export_hdf5(cache, tmp_path / "x.h5")
     with h5py.File(tmp_path / "x.h5") as file:
@@ -180,8 +168,8 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from cache.exchange import export_hdf5
-from cache.features import FeatureCache
+from ser.cache.exchange import export_hdf5
+from ser.cache.features import FeatureCache
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 try:
@@ -192,7 +180,7 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("missing", [1, 300_000])
-def test_a_full_disk_is_said_and_leaves_the_old_file(tmp_path, missing):
+def test_a_full_disk_is_reported_and_leaves_the_old_file(tmp_path, missing):
     cache = make_cache(tmp_path / "here", ragged(0, 40, dim=256))
     export_hdf5(cache, tmp_path / "x.h5")
     room = (tmp_path / "x.h5").stat().st_size - missing
@@ -216,7 +204,7 @@ def test_any_hdf5_file_is_imported_by_path(tmp_path):
     report = import_features(tmp_path / "x.h5", tmp_path / "c", "mine", frame_rate=25)
     assert (report.count, report.failed) == (3, {})
     cache = FeatureCache.open(tmp_path / "c", "mine", {"kind": "imported", "version": 1})
-    assert (cache.fingerprint, cache.about["frame_rate"]) == (report.fingerprint, 25.0)
+    assert (cache.fingerprint, cache.metadata["frame_rate"]) == (report.fingerprint, 25.0)
     for utterance, frames in data.items():
         stored = cache.frames(utterance, check=True)
         assert stored.dtype == np.float16
@@ -229,7 +217,7 @@ def test_npy_files_are_imported_by_path_without_suffix(tmp_path):
     report = import_features(folder, tmp_path / "c", "mine", frame_rate=50, precision="float32")
     assert (report.count, report.failed) == (2, {})
     cache = FeatureCache.open(tmp_path / "c", "mine")
-    assert cache.about["spec"] == {
+    assert cache.metadata["spec"] == {
         "kind": "imported",
         "version": 1,
         "precision": "float32",
@@ -291,12 +279,12 @@ def test_each_bad_array_is_named_and_harms_no_other(tmp_path):
     reasons = {
         "cut": "not readable (Failed to read all data for array)",
         "dim": "the features are of shape (2, 5), not (n, 4)",
-        "empty": "its shape (0, 4) is not (frames, dim) with one frame or more",
+        "empty": "its shape (0, 4) is not (frames, dim) with one frame or more, or (dim,)",
         "huge": "the features hold NaN or infinite values",
         "inf": "the features hold NaN or infinite values",
         "nan": "the features hold NaN or infinite values",
         "object": "not readable (Object arrays cannot be loaded when allow_pickle=False)",
-        "scalar": "its shape () is not (frames, dim) with one frame or more",
+        "scalar": "its shape () is not (frames, dim) with one frame or more, or (dim,)",
         "text": "it holds <U1, not numbers",
         "void": "not readable (No data left in file)",
     }
@@ -371,7 +359,7 @@ def own(key, value):
         ),
         (
             own("format", "theirs"),
-            "the frames per second are not known; give --frame-rate.",
+            "it does not state the frames per second; give --frame-rate.",
         ),
     ],
 )
@@ -385,24 +373,52 @@ def test_an_edited_export_is_refused(tmp_path, edit, message):
     assert not (tmp_path / "there").exists()
 
 
+def test_an_array_of_one_dimension_is_one_frame(tmp_path):
+    folder = save_npy(tmp_path / "npy", {"a": np.arange(4.0), "b": np.ones((2, 4))})
+    assert import_features(folder, tmp_path / "c", "mine", frame_rate=1).failed == {}
+    cache = FeatureCache.open(tmp_path / "c", "mine")
+    np.testing.assert_array_equal(cache.frames("a"), np.arange(4.0)[None])
+
+
+def test_hdf5_with_one_array_for_all_is_refused_with_the_remedy(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["train/frames"] = np.ones((3, 5, 8))
+        file["train/ids"] = ["a", "b", "c"]
+    with pytest.raises(UserError) as error:
+        import_features(tmp_path / "x.h5", tmp_path / "c", "mine", frame_rate=50)
+    assert str(error.value) == (
+        f"{tmp_path / 'x.h5' / 'train'}: 'frames' beside 'ids' is one array for all utterances, "
+        "which is read from Zarr stores only; write a dataset for each utterance."
+    )
+
+
 def test_nothing_to_import_is_one_sentence(tmp_path):
     folder = tmp_path / "npy"
     folder.mkdir()
     with pytest.raises(UserError) as error:
         import_features(folder, tmp_path / "c", "mine", frame_rate=50)
     assert str(error.value) == (
-        f"{folder}: no arrays to import, nothing is there; give one array an utterance."
+        f"{folder}: it has no arrays to import; give one array for each utterance."
     )
     for utterance in ("a", "b"):
         (folder / f"{utterance}.npy").touch()
     with pytest.raises(UserError) as error:
         import_features(folder, tmp_path / "c", "mine", frame_rate=50)
     assert str(error.value) == (
-        f"{folder}: no arrays to import, none of 2 is usable ({folder / 'a.npy'}: not readable "
-        "(No data left in file)); give one array an utterance."
+        f"{folder}: none of its 2 arrays is usable: {folder / 'a.npy'}: not readable "
+        "(No data left in file); give one array for each utterance."
+    )
+    (folder / "b.npy").unlink()
+    with pytest.raises(UserError) as error:
+        import_features(folder, tmp_path / "c", "mine", frame_rate=50)
+    assert str(error.value) == (
+        f"{folder}: its one array is not usable: {folder / 'a.npy'}: not readable "
+        "(No data left in file); give one array for each utterance."
     )
     (tmp_path / "x.h5").write_text("hello")
-    with pytest.raises(UserError, match=r"x\.h5: it is no folder and no HDF5 file \("):
+    with pytest.raises(
+        UserError, match=r"x\.h5: not a folder of arrays, a Zarr store or an HDF5 file \("
+    ):
         import_features(tmp_path / "x.h5", tmp_path / "c", "mine", frame_rate=50)
 
 

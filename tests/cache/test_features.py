@@ -1,5 +1,8 @@
 """The feature cache: what is written is read back, or named as damaged."""
 
+import doctest
+import json
+import pickle
 import resource
 import shutil
 import subprocess
@@ -14,9 +17,10 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache.features import FeatureCache, Snapshot
-from cache.folder import missing
-from corpus.errors import UserError
+from ser.cache.features import FeatureCache
+from ser.cache.index_file import missing
+from ser.cache.snapshot import Snapshot
+from ser.corpus.errors import UserError
 from tests.cache.factories import SPEC, make_cache, ragged
 
 
@@ -50,7 +54,7 @@ def test_layers_are_kept(tmp_path):
     np.testing.assert_array_equal(cache.frames("a"), data["a"])
 
 
-def test_what_float16_cannot_hold_is_kept_as_float32_and_said(tmp_path):
+def test_what_float16_cannot_hold_is_stored_as_float32_and_reported(tmp_path):
     data = {"small": np.ones((2, 4), np.float32), "large": np.full((3, 4), 1e5, np.float32)}
     cache = FeatureCache.create(tmp_path, "x", SPEC, {"item_shape": [4]})
     with cache.writer() as writer:
@@ -91,6 +95,21 @@ def test_any_zarr_reader_opens_it(tmp_path, precision):
     assert sorted(ids) == sorted(data)
 
 
+def test_the_store_is_a_read_only_zarr_group(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = doctest.DocTestFinder().find(
+        FeatureCache.group, "group", globs={"FeatureCache": FeatureCache, "np": np}
+    )
+    assert len(example.examples) == 4
+    assert doctest.DocTestRunner().run(example).failed == 0
+    cache = FeatureCache.open("cache", "toy")
+    with pytest.raises(ValueError, match="read-only"):
+        cache.group.create_group("mine")
+    empty = FeatureCache.create("cache", "other", {}, {"item_shape": [2]})
+    with pytest.raises(UserError, match="nothing has been written yet; run `ser extract`"):
+        _ = empty.group
+
+
 def test_the_index_is_rebuilt_from_the_shards(tmp_path):
     cache = make_cache(tmp_path, ragged(3, 12), shard_bytes=200)
     before = cache.index()
@@ -107,7 +126,7 @@ def test_an_utterance_written_twice_has_its_newest_frames(tmp_path):
     assert cache.index().height == 1
 
 
-def test_another_spec_is_another_folder_and_find_says_what_differs(tmp_path):
+def test_another_spec_is_another_folder_and_open_names_the_difference(tmp_path):
     make_cache(tmp_path, ragged(0, 2), spec=SPEC | {"window": "full"})
     wanted = {"kind": "whisper", "layer": -1, "window": "trim"}
     folder = next((tmp_path / "whisper").iterdir())
@@ -125,7 +144,7 @@ def test_another_spec_is_another_folder_and_find_says_what_differs(tmp_path):
 def test_find_refuses_to_choose_between_two_weights(tmp_path):
     for digest in ("a", "b"):
         make_cache(tmp_path, ragged(0, 1), spec={"kind": "text", "weights": digest}, name="t")
-    with pytest.raises(UserError, match="2 fingerprints fit feature 't'"):
+    with pytest.raises(UserError, match="2 folders fit feature 't'"):
         FeatureCache.open(tmp_path, "t", {"kind": "text"})
 
 
@@ -155,7 +174,7 @@ def test_a_flipped_bit_is_found(tmp_path, position):
     file.write_bytes(damaged)
     (damage,) = FeatureCache(cache.path).verify()
     (bad,) = damage.utterances
-    with pytest.raises(UserError, match=f"the frames of '{bad}' are damaged"):
+    with pytest.raises(UserError, match=f"the frames of '{bad}' in feature 'whisper' are damaged"):
         FeatureCache(cache.path).frames(bad, check=True)
 
 
@@ -212,9 +231,11 @@ def test_leftovers_of_a_dead_writer_are_swept(tmp_path):
 
 def test_a_folder_of_another_format_is_refused(tmp_path):
     cache = make_cache(tmp_path, ragged(0, 1))
-    about = cache.path / "feature.json"
-    about.write_text(about.read_text().replace("ser-features/1", "ser-features/9"))
-    with pytest.raises(UserError, match="it says 'ser-features/9'"):
+    file = cache.path / "feature.json"
+    metadata = json.loads(file.read_text()) | {"format": "ser-features/9"}
+    del metadata["crc32c"]
+    file.write_text(json.dumps(metadata))
+    with pytest.raises(UserError, match="the format is 'ser-features/9', not"):
         FeatureCache(cache.path)
 
 
@@ -258,7 +279,8 @@ def test_frames_are_read_without_torch(tmp_path):
     program = f"""
 import sys
 from pathlib import Path
-from cache.features import FeatureCache, Snapshot
+from ser.cache.features import FeatureCache
+from ser.cache.snapshot import Snapshot
 cache = FeatureCache(Path({str(cache.path)!r}))
 assert cache.frames("u1", check=True).shape == {cache.frames("u1").shape}
 assert cache.verify() == []
@@ -283,9 +305,9 @@ def test_a_cache_is_read_into_memory_if_it_fits(tmp_path, monkeypatch):
     data = ragged(0, 5)
     cache = make_cache(tmp_path, data, precision="int8", shard_bytes=200)
     before = {u: cache.frames(u).copy() for u in data}
-    monkeypatch.setattr("cache.features.available_memory", lambda: 1000)
+    monkeypatch.setattr("ser.cache.features.available_memory", lambda: 1000)
     assert not cache.load()
-    monkeypatch.setattr("cache.features.available_memory", lambda: 1 << 30)
+    monkeypatch.setattr("ser.cache.features.available_memory", lambda: 1 << 30)
     assert cache.load()
     for file in (cache.path / "data.zarr").glob("*/frames/c/0/0"):
         file.write_bytes(b"")
@@ -293,7 +315,7 @@ def test_a_cache_is_read_into_memory_if_it_fits(tmp_path, monkeypatch):
         np.testing.assert_array_equal(cache.frames(utterance, check=True), frames)
 
 
-def test_ids_whose_hashes_collide_are_told_apart(tmp_path, monkeypatch):
+def test_ids_whose_hashes_collide_are_distinguished(tmp_path, monkeypatch):
     data = ragged(0, 6)
     rows = make_cache(tmp_path, data).index()
     real = pl.Series.hash
@@ -303,6 +325,16 @@ def test_ids_whose_hashes_collide_are_told_apart(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pl.Series, "hash", colliding)
     snapshot = Snapshot(rows)
-    found = snapshot.find(["u3", "nobody", "u0"])
-    assert found[1] == -1
-    assert snapshot.utterance.gather(found[[0, 2]]).to_list() == ["u3", "u0"]
+    positions = snapshot.find(["u3", "nobody", "u0"])
+    assert positions[1] == -1
+    assert snapshot.utterance.gather(positions[[0, 2]]).to_list() == ["u3", "u0"]
+
+
+def test_an_opened_cache_is_pickled_as_its_place(tmp_path):
+    cache = FeatureCache.create(tmp_path, "a", {"kind": "a"}, {"item_shape": [2]})
+    with cache.writer("float32") as writer:
+        writer.append("u", np.ones((3, 2), np.float32))
+    cache.frames("u")  # maps a shard
+    copy = pickle.loads(pickle.dumps(cache))
+    assert (copy.fingerprint, copy.frames("u").tolist()) == (cache.fingerprint, [[1, 1]] * 3)
+    assert repr(copy) == f"FeatureCache('{cache.path}')"

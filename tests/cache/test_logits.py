@@ -1,25 +1,18 @@
 """The logits file: one head, every split, readable without torch."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cache.logits import HeadLogits, SplitLogits
-from corpus.errors import UserError
-
-
-def make_logits(split_rows=3, rows="in-sample"):
-    return SplitLogits(
-        utterance=[f"é{i}" for i in range(split_rows)],
-        logits=np.arange(split_rows * 2, dtype=np.float32).reshape(-1, 2),
-        label=np.array([0, 1, -1], np.int8)[:split_rows],
-        speaker=["s1", "", "s2"][:split_rows],
-        fold=np.full(split_rows, -1, np.int8),
-        rows=rows,
-    )
+from ser.cache.logits import HeadLogits
+from ser.corpus.errors import DamagedError, Note, UserError
+from tests.cache.factories import make_logits
 
 
 def test_it_comes_back_as_written(tmp_path):
@@ -40,6 +33,19 @@ def test_it_comes_back_as_written(tmp_path):
         np.testing.assert_array_equal(again.fold, rows.fold)
 
 
+def test_groups_and_the_synthetic_share_come_back_and_older_files_have_none(tmp_path):
+    rows = replace(make_logits(), groups=[["Female", "é"], ["", "b"], ["Male", ""]])
+    path = tmp_path / "logits.h5"
+    head = HeadLogits("h", ("sad", "happy"), "f", {}, {"dev": rows}, (), ("gender", "accent"), 0.25)
+    head.write(path)
+    read = HeadLogits.read(path)
+    assert (read.groups, read.synthetic) == (("gender", "accent"), 0.25)
+    assert read.splits["dev"].groups == rows.groups
+    HeadLogits("h", ("sad", "happy"), "f", {}, {"dev": make_logits()}).write(path)
+    read = HeadLogits.read(path)
+    assert (read.groups, read.synthetic, read.splits["dev"].groups) == ((), None, None)
+
+
 def test_texts_are_padded_and_an_older_file_with_texts_of_any_length_is_read_too(tmp_path):
     import h5py
 
@@ -48,13 +54,15 @@ def test_texts_are_padded_and_an_older_file_with_texts_of_any_length_is_read_too
         path
     )
     assert HeadLogits.read(path).splits["dev"].utterance == []
+    path.write_bytes(path.read_bytes()[512:])  # older files have no checksum before HDF5's part
     with h5py.File(path, "r+") as file:
         for name in ("utterance", "speaker"):
             assert h5py.check_string_dtype(file["unlabelled"][name].dtype).length is not None
             texts = file["unlabelled"][name].asstr()[:]
             del file["unlabelled"][name]
             file["unlabelled"].create_dataset(name, data=texts, dtype=h5py.string_dtype())
-    read = HeadLogits.read(path).splits[""]
+    with pytest.warns(Note, match="older version of ser"):
+        read = HeadLogits.read(path).splits[""]
     assert (read.utterance, read.speaker) == (["é0", "é1", "é2"], ["s1", "", "s2"])
     assert HeadLogits.read_header(path).splits[""].utterance == []
 
@@ -66,10 +74,10 @@ def test_an_absent_a_broken_and_a_foreign_file_are_one_sentence_each(tmp_path):
     with pytest.raises(UserError) as error:
         HeadLogits.read(path)
     assert str(error.value) == (
-        f"{path}: there are no logits; train the head with `ser heads train`."
+        f"{path}: there are no logits; train it with `ser heads train-all`."
     )
     path.write_text("hello")
-    with pytest.raises(UserError, match="not an HDF5 file"):
+    with pytest.raises(UserError, match="its checksum is not that of its content"):
         HeadLogits.read(path)
     path.unlink()
     h5py.File(path, "w").close()
@@ -77,8 +85,25 @@ def test_an_absent_a_broken_and_a_foreign_file_are_one_sentence_each(tmp_path):
         HeadLogits.read(path)
 
 
+@given(st.data())
+@settings(deadline=None)
+def test_any_change_of_any_byte_is_reported_before_hdf5_reads_it(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "changed" / "logits.h5"
+    HeadLogits("h", ("sad", "happy"), "f", {}, {"train": make_logits()}).write(path)
+    whole = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(whole) - 1))
+    if data.draw(st.booleans()):
+        whole[place] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        whole = whole[:place]
+    path.write_bytes(whole)
+    for read in (HeadLogits.read, HeadLogits.read_header):
+        with pytest.raises(DamagedError, match=re.escape(f"{path}: it is damaged")):
+            read(path)
+
+
 def test_the_cache_imports_no_torch():
-    code = "import cache.logits, cache.reader, sys; assert 'torch' not in sys.modules"
+    code = "import ser.cache.logits, ser.cache.reader, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -94,3 +119,24 @@ def test_what_only_some_heads_have_comes_back_too(tmp_path):
     for name in ("in_sample", "predicted", "truth"):
         np.testing.assert_array_equal(getattr(read.splits["train"], name), some)
         assert getattr(read.splits["dev"], name) is None
+
+
+def test_columns_that_contradict_each_other_are_damage(tmp_path):
+    path, rows = tmp_path / "logits.h5", make_logits()
+    grouped = replace(rows, groups=[["a"], ["b"]])
+    for problem, classes, changed, groups in (
+        ("a label of dev is 2, but there are 2", "ab", {"label": np.array([0, 2, -1])}, ()),
+        ("a label of dev is -2, but there are 2", "ab", {"label": np.array([0, -2, -1])}, ()),
+        ("dev has 3 utterances, but 2 rows of label", "ab", {"label": rows.label[:2]}, ()),
+        ("dev has 3 utterances, but 2 rows of speaker", "ab", {"speaker": ["", "s"]}, ()),
+        ("dev has 3 utterances, but 2 rows of truth", "ab", {"truth": np.ones((2, 1))}, ()),
+        ("dev has 3 utterances, but 2 rows of groups", "ab", {"groups": grouped.groups}, ("g",)),
+        ("dev has no groups, although the file names g", "ab", {}, ("g",)),
+        ("the classes are not unique (a, a)", "aa", {}, ()),
+    ):
+        splits = {"dev": replace(rows, **changed)}
+        HeadLogits("h", tuple(classes), "f", {}, splits, (), groups).write(path)
+        with pytest.raises(DamagedError) as error:
+            HeadLogits.read(path)
+        assert str(error.value).startswith(f"{path}: {problem}")
+        assert str(error.value).endswith("; train the head again with `ser heads train`.")

@@ -1,4 +1,4 @@
-"""What is stored is what was given, to the precision that was asked for."""
+"""Stored frames are those that were given, to the configured precision."""
 
 import subprocess
 import sys
@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cache.precision import decode, encode
+from ser.cache.precision import decode, encode
 
 FINITE = st.floats(-60_000, 60_000, width=32)
 FRAMES = hnp.arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 5)), elements=FINITE)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None)
 @given(FRAMES)
 def test_int8_is_within_half_a_step_of_every_channel(frames):
     encoded = encode(frames, "int8")
@@ -31,7 +31,7 @@ def test_int8_keeps_zeros_and_the_largest_value_of_a_channel():
     np.testing.assert_array_equal(encoded.scale, np.array([0, 3 / 127, 1], np.float32))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None)
 @given(FRAMES)
 def test_float16_is_what_numpy_would_make_of_it(frames):
     encoded = encode(frames, "float16")
@@ -42,7 +42,7 @@ def test_float16_is_what_numpy_would_make_of_it(frames):
 def test_float16_without_torch_has_the_same_bits():
     program = """
 import sys, numpy as np
-from cache.precision import encode
+from ser.cache.precision import encode
 frames = np.random.default_rng(0).standard_normal((50, 7), np.float32) * 1e-6
 plain = encode(frames, "float16").data.tobytes()
 assert "torch" not in sys.modules

@@ -5,17 +5,19 @@ import re
 import shutil
 import threading
 import uuid
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from cache.features import FeatureCache
-from cache.reader import BatchReader, Column
-from cache.remote import Remote, Root, StorageError, is_url
-from cache.transcripts import Transcript, TranscriptCache
-from cache.upkeep import content, every_folder, remove, repair
-from corpus.errors import UserError
+from ser.cache.features import FeatureCache
+from ser.cache.reader import BatchReader, FeatureInput
+from ser.cache.remote import Remote, Root, StorageError
+from ser.cache.transcripts import Transcript, TranscriptCache
+from ser.cache.upkeep import content, every_folder, remove, repair
+from ser.cache.urls import check_url, is_url, without_secrets
+from ser.corpus.errors import UserError
 from tests.cache.factories import SPEC, make_cache, ragged
 
 s3fs = pytest.importorskip("s3fs")
@@ -99,7 +101,7 @@ def same_frames(cache, data):
         np.testing.assert_array_equal(cache.frames(utterance, True), frames.astype(np.float16))
 
 
-def test_a_url_is_told_from_a_folder(tmp_path):
+def test_a_url_is_distinguished_from_a_folder(tmp_path):
     assert is_url("s3://bucket/cache")
     assert not is_url(tmp_path)
     assert not is_url("C:/cache")
@@ -125,21 +127,21 @@ def test_a_slash_at_the_end_of_the_url_changes_nothing(root):
 def test_folders_are_those_with_a_feature_json_now(root, store):
     store.pipe({f"{root}/{name}/feature.json": b"{}" for name in ("w/f1", "w/f0", "t/f2")})
     store.pipe(f"{root}/w/torn/index.parquet", b"")
-    here = Root(root).local
+    root_folder = Root(root).local
     assert [path for path, _ in Root(root).folders()] == [
-        here / "t/f2",
-        here / "w/f0",
-        here / "w/f1",
+        root_folder / "t/f2",
+        root_folder / "w/f0",
+        root_folder / "w/f1",
     ]
     store.pipe(f"{root}/w/f1/feature.json", b'{"new": 1}')
     store.rm(f"{root}/w/f0/feature.json")
     ((path, remote),) = Root(root).folders("w")
-    assert (path, remote.url, remote.local) == (here / "w/f1", f"{root}/w/f1", path)
+    assert (path, remote.url, remote.local) == (root_folder / "w/f1", f"{root}/w/f1", path)
     assert (path / "feature.json").read_bytes() == b'{"new": 1}'
     assert Root(root).folders("nothing") == []
 
 
-def test_a_file_is_fetched_once_or_anew_and_leaves_no_part(remote, store):
+def test_a_file_is_fetched_once_or_again_and_leaves_no_part(remote, store):
     assert not remote.exists("a/b.json")
     assert not remote.fetch("a/b.json")
     fill(store, remote, {"a/b.json": b"old"})
@@ -148,10 +150,10 @@ def test_a_file_is_fetched_once_or_anew_and_leaves_no_part(remote, store):
     fill(store, remote, {"a/b.json": b"new"})
     assert remote.fetch("a/b.json")
     assert (remote.local / "a" / "b.json").read_bytes() == b"old"
-    assert remote.fetch("a/b.json", anew=True)
+    assert remote.fetch("a/b.json", again=True)
     assert (remote.local / "a" / "b.json").read_bytes() == b"new"
     store.rm(f"{remote.url}/a/b.json")
-    assert not remote.fetch("a/b.json", anew=True)
+    assert not remote.fetch("a/b.json", again=True)
     assert files_below(remote.local) == ["a/b.json"]
 
 
@@ -183,11 +185,11 @@ def test_a_tree_is_fetched_without_what_is_left_or_here(remote, store):
     assert (remote.local / "d/s/row/c/0").read_bytes() == b"kept"
 
 
-def test_a_torn_fetch_has_no_zarr_json_and_is_mended_by_the_next(remote, store):
+def test_a_torn_fetch_has_no_zarr_json_and_is_repaired_by_the_next(remote, store):
     fill(store, remote, {"s/zarr.json": b"x", "s/row/c/0": b"x", "s/row/zarr.json": b"x"})
     (remote.local / "s").mkdir(parents=True)
     (remote.local / "s" / "row").write_bytes(b"in the way")
-    with pytest.raises(StorageError, match="mend or make room for the mirror"):
+    with pytest.raises(StorageError, match="repair or make room for the mirror"):
         remote.fetch_tree("s")
     assert files_below(remote.local) == ["s/row"]
     (remote.local / "s" / "row").unlink()
@@ -199,11 +201,11 @@ def test_a_fetch_that_fails_leaves_no_part(remote, store):
     fill(store, remote, {"a.json": b"x"})
     (remote.local / "a.json").mkdir(parents=True)
     with pytest.raises(StorageError, match="Is a directory"):
-        remote.fetch("a.json", anew=True)
+        remote.fetch("a.json", again=True)
     assert [p.name for p in remote.local.iterdir()] == ["a.json"]
 
 
-def test_the_empty_folders_of_a_web_console_are_no_files(remote, store):
+def test_the_empty_folders_of_a_web_console_are_not_files(remote, store):
     bucket, _, key = f"{remote.url}/s/".removeprefix("s3://").partition("/")
     fill(store, remote, {"s/zarr.json": b"x"})
     for folder in (key, f"{key}row/"):
@@ -241,6 +243,20 @@ def test_upload_and_delete(remote, store, tmp_path):
     remote.upload(tmp_path / "shard", "e/s")
     remote.delete("")
     assert store.find(remote.url) == []
+
+
+def test_a_remote_cache_is_a_zarr_group_without_its_mirror(root, tmp_path, monkeypatch):
+    data = ragged(0, 3)
+    make_cache(root, data)
+    monkeypatch.setenv("SER_MIRROR", str(tmp_path / "other"))
+    cache = FeatureCache.open(root, "whisper")
+    ((_, shard),) = cache.group.groups()
+    rows = np.concatenate([data[u] for u in ("u0", "u1", "u2")]).astype(np.float16)
+    np.testing.assert_array_equal(shard["frames"][:], rows)
+    assert not list((tmp_path / "other").rglob("data.zarr"))
+    empty = FeatureCache.create(root, "empty", {}, {"item_shape": [8]})
+    with pytest.raises(StorageError, match=r"empty/\w+/data\.zarr: "):
+        _ = empty.group
 
 
 def test_an_upload_cut_short_has_no_zarr_json(remote, tmp_path):
@@ -294,16 +310,71 @@ def message_of(root):
     return str(error.value)
 
 
-def test_what_is_no_protocol_or_not_installed_is_said():
-    remedy = (
-        "run `pip install 'ser[remote]'` for s3://, or install the fsspec package of its protocol."
-    )
-    assert message_of("nonsense://b/c") == (
-        f"nonsense://b/c: it cannot be opened (Protocol not known: nonsense); {remedy}"
-    )
+UNSUPPORTED = "use a folder, s3://, gs:// or another of s3, s3a, gs, gcs, az, abfs, abfss, adl, oci"
+NOWHERE = "it is not the URL of a cache; give one such as s3://bucket/cache."
+SECRET = (
+    "s3://…: a URL may have no user name, password or query, because it is written into "
+    "runs; give them as AWS_PROFILE, in ~/.aws or ~/.config/fsspec."
+)
 
 
-def test_no_bucket_is_said(settings):
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense://b/c", f"nonsense://b/c: a cache cannot be kept in nonsense://; {UNSUPPORTED}"),
+        ("ftp://me:secret@h/c", f"ftp://…@h/c: a cache cannot be kept in ftp://; {UNSUPPORTED}"),
+        ("zip://a.zip", f"zip://a.zip: a cache cannot be kept in zip://; {UNSUPPORTED}"),
+        ("github://o:r@c", f"github://…@c: a cache cannot be kept in github://; {UNSUPPORTED}"),
+        ("http://h/c?secret=1", f"http://h/c?…: a cache cannot be kept in http://; {UNSUPPORTED}"),
+        ("simplecache::s3://b/c", f"simplecache::s3://b/c: {NOWHERE}"),
+        ("://", f"://: {NOWHERE}"),
+        ("s3://", f"s3://: {NOWHERE}"),
+        ("S3://b", f"S3://b: {NOWHERE}"),
+        ("s3://me:secret@b/c", SECRET),
+        ("s3://me:sec/ret@b/c", SECRET),
+        ("s3://secret@b/c", SECRET),
+        ("s3://b/c?X-Amz-Signature=secret", SECRET),
+        ("s3://b/c#secret", SECRET),
+        (f"s3://b/{'x' * 2000}", "s3://b/xxx"),
+        ("s3://b/\x1b[31m", "s3://b/"),
+        ("sftp://127.0.0.1:1/x", "sftp://127.0.0.1:1/x: it cannot be opened ("),
+    ],
+)
+def test_what_is_no_place_for_a_cache_is_reported_in_one_sentence(
+    tmp_path, monkeypatch, url, message
+):
+    monkeypatch.setenv("SER_MIRROR", str(tmp_path))
+    sentence = message_of(url)
+    assert sentence.startswith(message)
+    assert "secret" not in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("root", ["s3:/me:secret@b/c", Path("s3://me:secret@b/c"), "http:x"])
+def test_a_damaged_url_is_not_taken_for_a_folder(root):
+    with pytest.raises(UserError) as error:
+        Root(root)
+    assert str(error.value).partition(";")[0].partition(":…: ")[2] == (
+        "it is neither a folder nor the URL of a cache"
+    )
+    assert "secret" not in str(error.value)
+    assert Root("C:/cache").local == Path("C:/cache")
+    assert Root("note:1/cache").local == Path("note:1/cache")
+
+
+def test_an_account_is_not_a_secret():
+    check_url("abfss://container@account.dfs.core.windows.net/cache")
+    with pytest.raises(UserError, match="a URL may have no user name, password"):
+        check_url("abfss://container:key@account.dfs.core.windows.net/cache")
+
+
+def test_texts_are_printed_without_secrets():
+    assert without_secrets("no") == "no"
+    assert without_secrets("at http://me:pw@h:9/p?sig=x: bad") == "at http://…@h:9/p?… bad"
+    assert without_secrets("s3://b/c") == "s3://b/c"
+
+
+def test_no_bucket_is_reported_in_one_sentence(settings):
     absent = f"s3://b{uuid.uuid4().hex}/cache"
     bucket = absent.split("/")[2]
     expected = (
@@ -312,7 +383,7 @@ def test_no_bucket_is_said(settings):
     assert message_of(absent) == expected
 
 
-def test_no_credentials_are_said(root, monkeypatch, new_client):
+def test_no_credentials_are_reported_in_one_sentence(root, monkeypatch, new_client):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert message_of(root) == (
@@ -321,7 +392,7 @@ def test_no_credentials_are_said(root, monkeypatch, new_client):
     )
 
 
-def test_no_server_is_said(root, monkeypatch, new_client):
+def test_no_server_is_reported_in_one_sentence(root, monkeypatch, new_client):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     assert re.fullmatch(
@@ -331,7 +402,7 @@ def test_no_server_is_said(root, monkeypatch, new_client):
     )
 
 
-def test_a_mirror_that_cannot_be_made_is_said(root, monkeypatch, tmp_path):
+def test_a_mirror_that_cannot_be_made_is_reported_in_one_sentence(root, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SER_MIRROR", str(tmp_path / "file"))
     assert message_of(root).endswith(
@@ -349,14 +420,14 @@ def test_another_machine_reads_what_was_written(root, elsewhere):
     same_frames(cache, data)
     assert cache.verify() == []
     elsewhere("third")
-    reader = BatchReader({"w": Column(FeatureCache.open(root, "whisper"))})
+    reader = BatchReader({"w": FeatureInput(FeatureCache.open(root, "whisper"))})
     for batch in reader.batches([["u3", "u0"], ["u4"]]):
         for i, utterance in enumerate(batch.utterances):
             frames = batch.frames["w"][i, : batch.lengths["w"][i]].numpy()
             np.testing.assert_array_equal(frames, data[utterance].astype(np.float16))
 
 
-def test_a_new_mirror_reads_the_index_and_frames_only_when_asked(root, elsewhere):
+def test_a_new_mirror_reads_the_index_first_and_frames_only_when_needed(root, elsewhere):
     data = ragged(1, 3)
     make_cache(root, data, shard_bytes=1)
     elsewhere("other")
@@ -369,11 +440,11 @@ def test_a_new_mirror_reads_the_index_and_frames_only_when_asked(root, elsewhere
 
 def test_without_an_index_the_small_arrays_are_fetched_and_no_frames(root, store, elsewhere):
     data = ragged(1, 3)
-    made = make_cache(root, data, shard_bytes=1)
-    store.rm(f"{made.remote.url}/index.parquet")
+    opened_cache = make_cache(root, data, shard_bytes=1)
+    store.rm(f"{opened_cache.remote.url}/index.parquet")
     elsewhere("other")
     cache = FeatureCache.open(root, "whisper")
-    assert cache.index().equals(made.index())
+    assert cache.index().equals(opened_cache.index())
     assert len(list((cache.path / "data.zarr").glob("*/row/c/0"))) == 3
     assert list((cache.path / "data.zarr").glob("*/frames/c")) == []
 
@@ -410,8 +481,8 @@ def test_what_could_not_be_sent_is_sent_by_the_next_writer(root, bucket, store, 
         for utterance, frames in data.items():
             writer.append(utterance, frames, 1, 2)
         store.rm(bucket, recursive=True)
-    (unsent,) = cache.staging.glob("unsent-*")
-    assert (unsent / "zarr.json").exists()
+    (pending,) = cache.staging.glob("unsent-*")
+    assert (pending / "zarr.json").exists()
     store.mkdir(bucket)
     make_cache(root, {"u2": np.ones((3, 8), np.float32)})
     elsewhere("other")
@@ -472,20 +543,20 @@ def test_a_damaged_mirror_is_fetched_again_and_damaged_storage_repaired(root, st
     cache = make_cache(root, data)
     (shard,) = cache.shards()
     chunk = f"data.zarr/{shard}/frames/c/0/0"
-    here = cache.path / chunk
-    whole = here.read_bytes()
-    here.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    path = cache.path / chunk
+    whole = path.read_bytes()
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
     assert FeatureCache.open(root, "whisper").verify() == []
-    assert here.read_bytes() == whole
+    assert path.read_bytes() == whole
     store.pipe({f"{cache.location}/{chunk}": bytes([whole[0] ^ 1]) + whole[1:]})
-    here.unlink()
+    path.unlink()
     damaged = FeatureCache.open(root, "whisper")
     damages = damaged.verify()
     assert [d.utterances for d in damages] == [["u0"]]
     assert repair(damaged, damages) == ["u0"]
-    mended = FeatureCache.open(root, "whisper")
-    assert mended.verify() == []
-    assert sorted(mended.index()["utterance"]) == ["u1", "u2"]
+    repaired = FeatureCache.open(root, "whisper")
+    assert repaired.verify() == []
+    assert sorted(repaired.index()["utterance"]) == ["u1", "u2"]
 
 
 def test_storage_that_is_not_reached_is_not_damage(root, monkeypatch):

@@ -3,18 +3,9 @@
 import polars as pl
 import pytest
 
-from cache.folder import missing
-from cache.transcripts import Transcript, TranscriptCache
-
-SPEC = {"kind": "asr", "weights": "w"}
-
-
-def make_transcripts(root, words, part_rows=2):
-    cache = TranscriptCache.create(root, "asr", SPEC, {})
-    with cache.writer(part_rows) as writer:
-        for utterance, text in words.items():
-            writer.append(utterance, Transcript(text, -0.5, 0.25, "en"), stat=1, source=2)
-    return TranscriptCache(cache.path)
+from ser.cache.index_file import missing
+from ser.cache.transcripts import Transcript, TranscriptCache
+from tests.cache.factories import WORDS_SPEC, make_transcripts
 
 
 def test_words_come_back_by_id(tmp_path):
@@ -25,13 +16,13 @@ def test_words_come_back_by_id(tmp_path):
     assert missing(cache, {"a": 1, "d": 1}, lambda u: 0) == {"d"}
 
 
-def test_what_was_said_last_counts(tmp_path):
+def test_the_latest_transcript_counts(tmp_path):
     make_transcripts(tmp_path, {"a": "one"})
     assert make_transcripts(tmp_path, {"a": "two"}).texts(["a"]) == ["two"]
 
 
 def test_an_error_keeps_what_was_appended(tmp_path):
-    cache = TranscriptCache.create(tmp_path, "asr", SPEC, {})
+    cache = TranscriptCache.create(tmp_path, "asr", WORDS_SPEC, {})
     with pytest.raises(RuntimeError), cache.writer() as writer:
         writer.append("a", Transcript("kept", 0, 0, "en"), 1, 2)
         raise RuntimeError

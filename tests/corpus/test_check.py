@@ -8,10 +8,10 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from corpus.check import check, class_table, render, require_speaker_disjoint, require_trainable
-from corpus.errors import UserError
-from corpus.importers.registry import import_corpus
-from corpus.manifest import Manifest
+from ser.corpus.check import check, class_table, render, require_speaker_disjoint, require_trainable
+from ser.corpus.errors import UserError
+from ser.corpus.importers.registry import import_corpus
+from ser.corpus.manifest import Manifest
 
 
 def row(utterance: str, **values: Any) -> dict[str, Any]:
@@ -59,6 +59,62 @@ def test_clips_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
     ]
 
 
+def test_no_clip_ends_the_check(tmp_path: Path) -> None:
+    wave(tmp_path / "good.wav")
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "folder.wav").mkdir()
+    data = bytearray((tmp_path / "good.wav").read_bytes())
+    data[24:28] = (7_000_000).to_bytes(4, "little")
+    (tmp_path / "fast.wav").write_bytes(data)
+    noise = np.random.default_rng(1).normal(0, 0.1, 8000)
+    soundfile.write(tmp_path / "unknown.flac", noise, 16_000)
+    flac = bytearray((tmp_path / "unknown.flac").read_bytes())
+    flac[21:26] = bytes((flac[21] & 0xF0, 0, 0, 0, 0))  # a STREAMINFO that states no length
+    (tmp_path / "unknown.flac").write_bytes(flac)
+    (tmp_path / "cut.flac").write_bytes(flac[:6000])
+    names = ("pipe.wav", "folder.wav", "fast.wav", "null\0.wav", "cut.flac", "unknown.flac")
+    rows = [row(str(i), path=name) for i, name in enumerate([*names, "good.wav"])]
+    assert [problem[:2] for problem in problems(manifest(*rows), tmp_path)] == [
+        ("0", "not a regular file"),
+        ("1", "is a folder"),
+        ("2", "not audio"),
+        ("3", "no such file"),
+        ("4", "cut short"),
+    ]
+
+
+def test_senseless_signals_are_warnings(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    signals = {
+        "cancels": np.stack([noise, -0.99 * noise], axis=1),
+        "constant": np.full(16_000, 0.3),
+        "integers": 20_000 * noise,
+        "clipped": np.clip(40 * noise, -0.9, 0.9),
+        "whisper": 1e-5 * noise,
+        "good": noise[::-1],
+    }
+    for name, signal in signals.items():
+        soundfile.write(tmp_path / f"{name}.wav", signal, 16_000, subtype="FLOAT")
+    listed = problems(manifest(*map(row, signals)), tmp_path)
+    assert {severity for *_, severity in listed} == {"warning"}
+    assert {(utterance, problem) for utterance, problem, *_ in listed} >= {
+        ("cancels", "channels cancel"),
+        ("constant", "constant"),
+        ("integers", "not at full scale 1"),
+        ("clipped", "mostly clipped"),
+        ("whisper", "nearly silent"),
+    }
+    assert "good" not in {utterance for utterance, *_ in listed}
+
+
+def test_opposed_channels_are_an_error(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    signal = np.stack([noise, -noise], axis=1)
+    soundfile.write(tmp_path / "opposed.wav", signal, 16_000, subtype="FLOAT")
+    [(utterance, problem, *_, severity)] = problems(manifest(row("opposed")), tmp_path)
+    assert (utterance, problem, severity) == ("opposed", "channels cancel", "error")
+
+
 def test_unusual_lengths_are_warnings(tmp_path: Path) -> None:
     wave(tmp_path / "short.wav", 0.05)
     wave(tmp_path / "long.wav", 1.5, seed=1)
@@ -102,7 +158,7 @@ def test_a_copy_outside_every_split_does_no_harm(tmp_path: Path) -> None:
     assert problems(rows, tmp_path) == [("second", "duplicate audio", "same as 'first'", "warning")]
 
 
-def test_segments_of_one_file_are_no_duplicates(tmp_path: Path) -> None:
+def test_segments_of_one_file_are_not_duplicates(tmp_path: Path) -> None:
     wave(tmp_path / "a.wav", 1.0)
     rows = manifest(row("first", path="a.wav", end=0.5), row("second", path="a.wav", start=0.5))
     assert problems(rows, tmp_path) == []
@@ -183,7 +239,7 @@ def test_the_class_table_keeps_class_order_and_counts_the_unlabelled() -> None:
     ]
 
 
-def test_a_missing_audio_folder_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_audio_folder_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         check(manifest(row("a")), tmp_path / "none")
     assert str(caught.value) == (
@@ -204,7 +260,7 @@ def test_render_shows_ids_as_they_are_and_limits_examples(tmp_path: Path) -> Non
     assert "… and 3 more" in text
 
 
-def test_render_says_that_nothing_is_wrong(tmp_path: Path) -> None:
+def test_render_reports_that_nothing_is_wrong(tmp_path: Path) -> None:
     wave(tmp_path / "a.wav")
     console = Console(width=120, record=True, file=(tmp_path / "out.txt").open("w"))
     render(check(manifest(row("a")), tmp_path), console)
@@ -220,3 +276,19 @@ def test_ravdess_holds_one_clip_twice_and_nothing_else_is_wrong() -> None:
     ]
     assert report.classes["train"].to_list() == [64, *[128] * 7, 0]
     assert report.seconds / 60 == pytest.approx(88.8, abs=1)
+
+
+def test_names_are_printed_as_they_are(tmp_path: Path) -> None:
+    wave(tmp_path / "a.wav")
+    names = ("[/noise]", "[noise]", "[link=x]", "[[", "\\[b]")
+    rows = manifest(*(row(f"u{i}", emotion=n) for i, n in enumerate(names)), classes=names)
+    console = Console(width=120, record=True)
+    render(check(rows, tmp_path), console)
+    shown = console.export_text()
+    assert [name for name in names if f"│ {name} " not in shown] == []
+
+
+def test_a_class_called_none_is_counted_apart() -> None:
+    unlabelled = (row("b", emotion=None), row("c", emotion=None))
+    rows = manifest(row("a", emotion="(none)"), *unlabelled, classes=("(none)",))
+    assert class_table(rows).select("class", "total").rows() == [("(none)", 1), ("((none))", 2)]

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from corpus.config import MSP_CLASSES, CorpusConfig
+from ser.corpus.config import MSP_CLASSES, CorpusConfig
 
 
 def test_classes_default_to_the_published_order() -> None:

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.errors import UserError
-from corpus.folds import speaker_folds
+from ser.corpus.errors import UserError
+from ser.corpus.folds import speaker_folds
 
 LABELS = [0, 1] * 20
 SPEAKERS = [f"s{i // 4}" for i in range(40)]  # ten speakers of four utterances
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(
     rows=st.lists(
         st.tuples(st.integers(0, 3), st.sampled_from(["", None, *"abcdefgh"])),
@@ -30,9 +30,9 @@ def test_every_row_gets_a_fold_and_no_speaker_two(
     try:
         assigned = speaker_folds(labels, speakers, folds, seed)
     except UserError:
-        known = {s for s in speakers if s}
+        named = {s for s in speakers if s}
         unknown = sum(not s for s in speakers)
-        assert len(known) + unknown < folds or max(np.bincount(labels)) < folds
+        assert len(named) + unknown < folds or max(np.bincount(labels)) < folds
         return
     assert set(assigned.tolist()) == set(range(folds))
     where: dict[str, set[int]] = {}
@@ -72,21 +72,21 @@ def test_a_speaker_called_like_a_row_is_not_mixed_up_with_it() -> None:
     assert sorted(assigned) == [0, 1, 2, 3]
 
 
-def test_too_few_speakers_are_one_sentence() -> None:
+def test_too_few_speakers_are_reported_in_one_sentence() -> None:
     with pytest.raises(UserError) as caught:
         speaker_folds([0, 1] * 10, ["a", "b"] * 10, 5, seed=0)
     assert str(caught.value) == (
         "folds is 5, but there are only 2 speakers and a speaker is never split; "
-        "set folds to 2 or less, or bring more speakers."
+        "set folds to 2 or less, or add more speakers."
     )
 
 
-def test_too_few_utterances_of_every_class_are_one_sentence() -> None:
+def test_too_few_utterances_of_every_class_are_reported_in_one_sentence() -> None:
     with pytest.raises(UserError) as caught:
         speaker_folds([0, 0, 1, 1], [*"abcd"], 3, seed=0)
     assert str(caught.value) == (
         "folds is 3, but no class has more than 2 utterances; set folds to 2 or less, "
-        "or bring more labelled utterances."
+        "or add more labelled utterances."
     )
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.errors import UserError
-from corpus.manifest import COLUMNS, Manifest
+from ser.corpus.errors import UserError
+from ser.corpus.manifest import COLUMNS, Manifest
 
 CLASSES = ("surprise", "angry", "neutral")
 
@@ -86,7 +86,7 @@ def test_votes_are_counts_in_class_order_and_then_of_all_others() -> None:
     assert manifest.votes(["u1"], "votes2.").tolist() == [[0, 7, 0, 0]]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(*[st.one_of(st.none(), st.integers(0, 9))] * 4), min_size=1, max_size=20),
     st.randoms(use_true_random=False),
@@ -106,7 +106,7 @@ def test_soft_labels_without_any_votes_are_refused(prefix: str) -> None:
     with pytest.raises(UserError) as caught:
         manifest.votes(["u0"], prefix)
     assert str(caught.value) == (
-        f"m.csv: there are no {prefix}<class> columns, so soft labels cannot be made; "
+        f"m.csv: there are no {prefix}<class> columns, so soft labels cannot be computed; "
         "import a corpus with rater votes or use hard labels."
     )
 
@@ -121,68 +121,69 @@ def test_votes_that_a_csv_gives_as_text_become_numbers() -> None:
     [
         (
             {"split": ["train", "train", "eval"]},
-            "m.csv: split 'eval' is unknown; use train, dev, test or leave it empty.",
+            "m.csv: unknown split: 'eval' (1 row); use train, dev, test or leave it empty.",
         ),
         (
             {"emotion": ["angry", None, "bored"]},
             "m.csv: emotion 'bored' is not one of the classes (surprise, angry, neutral); "
-            "add it to corpus.classes in pipeline.yaml or leave the cell empty.",
+            "add it to corpus.classes in pipeline.yaml, or give corpus.map or corpus.others.",
         ),
         (
             {"valence": [None, 7.0, 7.5]},
             "m.csv: valence is 7.5 for 'u2'; attributes are on the 1-7 scale.",
         ),
         (
-            {"arousal": [None, 7.0, float("nan")]},
-            "m.csv: arousal is nan for 'u2'; attributes are on the 1-7 scale.",
+            {"arousal": [None, 7.0, float("inf")]},
+            "m.csv: arousal is 'inf' for 'u2', not a number; leave the cell empty where it is "
+            "unknown.",
         ),
         (
             {"votes.angry": [None, 0, -1]},
-            "m.csv: votes.angry is -1 for 'u2'; votes count raters, so 0 or more.",
+            "m.csv: votes.angry is -1 for 'u2'; votes are numbers of raters, so 0 or more.",
         ),
         (
-            {"votes.angry": [None, 0.0, float("nan")]},
-            "m.csv: votes.angry is nan for 'u2'; votes count raters, so 0 or more.",
+            {"votes.angry": [None, 0.0, float("inf")]},
+            "m.csv: votes.angry is 'inf' for 'u2', not a number; leave the cell empty where it is "
+            "unknown.",
         ),
         (
             {"start": [0.0, 1.0, 2.0], "end": [1.0, None, 2.0]},
             "m.csv: start and end of 'u2' are not a span of time; "
-            "start is 0 or more and end is greater (seconds).",
+            "start must be 0 or more and end greater than start (seconds).",
         ),
         (
             {"start": [0.0, 0.0, -1.0]},
             "m.csv: start and end of 'u2' are not a span of time; "
-            "start is 0 or more and end is greater (seconds).",
+            "start must be 0 or more and end greater than start (seconds).",
         ),
     ],
 )
-def test_bad_cells_are_one_sentence(columns: dict[str, list[Any]], message: str) -> None:
+def test_bad_cells_are_reported_in_one_sentence(
+    columns: dict[str, list[Any]], message: str
+) -> None:
     assert refusal(frame(**columns)) == message
 
 
-def test_bad_ids_are_one_sentence() -> None:
+def test_bad_ids_are_reported_in_one_sentence() -> None:
     table = pl.DataFrame({"utterance": ["b", "a", "b", "a"], "path": ["x"] * 4})
     assert refusal(table) == (
-        "m.csv: utterance 'a' stands more than once (2 such ids); give every row an id of its own."
+        "m.csv: utterance 'a' appears more than once (2 such ids); give every row a unique id."
     )
     table = pl.DataFrame({"utterance": ["a", "", "c", None], "path": ["x", "x", "", "x"]})
     assert refusal(table) == "m.csv: 3 rows have no utterance id or no path; fill in both."
     assert refusal(pl.DataFrame({"utterance": ["a"]})) == (
         "m.csv: the column 'path' is missing; every row needs an id (utterance) "
-        "and an audio file (path)."
+        "and an audio file (path); its columns are: utterance."
     )
 
 
-def test_text_in_a_column_of_numbers_is_one_sentence() -> None:
-    message = refusal(frame(arousal=["high"]))
-    assert message.startswith("m.csv: a column has the wrong type (")
-    assert "'arousal'" in message
-    assert message.endswith(
-        "); start, end, the attributes and the votes are numbers, the others text."
+def test_text_in_a_column_of_numbers_is_reported_in_one_sentence() -> None:
+    assert refusal(frame(arousal=["high"])) == (
+        "m.csv: arousal is 'high' for 'u0', not a number; leave the cell empty where it is unknown."
     )
 
 
-def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     with pytest.raises(UserError) as caught:
         Manifest.read(path)
@@ -192,10 +193,140 @@ def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     )
 
 
-def test_a_file_that_is_no_table_is_one_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_no_table_is_reported_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "m.parquet"
     path.write_text("not parquet")
     with pytest.raises(UserError) as caught:
         Manifest.read(path)
     assert str(caught.value).startswith(f"{path}: not readable as a table (")
-    assert str(caught.value).endswith("); write it as .parquet or .csv with a header line.")
+    assert str(caught.value).endswith("); write it as .csv, .tsv or .parquet with a header line.")
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("name", ["start", "end", "arousal", "votes.angry", "votes2.angry"])
+@pytest.mark.parametrize("cells", [[3.0, NAN], ["3", "NaN"], ["3", " n/a"], ["3", "-"]])
+def test_nan_is_unknown_in_every_column_of_numbers(
+    tmp_path: Path, name: str, cells: list[Any]
+) -> None:
+    path = tmp_path / "m.parquet"
+    frame(**{name: cells}).write_parquet(path)
+    manifest = Manifest.read(path, CLASSES)
+    assert manifest.frame[name].to_list() == [3.0, None]
+    assert manifest.column("utterance", ["u1"]) == ["u1"]
+
+
+def test_names_that_pandas_wrote_as_nan_are_unknown() -> None:
+    columns = {"emotion": [NAN, NAN], "speaker": ["nan", "NA"], "gender": ["None", "f"]}
+    manifest = Manifest(frame(split=["N/A", "-"], transcript=["nan", "none"], **columns))
+    assert manifest.classes == ()
+    read = manifest.frame.select("emotion", "speaker", "gender", "split", "transcript").rows()
+    assert read == [(None, None, None, "", "nan"), (None, None, "f", "", "none")]
+
+
+def test_a_class_may_be_called_none() -> None:
+    manifest = Manifest(frame(emotion=["none", "NA"]), ["none", "angry"])
+    assert manifest.frame["emotion"].to_list() == ["none", None]
+
+
+def test_a_manifest_that_a_spreadsheet_saved_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    rows = [
+        "Utterance; Path ;START;End;Split;Speaker;Emotion;Arousal;Votes.angry;note;code",
+        "a;clips\\a.wav;0,5;1,25;Training;007;angry ;3,5;2;x;007",
+        ";;;;;;;;;;",
+        "b;clips/b.wav;;NaN;VAL;;;NA;;;12",
+    ]
+    path.write_bytes("\r\n".join(rows).encode("utf-8-sig"))
+    manifest = Manifest.read(path)
+    columns = ["utterance", "path", "start", "end", "split", "speaker", "emotion", "arousal"]
+    assert manifest.frame.select(columns).rows() == [
+        ("a", "clips/a.wav", 0.5, 1.25, "train", "007", "angry", 3.5),
+        ("b", "clips/b.wav", None, None, "dev", None, None, None),
+    ]
+    assert manifest.frame.select("votes.angry", "note", "code").rows() == [
+        (2, "x", "007"),
+        (None, None, "12"),
+    ]
+
+
+def test_further_columns_of_numbers_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("utterance,path,age,tall,room,old\na,a.wav,30,1.8,4a,true\nb,b.wav,,2,1e,\n")
+    read = Manifest.read(path).frame.select("age", "tall", "room", "old")
+    assert read.dtypes == [pl.Int64, pl.Float64, pl.String, pl.Boolean]
+    assert read.rows() == [(30, 1.8, "4a", True), (None, 2.0, "1e", None)]
+
+
+def test_odd_types_become_text_or_one_sentence() -> None:
+    table = frame(
+        speaker=[7, 8],
+        emotion=pl.Series(["sad", None], dtype=pl.Categorical),
+        gender=pl.Series(["f", "m"], dtype=pl.Enum(["f", "m"])),
+        split=pl.Series([b"train", b"dev"]),
+        arousal=pl.Series(["1.5", "2"]).cast(pl.Decimal(4, 2)),
+    )
+    row = Manifest(table).frame.row(0, named=True)
+    assert [row[n] for n in ("speaker", "emotion", "gender", "split", "arousal")] == [
+        "7",
+        "sad",
+        "f",
+        "train",
+        1.5,
+    ]
+    assert refusal(frame(start=[True])) == (
+        "m.csv: the column 'start' is of type Boolean; start, end, the attributes and the votes "
+        "are numbers."
+    )
+    assert refusal(frame(emotion=[["angry"]])) == (
+        "m.csv: the column 'emotion' is of type List(String); write it as text."
+    )
+
+
+def test_columns_that_differ_in_capitals_alone_are_reported_in_one_sentence() -> None:
+    table = frame(Emotion=["sad"], EMOTION=["angry"])
+    assert refusal(table) == (
+        "m.csv: the columns 'Emotion' and 'EMOTION' differ only in case; "
+        "rename one of them to emotion."
+    )
+    both = Manifest(frame(emotion=["sad"], Emotion=["angry"]))
+    assert both.frame.select("emotion", "Emotion").row(0) == ("sad", "angry")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_mark_of_synthetic_speech_survives(tmp_path: Path, suffix: str) -> None:
+    real, made = frame(), frame(synthetic=[True, True, True])
+    renamed = made.with_columns(pl.concat_str(pl.lit("s"), "utterance").alias("utterance"))
+    path = tmp_path / f"m{suffix}"
+    Manifest(pl.concat([real, renamed], how="diagonal")).write(path)
+    manifest = Manifest.read(path)
+    assert manifest.frame["synthetic"].to_list() == [False] * 3 + [True] * 3
+    assert manifest.synthetic_share(manifest.utterances()) == 0.5
+    assert manifest.synthetic_share(["su0", "u0", "u1", "u2"]) == 0.25
+    assert manifest.synthetic_share([]) == 0.0
+    kept = Manifest(manifest.frame.filter(pl.col("utterance").str.starts_with("s")))
+    assert kept.synthetic_share(kept.utterances()) == 1.0
+    assert Manifest(real).synthetic_share(["u0"]) == 0.0
+    assert "synthetic" not in Manifest(real).frame.columns
+
+
+@pytest.mark.parametrize(
+    "cells", [["TRUE", "0", ""], [" yes ", "No", None], [1, 0, None], [1.0, 0.0, float("nan")]]
+)
+def test_the_mark_may_be_written_in_several_ways(cells: list[Any]) -> None:
+    manifest = Manifest(frame(synthetic=cells))
+    assert manifest.frame["synthetic"].to_list() == [True, False, False]
+
+
+def test_the_mark_is_case_insensitive(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("utterance;path; Synthetic\na;a.wav;1\nb;b.wav;\n")
+    assert Manifest.read(path).frame["synthetic"].to_list() == [True, False]
+
+
+def test_another_mark_is_reported_in_one_sentence() -> None:
+    assert refusal(frame(synthetic=["true", "espeak", None])) == (
+        "m.csv: synthetic is 'espeak' for 'u1'; it states whether the speech was synthesized: "
+        "write true or false."
+    )

@@ -28,7 +28,7 @@ def test_a_new_head_is_trained_and_passes_every_check(tmp_path):
         printed[2],
     )
     assert all(float(score) > 0.3 for score in scores.groups())  # 1/8 is chance
-    assert printed[3] == "peak: every check passed\n"
+    assert printed[3] == "peak: every test passed\n"
 
 
 def test_an_extractor_passes_every_check_and_fills_a_cache(tmp_path):

@@ -12,14 +12,14 @@ import polars as pl
 import pytest
 import soundfile
 
-from cache.features import FeatureCache
-from corpus.manifest import Manifest
-from extract.extractor import SAMPLE_RATE, Extractor, extractor, extractor_class, parse_options
-from extract.kinds.prosody import Prosody
-from extract.models import resolve
-from extract.run import Job, specify
-from extract.testing import TEXTS, clip
-from ser.presets.models import OWN
+from ser.cache.features import FeatureCache
+from ser.corpus.manifest import Manifest
+from ser.extract.extractor import SAMPLE_RATE, Extractor, extractor, extractor_class, parse_options
+from ser.extract.kinds.prosody import Prosody
+from ser.extract.models import resolve
+from ser.extract.run import Job, full_spec
+from ser.extract.testing import TEXTS, clip
+from ser.synthetic.models import BY_ARCHITECTURE
 
 _FOLDER = TemporaryDirectory(prefix="ser-tests-")
 SHAPE: dict[str, Any] = {
@@ -71,6 +71,22 @@ def tiny_whisper() -> Path:
     folder = new_folder("whisper")
     WhisperForConditionalGeneration(config).save_pretrained(folder)
     WhisperFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+@cache
+def ctranslate2_whisper(quantization: str | None) -> Path:
+    """Save the encoder and decoder of `tiny_whisper` as CTranslate2 does."""
+    from ctranslate2.converters.transformers import WhisperLoader
+    from transformers import WhisperForConditionalGeneration
+
+    model = WhisperForConditionalGeneration.from_pretrained(tiny_whisper())
+    spec = WhisperLoader().get_model_spec(model)
+    spec.register_vocabulary([str(i) for i in range(100)])
+    spec.validate()
+    spec.optimize(quantization)
+    folder = new_folder(f"whisper-ctranslate2-{quantization}")
+    spec.save(str(folder))
     return folder
 
 
@@ -140,7 +156,7 @@ def tiny_w2v_bert() -> Path:
     torch.manual_seed(0)
     config = transformers.Wav2Vec2BertConfig(
         **SHAPE,
-        **OWN["wav2vec2-bert"],
+        **BY_ARCHITECTURE["wav2vec2-bert"],
     )
     folder = new_folder("w2v-bert")
     transformers.Wav2Vec2BertModel(config).save_pretrained(folder)
@@ -149,7 +165,7 @@ def tiny_w2v_bert() -> Path:
     return folder
 
 
-DEBERTA = OWN["deberta-v2"]
+DEBERTA = BY_ARCHITECTURE["deberta-v2"]
 # the class, what its tokenizer adds to a text, and its own options
 FAMILIES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "deberta-v2": ("DebertaV2Model", "<s> $A </s>", {**DEBERTA, "conv_kernel_size": 3}),
@@ -224,10 +240,10 @@ def job(folder: Path, manifest: Manifest, cache_name: str = "cache", **entry: An
 
 
 def opened(of: Job) -> FeatureCache:
-    spec, _ = specify(of)
-    found = FeatureCache.existing(of.cache, of.name, spec)
-    assert found is not None
-    return found
+    spec, _ = full_spec(of)
+    opened_cache = FeatureCache.existing(of.cache, of.name, spec)
+    assert opened_cache is not None
+    return opened_cache
 
 
 def checksums(of: Job) -> Mapping[str, int]:
@@ -238,7 +254,7 @@ def checksums(of: Job) -> Mapping[str, int]:
 
 def run_slowly(folder: str) -> None:
     """Extract a corpus in shards of a few clips; what a test's child process does."""
-    from extract.run import extract
+    from ser.extract.run import extract
 
     Slow.pause = 0.05
     manifest = Manifest.read(Path(folder) / "manifest.parquet")

@@ -4,20 +4,21 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from corpus.errors import UserError
-from extract.extractor import choose_device, extractor_class, parse_options
-from extract.kinds.prosody import Prosody
-from extract.kinds.speech import SpeechOptions
-from extract.kinds.whisper import Asr, AsrOptions, WhisperFeatures
+from ser.corpus.errors import UserError
+from ser.extract.extractor import choose_device, device_type, extractor_class, parse_options
+from ser.extract.kinds.prosody import Prosody
+from ser.extract.kinds.speech import SpeechOptions
+from ser.extract.kinds.whisper import Asr, AsrOptions, WhisperFeatures
+from ser.extract.run import default_frame_budget
 from tests.extract.factories import made
 
 
-def test_builtin_kinds_are_imported_when_asked_for() -> None:
+def test_built_in_kinds_are_imported_on_demand() -> None:
     kinds = [extractor_class(kind) for kind in ("whisper", "asr", "prosody")]
     assert kinds == [WhisperFeatures, Asr, Prosody]
 
 
-def test_unknown_kind_is_told_the_nearest() -> None:
+def test_the_error_for_an_unknown_kind_names_the_nearest() -> None:
     with pytest.raises(UserError) as raised:
         extractor_class("wisper")
     assert str(raised.value) == ("features: the kind 'wisper' is unknown; did you mean 'whisper'?")
@@ -63,6 +64,20 @@ def test_given_device_is_not_second_guessed() -> None:
     assert choose_device("auto") in ("cpu", "cuda")
 
 
+@pytest.mark.parametrize(
+    ("device", "kind", "frames"),
+    [
+        ("cpu", "cpu", 6_000),
+        ("cuda:1", "cuda", 48_000),
+        ("cuda", "cuda", 48_000),
+        ("mps", "mps", 6_000),
+    ],
+)
+def test_a_device_is_looked_up_by_its_type(device: str, kind: str, frames: int) -> None:
+    assert device_type(device) == kind
+    assert default_frame_budget(device) == frames
+
+
 def test_extractors_of_one_kind_share_nothing() -> None:
     first, second = made("prosody"), made("prosody", precision="float32")
     assert first.options.precision != second.options.precision
@@ -101,7 +116,7 @@ DEFAULTS = {  # part of the cache's format: whoever changes one raises that extr
         "quantize": "none",
     },
     ("prosody", 1): {"precision": "float16"},
-    ("opensmile", 1): {"precision": "float16"},
+    ("opensmile", 2): {"precision": "float16"},
     ("facodec", 1): {"precision": "float16"},
 }
 

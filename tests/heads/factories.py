@@ -1,16 +1,19 @@
 """Ten-line makers of a corpus with features that say the class, and of heads for it."""
 
+import zlib
+
 import numpy as np
 import polars as pl
+import torch
 
-from cache.features import FeatureCache
-from corpus.manifest import Manifest
-from heads.config import parse_head
-from heads.job import HeadsJob
-from heads.training.reading import Reading
-from heads.training.targets import count_genders, labelled
-from heads.training.trainer import Trainer
-from heads.training.views import join_views
+from ser.cache.features import FeatureCache
+from ser.corpus.manifest import Manifest
+from ser.heads.config import parse_head
+from ser.heads.job import HeadsJob
+from ser.heads.training.reading import Reading
+from ser.heads.training.targets import count_genders, labelled
+from ser.heads.training.trainer import Trainer
+from ser.heads.training.views import join_views
 
 CLASSES = ("angry", "sad", "neutral")
 
@@ -66,8 +69,14 @@ def make_job(root, manifest=None, views=None, **configs):
     manifest = manifest or make_manifest()
     features = {n: make_feature(root / "cache", n, manifest, seed=i) for i, n in enumerate("ab")}
     small = {"hidden": 8, "epochs": 3, "lr": 1e-2, "batch": 8}
-    parsed = {name: parse_head(small | config) for name, config in configs.items()}
+    parsed = {name: unbounded(small | config) for name, config in configs.items()}
     return HeadsJob(root / "run", parsed, manifest, features, views or {})
+
+
+def unbounded(entry):
+    """Return the config of a head; its rate may be one that no file may ask for."""
+    lr = entry["lr"]
+    return parse_head(entry | {"lr": min(lr, 1.0)}).model_copy(update={"lr": lr})
 
 
 def make_trainer(root, manifest=None, **options):
@@ -77,7 +86,7 @@ def make_trainer(root, manifest=None, **options):
     if views:
         caches = join_views(caches, {"a": views}, list(views), manifest.utterances("train"))
     entry = {"features": ["a", "b"], "hidden": 8, "epochs": 6, "lr": 1e-2, "batch": 8}
-    config = parse_head(entry | options)
+    config = unbounded(entry | options)
     rows = {s: labelled(config, manifest, manifest.utterances(s)) for s in ("train", "dev")}
     everyone = manifest.utterances()
     speakers = dict(zip(everyone, manifest.column("speaker", everyone), strict=True))
@@ -85,3 +94,30 @@ def make_trainer(root, manifest=None, **options):
     return Trainer(
         config, reading, manifest.classes, **rows, genders=count_genders(config, manifest)
     )
+
+
+def weights_by_rule(shapes):
+    """Make the weights that the golden tensors were computed with (see shared/README.md)."""
+    state = {}
+    for name, shape in shapes.items():
+        rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+        values = rng.standard_normal(shape).astype(np.float32)
+        scale = 1 / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.1
+        state[name] = torch.from_numpy((values * scale).astype(np.float32))
+    return state
+
+
+def as_published(module):
+    """Name our weights as the published code does."""
+    names = {"head": "", "outputs.logits": "classifier", "norm": "layer_norm"}
+    state = {}
+    for key, value in module.state_dict().items():
+        first, rest = key.split(".", 1)
+        if first == "modalities":
+            number, part, last = rest.split(".", 2)
+            part = "attn" if part == "pooling" else part
+            state[f"{('speech', 'text')[int(number)]}_{part}.{last}"] = value
+        else:
+            prefix = "outputs.logits" if first == "outputs" else first
+            state[names[prefix] + key.removeprefix(prefix)] = value
+    return state

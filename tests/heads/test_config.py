@@ -6,8 +6,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from corpus.errors import UserError
-from heads.config import parse_head, valid_keys
+from ser.corpus.errors import UserError
+from ser.heads.config import parse_head, valid_keys
 
 
 def test_short_forms_and_defaults():
@@ -36,21 +36,24 @@ def test_short_forms_and_defaults():
             {"features": ["a"], "loss": [{"name": "label_smoothing", "smoothing": 1}]},
             "less than 1",
         ),
-        ({"features": ["a"], "sampler": "balanced"}, "'class_balanced' or 'undersample'"),
+        (
+            {"features": ["a"], "sampler": "balanced"},
+            "'balanced' is unknown; did you mean 'class_balanced'?",
+        ),
         ({"features": ["a"], "views": ["noise", "noise"]}, "views: noise, noise: a view is named"),
         ({"features": ["a"], "augmented": 1.01}, "less than or equal to 1"),
-        ({"features": ["a"], "augmented": float("nan")}, "less than or equal to 1"),
+        ({"features": ["a"], "augmented": float("nan")}, "should be a finite number"),
         ({"features": ["a"], "dropout": 1.0}, "less than 1"),
         ({"features": ["a"], "epoch": 3}, "Extra inputs"),
         (
             {"features": ["a"], "epochs": 0},
-            "0 epochs teach nothing; give some, or weights by `init`",
+            "nothing is trained in 0 epochs; give more, or weights with `init`",
         ),
-        ({"features": ["a"], "loss": ["sml"]}, "none of them teaches classes or attributes"),
-        ({"features": ["a"], "best_by": "ccc"}, "ccc needs a loss that teaches attributes"),
+        ({"features": ["a"], "loss": ["sml"]}, "none of them trains classes or attributes"),
+        ({"features": ["a"], "best_by": "ccc"}, "ccc needs a loss that trains attributes"),
         (
             {"features": ["a"], "loss": ["ccc"], "best_by": "uar"},
-            "uar needs a loss that teaches log",
+            "uar needs a loss that trains log",
         ),
         ({"features": ["a"], "cross_fit": 1}, "greater than or equal to 2"),
         (
@@ -59,7 +62,7 @@ def test_short_forms_and_defaults():
         ),
     ],
 )
-def test_what_is_wrong_is_said(entry, message):
+def test_mistakes_are_reported(entry, message):
     with pytest.raises(ValidationError, match=message):
         parse_head(entry)
 
@@ -91,7 +94,7 @@ def test_valid_keys_include_the_architecture():
 
 
 def test_it_needs_no_torch():
-    code = "import heads.config, heads.run, sys; assert 'torch' not in sys.modules"
+    code = "import ser.heads.config, ser.heads.run, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -105,7 +108,7 @@ def test_a_phase_changes_what_it_names_and_no_more():
     assert parse_head({"features": ["a"]}).stages == [parse_head({"features": ["a"]})]
 
 
-def test_losses_say_what_is_read_given_and_judged():
+def test_losses_determine_targets_outputs_and_metric():
     config = parse_head({"features": ["a"], "loss": ["wce", "sml", "ccc", "gender"]})
     assert config.reads == {"classes", "attributes", "gender"}
     assert config.gives == {"logits", "neutral_logit", "attributes", "gender"}

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cache.logits import HeadLogits
-from heads.run import train_heads
+from ser.cache.logits import HeadLogits
+from ser.heads.run import train_heads
 from tests.heads.factories import make_job, make_manifest, make_trainer, with_ratings
 
 FOLDS = {"features": ["a", "b"], "cross_fit": 3}
@@ -22,7 +22,7 @@ def fitted(job, name="one"):
     return HeadLogits.read(folder / "logits.h5"), json.loads((folder / "head.json").read_text())
 
 
-def test_every_row_of_train_is_scored_by_a_head_that_has_not_heard_its_speaker(tmp_path):
+def test_every_row_of_train_is_scored_by_a_head_not_trained_on_its_speaker(tmp_path):
     job = make_job(tmp_path, one=FOLDS)
     logits, _ = fitted(job)
     train = logits.splits["train"]
@@ -51,8 +51,8 @@ def test_folds_are_trained_on_the_others_and_averaged_for_dev_and_test(tmp_path)
         alone = make_trainer(tmp_path / str(k), without, epochs=3)
         alone.fit()
         said.append({s: alone.predict(logits.splits[s].utterance)["logits"] for s in logits.splits})
-        here = train.fold == k
-        np.testing.assert_array_equal(train.logits[here], said[k]["train"][here])
+        mask = train.fold == k
+        np.testing.assert_array_equal(train.logits[mask], said[k]["train"][mask])
     for split in ("dev", "test"):
         mean = np.mean([each[split] for each in said], axis=0)
         np.testing.assert_array_equal(logits.splits[split].logits, mean)
@@ -106,17 +106,17 @@ def test_all_heads_have_the_same_folds(tmp_path):
     assert one.fold.tolist() == two.fold.tolist()
 
 
-def test_too_few_speakers_for_the_folds_is_one_sentence(tmp_path):
+def test_too_few_speakers_for_the_folds_is_reported_in_one_sentence(tmp_path):
     job = make_job(tmp_path, one=FOLDS | {"cross_fit": 7})
     (report,) = train_heads(job, ["one"])
     assert (report.done, report.error) == (
         "failed",
         "folds is 7, but there are only 6 speakers and a speaker is never split; set folds to 6 or "
-        "less, or bring more speakers.",
+        "less, or add more speakers.",
     )
 
 
-def test_attributes_are_written_with_what_raters_said(tmp_path):
+def test_attributes_are_written_with_the_ratings(tmp_path):
     manifest = with_ratings(make_manifest())
     heads = {
         "both": {"features": ["a"], "loss": ["wce", "ccc"], "cross_fit": 2},
@@ -136,7 +136,7 @@ def test_attributes_are_written_with_what_raters_said(tmp_path):
     assert about["score"] == about["dev"]["dev_ccc"]
 
 
-def test_without_epochs_the_given_weights_are_only_asked(tmp_path):
+def test_without_epochs_the_given_weights_only_predict(tmp_path):
     first, _ = fitted(make_job(tmp_path, one={"features": ["a"]}))
     weights = (tmp_path / "run/heads/one/head.safetensors").rename(tmp_path / "given.safetensors")
     given = {"features": ["a"], "epochs": 0, "init": str(weights)}
@@ -148,7 +148,7 @@ def test_without_epochs_the_given_weights_are_only_asked(tmp_path):
 
 
 @pytest.mark.parametrize("log", ["tensorboard", "mlflow"])
-def test_epochs_are_told_to_a_tracker(tmp_path, monkeypatch, log):
+def test_epochs_are_reported_to_a_tracker(tmp_path, monkeypatch, log):
     pytest.importorskip(log)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     fitted(make_job(tmp_path, one={"features": ["a"], "log": log}))
@@ -163,8 +163,9 @@ def test_epochs_are_told_to_a_tracker(tmp_path, monkeypatch, log):
         assert run.info.run_name == "one/head"
 
 
-def test_head_json_says_where_and_with_what_and_the_fingerprint_does_not(tmp_path):
+def test_head_json_has_machine_and_versions_and_the_fingerprint_does_not(tmp_path):
     _, about = fitted(make_job(tmp_path, one={"features": ["a"], "epochs": 1}))
     assert about["versions"]["torch"] == version("torch")
     assert (about["machine"]["cores"], about["machine"]["device"]) == (os.cpu_count(), "cpu")
-    assert not {"machine", "versions"} & set(about["made_from"])
+    assert about["synthetic"] == 0.0
+    assert not {"machine", "versions", "synthetic"} & set(about["made_from"])

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from heads.head import mask_of
-from heads.inputs import FeatureInput, Prepared
+from ser.corpus.errors import UserError
+from ser.heads.head import mask_of
+from ser.heads.inputs import FeatureInput, Prepared
 
 
 class Echo(nn.Module):
@@ -17,6 +18,24 @@ class Echo(nn.Module):
         return {name: mix(frames.mean(dim=1)) for name, (frames, _) in features.items()}
 
 
+class Plain(nn.Module):
+    """Return the means of frames."""
+
+    def forward(self, features):
+        return {name: frames.mean(dim=1) for name, (frames, _) in features.items()}
+
+
+class Wrong(nn.Module):
+    """Return what a test says."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, features):
+        return self.answer
+
+
 def moments_of(shape, seed=0):
     rng = np.random.default_rng(seed)
     return rng.standard_normal(shape), rng.uniform(0.5, 2, shape)
@@ -25,8 +44,8 @@ def moments_of(shape, seed=0):
 def test_frames_become_standard_scores():
     mean, deviation = moments_of(3)
     frames = torch.randn(2, 4, 3)
-    found = FeatureInput(0, (mean, deviation))(frames)
-    np.testing.assert_allclose(found, (frames.numpy() - mean) / deviation, rtol=1e-5, atol=1e-6)
+    actual = FeatureInput(0, (mean, deviation))(frames)
+    np.testing.assert_allclose(actual, (frames.numpy() - mean) / deviation, rtol=1e-5, atol=1e-6)
 
 
 def test_without_moments_and_layers_frames_pass_as_they_are():
@@ -51,16 +70,16 @@ def test_each_layer_has_moments_of_its_own_and_learns_its_weight():
     take = FeatureInput(3, moments)
     frames = torch.randn(2, 4, 3, 5)
     scores = (frames.numpy() - moments[0]) / moments[1]
-    found = take(frames)
-    np.testing.assert_allclose(found.detach(), scores.mean(axis=2), rtol=1e-4, atol=1e-5)
-    found.square().sum().backward()
+    actual = take(frames)
+    np.testing.assert_allclose(actual.detach(), scores.mean(axis=2), rtol=1e-4, atol=1e-5)
+    actual.square().sum().backward()
     assert take.layer_weights.grad.abs().min() > 0
     assert [name for name, _ in take.named_parameters()] == ["layer_weights"]
 
 
 def test_each_feature_has_its_own_input_and_the_mask_passes():
     mean, deviation = moments_of(3)
-    module = Prepared(Echo(), {"a": 2, "b": 0}, {"b": (mean, deviation)})
+    module = Prepared(Echo(), {"a": 2, "b": 0}, {"b": (mean, deviation)}, {"a": 5, "b": 3})
     a, b = torch.randn(2, 4, 2, 5), torch.randn(2, 6, 3)
     masks = [mask_of(torch.tensor([4, 1]), 4), mask_of(torch.tensor([2, 6]), 6)]
     module({"b": (b, masks[1]), "a": (a, masks[0])})
@@ -74,12 +93,18 @@ def test_each_feature_has_its_own_input_and_the_mask_passes():
 
 def test_mix_reaches_the_head_and_one_that_takes_none_is_called_without():
     features = {"a": (torch.randn(2, 4, 3), torch.ones(2, 4, dtype=torch.bool))}
-    module = Prepared(Echo(), {"a": 0}, {})
+    module = Prepared(Echo(), {"a": 0}, {}, {"a": 3})
     mean = features["a"][0].mean(dim=1)
     assert torch.equal(module(features, lambda embedding: embedding.flip(0))["a"], mean.flip(0))
     assert torch.equal(module(features)["a"], mean)
-    plain = Prepared(nn.Identity(), {"a": 0}, {})
-    assert torch.equal(plain(features)["a"][0], features["a"][0])
+    plain = Prepared(Plain(), {"a": 0}, {}, {"a": 3})
+    assert torch.equal(plain(features)["a"], mean)
+    with pytest.raises(UserError) as error:
+        plain(features, lambda embedding: embedding)
+    assert str(error.value) == (
+        f"the head {__name__}.Plain takes no `mix`, which augment.mixup needs; derive its class "
+        "from ser.heads.head.Head, or set augment.mixup: 0."
+    )
 
 
 @pytest.mark.parametrize("layers", [0, 3])
@@ -87,10 +112,43 @@ def test_it_saves_what_it_standardises_by(layers, tmp_path):
     from safetensors.torch import load_file, save_file
 
     shape = (layers, 5) if layers else (5,)
-    module = Prepared(Echo(), {"a": layers}, {"a": moments_of(shape)})
+    module = Prepared(Echo(), {"a": layers}, {"a": moments_of(shape)}, {"a": 5})
     save_file(module.state_dict(), tmp_path / "head.safetensors")
-    again = Prepared(Echo(), {"a": layers}, {"a": moments_of(shape, seed=1)})
+    again = Prepared(Echo(), {"a": layers}, {"a": moments_of(shape, seed=1)}, {"a": 5})
     again.load_state_dict(load_file(tmp_path / "head.safetensors"))
     features = {"a": (torch.randn(2, 4, *shape), torch.ones(2, 4, dtype=torch.bool))}
     assert torch.equal(module(features)["a"], again(features)["a"])
     assert all(value.dtype == torch.float32 for value in module.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (torch.zeros(2, 3), "returned a Tensor; return a dict {'logits': …}."),
+        ({"x": torch.zeros(2, 3)}, "returned no 'logits'; return it, or use losses that need none"),
+        (
+            {"logits": torch.zeros(2, 4)},
+            "returned 'logits' as (2, 4); return (batch, width)",
+        ),
+        (
+            {"logits": torch.zeros(1, 3)},
+            "returned 'logits' as (1, 3); return (batch, width)",
+        ),
+        ({"logits": [0.0]}, "returned 'logits' as list; return (batch, width) (2, 3)"),
+        ({"logits": torch.full((2, 3), torch.nan)}, "returned NaN or infinite 'logits' before its"),
+    ],
+)
+def test_mistakes_of_a_head_name_its_class_and_the_remedy(answer, problem):
+    features = {"a": (torch.randn(2, 4, 3), torch.ones(2, 4, dtype=torch.bool))}
+    with pytest.raises(UserError) as error:
+        Prepared(Wrong(answer), {"a": 0}, {}, {"logits": 3}).train()(features)
+    assert str(error.value).startswith(f"the head {__name__}.Wrong {problem}")
+
+
+def test_numbers_that_are_not_finite_are_looked_for_once_and_in_training_only():
+    features = {"a": (torch.randn(2, 4, 3), torch.ones(2, 4, dtype=torch.bool))}
+    module = Prepared(Wrong({"logits": torch.zeros(2, 3)}), {"a": 0}, {}, {"logits": 3}).train()
+    module(features)
+    module.head.answer = {"logits": torch.full((2, 3), torch.inf)}
+    module(features)
+    Prepared(module.head, {"a": 0}, {}, {"logits": 3}).eval()(features)

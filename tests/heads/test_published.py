@@ -9,13 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from corpus.errors import UserError
-from heads.architectures.cross_modal_gru import CrossModalGRU, load_published
-from heads.options import CrossModalGRUOptions
-from heads.published import import_published
-from heads.run import train_heads
-from tests.heads.architectures.test_cross_modal_gru import weights_by_rule
-from tests.heads.factories import make_job
+from ser.corpus.errors import UserError
+from ser.heads.architectures.cross_modal_gru import CrossModalGRU, load_published
+from ser.heads.options import CrossModalGRUOptions
+from ser.heads.published import import_published
+from ser.heads.run import train_heads
+from tests.heads.factories import as_published, make_job, weights_by_rule
 
 SHARED = os.environ.get("SER_SHARED")
 
@@ -48,22 +47,6 @@ def tiny():
     return CrossModalGRU({"speech": 6, "text": 6}, {"logits": 3}, options)
 
 
-def as_published(module):
-    """Name our weights as the published code does."""
-    names = {"head": "", "outputs.logits": "classifier", "norm": "layer_norm"}
-    state = {}
-    for key, value in module.state_dict().items():
-        first, rest = key.split(".", 1)
-        if first == "modalities":
-            number, part, last = rest.split(".", 2)
-            part = "attn" if part == "pooling" else part
-            state[f"{('speech', 'text')[int(number)]}_{part}.{last}"] = value
-        else:
-            prefix = "outputs.logits" if first == "outputs" else first
-            state[names[prefix] + key.removeprefix(prefix)] = value
-    return state
-
-
 def test_imported_weights_are_a_head_of_a_run(tmp_path):
     torch.save(as_published(tiny()), tmp_path / "best.pt")
     out = tmp_path / "best.safetensors"
@@ -93,7 +76,7 @@ class Evil:
     [
         (
             Evil(),
-            r"bad.pt: it holds more than tensors, or is no PyTorch file, and is not unpickled",
+            r"bad.pt: it holds more than tensors, or is not a PyTorch file, and is not unpickled",
         ),
         ({"other.weight": torch.zeros(2)}, r"bad.pt: these are not the weights of a published"),
         ([1, 2], r"bad.pt: these are not the weights of a published cross_modal_gru"),
@@ -117,4 +100,4 @@ def test_weights_of_another_head_are_refused_as_init(tmp_path):
     assert report.error.startswith(f"{out}: the weights are not of this head (")
     missing = {"features": ["a"], "init": str(tmp_path / "no.safetensors")}
     (report,) = train_heads(make_job(tmp_path, one=missing), ["one"])
-    assert report.error == f"{tmp_path / 'no.safetensors'}: there is no such file; correct `init:`."
+    assert report.error == f"{tmp_path / 'no.safetensors'} does not exist; correct `init:`."

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -13,12 +14,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from cache.features import FeatureCache
-from cache.logits import HeadLogits
-from corpus.errors import UserError
-from corpus.manifest import Manifest
-from heads.job import HeadsJob
-from heads.run import HeadReport, Progress, current_heads, train_heads
+from ser.cache.features import FeatureCache
+from ser.cache.locks import locked
+from ser.cache.logits import HeadLogits
+from ser.corpus.errors import Note, UserError
+from ser.corpus.manifest import Manifest
+from ser.heads.job import HeadsJob
+from ser.heads.run import HeadReport, Progress, current_heads, train_heads
+from tests.damage import DAMAGES, damage_file, repair
 from tests.heads.factories import make_feature, make_job, make_manifest, make_view, with_ratings
 
 
@@ -119,7 +122,7 @@ def test_a_head_that_cannot_be_trained_does_not_stop_the_others(tmp_path):
         ("wild", "failed", None),
     ]
     assert reports[0].error == (
-        "class 'fear' has no training utterance; take it out of corpus.classes, or add clips of it "
+        "class 'fear' has no training utterance; remove it from corpus.classes, or add clips of it "
         "to the train split."
     )
     assert reports[1].error == (
@@ -149,35 +152,26 @@ def test_progress_is_told_epoch_by_epoch(tmp_path):
 TRAIN = """
 import sys
 from pathlib import Path
-from heads.run import train_heads
-from tests.heads.factories import make_job
-heads = {f"h{i}": {"features": ["a", "b"], "seed": i, "epochs": 8} for i in range(4)}
-for report in train_heads(make_job(Path(sys.argv[1]), **heads), list(heads)):
-    print(report.name, report.done, flush=True)
+from tests.heads.test_run import train_four
+train_four(Path(sys.argv[1]))
 """
 
 
-def train_in_process(root):
-    return subprocess.run(
-        [sys.executable, "-c", TRAIN, str(root)],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=Path.cwd(),
-    ).stdout
+def train_four(root):
+    heads = {f"h{i}": {"features": ["a", "b"], "seed": i, "epochs": 8} for i in range(4)}
+    return names_done(make_job(root, **heads), list(heads))
 
 
 def test_kill_9_and_again_gives_the_logits_of_an_uninterrupted_run(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train_in_process(whole)
+    train_four(whole)
     process = subprocess.Popen([sys.executable, "-c", TRAIN, str(killed)], cwd=Path.cwd())
     while not list(killed.glob("run/heads/h1/head.json")):
         assert process.poll() is None
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    said = train_in_process(killed)
-    assert said.startswith("h0 current\nh1 current\n")
+    assert train_four(killed)[:2] == [("h0", "current"), ("h1", "current")]
     for name in ("h0", "h1", "h2", "h3"):
         a, b = (
             HeadLogits.read(root / "run/heads" / name / "logits.h5") for root in (whole, killed)
@@ -193,6 +187,71 @@ def test_a_head_whose_marker_is_missing_is_trained_again(tmp_path):
     assert json.loads(marker.read_text())["head"] == "one"
     marker.unlink()
     assert names_done(job, ["one"]) == [("one", "trained")]
+
+
+@pytest.mark.parametrize("head", [ONE, {"features": ["a"], "cross_fit": 2, "epochs": 1}])
+def test_any_damage_to_a_file_is_told_and_training_again_restores_its_bytes(tmp_path, head):
+    job, rng = make_job(tmp_path, one=head), random.Random(7)
+    names_done(job, ["one"])
+    folder = job.run / "heads" / "one"
+    whole = {path: path.read_bytes() for path in folder.iterdir()}
+    for path, content in whole.items():
+        for damage in DAMAGES:
+            damage_file(path, damage, rng)
+            assert not is_current(job, "one"), (path.name, damage)
+            repair(path, content)
+    assert is_current(job, "one")
+    for path in whole:
+        damage_file(path, rng.choice(DAMAGES), rng)
+        assert names_done(job, ["one"]) == [("one", "trained")]
+        for other, content in whole.items():
+            if other.name != "head.json":  # it has how long the training took
+                assert other.read_bytes() == content
+
+
+def test_a_head_of_an_older_version_has_no_checksums_and_is_still_current(tmp_path):
+    job = make_job(tmp_path, one=ONE)
+    names_done(job, ["one"])
+    path = job.run / "heads" / "one" / "head.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({k: values[k] for k in values if k not in ("checksums", "crc32c")}))
+    with pytest.warns(Note) as notes:
+        assert is_current(job, "one")
+        assert is_current(job, "one")
+    assert [str(note.message) for note in notes] == [
+        f"{job.run}: some files were made by an older version of ser and have no checksums, so "
+        "damage to them may go unnoticed."
+    ]
+    (path.parent / "logits.h5").unlink()
+    assert names_done(job, ["one"]) == [("one", "trained")]
+
+
+def test_a_head_that_another_process_trains_is_left_to_it_and_the_others_go_on(tmp_path):
+    job = make_job(tmp_path, one=ONE, two=TWO)
+    names_done(job, ["two"])
+    with locked(job.run / "heads" / "one" / ".lock", ""):
+        busy, other = train_heads(job, ["one", "two"])
+    assert (busy.done, other.done) == ("busy", "current")
+    assert busy.error.startswith(f"head 'one' is being trained by process {os.getpid()} on ")
+    assert names_done(job, ["one", "two"]) == [("one", "trained"), ("two", "current")]
+
+
+def test_leftovers_of_a_kill_are_deleted_and_files_have_the_mode_of_the_umask(tmp_path):
+    job = make_job(tmp_path, one=ONE)
+    before = os.umask(0o027)
+    try:
+        names_done(job, ["one"])
+    finally:
+        os.umask(before)
+    folder = job.run / "heads" / "one"
+    names = {path.name for path in folder.iterdir()}
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
+    for force in (False, True):
+        left = (".lock", ".head.checkpoint", ".head.checkpoint.17", ".logits.h5.part")
+        for name in (*left, ".head.json.elsewhere-5-0badcafe.part", ".head.safetensors.17"):
+            (folder / name).touch()
+        names_done(job, ["one"], force=force)
+        assert {path.name for path in folder.iterdir()} == names
 
 
 def weights(job, name):
@@ -321,3 +380,19 @@ def test_a_view_that_no_feature_of_the_head_has_is_said_before_any_work(tmp_path
         "heads.two.views: none of its features has the view 'noise'; put it under `augment:` of "
         "one and extract it, or leave it out."
     )
+
+
+def test_a_head_that_meets_damaged_frames_fails_and_the_others_are_trained(tmp_path):
+    job = make_job(tmp_path, one={"features": ["a"]}, two={"features": ["b"]})
+    sound = job.features["a"].path
+    (file,) = sound.glob("data.zarr/*/frames/c/0/0")
+    content = bytearray(file.read_bytes())
+    content[1] ^= 64  # the exponent of a float16
+    file.write_bytes(content)
+    reports = {r.name: r for r in train_heads(job, ["one", "two"])}
+    assert {name: r.done for name, r in reports.items()} == {"one": "failed", "two": "trained"}
+    assert reports["one"].error == (
+        f"{file}: the frames of 'u0' in feature 'a' are damaged (their crc32c differs); run `ser "
+        "cache verify a --repair`, then `ser extract a`."
+    )
+    assert not is_current(job, "one")

@@ -1,12 +1,14 @@
 """A head read back from its folder says what it said in its run, to the bit where batches agree."""
 
+import json
+
 import numpy as np
 import pytest
 
-from cache.logits import HeadLogits
-from corpus.errors import UserError
-from heads.run import train_heads
-from heads.trained import TrainedHead
+from ser.cache.logits import HeadLogits
+from ser.corpus.errors import DamagedError, UserError
+from ser.heads.run import train_heads
+from ser.heads.trained import TrainedHead
 from tests.heads.factories import make_job, make_manifest, with_ratings
 
 HEADS = {
@@ -37,21 +39,21 @@ def clips_of(job, utterances):
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if name != "voice"])
-def test_it_says_what_it_said_in_its_run(job, name):
+def test_it_predicts_what_it_predicted_in_its_run(job, name):
     head = TrainedHead.load(job.run / "heads" / name)
-    said = HeadLogits.read(job.run / "heads" / name / "logits.h5")
-    assert head.fingerprint == said.fingerprint
-    assert head.made_of == said.features
+    logits = HeadLogits.read(job.run / "heads" / name / "logits.h5")
+    assert head.fingerprint == logits.fingerprint
+    assert head.made_of == logits.features
     assert head.classes == job.manifest.classes
-    assert head.attributes == said.attributes
+    assert head.attributes == logits.attributes
     assert head.classifies == (name != "rates")
     for split in ("dev", "test"):
-        rows = said.splits[split]
-        found = head.ask(clips_of(job, rows.utterance))
+        rows = logits.splits[split]
+        prediction = head.predict(clips_of(job, rows.utterance))
         if head.classifies:
-            np.testing.assert_allclose(found["logits"], rows.logits, atol=2e-6)
+            np.testing.assert_allclose(prediction["logits"], rows.logits, atol=2e-6)
         if head.attributes:
-            np.testing.assert_allclose(found["attributes"], rows.predicted, atol=2e-6)
+            np.testing.assert_allclose(prediction["attributes"], rows.predicted, atol=2e-6)
 
 
 def test_speakers_are_standardised_by_the_clips_that_are_given(job):
@@ -59,27 +61,31 @@ def test_speakers_are_standardised_by_the_clips_that_are_given(job):
     speaker = dict(job.manifest.frame.select("utterance", "speaker").iter_rows())
     rows = HeadLogits.read(job.run / "heads" / "voice" / "logits.h5").splits["test"]
     for name in set(rows.speaker):
-        of = [i for i, u in enumerate(rows.utterance) if speaker[u] == name]
-        found = head.ask(clips_of(job, [rows.utterance[i] for i in of]), one_speaker=True)
-        np.testing.assert_allclose(found["logits"], rows.logits[of], atol=2e-6)
+        positions = [i for i, u in enumerate(rows.utterance) if speaker[u] == name]
+        prediction = head.predict(
+            clips_of(job, [rows.utterance[i] for i in positions]), one_speaker=True
+        )
+        np.testing.assert_allclose(prediction["logits"], rows.logits[positions], atol=2e-6)
     many, one = clips_of(job, rows.utterance), clips_of(job, rows.utterance[:1])
-    np.testing.assert_allclose(head.ask(many)["logits"][:1], head.ask(one)["logits"], atol=2e-6)
+    np.testing.assert_allclose(
+        head.predict(many)["logits"][:1], head.predict(one)["logits"], atol=2e-6
+    )
 
 
-def test_where_it_looked_sums_to_one_over_the_frames_it_read(job):
+def test_attention_sums_to_one_over_the_frames_read(job):
     stride = {"plain": {"a": 1, "b": 1}, "strided": {"a": 3}, "folds": {"a": 1, "b": 2}}
     for name, strides in {**stride, "rated": {"a": 1}, "rates": {"a": 1}, "voice": {}}.items():
         head = TrainedHead.load(job.run / "heads" / name)
         clips = clips_of(job, job.manifest.utterances("test"))
-        looked = head.looked(clips)
-        assert set(looked) == set(strides)
-        for feature, weights in looked.items():
+        attention = head.attention(clips)
+        assert set(attention) == set(strides)
+        for feature, weights in attention.items():
             for clip, given in zip(clips[feature], weights, strict=True):
                 assert len(given) == -(-len(clip.data) // strides[feature])
                 assert given.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_a_head_that_is_not_whole_is_said(job, tmp_path):
+def test_an_incomplete_head_is_reported(job, tmp_path):
     with pytest.raises(UserError) as error:
         TrainedHead.load(tmp_path / "heads" / "none")
     assert str(error.value) == (
@@ -87,8 +93,12 @@ def test_a_head_that_is_not_whole_is_said(job, tmp_path):
     )
     broken = tmp_path / "heads" / "plain"
     broken.mkdir(parents=True)
-    done = (job.run / "heads" / "plain" / "head.json").read_text()
-    (broken / "head.json").write_text(done)
+    done = json.loads((job.run / "heads" / "plain" / "head.json").read_text())
+    (broken / "head.json").write_text(json.dumps(done))
     (broken / "head.safetensors").write_bytes(b"{}")
+    with pytest.raises(DamagedError, match=r"^\S+/plain/head.safetensors: it is damaged "):
+        TrainedHead.load(broken)
+    old = {key: value for key, value in done.items() if key not in ("checksums", "crc32c")}
+    (broken / "head.json").write_text(json.dumps(old))
     with pytest.raises(UserError, match=r"^\S+/plain/head.safetensors: the weights are missing, "):
         TrainedHead.load(broken)

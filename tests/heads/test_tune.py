@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 import yaml
 
-from corpus.errors import UserError
-from heads.config import parse_head
-from heads.tune import changed, tune
+from ser.corpus.errors import UserError
+from ser.heads.config import parse_head
+from ser.heads.tune import changed, tune
 from tests.heads.factories import make_feature, make_manifest
 
 ENTRY = {"head": "mean_mlp", "features": ["a"], "hidden": 4, "epochs": 3, "batch": 8}
@@ -23,7 +23,7 @@ def search(root, trials, space=SPACE, manifest=None):
     return tune(root / "tune", ENTRY, space, (cache, manifest), trials=trials)
 
 
-def test_it_finds_goes_on_and_writes_down(tmp_path):
+def test_it_searches_resumes_and_writes_its_results(tmp_path):
     search(tmp_path, 3)
     first = pl.read_csv(tmp_path / "tune/trials.csv")
     best = search(tmp_path, 6)
@@ -45,12 +45,47 @@ def test_dotted_keys_reach_into_an_entry():
     assert entry == {"features": [{"name": "a"}, {"name": "b"}]}
 
 
-def test_a_space_that_is_none_and_a_corpus_without_dev_are_said(tmp_path):
+def test_an_invalid_space_and_a_corpus_without_dev_are_reported(tmp_path):
     with pytest.raises(
         UserError, match=r"^lr: a choice is a list of values, or \{low: …, high: …\}"
     ):
         search(tmp_path, 1, {"lr": {"from": 1}})
     manifest = make_manifest()
     only = type(manifest)(manifest.frame.filter(pl.col("split") == "train"), manifest.classes)
-    with pytest.raises(UserError, match="there is no dev split to judge trials by"):
+    with pytest.raises(UserError, match="it has no dev split to compare trials on"):
         search(tmp_path / "b", 1, manifest=only)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"lr": 5}, "lr: a choice is a list of values, or {low: …, high: …} with `log` or `step` "),
+        ({"lr": []}, "lr: a choice is a list of values"),
+        (
+            {"lr": {"low": "a", "high": 3}},
+            "lr: {'low': 'a', 'high': 3} is not a valid choice ",
+        ),
+        (
+            {"lr": {"low": 3, "high": 1}},
+            "lr: {'low': 3, 'high': 1} is not a valid choice ",
+        ),
+        ({"lr": {"low": 0.0, "high": 1.0, "log": True}}, "lr: {'low': 0.0, 'high': 1.0, 'log': Tr"),
+        (
+            {"hidden": [4, 0]},
+            "hidden: the head cannot have 0 (Input should be greater than or equal",
+        ),
+        ({"nope": [1]}, "nope: the head cannot have 1 (Extra inputs are not permitted); correct "),
+        (
+            {"features.9.stride": [1]},
+            "features.9.stride: [1] is not a valid choice ",
+        ),
+        ({"hidden.x": [1]}, "hidden.x: [1] is not a valid choice "),
+        ({"head": ["no_such"]}, "heads: the head 'no_such' is unknown; "),
+    ],
+)
+def test_a_space_that_the_head_cannot_search_is_reported_in_one_sentence(tmp_path, space, message):
+    with pytest.raises(UserError) as error:
+        search(tmp_path, 1, space)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "tune").exists()

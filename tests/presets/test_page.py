@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from presets import PUBLISHED
-from ser.presets.catalogue import load
+from ser.presets import PUBLISHED
+from ser.smoke.catalogue import load
 
 PAGE = (Path(__file__).parents[2] / "docs" / "presets.md").read_text()
 ROWS = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache.logits import HeadLogits, SplitLogits
+from ser.cache.logits import HeadLogits, SplitLogits
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import pearsonr
 from sklearn.metrics import confusion_matrix, root_mean_squared_error
 
-from score.attributes import (
+from ser.score.attributes import (
     binned_confusion,
     ccc,
     pearson,
@@ -16,15 +16,15 @@ from score.attributes import (
     rmse,
     score_attributes,
 )
-from score.bootstrap import resample_speakers
+from ser.score.bootstrap import resample_speakers
 
 COLUMN = arrays(np.float64, st.tuples(st.integers(2, 30), st.just(1)), elements=st.floats(1, 7))
 
 
 def test_a_case_by_hand():
-    truth, said = np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [2.0], [5.0]])
+    truth, predicted = np.array([[1.0], [2.0], [3.0]]), np.array([[2.0], [2.0], [5.0]])
     # means 2 and 3, variances 2/3 and 2, covariance (1*1 + 0 + 1*2) / 3 = 1
-    assert ccc(truth, said) == pytest.approx([2 * 1 / (2 / 3 + 2 + 1)])
+    assert ccc(truth, predicted) == pytest.approx([2 * 1 / (2 / 3 + 2 + 1)])
 
 
 def test_it_is_the_correlation_scaled_for_shift_and_spread():
@@ -39,8 +39,8 @@ def test_it_is_the_correlation_scaled_for_shift_and_spread():
 
 def test_unknown_truth_is_left_out_column_by_column():
     truth = np.array([[1.0, np.nan], [2.0, 5.0], [np.nan, 6.0]])
-    said = np.array([[2.0, 9.0], [1.0, 5.0], [9.0, 6.0]])
-    assert ccc(truth, said).tolist() == [ccc(truth[:2, :1], said[:2, :1])[0], 1.0]
+    predicted = np.array([[2.0, 9.0], [1.0, 5.0], [9.0, 6.0]])
+    assert ccc(truth, predicted).tolist() == [ccc(truth[:2, :1], predicted[:2, :1])[0], 1.0]
 
 
 def test_constants_and_nothing_agree_about_nothing():
@@ -67,47 +67,49 @@ def test_it_is_symmetric_within_one_and_one_for_identity(x, seed):
 @given(st.integers(0, 999), st.integers(3, 40))
 def test_pearson_and_rmse_are_those_of_scipy_and_scikit_learn(seed, rows):
     rng = np.random.default_rng(seed)
-    truth, said = rng.uniform(1, 7, (rows, 2)), rng.uniform(1, 7, (rows, 2))
-    r = [pearsonr(truth[:, i], said[:, i]).statistic for i in range(2)]
-    assert pearson(truth, said) == pytest.approx(r)
-    errors = root_mean_squared_error(truth, said, multioutput="raw_values")
-    assert rmse(truth, said) == pytest.approx(errors)
-    # Rows without a truth change nothing, whatever is predicted of them.
-    truth, said = (np.vstack([x, more]) for x, more in ((truth, [[np.nan] * 2]), (said, [[9, 9]])))
-    assert pearson(truth, said) == pytest.approx(r)
-    assert rmse(truth, said) == pytest.approx(errors)
+    truth, predicted = rng.uniform(1, 7, (rows, 2)), rng.uniform(1, 7, (rows, 2))
+    r = [pearsonr(truth[:, i], predicted[:, i]).statistic for i in range(2)]
+    assert pearson(truth, predicted) == pytest.approx(r)
+    errors = root_mean_squared_error(truth, predicted, multioutput="raw_values")
+    assert rmse(truth, predicted) == pytest.approx(errors)
+    # Rows without a truth change nothing, whatever the prediction.
+    truth, predicted = (
+        np.vstack([x, more]) for x, more in ((truth, [[np.nan] * 2]), (predicted, [[9, 9]]))
+    )
+    assert pearson(truth, predicted) == pytest.approx(r)
+    assert rmse(truth, predicted) == pytest.approx(errors)
 
 
 def test_ccc_of_a_resample_is_that_of_its_rows():
     rng = np.random.default_rng(0)
-    truth, said = rng.uniform(1, 7, (40, 2)), rng.uniform(1, 7, (40, 2))
+    truth, predicted = rng.uniform(1, 7, (40, 2)), rng.uniform(1, 7, (40, 2))
     truth[::7, 0] = np.nan
     draw = resample_speakers([f"s{i % 6}" for i in range(40)], 20, 3)
-    for i, values in enumerate(resampled_ccc(draw, truth, said)):
+    for i, values in enumerate(resampled_ccc(draw, truth, predicted)):
         rows = np.repeat(np.arange(40), draw.counts[i][draw.cluster])
-        assert values == pytest.approx(ccc(truth[rows], said[rows]), abs=1e-12)
+        assert values == pytest.approx(ccc(truth[rows], predicted[rows]), abs=1e-12)
 
 
 def test_a_resample_without_a_truth_has_no_ccc():
-    truth, said = np.array([[1.0], [np.nan], [3.0]]), np.array([[1.0], [2.0], [2.0]])
+    truth, predicted = np.array([[1.0], [np.nan], [3.0]]), np.array([[1.0], [2.0], [2.0]])
     draw = resample_speakers(["a", "b", "a"], 50, 0)
     without = draw.counts[:, 0] == 0
     assert without.any()
-    assert np.isnan(resampled_ccc(draw, truth, said)[:, 0]).tolist() == without.tolist()
+    assert np.isnan(resampled_ccc(draw, truth, predicted)[:, 0]).tolist() == without.tolist()
 
 
 def test_six_bins_of_width_one_with_the_last_closed():
     truth = np.array([[1.0, np.nan], [1.99, 2.0], [7.0, 6.0], [4.5, 3.0]])
-    said = np.array([[0.2, 9.0], [2.0, 2.5], [6.5, 7.9], [4.0, 3.99]])
-    first, second = binned_confusion(truth, said)
+    predicted = np.array([[0.2, 9.0], [2.0, 2.5], [6.5, 7.9], [4.0, 3.99]])
+    first, second = binned_confusion(truth, predicted)
     assert first.tolist() == confusion_matrix([0, 0, 5, 3], [0, 1, 5, 3], labels=range(6)).tolist()
     assert second.tolist() == confusion_matrix([1, 5, 2], [1, 5, 2], labels=range(6)).tolist()
 
 
 def test_score_attributes_by_hand():
     truth = np.array([[1.0, np.nan, np.nan], [2.0, 3.0, np.nan], [3.0, 5.0, np.nan]])
-    said = np.array([[2.0, 1.0, 1.0], [2.0, 3.0, 1.0], [5.0, 5.0, 1.0]])
-    assert score_attributes(truth, said, ("arousal", "valence", "dominance")) == {
+    predicted = np.array([[2.0, 1.0, 1.0], [2.0, 3.0, 1.0], [5.0, 5.0, 1.0]])
+    assert score_attributes(truth, predicted, ("arousal", "valence", "dominance")) == {
         "arousal": {
             "ccc": pytest.approx(6 / 11),
             "rmse": pytest.approx((5 / 3) ** 0.5),
@@ -123,4 +125,4 @@ def test_score_attributes_by_hand():
             "n": 3,
         },
     }
-    assert score_attributes(truth[:, 2:], said[:, 2:], ("dominance",))["mean"]["n"] == 0
+    assert score_attributes(truth[:, 2:], predicted[:, 2:], ("dominance",))["mean"]["n"] == 0

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from score.bootstrap import Resamples, balanced_bootstrap, balanced_subsets, resample_speakers
-from score.metrics import accuracy, confusion, macro_f1
+from ser.score.bootstrap import Resamples, balanced_bootstrap, balanced_subsets, resample_speakers
+from ser.score.metrics import accuracy, confusion, macro_f1
 
 MATRIX = np.array([[30, 10, 0], [5, 60, 5], [2, 3, 10]])
 
@@ -51,9 +51,9 @@ def test_the_seed_decides_the_draw():
 
 @settings(deadline=None)
 @given(arrays(np.int64, (3, 3), elements=st.integers(0, 30)).filter(np.any), st.integers(0, 99))
-def test_the_mean_lies_in_the_range(matrix, seed):
-    found = balanced_bootstrap(matrix, 20, seed)
-    assert found["min"] - 1e-12 <= found["mean"] <= found["max"] + 1e-12
+def test_the_mean_is_in_the_range(matrix, seed):
+    actual = balanced_bootstrap(matrix, 20, seed)
+    assert actual["min"] - 1e-12 <= actual["mean"] <= actual["max"] + 1e-12
 
 
 def test_an_absent_class_leaves_the_others_balanced():
@@ -97,7 +97,7 @@ def plain(rows=400, speakers=40, seed=0, spread=0.0):
     return labels, np.where(right, labels, (labels + 1) % 3), [f"s{i}" for i in speaker]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None)
 @given(st.integers(0, 999))
 def test_the_interval_contains_the_point_estimate_on_plain_data(seed):
     labels, predictions, speakers = plain(seed=seed)
@@ -129,14 +129,25 @@ def test_speakers_that_differ_widen_the_interval():
 
 
 def test_the_interval_is_of_percentiles_and_leaves_nan_out():
-    draw = Resamples(np.array([0, 1]), np.ones((4, 2), np.uint16))
+    draw = Resamples(np.arange(5), np.ones((4, 5), np.uint16))
     values = np.append(np.arange(101.0), np.nan)
     assert draw.interval(values) == [2.5, 97.5]
     assert draw.interval(np.full(3, np.nan)) is None
 
 
-def test_one_speaker_or_no_row_cannot_be_resampled():
-    draw = resample_speakers(["a", "a"], 10, 0)
-    assert draw.interval(np.arange(10.0)) is None
+def test_an_interval_needs_five_known_speakers():
+    values = np.arange(10.0)
+    for speakers, number, narrow in (
+        ("aabbccdd", 4, True),
+        ("aabbccdde", 5, False),
+        ([""] * 3, None, False),  # where no speaker is known, each row is drawn alone
+        ([None], None, True),
+    ):
+        draw = resample_speakers(list(speakers), 10, 0)
+        assert draw.speakers == number
+        assert (draw.interval(values) is None) == narrow
+
+
+def test_no_row_cannot_be_resampled():
     with pytest.raises(ValueError, match="there are no rows to resample"):
         resample_speakers([], 10, 0)

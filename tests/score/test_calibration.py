@@ -7,8 +7,14 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from score.calibration import ece, fit_temperature, nll, reliability_curve
-from score.heads import softmax
+from ser.score.calibration import (
+    ece,
+    equal_mass_curve,
+    fit_temperature,
+    nll,
+    reliability_curve,
+)
+from ser.score.heads import softmax
 
 
 def sample(seed: int, rows: int = 300, temperature: float = 1.0):
@@ -51,6 +57,43 @@ def test_the_curve_is_scikit_learns_and_ece_sums_it_up(seed, bins):
     assert ece(p, labels, bins) == pytest.approx(expected)
 
 
+def test_bins_of_equal_mass_by_hand():
+    confidence = np.repeat([0.5, 0.6, 0.7, 0.8], 5)
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    labels = np.append(np.arange(20) >= 10, -1)  # the first half is right
+    curve = equal_mass_curve(np.vstack([probabilities, [[1, 0]]]), labels)
+    assert curve.rows() == [
+        (0.5, 0.6, 10, pytest.approx(0.55), 1.0),
+        (0.7, 0.8, 10, pytest.approx(0.75), 0.0),
+    ]
+    assert equal_mass_curve(probabilities[:3], labels[:3])["n"].to_list() == [3]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 99), st.integers(1, 400))
+def test_bins_of_equal_mass_hold_every_row_in_about_equal_parts(seed, rows):
+    logits, labels = sample(seed, rows=rows)
+    curve = equal_mass_curve(softmax(logits), labels)
+    bins = max(1, min(10, rows // 10))
+    assert curve["n"].sum() == rows
+    assert curve.height == bins
+    assert curve["n"].max() - curve["n"].min() <= 2
+    assert (curve["upper"][:-1] < curve["lower"][1:]).all()
+
+
+def test_rows_of_one_confidence_share_a_bin_in_any_order():
+    confidence = np.array([0.9] * 30 + [0.6] * 10)
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    labels = np.arange(40) % 2
+    curve = equal_mass_curve(probabilities, labels)
+    assert curve["n"].to_list() == [10, 30]
+    assert curve.equals(equal_mass_curve(probabilities[::-1], labels[::-1]))
+
+
+def test_no_label_has_no_bin():
+    assert equal_mass_curve(np.array([[0.5, 0.5]]), np.array([-1])).height == 0
+
+
 @settings(deadline=None)
 @given(st.integers(1, 9))
 def test_perfect_calibration_has_no_error(k):
@@ -76,11 +119,11 @@ def test_nll_is_the_log_loss():
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_that_made_the_labels_is_found(temperature):
     logits, labels = sample(1, rows=20_000, temperature=temperature)
-    found = fit_temperature(logits, labels)
-    assert found == pytest.approx(temperature, rel=0.05)
-    losses = [nll(softmax(logits / (found * by)), labels) for by in (0.99, 1, 1.01)]
+    actual = fit_temperature(logits, labels)
+    assert actual == pytest.approx(temperature, rel=0.05)
+    losses = [nll(softmax(logits / (actual * by)), labels) for by in (0.99, 1, 1.01)]
     assert losses[1] == min(losses)
-    before, after = (ece(softmax(logits / t), labels) for t in (1, found))
+    before, after = (ece(softmax(logits / t), labels) for t in (1, actual))
     assert after <= before + 1e-3
     assert after < 0.015
 

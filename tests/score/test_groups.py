@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from score.attributes import ccc
-from score.bootstrap import resample_speakers
-from score.groups import attribute_scores, class_scores, score_groups
-from score.metrics import score
+from ser.score.attributes import ccc
+from ser.score.bootstrap import resample_speakers
+from ser.score.groups import attribute_scores, class_scores, score_groups
+from ser.score.metrics import score
 
 
 def by_group(groups, labels, predictions, speakers, classes=2):
@@ -17,7 +17,7 @@ def by_group(groups, labels, predictions, speakers, classes=2):
 
 
 def sample(right: dict[str, float], rows=400):
-    """Make rows of groups that are predicted right this often; each speaker is of one group."""
+    """Make rows of groups with this accuracy; each speaker is of one group."""
     rng = np.random.default_rng(0)
     speaker = np.arange(rows) % 20
     groups = [list(right)[i % len(right)] for i in speaker]
@@ -63,30 +63,31 @@ def test_rows_without_a_group_are_left_out_and_one_group_has_no_gap():
 
 
 def test_resamples_without_the_group_do_not_count_against_it():
-    labels = np.array([0, 1] * 3)
-    speakers, groups = ["x", "w", "y", "y", "z", "z"], ["a", "a", "b", "b", "b", "b"]
-    scored = by_group(groups, labels, labels, speakers)
-    assert scored["a"]["interval"]["macro_f1"] == [1.0, 1.0]  # neither is drawn 16 times of 256
+    labels = np.array([0, 1] * 10)
+    groups = ["a"] * 5 + ["b"] * 15
+    scored = by_group(groups, labels, labels, [f"s{i}" for i in range(20)])
+    assert scored["a"]["interval"]["macro_f1"] == [1.0, 1.0]  # in some draws nobody is of it
     assert scored["gap"]["macro_f1"]["interval"] == [0.0, 0.0]
 
 
 def test_attributes_are_scored_by_the_mean_ccc_of_those_known():
     rng = np.random.default_rng(0)
-    truth, said = rng.uniform(1, 7, (60, 3)), rng.uniform(1, 7, (60, 3))
+    truth, predicted = rng.uniform(1, 7, (60, 3)), rng.uniform(1, 7, (60, 3))
     truth[:, 1] = np.nan
     draw = resample_speakers([f"s{i % 9}" for i in range(60)], 200, 0)
-    value, drawn = attribute_scores(draw, truth, said)["ccc"]
-    assert value == pytest.approx(ccc(truth, said)[[0, 2]].mean())
+    value, drawn = attribute_scores(draw, truth, predicted)["ccc"]
+    assert value == pytest.approx(ccc(truth, predicted)[[0, 2]].mean())
     assert drawn.shape == (200,)
-    assert attribute_scores(draw, np.full((60, 3), np.nan), said) == {}
+    assert attribute_scores(draw, np.full((60, 3), np.nan), predicted) == {}
     assert class_scores(draw, np.full(60, -1), np.zeros(60, int), 2) == {}
 
 
-def test_a_group_of_one_speaker_has_no_interval():
-    labels = np.array([0, 1] * 3)
-    speakers, groups = ["x", "x", "y", "y", "z", "z"], ["a", "a", "b", "b", "b", "b"]
-    scored = by_group(groups, labels, labels, speakers)
-    assert scored["a"]["macro_f1"] == 1.0
+def test_a_group_of_four_speakers_has_no_interval():
+    labels = np.array([0, 1] * 9)
+    speakers = [f"s{i // 2}" for i in range(18)]
+    scored = by_group(["a"] * 8 + ["b"] * 10, labels, labels, speakers)
+    assert (scored["a"]["macro_f1"], scored["a"]["speakers"]) == (1.0, 4)
     assert scored["a"]["interval"]["macro_f1"] is None
     assert scored["b"]["interval"]["macro_f1"] == [1.0, 1.0]
-    assert scored["gap"]["macro_f1"]["interval"] is None
+    gap = scored["gap"]["macro_f1"]
+    assert (gap["interval"], gap["speakers"]) == (None, 4)

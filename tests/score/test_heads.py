@@ -3,13 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from corpus.errors import UserError
-from score.heads import classifies, labels_of, read_heads, require_same_utterances, softmax
+from ser.corpus.errors import UserError
+from ser.score.heads import classifies, labels_of, read_heads, require_same_utterances, softmax
 
 DEV = {"dev": ([[1, 0], [0, 1]], [0, 1])}
 
 
-def test_heads_come_back_in_the_order_asked_for(tmp_path, write_head):
+def test_heads_are_returned_in_the_requested_order(tmp_path, write_head):
     write_head("a", DEV)
     write_head("b", DEV)
     assert [head.head for head in read_heads(tmp_path / "heads", ["b", "a"])] == ["b", "a"]
@@ -40,7 +40,7 @@ def test_logits_that_are_not_finite_are_refused(tmp_path, write_head, bad):
     with pytest.raises(UserError) as error:
         read_heads(tmp_path / "heads", ["a"])
     assert str(error.value) == (
-        f"{tmp_path}/heads/a/logits.h5: the logits of 1 utterances of dev are not finite ('dev1' "
+        f"{tmp_path}/heads/a/logits.h5: the logits of 1 utterance of dev are not finite ('dev1' "
         "is the first); train the head again with a lower lr."
     )
 
@@ -49,9 +49,9 @@ def test_logits_that_are_not_finite_are_refused(tmp_path, write_head, bad):
     ("field", "called"),
     [("in_sample", "in-sample logits"), ("predicted", "predicted attributes")],
 )
-def test_nor_may_anything_else_a_head_says_be_nan(tmp_path, write_head, field, called):
-    said = np.array([[1.0, np.nan], [np.nan, 1.0]])
-    write_head("a", DEV, attributes=("arousal", "valence"), more={"dev": {field: said}})
+def test_no_other_output_of_a_head_may_be_nan(tmp_path, write_head, field, called):
+    values = np.array([[1.0, np.nan], [np.nan, 1.0]])
+    write_head("a", DEV, attributes=("arousal", "valence"), more={"dev": {field: values}})
     with pytest.raises(UserError) as error:
         read_heads(tmp_path / "heads", ["a"])
     assert str(error.value) == (
@@ -65,17 +65,17 @@ def test_a_missing_head_is_named(tmp_path, write_head):
     with pytest.raises(UserError) as error:
         read_heads(tmp_path / "heads", ["a", "b"])
     assert str(error.value) == (
-        f"{tmp_path}/heads/b/logits.h5: there are no logits; train the head with `ser heads train`."
+        f"{tmp_path}/heads/b/logits.h5: there are no logits; train it with `ser heads train-all`."
     )
 
 
 def test_a_head_of_attributes_alone_is_let_in_on_demand(tmp_path, write_head):
-    said = {"predicted": np.ones((2, 1)), "truth": np.ones((2, 1))}
-    write_head("a", {"dev": ([], [0, 1])}, attributes=("arousal",), more={"dev": said})
+    values = {"predicted": np.ones((2, 1)), "truth": np.ones((2, 1))}
+    write_head("a", {"dev": ([], [0, 1])}, attributes=("arousal",), more={"dev": values})
     with pytest.raises(UserError) as error:
         read_heads(tmp_path / "heads", ["a"])
     assert str(error.value) == (
-        f"{tmp_path}/heads/a/logits.h5: head 'a' has no logits of the classes, as it learned "
+        f"{tmp_path}/heads/a/logits.h5: head 'a' has no logits, as it was trained on "
         "attributes alone; name only heads that classify."
     )
     (head,) = read_heads(tmp_path / "heads", ["a"], attributes_alone=True)
@@ -96,18 +96,18 @@ def test_heads_need_the_same_utterances_in_any_order(tmp_path, write_head):
         )
 
 
-def test_an_id_that_stands_twice_is_refused(tmp_path, write_head):
+def test_a_repeated_id_is_refused(tmp_path, write_head):
     head = write_head("a", DEV)
     rows = replace(head.splits["dev"], utterance=["x", "x"])
     replace(head, splits={"dev": rows}).write(tmp_path / "heads" / "a" / "logits.h5")
     with pytest.raises(UserError) as error:
         read_heads(tmp_path / "heads", ["a"])
     assert str(error.value) == (
-        f"{tmp_path}/heads/a/logits.h5: utterance 'x' stands twice in dev; train the head again."
+        f"{tmp_path}/heads/a/logits.h5: utterance 'x' appears twice in dev; train the head again."
     )
 
 
-def test_labels_are_told_by_id_and_must_agree(write_head):
+def test_labels_are_matched_by_id_and_must_agree(write_head):
     a = write_head("a", DEV)
     assert labels_of([a]) == {"dev0": 0, "dev1": 1}
     b = write_head("b", {"dev": ([[1, 0], [0, 1]], [0, -1])})

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from score.metrics import (
+from ser.score.metrics import (
     accuracy,
     confusion,
     macro_f1,

@@ -5,10 +5,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from corpus.errors import UserError
-from corpus.manifest import Manifest
-from score.config import ScoreConfig
-from score.run import best, score_run
+from ser.corpus.errors import UserError
+from ser.corpus.manifest import Manifest
+from ser.score.config import ScoreConfig
+from ser.score.run import best, score_run
+from ser.score.speakers import UNKNOWN
 
 TRAIN = ([[1, 0]], [0])
 GOOD = {"train": TRAIN, "dev": ([[2, 0], [0, 2], [0, 1]], [0, 1, -1]), "": ([[0, 9]], [-1])}
@@ -50,8 +51,12 @@ def test_metrics_json_holds_every_head_on_every_labelled_split(tmp_path, write_h
             "per_class": {"angry": [1.0, 1.0], "sad": [1.0, 1.0]},
         },
         "ece": pytest.approx(1 - 0.880797),
+        "aurc": 0.0,
+        "risk": [0.0] * 20,
         "groups": {},
         "clusters": 2,
+        "speakers": None,
+        "speakers_note": UNKNOWN,
         "n": 2,
         "confusion": [[1, 0], [0, 1]],
         "train": {"in_sample": 1.0, "out_of_fold": None, "optimism": None},
@@ -169,19 +174,19 @@ def test_a_manifest_of_other_classes_is_refused(tmp_path, write_head):
     )
 
 
-def rated(truth, said, speaker=None) -> dict:
-    fields = {"truth": np.array(truth, float), "predicted": np.array(said, float)}
+def rated(truth, predicted, speaker=None) -> dict:
+    fields = {"truth": np.array(truth, float), "predicted": np.array(predicted, float)}
     return fields | ({"speaker": speaker} if speaker else {})
 
 
 def test_a_head_of_attributes_alone_is_scored_by_them(tmp_path, write_head):
-    truth, said = [[1.0], [2.0], [3.0], [np.nan]], [[2.0], [2.0], [5.0], [9.0]]
+    truth, predicted = [[1.0], [2.0], [3.0], [np.nan]], [[2.0], [2.0], [5.0], [9.0]]
     dev = {"dev": ([], [0, 1, -1, -1])}
-    write_head("a", dev, attributes=("valence",), more={"dev": rated(truth, said)})
+    write_head("a", dev, attributes=("valence",), more={"dev": rated(truth, predicted)})
     metrics = score_run(tmp_path, ScoreConfig(), ["a"])
     assert list(metrics) == ["dev"]
     entry = metrics["dev"]["a"]
-    assert set(entry) == {"attributes", "groups", "clusters"}
+    assert set(entry) == {"attributes", "groups", "clusters", "speakers", "speakers_note"}
     assert entry["clusters"] == 3
     valence, mean = entry["attributes"]["valence"], entry["attributes"]["mean"]
     assert (valence["ccc"], valence["n"]) == (pytest.approx(6 / 11), 3)
@@ -202,14 +207,14 @@ def test_a_head_of_both_has_both_and_each_best_head_is_written(tmp_path, write_h
     good = rated(truth, [[1.0, 3.0], [2.0, 1.0], [3.0, 5.0]])
     poor = rated(truth, [[3.0, 5.0], [2.0, 1.0], [1.0, 3.0]])
     both, dev = ("arousal", "valence"), {"dev": GOOD["dev"]}
-    write_head("tells", dev, attributes=both, more={"dev": poor})
+    write_head("classifies", dev, attributes=both, more={"dev": poor})
     write_head("rates", {"dev": ([], GOOD["dev"][1])}, attributes=both, more={"dev": good})
-    metrics = score_run(tmp_path, ScoreConfig(), ["tells", "rates"])
-    entry = metrics["dev"]["tells"]
+    metrics = score_run(tmp_path, ScoreConfig(), ["classifies", "rates"])
+    entry = metrics["dev"]["classifies"]
     assert (entry["macro_f1"], entry["n"], entry["clusters"]) == (1.0, 2, 3)
     assert entry["attributes"]["arousal"]["ccc"] == pytest.approx(-1.0)
     assert metrics["dev"]["rates"]["attributes"]["mean"]["ccc"] == pytest.approx(1.0)
-    assert best(metrics["dev"], "macro_f1") == "tells"
+    assert best(metrics["dev"], "macro_f1") == "classifies"
     assert best(metrics["dev"], "ccc") == "rates"
     table = pl.read_csv(tmp_path / "report" / "predictions.csv")
     assert table["prediction"].to_list() == ["angry", "sad", "sad"]
@@ -234,15 +239,15 @@ def test_a_stack_that_predicts_attributes_is_scored_by_them(tmp_path, write_head
     write_stack(tmp_path, {"a": "f"})
     path = tmp_path / "stack" / "predictions.parquet"
     frame = pl.read_parquet(path).filter(pl.col("split") == "dev")
-    said = pl.Series("predicted.arousal", [2.0, 1.0, 3.0])  # of dev1, dev0, dev2
-    frame.with_columns(said).write_parquet(path)
+    predicted = pl.Series("predicted.arousal", [2.0, 1.0, 3.0])  # of dev1, dev0, dev2
+    frame.with_columns(predicted).write_parquet(path)
     metrics = score_run(tmp_path, ScoreConfig(), ["a"])
     assert metrics["dev"]["stack"]["attributes"]["arousal"]["ccc"] == pytest.approx(1.0)
     table = pl.read_csv(tmp_path / "report" / "predictions.csv")
     assert table["predicted.arousal"].to_list() == [2.0, 1.0, 3.0]
 
 
-def test_train_tells_optimism_and_what_out_of_fold_logits_say(tmp_path, write_head):
+def test_train_reports_the_generalization_gap_and_out_of_fold_scores(tmp_path, write_head):
     right, wrong = [[1, 0], [0, 1]], [[0, 1], [1, 0]]
     splits = {"train": (right, [0, 1]), "test": ([[1, 0], [1, 0]], [0, 1])}
     write_head("plain", splits)
@@ -282,15 +287,15 @@ def test_groups_of_the_manifest_are_scored(tmp_path, write_head):
     config = ScoreConfig(groups=("gender", "transcript"))  # of which nothing is known
     groups = score_run(tmp_path, config, ["good"], labels)["dev"]["good"]["groups"]
     assert set(groups) == {"gender"}
-    found = groups["gender"]
-    assert {group: found[group]["accuracy"] for group in "fm"} == {"f": 1.0, "m": 0.0}
-    assert found["gap"]["accuracy"]["difference"] == 1.0
+    by_group = groups["gender"]
+    assert {group: by_group[group]["accuracy"] for group in "fm"} == {"f": 1.0, "m": 0.0}
+    assert by_group["gap"]["accuracy"]["difference"] == 1.0
 
 
 def test_groups_are_scored_by_their_attributes_too(tmp_path, write_head):
     ratings = [1.0, 2.0, 3.0, 4.0]
-    said = rated([[r] for r in ratings], [[1.0], [2.0], [4.0], [3.0]])
-    write_head("a", {"dev": ([], [-1] * 4)}, attributes=("arousal",), more={"dev": said})
+    predicted = rated([[r] for r in ratings], [[1.0], [2.0], [4.0], [3.0]])
+    write_head("a", {"dev": ([], [-1] * 4)}, attributes=("arousal",), more={"dev": predicted})
     frame = pl.DataFrame(
         {
             "utterance": [f"dev{i}" for i in range(4)],
@@ -300,24 +305,36 @@ def test_groups_are_scored_by_their_attributes_too(tmp_path, write_head):
         }
     )
     entry = score_run(tmp_path, ScoreConfig(), ["a"], Manifest(frame, ("angry", "sad")))["dev"]["a"]
-    found = entry["groups"]["gender"]
-    assert {group: found[group]["ccc"] for group in "fm"} == pytest.approx({"f": 1.0, "m": -1.0})
-    gap = found["gap"]["ccc"]
+    by_group = entry["groups"]["gender"]
+    assert {group: by_group[group]["ccc"] for group in "fm"} == pytest.approx({"f": 1.0, "m": -1.0})
+    gap = by_group["gap"]["ccc"]
     assert (gap["difference"], gap["highest"]) == (pytest.approx(2.0), "f")
     assert entry["attributes"]["mean"]["ccc"] == pytest.approx(0.8)
 
 
 def test_the_interval_is_over_speakers(tmp_path, write_head):
-    logits, labels = [[1, 0], [0, 1]] * 4, [0, 1] * 2 + [1, 0] * 2
-    # One speaker is all right and the other all wrong: a resample has both, or one alone.
-    two = {"dev": {"speaker": ["x"] * 4 + ["y"] * 4}}
-    write_head("a", {"dev": (logits, labels)}, more=two)
+    logits, labels = [[1, 0], [0, 1]] * 6, [0, 1] * 3 + [1, 0] * 3
+    # Three speakers are all right and three all wrong: the accuracy of a resample is n / 6.
+    six = {"dev": {"speaker": [f"s{i // 2}" for i in range(12)]}}
+    write_head("a", {"dev": (logits, labels)}, more=six)
     entry = score_run(tmp_path, ScoreConfig(), ["a"])["dev"]["a"]
-    assert (entry["accuracy"], entry["clusters"]) == (0.5, 2)
-    assert entry["interval"]["accuracy"] == [0.0, 1.0]
-    write_head("a", {"dev": (logits, labels)}, more={"dev": {"speaker": ["x"] * 8}})
+    assert (entry["accuracy"], entry["clusters"], entry["speakers"]) == (0.5, 6, 6)
+    assert entry["interval"]["accuracy"] == pytest.approx([1 / 6, 5 / 6])  # P(0) = P(1) = 1/64
+    note = "6 dev speakers: with fewer than 20, intervals and p-values are rough."
+    assert entry["speakers_note"] == note
+
+
+def test_under_five_speakers_every_interval_is_null(tmp_path, write_head):
+    logits, labels = [[1, 0], [0, 1]] * 6, [0, 1] * 3 + [1, 0] * 3
+    four = {"dev": {"speaker": [f"s{i % 4}" for i in range(12)]}}
+    write_head("a", {"dev": (logits, labels)}, more=four)
     entry = score_run(tmp_path, ScoreConfig(), ["a"])["dev"]["a"]
-    assert entry["interval"]["accuracy"] is None  # of one speaker nothing can be drawn
+    assert (entry["accuracy"], entry["clusters"], entry["speakers"]) == (0.5, 4, 4)
+    none = dict.fromkeys(("macro_f1", "uar", "accuracy"))
+    assert entry["interval"] == none | {"per_class": {"angry": None, "sad": None}}
+    assert entry["speakers_note"] == (
+        "4 dev speakers: too few for intervals and p-values, which need at least 5."
+    )
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["dev"]["a"] == entry
 
 

@@ -1,16 +1,25 @@
 """Ten-line makers of corpora, pipelines and runs of the command line."""
 
+import contextlib
+import io
+import logging
 import os
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 import soundfile
+
+from ser.commands.main import main
 
 BIN = Path(sys.executable).parent
 CLASSES = ("angry", "sad", "neutral")
+RUN = ("run", "--jobs", "1", "--no-report")  # one process, and no plotly: seconds less
 
 PIPELINE = """\
 corpus: {manifest: m.csv, audio: audio, classes: [angry, sad, neutral]}
@@ -27,15 +36,48 @@ stack: {model: mean_logits}
 
 
 def ser(*words, cwd, **environment):
-    """Run the command line as a user does."""
-    return subprocess.run(
-        [str(BIN / "ser"), *map(str, words)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"} | environment,
-    )
+    """Call the command line in this process: a process of its own would import for seconds."""
+    command, out, err = ["ser", *map(str, words)], io.StringIO(), io.StringIO()
+    log = logging.getLogger("ser")
+    level, handlers, propagate = log.level, list(log.handlers), log.propagate
+    with contextlib.ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", command)
+        patch.setattr(sys, "stdin", io.StringIO())
+        patch.setattr(os, "sched_getaffinity", lambda _: {0})  # so no workers unless `--jobs` says
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.resetwarnings()
+        for category in (DeprecationWarning, PendingDeprecationWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)  # as in a process
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(err))
+        end = stack.enter_context(pytest.raises(SystemExit))
+        main()
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
+    return subprocess.CompletedProcess(command, end.value.code, out.getvalue(), err.getvalue())
+
+
+def ser_process(*words, cwd, **environment):
+    """Run the command line as a user does, for what only a process of its own shows."""
+    return run_process([str(BIN / "ser"), *map(str, words)], cwd, environment)
+
+
+def bash(script, cwd, **environment):
+    """Run the commands of a page, on one core and without a browser, which takes 10 s to draw."""
+    environment = {"BROWSER_PATH": str(cwd / "no browser")} | environment
+    core = os.sched_getaffinity(0).pop()
+    command = ["taskset", "--cpu-list", str(core), "bash", "-euo", "pipefail", "-c", script]
+    return run_process(command if shutil.which("taskset") else command[3:], cwd, environment)
+
+
+def run_process(command, cwd, environment):
+    path = f"{BIN}:{os.environ['PATH']}"
+    env = os.environ | {"PATH": path} | environment
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
 
 
 def tone(seed, seconds=0.4, rate=16_000):

@@ -1,23 +1,30 @@
 """A corpus whose extractor can be told to be slow, to be killed, to refuse and to break."""
 
+import time
+from dataclasses import asdict
 from pathlib import Path
 
-from cache.features import FeatureCache
-from extract.loop import Report
-from extract.run import open_feature
-from ser.shards import read_jobs, run_shard
+from ser.cache.features import FeatureCache
+from ser.engines.shards import read_jobs, run_shard
+from ser.extract.loop import Report
+from ser.extract.run import open_feature
+from ser.pipeline.file import Origin
 from tests.ser.factories import make_corpus
 
 CLIPS = 12
+REFUSED = (
+    "the extractor 'fragile' (fragile_extractor.Fragile) cannot be loaded (ValueError: the model "
+    "has no such layer); correct its load."
+)
 PLUGIN = """\
 import os
 import signal
 import time
 from pathlib import Path
 
-from corpus.errors import UserError
-from extract.extractor import FeatureOptions, extractor
-from extract.kinds.prosody import Prosody
+from ser.corpus.errors import UserError
+from ser.extract.extractor import FeatureOptions, extractor
+from ser.extract.kinds.prosody import Prosody
 
 
 class Options(FeatureOptions):
@@ -29,6 +36,8 @@ class Fragile(Prosody):
     Options = Options
 
     def cost(self, size):
+        if self.told("break"):
+            raise TypeError("a bug of ours")
         return 6000.0  # one clip a batch
 
     def told(self, word):
@@ -39,8 +48,6 @@ class Fragile(Prosody):
         self.batches = 0
         if self.told("refuse"):
             raise ValueError("the model has no such layer")
-        if self.told("break"):
-            raise TypeError("a bug of ours")
 
     def extract(self, batch):
         self.batches += 1
@@ -78,8 +85,12 @@ def make_fragile(folder: Path) -> Path:
     return path
 
 
+def origin(pipeline: Path, *overrides: str) -> Origin:
+    return Origin(str(pipeline), overrides)
+
+
 def opened(pipeline: Path, *overrides: str, name: str = "one") -> FeatureCache:
-    found = open_feature(read_jobs(pipeline, overrides, [name])[0])
+    found = open_feature(read_jobs(origin(pipeline, *overrides), [name])[0])
     assert isinstance(found, FeatureCache)
     return found
 
@@ -100,9 +111,21 @@ def written_once(pipeline: Path) -> bool:
 def alone(pipeline: Path, name: str = "one") -> dict[str, int]:
     """Return what one process without shards gives."""
     elsewhere = "cache=alone"
-    run_shard(print, str(pipeline), [elsewhere], [name], "cpu", (0, 1))
+    run_shard(print, asdict(origin(pipeline, elsewhere)), [name], "cpu", (0, 1))
     return checksums(pipeline, elsewhere, name=name)
 
 
 def counts(report: Report) -> tuple[int, int, int]:
     return report.cached, report.extracted, len(report.failed)
+
+
+def wait_for(condition, what):
+    deadline = time.monotonic() + 120  # on a busy machine a worker starts in half a minute
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def is_running(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -1,11 +1,12 @@
 """Heads that can be told to be slow, to be killed and to break, on a corpus with features."""
 
+from dataclasses import asdict
 from pathlib import Path
 
-from cache.logits import HeadLogits
-from ser.heads import heads_job
-from ser.pipeline import Pipeline
-from ser.shards import run_shard
+from ser.cache.logits import HeadLogits
+from ser.engines.shards import run_shard
+from ser.pipeline.file import Origin, Pipeline
+from ser.pipeline.jobs import heads_job
 from tests.ser.factories import make_corpus
 
 NAMES = ("one", "two", "three")
@@ -16,12 +17,12 @@ import signal
 import time
 from pathlib import Path
 
-import heads.training.checkpoint
-from heads.architectures.mean_mlp import MeanMLP
-from heads.head import head
-from heads.options import MeanMLPOptions
+import ser.heads.training.checkpoint
+from ser.heads.architectures.mean_mlp import MeanMLP
+from ser.heads.head import head
+from ser.heads.options import MeanMLPOptions
 
-heads.training.checkpoint.SECONDS = 0.0  # after every epoch
+ser.heads.training.checkpoint.SECONDS = 0.0  # after every epoch
 
 
 class Options(MeanMLPOptions):
@@ -74,7 +75,7 @@ def make_fragile_heads(folder: Path, names=NAMES) -> Path:
         + "".join(f"  {name}: {{name: {name}, seed: {i}}}\n" for i, name in enumerate(names))
         + "stack: {model: mean_logits}\n"
     )
-    run_shard(print, str(path), [], ["prosody"], "cpu", (0, 1))
+    run_shard(print, asdict(Origin(str(path))), ["prosody"], "cpu", (0, 1))
     return path
 
 
@@ -90,11 +91,11 @@ def untell(path: Path, word: str) -> None:
 
 def logits(path: Path, run: str = "run", names=NAMES) -> dict[tuple[str, str], list]:
     """Return every head's logits of every split."""
-    found = {}
+    collected = {}
     for name in names:
         of = HeadLogits.read(path.parent / run / "heads" / name / "logits.h5")
-        found |= {(name, split): rows.logits.tolist() for split, rows in of.splits.items()}
-    return found
+        collected |= {(name, split): rows.logits.tolist() for split, rows in of.splits.items()}
+    return collected
 
 
 def job_of(path: Path, *overrides: str):

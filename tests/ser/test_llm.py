@@ -10,29 +10,29 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
-from click.testing import CliRunner
+from typer.testing import CliRunner
 
 import ser
-from cache.features import FeatureCache
-from cache.logits import HeadLogits
-from corpus.errors import UserError
-from extract.kinds import llm
-from extract.run import open_feature
-from ser.cli import cli
-from ser.extraction import feature_job
-from ser.pipeline import Pipeline, read_manifest
-from ser.predict.packing import pack
-from ser.presets.corpus import WORDS
-from ser.presets.models import tiny_model
-from ser.presets.server import ChatServer
-from ser.run import run_all
+from ser.cache.features import FeatureCache
+from ser.cache.logits import HeadLogits
+from ser.commands.main import cli
+from ser.corpus.errors import UserError
+from ser.extract.kinds import llm
+from ser.extract.run import open_feature
+from ser.packing.pack import pack
+from ser.pipeline.file import Pipeline, read_manifest
+from ser.pipeline.jobs import feature_job
 from ser.serve.limits import Limits, Refused
-from ser.serve.run import sent_away
+from ser.serve.run import remote_notes
 from ser.serve.service import Service
-from stack.table import LogitTable
+from ser.stack.table import LogitTable
+from ser.stages.run import run_all
+from ser.synthetic.corpus import WORDS
+from ser.synthetic.models import tiny_model
+from ser.synthetic.server import ChatServer
 from tests.ser.factories import CLASSES, make_corpus
 
-pytest.importorskip("openai")
+pytest.importorskip("httpcore")
 DOCS = Path(__file__).parents[2] / "docs" / "extract.md"
 PIPELINE = """\
 corpus: {{manifest: m.csv, audio: audio, classes: [{classes}]}}
@@ -61,13 +61,13 @@ def run(tmp_path_factory):
         )
         (folder / "pipeline.yaml").write_text(text)
         pipeline = Pipeline.load(folder / "pipeline.yaml")
-        said: list[str] = []
-        _, failed = run_all(pipeline, "cpu", said.append)
-        assert not failed, said
-        asked = len(server.asked)
+        lines: list[str] = []
+        _, failed = run_all(pipeline, "cpu", lines.append)
+        assert not failed, lines
+        requests = len(server.requests)
         again: list[str] = []
         run_all(pipeline, "cpu", again.append)
-        more = len(server.asked) - asked
+        more = len(server.requests) - requests
         words = open_feature(feature_job(pipeline, read_manifest(pipeline), "words"))
         texts = dict(
             zip(frame["utterance"], words.texts(frame["utterance"].to_list()), strict=True)
@@ -76,7 +76,7 @@ def run(tmp_path_factory):
             pipeline=pipeline,
             frame=frame,
             again=again,
-            asked_again=more,
+            repeated_requests=more,
             folder=folder,
             server=server,
             texts=texts,
@@ -87,24 +87,24 @@ def test_the_classes_are_the_corpuss(run):
     assert run.pipeline.features["gpt"].classes == tuple(CLASSES)
 
 
-def test_nothing_is_asked_twice(run):
-    assert run.asked_again == 0
+def test_nothing_is_requested_twice(run):
+    assert run.repeated_requests == 0
     current = [line for line in run.again if line.startswith("extract")]
     assert len(current) == 2
-    assert all("current (30 cached), skipped" in line for line in current)
+    assert all("up to date (30 cached), skipped" in line for line in current)
 
 
-def test_without_epochs_the_logits_are_what_the_server_said(run):
+def test_without_epochs_the_logits_are_those_of_the_server(run):
     (folder,) = (run.pipeline.cache / "gpt").iterdir()
     cache = FeatureCache(folder)
-    found = HeadLogits.read(run.pipeline.run / "heads" / "zero-shot" / "logits.h5")
-    assert set(found.splits) == {"train", "dev", "test"}
+    logits = HeadLogits.read(run.pipeline.run / "heads" / "zero-shot" / "logits.h5")
+    assert set(logits.splits) == {"train", "dev", "test"}
     spoken = {u for u, text in run.texts.items() if text.strip()}
     assert 3 <= len(spoken) < 30  # a Whisper of random weights hears words in few tones
-    for rows in found.splits.values():
-        said = np.stack([cache.frames(u)[0] for u in rows.utterance])
-        np.testing.assert_allclose(rows.logits, said, rtol=1e-6)
-        assert [bool(row.any()) for row in said] == [u in spoken for u in rows.utterance]
+    for rows in logits.splits.values():
+        scores = np.stack([cache.frames(u)[0] for u in rows.utterance])
+        np.testing.assert_allclose(rows.logits, scores, rtol=1e-6)
+        assert [bool(row.any()) for row in scores] == [u in spoken for u in rows.utterance]
         assert rows.rows == "held-out"  # of train too: nothing was learned from it
 
 
@@ -116,31 +116,30 @@ def test_what_learned_nothing_is_stacked_by_any_protocol(run):
     assert both.lacking == {"oof": "calibrated", "unicamp": None}
 
 
-def test_a_prediction_asks_the_server_and_says_what_the_run_says(run):
+def test_a_prediction_queries_the_server_and_equals_the_run(run):
     spoken = [u for u, text in run.texts.items() if text.strip()]
     row = run.frame.filter(pl.col("utterance") == spoken[-1]).row(0, named=True)
-    asked = len(run.server.asked)
-    found = ser.load(run.pipeline.run, "cpu")(run.folder / "audio" / row["path"])
+    requests = len(run.server.requests)
+    predicted = ser.load(run.pipeline.run, "cpu")(run.folder / "audio" / row["path"])
     kept = pl.read_csv(run.pipeline.run / "report" / "predictions.csv")
     kept = kept.filter(pl.col("utterance") == row["utterance"])
-    last = run.server.asked[-1]["messages"][0]["content"]
-    assert len(run.server.asked) == asked + 2  # one to see that it is there
+    last = run.server.requests[-1]["messages"][0]["content"]
+    assert len(run.server.requests) == requests + 2  # one tests the connection
     assert f'Somebody said: "{run.texts[spoken[-1]].strip()}"' in last
-    assert len(set(found.probabilities.values())) == 3
-    for name, value in found.probabilities.items():
+    assert len(set(predicted.probabilities.values())) == 3
+    for name, value in predicted.probabilities.items():
         assert value == pytest.approx(kept[f"p.{name}"].item(), abs=2e-6)
 
 
 def test_a_bundle_refuses_it(run, tmp_path):
     with pytest.raises(UserError) as caught:
         pack(run.pipeline.run, tmp_path / "bundle.ser")
-    assert str(caught.value) == (
-        f"{run.pipeline.run}: 'features.gpt' is asked of a server, and a bundle may send nobody's "
-        "words anywhere; give the run's folder instead."
-    )
+    assert str(caught.value).startswith(f"{run.pipeline.run}: 'features.gpt' uses a server")
 
 
-def test_a_page_says_that_words_are_sent_away_and_that_nobody_answers(run, tmp_path, monkeypatch):
+def test_the_server_notes_that_transcripts_are_sent_away_and_reports_a_lost_service(
+    run, tmp_path, monkeypatch
+):
     monkeypatch.setattr(llm, "TRIES", 0)
     for name in ("heads", "stack", "report"):
         (tmp_path / name).symlink_to(run.pipeline.run / name)
@@ -150,22 +149,31 @@ def test_a_page_says_that_words_are_sent_away_and_that_nobody_answers(run, tmp_p
     with ChatServer() as server:
         (tmp_path / "pipeline.yaml").write_text(text.replace(run.server.url, server.url))
         predictor = ser.load(tmp_path, "cpu")
-        assert sent_away(predictor) == [
-            f"features.gpt: the words of every clip are sent to {server.url}."
+        assert remote_notes(predictor) == [
+            f"features.gpt: the transcript of every clip is sent to {server.url}."
         ]
         service = Service(predictor, Limits())
         service.loading.result()
+
+    async def predict():
+        try:
+            await service.predict(Path(clip), "mine.wav")
+        finally:
+            await service.close()
+
     with pytest.raises(Refused) as caught:
-        asyncio.run(service.hear(Path(clip), "mine.wav"))
-    service.close()
+        asyncio.run(predict())
     assert caught.value.status_code == 503
-    assert caught.value.detail == "what this server asks is not to be had; try later."
+    assert (
+        caught.value.detail
+        == "a service that the model depends on is unavailable; try again later."
+    )
 
 
 def test_its_report_is_written(run):
     words = ["report", "--figures", "none", "--pipeline", str(run.folder / "pipeline.yaml")]
-    said = CliRunner().invoke(cli, words)
-    assert said.exit_code == 0, said.output
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.output
     assert "zero-shot" in (run.pipeline.run / "report" / "report.html").read_text()
     assert not (run.pipeline.run / "heads" / "zero-shot" / "history.csv").exists()
     metrics = json.loads((run.pipeline.run / "report" / "metrics.json").read_text())
@@ -173,7 +181,7 @@ def test_its_report_is_written(run):
     assert "train" in metrics["test"]["calibrated"]
 
 
-def test_scores_of_other_classes_are_no_scores_of_ours(run):
+def test_scores_of_other_classes_are_not_used(run):
     text = (run.folder / "pipeline.yaml").read_text()
     others = ", ".join(reversed(CLASSES))
     changed = text.replace("of: words,", f"of: words, classes: [{others}],")
@@ -181,8 +189,8 @@ def test_scores_of_other_classes_are_no_scores_of_ours(run):
     with pytest.raises(UserError) as caught:
         Pipeline.load(run.folder / "other.yaml")
     assert str(caught.value).endswith(
-        "features.gpt.classes: they are not the corpus's in their order, which head 'zero-shot' "
-        "takes them for; leave `classes` out."
+        "features.gpt.classes: head 'zero-shot' needs the classes of the corpus in their order; "
+        "leave `classes` out."
     )
 
 

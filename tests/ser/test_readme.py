@@ -1,8 +1,8 @@
-"""Every snippet of the README is run, as it stands."""
+"""Every snippet of the README is run as it is."""
 
 import re
 import shutil
-import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,25 +10,12 @@ import polars as pl
 import pytest
 import soundfile
 
-from tests.ser.factories import BIN, PIPELINE, make_corpus, ser, tone
+from tests.ser.factories import PIPELINE, bash, make_corpus, ser_process, tone
 
 ROOT = Path(__file__).parents[2]
 SNIPPETS = dict(
     re.findall(r"<!-- test: (\w+) -->\n```\w+\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
 )
-
-
-def bash(script, cwd, **environment):
-    import os
-
-    return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"} | environment,
-    )
 
 
 def lines(snippet):
@@ -51,9 +38,21 @@ def test_the_two_commands_are_targets_of_the_makefile():
         assert {"demo": "ser demo", "test": "pytest"}[target] in planned.stdout
 
 
+def test_the_install_command_names_extras_that_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    commands = re.findall(r"pip install '\.\[(.+?)\]'", (ROOT / "README.md").read_text())
+    assert len(commands) == 3
+    assert {name for command in commands for name in command.split(",")} <= set(extras)
+    first = re.search(r"pip install '\.\[(.+?)\]'\nser demo", SNIPPETS["install"])[1]
+    assert first == "demo"
+    assert not any("opensmile" in package or "pytest" in package for package in extras[first])
+
+
 def test_your_own_corpus(tmp_path):
     pytest.importorskip("espeakng_loader")
-    from ser.synthesis import synthesize
+    from ser.synthetic.speech import synthesize
 
     manifest = synthesize(tmp_path / "speech", speakers=5, per_class=1)
     shutil.copytree(tmp_path / "speech" / "audio", tmp_path / "clips")
@@ -62,14 +61,18 @@ def test_your_own_corpus(tmp_path):
     done = bash(SNIPPETS["corpus"], tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
     assert (tmp_path / "runs/mine/report/metrics.json").exists()
-    again = ser("run", "--pipeline", "mine.yaml", cwd=tmp_path)
-    assert again.stdout.count("current") == 6
-    shutil.copytree(tmp_path / "speech" / "audio", tmp_path / "recordings")
-    shutil.copy(next((tmp_path / "clips").glob("*.flac")), tmp_path / "clip.wav")
-    heard = bash(SNIPPETS["predict"], tmp_path)
-    assert heard.returncode == 0, heard.stderr
-    assert heard.stdout.startswith("clip.wav  ")
-    assert pl.read_csv(tmp_path / "emotions.csv").height == 40
+    again = bash("ser run --pipeline mine.yaml", tmp_path)
+    skipped = re.findall(r"^(extract|heads|stack) .* up to date", again.stdout, re.M)
+    assert sorted(skipped) == ["extract"] * 3 + ["heads"] * 2 + ["stack"]
+    (tmp_path / "recordings").mkdir()
+    clips = sorted((tmp_path / "clips").glob("*.flac"))[:3]
+    for clip in clips:
+        shutil.copy(clip, tmp_path / "recordings")
+    shutil.copy(clips[0], tmp_path / "clip.wav")
+    predicted = bash(SNIPPETS["predict"], tmp_path)
+    assert predicted.returncode == 0, predicted.stderr
+    assert predicted.stdout.startswith("clip.wav  ")
+    assert pl.read_csv(tmp_path / "emotions.csv").height == 3
 
 
 def test_unicamp_goes_as_far_as_the_models_do(tmp_path):
@@ -96,13 +99,13 @@ def test_ravdess_goes_all_the_way_where_its_models_are(tmp_path):
     clips = tmp_path / "ravdess"
     clips.mkdir()
     for emotion in range(1, 9):
-        for actor in (1, 2, 17, 21):
+        for actor in (1, 17, 21):
             wave = np.tile(tone(emotion + actor, 0.5), 2)
             soundfile.write(clips / f"03-01-{emotion:02}-01-01-01-{actor:02}.wav", wave, 16_000)
     (tmp_path / "presets").mkdir()
     text = (ROOT / "presets" / "ravdess-tiny.yaml").read_text()
     small = text.replace("epochs: 20", "epochs: 1").replace("hidden: 128", "hidden: 8")
-    small = small.replace("random_forest", "mean_logits")  # two clips a class are fewer than folds
+    small = small.replace("random_forest", "mean_logits")  # one clip a class is fewer than folds
     (tmp_path / "presets" / "ravdess-tiny.yaml").write_text(small)
     done = bash(SNIPPETS["ravdess"].replace("/data/ravdess", str(clips)), tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
@@ -112,7 +115,7 @@ def run_with_plugin(folder, module, snippet, pipeline):
     make_corpus(folder)
     (folder / f"{module}.py").write_text(snippet)
     (folder / "pipeline.yaml").write_text(f"plugins: [{module}]\n{pipeline}")
-    done = ser("run", cwd=folder)
+    done = bash("ser run", folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -141,7 +144,7 @@ def test_an_importer_of_your_own(tmp_path):
     (tmp_path / "clips").mkdir()
     soundfile.write(tmp_path / "clips" / "ann_sad_1.wav", tone(1), 16_000)
     words = ["corpus", "import", "mine", "clips", "--plugin", "my_corpus", "--out", "m.csv"]
-    done = ser(*words, cwd=tmp_path)
+    done = ser_process(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     row = pl.read_csv(tmp_path / "m.csv").row(0, named=True)
     assert (row["utterance"], row["speaker"], row["emotion"]) == ("ann_sad_1", "ann", "sad")

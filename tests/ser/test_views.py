@@ -3,7 +3,7 @@
 import numpy as np
 import soundfile
 
-from cache.features import FeatureCache
+from ser.cache.features import FeatureCache
 from tests.ser.factories import make_corpus, ser, tone
 
 COUNT = 30
@@ -31,12 +31,12 @@ def test_views_are_extracted_of_training_clips_and_heads_draw_from_them(tmp_path
         assert sorted(cache.index()["utterance"]) == sorted(TRAIN)
         changed = [u for u in TRAIN if not np.array_equal(cache.frames(u), clean.frames(u))]
         assert changed == TRAIN
-    assert "current" in ser("extract", "--all", cwd=corpus).stdout
+    assert "up to date" in ser("extract", "--all", cwd=corpus).stdout
     assert "every feature is named" in ser("cache", "prune", cwd=corpus).stdout
     trained = ser("heads", "train-all", cwd=corpus)
     assert trained.returncode == 0, trained.stderr
     again = ser("heads", "train-all", cwd=corpus)
-    assert again.stdout.count("current") == 2
+    assert again.stdout.count("up to date") == 2
 
 
 def test_another_background_is_another_mix(tmp_path):
@@ -56,7 +56,7 @@ def test_a_view_that_is_not_made_is_named(tmp_path):
     corpus = augmented(tmp_path, "{noise: {}}")
     done = ser("heads", "list", cwd=corpus)
     assert done.returncode == 2
-    assert "heads.two.views: 'speed' is not under features.prosody.augment; known are noise." in (
+    assert "heads.two.views: 'speed' is not under features.prosody.augment; choose from noise." in (
         done.stderr
     )
 
@@ -68,6 +68,6 @@ def test_a_kind_without_views_is_named(tmp_path):
     (corpus / "pipeline.yaml").write_text(text.replace("heads:", words, 1))
     done = ser("extract", "prosody", cwd=corpus)
     assert done.returncode == 2
-    assert "features.words.augment: kind asr has no views; put it under a feature that" in (
+    assert "features.words.augment: kind asr cannot be augmented; only features that" in (
         done.stderr
     )

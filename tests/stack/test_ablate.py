@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from corpus.errors import UserError
-from stack.ablate import ablate
-from stack.config import StackConfig
-from stack.model import Stack
-from stack.table import LogitTable
+from ser.corpus.errors import UserError
+from ser.stack.ablate import ablate
+from ser.stack.config import StackConfig
+from ser.stack.model import FittedStack
+from ser.stack.table import LogitTable
 
 HEADS = ["a", "b", "c"]
 LOGISTIC = StackConfig(model="logistic", folds=2)
@@ -14,13 +14,13 @@ SIZES = {"train": 90, "dev": 80}
 
 
 def test_a_head_is_worth_what_the_stack_loses_without_it(write_run):
-    run = write_run(heads=HEADS, sizes=SIZES)
+    run = write_run(heads=HEADS, sizes=SIZES, speakers=6)
     left_out, _ = ablate(run / "heads", HEADS, LOGISTIC, 50)
     table = LogitTable.read(run / "heads", HEADS)
-    whole = Stack.fit(table, LOGISTIC).ask(table.splits["dev"]).chosen
+    whole = FittedStack.fit(table, LOGISTIC).predict(table.splits["dev"]).chosen
     label = table.splits["dev"].label
     rest = LogitTable.read(run / "heads", ["a", "c"])
-    without = Stack.fit(rest, LOGISTIC).ask(rest.splits["dev"]).chosen
+    without = FittedStack.fit(rest, LOGISTIC).predict(rest.splits["dev"]).chosen
     row = left_out.row(1, named=True)
     scores = [f1_score(label, said, average="macro") for said in (whole, without)]
     assert row["head"] == "b"
@@ -56,6 +56,5 @@ def test_one_head_cannot_be_left_out(write_run):
     with pytest.raises(UserError) as error:
         ablate(run / "heads", ["a"], LOGISTIC)
     assert str(error.value) == (
-        f"{run}/heads: there is nothing to leave out of 1 heads that tell classes; name two or "
-        "more."
+        f"{run}/heads: ablation needs two or more heads that predict classes; name more heads."
     )

@@ -3,8 +3,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 
-from corpus.errors import UserError
-from stack.attributes import MeanAttributes, RidgeAttributes
+from ser.corpus.errors import UserError
+from ser.stack.attributes import MeanAttributes, RidgeAttributes
 
 
 def ratings(rows=50, seed=0):
@@ -38,9 +38,11 @@ def test_saved_and_loaded_it_gives_the_same_numbers_and_another_shape_is_refused
     with pytest.raises(UserError) as error:
         RidgeAttributes().load(tmp_path, 3, 4)
     assert str(error.value) == (
-        f"{path}: it does not give 3 attributes from 4 columns; fit the stack again with "
-        "`ser stack fit`."
+        f"{path}: it is not a ridge regression of 3 attributes on 4 columns; fit the stack again "
+        "with `ser stack fit`."
     )
-    path.write_text("{}")
-    with pytest.raises(UserError, match="not readable as a ridge regression"):
-        RidgeAttributes().load(tmp_path, 2, 4)
+    good = path.read_text()
+    for bad in ("{}", good.replace("[", "[NaN, ", 1), good.replace("0", "[0]", 1), "[" * 99999):
+        path.write_text(bad)
+        with pytest.raises(UserError, match="; fit the stack again with `ser stack fit`"):
+            RidgeAttributes().load(tmp_path, 2, 4)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from corpus.errors import UserError
-from stack.boosting import LightGBMStacker
+from ser.corpus.errors import UserError
+from ser.stack.boosting import LightGBMStacker
+from tests.stack.factories import trials
 
 SMALL = {"rounds": 5, "folds": 2, "min_data_in_leaf": 5}
 
@@ -51,9 +52,33 @@ def test_what_is_not_a_model_of_this_shape_is_refused(tmp_path):
     with pytest.raises(UserError) as error:
         LightGBMStacker().read_member(path, 3, 9)
     assert str(error.value) == (
-        f"{path}: it is not a model of 3 classes over 9 logits; fit the stack again with "
+        f"{path}: it is not a model with 3 classes and 9 inputs; fit the stack again with "
         "`ser stack fit`."
     )
     path.write_text("not a model")
     with pytest.raises(UserError, match="not readable as a LightGBM model"):
         LightGBMStacker().read_member(path, 3, 6)
+    path.unlink()
+    with pytest.raises(UserError, match="it is missing; fit the stack again with `ser stack fit`"):
+        LightGBMStacker().read_member(path, 3, 6)
+
+
+@pytest.mark.parametrize("part", [1, 9, 50, 75, 97, 99.9])
+def test_a_file_that_was_cut_short_is_refused(tmp_path, part):
+    X, y = logits()
+    LightGBMStacker(**SMALL).fit(X, y).save(tmp_path)
+    path = tmp_path / "fold-0.txt"
+    text = path.read_text()
+    path.write_text(text[: int(len(text) * part / 100)])
+    with pytest.raises(UserError) as error:
+        LightGBMStacker().read_member(path, 3, 6)
+    assert str(error.value).startswith(f"{path}: not readable as a LightGBM model (")
+    assert str(error.value).endswith("; fit the stack again with `ser stack fit`.")
+
+
+def test_no_damaged_file_ends_the_process(tmp_path):
+    X, y = logits(rows=120)
+    LightGBMStacker(rounds=2, folds=2, min_data_in_leaf=5, num_leaves=5).fit(X, y).save(tmp_path)
+    read, refused = trials("lightgbm", tmp_path / "fold-0.txt", 400)
+    assert read + refused == 400
+    assert min(read, refused) > 40  # many are changed only within what LightGBM can read

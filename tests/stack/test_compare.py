@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from cache.logits import HeadLogits
-from corpus.errors import UserError
-from score.attributes import ccc
-from score.compare import compare_classes
-from stack.compare import compare, name_of, top_curve, variants
-from stack.config import LEARNED, StackConfig
-from stack.model import Stack
-from stack.rules import TopK
-from stack.table import LogitTable
+from ser.cache.logits import HeadLogits
+from ser.corpus.errors import UserError
+from ser.score.attributes import ccc
+from ser.score.compare import compare_classes
+from ser.stack.compare import compare, name_of, top_curve, variants
+from ser.stack.config import LEARNED, StackConfig
+from ser.stack.model import FittedStack
+from ser.stack.rules import TopK
+from ser.stack.table import LogitTable
 
 HEADS = ["a", "b", "c"]
 SMALL = StackConfig(
@@ -25,11 +25,11 @@ SIZES = {"train": 60, "dev": 40, "test": 50}
 
 
 def chosen(table: LogitTable, config: StackConfig, split: str) -> np.ndarray:
-    return Stack.fit(table, config).ask(table.splits[split]).chosen
+    return FittedStack.fit(table, config).predict(table.splits[split]).chosen
 
 
 def test_every_model_and_protocol_is_scored_once_and_as_fitted_alone(write_run):
-    run = write_run(heads=HEADS, kind="out-of-fold", sizes=SIZES)
+    run = write_run(heads=HEADS, kind="out-of-fold", sizes=SIZES, speakers=6)
     frame, attributes = compare(run / "heads", HEADS, SMALL, 50)
     assert attributes.height == 0
     both = [(model, protocol) for model in LEARNED for protocol in ("oof", "unicamp")]
@@ -73,12 +73,13 @@ def test_in_sample_logits_promise_more_than_they_keep(write_run):
 
 
 def test_without_test_p_is_of_dev_and_what_is_lacking_is_null(write_run):
-    run = write_run(heads=HEADS, sizes={"train": 60, "dev": 40}, speakers=1)
+    run = write_run(heads=HEADS, sizes={"train": 60, "dev": 40}, speakers=4)
     frame, _ = compare(run / "heads", HEADS, SMALL.model_copy(update={"model": "majority"}), 50)
     assert set(frame["protocol"]) == {"unicamp", None}
     assert "test" not in frame.columns
     assert frame["optimism"].to_list() == frame["p"].to_list() == [None] * frame.height
-    assert frame["dev_low"].to_list() == [None] * frame.height
+    assert frame["dev_low"].to_list() == [None] * frame.height  # of 4 speakers
+    assert frame["speakers"].to_list() == frame["dev_speakers"].to_list() == [4] * frame.height
     assert frame.filter("default")["model"].to_list() == ["majority"]
 
 
@@ -93,7 +94,7 @@ def test_a_configured_choice_of_heads_is_among_them(write_run):
 
 
 def test_attributes_are_compared_by_ccc(write_run):
-    run = write_run(heads=HEADS, sizes=SIZES, attributes=("arousal", "valence"))
+    run = write_run(heads=HEADS, sizes=SIZES, attributes=("arousal", "valence"), speakers=6)
     _, frame = compare(run / "heads", HEADS, SMALL, 50)
     assert frame.select("model", "default").rows() == [("ridge", True), ("mean", False)]
     table = LogitTable.read(run / "heads", HEADS)
@@ -120,8 +121,8 @@ def test_a_class_that_is_absent_from_test_is_left_out_of_its_mean(write_run):
     drop_class(run, "test")
     frame, _ = compare(run / "heads", ["a", "b"], SMALL, 10)
     table = LogitTable.read(run / "heads", ["a", "b"])
-    said = chosen(table, SMALL, "test")
-    f1 = f1_score(table.splits["test"].label, said, average="macro", labels=[0, 2])
+    expected = chosen(table, SMALL, "test")
+    f1 = f1_score(table.splits["test"].label, expected, average="macro", labels=[0, 2])
     assert frame.filter("default")["test"].to_list() == [pytest.approx(f1)]
 
 
@@ -131,13 +132,13 @@ def test_a_class_that_is_absent_from_dev_is_named(write_run):
     with pytest.raises(UserError) as error:
         compare(run / "heads", ["a", "b"], SMALL)
     assert str(error.value) == (
-        f"{run}/heads: no row of dev is of the class 'sad'; add some, or take it out of "
+        f"{run}/heads: dev has no rows of the class 'sad'; add some, or remove it from "
         "corpus.classes."
     )
 
 
 def test_the_best_k_heads_are_those_of_dev_and_scored_as_the_rule_alone(write_run):
-    run = write_run(heads=HEADS, sizes=SIZES)
+    run = write_run(heads=HEADS, sizes=SIZES, speakers=6)
     frame = top_curve(run / "heads", HEADS, SMALL, 50)
     assert frame.select("k", "by").rows() == [
         (k, by) for k in (1, 2, 3) for by in ("mean", "plurality")
@@ -157,6 +158,6 @@ def test_the_best_k_heads_are_those_of_dev_and_scored_as_the_rule_alone(write_ru
 def test_the_best_k_heads_need_labels_of_dev_but_not_all_classes_and_no_test(write_run, tmp_path):
     sizes = {"train": 10, "dev": 2, "": 5}
     frame = top_curve(write_run(heads=HEADS, sizes=sizes) / "heads", HEADS, SMALL, 50)
-    assert frame.columns == ["k", "head", "by", "dev", "dev_low", "dev_high"]
+    assert frame.columns == ["k", "head", "by", "dev", "dev_low", "dev_high", "dev_speakers"]
     run = write_run(tmp_path / "unlabelled", heads=HEADS, sizes={"": 5})
     assert top_curve(run / "heads", HEADS, SMALL, 50).height == 0

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from stack.config import StackConfig
+from ser.stack.config import StackConfig
 
 
 def test_the_defaults_are_the_published_ones():
@@ -21,18 +21,16 @@ def test_the_defaults_are_the_published_ones():
 
 
 def test_an_option_of_another_model_decides_nothing():
-    forest = StackConfig().decisive()
-    assert StackConfig(lightgbm={"rounds": 7}).decisive() == forest
-    assert StackConfig(random_forest={"trees": 7}).decisive() != forest
-    assert StackConfig(folds=4).decisive() != forest
+    forest = StackConfig().spec()
+    assert StackConfig(lightgbm={"rounds": 7}).spec() == forest
+    assert StackConfig(random_forest={"trees": 7}).spec() != forest
+    assert StackConfig(folds=4).spec() != forest
     assert (
-        StackConfig(model="majority", folds=4).decisive()
-        == StackConfig(
-            model="majority", draws=3, seed=7, ridge={"alpha": 1}, top_k={"k": 2}
-        ).decisive()
+        StackConfig(model="majority", folds=4).spec()
+        == StackConfig(model="majority", draws=3, seed=7, ridge={"alpha": 1}, top_k={"k": 2}).spec()
     )
-    assert StackConfig(model="top_k", top_k={"k": 2}).decisive() != forest
-    seeds = [StackConfig(model="majority", calibrate=True, seed=s).decisive() for s in (1, 2)]
+    assert StackConfig(model="top_k", top_k={"k": 2}).spec() != forest
+    seeds = [StackConfig(model="majority", calibrate=True, seed=s).spec() for s in (1, 2)]
     assert seeds[0] != seeds[1]
 
 
@@ -52,8 +50,8 @@ def test_the_page_shows_a_section_that_is_valid():
 
 
 def test_what_a_model_learns_from():
-    found = {StackConfig(model=model).learns_from for model in ("lightgbm", "weighted")}
-    assert found == {"train"}
+    values = {StackConfig(model=model).learns_from for model in ("lightgbm", "weighted")}
+    assert values == {"train"}
     assert StackConfig(model="weighted", weighted={"by": "macro_f1"}).learns_from == "dev"
     assert StackConfig(model="top_k").learns_from == "dev"
     assert StackConfig(model="mean_proba").learns_from is None

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from score.heads import softmax
-from stack.folds import MissingClassError, balanced_rows
-from stack.linear import LogisticStacker
+from ser.score.heads import softmax
+from ser.stack.folds import MissingClassError, balanced_rows
+from ser.stack.linear import LogisticStacker
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(np.array)
 
@@ -56,9 +56,9 @@ def test_held_out_probabilities_are_those_of_the_members_that_have_not_seen_the_
     X, y = logits()
     fold = np.arange(200) % 2
     stacker = LogisticStacker(folds=2, balance=False).fit(X, y, fold)
-    each = [stacker.ask_member(member, X) for member in stacker.members_]
+    values = [stacker.predict_member(member, X) for member in stacker.members_]
     assert stacker.rows_.tolist() == list(range(200))
-    assert np.array_equal(stacker.held_out_proba(X), np.where(fold[:, None] == 0, *each))
+    assert np.array_equal(stacker.held_out_proba(X), np.where(fold[:, None] == 0, *values))
 
 
 def test_draws_use_more_of_the_frequent_classes_and_are_averaged():
@@ -66,8 +66,8 @@ def test_draws_use_more_of_the_frequent_classes_and_are_averaged():
     X, y = np.concatenate([X, X[y == 0] + 1]), np.concatenate([y, y[y == 0]])
     one, four = (LogisticStacker(draws=draws).fit(X, y) for draws in (1, 4))
     assert len(one.rows_) == 3 * np.bincount(y).min() < len(four.rows_)
-    each = np.mean([four.ask_member(member, X) for member in four.members_], axis=0)
-    assert np.array_equal(four.predict_proba(X), each)
+    values = np.mean([four.predict_member(member, X) for member in four.members_], axis=0)
+    assert np.array_equal(four.predict_proba(X), values)
 
 
 def test_a_class_that_a_fold_takes_away_is_named():
@@ -77,12 +77,12 @@ def test_a_class_that_a_fold_takes_away_is_named():
     assert error.value.label == "b"
 
 
-def test_inputs_may_be_probabilities_or_both_and_what_is_no_logit_is_passed_on():
+def test_inputs_may_be_probabilities_or_both_and_other_columns_are_passed_on():
     X, y = logits()
     X = np.concatenate([X, X[:, :1]], axis=1)
     proba = softmax(X[:, :6].reshape(200, 2, 3)).reshape(200, 6)
     wanted = LogisticStacker().fit(np.concatenate([proba, X[:, 6:]], axis=1), y)
-    found = LogisticStacker(input="probabilities", extra=1).fit(X, y)
-    assert np.allclose(found.members_[0].coefficient, wanted.members_[0].coefficient, atol=1e-6)
+    stacker = LogisticStacker(input="probabilities", extra=1).fit(X, y)
+    assert np.allclose(stacker.members_[0].coefficient, wanted.members_[0].coefficient, atol=1e-6)
     both = LogisticStacker(input="both", extra=1).fit(X, y)
     assert both.members_[0].coefficient.shape == (3, 6 + 6 + 1)

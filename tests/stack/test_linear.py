@@ -7,10 +7,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from corpus.errors import UserError
-from score.heads import softmax
-from stack.folds import balanced_rows
-from stack.linear import Linear, LogisticStacker, MetaSoup
+from ser.corpus.errors import UserError
+from ser.score.heads import softmax
+from ser.stack.folds import balanced_rows
+from ser.stack.linear import Linear, LogisticStacker, MetaSoup
 
 
 def logits(rows=300, classes=3, seed=0):
@@ -43,8 +43,8 @@ def test_the_soup_is_one_model_of_averaged_weights():
     mean = np.mean([member.coefficient for member in soup.members_], axis=0)
     assert np.array_equal(soup.soup_.coefficient, mean)
     proba = softmax(X.reshape(-1, 2, 3)).reshape(-1, 6)
-    each = np.mean([member.logits(proba) for member in soup.members_], axis=0)
-    assert np.allclose(soup.predict_proba(X), softmax(each), atol=1e-6)
+    values = np.mean([member.logits(proba) for member in soup.members_], axis=0)
+    assert np.allclose(soup.predict_proba(X), softmax(values), atol=1e-6)
     seeds = [balanced_rows(y, seed) for seed in (42, 43, 44)]
     assert np.array_equal(soup.rows_, np.unique(np.concatenate(seeds)))
 
@@ -67,9 +67,11 @@ def test_what_is_not_a_model_of_this_shape_is_refused(tmp_path):
     with pytest.raises(UserError) as error:
         Linear.read(path, 3, 7)
     assert str(error.value) == (
-        f"{path}: it is not a model of 3 classes over 7 inputs; fit the stack again with "
+        f"{path}: it is not a model with 3 classes and 7 inputs; fit the stack again with "
         "`ser stack fit`."
     )
-    path.write_text(json.dumps({"coefficient": [[1]]}))
-    with pytest.raises(UserError, match="not readable as a linear model"):
-        Linear.read(path, 3, 6)
+    infinite = {"coefficient": np.ones((3, 6)).tolist(), "intercept": [0, 0, float("inf")]}
+    for bad in ({"coefficient": [[1]]}, infinite, {"coefficient": "x", "intercept": {}}, {}):
+        path.write_text(json.dumps(bad))
+        with pytest.raises(UserError, match="it is not a model with 3 classes and 6 inputs"):
+            Linear.read(path, 3, 6)

@@ -6,9 +6,9 @@ from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
 from sklearn.metrics import f1_score
 
-from corpus.errors import UserError
-from score.heads import softmax
-from stack.rules import Majority, MeanLogits, MeanProba, TopK, Weighted
+from ser.corpus.errors import UserError
+from ser.score.heads import softmax
+from ser.stack.rules import Majority, MeanLogits, MeanProba, TopK, Weighted
 
 # Three heads, two classes: a row is head by head.
 X = np.array([[4, 0, 0, 1, 0, 1], [0, 1, 2, 0, 0, 3]], np.float32)
@@ -43,7 +43,7 @@ def test_a_class_without_a_vote_never_wins_a_tie():
 
 @settings(deadline=None)
 @given(LOGITS)
-def test_a_head_asked_alone_is_followed_by_both_rules(logits):
+def test_both_rules_return_the_predictions_of_a_single_head(logits):
     for rule in (MeanLogits(12).fit(), Majority(12).fit()):
         assert np.array_equal(rule.predict(logits), logits.argmax(axis=1))
 
@@ -78,9 +78,9 @@ def test_least_squares_weights_are_those_of_an_independent_solver():
     rule = Weighted(3).fit(X, y)
     assert rule.weights_.sum() == pytest.approx(1)
     share = 1 / np.sqrt(np.bincount(y)[y])
-    said = softmax(X.reshape(-1, 3, 3)).transpose(0, 2, 1) * share[:, None, None]
+    expected = softmax(X.reshape(-1, 3, 3)).transpose(0, 2, 1) * share[:, None, None]
     wanted = lsq_linear(
-        said.reshape(-1, 3), (np.eye(3)[y] * share[:, None]).ravel(), (0, np.inf), tol=1e-14
+        expected.reshape(-1, 3), (np.eye(3)[y] * share[:, None]).ravel(), (0, np.inf), tol=1e-14
     ).x
     assert rule.weights_ == pytest.approx(wanted / wanted.sum(), abs=1e-5)
     assert rule.weights_[0] > rule.weights_[1] > rule.weights_[2]
@@ -102,7 +102,7 @@ def test_heads_that_are_always_wrong_weigh_the_same():
 
 
 @pytest.mark.parametrize(("by", "rule"), [("mean", MeanProba), ("plurality", Majority)])
-def test_top_k_asks_the_best_heads(by, rule):
+def test_top_k_uses_the_best_heads(by, rule):
     X, y = noisy([9, 2, 5, 3])
     top = TopK(3, 3, by).fit(X, y)
     assert top.heads_.tolist() == [1, 3, 2]
@@ -119,14 +119,20 @@ def test_what_was_saved_is_loaded_and_what_is_damaged_is_refused(tmp_path, rule)
     rule.fit(X, y).save(tmp_path)
     assert np.array_equal(clone(rule).load(tmp_path, 3, 12).predict_proba(X), rule.predict_proba(X))
     path = tmp_path / "rule.json"
-    for text in ("{", '{"other": 1}', '{"weights": [], "heads": []}', None):
+    texts = {
+        '{"other": 1}': "it is not a rule for these heads",
+        '{"weights": [], "heads": []}': "it is not a rule for these heads",
+        '{"weights": ["1"], "heads": [[0]]}': "it is not a rule for these heads",
+        '{"weights": [NaN, 1, 0, 0], "heads": [0, 0]}': "it is not a rule for these heads",
+        '{"weights": [1e308, 1, 0, 0], "heads": [1.0]}': "it is not a rule for these heads",
+        "[]": "it holds no JSON object",
+        "": "it is missing",
+    }
+    for text, problem in texts.items():
         path.write_text(text) if text else path.unlink()
         with pytest.raises(UserError) as error:
             clone(rule).load(tmp_path, 3, 12)
-        assert str(error.value) == (
-            f"{path}: it is missing or not a rule over these heads; fit the stack again with "
-            "`ser stack fit`."
-        )
+        assert str(error.value) == (f"{path}: {problem}; fit the stack again with `ser stack fit`.")
     for text in ('{"weights": [1, -1, 0, 1], "heads": [0, 4]}', '{"weights": [1], "heads": [-1]}'):
         path.write_text(text)
         with pytest.raises(UserError):
@@ -134,7 +140,7 @@ def test_what_was_saved_is_loaded_and_what_is_damaged_is_refused(tmp_path, rule)
 
 
 def test_they_are_estimators():
-    with pytest.raises(ValueError, match="give both"):
+    with pytest.raises(ValueError, match="pass both"):
         TopK(3).fit()
     assert clone(TopK(3, 2, "mean")).get_params() == {"classes": 3, "k": 2, "by": "mean"}
     assert Majority(3).fit().classes_.tolist() == [0, 1, 2]

@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,16 +12,20 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import StratifiedKFold
 
-from cache.logits import HeadLogits, SplitLogits
-from corpus.errors import UserError
-from score.calibration import ece, fit_temperature, nll
-from score.config import ScoreConfig
-from score.run import score_run
-from stack.config import StackConfig
-from stack.forest import ForestStacker
-from stack.model import Stack
-from stack.run import fit, is_current, predict
-from stack.table import LogitTable
+import ser.cache.swap
+from ser.cache.locks import locked
+from ser.cache.logits import HeadLogits, SplitLogits
+from ser.corpus.errors import BusyError, Note, UserError
+from ser.score.calibration import ece, fit_temperature, nll
+from ser.score.config import ScoreConfig
+from ser.score.run import score_run
+from ser.stack.config import StackConfig
+from ser.stack.forest import ForestStacker
+from ser.stack.model import FittedStack
+from ser.stack.record import StackRecord
+from ser.stack.run import fit, is_current, predict
+from ser.stack.table import LogitTable
+from tests.damage import DAMAGES, damage_file, repair
 
 HEADS = ["a", "b"]
 FOREST = StackConfig(folds=2, random_forest={"trees": 5})
@@ -71,8 +76,8 @@ def test_every_model_is_kept_with_attributes_and_without(write_run, config, kind
     run = write_run(heads=("a", "b", "c"), kind=kind)
     write_run(heads=("b",), kind=kind, attributes=("valence", "arousal"))
     said = fit(run, ["a", "b", "c"], config)
-    assert said["protocol"] == ("oof" if kind == "out-of-fold" else "unicamp")
-    assert (said["temperature"] != 1) == config.calibrate
+    assert said.protocol == ("oof" if kind == "out-of-fold" else "unicamp")
+    assert (said.temperature != 1) == config.calibrate
     saved = pl.read_parquet(run / "stack" / "predictions.parquet")
     assert saved.columns[-2:] == ["predicted.valence", "predicted.arousal"]
     assert predict(run).equals(saved)
@@ -88,7 +93,7 @@ def test_heads_of_attributes_alone_are_stacked_without_a_class(write_run):
         none = {s: replace(r, logits=np.empty((len(r.label), 0))) for s, r in splits.items()}
         change(run, head, splits=none)
     said = fit(run, HEADS, StackConfig(attributes="mean"))
-    assert said["rows"] == 0
+    assert said.rows == 0
     found = predict(run)
     assert found.columns == ["utterance", "split", "predicted.arousal"]
     heads = [HeadLogits.read(run / "heads" / h / "logits.h5").splits["dev"] for h in HEADS]
@@ -109,7 +114,7 @@ def test_the_protocol_decides_the_logits_that_are_learned_from_and_asked(write_r
 
 
 def test_out_of_fold_members_hear_no_speaker_of_their_fold(write_run, monkeypatch):
-    from stack.linear import LogisticStacker
+    from ser.stack.linear import LogisticStacker
 
     run = write_run(kind="out-of-fold", sizes={"train": 90, "dev": 12}, speakers=9)
     given = []
@@ -135,10 +140,10 @@ def test_the_temperature_is_of_rows_that_the_members_have_not_seen(write_run):
         model="lightgbm", folds=3, lightgbm={"rounds": 150, "min_data_in_leaf": 2}, calibrate=True
     )
     table = LogitTable.read(run / "heads", HEADS)
-    stack = Stack.fit(table, config)
+    stack = FittedStack.fit(table, config)
     label, sure = stack.held_out
     assert stack.temperature == pytest.approx(fit_temperature(np.log(sure), label))
-    on_train = stack.teller.predict_proba(table.splits["train"].logits)
+    on_train = stack.classifier.predict_proba(table.splits["train"].logits)
     assert fit_temperature(np.log(on_train), table.splits["train"].label) < 1 < stack.temperature
 
 
@@ -150,7 +155,7 @@ def test_a_calibrated_stack_says_the_same_and_means_what_it_says(write_run, rewr
     plain = predict(run).filter(pl.col("split") == "dev")
     said = fit(run, HEADS, StackConfig(model="mean_logits", calibrate=True))
     mended = predict(run).filter(pl.col("split") == "dev")
-    assert said["temperature"] == pytest.approx(2.5, rel=0.2)  # two heads of 2 / 10 each
+    assert said.temperature == pytest.approx(2.5, rel=0.2)  # two heads of 2 / 10 each
     assert mended["prediction"].equals(plain["prediction"])
     label = LogitTable.read(run / "heads", HEADS).splits["dev"].label
     before, after = (f.select("^p\\..*$").to_numpy() for f in (plain, mended))
@@ -164,7 +169,7 @@ def test_the_saved_stack_predicts_what_the_fitted_one_did(write_run, config):
     returned = fit(run, HEADS, config)
     saved = pl.read_parquet(run / "stack" / "predictions.parquet")
     assert predict(run).equals(saved)
-    assert returned == about(run)
+    assert returned == StackRecord.read(run / "stack" / "stack.json")
     assert saved.columns == ["utterance", "split", "prediction", "p.angry", "p.sad", "p.happy"]
     assert saved["split"].value_counts().sort("split").rows() == [
         ("", 5),
@@ -181,15 +186,15 @@ def test_stack_json_says_what_made_it(write_run):
     run = write_run()
     relabel(run, [0] * 20 + [1] * 7 + [2] * 10)
     said = fit(run, HEADS, FOREST)
-    assert said["format"] == "ser-stack/2"
-    assert said["heads"] == {"a": "made-a-0", "b": "made-b-0"}
-    assert said["classes"] == ["angry", "sad", "happy"]
-    assert said["rows"] == 21
-    assert said["rows_per_class"] == {"angry": 7, "sad": 7, "happy": 7}
-    assert StackConfig.model_validate(said["config"]) == FOREST
+    assert said.format == "ser-stack/2"
+    assert said.heads == {"a": "made-a-0", "b": "made-b-0"}
+    assert said.classes == ["angry", "sad", "happy"]
+    assert said.rows == 21
+    assert said.rows_per_class == {"angry": 7, "sad": 7, "happy": 7}
+    assert StackConfig.model_validate(said.config) == FOREST
     said = fit(run, HEADS, FOREST.model_copy(update={"balance": False}))
-    assert said["rows_per_class"] == {"angry": 20, "sad": 7, "happy": 10}
-    assert fit(run, HEADS, RULES[0])["rows"] == 0
+    assert said.rows_per_class == {"angry": 20, "sad": 7, "happy": 10}
+    assert fit(run, HEADS, RULES[0]).rows == 0
     assert [path.name for path in (run / "stack").glob("fold-*")] == []
 
 
@@ -204,12 +209,12 @@ def test_the_same_call_twice_gives_the_same_numbers(write_run):
 def test_heads_may_be_picked(write_run):
     run = write_run(heads=("a", "b", "c"))
     config = FOREST.model_copy(update={"heads": ("c", "a")})
-    assert list(fit(run, ["a", "b", "c"], config)["heads"]) == ["c", "a"]
+    assert list(fit(run, ["a", "b", "c"], config).heads) == ["c", "a"]
     assert is_current(run, ["a", "b", "c"], config)
     with pytest.raises(UserError) as error:
         fit(run, ["a", "b"], config)
     assert str(error.value) == ("stack.heads: 'c' is not a head of the pipeline; use one of a, b.")
-    with pytest.raises(UserError, match="'a' stands twice; name each head once"):
+    with pytest.raises(UserError, match="'a' appears twice; name each head once"):
         fit(run, ["a"], FOREST.model_copy(update={"heads": ("a", "a")}))
 
 
@@ -234,7 +239,7 @@ def test_logits_of_other_heads_are_not_predicted(write_run):
         predict(run)
     assert str(error.value) == (
         f"{run}/heads/b/logits.h5: head 'b' is not the one that the stack was fitted on (its "
-        "fingerprint or its classes differ); fit the stack again with `ser stack fit`."
+        "fingerprint or its classes differ); run `ser stack fit` again."
     )
 
 
@@ -267,7 +272,7 @@ def test_whether_it_is_current_is_told_by_the_headers_alone(write_run, monkeypat
     monkeypatch.setattr(HeadLogits, "read", None)
     assert is_current(run, HEADS, FOREST)
     path.unlink()
-    with pytest.raises(UserError, match="there are no logits; train the head"):
+    with pytest.raises(UserError, match="there are no logits; train it"):
         is_current(run, HEADS, FOREST)
 
 
@@ -291,7 +296,7 @@ def test_a_fit_that_dies_while_saving_leaves_the_old_stack(write_run, monkeypatc
 
 
 @pytest.mark.parametrize("dies_at", ["stack", ".stack.part"])
-def test_a_fit_that_dies_while_swapping_leaves_a_whole_stack_or_none(
+def test_a_fit_that_dies_while_swapping_where_names_cannot_be_exchanged_keeps_the_old_stack(
     write_run, monkeypatch, dies_at
 ):
     run = write_run()
@@ -305,13 +310,56 @@ def test_a_fit_that_dies_while_swapping_leaves_a_whole_stack_or_none(
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", die)
+        patch.setattr(ser.cache.swap, "exchange", lambda one, other: False)
         with pytest.raises(KeyboardInterrupt):
             fit(run, HEADS, RULES[0])
-    assert is_current(run, HEADS, FOREST) == (dies_at == "stack")
-    assert not is_current(run, HEADS, RULES[0])
+    assert is_current(run, HEADS, FOREST)
     fit(run, HEADS, RULES[0])
     assert is_current(run, HEADS, RULES[0])
     assert sorted(path.name for path in run.iterdir()) == ["heads", "stack"]
+
+
+@pytest.mark.parametrize("config", [FOREST, BOOSTING])
+def test_any_damage_to_a_file_is_told_and_the_next_fit_mends_it(write_run, config):
+    run, rng = write_run(), random.Random(5)
+    fit(run, HEADS, config)
+    whole = {path: path.read_bytes() for path in (run / "stack").iterdir()}
+    for path, content in whole.items():
+        for damage in DAMAGES:
+            damage_file(path, damage, rng)
+            assert not is_current(run, HEADS, config)
+            reads = score_run if path.name == "predictions.parquet" else predict
+            arguments = (run, ScoreConfig(), HEADS) if reads is score_run else (run,)
+            with pytest.raises(UserError, match=r"fit (it|the stack again) with `ser stack fit`"):
+                reads(*arguments)
+            repair(path, content)
+    assert is_current(run, HEADS, config)
+    for path in whole:
+        damage_file(path, rng.choice(DAMAGES), rng)
+    fit(run, HEADS, config)
+    assert is_current(run, HEADS, config)
+    assert set((run / "stack").iterdir()) == set(whole)
+    predictions = run / "stack" / "predictions.parquet"  # a forest's file differs each time
+    assert predictions.read_bytes() == whole[predictions]
+
+
+def test_a_stack_of_an_older_version_has_no_checksums_and_is_still_read(write_run):
+    run = write_run()
+    fit(run, HEADS, FOREST)
+    before = predict(run)
+    path = run / "stack" / "stack.json"
+    old = {k: v for k, v in about(run).items() if k not in ("checksums", "crc32c")}
+    path.write_text(json.dumps(old))
+    with pytest.warns(Note, match="older version of ser"):
+        assert is_current(run, HEADS, FOREST)
+    assert predict(run).equals(before)
+
+
+def test_two_processes_do_not_fit_one_stack(write_run):
+    run = write_run()
+    with locked(run / ".stack.lock", ""), pytest.raises(BusyError) as error:
+        fit(run, HEADS, RULES[0])
+    assert str(error.value).startswith(f"{run}: the stack is being fitted by process {os.getpid()}")
 
 
 def test_a_missing_or_foreign_stack(write_run):
@@ -321,7 +369,8 @@ def test_a_missing_or_foreign_stack(write_run):
     path = run / "stack" / "stack.json"
     assert str(error.value) == f"{path}: there is no stack; fit it with `ser stack fit`."
     fit(run, HEADS, RULES[0])
-    path.write_text(json.dumps({**about(run), "format": "ser-stack/9"}))
+    older = {k: v for k, v in about(run).items() if k not in ("checksums", "crc32c")}
+    path.write_text(json.dumps(older | {"format": "ser-stack/9"}))
     with pytest.raises(UserError) as error:
         predict(run)
     assert str(error.value) == (
@@ -330,7 +379,7 @@ def test_a_missing_or_foreign_stack(write_run):
     )
 
 
-INSTEAD = "set stack.model to mean_logits or majority, which learn nothing."
+INSTEAD = "set stack.model to mean_logits or majority, which need no training."
 
 
 def refusal(run: Path, config: StackConfig = FOREST) -> str:
@@ -350,8 +399,8 @@ def test_nothing_to_learn_from(write_run, without):
             splits = HeadLogits.read(run / "heads" / head / "logits.h5").splits
             change(run, head, splits={"dev": splits["dev"]})
     assert refusal(run) == (
-        f"{run}/heads: the logits have no labelled rows in the split train, which a random_forest "
-        f"is fitted on; train the heads on a manifest that has some, or {INSTEAD}"
+        f"{run}/heads: the logits have no labelled rows in the split train to fit a "
+        f"random_forest on; train the heads on a manifest that has some, or {INSTEAD}"
     )
 
 
@@ -359,8 +408,8 @@ def test_a_class_that_is_missing_from_train(write_run):
     run = write_run()
     relabel(run, [0] * 20 + [2] * 20)
     assert refusal(run, BOOSTING) == (
-        f"{run}/heads: no row of train is of the class 'sad'; add some, take it out of "
-        f"corpus.classes, or {INSTEAD}"
+        f"{run}/heads: train has no rows of the class 'sad'; add some, remove it "
+        f"from corpus.classes, or {INSTEAD}"
     )
 
 
@@ -372,15 +421,15 @@ def test_what_is_chosen_by_dev_needs_every_class_there(write_run):
         change(run, head, splits=splits | {"dev": replace(splits["dev"], label=label)})
     for config in CHOSEN[2:]:
         assert refusal(run, config) == (
-            f"{run}/heads: no row of dev is of the class 'sad'; add some, take it out of "
-            f"corpus.classes, or {INSTEAD}"
+            f"{run}/heads: dev has no rows of the class 'sad'; add some, remove it "
+            f"from corpus.classes, or {INSTEAD}"
         )
     for head in HEADS:
         splits = dict(HeadLogits.read(run / "heads" / head / "logits.h5").splits)
         change(run, head, splits={"train": splits["train"]})
     assert refusal(run, CHOSEN[-1]) == (
-        f"{run}/heads: the logits have no labelled rows in the split dev, which a top_k is chosen "
-        f"on; train the heads on a manifest that has some, or {INSTEAD}"
+        f"{run}/heads: the logits have no labelled rows in the split dev to select a top_k on; "
+        f"train the heads on a manifest that has some, or {INSTEAD}"
     )
 
 
@@ -388,12 +437,12 @@ def test_fewer_speakers_than_folds_and_a_class_of_one_fold_alone(write_run):
     run = write_run(kind="out-of-fold")
     config = StackConfig(model="logistic", balance=False)
     relabel(run, [0, 2] * 20)
-    assert "no row of train is of the class 'sad'" in refusal(run, config)
+    assert "train has no rows of the class 'sad'" in refusal(run, config)
     relabel(run, [1 if i % 4 == 0 else i // 4 % 2 * 2 for i in range(40)])
     assert "there are only 4 speakers" in refusal(run, config)
     assert refusal(run, config.model_copy(update={"folds": 3})) == (
-        f"{run}/heads: without the speakers of one fold no row of the class 'sad' is left to learn "
-        "from; lower stack.folds, set stack.balance: false, or set stack.protocol: unicamp."
+        f"{run}/heads: without the speakers of one fold, no row of the class 'sad' is left for "
+        "training; lower stack.folds, set stack.balance: false, or set stack.protocol: unicamp."
     )
 
 
@@ -406,8 +455,8 @@ def test_ridge_needs_ratings_of_train(write_run):
     with pytest.raises(UserError) as error:
         fit(run, HEADS, RULES[0])
     assert str(error.value) == (
-        f"{run}/heads: no row of train has a known arousal, which the ridge regression is fitted "
-        "on; set stack.attributes: mean."
+        f"{run}/heads: the ridge regression needs arousal of training rows, and none has it; set "
+        "stack.attributes: mean."
     )
 
 
@@ -416,29 +465,28 @@ def test_fewer_rows_than_folds(write_run):
     relabel(run, [0] * 20 + [1] * 17 + [2] * 3)
     assert refusal(run, StackConfig()) == (
         f"{run}/heads: train has 3 rows of the class 'happy', fewer than the 5 folds; lower "
-        f"stack.folds (2 is the least), or {INSTEAD}"
+        f"stack.folds (at least 2), or {INSTEAD}"
     )
 
 
-@pytest.mark.parametrize("config", [FOREST, BOOSTING, LINEAR[2], CHOSEN[1]], ids=model_of)
-def test_neither_import_nor_fit_nor_predict_brings_torch(write_run, config):
+def test_neither_import_nor_fit_nor_predict_brings_torch(write_run):
     run = write_run()
+    configs = [c.model_dump_json() for c in (FOREST, BOOSTING, LINEAR[2], CHOSEN[1])]
     code = (
-        "import sys, pathlib, stack.run, score.run\n"
-        "from stack.config import StackConfig\n"
+        "import sys, pathlib, ser.stack.run, ser.score.run\n"
+        "from ser.stack.config import StackConfig\n"
         "heavy = {'torch', 'sklearn', 'lightgbm', 'skops', 'rich.table'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "run, config = sys.argv[1:]\n"
-        "config = StackConfig.model_validate_json(config)\n"
-        "stack.run.fit(pathlib.Path(run), ['a', 'b'], config)\n"
-        "stack.run.predict(pathlib.Path(run))\n"
-        "import stack.compare, stack.ablate\n"
-        "heads = pathlib.Path(run) / 'heads'\n"
-        "stack.compare.compare(heads, ['a', 'b'], config, 10)\n"
-        "stack.ablate.ablate(heads, ['a', 'b'], config, 10, 1)\n"
-        "assert 'torch' not in sys.modules\n"
+        "import ser.stack.compare, ser.stack.ablate\n"
+        "run, configs = pathlib.Path(sys.argv[1]), sys.argv[2:]\n"
+        "for config in map(StackConfig.model_validate_json, configs):\n"
+        "    ser.stack.run.fit(run, ['a', 'b'], config)\n"
+        "    ser.stack.run.predict(run)\n"
+        "    ser.stack.compare.compare(run / 'heads', ['a', 'b'], config, 10)\n"
+        "    ser.stack.ablate.ablate(run / 'heads', ['a', 'b'], config, 10, 1)\n"
+        "    assert 'torch' not in sys.modules, config\n"
     )
-    command = [sys.executable, "-c", code, str(run), config.model_dump_json()]
+    command = [sys.executable, "-c", code, str(run), *configs]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
@@ -477,9 +525,10 @@ def test_on_real_raters_the_stack_beats_the_best_of_its_heads(tmp_path):
     assert dev["voice"]["macro_f1"] < dev["face"]["macro_f1"] < dev["stack"]["macro_f1"] - 0.03
 
 
-def test_unicamp_with_twelve_heads_equals_the_published_recipe(tmp_path):
+@pytest.mark.parametrize("per_class", [40, pytest.param(280, marks=pytest.mark.slow)])
+def test_unicamp_with_twelve_heads_equals_the_published_recipe(tmp_path, per_class):
     rng = np.random.default_rng(0)
-    label = rng.permutation(np.repeat(np.arange(8), 280))  # a quarter of the paper's
+    label = rng.permutation(np.repeat(np.arange(8), per_class))  # 280: a quarter of the paper's
     heads = [str(i) for i in range(12)]
     splits = {"train": label, "dev": rng.integers(0, 8, 500)}
     logits = {s: rng.normal(size=(len(y), 96)).astype(np.float32) for s, y in splits.items()}

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cache.logits import HeadLogits, SplitLogits
-from corpus.errors import UserError
-from stack.table import LogitTable
+from ser.cache.logits import HeadLogits, SplitLogits
+from ser.corpus.errors import UserError
+from ser.stack.table import LogitTable
 
 
 def take(rows: SplitLogits, order: list[int]) -> SplitLogits:
@@ -29,7 +29,7 @@ def reorder(run, head: str, split: str, order: list[int]) -> None:
     replace(logits, splits=splits).write(path)
 
 
-def test_heads_stand_side_by_side_in_the_order_asked_for(write_run):
+def test_heads_are_side_by_side_in_the_requested_order(write_run):
     run = write_run()
     table = LogitTable.read(run / "heads", ["b", "a"])
     assert table.heads == {"b": "made-b-0", "a": "made-a-0"}
@@ -53,9 +53,9 @@ def test_rows_are_aligned_by_id_whatever_their_order(write_run, order):
     run = write_run()
     wanted = LogitTable.read(run / "heads", ["a", "b"]).splits["dev"]
     reorder(run, "b", "dev", order)
-    found = LogitTable.read(run / "heads", ["a", "b"]).splits["dev"]
-    assert found.utterance == wanted.utterance
-    assert np.array_equal(found.logits, wanted.logits)
+    rows = LogitTable.read(run / "heads", ["a", "b"]).splits["dev"]
+    assert rows.utterance == wanted.utterance
+    assert np.array_equal(rows.logits, wanted.logits)
 
 
 @pytest.mark.parametrize(("lacks", "has"), [("b", "a"), ("a", "b")])
@@ -85,11 +85,11 @@ def test_a_missing_head_is_named(write_run):
     with pytest.raises(UserError) as error:
         LogitTable.read(run / "heads", ["a", "c"])
     assert str(error.value) == (
-        f"{run}/heads/c/logits.h5: there are no logits; train the head with `ser heads train`."
+        f"{run}/heads/c/logits.h5: there are no logits; train it with `ser heads train-all`."
     )
 
 
-def test_out_of_fold_and_in_sample_logits_of_train_stand_apart(write_run):
+def test_out_of_fold_and_in_sample_logits_of_train_are_separate(write_run):
     run = write_run(kind="out-of-fold")
     order = list(range(39, -1, -1))
     reorder(run, "b", "train", order)
@@ -98,9 +98,9 @@ def test_out_of_fold_and_in_sample_logits_of_train_stand_apart(write_run):
     read = [HeadLogits.read(run / "heads" / h / "logits.h5").splits["train"] for h in "ab"]
     for protocol, field in (("oof", "logits"), ("unicamp", "in_sample")):
         wanted = [getattr(read[0], field), getattr(read[1], field)[order]]
-        assert np.array_equal(train.under(protocol), np.hstack(wanted))
+        assert np.array_equal(train.logits_for(protocol), np.hstack(wanted))
     assert not np.array_equal(train.logits, train.in_sample)
-    assert np.array_equal(dev.under("oof"), dev.under("unicamp"))
+    assert np.array_equal(dev.logits_for("oof"), dev.logits_for("unicamp"))
     assert table.protocol(None) == "oof"
     assert table.protocol("unicamp") == "unicamp"
 
@@ -113,8 +113,8 @@ def test_the_protocol_is_what_all_heads_allow(write_run):
     with pytest.raises(UserError) as error:
         table.protocol("oof")
     assert str(error.value) == (
-        f"{run}/heads/b/logits.h5: head 'b' has no out-of-fold logits of train; train it with "
-        "cross_fit: 5, or set stack.protocol: unicamp."
+        f"{run}/heads/b/logits.h5: head 'b' has no out-of-fold logits for train; train it with "
+        "cross_fit: 5 or set stack.protocol: unicamp."
     )
     path = run / "heads" / "a" / "logits.h5"
     logits = HeadLogits.read(path)
@@ -123,12 +123,12 @@ def test_the_protocol_is_what_all_heads_allow(write_run):
     with pytest.raises(UserError) as error:
         LogitTable.read(run / "heads", ["a", "b"]).protocol(None)
     assert str(error.value) == (
-        f"{path}: head 'a' has no in-sample logits of train; train it again, or set "
+        f"{path}: head 'a' has no in-sample logits for train; train it again or set "
         "stack.protocol: oof."
     )
 
 
-def test_attributes_stand_beside_the_logits_also_of_heads_that_tell_nothing_else(write_run):
+def test_attributes_are_next_to_the_logits_even_of_heads_that_predict_only_them(write_run):
     run = write_run(attributes=("arousal", "valence"))
     write_run(heads=("c",))
     path = run / "heads" / "b" / "logits.h5"
@@ -136,7 +136,7 @@ def test_attributes_stand_beside_the_logits_also_of_heads_that_tell_nothing_else
     none = {s: replace(r, logits=np.empty((len(r.label), 0))) for s, r in head.splits.items()}
     replace(head, splits=none).write(path)
     table = LogitTable.read(run / "heads", ["a", "b", "c"])
-    assert table.tellers == ("a", "c")
+    assert table.classifiers == ("a", "c")
     assert table.attributes == ("arousal", "valence")
     assert table.columns == tuple((h, a) for h in "ab" for a in ("arousal", "valence"))
     dev = table.splits["dev"]
@@ -170,6 +170,6 @@ def test_logits_that_are_not_numbers_are_named(write_run):
     with pytest.raises(UserError) as error:
         LogitTable.read(run / "heads", ["a", "b"])
     assert str(error.value) == (
-        f"{path}: the logits of 1 utterances of dev are not finite ('dev3' is the first); train "
+        f"{path}: the logits of 1 utterance of dev are not finite ('dev3' is the first); train "
         "the head again with a lower lr."
     )

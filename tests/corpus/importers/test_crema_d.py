@@ -4,10 +4,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from corpus.check import require_speaker_disjoint
-from corpus.errors import UserError
-from corpus.importers.crema_d import CLASSES, read_votes
-from corpus.importers.registry import import_corpus
+from ser.corpus.check import require_speaker_disjoint
+from ser.corpus.errors import UserError
+from ser.corpus.importers.crema_d import CLASSES, read_votes
+from ser.corpus.importers.registry import import_corpus
 
 needs_shared = pytest.mark.skipif(not os.environ.get("SER_SHARED"), reason="SER_SHARED is not set")
 VOTES = """"","A","D","F","H","N","S","fileName","numResponses"
@@ -69,24 +69,37 @@ def test_votes_are_needed_for_perceived_labels_only(tmp_path: Path) -> None:
         import_corpus("crema-d", folder, label="perceived")
     assert str(caught.value) == (
         f"{folder / 'processedResults' / 'tabulatedVotes.csv'}: there is no such file, and "
-        "perceived labels are made of its votes; add it from the corpus' repository or use "
+        "perceived labels need its votes; add it from the corpus's repository or use "
         "label=intended."
     )
 
 
-def test_a_folder_without_audio_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_without_audio_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         import_corpus("crema-d", tmp_path)
     assert str(caught.value) == (
         f"{tmp_path / 'AudioWAV'}: there is no such folder; "
-        "give the folder of CREMA-D that holds AudioWAV."
+        "give the CREMA-D folder that contains AudioWAV."
     )
 
 
-def test_another_table_is_one_sentence(tmp_path: Path) -> None:
+def test_another_table_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match=r"^.*v\.csv: not the table of votes \(.*\); it needs a"):
+    with pytest.raises(UserError, match=r"^.*v\.csv: not the table of votes; it needs a first"):
         read_votes(tmp_path / "v.csv")
+
+
+def test_tables_that_a_spreadsheet_saved_again_are_the_same(tmp_path: Path) -> None:
+    expected = import_corpus("crema-d", corpus(tmp_path)).frame
+    votes = tmp_path / "processedResults" / "tabulatedVotes.csv"
+    text = VOTES.replace(",", ";").replace("\n", "\r\n") + ";;;;;;;;\r\n"
+    votes.write_bytes(text.replace("fileName", " filename ").encode("utf-16"))
+    genders = tmp_path / "VideoDemographics.csv"
+    genders.write_text(genders.read_text().replace(",", "\t").replace("Sex", "SEX"))
+    assert import_corpus("crema-d", tmp_path).frame.equals(expected)
+    votes.write_text(VOTES.replace('100002",2', '100002",two'))
+    with pytest.raises(UserError, match=r"A is 'two' for '1064_IEO_HAP_LO', not a number"):
+        import_corpus("crema-d", tmp_path)
 
 
 @needs_shared

@@ -4,8 +4,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from corpus.check import require_speaker_disjoint
-from corpus.importers.registry import import_corpus
+from ser.corpus.check import require_speaker_disjoint
+from ser.corpus.importers.registry import import_corpus
 
 needs_shared = pytest.mark.skipif(not os.environ.get("SER_SHARED"), reason="SER_SHARED is not set")
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from corpus.errors import UserError
-from corpus.importers.registry import import_corpus
+from ser.corpus.errors import UserError
+from ser.corpus.importers.registry import import_corpus
 
 TURNS = """% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]
 
@@ -86,10 +86,33 @@ def test_sessions_make_the_splits(tmp_path: Path) -> None:
     }
 
 
-def test_a_folder_of_something_else_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         import_corpus("iemocap", tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}: there is no Session*/dialog/EmoEvaluation/*.txt in it; "
+        f"{tmp_path}: no Session*/dialog/EmoEvaluation/*.txt in this folder; "
         "give the unpacked IEMOCAP_full_release."
     )
+
+
+@pytest.mark.parametrize(("cells", "expected"), [("NaN, 1.0, 3.0", None), ("1.0, 1.0, 3.0", 1.0)])
+def test_an_attribute_may_be_unknown(tmp_path: Path, cells: str, expected: float | None) -> None:
+    folder = corpus(tmp_path, 1)
+    (file,) = folder.glob("Session1/dialog/EmoEvaluation/S*.txt")
+    text = file.read_text().replace("5.5000, 1.0000, 3.0000", cells)
+    file.write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    row = import_corpus("iemocap", folder).frame.row(1, named=True)
+    assert (row["utterance"], row["valence"]) == ("Ses01F_impro01_M001", expected)
+
+
+def test_other_attributes_are_reported_in_one_sentence(tmp_path: Path) -> None:
+    folder = corpus(tmp_path, 1)
+    (file,) = folder.glob("Session1/dialog/EmoEvaluation/S*.txt")
+    for wrong in ("5.5000, 1.0000", "a, b, c"):
+        file.write_text(TURNS.replace("{n}", "1").replace("5.5000, 1.0000, 3.0000", wrong))
+        with pytest.raises(UserError) as caught:
+            import_corpus("iemocap", folder)
+        assert str(caught.value) == (
+            f"{file}: the attributes of Ses01F_impro01_M001 are '{wrong}', not three numbers; "
+            "restore the file of the release."
+        )

@@ -4,8 +4,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from corpus.errors import UserError
-from corpus.importers.registry import import_corpus
+from ser.corpus.errors import UserError
+from ser.corpus.importers.registry import import_corpus
 
 needs_shared = pytest.mark.skipif(not os.environ.get("SER_SHARED"), reason="SER_SHARED is not set")
 
@@ -53,11 +53,11 @@ def test_song_video_and_second_copies_are_passed_over(tmp_path: Path) -> None:
     ]
 
 
-def test_a_folder_of_something_else_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         import_corpus("ravdess", touch(tmp_path, "speech.wav"))
     assert str(caught.value) == (
-        f"{tmp_path}: there is no audio named like 03-01-05-02-01-01-12.wav in it; "
+        f"{tmp_path}: no audio file in this folder is named like 03-01-05-02-01-01-12.wav; "
         "give the folder of the unpacked corpus."
     )
 

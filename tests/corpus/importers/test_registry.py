@@ -1,11 +1,20 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from corpus.errors import UserError
-from corpus.importers.registry import describe, import_corpus, names
+from ser.corpus.errors import UserError
+from ser.corpus.importers.registry import (
+    IMPORTERS,
+    describe,
+    import_corpus,
+    importer,
+    options_of_text,
+)
+from ser.corpus.manifest import Manifest
 
 
 def refusal(name: str, folder: Path, **options: object) -> str:
@@ -14,32 +23,63 @@ def refusal(name: str, folder: Path, **options: object) -> str:
     return str(caught.value)
 
 
-def test_the_built_in_corpora_are_known() -> None:
-    assert names() == ["crema-d", "csv", "emodb", "iemocap", "msp-podcast", "ravdess"]
+def test_the_built_in_corpora_are_registered() -> None:
+    names = (
+        "aesdd audformat cafe crema-d csv emobox emodb emovo esd files hf iemocap jl-corpus meld "
+        "mesd msp-improv msp-podcast ravdess savee shemo subesco tess"
+    )
+    assert list(IMPORTERS.built_in) == names.split()
 
 
-@pytest.mark.parametrize("name", names())
-def test_every_importer_says_its_files_licence_and_citation(name: str) -> None:
+@pytest.mark.parametrize("name", IMPORTERS.built_in)
+def test_every_importer_documents_its_files_licence_and_citation(name: str) -> None:
     text = describe(name)
     assert "Files" in text
     assert "icence" in text
     assert "Cite" in text or "citation" in text
 
 
+@pytest.mark.parametrize("name", IMPORTERS.built_in)
+def test_an_importer_is_listed_by_the_first_line_of_its_documentation(name: str) -> None:
+    entry = IMPORTERS.built_in[name]
+    assert IMPORTERS.get(name).__module__ == entry.module
+    shipped = entry.module.endswith(".shipped")
+    text = describe(name) if shipped else sys.modules[entry.module].__doc__
+    assert (text or "").startswith(entry.summary + "\n" if shipped else entry.summary)
+
+
+def test_an_importer_that_returns_no_manifest_is_named(tmp_path: Path) -> None:
+    @importer("frame")
+    def frame(folder: Path) -> Manifest:
+        return pl.DataFrame({"utterance": ["a"]})  # type: ignore[return-value]
+
+    try:
+        assert refusal("frame", tmp_path) == (
+            f"the importer 'frame' ({__name__}.{frame.__qualname__}) returned a DataFrame, not a "
+            "Manifest; return ser.corpus.manifest.Manifest(frame, source=folder)."
+        )
+    finally:
+        IMPORTERS.remove("frame")
+
+
+def test_an_importer_takes_a_folder() -> None:
+    with pytest.raises(UserError, match=r"importer 'none' .*must be \(folder, \*\*options\)"):
+        importer("none")(lambda: Manifest(pl.DataFrame()))
+
+
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
     assert refusal("ravdes", tmp_path) == (
-        "corpus 'ravdes' is unknown (did you mean 'ravdess'?); there are importers for: "
-        "crema-d, csv, emodb, iemocap, msp-podcast, ravdess."
+        "corpus import: the importer 'ravdes' is unknown; did you mean 'ravdess'?"
     )
 
 
 def test_an_unknown_option_gets_the_nearest(tmp_path: Path) -> None:
     assert refusal("crema-d", tmp_path, lable="perceived") == (
         "corpus 'crema-d': there is no option 'lable' (did you mean 'label'?); "
-        "its options are: label, modality."
+        "its options are: label, modality, emotions."
     )
     assert refusal("ravdess", tmp_path, zzz=1) == (
-        "corpus 'ravdess': there is no option 'zzz'; its options are: none."
+        "corpus 'ravdess': there is no option 'zzz'; its options are: emotions."
     )
 
 
@@ -49,16 +89,35 @@ def test_an_unknown_value_gets_the_choices(tmp_path: Path) -> None:
     )
 
 
-def test_a_missing_folder_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported_in_one_sentence(tmp_path: Path) -> None:
     assert refusal("emodb", tmp_path / "none") == (
-        f"{tmp_path / 'none'}: there is no such folder; give the one 'emodb' lies in."
+        f"{tmp_path / 'none'}: there is no such folder; give the folder of emodb."
     )
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = (
-        "import sys, corpus.check, corpus.folds, corpus.importers.registry as r; r.names();"
+        "import sys, ser.corpus.check, ser.corpus.folds, ser.corpus.importers.registry as r;"
+        "[r.IMPORTERS.get(name) for name in r.IMPORTERS.names()];"
         "print([m for m in ('torch', 'sklearn', 'rich.table', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_importer_maps_its_emotions_to_classes(tmp_path: Path) -> None:
+    for code in ("01", "02", "05", "08"):
+        (tmp_path / f"03-01-{code}-01-01-01-01.wav").touch()
+    options = options_of_text(
+        "ravdess", {"emotions": "{calm: neutral, neutral: neutral, angry: a}"}
+    )
+    manifest = import_corpus("ravdess", tmp_path, **options)
+    assert manifest.frame["emotion"].to_list() == ["neutral", "neutral", "a", None]
+    assert manifest.classes == ("neutral", "a")
+    assert manifest.notes == ("without a class, as emotions does not name it: 'surprise' (1 row)",)
+    for wrong, message in (
+        ({"kalm": "x"}, "no utterance has the emotion 'kalm' that is mapped to 'x'; did you mean"),
+        ("x", "option emotions is 'x', not a mapping of emotions to classes; write it as"),
+    ):
+        with pytest.raises(UserError, match=re.escape(message)):
+            import_corpus("ravdess", tmp_path, emotions=wrong)

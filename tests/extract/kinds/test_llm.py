@@ -1,6 +1,12 @@
 """What a server says becomes log-probabilities; what it refuses is said, and costs no work."""
 
+import contextlib
+import gzip
+import io
+import json
 import socket
+import struct
+import time
 from typing import Any
 
 import numpy as np
@@ -8,18 +14,18 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from corpus.config import MSP_CLASSES
-from corpus.errors import UserError
-from corpus.manifest import Manifest
-from extract.extractor import Extractor, parse_options, weights_of
-from extract.kinds import llm
-from extract.kinds.llm import LLM
-from extract.run import Job, described, extract, open_feature, specify
-from extract.testing import TEXTS, ExtractorConformance
-from ser.presets.server import ChatServer, completion
+from ser.corpus.config import MSP_CLASSES
+from ser.corpus.errors import UserError
+from ser.corpus.manifest import Manifest
+from ser.extract.extractor import Extractor, parse_options, weights_of
+from ser.extract.kinds import llm
+from ser.extract.kinds.llm import LLM
+from ser.extract.run import Job, extract, full_spec, job_spec, open_feature
+from ser.extract.testing import TEXTS, ExtractorConformance
+from ser.synthetic.server import ChatServer, completion
 
 CLASSES = ("angry", "sad", "neutral")
-pytest.importorskip("openai")
+pytest.importorskip("httpcore")
 
 
 def options_of(server: str, **said: Any) -> Any:
@@ -28,9 +34,9 @@ def options_of(server: str, **said: Any) -> Any:
 
 
 def loaded(server: str, **said: Any) -> LLM:
-    made = LLM(options_of(server, **said))
-    made.load("cpu")
-    return made
+    extractor = LLM(options_of(server, **said))
+    extractor.load("cpu")
+    return extractor
 
 
 def job_of(folder: Any, server: str, texts: Any = TEXTS, **said: Any) -> Job:
@@ -50,10 +56,10 @@ class Says(ChatServer):
 
     def reply(self, request: dict[str, Any]) -> Any:
         question = request["messages"][0]["content"]
-        found = [answer for text, answer in self.answers.items() if f'"{text}"' in question]
-        if not found and request.get("logprobs"):
+        values = [answer for text, answer in self.answers.items() if f'"{text}"' in question]
+        if not values and request.get("logprobs"):
             return super().reply(request)
-        answer = found[0] if found else "sad"
+        answer = values[0] if values else "sad"
         if isinstance(answer, tuple):
             return answer
         if isinstance(answer, list):
@@ -91,8 +97,8 @@ class TestWord(TestLetter):
 
 
 def test_the_scores_are_the_log_probabilities_of_the_letters():
-    told = [("A", -0.5), (" A", -2.0), ("The", -3.0), ("C", -4.0), ("ABC", -5.0), ("b", -6.0)]
-    with Says(hello=told) as server:
+    tokens = [("A", -0.5), (" A", -2.0), ("The", -3.0), ("C", -4.0), ("ABC", -5.0), ("b", -6.0)]
+    with Says(hello=tokens) as server:
         (frames,) = loaded(server.url).extract(["hello"])
     # " A" is A too; B is not listed and gets what the last of the list has; b is no letter here
     scores = np.array([np.logaddexp(-0.5, -2.0), -6.0, -4.0])
@@ -120,17 +126,17 @@ def test_words_are_counted_and_one_vote_is_spread():
 
 def test_names_of_several_words_are_found_in_answers():
     classes = ["very happy", "happy", "non-neutral"]
-    said = {"one": "Very happy!", "two": "happy", "three": "It is non-neutral."}
-    with Says(**said) as server:
-        made = loaded(server.url, answer="word", classes=classes)
-        found = [frames.argmax() for frames in made.extract(["one", "two", "three"])]
-    assert found == [0, 1, 2]
+    options = {"one": "Very happy!", "two": "happy", "three": "It is non-neutral."}
+    with Says(**options) as server:
+        extractor = loaded(server.url, answer="word", classes=classes)
+        results = [frames.argmax() for frames in extractor.extract(["one", "two", "three"])]
+    assert results == [0, 1, 2]
 
 
 def test_the_request_is_the_protocols():
     with ChatServer() as server:
         loaded(server.url, extra={"top_k": 5}).extract(['say "{classes}"'])
-        _, asked = server.asked
+        _, asked = server.requests
     assert asked == {
         "model": "tiny",
         "messages": [
@@ -150,11 +156,11 @@ def test_the_request_is_the_protocols():
     }
 
 
-def test_samples_are_asked_with_seeds_of_their_own():
+def test_samples_are_requested_with_their_own_seeds():
     with ChatServer() as server:
-        made = loaded(server.url, answer="word", samples=3, temperature=0.7)
-        made.extract(["hello", "hello"])  # alike: asked once
-    assert [asked["seed"] for asked in server.asked] == [7, 8, 9] * 2  # those of the probe first
+        extractor = loaded(server.url, answer="word", samples=3, temperature=0.7)
+        extractor.extract(["hello", "hello"])  # alike: asked once
+    assert [asked["seed"] for asked in server.requests] == [7, 8, 9] * 2  # those of the probe first
 
 
 def test_the_key_is_sent_and_never_written(monkeypatch, tmp_path):
@@ -170,7 +176,7 @@ def test_the_key_is_sent_and_never_written(monkeypatch, tmp_path):
     assert b"secret" not in written
 
 
-def test_an_answer_without_a_class_fails_its_text_alone_and_is_asked_once(tmp_path):
+def test_an_answer_without_a_class_fails_only_its_text_and_is_requested_once(tmp_path):
     texts = ["one", "two", "three", None]
     with Says(two="either angry or sad", three=9 * "no idea. ") as server:
         report = extract(job_of(tmp_path, server.url, texts, answer="word"), "cpu")
@@ -179,13 +185,13 @@ def test_an_answer_without_a_class_fails_its_text_alone_and_is_asked_once(tmp_pa
         "u2": "ValueError: the answer names no class, or several: " + repr((9 * "no idea. ")[:60]),
         "u3": "no words in 'transcript'",
     }
-    assert len(server.asked) == 4  # the probe, and each text once
+    assert len(server.requests) == 4  # the probe, and each text once
     with Says() as server:  # what failed is asked again, what is there is not
         again = extract(job_of(tmp_path, server.url, texts, answer="word"), "cpu")
-    assert (again.cached, again.extracted, len(server.asked)) == (1, 2, 3)
+    assert (again.cached, again.extracted, len(server.requests)) == (1, 2, 3)
 
 
-def test_a_first_token_that_is_no_letter_fails_its_text(tmp_path):
+def test_a_first_token_that_is_not_a_letter_fails_its_text(tmp_path):
     good = [("A", -0.1)]
     with Says(one=good, two=[("Hm", -0.1), ("Well", -2.0)]) as server:
         server.answers |= {llm.PROBE: good}
@@ -201,21 +207,21 @@ def test_a_first_token_that_is_no_letter_fails_its_text(tmp_path):
         (401, {"error": {"message": "bad key"}}, "bad key; put its key into the environment"),
         (404, {"error": {"message": "no such model"}}, "no such model; correct `server`"),
         (429, {"error": {"message": "slow down"}}, "slow down; wait, or lower `parallel`"),
-        (500, {"error": {"message": "oops"}}, "oops; see that it runs, and run it again"),
+        (500, {"error": {"message": "oops"}}, "oops; start it and run the command again"),
         (400, {"error": {"message": "no logprobs"}}, "the server refuses the request (no logprobs"),
-        (200, {"hello": "world"}, "the answer is not of the chat protocol; correct `server`."),
-        (200, {"choices": [None]}, "the answer is not of the chat protocol; correct `server`."),
-        (200, None, "the server tells no log-probabilities; take `answer: word`."),
+        (200, {"hello": "world"}, "not of the chat protocol (choices: Field required); correct "),
+        (200, {"choices": [None]}, "(choices.0: Input should be an object); correct `server`."),
+        (200, None, "the server returns no log-probabilities; set `answer: word`."),
     ],
 )
-def test_a_server_that_cannot_be_asked_is_said_before_any_work(tmp_path, status, body, message):
+def test_an_unreachable_server_is_reported_before_any_work(tmp_path, status, body, message):
     probe = "sad" if body is None else (status, body)
     with Says(**{llm.PROBE: probe}) as server:
         with pytest.raises(UserError) as caught:
             extract(job_of(tmp_path, server.url), "cpu")
         assert str(caught.value).startswith(f"{server.url}: model 'tiny': ")
     assert message in str(caught.value)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert not (tmp_path / "cache").exists()
 
 
@@ -238,7 +244,9 @@ def test_no_server_at_all(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    with pytest.raises(UserError, match="Connection error; see that it runs, and run it again"):
+    with pytest.raises(
+        UserError, match=r"no connection .*refused.*; start it and run the command again"
+    ):
         extract(job_of(tmp_path, url), "cpu")
 
 
@@ -246,7 +254,7 @@ def test_a_server_that_dies_keeps_what_was_answered(tmp_path, monkeypatch):
     monkeypatch.setattr(llm, "COST", 6_000.0)  # a text a batch
     with Says(four=(503, {"error": {"message": "gone"}})) as server:
         job = job_of(tmp_path, server.url, ["one", "two", "three", "four"], answer="word")
-        with pytest.raises(UserError, match="gone; see that it runs, and run it again"):
+        with pytest.raises(UserError, match="gone; start it and run the command again"):
             extract(job, "cpu")
     with Says() as server:
         report = extract(job_of(tmp_path, server.url, job_texts(job), answer="word"), "cpu")
@@ -261,19 +269,19 @@ def job_texts(job: Job) -> list[str]:
 def test_a_second_try_is_made_where_a_server_is_busy(monkeypatch):
     class Busy(ChatServer):
         def reply(self, request):
-            if len(self.asked) == 1:
+            if len(self.requests) == 1:
                 return 429, {"error": {"message": "slow down"}}
             return super().reply(request)
 
     monkeypatch.setattr(llm, "TRIES_AT_FIRST", 1)
     with Busy() as server:
         loaded(server.url)
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
 
 
-def test_the_fingerprint_is_of_what_is_asked_and_not_of_whom(tmp_path):
+def test_the_fingerprint_covers_the_question_and_not_the_server(tmp_path):
     job = job_of(tmp_path, "http://here/v1")
-    spec = described(job)
+    spec = job_spec(job)
     assert spec == {
         "kind": "llm",
         "model": "tiny",
@@ -282,10 +290,10 @@ def test_the_fingerprint_is_of_what_is_asked_and_not_of_whom(tmp_path):
         "version": 1,
     }
     elsewhere = job_of(tmp_path, "https://there/v1", key="OTHER", parallel=1, timeout=5)
-    assert described(elsewhere) == spec
+    assert job_spec(elsewhere) == spec
     assert weights_of(job.options) is None
     for change in ({"model": "other"}, {"answer": "word"}, {"classes": CLASSES[::-1]}):
-        assert described(job_of(tmp_path, "http://here/v1", **change)) != spec
+        assert job_spec(job_of(tmp_path, "http://here/v1", **change)) != spec
 
 
 def test_the_frames_are_in_the_cache(tmp_path):
@@ -296,24 +304,203 @@ def test_the_frames_are_in_the_cache(tmp_path):
     assert (report.extracted, report.failed) == (len(TEXTS), {})
     np.testing.assert_array_equal(open_feature(job).frames("u0"), expected)
     np.testing.assert_allclose(np.exp(expected).sum(), 1, rtol=1e-6)
-    assert specify(job)[1] is None
+    assert full_spec(job)[1] is None
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"prompt": "What is {transcript}?"}, "it must say {transcript} and {classes}"),
-        ({"samples": 3}, "samples: they are all alike but for `answer: word` at a temperature"),
-        ({"samples": 3, "answer": "word"}, "samples: they are all alike"),
+        ({"prompt": "What is {transcript}?"}, "it must contain {transcript} and {classes}"),
+        ({"samples": 3}, "samples: they differ only with `answer: word` and a temperature"),
+        ({"samples": 3, "answer": "word"}, "samples: they differ only"),
         ({"key": "sk-1234"}, "should match pattern"),
         ({"server": "http://me:secret@here/v1"}, "should match pattern"),
-        ({"extra": {"api_key": "sk-1234"}}, "'api_key' is not for here"),
-        ({"extra": {"seed": 1}}, "'seed' is not for here: it is a key of its own, or a secret"),
+        ({"extra": {"api_key": "sk-1234"}}, "'api_key' is not allowed here"),
+        ({"extra": {"seed": 1}}, "'seed' is not allowed here: it is another option, or a secret"),
         ({"classes": ["sad", "Sad"]}, "classes: one is named twice"),
         ({"server": "localhost:8000"}, "should match pattern"),
+        ({"server": "http://here/v1?key=secret"}, "should match pattern"),
+        ({"server": "http:///v1"}, "it must be a URL with a host"),
+        ({"server": "http://here:99999/v1"}, "it must be a URL with a host"),
+        ({"server": "http://[::1/v1"}, "it must be a URL with a host"),
+        ({"extra": {"top_p": float("nan")}}, "extra: it holds a number|it holds a number that is"),
         ({"classes": [str(i) for i in range(21)]}, "at most 20 items"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(said, message):
+def test_invalid_questions_are_refused(said, message):
     with pytest.raises(ValidationError, match=message.replace("{", r"\{").replace("}", r"\}")):
         options_of(**{"server": "http://here/v1", **said})
+
+
+class Hostile(ChatServer):
+    """Answer texts that `answers` has by its functions of the request's handler."""
+
+    request_queue_size = 64
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        super().__init__()
+        plain = self.RequestHandlerClass
+
+        class Handler(plain):  # type: ignore[valid-type,misc]
+            def do_POST(self) -> None:  # noqa: N802
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                question = json.loads(body)["messages"][0]["content"]
+                values = [answer for text, answer in answers.items() if f'"{text}"' in question]
+                if not values:
+                    self.rfile = io.BytesIO(body)
+                    return super().do_POST()
+                self.close_connection = True
+                with contextlib.suppress(OSError):
+                    values[0](self)
+
+        self.RequestHandlerClass = Handler
+
+
+def sends(body: bytes, status: int = 200, **headers: str) -> Any:
+    def answer(handler: Any) -> None:
+        handler.send_response(status)
+        for name, value in ({"Content-Type": "application/json"} | headers).items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def says(**choice: Any) -> Any:
+    options = {"message": {"role": "assistant", "content": "A"}} | choice
+    return sends(json.dumps({"choices": [options]}).encode())
+
+
+def scores(value: str) -> Any:
+    top = '{"token": "A", "logprob": -0.1}, {"token": "B", "logprob": %s}' % value  # noqa: UP031
+    content = '{"message": {"content": "A"}, "logprobs": {"content": [{"top_logprobs": [%s]}]}}'
+    return sends(('{"choices": [' + content % top + "]}").encode())
+
+
+def trickle(handler: Any) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    while True:
+        handler.wfile.write(b" ")
+        time.sleep(0.02)
+
+
+def trickle_headers(handler: Any) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        handler.wfile.write(b"X: y\r\n")
+        time.sleep(0.02)
+
+
+def endless(handler: Any) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    while True:
+        handler.wfile.write(b" " * 65_536)
+
+
+def reset(handler: Any) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"{")
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+NOT_CHAT = "UnfitError: the answer is not of the chat protocol (%s); correct `server`"
+INVALID = NOT_CHAT.partition("%")[0]
+HOSTILE = {
+    "nan": (
+        scores("NaN"),
+        NOT_CHAT % "choices.0.logprobs.content.0.top_logprobs.1.logprob: Input "
+        "should be a finite number",
+    ),
+    "infinity": (scores("-Infinity"), INVALID),
+    "null": (scores("null"), INVALID),
+    "text": (scores('"-1"'), INVALID),
+    "boolean": (scores("true"), INVALID),
+    "above 1": (scores("5"), INVALID),
+    "huge": (scores("1" + "0" * 400), INVALID),
+    "no choices": (sends(b'{"choices": []}'), INVALID),
+    "mapping": (sends(b'{"choices": {}}'), INVALID),
+    "null choices": (sends(b'{"choices": null}'), INVALID),
+    "list": (sends(b"[]"), INVALID),
+    "no message": (says(message=None), INVALID),
+    "parts": (says(message={"content": [{"text": "A"}]}), INVALID),
+    "logprobs text": (says(logprobs="A"), INVALID),
+    "no logprobs": (says(), "UnfitError: the server returns no log-probabilities; set `answer: wo"),
+    "empty": (sends(b""), INVALID),
+    "cut": (sends(b'{"choices": ['), INVALID),
+    "deep": (sends(b"[" * 100_000), INVALID),
+    "latin-1": (sends(b'{"choices": "\xe9"}', Content_Type="application/json; charset=x"), INVALID),
+    "charset": (sends(b"{}", Content_Type="application/json; charset=zip_codec"), INVALID),
+    "gzip": (
+        sends(gzip.compress(b" " * 10**7), Content_Encoding="gzip"),
+        "AnswerError: the answer is compressed, which was not requested",
+    ),
+    "redirect": (
+        sends(b"", 302, Location="http://evil.example/v1?token=x"),
+        "AnswerError: the server redirects to evil.example, which is not followed; correct `serv",
+    ),
+    "endless": (endless, "AnswerError: the answer is larger than 1 MiB"),
+    "trickle": (trickle, "AnswerError: no whole answer within 1.5 s"),
+    "headers": (trickle_headers, "AnswerError: "),
+    "reset": (reset, "AnswerError: the connection broke ("),
+    "no http": (lambda handler: handler.wfile.write(b"hello\r\n\r\n"), "AnswerError: the connecti"),
+    "nothing": (lambda handler: None, "AnswerError: the connection broke ("),
+    "refused": (
+        sends(b'{"error": {"message": "a\\u001b[31m"}}', 400),
+        "UnfitError: the server refuses the request (a?[31m)",
+    ),
+}
+
+
+def test_a_hostile_answer_costs_its_own_text_alone(tmp_path):
+    texts = ["good", *HOSTILE, "better"]
+    with Hostile({text: answer for text, (answer, _) in HOSTILE.items()}) as server:
+        job = job_of(tmp_path, server.url, texts, timeout=1.5)
+        started = time.monotonic()
+        report = extract(job, "cpu")
+        assert time.monotonic() - started < 20
+        expected = loaded(server.url).extract(["good", "better"])
+    for i, (_, message) in enumerate(HOSTILE.values(), 1):
+        assert report.failed[f"u{i}"].startswith(message)
+        assert len(report.failed[f"u{i}"]) < 300
+    assert (report.extracted, len(report.failed)) == (2, len(HOSTILE))
+    cache = open_feature(job)
+    for utterance, frames in zip(("u0", f"u{len(texts) - 1}"), expected, strict=True):
+        np.testing.assert_allclose(cache.frames(utterance), frames, atol=1e-2)
+
+
+def test_neither_text_nor_key_follows_a_redirect(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret")
+    with (
+        ChatServer() as other,
+        Hostile({"bad": sends(b"", 307, Location=f"{other.url}/chat/completions")}) as server,
+    ):
+        (failure,) = loaded(server.url, key="MY_KEY").extract(["bad"])
+        assert isinstance(failure, ValueError)
+        assert other.requests == []
+
+
+def test_a_broken_connection_is_tried_again(monkeypatch):
+    monkeypatch.setattr(llm, "TRIES", 1)
+    times = []
+
+    def once(handler: Any) -> None:
+        times.append(1)
+        (reset if len(times) == 1 else scores("-3.5"))(handler)
+
+    with Hostile({"bad": once}) as server:
+        (frames,) = loaded(server.url).extract(["bad"])
+    assert len(times) == 2
+    assert frames.shape == (1, 3)
+
+
+def test_a_key_of_odd_characters_is_refused(monkeypatch):
+    monkeypatch.setenv("MY_KEY", "sec\nret")
+    with pytest.raises(UserError, match="MY_KEY holds characters that no key has; set it again"):
+        loaded("http://127.0.0.1:9/v1", key="MY_KEY")

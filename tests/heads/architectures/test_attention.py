@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from heads.architectures.attention import cross_attention
+from ser.heads.architectures.attention import cross_attention
 
 LENGTHS = [(9, 3), (3, 9), (5, 5), (1, 7), (7, 1)]
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from heads.architectures.attentive_stats import AttentiveStats, AttentiveStatsPooling
-from heads.options import AttentiveStatsOptions
-from heads.testing import EVERY_OUTPUT, HeadConformance
+from ser.heads.architectures.attentive_stats import AttentiveStats, AttentiveStatsPooling
+from ser.heads.options import AttentiveStatsOptions
+from ser.heads.testing import EVERY_OUTPUT, HeadConformance
 
 
 class TestAttentiveStats(HeadConformance):
@@ -32,11 +32,11 @@ def test_it_pools_to_the_weighted_mean_and_deviation():
     deviation = np.sqrt((alpha * frames**2).sum(axis=0) - mean**2)
     with torch.inference_mode():
         batch = torch.from_numpy(frames).float()[None]
-        found = pooling(batch, torch.ones(1, 3, dtype=torch.bool))[0]
-    np.testing.assert_allclose(found, np.concatenate([mean, deviation]), rtol=1e-5)
+        actual = pooling(batch, torch.ones(1, 3, dtype=torch.bool))[0]
+    np.testing.assert_allclose(actual, np.concatenate([mean, deviation]), rtol=1e-5)
 
 
-def test_the_layer_that_scores_is_as_wide_as_the_feature_or_as_told():
+def test_the_scoring_layer_is_as_wide_as_the_feature_or_as_configured():
     for attention, widths in ((None, [6, 4]), (3, [3, 3])):
         options = AttentiveStatsOptions(attention=attention)
         module = AttentiveStats({"a": 6, "b": 4}, {"logits": 8}, options)

@@ -5,11 +5,11 @@ from typing import ClassVar
 import pytest
 import torch
 
-from corpus.errors import UserError
-from heads.architectures.class_scores import ClassScores
-from heads.config import parse_head
-from heads.options import ClassScoresOptions
-from heads.testing import CLASSES, HeadConformance, padded
+from ser.corpus.errors import UserError
+from ser.heads.architectures.class_scores import ClassScores
+from ser.heads.config import parse_head
+from ser.heads.options import ClassScoresOptions
+from ser.heads.testing import CLASSES, HeadConformance, padded
 
 
 class TestClassScores(HeadConformance):
@@ -38,15 +38,15 @@ def test_other_widths_and_other_outputs_are_refused():
     with pytest.raises(UserError) as caught:
         ClassScores({"gpt": 8}, {"logits": 4}, ClassScoresOptions())
     assert str(caught.value) == (
-        "head 'class_scores': features.gpt has 8 channels for 4 classes; give one a class, in the "
-        "order of the classes."
+        "head 'class_scores': features.gpt has 8 channels for 4 classes; give one per class, in "
+        "the order of the classes."
     )
-    with pytest.raises(UserError, match=r"it has no attributes; take a loss of classes\."):
+    with pytest.raises(UserError, match=r"it has no attributes; use a loss of classes\."):
         ClassScores({"gpt": 4}, {"logits": 4, "attributes": 3}, ClassScoresOptions())
 
 
 def test_it_may_go_untrained_and_others_may_not():
-    said = {"features": ["gpt"], "epochs": 0}
-    assert parse_head(said | {"head": "class_scores"}).epochs == 0
-    with pytest.raises(ValueError, match="0 epochs teach nothing"):
-        parse_head(said | {"head": "mean_mlp"})
+    options = {"features": ["gpt"], "epochs": 0}
+    assert parse_head(options | {"head": "class_scores"}).epochs == 0
+    with pytest.raises(ValueError, match="nothing is trained in 0 epochs"):
+        parse_head(options | {"head": "mean_mlp"})

@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from heads.architectures.conv_pool import ConvPool
-from heads.options import ConvPoolOptions
-from heads.testing import EVERY_OUTPUT, HeadConformance, padded
+from ser.heads.architectures.conv_pool import ConvPool
+from ser.heads.options import ConvPoolOptions
+from ser.heads.testing import EVERY_OUTPUT, HeadConformance, padded
 
 
 class TestConvPool(HeadConformance):
@@ -24,5 +24,5 @@ def test_it_is_three_convolutions_and_the_mean_over_time():
     x = frames.T[None]
     for m in linear:
         x = nn.functional.conv1d(x, m.weight.unsqueeze(-1), m.bias).relu()
-    found = module.embed(padded([{"a": frames}], 2, 1e3))
-    torch.testing.assert_close(found, x.mean(dim=2), atol=1e-6, rtol=1e-5)
+    actual = module.embed(padded([{"a": frames}], 2, 1e3))
+    torch.testing.assert_close(actual, x.mean(dim=2), atol=1e-6, rtol=1e-5)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import zlib
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,9 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from heads.architectures.cross_modal_gru import PUBLISHED_MODALITIES, CrossModalGRU, load_published
-from heads.options import CrossModalGRUOptions
-from heads.testing import EVERY_OUTPUT, HeadConformance, padded
+from ser.heads.architectures.cross_modal_gru import (
+    PUBLISHED_MODALITIES,
+    CrossModalGRU,
+    load_published,
+)
+from ser.heads.options import CrossModalGRUOptions
+from ser.heads.testing import EVERY_OUTPUT, HeadConformance, padded
+from tests.heads.factories import weights_by_rule
 
 SHARED = os.environ.get("SER_SHARED")
 PUBLISHED = ["bimodal_wce", "bimodal_wce_sml", "trimodal_wce", "trimodal_wce_sml"]
@@ -31,17 +35,6 @@ class TestCrossModalGRUWithHeads(HeadConformance):
     outputs: ClassVar = EVERY_OUTPUT
     shift_free = ("pooling.bias",)
     counts = (3,)
-
-
-def weights_by_rule(shapes):
-    """Make the weights that the golden tensors were computed with (see shared/README.md)."""
-    state = {}
-    for name, shape in shapes.items():
-        rng = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-        values = rng.standard_normal(shape).astype(np.float32)
-        scale = 1 / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.1
-        state[name] = torch.from_numpy((values * scale).astype(np.float32))
-    return state
 
 
 @pytest.mark.skipif(not SHARED, reason="SER_SHARED is not set")

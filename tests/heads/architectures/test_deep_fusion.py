@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch
 from torch.nn.functional import layer_norm
 
-from heads.architectures.deep_fusion import DeepFusion
-from heads.options import DeepFusionOptions
-from heads.testing import EVERY_OUTPUT, HeadConformance, padded
+from ser.heads.architectures.deep_fusion import DeepFusion
+from ser.heads.options import DeepFusionOptions
+from ser.heads.testing import EVERY_OUTPUT, HeadConformance, padded
 
 
 class TestDeepFusion(HeadConformance):
@@ -66,5 +66,5 @@ def test_without_positions_the_order_of_frames_changes_nothing():
 def test_mix_comes_before_the_relu():
     module = make({"a": 3})
     batch = padded([{"a": torch.randn(6, 3)}], 0, 0.0)
-    found = module(batch, lambda embedding: embedding - 1e3)["logits"][0]
-    assert torch.equal(found, module.outputs["logits"][1].bias)
+    actual = module(batch, lambda embedding: embedding - 1e3)["logits"][0]
+    assert torch.equal(actual, module.outputs["logits"][1].bias)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from heads.architectures.early_mha import EarlyMHA, SubVectorAttention
-from heads.options import EarlyMHAOptions
-from heads.testing import EVERY_OUTPUT, HeadConformance, padded
+from ser.heads.architectures.early_mha import EarlyMHA, SubVectorAttention
+from ser.heads.options import EarlyMHAOptions
+from ser.heads.testing import EVERY_OUTPUT, HeadConformance, padded
 
 SMALL = {"hidden": 8, "attention_heads": 2, "classifier": 6, "classifier_layers": 2}
 
@@ -56,8 +56,8 @@ def test_full_attention_is_the_formula_over_the_frames_of_all_modalities():
     joined = np.concatenate(contexts, axis=1)
     y = joined @ numbers(attention.unify.weight).T + numbers(attention.unify.bias)
     expected = softmax(y @ numbers(module.pooling.weight)[0]) @ y
-    found = module.embed(batch)[0].detach()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    actual = module.embed(batch)[0].detach()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_sub_vector_attention_is_the_formula_of_double_multi_head_attention():
@@ -70,8 +70,8 @@ def test_sub_vector_attention_is_the_formula_of_double_multi_head_attention():
         ]
     )
     expected = softmax(c @ numbers(module.pooling.weight)[0]) @ c
-    found = module.embed(batch)[0].detach()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    actual = module.embed(batch)[0].detach()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_weights_sum_to_one_over_the_real_frames_of_all_modalities():

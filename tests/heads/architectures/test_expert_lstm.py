@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from heads.architectures.expert_lstm import ExpertLSTM
-from heads.options import ExpertLSTMOptions
-from heads.testing import EVERY_OUTPUT, HeadConformance, padded
+from ser.heads.architectures.expert_lstm import ExpertLSTM
+from ser.heads.options import ExpertLSTMOptions
+from ser.heads.testing import EVERY_OUTPUT, HeadConformance, padded
 
 
 class TestExpertLSTM(HeadConformance):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from heads.architectures.mean_mlp import MeanMLP
-from heads.options import MeanMLPOptions
-from heads.testing import EVERY_OUTPUT, HeadConformance, padded
+from ser.heads.architectures.mean_mlp import MeanMLP
+from ser.heads.options import MeanMLPOptions
+from ser.heads.testing import EVERY_OUTPUT, HeadConformance, padded
 
 
 class TestMeanMLP(HeadConformance):

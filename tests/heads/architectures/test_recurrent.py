@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from heads.architectures.recurrent import SEGMENT, bidirectional_gru
+from ser.heads.architectures.recurrent import SEGMENT, bidirectional_gru
 
 CLOSE = {"atol": 1e-12, "rtol": 1e-9}  # in float64
 
@@ -73,7 +73,7 @@ def test_float32_agrees_with_the_packed_gru():
     assert_same(gradients(bidirectional_gru, gru, x, n), wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_what_stands_where_padded_is_never_looked_at():
+def test_padding_is_never_read():
     lengths = [2, SEGMENT + 5, 9]
     gru, (zeros, n) = make_gru(), make_batch(lengths, 4)
     nans, _ = make_batch(lengths, 4, float("nan"))
@@ -84,10 +84,10 @@ def test_what_stands_where_padded_is_never_looked_at():
 
 def test_it_is_zero_where_padded_and_no_gradient_comes_from_there():
     x, lengths = make_batch([5, 2], extra=3)
-    found = gradients(bidirectional_gru, make_gru(), x, lengths)
+    actual = gradients(bidirectional_gru, make_gru(), x, lengths)
     for name in ("out", "x"):
-        assert found[name][0, 5:].eq(0).all() and found[name][1, 2:].eq(0).all()
-        assert found[name][0, :5].ne(0).all() and found[name][1, :2].ne(0).all()
+        assert actual[name][0, 5:].eq(0).all() and actual[name][1, 2:].eq(0).all()
+        assert actual[name][0, :5].ne(0).all() and actual[name][1, :2].ne(0).all()
 
 
 def test_the_same_call_gives_the_same_bits():
@@ -104,9 +104,9 @@ def test_the_same_call_gives_the_same_bits():
 def test_without_gradients_it_gives_the_same(context):
     gru, (x, lengths) = make_gru(), make_batch([4, 40])
     with context():
-        found = bidirectional_gru(gru, x, lengths)
-    assert not found.requires_grad
-    torch.testing.assert_close(found, bidirectional_gru(gru, x, lengths).detach(), **CLOSE)
+        actual = bidirectional_gru(gru, x, lengths)
+    assert not actual.requires_grad
+    torch.testing.assert_close(actual, bidirectional_gru(gru, x, lengths).detach(), **CLOSE)
 
 
 def test_it_runs_under_autocast():
@@ -115,10 +115,10 @@ def test_it_runs_under_autocast():
         make_batch([40, 7], 0, 0.0, 8, torch.float32),
     )
     with torch.autocast("cpu", torch.bfloat16):
-        found = gradients(bidirectional_gru, gru, x, lengths)
+        actual = gradients(bidirectional_gru, gru, x, lengths)
     wanted = gradients(bidirectional_gru, gru, x, lengths)
-    torch.testing.assert_close(found["out"].float(), wanted["out"], atol=0.03, rtol=0)
-    assert found["weight_hh_l0"].dtype == torch.float32
+    torch.testing.assert_close(actual["out"].float(), wanted["out"], atol=0.03, rtol=0)
+    assert actual["weight_hh_l0"].dtype == torch.float32
 
 
 def test_the_gpu_gets_the_packed_sequence():
@@ -128,5 +128,5 @@ def test_the_gpu_gets_the_packed_sequence():
         make_gru(8, 16, torch.float32),
         make_batch([40, 7], 3, 0.0, 8, torch.float32),
     )
-    found = bidirectional_gru(copy.deepcopy(gru).cuda(), x.cuda(), lengths.cuda()).cpu()
-    torch.testing.assert_close(found, packed_gru(gru, x, lengths), atol=1e-4, rtol=1e-4)
+    actual = bidirectional_gru(copy.deepcopy(gru).cuda(), x.cuda(), lengths.cuda()).cpu()
+    torch.testing.assert_close(actual, packed_gru(gru, x, lengths), atol=1e-4, rtol=1e-4)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from heads.config import parse_head
-from heads.head import BUILTIN, build_head
-from heads.options import ARCHITECTURES
+from ser.heads.config import parse_head
+from ser.heads.head import build_head
+from ser.heads.registry import HEADS
 
 DOCS = Path(__file__).parents[3] / "docs" / "heads.md"
 DIMS = {"whisper": 1280, "roberta": 1024}
@@ -19,17 +19,17 @@ def rows():
     section = DOCS.read_text().split("\n## Architectures\n")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| `")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    return {name.strip("`"): rest for name, *rest in cells if name.strip("`") in BUILTIN}
+    return {name.strip("`"): rest for name, *rest in cells if name.strip("`") in HEADS.built_in}
 
 
 def test_the_table_has_every_architecture():
-    assert list(rows()) == list(BUILTIN)
+    assert list(rows()) == list(HEADS.built_in)
 
 
-@pytest.mark.parametrize("name", BUILTIN)
-def test_the_table_says_the_options_and_the_parameters(name):
+@pytest.mark.parametrize("name", HEADS.built_in)
+def test_the_table_has_the_options_and_the_parameters(name):
     _, _, options, parameters = rows()[name]
-    for key, default in ARCHITECTURES[name]().model_dump().items():
+    for key, default in HEADS.about(name)().model_dump().items():
         assert f"`{key}: {json.dumps(default)}`".replace('"', "") in options
     dims = SCORES if name == "class_scores" else DIMS
     with torch.device("meta"):

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heads.config import Augment
-from heads.testing import padded
-from heads.training.augment import augment_features, mixing
-from heads.training.targets import Targets
+from ser.heads.config import Augment
+from ser.heads.testing import padded
+from ser.heads.training.augment import augment_features, mixing
+from ser.heads.training.targets import Targets
 
 DIMS = {"speech": 8, "text": 5}
 LENGTHS = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=4)
@@ -39,7 +39,7 @@ def augmented(config, features, seed=0):
     return augment_features(config, features, np.random.default_rng(seed))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(lengths=LENGTHS, seed=SEEDS, config=st.sampled_from(CONFIGS))
 def test_a_padded_batch_is_changed_as_its_clips_one_after_the_other(lengths, seed, config):
     clips = make_clips(lengths)
@@ -52,7 +52,7 @@ def test_a_padded_batch_is_changed_as_its_clips_one_after_the_other(lengths, see
             assert frames[~mask].eq(filling).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(lengths=LENGTHS, seed=SEEDS)
 def test_seqaug_permutes_some_channels_by_one_permutation_and_leaves_the_others(lengths, seed):
     clips = make_clips(lengths)
@@ -66,7 +66,7 @@ def test_seqaug_permutes_some_channels_by_one_permutation_and_leaves_the_others(
             assert all(torch.equal(each, ranks[0]) for each in ranks)
 
 
-def test_seqaug_moves_any_share_of_the_channels_as_beta_says():
+def test_seqaug_moves_a_beta_distributed_share_of_the_channels():
     rng = np.random.default_rng(0)
     clips = [{"speech": torch.arange(40.0).repeat(50, 1).T + 1}] * 400
     for alpha, deviation in ((0.5, np.sqrt(1 / 8)), (50, np.sqrt(1 / 404))):
@@ -78,7 +78,7 @@ def test_seqaug_moves_any_share_of_the_channels_as_beta_says():
 
 
 @pytest.mark.parametrize("which", ["seqaug", "time_mask"])
-def test_a_clip_is_changed_by_the_chance_that_is_said(which):
+def test_a_clip_is_changed_with_the_configured_probability(which):
     clips = make_clips([(12, 9)] * 400)
     config = Augment(**{which: 0.3}, time_mask_share=1, seqaug_alpha=50)
     batch = augmented(config, padded(clips, 0, 0.0))
@@ -89,7 +89,7 @@ def test_a_clip_is_changed_by_the_chance_that_is_said(which):
     assert (changed[0] & changed[1]).sum() > 0.75 * (changed[0] | changed[1]).sum()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None)
 @given(lengths=LENGTHS, seed=SEEDS, share=st.floats(0.01, 1))
 def test_a_time_mask_is_one_span_of_at_most_its_share(lengths, seed, share):
     clips = make_clips(lengths)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heads.config import Sampler
-from heads.training.samplers import draw_epoch
+from ser.heads.options import Sampler
+from ser.heads.training.samplers import draw_epoch
 
 SAMPLERS = ("natural", "neutral_expressive", "class_balanced", "undersample")
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
@@ -65,7 +65,7 @@ def test_undersample_cuts_every_class_to_the_rarest(labels, seed):
 
 @settings(deadline=None)
 @given(labels=LABELS, seed=SEEDS, sampler=st.sampled_from(SAMPLERS))
-def test_draws_are_positions_and_as_many_as_said(labels, seed, sampler):
+def test_draws_are_positions_and_as_many_as_documented(labels, seed, sampler):
     order = draw(sampler, labels, seed)
     assert order.dtype == np.int64
     assert ((order >= 0) & (order < len(labels))).all()
@@ -109,7 +109,7 @@ def test_undersample_takes_clips_without_a_class_beside_the_balanced_ones():
     assert set(np.concatenate(seen)) == set(range(158))
 
 
-def test_undersample_takes_no_clip_twice_when_more_are_asked_for_than_there_are():
+def test_undersample_draws_no_clip_twice_when_more_are_requested_than_exist():
     labels = np.array([0] * 9 + [1] * 8 + [-1] * 5)
     order = draw("undersample", labels, no_consensus=1)
     assert sorted(labels[order]) == [-1] * 5 + [0] * 8 + [1] * 8

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from heads.config import parse_head
-from heads.training.schedule import rate, stages
+from ser.heads.config import parse_head
+from ser.heads.training.schedule import rate, stages
 
 
 def config(**options):
@@ -40,5 +40,5 @@ def test_it_climbs_step_by_step_to_what_it_should_be():
 
 def test_phases_are_gone_through_epoch_by_epoch():
     phases = [{"epochs": 2, "lr": 1.0}, {"epochs": 1, "sampler": "undersample"}]
-    found = [(c.lr, c.sampler.name, n) for c, n in stages(config(phases=phases))]
-    assert found == [(1.0, "natural", 0), (1.0, "natural", 1), (0.1, "undersample", 0)]
+    values = [(c.lr, c.sampler.name, n) for c, n in stages(config(phases=phases))]
+    assert values == [(1.0, "natural", 0), (1.0, "natural", 1), (0.1, "undersample", 0)]

@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.errors import UserError
-from corpus.importers.crema_d import CLASSES as SIX
-from corpus.importers.registry import import_corpus
-from corpus.manifest import Manifest
-from heads.config import parse_head
-from heads.training.targets import (
+from ser.corpus.errors import UserError
+from ser.corpus.importers.crema_d import CLASSES as SIX
+from ser.corpus.importers.registry import import_corpus
+from ser.corpus.manifest import Manifest
+from ser.heads.config import parse_head
+from ser.heads.training.targets import (
     Labelled,
     Targets,
     genders,
@@ -72,7 +72,7 @@ def test_other_can_be_kept_as_a_last_place():
     np.testing.assert_allclose(soft(other="keep"), expected)
 
 
-def test_further_choices_count_what_is_said():
+def test_further_choices_are_counted():
     half = [[0.5, 1 / 6, 2 / 6], [2 / 3, 1 / 3, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]]
     np.testing.assert_allclose(soft(secondary=0.5), half)
     kept = [[3 / 8, 1 / 8, 2 / 8, 2 / 8], [2 / 3, 1 / 3, 0, 0], [0, 0, 0, 1]]
@@ -86,7 +86,7 @@ def test_further_choices_must_be_there():
         labelled(config, without, IDS)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None)
 @given(votes=COUNTS, other=st.sampled_from(["keep", "drop"]), chance=st.floats(0, 0.9))
 def test_soft_labels_sum_to_one_with_and_without_dropout(votes, other, chance):
     rows = Labelled([""] * len(votes), np.full(len(votes), -1), np.array(votes, dtype=float))
@@ -135,7 +135,7 @@ def test_common_is_more_than_an_even_share_of_the_places_that_have_votes():
     assert (shares[:, 0] >= 4 / 9).all()
 
 
-def test_annotation_dropout_keeps_the_mean_of_votes_that_are_no_whole_number():
+def test_annotation_dropout_keeps_the_mean_of_fractional_votes():
     votes = [[1.5, 0.25, 0, 0]] * 4000
     shares = dropped(votes, 0.2)
     left = shares[:, 0] / shares[:, 1] * 0.25
@@ -178,8 +178,8 @@ def test_targets_that_are_not_there_are_named():
     with pytest.raises(UserError) as error:
         labelled(make_config("ce", "gender"), make_manifest(gender=["male"] * 5), IDS)
     assert str(error.value) == (
-        "m: the training split has 1 genders, so that the loss `gender` has nothing to tell "
-        "apart; take it out of `loss:`."
+        "m: the training split has 1 gender, so that the loss `gender` has nothing to distinguish; "
+        "remove it from `loss:`."
     )
 
 
@@ -196,7 +196,7 @@ def test_targets_that_are_not_there_are_named():
         (["mse", "gender"], {"attributes": ["arousal"]}, [0, 1, 4], [0, 4]),
     ],
 )
-def test_clips_teach_what_a_loss_can_learn(loss, entry, kept, dropped):
+def test_clips_are_selected_by_the_targets_of_the_losses(loss, entry, kept, dropped):
     for no_consensus, expected in (("keep", kept), ("drop", dropped)):
         config = make_config(*loss, no_consensus=no_consensus, **entry)
         rows = labelled(config, make_manifest(), IDS)

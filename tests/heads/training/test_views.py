@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from cache.features import FeatureCache
-from cache.reader import Column, load_batch
-from corpus.errors import UserError
-from heads.training.views import join_views, require_views, view_rows
+from ser.cache.features import FeatureCache
+from ser.cache.reader import FeatureInput, load_batch
+from ser.corpus.errors import UserError
+from ser.heads.training.views import join_views, require_views, view_rows
 from tests.heads.factories import make_feature, make_manifest, make_view
 
 
@@ -57,7 +57,7 @@ def test_a_batch_mixes_views_and_clean_rows(tmp_path):
     noise = make_view(tmp_path, "a+noise", manifest, seed=9)
     train = manifest.utterances("train")
     joined = join_views(clean, {"a": {"noise": noise}}, ["noise"], train)
-    columns = {name: Column(joined[name]) for name in "ab"}
+    columns = {name: FeatureInput(joined[name]) for name in "ab"}
     batch = load_batch(columns, ["u2", "noise\0u1", "noise\0u2", "u1"], check=True)
     expected = [clean["a"].frames("u2"), noise.frames("u1"), noise.frames("u2")]
     for row, frames in zip(batch.frames["a"], [*expected, clean["a"].frames("u1")], strict=True):
@@ -66,7 +66,7 @@ def test_a_batch_mixes_views_and_clean_rows(tmp_path):
     assert batch.lengths["b"][[0, 1]].tolist() == batch.lengths["b"][[2, 3]].tolist()
 
 
-def test_shards_of_the_same_name_are_told_apart(tmp_path):
+def test_shards_of_the_same_name_are_distinguished(tmp_path):
     manifest, clean = make_corpus(tmp_path)
     noise = make_view(tmp_path, "a+noise", manifest, seed=9)
     shard = next(iter(noise.shards()))

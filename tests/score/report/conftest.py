@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from corpus.manifest import Manifest
-from score.config import ScoreConfig
-from score.report.contents import Contents, gather
-from score.run import score_run
+from ser.corpus.manifest import Manifest
+from ser.score.config import ScoreConfig
+from ser.score.report.contents import Contents, gather
+from ser.score.run import score_run
 
 NAUGHTY = "</script><script>alert(1)</script>"
 CLASSES = ("angry", "sad", "<b>calm</b>")
@@ -24,21 +24,21 @@ CONFIG = {
 }
 
 
-def write_about(folder: Path, name: str, folds: int = 3) -> None:
+def write_head_json(folder: Path, name: str, folds: int = 3) -> None:
     """Write head.json and history.csv of a cross-fitted head."""
     rows = [(k, epoch, 1 / (1 + epoch), 0.1 * epoch) for k in range(folds) for epoch in range(4)]
     columns = ["fold", "epoch", "train_loss", "dev_macro_f1"]
     pl.DataFrame(rows, columns, orient="row").write_csv(folder / "history.csv")
     best = {f"fold-{k}": 3 for k in range(folds)}
-    about = {"head": name, "config": CONFIG, "best_epochs": best, "epochs": 12, "seconds": 90.0}
+    record = {"head": name, "config": CONFIG, "best_epochs": best, "epochs": 12, "seconds": 90.0}
     machine = {"gpu": "Quadro RTX 8000", "cores": 4, "device": "cuda"}
-    about |= {"machine": machine, "versions": {"numpy": "1.0"}}
-    (folder / "head.json").write_text(json.dumps(about))
+    record |= {"machine": machine, "versions": {"numpy": "1.0"}}
+    (folder / "head.json").write_text(json.dumps(record))
 
 
 @pytest.fixture
 def full_run(tmp_path: Path, write_head) -> Callable[..., tuple[Path, list[str], Manifest]]:
-    """Write a run with everything that a report can tell: two heads, a stack, clips, words."""
+    """Write a run that has every section of a report: two heads, a stack, clips, words."""
 
     def write() -> tuple[Path, list[str], Manifest]:
         ids = [f"{split}{i}" for split, n in SIZES.items() for i in range(n)]
@@ -57,7 +57,7 @@ def full_run(tmp_path: Path, write_head) -> Callable[..., tuple[Path, list[str],
                 }
             more["train"] |= {"rows": "out-of-fold", "in_sample": 3 * splits["train"][0]}
             write_head(name, splits, classes=CLASSES, attributes=("valence",), more=more)
-            write_about(tmp_path / "heads" / name, name)
+            write_head_json(tmp_path / "heads" / name, name)
         write_stack(tmp_path, ids)
         (tmp_path / "audio").mkdir()
         (tmp_path / "audio" / "a clip.wav").write_bytes(b"")
@@ -101,6 +101,7 @@ def manifest_of(ids: list[str]) -> Manifest:
             "emotion": [CLASSES[n % 3] for n in numbers],
             "valence": 4.0,
             "transcript": NAUGHTY,
+            **votes(numbers),
         }
     )
     rated = [
@@ -109,16 +110,27 @@ def manifest_of(ids: list[str]) -> Manifest:
     return Manifest(frame.with_columns(valence=pl.Series(rated)), CLASSES, "m.csv")
 
 
+def votes(numbers: list[int]) -> dict[str, list[int]]:
+    """Return votes of four raters: unanimous, three to one, or split evenly."""
+    counts = {f"votes.{name}": [0] * len(numbers) for name in CLASSES}
+    for row, number in enumerate(numbers):
+        others = number // 3 % 3
+        counts[f"votes.{CLASSES[number % 3]}"][row] = 4 - others
+        counts[f"votes.{CLASSES[(number + 1) % 3]}"][row] = others
+    return counts
+
+
 @pytest.fixture
 def full(full_run) -> Contents:
-    """Gather a run with everything."""
+    """Gather a run that has every section."""
     run, heads, manifest = full_run()
-    metrics = score_run(run, ScoreConfig(resamples=50), heads, manifest)
+    config = ScoreConfig(resamples=50, groups=("gender", "speaker"))
+    metrics = score_run(run, config, heads, manifest)
     return gather(run, metrics, heads, manifest, audio=run / "audio", top=top())
 
 
 def top() -> pl.DataFrame:
-    """Return what `stack.compare.top_curve` would."""
+    """Return what `ser.stack.compare.top_curve` would."""
     rows = [
         {
             "k": k,
@@ -130,7 +142,7 @@ def top() -> pl.DataFrame:
                 for side, d in SIDES
             },
         }
-        for k, head in ((1, "good"), (2, "poor"))
+        for k, head in ((1, "good"), (2, "poor"), (3, "other"))
         for by in ("mean", "plurality")
     ]
     return pl.DataFrame(rows)

@@ -1,8 +1,10 @@
 import numpy as np
+import polars as pl
 import pytest
 
-from score.report import figures
-from score.report.sections import sections
+from ser.score.report import curves, figures
+from ser.score.report.sections import sections
+from tests.score.report.conftest import top
 
 
 def luminance(colour: str) -> float:
@@ -24,12 +26,12 @@ def mixed(one: str, other: str, share: float) -> str:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_numbers_can_be_read_on_every_cell_of_a_heatmap(theme):
-    (_, low), (_, high) = figures.templates()[theme].layout.colorscale.sequential
+    template = figures.templates()[theme]
+    (_, low), (_, middle), (_, high) = template.layout.colorscale.sequential
+    on_low, on_high = (trace.textfont.color for trace in template.data.heatmap)
     for share in np.linspace(0, 1, 21):
-        cell = mixed(low, high, share)
-        red, green, blue = (int(cell[i : i + 2], 16) for i in (1, 3, 5))
-        is_dark = (299 * red + 587 * green + 114 * blue) / 1000 < 128  # plotly's own rule
-        assert contrast("#ffffff" if is_dark else "#444444", cell) >= 4.5
+        assert contrast(on_low, mixed(low, middle, share)) >= 4.5
+        assert contrast(on_high, mixed(middle, high, share)) >= 4.5
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -45,31 +47,72 @@ def test_a_full_report_has_every_figure_once(full):
     assert [figure.name for figure in drawn] == [
         "confusion",
         "per-class",
-        "curves",
-        "top-k",
-        "reliability",
-        "groups",
-        "agreement",
         "bins",
+        "reliability",
+        "abstention",
+        "votes",
+        "groups",
+        "top-k",
+        "agreement",
+        "curves",
     ]
     assert all(figure.caption and figure.label for figure in drawn)
 
 
-def test_confusion_is_in_percent_of_the_row_with_counts_and_names_are_escaped():
+def test_a_confusion_matrix_has_counts_on_colours_of_the_share_of_the_row():
     figure = figures.confusion_figure([[3, 1], [0, 0]], ["<b>sad</b>", "calm"], "x on test")
-    (heatmap,) = figure.plot.data
-    assert heatmap.z == ([0.75, 0.25], [0.0, 0.0])
-    assert heatmap.text == (["75", "25"], ["0", "0"])
-    assert np.array(heatmap.customdata).tolist() == [[3, 1], [0, 0]]
-    assert heatmap.x == ("&lt;b&gt;sad&lt;/b&gt;", "calm")
+    low, high = figure.plot.data
+    assert low.z == ([None, 0.25], [0.0, 0.0])
+    assert high.z == ([0.75, None], [None, None])
+    assert (low.text, high.text) == ((["", "1"], ["0", "0"]), (["3", ""], ["", ""]))
+    assert np.array(low.customdata).tolist() == [[3, 1], [0, 0]]
+    assert low.x == ("&lt;b&gt;sad&lt;/b&gt;", "calm")
+    assert figure.square
 
 
 def test_bars_are_of_the_classes_that_occur_and_one_speaker_has_no_interval():
+    names = ["angry", "sad", "calm", "happy"]
     numbers = {
-        "per_class": {"angry": 0.5, "sad": 0.0, "calm": 0.25},
-        "confusion": [[1, 0, 0], [0, 0, 0], [0, 0, 2]],
-        "interval": {"per_class": {"angry": [0.25, 1.0], "sad": None, "calm": None}},
+        "per_class": dict(zip(names, (0.5, 0.0, 0.25, 1.0), strict=True)),
+        "confusion": [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]],
+        "interval": {"per_class": dict.fromkeys(names) | {"angry": [0.25, 1.0]}},
     }
     (bars,) = figures.per_class_figure(numbers, "x on test").plot.data
-    assert (bars.x, bars.y) == (("angry", "calm"), (0.5, 0.25))
-    assert (bars.error_y.array, bars.error_y.arrayminus) == ((0.5, 0), (0.25, 0))
+    assert (bars.y, bars.x) == (("angry", "calm", "happy"), (0.5, 0.25, 1.0))
+    assert (bars.error_x.array, bars.error_x.arrayminus) == ((0.5, 0, 0), (0.25, 0, 0))
+
+
+def test_two_points_give_no_figure():
+    numbers = {
+        "per_class": {"angry": 0.5, "sad": 0.5},
+        "confusion": [[1, 1], [1, 1]],
+        "interval": {"per_class": {"angry": None, "sad": None}},
+    }
+    assert figures.per_class_figure(numbers, "x") is None
+    scored = {"macro_f1": 0.5, "interval": {"macro_f1": None}}
+    assert figures.groups_figure({"gender": {"female": scored, "male": scored}}, "x") is None
+    two = pl.DataFrame({"system": ["a", "b"], "a": [1.0, 0.5], "b": [0.5, 1.0]})
+    assert figures.agreement_figure(two) is None
+    assert curves.top_figure(top().filter(pl.col("k") < 3)) is None
+    history = pl.DataFrame({"epoch": [0, 1], "train_loss": [2.0, 1.0]})
+    assert curves.curves_figure({"a": history}, {"a": "macro_f1"}) is None
+    bins = pl.DataFrame({"n": [1, 1], "confidence": [0.5, 0.6], "accuracy": [0.0, 1.0]})
+    assert curves.reliability_figure(bins, "x") is None
+
+
+def test_on_a_narrow_page_long_names_take_two_lines():
+    names = ["stack", "whisper-minilm-prosody-wce"]
+    assert [figures._two_lines(name) for name in names] == [
+        "stack",
+        "whisper-minilm-<br>prosody-wce",
+    ]
+
+
+def test_many_systems_are_numbered_and_named_in_the_caption():
+    names = [f"head-{i}" for i in range(10)]
+    frame = pl.DataFrame({"system": names, **dict.fromkeys(names, [0.5] * 10)})
+    figure = figures.agreement_figure(frame)
+    assert figure.narrow.data[0].y == tuple(str(i) for i in range(1, 11))
+    assert figure.plot.data[0].y[9] == "head-9  10"
+    assert figure.caption.endswith("8 head-7, 9 head-8, 10 head-9.")
+    assert figure.least <= 358  # px of a phone

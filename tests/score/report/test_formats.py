@@ -1,6 +1,6 @@
 import polars as pl
 
-from score.report.formats import Table
+from ser.score.report.formats import Table
 
 FRAME = pl.DataFrame(
     {
@@ -67,15 +67,15 @@ def test_every_special_character_of_latex_is_escaped():
     )
 
 
-def test_a_row_that_begins_with_an_interval_is_no_option_of_the_line_before():
+def test_a_row_that_begins_with_an_interval_is_not_an_option_of_the_line_before():
     frame = pl.DataFrame({"bin": [[0.0, 0.5], [0.5, 1.0]]})
     lines = Table("t", "", frame, digits={"bin": 1}).latex().splitlines()
     assert lines[9:11] == [r"    {}[0.0, 0.5] \\", r"    {}[0.5, 1.0] \\"]
 
 
-def test_a_wide_table_spans_the_columns_of_a_page_and_long_text_folds():
+def test_a_wide_table_spans_the_columns_of_a_page_and_long_text_wraps():
     frame = pl.DataFrame({f"c{i}": ["x"] for i in range(7)})
-    lines = Table("t", "", frame, folds="c2").latex().splitlines()
+    lines = Table("t", "", frame, wraps="c2").latex().splitlines()
     assert (lines[0], lines[-1]) == (r"\begin{table*}", r"\end{table*}")
     assert lines[5] == r"  \begin{tabular}{llp{0.3\linewidth}llll}"
 

@@ -3,11 +3,12 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from score.report import origins
-from score.report.contents import Head
+from ser.score.record import HeadSummary
+from ser.score.report import origins
+from ser.score.report.contents import Head
 
 
-def test_how_heads_were_trained_is_told(full):
+def test_the_training_of_each_head_is_a_row(full):
     assert origins.heads_table(full).rows()[0] == [
         "good",
         "f",
@@ -20,23 +21,24 @@ def test_how_heads_were_trained_is_told(full):
     ]
 
 
-def test_features_are_told_once_with_the_heads_that_read_them(full):
-    heads = {name: Head("f", {"whisper": "w1"}, {}, None) for name in ("a", "b")}
+def test_each_feature_is_a_row_with_the_heads_that_read_it(full):
+    heads = {name: Head("f", {"whisper": "w1"}, HeadSummary(), None) for name in ("a", "b")}
     heads["b"].features["roberta"] = "r1"
     table = origins.features_table(replace(full, heads=heads))
     assert table.rows() == [["whisper", "w1", "a, b"], ["roberta", "r1", "b"]]
 
 
-def test_versions_tell_when_the_heads_were_trained_with_others(full):
-    table = dict(origins.made_table(full).frame.iter_rows())
+def test_versions_differ_from_those_that_the_heads_were_trained_with(full):
+    table = dict(origins.setup_table(full).frame.iter_rows())
     assert table["run"] == full.run.name
     assert table["stack"] == "random_forest over 2 heads"
-    assert table["stack fitted on"] == "24 utterances, protocol oof, seed 42"
+    assert table["stack fitted on"] == "24 utterances"
+    assert table["stack protocol"] == "oof, seed 42"
     assert table["numpy"] == f"{np.__version__} (heads trained with 1.0)"
     assert table["polars"] == pl.__version__
 
 
-def test_of_a_head_without_head_json_only_the_fingerprint_is_known(full):
-    bare = Head("f", {"whisper": "1"}, {}, None)
+def test_without_head_json_only_the_fingerprint_of_a_head_is_shown(full):
+    bare = Head("f", {"whisper": "1"}, HeadSummary(), None)
     contents = replace(full, heads=full.heads | {"good": bare})
     assert origins.heads_table(contents).rows()[0] == ["good", "f", *["–"] * 6]

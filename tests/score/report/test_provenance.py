@@ -2,21 +2,23 @@ import os
 import platform
 from importlib.metadata import version
 
-from score.report.provenance import _gpus, machine, versions
+from ser.score.report.provenance import _gpus, machine, versions
+from ser.version import __version__
 
 
 def test_versions_are_those_of_the_metadata_and_unknown_packages_are_left_out():
     assert versions(["numpy", "no-such-package"]) == {
         "python": platform.python_version(),
+        "ser": __version__,
         "numpy": version("numpy"),
     }
 
 
 def test_the_machine_is_described():
-    found = machine()
-    assert list(found) == ["platform", "cpu", "cores", "memory_gb", "gpu"]
-    assert found["cores"] == os.cpu_count()
-    assert found["platform"] == platform.platform()
+    description = machine()
+    assert list(description) == ["platform", "cpu", "cores", "memory_gb", "gpu"]
+    assert description["cores"] == os.cpu_count()
+    assert description["platform"] == platform.platform()
 
 
 def test_gpus_are_named_by_the_driver(tmp_path):

@@ -6,9 +6,9 @@ import kaleido
 import pytest
 from kaleido.errors import ChromeNotFoundError
 
-from score.report import run as report
-from score.report.run import NO_BROWSER, write_report
-from score.report.sections import sections
+from ser.score.report import run as report
+from ser.score.report.run import NO_BROWSER, write_report
+from ser.score.report.sections import sections
 
 browser = pytest.mark.skipif(
     not any(map(shutil.which, ("chromium", "google-chrome"))), reason="there is no Chrome"
@@ -21,19 +21,19 @@ def test_every_table_is_in_all_three_formats(full):
     page, markdown, latex = (
         (folder / name).read_text() for name in ("report.html", "report.md", "tables.tex")
     )
-    made = sections(full)
-    tables = [table for section in made for table in section.tables]
-    assert len({table.name for table in tables}) == len(tables) == 14
+    shown = sections(full)
+    tables = [table for section in shown for table in section.tables]
+    assert len({table.name for table in tables}) == len(tables) == 18
     for table in tables:
         assert table.markdown() in markdown
         assert table.latex() in latex
         assert f'<table id="table-{table.name}"' in page
-    assert re.findall(r"^## (.*)$", markdown, re.M) == [section.title for section in made]
+    assert re.findall(r"^## (.*)$", markdown, re.M) == [section.title for section in shown]
     assert "figures/" not in markdown
     assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_without_a_browser_all_else_is_written_and_one_sentence_says_so(full, monkeypatch):
+def test_without_a_browser_the_rest_is_written_and_the_reason_returned(full, monkeypatch):
     def none(*args, **options):
         raise ChromeNotFoundError
 
@@ -60,19 +60,26 @@ def test_without_a_browser_all_else_is_written_and_one_sentence_says_so(full, mo
 
 
 @browser
-def test_figures_are_files_too_and_markdown_links_them(full, monkeypatch):
-    few = [s for s in sections(full) if s.name in ("per-class", "groups")]
+def test_figures_are_files_too_and_markdown_links_to_them(full, monkeypatch):
+    few = [s for s in sections(full) if s.name in ("calibration", "groups")]
     monkeypatch.setattr(report, "sections", lambda contents: few)  # a browser costs a second a file
     assert write_report(full, ("svg", "png")) is None
     folder = full.run / "report" / "figures"
-    names = ["groups.png", "groups.svg", "per-class.png", "per-class.svg"]
-    assert sorted(path.name for path in folder.iterdir()) == names
+    names = ["groups.png", "groups.svg", "reliability.png", "reliability.svg"]
+    assert sorted(path.name for path in folder.iterdir()) == ["checksums.json", *names]
     for name in names:
         start = (folder / name).read_bytes()[:8]
         assert start.startswith(b"<svg" if name.endswith("svg") else b"\x89PNG")
     markdown = (full.run / "report" / "report.md").read_text()
-    assert re.findall(r"\]\((.*?)\)", markdown) == ["figures/per-class.svg", "figures/groups.svg"]
+    assert re.findall(r"\]\((.*?)\)", markdown) == ["figures/reliability.svg", "figures/groups.svg"]
     assert not (full.run / "report" / ".figures.part").exists()
+    drawn = []
+    monkeypatch.setattr(report, "_draw", lambda folder, figures, formats: drawn.append(folder))
+    write_report(full, ("svg", "png"))
+    assert drawn == []  # what is up to date is not drawn again
+    (folder / "groups.svg").write_bytes(b"<svg")
+    write_report(full, ("svg", "png"))
+    assert len(drawn) == 1
 
 
 def test_the_same_run_gives_the_same_files(full):

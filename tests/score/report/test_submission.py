@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cache.logits import HeadLogits, SplitLogits
-from corpus.errors import UserError
-from corpus.manifest import Manifest
-from score.report.submission import read_expected, submit
+from ser.cache.logits import HeadLogits, SplitLogits
+from ser.corpus.errors import UserError
+from ser.corpus.manifest import Manifest
+from ser.score.report.submission import read_expected, submit
 
 CLASSES = ("angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral")
 ATTRIBUTES = ("valence", "arousal", "dominance")
@@ -26,7 +26,7 @@ def manifest(count=8):
 
 def write_head(run, name="a", classes=CLASSES, attributes=(), rows=8):
     """Write a head that says class i of utterance ui, and i.5, i.25 and i.125 of attributes."""
-    said = np.arange(rows)[:, None] + np.array([0.5, 0.25, 0.125])[: len(attributes)]
+    predicted = np.arange(rows)[:, None] + np.array([0.5, 0.25, 0.125])[: len(attributes)]
     splits = {
         split: SplitLogits(
             utterance=[f"u{i}" for i in range(rows)] if split == "test" else ["t"],
@@ -35,7 +35,7 @@ def write_head(run, name="a", classes=CLASSES, attributes=(), rows=8):
             speaker=[""] * n,
             fold=np.full(n, -1),
             rows="held-out",
-            predicted=said[:n] if attributes else None,
+            predicted=predicted[:n] if attributes else None,
         )
         for split, n in (("train", 1), ("test", rows))
     }
@@ -52,11 +52,11 @@ def write_stack(run, columns, made_from="made a"):
     pl.DataFrame(rows).write_parquet(run / "stack" / "predictions.parquet")
 
 
-def said(error):
+def text_of(error):
     return str(error.value)
 
 
-def test_a_head_tells_both_tasks_in_the_order_of_the_manifest(tmp_path):
+def test_a_head_predicts_both_tasks_in_the_order_of_the_manifest(tmp_path):
     write_head(tmp_path, attributes=ATTRIBUTES)
     written = submit(tmp_path, manifest(), head="a")
     assert [path.name for path in written] == [
@@ -75,7 +75,7 @@ def test_a_head_tells_both_tasks_in_the_order_of_the_manifest(tmp_path):
     assert not list((tmp_path / "report").glob(".*"))
 
 
-def test_the_stack_tells_in_the_order_of_the_list_that_is_expected(tmp_path):
+def test_the_stack_predicts_in_the_order_of_the_expected_list(tmp_path):
     write_head(tmp_path)
     write_stack(
         tmp_path, {"prediction": ["sad", "fear", "sad"], "p.sad": [1, 0, 1], "p.fear": [0.0] * 3}
@@ -102,9 +102,9 @@ def test_attributes_alone_are_one_file_and_some_of_them_none(tmp_path):
     ).write_parquet(tmp_path / "stack" / "predictions.parquet")
     with pytest.raises(UserError) as error:
         submit(tmp_path, manifest(1))
-    assert said(error) == (
-        f"{tmp_path}/stack/predictions.parquet: neither classes are told, nor all of arousal, "
-        "valence, dominance predicted; train heads that do."
+    assert text_of(error) == (
+        f"{tmp_path}/stack/predictions.parquet: it has neither classes nor all of arousal, "
+        "valence, dominance; train heads that predict them."
     )
 
 
@@ -125,15 +125,15 @@ def test_or_a_csv_with_the_column(tmp_path, text):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "it names no file; give the list of all that are expected."),
-        (b"FileName\n", "it names no file; give the list of all that are expected."),
+        (b"", "the list is empty; name every expected file."),
+        (b"FileName\n", "the list is empty; name every expected file."),
         (
             b"name,class\nu0.wav,\n",
             "there is no column FileName; give a csv that has one, or one name a line.",
         ),
         (
             b"u1.wav\nu0.wav\nu1.wav\nu0.wav\nu0.wav\n",
-            "2 files ('u1.wav' is the first) are named more than once; name every file once.",
+            "2 files ('u1.wav' is the first) are named more than once; name each file once.",
         ),
         (
             b"\xff\xfe\x00",
@@ -147,13 +147,13 @@ def test_a_list_that_is_none(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
         read_expected(path)
-    assert said(error) == f"{path}: {message}"
+    assert text_of(error) == f"{path}: {message}"
 
 
 def test_a_list_that_is_not_there(tmp_path):
     with pytest.raises(UserError) as error:
         read_expected(tmp_path / "no")
-    assert said(error) == (
+    assert text_of(error) == (
         f"{tmp_path}/no: not readable as a list of files ([Errno 2] No such file or directory: "
         f"'{tmp_path}/no'); give a csv with a column FileName, or one name a line."
     )
@@ -179,7 +179,7 @@ def test_other_files_than_expected(tmp_path, names, message):
     (tmp_path / "list").write_text("\n".join(names))
     with pytest.raises(UserError) as error:
         submit(tmp_path, manifest(3), head="a", expected=tmp_path / "list")
-    assert said(error) == f"{tmp_path}/list: {message}"
+    assert text_of(error) == f"{tmp_path}/list: {message}"
     assert not (tmp_path / "report").exists()
 
 
@@ -187,7 +187,7 @@ def test_a_file_without_a_prediction_is_not_left_out(tmp_path):
     write_head(tmp_path, rows=6)
     with pytest.raises(UserError) as error:
         submit(tmp_path, manifest(8), head="a")
-    assert said(error) == (
+    assert text_of(error) == (
         f"{tmp_path}/heads/a/logits.h5: 2 utterances ('u7' is the first) are of the split test "
         "without a prediction; extract what failed, train the heads and fit the stack again."
     )
@@ -198,7 +198,7 @@ def test_two_utterances_of_one_file(tmp_path):
     frame = manifest(2).frame.with_columns(path=pl.lit("long.wav"))
     with pytest.raises(UserError) as error:
         submit(tmp_path, Manifest(frame, CLASSES, "m.csv"), head="a")
-    assert said(error) == (
+    assert text_of(error) == (
         "m.csv: 1 file ('long.wav') is of more than one utterance of test; a submission has one "
         "row a file."
     )
@@ -208,7 +208,7 @@ def test_a_split_without_rows(tmp_path):
     write_head(tmp_path)
     with pytest.raises(UserError) as error:
         submit(tmp_path, manifest(), "Test3", head="a")
-    assert said(error) == "m.csv: no row is of the split 'Test3'; name another with `--split`."
+    assert text_of(error) == "m.csv: no row has the split 'Test3'; choose another with `--split`."
 
 
 def test_a_class_that_the_challenge_does_not_have(tmp_path):
@@ -217,7 +217,7 @@ def test_a_class_that_the_challenge_does_not_have(tmp_path):
     for head, path in (("a", "heads/a/logits.h5"), (None, "stack/predictions.parquet")):
         with pytest.raises(UserError) as error:
             submit(tmp_path, manifest(1), head=head)
-        assert said(error) == (
+        assert text_of(error) == (
             f"{tmp_path}/{path}: the class 'calm' has no letter in the challenge; train on its "
             "eight, angry, sad, happy, surprise, fear, disgust, contempt, neutral."
         )
@@ -230,7 +230,7 @@ def test_numbers_that_are_none(tmp_path, broken):
     write_stack(tmp_path, columns | {"predicted.valence": [3.0, broken]})
     with pytest.raises(UserError) as error:
         submit(tmp_path, manifest(2))
-    assert said(error) == (
+    assert text_of(error) == (
         f"{tmp_path}/stack/predictions.parquet: 1 utterance ('u1') is without a finite valence; "
         "train the heads again with a lower lr."
     )
@@ -240,14 +240,14 @@ def test_no_stack_and_a_stack_of_other_logits(tmp_path):
     write_head(tmp_path)
     with pytest.raises(UserError) as error:
         submit(tmp_path, manifest())
-    assert said(error) == (
+    assert text_of(error) == (
         f"{tmp_path}/stack/stack.json: there is no stack; fit it with `ser stack fit`, or submit "
-        "one head with `--head NAME`."
+        "a head with `--head NAME`."
     )
     write_stack(tmp_path, {"prediction": ["sad"], "p.sad": [1.0]}, made_from="older")
     with pytest.raises(UserError) as error:
         submit(tmp_path, manifest(1))
-    assert said(error) == (
+    assert text_of(error) == (
         f"{tmp_path}/stack/stack.json: the stack was fitted on other logits of head 'a'; fit it "
         "again with `ser stack fit`."
     )

@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from score.report import tables
-from score.report.contents import Head
+from ser.score.record import HeadSummary
+from ser.score.report import tables
+from ser.score.report.contents import Head
 from tests.score.report.conftest import CLASSES, CONFIG, top
 
 
@@ -21,26 +22,27 @@ def test_the_papers_table_has_its_columns_and_a_row_a_system(full):
         "Range",
         "Test macro-F1",
     ]
-    made_of = [row[:4] for row in table.rows()]
-    assert made_of == [
+    ingredients = [row[:4] for row in table.rows()]
+    assert ingredients == [
         ["good", "–", "WCE + SML", "neutral expressive"],
         ["poor", "–", "WCE + SML", "neutral expressive"],
-        ["stack", "random_forest of 2 heads", "–", "yes"],
+        ["stack", "random forest of 2 heads", "–", "yes"],
     ]
     dev, test = full.metrics["dev"]["poor"], full.metrics["test"]["poor"]
-    drawn = dev["bootstrap"]
+    balanced = dev["bootstrap"]
     assert table.frame.row(1)[4:] == (
         dev["macro_f1"],
         dev["accuracy"],
-        drawn["mean"],
-        [drawn["min"], drawn["max"]],
+        balanced["mean"],
+        [balanced["min"], balanced["max"]],
         test["macro_f1"],
     )
     assert {column for _, column in table.bold()} == {4, 5, 6, 8}
 
 
 def head(**config) -> Head:
-    return Head("f", {"whisper": "1", "roberta": "2"}, {"config": CONFIG | config}, None)
+    summary = HeadSummary.model_validate({"config": CONFIG | config})
+    return Head("f", {"whisper": "1", "roberta": "2"}, summary, None)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def head(**config) -> Head:
         ),
     ],
 )
-def test_what_a_head_is_made_of(full, config, expected):
+def test_features_losses_and_samplers_of_a_head(full, config, expected):
     contents = replace(full, heads=full.heads | {"good": head(**config)})
     assert tables.paper_table(contents).frame.row(0)[1:4] == expected
 
@@ -74,12 +76,13 @@ def test_what_a_head_is_made_of(full, config, expected):
 def test_a_stack_is_balanced_when_it_learned_from_as_many_rows_of_each_class(
     full, rows, per_class, expected
 ):
-    contents = replace(full, stack=full.stack | {"rows": rows, "rows_per_class": per_class})
+    counts = {"rows": rows, "rows_per_class": per_class}
+    contents = replace(full, stack=full.stack.model_copy(update=counts))
     assert tables.paper_table(contents).frame.row(2)[3] == expected
 
 
-def test_a_head_without_head_json_is_known_by_its_features(full):
-    bare = Head("f", {"whisper": "1"}, {}, None)
+def test_a_head_without_head_json_is_identified_by_its_features(full):
+    bare = Head("f", {"whisper": "1"}, HeadSummary(), None)
     contents = replace(full, heads=full.heads | {"good": bare})
     assert tables.paper_table(contents).rows()[0][1:4] == ["whisper", "–", "–"]
 
@@ -96,6 +99,7 @@ def test_intervals_are_those_of_the_metrics(full):
         numbers["accuracy"],
         numbers["interval"]["accuracy"],
         numbers["ece"],
+        numbers["aurc"],
     )
 
 
@@ -124,7 +128,11 @@ def test_the_best_k_heads_are_a_row_each():
         "Test, mean",
         "Test, plurality",
     ]
-    assert table.rows() == [["1", "good", *["0.600"] * 4], ["2", "poor", *["0.700"] * 4]]
+    assert table.rows() == [
+        ["1", "good", *["0.600"] * 4],
+        ["2", "poor", *["0.700"] * 4],
+        ["3", "other", *["0.800"] * 4],
+    ]
     only_dev = tables.top_table(top().select("k", "head", "by", "dev"))
     assert only_dev.columns == ["k", "Head added", "Dev, mean", "Dev, plurality"]
 
@@ -132,11 +140,23 @@ def test_the_best_k_heads_are_a_row_each():
 def test_groups_end_with_the_gap(full):
     scored = full.metrics["test"]["stack"]["groups"]["gender"]
     table = tables.group_table("gender", scored)
-    assert table.columns == ["Gender", "n", "Macro-F1", "Macro-F1, 95 %", "UAR", "UAR, 95 %"]
+    titles = ["Macro-F1", "Macro-F1, 95 %", "UAR", "UAR, 95 %"]
+    assert table.columns == ["Gender", "n", "Speakers", *titles]
     assert table.frame["Gender"].to_list() == ["female", "male", "gap (highest – lowest)"]
-    assert table.frame["n"].to_list() == [12, 18, None]
-    gap = scored["gap"]["macro_f1"]
-    assert table.frame.row(2)[2:4] == (gap["difference"], gap["interval"])
+    assert table.frame.select("n", "Speakers").rows() == [(12, 2), (18, 3), (None, None)]
+    assert scored["gap"]["macro_f1"]["interval"] is None
+    difference = scored["gap"]["macro_f1"]["difference"]
+    assert table.rows()[2][3:5] == [f"{difference:.3f}", "n/a"]  # of two and three speakers
+
+
+def test_under_five_speakers_the_tables_have_no_interval(full):
+    for numbers in full.metrics["test"].values():
+        numbers |= {"speakers": 4, "clusters": 4}
+        numbers["interval"] = dict.fromkeys(numbers["interval"])
+        numbers["interval"]["per_class"] = dict.fromkeys(CLASSES)
+    cells = [cell for row in tables.intervals_table(full, "test").rows() for cell in row]
+    assert cells.count("n/a: 4 speakers") == 3 * len(full.metrics["test"])
+    assert [row[3] for row in tables.per_class_table(full).rows()] == ["n/a: 4 speakers"] * 3
 
 
 def test_attributes_and_their_mean_are_a_row_each(full):
@@ -153,8 +173,8 @@ def test_attributes_and_their_mean_are_a_row_each(full):
     )
 
 
-def test_optimism_is_of_heads_with_rows_of_train(full):
-    table = tables.optimism_table(full)
+def test_the_generalization_gap_is_of_heads_with_rows_of_train(full):
+    table = tables.generalization_table(full)
     train = full.metrics["test"]["poor"]["train"]
     assert table.frame.row(1) == (
         "poor",
@@ -164,4 +184,18 @@ def test_optimism_is_of_heads_with_rows_of_train(full):
     )
     for numbers in full.metrics["test"].values():
         numbers.pop("train", None)
-    assert tables.optimism_table(full) is None
+    assert tables.generalization_table(full) is None
+
+
+def test_votes_have_a_row_a_system_and_a_row_a_stratum(full):
+    table = tables.votes_table(full, "test")
+    scores = full.metrics["test"]["good"]["distributions"]
+    assert table.columns[:4] == ["System", "n", "JSD", "JSD, 95 %"]
+    assert table.frame.row(0)[:6] == (
+        *("good", 30, scores["jsd"], scores["interval"]["jsd"]),
+        *(scores["kld"], scores["interval"]["kld"]),
+    )
+    assert table.frame["System"].to_list() == ["good", "poor", "stack"]
+    strata = tables.strata_table(scores["by_entropy"], "the head good on test")
+    assert strata.frame["Entropy"].to_list() == ["low (0.00)", "medium (0.81)", "high (1.00)"]
+    assert strata.frame["n"].to_list() == [12, 9, 9]

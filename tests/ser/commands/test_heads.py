@@ -1,12 +1,11 @@
-"""`ser heads`, and which heads `ser stack` and `ser score` take: what is said before any work."""
+"""`ser heads`, and which heads `ser stack` and `ser score` take: errors before any work."""
 
 import pytest
-from click.testing import CliRunner
 
-from corpus.errors import UserError
-from ser.cli import cli
-from ser.heads import heads_table
-from ser.pipeline import Pipeline
+from ser.commands.main import cli
+from ser.corpus.errors import UserError
+from ser.pipeline.file import Pipeline
+from ser.stages.heads import head_entry, heads_table
 from tests.ser.factories import PIPELINE
 
 CLASSES = "loss: [wce, sml], sampler: neutral_expressive"
@@ -21,11 +20,40 @@ def write(folder, text=PIPELINE):
 @pytest.mark.parametrize("jobs", ["some", "0", "-1", "1.5"])
 def test_jobs_are_auto_or_a_number(tmp_path, jobs):
     words = ["heads", "train-all", "--jobs", jobs, "--pipeline", str(write(tmp_path))]
-    done = CliRunner().invoke(cli, words)
-    assert done.exit_code == 2
-    assert f"Invalid value for '--jobs': '{jobs}' is neither auto nor a number from 1 on" in (
-        done.output
+    with pytest.raises(UserError, match=rf"^--jobs {jobs}: give auto, or a number from 1 on\.$"):
+        cli(words, standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    "section", ["", "heads:\n", "heads: {}\n", "heads: {defaults: {epochs: 1}}\n"]
+)
+def test_commands_on_heads_without_any_are_reported_in_one_sentence(tmp_path, section):
+    path = write(tmp_path, PIPELINE[: PIPELINE.index("heads:")] + section)
+    for command in (
+        ["list"],
+        ["train-all"],
+        ["train", "one"],
+        ["tune", "one", "--space", str(path)],
+    ):
+        with pytest.raises(UserError) as error:
+            cli(["heads", *command, "--pipeline", str(path)], standalone_mode=False)
+        assert str(error.value) == f"{path}: there are no heads; add some under `heads:`."
+
+
+def test_without_features_there_is_nothing_to_extract(tmp_path):
+    path = write(tmp_path, PIPELINE[: PIPELINE.index("features:")])
+    with pytest.raises(UserError, match="there are no features; add some under `features:`"):
+        cli(["extract", "--all", "--pipeline", str(path)], standalone_mode=False)
+
+
+def test_a_head_may_be_all_defaults(tmp_path):
+    text = PIPELINE.replace("defaults: {", "defaults: {features: [prosody], init: w.safetensors, ")
+    path = write(
+        tmp_path, text.replace("  one: {features: [{name: prosody, stride: 8}]}", "  one:")
     )
+    pipeline = Pipeline.load(path)
+    assert head_entry(pipeline, "one")["features"] == ["prosody"]
+    assert pipeline.resolved()["heads"]["one"] == {"init": str(tmp_path / "w.safetensors")}
 
 
 def test_without_heads_there_is_nothing_to_stack_or_score(tmp_path):
@@ -38,7 +66,7 @@ def test_without_heads_there_is_nothing_to_stack_or_score(tmp_path):
         )
 
 
-def test_the_list_says_what_is_learned_in_any_phase(tmp_path):
+def test_the_list_names_what_is_learned_in_any_phase(tmp_path):
     phases = "phases: [{epochs: 1, loss: [wce, sml]}, {epochs: 2, loss: [wce], sampler: natural}]"
     sampled = f"sampler: class_balanced, {phases}"
     table = heads_table(Pipeline.load(write(tmp_path, PIPELINE.replace(CLASSES, sampled))))

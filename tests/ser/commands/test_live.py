@@ -1,7 +1,8 @@
 """What is seen of heads in training."""
 
-from heads.run import HeadReport, Progress
 from ser.commands.live import LiveHeads, clock
+from ser.commands.logs import start_logging
+from ser.heads.run import HeadReport, Progress
 
 
 def cells(live):
@@ -11,6 +12,7 @@ def cells(live):
 
 
 def test_a_row_a_head_with_the_time_left_by_its_last_epoch(capsys):
+    start_logging()
     live = LiveHeads()
     live.after_epoch(Progress("one", None, 1, 30, None, 10.0))
     live.after_epoch(Progress("two", 0, 7, 150, 0.61249, 100.0))
@@ -28,16 +30,25 @@ def test_a_row_a_head_with_the_time_left_by_its_last_epoch(capsys):
     assert capsys.readouterr().out == "heads    one: dev UAR 0.500, 30 epochs in 61.2 s\n"
 
 
+def test_a_fine_tuned_model_leaves_the_table_when_it_is_done():
+    live = LiveHeads()
+    live.after_epoch(Progress("wavlm", None, 3, 20, 0.5, 10.0))
+    assert cells(live) == [["wavlm", "", "3/20", "0.500", "0:02:50"]]
+    live.drop("wavlm")
+    assert cells(live) == []
+
+
 def test_a_terminal_shows_the_table_and_keeps_the_lines(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
+    start_logging()
     with LiveHeads() as live:
         live.after_epoch(Progress("one", None, 1, 30, None, 10.0))
-        live.say("heads    2 at a time")
+        live.log("heads    2 at a time")
         live.finish(HeadReport("one", "failed", None, "ccc", 0, 1.0, "out of memory"))
-    said = capsys.readouterr().out
-    assert "dev score" in said and "1/30" in said
-    lines = [line for line in said.replace("\r", "\n").split("\n") if "heads " in line]
+    screen = capsys.readouterr().out
+    assert "dev score" in screen and "1/30" in screen
+    lines = [line for line in screen.replace("\r", "\n").split("\n") if "heads " in line]
     assert any("heads    2 at a time" in line for line in lines)
     assert any("heads    one: failed after 1.0 s: out of memory" in line for line in lines)
 

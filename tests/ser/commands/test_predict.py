@@ -1,15 +1,13 @@
 """`ser predict`, as it is called."""
 
 import json
-import os
-import subprocess
 
 import pytest
-from click.testing import CliRunner
+from typer.testing import CliRunner
 
-from corpus.errors import UserError
-from ser.cli import cli
-from tests.ser.factories import BIN, ser
+from ser.commands.main import cli
+from ser.corpus.errors import UserError
+from tests.ser.factories import ser
 from tests.ser.predict.conftest import clips, small  # noqa: F401
 
 
@@ -18,13 +16,13 @@ def audio(clips):  # noqa: F811
     return clips[0]
 
 
-def predict(small, *words):  # noqa: F811
+def predict(small, *words, stdin=None):  # noqa: F811
     """Call the command in this process, which has imported everything already."""
     call = ["predict", *map(str, words), "--run", str(small.run), "--device", "cpu"]
-    return CliRunner().invoke(cli, call, catch_exceptions=False, standalone_mode=False)
+    return CliRunner().invoke(cli, call, stdin, catch_exceptions=False, standalone_mode=False)
 
 
-def test_one_file_is_a_table_and_any_format_when_asked(small, audio, tmp_path):  # noqa: F811
+def test_one_file_is_a_table_by_default_and_any_format_on_request(small, audio, tmp_path):  # noqa: F811
     table = predict(small, audio, "--timing")
     assert table.return_value == 0
     expected = small.p(audio)
@@ -33,23 +31,27 @@ def test_one_file_is_a_table_and_any_format_when_asked(small, audio, tmp_path): 
     )
     spans = table.stderr.splitlines()[-1].split(", ")
     assert [part.split()[0] for part in spans] == ["import", "load", "predict"]
-    said = json.loads(predict(small, audio, "--format", "json").stdout)
-    assert said["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
+    answer = json.loads(predict(small, audio, "--format", "json").stdout)
+    assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
     out = tmp_path / "x.TextGrid"
     assert predict(small, audio, "--out", out).return_value == 0
     assert out.read_text().startswith('File type = "ooTextFile"\n')
 
 
-def test_standard_input_is_a_clip(small, audio, tmp_path):  # noqa: F811
-    found = subprocess.run(
-        [str(BIN / "ser"), "predict", "-", "--run", str(small.run), "--format", "csv"],
-        cwd=tmp_path,
-        input=audio.read_bytes(),
-        capture_output=True,
-        check=True,
-        env=os.environ,
-    )
-    header, row = found.stdout.decode().splitlines()
+def test_below_the_wanted_confidence_a_prediction_is_unsure(small, audio, tmp_path):  # noqa: F811
+    expected = small.p(audio)
+    table = predict(small, audio, "--min-confidence", "1").stdout.replace("\n", "")
+    assert f"s  unsure ({expected.emotion} {max(expected.probabilities.values()):.2f})" in table
+    out = tmp_path / "out.csv"
+    assert predict(small, audio, "--min-confidence", "0", "--out", out).return_value == 0
+    names, row = (line.split(",") for line in out.read_text().splitlines())
+    assert names[2:4] == ["emotion", "unsure"]
+    assert row[2:4] == [expected.emotion, "false"]
+
+
+def test_standard_input_is_a_clip(small, audio):  # noqa: F811
+    prediction = predict(small, "-", "--format", "csv", stdin=audio.read_bytes())
+    header, row = prediction.stdout.splitlines()
     assert header.startswith("path,seconds,emotion,p.angry")
     assert row.startswith(f"-,{small.p(audio).seconds:g},{small.p(audio).emotion},")
 
@@ -59,19 +61,19 @@ def test_a_folder_is_csv_and_bad_files_cost_a_line_each(small, audio, tmp_path):
     folder.mkdir()
     (folder / "a.wav").write_bytes(audio.read_bytes())
     (folder / "b.wav").write_text("not audio")
-    found = predict(small, folder)
-    assert found.return_value == 1
-    assert len(found.stdout.splitlines()) == 2
-    assert f"ser: {folder}/b.wav: not audio (Format not recognised)\n" in found.stderr
+    prediction = predict(small, folder)
+    assert prediction.return_value == 1
+    assert len(prediction.stdout.splitlines()) == 2
+    assert f"ser: {folder}/b.wav: not audio (Format not recognised)\n" in prediction.stderr
     again = predict(small, folder, "--out", tmp_path / "x.csv")
     assert again.return_value == 1
-    assert (tmp_path / "x.csv").read_text() == found.stdout
+    assert (tmp_path / "x.csv").read_text() == prediction.stdout
     assert (tmp_path / "x.failed.csv").read_text().splitlines()[1] == (
         f"{folder}/b.wav,not audio (Format not recognised)"
     )
 
 
-def test_mistakes_are_one_sentence(small, audio, tmp_path):  # noqa: F811
+def test_mistakes_are_reported_in_one_sentence(small, audio, tmp_path):  # noqa: F811
     for words, expected in {
         ("--window", "90"): (
             "window 90 and hop 5: give a window of 1 to 30 s and a hop of 0.1 s up to the window."
@@ -84,6 +86,6 @@ def test_mistakes_are_one_sentence(small, audio, tmp_path):  # noqa: F811
         with pytest.raises(UserError) as error:
             predict(small, audio, *words)
         assert str(error.value) == expected
-    found = ser("predict", "--help", cwd=tmp_path)
-    assert found.returncode == 0
-    assert "FILES|FOLDER|-" in found.stdout
+    output = ser("predict", "--help", cwd=tmp_path)
+    assert output.returncode == 0
+    assert "FILES|FOLDER|-" in output.stdout

@@ -2,8 +2,8 @@
 
 import re
 
-from presets import names, preset, written
-from tests.ser.factories import PIPELINE, ser
+from ser.presets import names, preset, written
+from tests.ser.factories import PIPELINE, make_corpus, ser
 
 
 def test_the_list(tmp_path):
@@ -21,15 +21,15 @@ def test_the_list(tmp_path):
 def test_check(tmp_path):
     done = ser("presets", "check", cwd=tmp_path)
     assert done.returncode == 0
-    assert "unicamp               right: 7 features, 12 heads" in done.stdout.splitlines()
+    assert "unicamp               valid: 7 features, 12 heads" in done.stdout.splitlines()
     assert len(done.stdout.splitlines()) == len(names())
 
 
 def test_check_names_what_is_wrong(tmp_path, monkeypatch):
-    from click.testing import CliRunner
+    from typer.testing import CliRunner
 
-    from ser.cli import cli
-    from ser.presets import catalogue
+    from ser.commands.main import cli
+    from ser.smoke import catalogue
 
     def broken(name):
         return preset(name).replace("schedule: cosine", "schedule: cosin")
@@ -38,10 +38,10 @@ def test_check_names_what_is_wrong(tmp_path, monkeypatch):
     result = CliRunner().invoke(cli, ["presets", "check"], standalone_mode=False)
     assert result.return_value == 1
     assert re.search(r"^unicamp {15}presets/unicamp.yaml:\d+: .*'cosine'", result.output, re.M)
-    assert "nu                    right: 5 features, 4 heads" in result.output
+    assert "nu                    valid: 5 features, 4 heads" in result.output
 
 
-def test_init_writes_an_editable_file_and_says_what_to_edit(tmp_path):
+def test_init_writes_an_editable_file_and_names_what_to_edit(tmp_path):
     done = ser("init", "--preset", "ravdess-heads", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "pipeline.yaml").read_text() == written("ravdess-heads")
@@ -58,14 +58,14 @@ def test_init_writes_an_editable_file_and_says_what_to_edit(tmp_path):
     )
 
 
-def test_init_overwrites_only_when_told_to(tmp_path):
+def test_init_overwrites_only_with_force(tmp_path):
     own = tmp_path / "sub" / "own.yaml"
     assert ser("init", "--preset", "nu", "--out", own, cwd=tmp_path).returncode == 0
     own.write_text("mine")
     refused = ser("init", "--preset", "nu", "--out", own, cwd=tmp_path)
     assert (refused.returncode, refused.stderr) == (
         2,
-        f"ser: {own}: there is such a file; give another `--out`, or `--force`.\n",
+        f"ser: {own}: already exists; give another `--out`, or `--force`.\n",
     )
     assert own.read_text() == "mine"
     assert ser("init", "--preset", "nu", "--out", own, "--force", cwd=tmp_path).returncode == 0
@@ -86,12 +86,12 @@ def test_run_smoke_leaves_nothing_behind(tmp_path):
     done = ser("run", "--smoke", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == (
-        ["corpus", "extract", "heads", "heads", "stack", "score", "smoke"]
+        ["corpus", "extract", "heads", "heads", "stack", "score", "score", "smoke"]
     )
     assert [path.name for path in tmp_path.iterdir()] == ["pipeline.yaml"]
 
 
-def test_run_smoke_says_what_fails(tmp_path):
+def test_run_smoke_reports_what_fails(tmp_path):
     (tmp_path / "pipeline.yaml").write_text(PIPELINE.replace("[wce, sml]", "[kld, sml]"))
     text = (tmp_path / "pipeline.yaml").read_text().replace("sad, neutral", "sad, calm")
     (tmp_path / "pipeline.yaml").write_text(text)
@@ -99,3 +99,27 @@ def test_run_smoke_says_what_fails(tmp_path):
     assert done.returncode == 1
     assert "heads    two: failed" in done.stdout
     assert "need the class 'neutral', which is not among corpus.classes" in done.stdout
+
+
+def test_init_writes_a_pipeline_for_ones_own_corpus(tmp_path):
+    make_corpus(tmp_path, 15)
+    done = ser("init", "--manifest", "m.csv", "--out", "mine/p.yaml", cwd=tmp_path)
+    first, second = done.stdout.splitlines()
+    assert (
+        done.returncode,
+        first.startswith("mine/p.yaml: a pipeline for m.csv; there is no "),
+    ) == (
+        0,
+        True,
+    )
+    assert second == "Set corpus.audio in it, then run `ser run --pipeline mine/p.yaml`."
+    assert re.search(
+        r"^  manifest: [\x22\x27]\.\./m\.csv[\x22\x27]$",
+        (tmp_path / "mine/p.yaml").read_text(),
+        re.M,
+    )
+    both = ser("init", "--manifest", "m.csv", "--preset", "unicamp", cwd=tmp_path)
+    assert (both.returncode, both.stderr) == (
+        2,
+        "ser: give either --preset NAME or --manifest FILE.\n",
+    )

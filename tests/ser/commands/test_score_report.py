@@ -4,16 +4,15 @@ import shutil
 import subprocess
 import sys
 
-import click
 import kaleido
 import numpy as np
 import polars as pl
 import pytest
 from kaleido.errors import ChromeNotFoundError
 
-from cache.logits import HeadLogits, SplitLogits
-from corpus.errors import UserError
-from ser.cli import cli
+from ser.cache.logits import HeadLogits, SplitLogits
+from ser.commands.main import cli
+from ser.corpus.errors import UserError
 from tests.ser.factories import CLASSES, make_corpus
 
 
@@ -41,7 +40,7 @@ def write_run(folder):
 def test_a_run_is_scored_and_reported_without_torch(tmp_path):
     write_run(tmp_path)
     code = (
-        "import sys\nfrom ser.cli import cli\n"
+        "import sys\nfrom ser.commands.main import cli\n"
         "assert cli(['report', '--figures', 'none'], standalone_mode=False) == 0\n"
         "assert not {'torch', 'transformers', 'ctranslate2', 'kaleido'} & set(sys.modules)"
     )
@@ -59,16 +58,16 @@ def test_a_run_is_scored_and_reported_without_torch(tmp_path):
         "tables.tex",
     ]
     assert "../../audio/u" in (folder / "report.html").read_text()
-    assert "Macro-F1 of the best k heads by dev." in (folder / "report.md").read_text()
+    assert "Macro-F1 of the k heads that are best on dev." in (folder / "report.md").read_text()
 
 
 def report(folder, *words):
     """Run the command in this process; return its exit code."""
     words = ("report", "--pipeline", str(folder / "pipeline.yaml"), *words)
-    return cli.main(list(words), standalone_mode=False)
+    return cli(list(words), standalone_mode=False)
 
 
-def test_asked_for_figures_that_cannot_be_drawn_are_exit_1_and_by_default_0(
+def test_figures_that_cannot_be_drawn_are_exit_1_if_requested_and_0_by_default(
     tmp_path, monkeypatch, capsys
 ):
     def none(*args, **options):
@@ -76,28 +75,28 @@ def test_asked_for_figures_that_cannot_be_drawn_are_exit_1_and_by_default_0(
 
     write_run(tmp_path)
     monkeypatch.setattr(kaleido, "write_fig_from_object_sync", none)
-    said = (
+    message = (
         "ser: no Chrome or Chromium could be started, so the figure files were not written; "
         "install one, or give `--figures none`.\n"
     )
     assert report(tmp_path) == 0
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
     assert (tmp_path / "run" / "report" / "report.html").is_file()
     assert report(tmp_path, "--figures", "svg") == 1
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
 
 
-def test_what_the_user_can_mend_is_one_sentence(tmp_path):
+def test_what_the_user_can_mend_is_reported_in_one_sentence(tmp_path):
     write_run(tmp_path)
-    with pytest.raises(click.UsageError) as usage:
+    with pytest.raises(UserError) as error:
         report(tmp_path, "--figures", "jpg")
-    assert usage.value.message == "--figures jpg: give it as svg, png, svg,png or none"
+    assert str(error.value) == "--figures jpg: give it as svg, png, svg,png or none."
     shutil.rmtree(tmp_path / "run" / "heads" / "two")
     with pytest.raises(UserError) as error:
         report(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}/run/heads/two/logits.h5: there are no logits; train the head with `ser heads "
-        "train`."
+        f"{tmp_path}/run/heads/two/logits.h5: there are no logits; train it with `ser heads "
+        "train-all`."
     )
     text = (tmp_path / "pipeline.yaml").read_text()
     (tmp_path / "pipeline.yaml").write_text(text[: text.index("heads:")] + "stack: {}\n")
@@ -108,7 +107,7 @@ def test_what_the_user_can_mend_is_one_sentence(tmp_path):
     )
 
 
-def test_a_head_that_failed_is_said_and_nothing_written(tmp_path, capsys):
+def test_a_failed_head_is_reported_and_nothing_written(tmp_path, capsys):
     write_run(tmp_path)
     failed = pl.DataFrame({"head": ["two"], "error": ["no memory"], "when": ["now"]})
     failed.write_csv(tmp_path / "run" / "heads" / "failed.csv")

@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from cache.logits import HeadLogits, SplitLogits
-from corpus.config import MSP_CLASSES
+from ser.cache.logits import HeadLogits, SplitLogits
+from ser.corpus.config import MSP_CLASSES
 from tests.ser.factories import ser
 
 PIPELINE = """\
@@ -98,7 +98,7 @@ def test_mistakes_cost_one_sentence(tmp_path):
     done = ser("submit", "--head", "three", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
         2,
-        "ser: pipeline.yaml: there is no head 'three'; known are one, two.\n",
+        "ser: pipeline.yaml: there is no head 'three'; choose from one, two.\n",
     )
     done = ser("submit", cwd=tmp_path)
     assert done.returncode == 2

@@ -5,15 +5,15 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from extract.models import resolve
-from heads.job import by_split
-from heads.training.targets import labelled
+from ser.extract.models import resolve
 from ser.finetune.config import parse_finetune
 from ser.finetune.module import FineTuned
 from ser.finetune.processes import Processes
-from ser.finetune.run import tuner_of
-from ser.finetune.stage import finetune_job
-from ser.pipeline import Pipeline
+from ser.finetune.run import build_tuner
+from ser.heads.job import by_split
+from ser.heads.training.targets import labelled
+from ser.pipeline.file import Pipeline
+from ser.stages.finetune import finetune_job
 from tests.extract.factories import tiny_speech, tiny_text, tiny_w2v_bert, tiny_whisper
 from tests.ser.factories import make_corpus
 
@@ -33,12 +33,12 @@ _CALM = TemporaryDirectory(prefix="ser-calm-")
 
 def calm_folder(model):
     """Return the folder of a tiny model in which nothing is random in training."""
-    kind, made = MODELS[model]
+    kind, make_model = MODELS[model]
     folder = Path(_CALM.name) / model
     if not folder.exists():
-        text = (made() / "config.json").read_text()
+        text = (make_model() / "config.json").read_text()
         folder.mkdir()
-        for file in made().iterdir():
+        for file in make_model().iterdir():
             (folder / file.name).symlink_to(file)
         (folder / "config.json").unlink()
         lines = [
@@ -63,15 +63,15 @@ def make_module(model, outputs=None, **options):
 
 
 def make_pipeline(folder, model="wavlm-layer", count=30, rest="", **options):
-    """Write a corpus and a pipeline that fine-tunes one model as `ft`; the pitch says the class."""
+    """Write a corpus and a pipeline that fine-tunes one model as `ft`."""
     make_corpus(folder, count)
-    said = ", ".join(f"{key}: {value}" for key, value in entry(model, **options).items())
+    pairs = ", ".join(f"{key}: {value}" for key, value in entry(model, **options).items())
     path = folder / "pipeline.yaml"
     path.write_text(
         "corpus: {manifest: m.csv, audio: audio, classes: [angry, sad, neutral]}\n"
         "cache: cache\n"
         "run: run\n"
-        f"finetune:\n  ft: {{{said}}}\n{rest}"
+        f"finetune:\n  ft: {{{pairs}}}\n{rest}"
     )
     return path
 
@@ -81,19 +81,19 @@ def job(path, *overrides):
 
 
 def make_tuner(path, *overrides):
-    of = job(path, *overrides)
-    said = of.config.training
-    splits = by_split(of.manifest, of.manifest.utterances())
-    rows = {split: labelled(said, of.manifest, us) for split, us in splits.items()}
-    return tuner_of(of, resolve(of.config.model), rows, Processes())
+    tuning = job(path, *overrides)
+    config, manifest = tuning.config, tuning.manifest
+    splits = by_split(manifest, manifest.utterances())
+    rows = {split: labelled(config.training, manifest, ids) for split, ids in splits.items()}
+    return build_tuner(tuning, resolve(config.model), rows, Processes())
 
 
 def batch(encoder, inputs):
     """Return `(inputs, sizes)` of clips or texts."""
-    rows = [encoder.prepare(each) for each in inputs]
+    rows = [encoder.prepare(source) for source in inputs]
     longest = max(len(row) for row, _ in rows)
     first = torch.from_numpy(rows[0][0])
     padded = torch.zeros(len(rows), longest, *first.shape[1:], dtype=first.dtype)
-    for into, (row, _) in zip(padded, rows, strict=True):
-        into[: len(row)] = torch.from_numpy(row)
+    for target, (row, _) in zip(padded, rows, strict=True):
+        target[: len(row)] = torch.from_numpy(row)
     return padded, torch.tensor([(len(row), frames) for row, frames in rows])

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from corpus.errors import UserError
-from extract.testing import TEXTS, clip
+from ser.corpus.errors import UserError
+from ser.extract.testing import TEXTS, clip
 from ser.finetune.adapting import depths, optimizer, parameter_groups
 from tests.ser.finetune.factories import MODELS, batch, make_module
 
@@ -18,22 +18,22 @@ def a_step(module, model):
     config = module.encoder.config
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     groups = parameter_groups(config, module.encoder, module.head)
-    of = optimizer(config, groups)
+    adam = optimizer(config, groups)
     module.train()
     module({"ft": batch(module.encoder, inputs(model))})["logits"].square().sum().backward()
-    of.step()
+    adam.step()
     return {name for name, p in module.named_parameters() if not torch.equal(p, before[name])}
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_parameter_has_the_depth_of_its_block(model):
     encoder = make_module(model).encoder
-    found = depths(encoder.model, encoder.layers)
-    assert set(found.values()) == {0, 1, 2}
+    depth_by_name = depths(encoder.model, encoder.layers)
+    assert set(depth_by_name.values()) == {0, 1, 2}
     if model == "whisper":
-        assert found["conv1.weight"] == found["embed_positions.weight"] == 0
-        assert found["layers.0.fc1.weight"] == 1
-        assert found["layers.1.fc1.weight"] == found["layer_norm.weight"] == 2
+        assert depth_by_name["conv1.weight"] == depth_by_name["embed_positions.weight"] == 0
+        assert depth_by_name["layers.0.fc1.weight"] == 1
+        assert depth_by_name["layers.1.fc1.weight"] == depth_by_name["layer_norm.weight"] == 2
 
 
 @pytest.mark.parametrize(
@@ -105,19 +105,21 @@ def test_adapters_alone_are_trained_each_of_them_and_merging_changes_nothing(mod
 
 def test_adapters_in_the_upper_layers_of_what_is_named():
     module = make_module("whisper", lora={"targets": ["fc1"], "layers": 1})
-    found = {n for n, _ in module.encoder.model.named_parameters() if "lora_A" in n}
-    assert found == {"layers.1.fc1.lora_A.default.weight"}
+    values = {n for n, _ in module.encoder.model.named_parameters() if "lora_A" in n}
+    assert values == {"layers.1.fc1.lora_A.default.weight"}
 
 
 def test_an_adapter_that_would_learn_nothing_is_refused():
-    with pytest.raises(UserError, match=r"WavLM.* computes its attention past q_proj, where an"):
+    with pytest.raises(UserError, match=r"WavLM.* bypasses q_proj in its attention, so an"):
         make_module("wavlm-layer", lora={"targets": ["q_proj"]})
-    with pytest.raises(UserError, match=r"lora\.targets: nothing are no linear maps of .*; known"):
+    with pytest.raises(
+        UserError, match=r"lora\.targets: nothing match no linear layer of .*; its linear"
+    ):
         make_module("whisper", lora={"targets": ["nothing"]})
 
 
 def test_what_is_not_there_cannot_be_frozen():
     with pytest.raises(UserError, match=r"w2v-bert has no feature_encoder to freeze; correct"):
         make_module("w2v-bert", freeze="feature_encoder")
-    with pytest.raises(UserError, match=r"freeze: layers:3: the model has 2 layers\.$"):
+    with pytest.raises(UserError, match=r"freeze: layers:3: the model has 2 layers; correct it\.$"):
         make_module("whisper", freeze="layers:3")

@@ -3,19 +3,19 @@ from pathlib import Path
 
 import pytest
 
-from corpus.errors import UserError
-from presets import preset
+from ser.corpus.errors import UserError
 from ser.finetune.config import parse_finetune
-from ser.pipeline import Pipeline
+from ser.pipeline.file import Pipeline
+from ser.presets import preset
 from tests.ser.factories import PIPELINE
 
 
 def test_an_entry_is_a_model_and_a_head():
-    said = parse_finetune("w", {"model": "wavlm-large", "loss": ["ccc"], "epochs": 3, "crop": 8})
-    assert (said.kind, said.freeze, said.crop, said.hear) == ("speech", None, 8.0, 30.0)
-    assert (said.training.head, said.training.feature_names) == ("attentive_stats", ["w"])
-    assert (said.training.epochs, said.training.chosen_by) == (3, "ccc")
-    assert said.as_feature("f") == {"kind": "speech", "model": "f", "precision": "float32"}
+    config = parse_finetune("w", {"model": "wavlm-large", "loss": ["ccc"], "epochs": 3, "crop": 8})
+    assert (config.kind, config.freeze, config.crop, config.hear) == ("speech", None, 8.0, 30.0)
+    assert (config.training.head, config.training.feature_names) == ("attentive_stats", ["w"])
+    assert (config.training.epochs, config.training.chosen_by) == (3, "ccc")
+    assert config.as_feature("f") == {"kind": "speech", "model": "f", "precision": "float32"}
     whisper = parse_finetune("w", {"model": "whisper-tiny", "layer": "mean:-2:", "freeze": "all"})
     assert whisper.freeze == ("all",)
     assert whisper.as_feature("f") == {
@@ -34,7 +34,7 @@ def test_an_entry_is_a_model_and_a_head():
             "{modle: wavlm-large}",
             "p.yaml:10: finetune.ft.modle: unknown key; did you mean 'model'?",
         ),
-        ("{epochs: 3}", "p.yaml:10: finetune.ft.model: it is missing; give it a value."),
+        ("{epochs: 3}", "p.yaml:10: finetune.ft.model: the value is missing; give one."),
         (
             "{model: wavlm-large, epochs: -1}",
             "p.yaml:10: finetune.ft.epochs: Input should be greater than or equal to 0; correct "
@@ -42,7 +42,7 @@ def test_an_entry_is_a_model_and_a_head():
         ),
         (
             "{model: wavlm-large, freeze: [middle]}",
-            "p.yaml:10: finetune.ft.freeze: 'middle' is nothing to freeze; use feature_encoder, "
+            "p.yaml:10: finetune.ft.freeze: 'middle' cannot be frozen; use feature_encoder, "
             "embeddings, layers:k or all; correct the value.",
         ),
         (
@@ -51,16 +51,17 @@ def test_an_entry_is_a_model_and_a_head():
         ),
         (
             "{model: roberta-base, of: words}",
-            "p.yaml:10: finetune.ft.of: 'words' is no feature of kind asr; known are transcript.",
+            "p.yaml:10: finetune.ft.of: 'words' is not a feature of kind asr; choose from "
+            "transcript.",
         ),
         (
             "{model: wavlm-large, standardize: true}",
-            "p.yaml:10: finetune.ft: standardize: what is pooled changes while the model is "
-            "trained; correct the value.",
+            "p.yaml:10: finetune.ft: standardize: not possible, as the pooled frames change during "
+            "training; correct the value.",
         ),
     ],
 )
-def test_a_mistake_is_one_sentence(tmp_path, monkeypatch, entry, said):
+def test_a_mistake_is_reported_in_one_sentence(tmp_path, monkeypatch, entry, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.yaml").write_text(f"{PIPELINE}finetune:\n  ft: {entry}\n")
     with pytest.raises(UserError) as raised:
@@ -78,10 +79,10 @@ def test_keys_of_a_head_that_make_no_sense_are_unknown(tmp_path, key):
 
 
 @pytest.mark.parametrize(("name", "section"), [("prosody", "features"), ("two", "heads")])
-def test_a_name_stands_once(tmp_path, name, section):
+def test_a_name_appears_once(tmp_path, name, section):
     path = tmp_path / "p.yaml"
     path.write_text(f"{PIPELINE}finetune:\n  {name}: {{model: wavlm-large}}\n")
-    with pytest.raises(UserError, match=rf"there is a '{name}' under {section} too; rename one"):
+    with pytest.raises(UserError, match=rf"'{name}' is also under {section}; rename one"):
         Pipeline.load(path)
 
 
@@ -108,9 +109,9 @@ def test_the_stack_may_name_a_model(tmp_path):
 
 def test_the_entries_of_the_page_are_valid(tmp_path):
     page = (Path(__file__).parents[3] / "docs" / "finetune.md").read_text()
-    (said,) = re.findall(r"<!-- test: entries -->\n```yaml\n(.*?)```", page, re.S)
+    (match,) = re.findall(r"<!-- test: entries -->\n```yaml\n(.*?)```", page, re.S)
     path = tmp_path / "mine.yaml"
-    path.write_text(f"corpus: {{manifest: m.csv}}\ncache: c\nrun: runs/mine\n{said}")
+    path.write_text(f"corpus: {{manifest: m.csv}}\ncache: c\nrun: runs/mine\n{match}")
     pipeline = Pipeline.load(path)
     assert [c.kind for c in pipeline.finetune.values()] == ["speech", "text", "whisper"]
     assert pipeline.finetune["whisper-lora"].lora.layers == 16
@@ -136,11 +137,11 @@ def test_the_baselines_are_as_published(tmp_path, monkeypatch):
         path.parent.mkdir(exist_ok=True)
         path.write_text(preset(f"baseline-{name}"))
         for config in Pipeline.load(path).finetune.values():
-            said = config.training
+            parsed = config.training
             assert (config.model, config.optimizer) == ("wavlm-large", "adam")
-            assert (said.epochs, said.batch * said.accumulate, said.lr) == (30, 32, 1e-5)
-            assert (said.schedule, said.weight_decay) == ("constant", 0.0)
-            assert (said.architecture.hidden, said.architecture.dropout) == (1024, 0.5)
-            losses = [use.name for use in said.loss]
+            assert (parsed.epochs, parsed.batch * parsed.accumulate, parsed.lr) == (30, 32, 1e-5)
+            assert (parsed.schedule, parsed.weight_decay) == ("constant", 0.0)
+            assert (parsed.architecture.hidden, parsed.architecture.dropout) == (1024, 0.5)
+            losses = [use.name for use in parsed.loss]
             assert losses == (["wce"] if name == "categorical" else ["ccc"])
-            assert len(said.attributes) == (3 if name == "categorical" else 1)
+            assert len(parsed.attributes) == (3 if name == "categorical" else 1)

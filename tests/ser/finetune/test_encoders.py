@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from corpus.errors import UserError
-from extract.extractor import extractor_class, parse_options
-from extract.models import resolve
-from extract.testing import TEXTS, clip
+from ser.corpus.errors import UserError
+from ser.extract.extractor import extractor_class, parse_options
+from ser.extract.models import resolve
+from ser.extract.testing import TEXTS, clip
 from ser.finetune.config import parse_finetune
 from ser.finetune.encoders import WhisperEncoder
 from ser.finetune.module import FineTuned
@@ -53,7 +53,7 @@ def test_a_clip_alone_is_what_it_is_in_a_batch_in_training_too(model):
     torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=0)
 
 
-def test_what_is_random_hangs_on_the_seed_of_pytorch_alone():
+def test_randomness_depends_only_on_the_seed_of_pytorch():
     module = make_module("wavlm-layer").train()
     given = batch(module.encoder, WAVES)
 
@@ -100,8 +100,8 @@ def test_ctranslate2_weights_are_refused(tmp_path):
 
 def test_layers_that_are_chosen_among_are_not_dropped(tmp_path):
     shutil.copytree(MODELS["wavlm-layer"][1](), tmp_path / "m")
-    said = json.loads((tmp_path / "m" / "config.json").read_text())
-    (tmp_path / "m" / "config.json").write_text(json.dumps(said | {"layerdrop": 0.9}))
+    document = json.loads((tmp_path / "m" / "config.json").read_text())
+    (tmp_path / "m" / "config.json").write_text(json.dumps(document | {"layerdrop": 0.9}))
     config = parse_finetune(
         "ft", entry("wavlm-layer", layer="all") | {"model": str(tmp_path / "m")}
     )

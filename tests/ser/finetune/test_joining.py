@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.errors import UserError
-from heads.training.targets import Labelled, Targets
+from ser.corpus.errors import UserError
 from ser.finetune.config import parse_finetune
 from ser.finetune.joining import Join, Joins, averaged
 from ser.finetune.run import fine_tune
 from ser.finetune.trainer import FineTuner
+from ser.heads.training.targets import Labelled, Targets
 from tests.ser.finetune.factories import job, make_pipeline, make_tuner
 
 COMMON, RARE = [f"common{i}" for i in range(12)], ["sad0", "sad1", "sad2", "fear0"]
@@ -39,7 +39,7 @@ def joined_pipeline(folder, model="wavlm-layer", **options):
     return path
 
 
-def test_silence_lies_between_and_an_overlap_is_the_sum():
+def test_silence_is_in_between_and_an_overlap_is_the_sum():
     one, two = np.array([0.5, 0.25], np.float32), np.array([0.125, 0.25, 0.5], np.float32)
     silence = Join("two", True, 2).apply(one, two)
     assert silence.dtype == np.float32
@@ -56,68 +56,68 @@ def test_silence_lies_between_and_an_overlap_is_the_sum():
 @given(st.integers(1, 60), st.integers(1, 60), st.booleans(), st.integers(-80, 80))
 def test_the_length_is_known_before_and_nothing_is_lost(own, other, first, apart):
     join = Join("other", first, apart)
-    made = join.apply(np.full(own, 0.25, np.float32), np.full(other, 0.5, np.float32))
-    assert len(made) == join.samples(own, other) == own + other + max(apart, -min(own, other))
-    assert made.sum() == 0.25 * own + 0.5 * other
+    joined = join.apply(np.full(own, 0.25, np.float32), np.full(other, 0.5, np.float32))
+    assert len(joined) == join.samples(own, other) == own + other + max(apart, -min(own, other))
+    assert joined.sum() == 0.25 * own + 0.5 * other
 
 
 def test_common_clips_are_joined_with_rare_ones_of_even_classes():
-    of = joins()
-    drawn = [of.of(u, epoch) for u in COMMON for epoch in range(200)]
+    drawing = joins()
+    drawn = [drawing.draw(u, epoch) for u in COMMON for epoch in range(200)]
     count = {u: sum(join.partner == u for join in drawn) for u in RARE}
     assert sum(count.values()) == len(drawn) == 2400
     assert count["fear0"] == pytest.approx(1200, abs=100)
     assert [count[f"sad{i}"] for i in range(3)] == pytest.approx([400] * 3, abs=80)
     assert np.mean([join.first for join in drawn]) == pytest.approx(0.5, abs=0.04)
-    apart = np.array([join.apart for join in drawn]) / 16_000
+    apart = np.array([join.gap for join in drawn]) / 16_000
     assert np.mean(apart < 0) == pytest.approx(0.5, abs=0.04)
     assert (apart.min(), apart.max()) == pytest.approx((-2, 2), abs=0.02)
     assert np.abs(apart).mean() == pytest.approx(1, abs=0.05)
-    assert [of.of(u, 0) for u in (*RARE, "none")] == [None] * 5
+    assert [drawing.draw(u, 0) for u in (*RARE, "none")] == [None] * 5
 
 
-def test_what_is_drawn_hangs_on_seed_epoch_and_utterance():
-    one = [joins().of("common3", epoch) for epoch in range(5)]
-    assert one == [joins().of("common3", epoch) for epoch in range(5)]
+def test_draws_depend_on_seed_epoch_and_utterance():
+    one = [joins().draw("common3", epoch) for epoch in range(5)]
+    assert one == [joins().draw("common3", epoch) for epoch in range(5)]
     assert len(set(one)) == 5
-    assert one != [joins(seed=8).of("common3", epoch) for epoch in range(5)]
+    assert one != [joins(seed=8).draw("common3", epoch) for epoch in range(5)]
     half = joins(0.25)
-    drawn = [half.of(u, epoch) for u in COMMON for epoch in range(100)]
+    drawn = [half.draw(u, epoch) for u in COMMON for epoch in range(100)]
     assert np.mean([join is not None for join in drawn]) == pytest.approx(0.25, abs=0.04)
     assert joins(0.0).partners(TRAIN.utterances, 0).tolist() == list(range(17))
 
 
 def test_targets_of_partners_are_averaged():
     nan = float("nan")
-    known = Targets(
+    targets = Targets(
         torch.eye(3),
         torch.tensor([[0.75, 0.25, 0.0], [0.0, 0.5, 0.5], [0.1, 0.2, 0.7]]),
         torch.tensor([[2.0, 5.0], [4.0, nan], [1.1, 3.0]]),
         torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]),
     )
-    of = averaged(lambda at: known.each(lambda rows: rows[at]), np.array([1, 1, 0]))
-    found = of(np.array([0, 2]))
-    assert found.classes.tolist() == [[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]]
-    assert found.votes[0].tolist() == [0.375, 0.375, 0.25]
-    torch.testing.assert_close(found.votes[1], torch.tensor([0.425, 0.225, 0.35]))
+    mean_targets = averaged(lambda at: targets.each(lambda rows: rows[at]), np.array([1, 1, 0]))
+    means = mean_targets(np.array([0, 2]))
+    assert means.classes.tolist() == [[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]]
+    assert means.votes[0].tolist() == [0.375, 0.375, 0.25]
+    torch.testing.assert_close(means.votes[1], torch.tensor([0.425, 0.225, 0.35]))
     torch.testing.assert_close(
-        found.attributes, torch.tensor([[3.0, nan], [1.55, 4.0]]), equal_nan=True
+        means.attributes, torch.tensor([[3.0, nan], [1.55, 4.0]]), equal_nan=True
     )
-    assert found.gender.tolist() == [[0.5, 0.5], [0.5, 0.0]]
-    alone = averaged(lambda at: known.each(lambda rows: rows[at]), np.arange(3))
-    assert torch.equal(alone(np.array([2])).votes, known.votes[2:])
+    assert means.gender.tolist() == [[0.5, 0.5], [0.5, 0.0]]
+    alone = averaged(lambda at: targets.each(lambda rows: rows[at]), np.arange(3))
+    assert torch.equal(alone(np.array([2])).votes, targets.votes[2:])
 
 
-def test_what_is_heard_is_joined_then_cut_and_scores_hear_the_clip(tmp_path):
-    of = make_tuner(joined_pipeline(tmp_path)).clips
-    utterance = next(u for u in of.joins._common if of.joins.of(u, 0).apart > 0)
-    join = of.joins.of(utterance, 0)
-    made = join.apply(of.sources.load(utterance), of.sources.load(join.partner))
-    (found,) = of.batches([[utterance]], 0)
-    np.testing.assert_array_equal(found.inputs[0].numpy(), of.encoder.prepare(made)[0])
-    assert of.costs([utterance], 0).tolist() == [int(found.sizes[0, 1])]
-    (scored,) = of.batches([[utterance]], None)
-    clean = of.encoder.prepare(of.sources.load(utterance))[0]
+def test_training_clips_are_joined_then_cropped_and_scored_clips_are_unchanged(tmp_path):
+    clips = make_tuner(joined_pipeline(tmp_path)).clips
+    utterance = next(u for u in clips.joins._common if clips.joins.draw(u, 0).gap > 0)
+    join = clips.joins.draw(utterance, 0)
+    joined = join.apply(clips.sources.load(utterance), clips.sources.load(join.partner))
+    (batch,) = clips.batches([[utterance]], 0)
+    np.testing.assert_array_equal(batch.inputs[0].numpy(), clips.encoder.prepare(joined)[0])
+    assert clips.costs([utterance], 0).tolist() == [int(batch.sizes[0, 1])]
+    (scored,) = clips.batches([[utterance]], None)
+    clean = clips.encoder.prepare(clips.sources.load(utterance))[0]
     np.testing.assert_array_equal(scored.inputs[0].numpy(), clean)
     short = make_tuner(joined_pipeline(tmp_path / "short", crop=0.4)).clips
     (cut,) = short.batches([[utterance]], 0)
@@ -125,14 +125,14 @@ def test_what_is_heard_is_joined_then_cut_and_scores_hear_the_clip(tmp_path):
     assert short.costs([utterance], 0).tolist() == [19]
 
 
-def test_with_a_partner_that_cannot_be_read_a_clip_teaches_nothing(tmp_path):
-    of = make_tuner(joined_pipeline(tmp_path)).clips
-    utterance = min(of.joins._common)
-    partner = of.joins.of(utterance, 0).partner
+def test_a_clip_with_an_unreadable_partner_is_left_out_of_training(tmp_path):
+    clips = make_tuner(joined_pipeline(tmp_path)).clips
+    utterance = min(clips.joins._common)
+    partner = clips.joins.draw(utterance, 0).partner
     (tmp_path / "audio" / f"{partner}.wav").write_text("no audio")
-    (found,) = of.batches([[utterance]], 0)
-    assert not found.usable[0]
-    assert f"{partner}.wav" in of.failed[utterance]
+    (batch,) = clips.batches([[utterance]], 0)
+    assert not batch.usable[0]
+    assert f"{partner}.wav" in clips.failed[utterance]
 
 
 @pytest.mark.parametrize("model", ["wavlm-group", "whisper"])
@@ -151,7 +151,7 @@ def test_a_training_is_the_same_again_and_batches_do_not_matter(tmp_path, model)
 
 
 def test_interrupted_and_begun_again_it_has_the_same_curve(tmp_path, monkeypatch):
-    monkeypatch.setattr("heads.training.checkpoint.SECONDS", 0.0)  # after every step
+    monkeypatch.setattr("ser.heads.training.checkpoint.SECONDS", 0.0)  # after every step
     options = {"epochs": 3, "batch": 9, "crop": 1.5, "augment": "{noise: {}}"}
     fine_tune(job(joined_pipeline(tmp_path / "whole", **options)))
     broken = joined_pipeline(tmp_path / "broken", **options)
@@ -186,10 +186,10 @@ def test_classes_of_one_size_are_refused():
     with pytest.raises(UserError) as raised:
         joins(train=even)
     assert str(raised.value) == (
-        "finetune: join: no class of the training split has more clips than another, so that there "
-        "is nothing to join; leave `join` out."
+        "finetune: join: no class of the training split has more clips than another, so there is "
+        "nothing to join; remove `join`."
     )
-    assert joins(0.0, even).of("common0", 0) is None
+    assert joins(0.0, even).draw("common0", 0) is None
 
 
 @pytest.mark.parametrize("loss", ["[wce]", "[kld, wce]", "[soft_ce, sml]", "[ccc]"])
@@ -197,8 +197,8 @@ def test_other_losses_of_classes_are_refused(tmp_path, loss):
     with pytest.raises(UserError) as raised:
         job(make_pipeline(tmp_path, loss=loss, join=0.5))
     assert str(raised.value).endswith(
-        ":5: finetune.ft: join: two joined clips are of two classes, which only kld and soft_ce "
-        "learn; let one of these be the loss of the classes; correct the value."
+        ":5: finetune.ft: join: joined clips have two classes, which only kld and soft_ce "
+        "can learn; set the loss to one of these; correct the value."
     )
 
 

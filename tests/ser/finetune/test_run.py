@@ -8,17 +8,18 @@ import pytest
 import soundfile
 from safetensors.numpy import load_file
 
-from cache.features import FeatureCache
-from cache.logits import HeadLogits
-from cache.precision import encode
-from corpus.errors import UserError
-from heads.trained import TrainedHead
-from ser.extraction import extract_features
+from ser.cache.features import FeatureCache
+from ser.cache.logits import HeadLogits
+from ser.cache.precision import encode
+from ser.corpus.errors import UserError
 from ser.finetune.run import fine_tune
-from ser.pipeline import Pipeline
+from ser.heads.run import Progress
+from ser.heads.trained import TrainedHead
+from ser.pipeline.file import Pipeline
 from ser.predict.predictor import Predictor
-from ser.run import run_all
-from tests.ser.factories import CLASSES, ser
+from ser.stages.extract import extract_features
+from ser.stages.run import run_all
+from tests.ser.factories import CLASSES, ser, ser_process
 from tests.ser.finetune.factories import MODELS, job, make_pipeline
 
 KILLER = """\
@@ -26,10 +27,10 @@ import os
 import signal
 from pathlib import Path
 
-import heads.training.checkpoint
+import ser.heads.training.checkpoint
 from ser.finetune.trainer import FineTuner
 
-heads.training.checkpoint.SECONDS = 0.0  # after every step
+ser.heads.training.checkpoint.SECONDS = 0.0  # after every step
 own, steps = FineTuner._step, []
 
 
@@ -64,11 +65,12 @@ def test_a_model_is_tuned_saved_and_at_once_a_feature_and_a_head(tmp_path, model
     rest = "features:\n  tuned: {model: run/finetuned/ft, precision: float32}\n"
     lora = {"lora": "{rank: 2}", "ema": 0.5} if model in ("wavlm-layer", "whisper") else {}
     path = make_pipeline(tmp_path, model, rest=rest, **lora)
-    with_columns(tmp_path, transcript=["what a day", "oh no", "well"])
+    words = ["what a day", "oh no", "well"]
+    with_columns(tmp_path, transcript=words, synthetic=[True, False, False])
     report = fine_tune(job(path))
     assert (report.done, report.epochs) == ("trained", 1)
     done = json.loads((tmp_path / "run" / "heads" / "ft" / "head.json").read_text())
-    assert done["kind"] == "finetuned"
+    assert (done["kind"], done["synthetic"]) == ("finetuned", 1 / 3)
     assert 0 < done["trainable_parameters"] <= done["parameters"]
     pipeline = Pipeline.load(path)
     (extracted,) = extract_features(pipeline, ["tuned"], "cpu")
@@ -77,7 +79,7 @@ def test_a_model_is_tuned_saved_and_at_once_a_feature_and_a_head(tmp_path, model
     head = TrainedHead.load(tmp_path / "run" / "heads" / "ft")
     for rows in logits(tmp_path).splits.values():
         frames = [encode(cache.frames(u).copy(), "float32") for u in rows.utterance]
-        np.testing.assert_allclose(head.ask({"ft": frames})["logits"], rows.logits, atol=1e-5)
+        np.testing.assert_allclose(head.predict({"ft": frames})["logits"], rows.logits, atol=1e-5)
     assert fine_tune(job(path)).done == "current"
     assert fine_tune(job(path), force=True).score == report.score
     assert (tmp_path / "run" / "finetuned" / "ft" / "adapter").exists() == bool(lora)
@@ -88,19 +90,31 @@ def test_attributes_and_classes_from_the_manifest_to_the_prediction(tmp_path):
     path = make_pipeline(tmp_path, "wav2vec2-layer", 45, rest, loss="[wce, ccc]", epochs=2)
     with_columns(tmp_path, arousal=[6.0, 2.0, 4.0], valence=[2.0, 3.0, 5.0], dominance=[5, 2, 3])
     lines: list[str] = []
-    metrics, failed = run_all(Pipeline.load(path), "cpu", lines.append)
+    epochs: list[Progress] = []
+    done: list[str] = []
+    metrics, failed = run_all(
+        Pipeline.load(path),
+        "cpu",
+        lines.append,
+        after_epoch=epochs.append,
+        after_model=done.append,
+    )
     assert not failed
+    assert [(p.head, p.epoch, p.epochs) for p in epochs] == [("ft", 1, 2), ("ft", 2, 2)]
+    assert done == ["ft"]
     assert lines[0].startswith("finetune ft: dev macro-F1 ")
     assert set(metrics["dev"]) == {"ft", "stack"}
     assert {"arousal", "valence", "dominance", "mean"} == set(metrics["dev"]["ft"]["attributes"])
-    said = Predictor(tmp_path / "run")(str(tmp_path / "audio" / "u0.wav"))
+    prediction = Predictor(tmp_path / "run")(str(tmp_path / "audio" / "u0.wav"))
     rows = logits(tmp_path).splits["train"]
     at = rows.utterance.index("u0")
-    assert list(said.attributes.values()) == pytest.approx(rows.predicted[at].tolist(), abs=1e-4)
+    assert list(prediction.attributes.values()) == pytest.approx(
+        rows.predicted[at].tolist(), abs=1e-4
+    )
     again: list[str] = []
     run_all(Pipeline.load(path), "cpu", again.append)
-    assert "finetune ft: current" in again[0]
-    assert "current" in again[1]
+    assert "finetune ft: up to date" in again[0]
+    assert "up to date" in again[1]
 
 
 def test_one_model_an_attribute_is_one_system(tmp_path):
@@ -138,16 +152,16 @@ def test_what_cannot_be_read_is_left_out_of_the_logits(tmp_path):
     assert all(np.isfinite(split.logits).all() for split in rows.values())
 
 
-def test_nothing_to_train_on_is_one_sentence(tmp_path):
+def test_nothing_to_train_on_is_reported_in_one_sentence(tmp_path):
     path = make_pipeline(tmp_path)
     frame = pl.read_csv(tmp_path / "m.csv").with_columns(split=pl.lit("test"))
     frame.with_columns(speaker=pl.lit("one")).write_csv(tmp_path / "m.csv")
-    with pytest.raises(UserError, match=r"no utterance of the train split can be read; mark some"):
+    with pytest.raises(UserError, match=r"no utterance of the train split can be read; give some"):
         fine_tune(job(path))
 
 
 def tune(folder, *words):
-    return ser("finetune", *words, cwd=folder, OMP_NUM_THREADS="1")
+    return ser_process("finetune", *words, cwd=folder, OMP_NUM_THREADS="1")
 
 
 def test_killed_and_begun_again_it_has_the_same_curve(tmp_path):
@@ -197,7 +211,9 @@ def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
 
 def test_a_name_that_is_not_there(tmp_path):
     make_pipeline(tmp_path)
-    done = tune(tmp_path, "other")
+    done = ser("finetune", "other", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "ser: pipeline.yaml: there is no 'other' under finetune; known are ft.\n"
+    assert (
+        done.stderr == "ser: pipeline.yaml: there is no 'other' under finetune; choose from ft.\n"
+    )
     assert os.listdir(tmp_path).count("run") == 0  # noqa: PTH208

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -23,41 +22,30 @@ def stepped(corpus, *overrides, loss="[wce]"):
 
 
 @pytest.mark.parametrize("loss", ["[wce]", "[soft_f1]", "[ce, soft_f1]"])
-def test_many_small_batches_are_the_one_large_batch(corpus, loss):
+def test_accumulated_batches_equal_one_large_batch(corpus, loss):
     whole, weights, history = stepped(corpus, loss=loss)
-    ways = (
+    overrides = (
         ["finetune.ft.batch=9", "finetune.ft.accumulate=4"],
         ["finetune.ft.budget=120"],  # frames; about 4 clips of 0.5 s
     )
-    for way in ways:
-        parts, again, lines = stepped(corpus, *way, loss=loss)
-        for one, other in zip(whole, parts, strict=True):
-            torch.testing.assert_close(other, one, atol=1e-7, rtol=1e-4)
+    for options in overrides:
+        parts, weights_of_parts, rows = stepped(corpus, *options, loss=loss)
+        for expected, moment in zip(whole, parts, strict=True):
+            torch.testing.assert_close(moment, expected, atol=1e-7, rtol=1e-4)
         for name, value in weights.items():
-            assert float((again[name] - value).detach().abs().max()) <= 1e-6, name
-        assert lines[0]["train_loss"] == pytest.approx(history[0]["train_loss"], abs=1e-6)
+            assert float((weights_of_parts[name] - value).detach().abs().max()) <= 1e-6, name
+        assert rows[0]["train_loss"] == pytest.approx(history[0]["train_loss"], abs=1e-6)
 
 
-def test_parts_are_within_the_budget(corpus):
-    tuner = make_tuner(corpus, "finetune.ft.budget=60", "finetune.ft.accumulate=2")
-    lengths = tuner.clips.costs(tuner.train.utterances, 0)
-    rows = np.argsort(lengths).tolist()
-    shares = tuner._shares([rows[:20], rows[20:]], lengths)
-    assert [row for share in shares for row in share.rows] == rows
-    frames = [max(lengths[share.rows]) * len(share.rows) for share in shares]
-    assert max(frames) <= 60
-    assert len(shares) < TRAIN
-
-
-def test_a_training_is_the_same_bits_again(corpus):
+def test_training_is_reproducible_to_the_bit(corpus):
     overrides = ["finetune.ft.batch=12", "finetune.ft.augment={noise: {}, speed: {}}"]
     overrides += ["finetune.ft.crop=0.35", "finetune.ft.epochs=2", "finetune.ft.clip=1.0"]
-    (_, one, history), (_, other, again) = (stepped(corpus, *overrides) for _ in range(2))
-    assert history == again
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    (_, first, history), (_, second, repeated) = (stepped(corpus, *overrides) for _ in range(2))
+    assert history == repeated
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_rates_run_by_the_schedule_and_the_layer(corpus):
+def test_learning_rates_follow_the_schedule_and_the_layer(corpus):
     tuner = make_tuner(
         corpus, "finetune.ft.layer_decay=0.5", "finetune.ft.epochs=2", "finetune.ft.lr=0.001"
     )

@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 import ser
-from ser.pipeline import Pipeline
-from ser.run import run_all
+from ser.packing.pack import pack
+from ser.pipeline.file import Pipeline
+from ser.stages.run import run_all
 from tests.extract.factories import model_folder, tiny_text, tiny_whisper
 from tests.ser.factories import make_corpus
 
@@ -49,9 +50,9 @@ def small(tmp_path_factory):
     frame.with_columns(dominance=3.0 + number % 2).write_csv(folder / "m.csv")
     text = PIPELINE.format(whisper=tiny_whisper(), text=tiny_text("Roberta"))
     (folder / "pipeline.yaml").write_text(text)
-    said = []
-    _, failed = run_all(Pipeline.load(folder / "pipeline.yaml"), "cpu", said.append)
-    assert not failed, said
+    lines = []
+    _, failed = run_all(Pipeline.load(folder / "pipeline.yaml"), "cpu", lines.append)
+    assert not failed, lines
     run = folder / "runs" / "small"
     return SimpleNamespace(
         folder=folder, run=run, frame=frame, audio=folder / "audio", p=ser.load(run, "cpu")
@@ -63,3 +64,14 @@ def clips(small):
     """Return the paths of six test clips, whose seconds differ."""
     names = small.frame.filter(pl.col("split") == "test")["path"].to_list()
     return [Path(small.audio) / name for name in names]
+
+
+@pytest.fixture(scope="session")
+def light(small, tmp_path_factory):
+    """Return the bundle of one small head without a model and without a stack."""
+    folder = tmp_path_factory.mktemp("light")
+    (folder / "run" / "heads").mkdir(parents=True)
+    (folder / "run" / "heads" / "voice").symlink_to(small.run / "heads" / "voice")
+    (folder / "run" / "pipeline.yaml").symlink_to(small.run / "pipeline.yaml")
+    pack(folder / "run", folder / "light.ser")
+    return folder / "light.ser"

@@ -8,10 +8,18 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.audio import load
-from corpus.errors import UserError
-from ser.predict.clips import LONG, PAD, Cutting, ahead, at_speech_of, open_clip, speech_spans
-from ser.synthesis import synthesize
+from ser.corpus.audio import load
+from ser.corpus.errors import UserError
+from ser.predict.clips import (
+    LONG,
+    PAD,
+    Segmentation,
+    open_clip,
+    prefetch,
+    speech_pieces,
+    speech_spans,
+)
+from ser.synthetic.speech import synthesize
 
 RATE = 16_000
 
@@ -34,7 +42,7 @@ def noise(seconds, seed=0):
     return (np.random.default_rng(seed).standard_normal(round(seconds * RATE)) * 0.1).astype("f4")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(
     seconds=st.floats(0.2, 40),
     window=st.sampled_from([1.0, 2.5, 10.0]),
@@ -43,7 +51,7 @@ def noise(seconds, seed=0):
 )
 def test_windows_cover_everything_however_it_is_read(seconds, window, share, block):
     wave = noise(seconds)
-    cutting = Cutting(True, "windows", window, window * share)
+    cutting = Segmentation(True, "windows", window, window * share)
     pieces = list(cutting.pieces(blocks_of(wave, block)))
     assert pieces[0].start == 0
     assert pieces[-1].end == pytest.approx(len(wave) / RATE, abs=0.025)  # less is no clip
@@ -59,14 +67,14 @@ def test_a_clip_of_thirty_seconds_is_one_piece_and_a_longer_one_is_not(tmp_path)
     for seconds, pieces in ((30, 1), (31, 6)):
         soundfile.write(tmp_path / "a.wav", noise(seconds), RATE)
         for source in (tmp_path / "a.wav", (noise(seconds), RATE)):
-            clip = open_clip(source, Cutting(cut="windows"))
+            clip = open_clip(source, Segmentation(cut="windows"))
             assert len(list(clip.pieces)) == pieces
             assert clip.seconds == seconds
 
 
 def test_digital_silence_gives_no_window():
     wave = np.concatenate([noise(10), np.zeros(20 * RATE, "f4"), noise(5)])
-    pieces = Cutting(cut="windows", hop=10).pieces([wave])
+    pieces = Segmentation(cut="windows", hop=10).pieces([wave])
     assert [(p.start, p.end) for p in pieces] == [(0, 10), (30, 35)]
 
 
@@ -82,7 +90,7 @@ def test_speech_ends_at_a_pause_and_short_noises_are_dropped():
     assert speech_spans(sure_of((20, 0.4)))[0] == []
 
 
-def test_speech_that_goes_on_is_looked_at_again():
+def test_continuing_speech_is_segmented_again():
     spans, rest = speech_spans(sure_of((20, 0.0), (40, 0.9)))
     assert (spans, rest) == ([], 20 - PAD)
 
@@ -98,8 +106,8 @@ def test_long_speech_is_cut_where_it_is_least_sure():
 def test_real_speech_is_cut_at_its_pauses_however_it_is_read(speech):
     gap = np.zeros(2 * RATE, "f4")
     wave = np.concatenate([gap, speech, gap, speech, gap])
-    whole = [(p.start, p.end) for p in at_speech_of([wave])]
-    parts = [(p.start, p.end) for p in at_speech_of(blocks_of(wave, 30_000))]
+    whole = [(p.start, p.end) for p in speech_pieces([wave])]
+    parts = [(p.start, p.end) for p in speech_pieces(blocks_of(wave, 30_000))]
     assert len(whole) == 2
     assert whole == parts
     seconds = len(speech) / RATE
@@ -109,21 +117,21 @@ def test_real_speech_is_cut_at_its_pauses_however_it_is_read(speech):
 
 
 def test_results_keep_their_order_and_few_are_made_ahead():
-    made = []
+    collected = []
 
     def make(i):
-        made.append(i)
+        collected.append(i)
         return i
 
-    stream = ahead(make, iter(range(100)))
+    stream = prefetch(make, iter(range(100)))
     assert [next(stream) for _ in range(3)] == [0, 1, 2]
-    assert max(made) < 12
+    assert max(collected) < 12
     assert list(stream) == list(range(3, 100))
 
 
-def test_what_cannot_be_cut_so_is_said():
+def test_unusable_chunk_sizes_are_reported():
     with pytest.raises(UserError) as error:
-        Cutting(window=40)
+        Segmentation(window=40)
     assert str(error.value) == (
         "window 40 and hop 5: give a window of 1 to 30 s and a hop of 0.1 s up to the window."
     )
@@ -133,8 +141,8 @@ def test_arrays_of_any_rate_type_and_channels_are_the_same_clip():
     wave = noise(1.0)
     whole = (wave * 32767).astype("i2")
     for samples in (whole, np.stack([whole, whole], 1), whole / np.float64(32768)):
-        [piece] = open_clip((samples, RATE), Cutting()).pieces
+        [piece] = open_clip((samples, RATE), Segmentation()).pieces
         np.testing.assert_allclose(piece.wave, whole / 32768, atol=1e-7)
         assert piece.wave.dtype == np.float32
-    [piece] = open_clip((np.repeat(wave, 2), 2 * RATE), Cutting()).pieces
+    [piece] = open_clip((np.repeat(wave, 2), 2 * RATE), Segmentation()).pieces
     assert len(piece.wave) == len(wave)

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
@@ -38,19 +39,44 @@ def test_a_clip_of_many_segments_is_their_mean_by_seconds():
     assert PARTS.agreeing == ["b"]
 
 
+def test_an_unsure_clip_keeps_its_most_likely_class():
+    parts = [
+        replace(segment(0, 10, "sad", "one"), unsure=False),
+        replace(segment(10, 20, "angry", "two"), unsure=True),
+    ]
+    clip = join("a.wav", 20.0, parts, min_confidence=0.7)  # (0.75 + 0.5) / 2 is below it
+    assert (clip.emotion, clip.unsure, clip.label) == ("sad", True, "unsure")
+    assert repr(clip) == "Result('a.wav', 20.0 s, sad 0.62, unsure, 2 segments)"
+    assert printed(clip).splitlines()[0] == "a.wav  20.0 s  unsure (sad 0.62)"
+    assert "unsure (angry 0.50)" in printed(clip, segments=True)
+    assert formats.csv_rows(clip, False) == "a.wav,20,sad,true,0.375,0.625,4.5,one two,\n"
+    assert formats.header(["angry", "sad"], ["arousal"], False, unsure=True)[:4] == [
+        *("path", "seconds", "emotion", "unsure"),
+    ]
+    fields = json.loads(formats.to_json(clip))
+    assert (fields["emotion"], fields["unsure"]) == ("sad", True)
+    assert [part["unsure"] for part in fields["segments"]] == [False, True]
+    assert formats.to_rttm(clip).splitlines()[1].split()[7] == "unsure"
+    assert "unsure (angry 0.50)" in formats.to_srt(clip)
+    assert 'text = "unsure"' in formats.to_textgrid(clip)
+    assert join("a.wav", 20.0, parts, min_confidence=0.625).unsure is False
+
+
 def test_json_is_one_line_of_everything():
     times = np.array([0.0, 0.02])
-    looked = {"whisper": Attention(np.array([0.25, 0.75]), times), "text": Attention(np.ones(1))}
-    result = join("a.wav", 2.5, [segment(0, 2.5, "sad", attention=looked, words=[Word("so", 1.0)])])
+    attention = {"whisper": Attention(np.array([0.25, 0.75]), times), "text": Attention(np.ones(1))}
+    result = join(
+        "a.wav", 2.5, [segment(0, 2.5, "sad", attention=attention, words=[Word("so", 1.0)])]
+    )
     text = formats.to_json(result)
     assert "\n" not in text
-    said = json.loads(text)
-    assert list(said) == [
+    fields = json.loads(text)
+    assert list(fields) == [
         *("path", "seconds", "emotion", "probabilities", "attributes", "transcript", "heads"),
-        *("segments", "agreeing"),
+        *("segments", "notes", "unsure", "agreeing"),
     ]
-    assert said["probabilities"] == {"angry": 0.25, "sad": 0.75}
-    [part] = said["segments"]
+    assert fields["probabilities"] == {"angry": 0.25, "sad": 0.75}
+    [part] = fields["segments"]
     assert part["attention"] == {
         "whisper": {"times": [0.0, 0.02], "weights": [0.25, 0.75]},
         "text": {"times": None, "weights": [1.0]},
@@ -60,12 +86,12 @@ def test_json_is_one_line_of_everything():
 
 def test_csv_has_a_line_a_clip_or_a_segment():
     head = formats.to_csv([formats.header(["angry", "sad"], ["arousal"], segments=False)])
-    assert head == "path,seconds,emotion,p.angry,p.sad,arousal,transcript\n"
+    assert head == "path,seconds,emotion,p.angry,p.sad,arousal,transcript,notes\n"
     assert formats.csv_rows(WHOLE, segments=False) == (
-        '/x/a clip.wav,2.5,sad,0.25,0.75,4.5,"so ""sad"""\n'
+        '/x/a clip.wav,2.5,sad,0.25,0.75,4.5,"so ""sad""",\n'
     )
     assert formats.csv_rows(PARTS, segments=True).splitlines()[1] == (
-        "/x/a clip.wav,6,16,angry,0.5,0.5,4.5,two"
+        "/x/a clip.wav,6,16,angry,0.5,0.5,4.5,two,"
     )
 
 
@@ -118,10 +144,12 @@ def test_one_clip_is_shown_whole():
     assert printed(PARTS).splitlines()[-1] == "    17.0 –   19.0 s  sad (0.75)"
 
 
-def test_where_the_heads_looked_is_drawn():
-    looked = {"whisper": Attention(np.array([0.1, 0.2, 0.7]), np.arange(3.0))}
+def test_the_attention_of_heads_is_drawn():
+    attention = {"whisper": Attention(np.array([0.1, 0.2, 0.7]), np.arange(3.0))}
     words = [Word("so", 0.25), Word("sad", 0.75)]
-    result = join("a.wav", 2.5, [segment(0, 2.5, "sad", "so sad", attention=looked, words=words)])
+    result = join(
+        "a.wav", 2.5, [segment(0, 2.5, "sad", "so sad", attention=attention, words=words)]
+    )
     assert printed(result).splitlines()[-2:] == ["  whisper    ▂▃█", "  so 25% sad 75%"]
 
 
@@ -129,3 +157,43 @@ def test_many_clips_are_a_table():
     lines = [line for line in printed(WHOLE, PARTS).splitlines() if "clip" in line]
     assert len(lines) == 2
     assert "sad (0.75)" in lines[0]
+
+
+NOTE = "The audio is nearly silent."
+NOTED = join("a.wav", 20.0, PARTS.segments, ["Trained on tones.", NOTE])
+
+
+def test_notes_are_in_every_format():
+    assert json.loads(formats.to_json(NOTED))["notes"] == ["Trained on tones.", NOTE]
+    for segments in (False, True):
+        for line in formats.csv_rows(NOTED, segments=segments).splitlines():
+            assert line.endswith(",Trained on tones. The audio is nearly silent.")
+    assert formats.to_rttm(NOTED).splitlines()[:3] == [
+        ";; Note: Trained on tones.",
+        f";; Note: {NOTE}",
+        "SPEAKER a 1 1.000 7.500 <NA> <NA> sad <NA> <NA>",
+    ]
+    assert formats.to_srt(NOTED).startswith(
+        "1\n00:00:01,000 --> 00:00:08,500\nsad (0.75)\none\n"
+        f"Note: Trained on tones.\nNote: {NOTE}\n\n2\n"
+    )
+    assert formats.to_srt(NOTED).count("Note") == 2
+    tier = formats.to_textgrid(NOTED).partition('name = "notes"')[2]
+    assert tier == (
+        "\n        xmin = 0\n        xmax = 20.000\n        intervals: size = 1\n"
+        "        intervals [1]:\n            xmin = 0.000\n            xmax = 20.000\n"
+        f'            text = "Trained on tones. {NOTE}"\n'
+    )
+    assert printed(NOTED).splitlines()[-2:] == ["  Note: Trained on tones.", f"  Note: {NOTE}"]
+
+
+def test_a_note_of_all_clips_appears_once_below_a_table():
+    other = join("b.wav", 2.5, WHOLE.segments, ["Trained on tones."])
+    assert printed(NOTED, other).splitlines()[-2:] == ["Note: Trained on tones.", f"a.wav: {NOTE}"]
+
+
+def test_names_are_printed_as_they_are():
+    named = [replace(PARTS, path=path) for path in ("[/a].wav", "[b].wav")]
+    shown = printed(*named)
+    assert "│ [/a].wav " in shown
+    assert "│ [b].wav " in shown

@@ -1,5 +1,6 @@
 """Own audio gets the numbers of the run; single, listed, streamed, threaded all the same."""
 
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,16 @@ import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from safetensors.torch import load_file, save_file
 
 import ser
-from cache.logits import HeadLogits
-from corpus.errors import UserError
-from score.heads import softmax
+from ser.cache.checksums import checksum
+from ser.cache.logits import HeadLogits
+from ser.corpus.errors import UserError
+from ser.heads.record import HeadRecord
+from ser.heads.trained import TrainedHead
 from ser.predict import Failure, frame
+from ser.score.heads import softmax
 from tests.ser.factories import CLASSES, tone
 
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -39,8 +44,8 @@ def test_the_probabilities_are_those_of_the_run(small, split):
     )
     heads = {}
     for name in small.p.heads:
-        said = HeadLogits.read(small.run / "heads" / name / "logits.h5").splits[split]
-        heads[name] = dict(zip(said.utterance, softmax(said.logits), strict=True))
+        logits = HeadLogits.read(small.run / "heads" / name / "logits.h5").splits[split]
+        heads[name] = dict(zip(logits.utterance, softmax(logits.logits), strict=True))
     assert set(heads) == {"gru", "stats", "rated"}
     for utterance, result in results.items():
         row = rows[utterance]
@@ -50,30 +55,30 @@ def test_the_probabilities_are_those_of_the_run(small, split):
         for name, rated in result.attributes.items():
             assert rated == pytest.approx(row[f"predicted.{name}"], abs=1e-4)
         assert list(result.attributes) == ["arousal", "valence", "dominance"]
-        for name, said in result.heads.items():
-            np.testing.assert_allclose(numbers(said), heads[name][utterance], **CLOSE)
+        for name, probabilities in result.heads.items():
+            np.testing.assert_allclose(numbers(probabilities), heads[name][utterance], **CLOSE)
 
 
 def test_train_clips_of_a_cross_fitted_head_get_the_mean_of_its_folds(small):
     # which is what the logits of dev and test are; those of train are out of fold or in sample
     p = ser.load(small.run, "cpu", head="gru")
     assert (p.heads, p.stack, p.attributes) == (("gru",), None, ())
-    said = HeadLogits.read(small.run / "heads" / "gru" / "logits.h5").splits["test"]
-    found = p([small.audio / f"{u}.wav" for u in said.utterance])
-    table = np.array([numbers(result.probabilities) for result in found])
-    np.testing.assert_allclose(table, softmax(said.logits), **CLOSE)
+    rows = HeadLogits.read(small.run / "heads" / "gru" / "logits.h5").splits["test"]
+    results = p([small.audio / f"{u}.wav" for u in rows.utterance])
+    table = np.array([numbers(result.probabilities) for result in results])
+    np.testing.assert_allclose(table, softmax(rows.logits), **CLOSE)
 
 
 def test_the_clips_of_one_speaker_are_standardised_together(small):
-    said = HeadLogits.read(small.run / "heads" / "voice" / "logits.h5").splits["test"]
+    rows = HeadLogits.read(small.run / "heads" / "voice" / "logits.h5").splits["test"]
     p = ser.load(small.run, "cpu", head="voice")
-    for speaker in sorted(set(said.speaker)):
-        of = [i for i, name in enumerate(said.speaker) if name == speaker]
-        found = p([small.audio / f"{said.utterance[i]}.wav" for i in of], one_speaker=True)
-        table = np.array([numbers(result.probabilities) for result in found])
-        np.testing.assert_allclose(table, softmax(said.logits[of]), **CLOSE)
-    alone = p([small.audio / f"{u}.wav" for u in said.utterance])
-    single = p(small.audio / f"{said.utterance[0]}.wav", one_speaker=True)
+    for speaker in sorted(set(rows.speaker)):
+        positions = [i for i, name in enumerate(rows.speaker) if name == speaker]
+        results = p([small.audio / f"{rows.utterance[i]}.wav" for i in positions], one_speaker=True)
+        table = np.array([numbers(result.probabilities) for result in results])
+        np.testing.assert_allclose(table, softmax(rows.logits[positions]), **CLOSE)
+    alone = p([small.audio / f"{u}.wav" for u in rows.utterance])
+    single = p(small.audio / f"{rows.utterance[0]}.wav", one_speaker=True)
     assert alone[0].probabilities == pytest.approx(single.probabilities, abs=1e-6)
 
 
@@ -94,11 +99,50 @@ def test_a_list_equals_the_clips_alone_whatever_form_they_come_in(small, clips):
             assert one.seconds == other.seconds
 
 
-def test_eight_threads_say_what_one_says(small, clips):
+def test_the_form_of_a_clip_does_not_change_its_result(small, clips):
+    expected = small.p(clips[0])
+    samples, rate = soundfile.read(clips[0], dtype="int16")
+    for form in ((samples, rate), (rate, samples), clips[0].read_bytes()):
+        assert small.p(form).probabilities == expected.probabilities
+    with clips[0].open("rb") as file:
+        result = small.p(file)
+    assert (result.path, result.probabilities) == (str(clips[0]), expected.probabilities)
+    results = list(small.p.stream([None, samples, (samples, rate), (samples, "fast")]))
+    assert [isinstance(each, Failure) for each in results] == [True, True, False, True]
+    with pytest.raises(UserError, match=r"^samples without their rate: give \(samples, rate\)"):
+        small.p(samples)
+    with pytest.raises(UserError, match=r"^None is not a clip"):
+        small.p([clips[0], None])
+
+
+def test_a_buffer_that_is_filled_again_is_decoded_as_it_was(small, clips):
+    waves = [soundfile.read(path, dtype="float32")[0] for path in clips[:3]]
+    buffer = np.empty(min(map(len, waves)), np.float32)
+
+    def recorded():
+        for wave in waves:
+            buffer[:] = wave[: len(buffer)]
+            yield buffer, 16_000
+
+    expected = [small.p((wave[: len(buffer)].copy(), 16_000)).probabilities for wave in waves]
+    for result, alone in zip(small.p(recorded()), expected, strict=True):
+        assert result.probabilities == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_signal_that_is_not_speech_has_a_note(small, clips):
+    samples, rate = soundfile.read(clips[0], dtype="float32")
+    [note] = small.p((samples * 32_768, rate)).notes
+    assert note.startswith("The samples reach ")
+    [note] = small.p((samples / 32_768, rate)).notes
+    assert note.startswith("The audio is nearly silent ")
+    assert small.p((samples, rate)).notes == ()
+
+
+def test_eight_threads_predict_the_same_as_one(small, clips):
     expected = [small.p(path).probabilities for path in clips] * 2
     with ThreadPoolExecutor(8) as pool:
-        found = [result.probabilities for result in pool.map(small.p, clips * 2)]
-    assert found == expected
+        results = [result.probabilities for result in pool.map(small.p, clips * 2)]
+    assert results == expected
 
 
 def test_a_clip_is_one_segment_and_a_timeline_has_more(small, tmp_path):
@@ -144,13 +188,13 @@ def test_bad_clips_are_failures_and_harm_no_other(small, clips, tmp_path):
     text, silent = tmp_path / "text.wav", tmp_path / "silent.wav"
     text.write_text("not audio")
     soundfile.write(silent, np.zeros(16_000), 16_000)
-    found = list(small.p.each([clips[0], text, clips[1], silent, tmp_path / "absent.wav"]))
-    assert [each for each in found if isinstance(each, Failure)] == [
+    results = list(small.p.stream([clips[0], text, clips[1], silent, tmp_path / "absent.wav"]))
+    assert [each for each in results if isinstance(each, Failure)] == [
         Failure(str(text), "not audio (Format not recognised)"),
         Failure(str(silent), "silent (all samples are zero)"),
         Failure(str(tmp_path / "absent.wav"), "no such file"),
     ]
-    assert [each.path for each in found if not isinstance(each, Failure)] == list(
+    assert [each.path for each in results if not isinstance(each, Failure)] == list(
         map(str, clips[:2])
     )
     with pytest.raises(UserError) as error:
@@ -164,33 +208,45 @@ def test_a_table_has_a_row_a_clip_or_a_segment(small, clips):
     table = frame(small.p(clips[:2]))
     assert table.columns == [
         *("path", "seconds", "emotion", "p.angry", "p.sad", "p.neutral"),
-        *("arousal", "valence", "dominance", "transcript"),
+        *("arousal", "valence", "dominance", "transcript", "notes"),
     ]
     assert table["path"].to_list() == [str(path) for path in clips[:2]]
     segments = frame(small.p(clips[:2]), segments=True)
     assert segments.columns[:4] == ["path", "start", "end", "emotion"]
 
 
-def test_a_run_that_is_none_and_one_that_is_not_whole_are_said(small, tmp_path):
+def test_a_confidence_outside_0_to_1_is_refused(small):
+    with pytest.raises(UserError) as error:
+        ser.load(small.run, "cpu", min_confidence=1.5)
+    assert str(error.value) == "min_confidence is 1.5; give a number from 0 to 1."
+
+
+def test_a_folder_that_is_not_a_run_and_an_incomplete_run_are_reported(
+    small, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    none = "none was found here: train one with `ser run`, or get a bundle that `ser pack` made."
     with pytest.raises(UserError) as error:
         ser.load(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: it is no run, there is no pipeline.yaml in it; give the folder that `run:` "
-        "names, as runs/demo."
+        f"{tmp_path}: it is not a run folder: it holds no pipeline.yaml; {none}"
     )
+    with pytest.raises(UserError) as error:
+        ser.load("elsewhere")
+    assert str(error.value) == f"elsewhere: it does not exist; {none}"
     text = (small.run / "pipeline.yaml").read_text()
     (tmp_path / "pipeline.yaml").write_text(text.replace(f"run: {small.run}", "run: runs/small"))
     with pytest.raises(UserError) as error:
         ser.load(tmp_path)
     assert str(error.value) == (
         f"{tmp_path}/pipeline.yaml: its paths are relative, as an older version wrote them; run "
-        "`ser stack fit` once with the pipeline that this run was made by."
+        "`ser stack fit` once with the pipeline that made this run."
     )
     (tmp_path / "pipeline.yaml").write_text(text)
     with pytest.raises(UserError) as error:
         ser.load(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: no head is trained in it; run `ser run`, or give another folder."
+        f"{tmp_path}: no head of this run is trained; run `ser run`, or give another folder."
     )
 
 
@@ -204,12 +260,12 @@ def test_other_weights_than_the_heads_learned_on_are_refused(small, clips, tmp_p
     with pytest.raises(UserError, match=r"^features\.words: |^features\.whisper: ") as error:
         ser.load(run)(clips[0])
     assert str(error.value).endswith(
-        "the model or its options are not those that the heads were trained on; give the same "
-        "weights, or train the heads again."
+        "the model or its options are not those that the heads were trained on; use the same "
+        "weights and options, or train the heads again."
     )
 
 
-def test_the_best_head_answers_where_there_is_no_stack(small, clips, tmp_path):
+def test_the_best_head_predicts_where_there_is_no_stack(small, clips, tmp_path):
     for name in ("heads", "pipeline.yaml"):
         (tmp_path / name).symlink_to(small.run / name)
     p = ser.load(tmp_path)
@@ -235,22 +291,56 @@ print(len(result.segments), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss /
 
 
 def test_a_long_file_takes_no_more_memory_than_a_short_one(small, tmp_path):
-    found = {}
+    collected = {}
     for minutes in (2, 20):
         command = [sys.executable, "-c", MEMORY, str(small.run), str(minutes)]
         run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        segments, found[minutes] = map(int, run.stdout.split())
+        segments, collected[minutes] = map(int, run.stdout.split())
         assert segments == minutes * 12 - 1
-    assert found[20] < found[2] * 1.1 + 20
+    assert collected[20] < collected[2] * 1.1 + 20
 
 
 def test_importing_ser_is_cheap():
     code = "import sys, ser; print([m for m in ('torch', 'polars', 'numpy') if m in sys.modules])"
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=True,
         cwd=Path(__file__).parents[3],
     )
-    assert found.stdout == "[]\n"
+    assert result.stdout == "[]\n"
+
+
+def test_weights_that_are_not_finite_are_refused(small, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(small.run, run)
+    path = run / "heads" / "voice" / "head.safetensors"
+    tensors = load_file(path)
+    name = sorted(name for name, tensor in tensors.items() if tensor.is_floating_point())[0]
+    tensors[name].fill_(float("nan"))
+    save_file(tensors, path)
+    record = HeadRecord.read(run / "heads" / "voice" / "head.json")
+    sums = record.checksums | {path.name: checksum(path)}
+    record.model_copy(update={"checksums": sums}).write(run / "heads" / "voice" / "head.json")
+    with pytest.raises(UserError) as error:
+        ser.load(run, "cpu", "voice")
+    assert f"{path}: " in str(error.value)
+    assert "not finite" in str(error.value)
+
+
+def test_a_head_that_gives_nan_answers_nothing(small, clips, monkeypatch):
+    head = small.p._heads[0]
+    predict = TrainedHead.predict
+
+    def broken(self, features, one_speaker=False):
+        out = dict(predict(self, features, one_speaker))
+        if self is head:
+            out["logits"] = out["logits"].copy()
+            out["logits"][0] = np.nan
+        return out
+
+    monkeypatch.setattr(TrainedHead, "predict", broken)
+    first, second = small.p.stream(clips[:2])
+    assert first == Failure(str(clips[0]), "a head's output for it is not finite")
+    assert second.emotion in small.p.classes

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 
 import ser
-from corpus.importers.ravdess import ravdess
-from ser.pipeline import Pipeline
-from ser.run import run_all
+from ser.corpus.importers.ravdess import ravdess
+from ser.pipeline.file import Pipeline
+from ser.stages.run import run_all
 from tests.extract.factories import model_folder
 
 pytestmark = pytest.mark.skipif(not os.environ.get("SER_SHARED"), reason="SER_SHARED is not set")
@@ -38,7 +38,7 @@ def test_ravdess_test_clips(tmp_path):
     audio = Path(os.environ["SER_SHARED"]) / "corpora" / "ravdess"
     manifest = ravdess(audio)
     frame = manifest.frame.filter(
-        pl.col("utterance").str.contains(r"-01-01-(01|02|17|21)$")  # one sentence, said once
+        pl.col("utterance").str.contains(r"-01-01-01-(01|02|17|21)$")  # one sentence, calmly, once
     )
     frame.write_parquet(tmp_path / "m.parquet")
     text = PIPELINE.format(audio=audio, classes=", ".join(manifest.classes))
@@ -48,9 +48,9 @@ def test_ravdess_test_clips(tmp_path):
 
     p = ser.load(tmp_path / "runs" / "real", "cpu")
     test = frame.filter(pl.col("split") == "test")
-    assert test.height == 15  # eight emotions, seven of them in two intensities
-    said = pl.read_parquet(tmp_path / "runs" / "real" / "stack" / "predictions.parquet")
-    rows = said.rows_by_key("utterance", named=True, unique=True)
+    assert test.height == 8  # emotions
+    predictions = pl.read_parquet(tmp_path / "runs" / "real" / "stack" / "predictions.parquet")
+    rows = predictions.rows_by_key("utterance", named=True, unique=True)
     for utterance, path in test.select("utterance", "path").iter_rows():
         result = p(audio / path)
         expected = [rows[utterance][f"p.{name}"] for name in manifest.classes]

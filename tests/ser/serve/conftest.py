@@ -1,4 +1,4 @@
-"""A server in a thread of the test, and clips that no server should hear."""
+"""A server in a thread of the test, and harmful clips."""
 
 import contextlib
 import struct
@@ -12,13 +12,13 @@ import pytest
 import soundfile
 
 import ser
-from ser.pipeline import Pipeline
-from ser.run import run_all
+from ser.pipeline.file import Pipeline
 from ser.serve import run
 from ser.serve.app import create_app
 from ser.serve.limits import Limits
 from ser.serve.page import mount
 from ser.serve.service import Service
+from ser.stages.run import run_all
 from tests.extract.factories import model_folder, tiny_text
 from tests.ser.factories import make_corpus
 
@@ -48,9 +48,9 @@ def small(tmp_path_factory):
     frame = make_corpus(folder, 15).with_columns(arousal=2.0 + number % 3, valence=6.0 - number % 4)
     frame.with_columns(dominance=3.0 + number % 2).write_csv(folder / "m.csv")
     (folder / "pipeline.yaml").write_text(PIPELINE.format(text=tiny_text("Roberta")))
-    said = []
-    _, failed = run_all(Pipeline.load(folder / "pipeline.yaml"), "cpu", said.append)
-    assert not failed, said
+    lines = []
+    _, failed = run_all(Pipeline.load(folder / "pipeline.yaml"), "cpu", lines.append)
+    assert not failed, lines
     run = folder / "runs" / "small"
     return SimpleNamespace(folder=folder, run=run, audio=folder / "audio", p=ser.load(run, "cpu"))
 
@@ -62,7 +62,7 @@ def serving(predictor, folder, limits=None, token="", page=False):
     app = create_app(service, token, folder)
     if page:
         mount(app, service, folder, "small")
-    with run._listening("127.0.0.1", 0) as listening:
+    with run._bound_socket("127.0.0.1", 0) as listening:
         server, port = run._server(app), listening.getsockname()[1]
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
@@ -78,7 +78,7 @@ def serving(predictor, folder, limits=None, token="", page=False):
 
 
 class Held:
-    """A predictor that waits for a word before it does what it is asked."""
+    """A predictor that waits for permission to load and to answer."""
 
     def __init__(self, predictor):
         self._predictor = predictor
@@ -87,9 +87,9 @@ class Held:
     def load(self):
         assert self.may_load.wait(60)
 
-    def each(self, clips, **options):
+    def stream(self, clips, **options):
         assert self.may_answer.wait(60)
-        return self._predictor.each(clips, **options)
+        return self._predictor.stream(clips, **options)
 
 
 def files(folder):

@@ -1,6 +1,8 @@
 """The API: the answers of `ser predict`, one sentence for everything else, and nothing kept."""
 
 import json
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,7 +33,7 @@ def send(api, path, **query):
 
 
 @pytest.mark.parametrize("query", [{}, {"explain": True}])
-def test_a_form_and_a_bare_body_get_what_ser_predict_says(api, small, clip, query):
+def test_a_form_and_a_bare_body_get_the_result_of_ser_predict(api, small, clip, query):
     expected = json.loads(to_json(small.p(clip, **query)))
     answer = send(api, clip, **query)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
@@ -73,11 +75,11 @@ def empty(folder):
 
 
 @pytest.mark.parametrize(
-    ("make", "status", "said"),
+    ("make", "status", "sentence"),
     [
         (cut_mp3, 422, "cut.mp3: cut short ("),
         (text, 422, "notes.txt: not audio (Format not recognised); send another clip."),
-        (empty, 422, "there is no audio in the request; send a file, or its bytes."),
+        (empty, 422, "the request has no audio; send a file, or its bytes."),
         (large, 413, "the upload is larger than 1 MB; send a smaller file."),
         (
             lambda folder: flac_bomb(folder / "bomb.flac", 1800, 0),
@@ -86,18 +88,18 @@ def empty(folder):
         ),
     ],
 )
-def test_what_is_no_clip_gets_one_sentence_and_is_deleted(api, tmp_path, make, status, said):
+def test_what_is_no_clip_gets_one_sentence_and_is_deleted(api, tmp_path, make, status, sentence):
     answer = send(api, make(tmp_path))
     assert (answer.status_code, list(answer.json())) == (status, ["error"])
-    assert answer.json()["error"].startswith(said)
+    assert answer.json()["error"].startswith(sentence)
     assert files(api.folder) == []
 
 
 @pytest.mark.parametrize(
-    ("path", "sent", "status", "said"),
+    ("path", "sent", "status", "sentence"),
     [
-        ("/nothing", {}, 404, "POST /nothing: not found; /docs lists what there is."),
-        ("/health", {}, 405, "POST /health: method not allowed; /docs lists what there is."),
+        ("/nothing", {}, 404, "POST /nothing: not found; /docs lists the API."),
+        ("/health", {}, 405, "POST /health: method not allowed; /docs lists the API."),
         (
             "/predict?timeline=maybe",
             {"content": b"x"},
@@ -108,19 +110,27 @@ def test_what_is_no_clip_gets_one_sentence_and_is_deleted(api, tmp_path, make, s
             "/predict",
             {"files": {"note": (None, "x")}},
             422,
-            "there is no file in the form; send one as the field `file`.",
+            "the form has no file; send one in the field `file`.",
+        ),
+        (
+            "/predict",
+            {"files": [("file", ("a.wav", b"x")), ("file", ("b.wav", b"y"))]},
+            400,
+            "the form cannot be read (too many files. maximum number of files is 1); send one file "
+            "in the field `file`.",
         ),
         (
             "/predict",
             {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
             400,
-            "Missing boundary in multipart.",
+            "the form cannot be read (missing boundary in multipart); send one file in the field "
+            "`file`.",
         ),
     ],
 )
-def test_a_wrong_request_gets_one_sentence(api, path, sent, status, said):
+def test_a_wrong_request_gets_one_sentence(api, path, sent, status, sentence):
     answer = api.client.post(path, **sent)
-    assert (answer.status_code, answer.json()) == (status, {"error": said})
+    assert (answer.status_code, answer.json()) == (status, {"error": sentence})
 
 
 def test_the_name_of_an_upload_is_only_a_name(api, clip):
@@ -134,7 +144,7 @@ def test_the_description_needs_no_other_server(api):
     assert page.status_code == 200
     assert "http" not in page.text.replace("http-equiv", "")
     described = api.client.get("/openapi.json").json()["paths"]["/predict"]["post"]
-    codes = {"200", "400", "401", "408", "413", "422", "503", "504"}
+    codes = {"200", "400", "401", "403", "408", "421", "413", "422", "503", "504"}
     assert set(described["responses"]) == codes
     wanted = {"multipart/form-data", "application/octet-stream", "audio/*"}
     assert set(described["requestBody"]["content"]) == wanted
@@ -159,7 +169,7 @@ def test_metrics_count_answers_audio_and_memory(api, clip, tmp_path):
     assert after["ser_peak_memory_bytes"] > 50e6
 
 
-def test_with_a_token_only_who_knows_it_comes_in(small, clip, tmp_path):
+def test_with_a_token_only_clients_that_send_it_are_served(small, clip, tmp_path):
     with (
         serving(small.p, tmp_path, token="geheim") as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
@@ -169,7 +179,7 @@ def test_with_a_token_only_who_knows_it_comes_in(small, clip, tmp_path):
             answer = client.post("/predict", content=clip.read_bytes(), headers=headers)
             assert answer.status_code == 401
             assert answer.json() == {
-                "error": "this server wants its token; send it as `Authorization: Bearer TOKEN`."
+                "error": "the token is missing or wrong; send `Authorization: Bearer TOKEN`."
             }
         assert client.get("/metrics").status_code == 401
         right = {"authorization": "Bearer geheim"}
@@ -190,10 +200,10 @@ def until(holds, seconds=30):
         time.sleep(0.02)
 
 
-def test_a_full_queue_says_when_to_come_back(small, clip, tmp_path):
-    held = Held(small.p)
+def test_a_full_queue_returns_when_to_retry(small, clip, tmp_path):
+    predictor = Held(small.p)
     with (
-        serving(held, tmp_path, Limits(queue=1)) as server,
+        serving(predictor, tmp_path, Limits(queue=1)) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
         ThreadPoolExecutor(2) as pool,
     ):
@@ -201,29 +211,33 @@ def test_a_full_queue_says_when_to_come_back(small, clip, tmp_path):
         assert client.get("/health").json() == {"status": "loading"}
         data = clip.read_bytes()
         first = [pool.submit(client.post, "/predict", content=data) for _ in range(2)]
-        until(lambda: len(server.service._jobs) == 2)
+        until(lambda: server.service._clips == 2)
         full = client.post("/predict", content=data)
         assert (full.status_code, full.headers["retry-after"]) == (503, "4")
-        assert full.json() == {"error": "2 clips wait already; try again later."}
-        held.may_load.set()
+        assert full.json() == {"error": "the queue is full (2 clips); try again later."}
+        predictor.may_load.set()
         until(lambda: client.get("/health").status_code == 200)
-        held.may_answer.set()
+        predictor.may_answer.set()
         assert [each.result().status_code for each in first] == [200, 200]
         assert client.post("/predict", content=data).status_code == 200
 
 
-def test_who_waited_too_long_gets_an_answer_and_the_next_are_served(small, clip, tmp_path):
-    held = Held(small.p)
-    held.may_load.set()
+def test_a_client_that_waited_too_long_gets_an_answer_and_the_next_are_served(
+    small, clip, tmp_path
+):
+    predictor = Held(small.p)
+    predictor.may_load.set()
     with (
-        serving(held, tmp_path, Limits(timeout=0.5)) as server,
+        serving(predictor, tmp_path, Limits(timeout=0.5)) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
     ):
         late = client.post("/predict", content=clip.read_bytes())
         assert late.status_code == 504
-        assert late.json() == {"error": "no answer within 0.5 s; send less audio, or try later."}
+        assert late.json() == {
+            "error": "no answer within 0.5 s; send a shorter clip, or try again later."
+        }
         assert files(tmp_path) == []
-        held.may_answer.set()
+        predictor.may_answer.set()
         until(lambda: not server.service._jobs)
         server.service.limits = Limits()
         assert client.post("/predict", content=clip.read_bytes()).status_code == 200
@@ -236,4 +250,98 @@ def test_many_at_once_all_get_their_own_answer(api, small):
     assert [answer["path"] for answer in answers] == [path.name for path in clips]
     expected = [small.p(path).probabilities for path in clips]
     assert [a["probabilities"] for a in answers] == [pytest.approx(e, abs=1e-6) for e in expected]
+    assert files(api.folder) == []
+
+
+ROUTES = ("/predict", "/health", "/metrics", "/docs", "/openapi.json", "/login", "/nothing", "/")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_another_host_or_origin_gets_nothing(api, path, method):
+    for headers, status in (
+        ({"host": "evil.example"}, 421),
+        ({"host": f"evil.example:{api.port}"}, 421),
+        ({"host": ""}, 400),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://localhost:3000", "access-control-request-method": "POST"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}, 403),
+    ):
+        answer = api.client.request(method, path, headers=headers)
+        assert (answer.status_code, list(answer.json())) == (status, ["error"])
+        assert answer.headers["content-type"] == "application/json"
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_the_own_origin_is_answered_without_leave_for_others(api, clip):
+    own = {"origin": api.url, "sec-fetch-site": "same-origin"}
+    answer = api.client.post("/predict", content=clip.read_bytes(), headers=own)
+    assert answer.status_code == 200
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_the_session_of_a_browser_is_for_this_server_alone(small, tmp_path):
+    with serving(small.p, tmp_path, token="geheim") as server:
+        form = {"token": "geheim"}
+        cookie = httpx.post(server.url + "/login", data=form).headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        foreign = {"origin": "http://evil.example"}
+        answer = httpx.post(server.url + "/login", data=form, headers=foreign)
+        assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+def test_a_client_that_leaves_frees_its_place(small, clip, tmp_path):
+    predictor = Held(small.p)
+    predictor.may_load.set()
+    with (
+        serving(predictor, tmp_path, Limits(queue=1)) as server,
+        httpx.Client(base_url=server.url, timeout=60) as client,
+    ):
+        data = clip.read_bytes()
+        for _ in range(2):
+            with pytest.raises(httpx.ReadTimeout):
+                client.post("/predict", content=data, timeout=1)
+        until(lambda: server.service._clips == 0)
+        until(lambda: files(tmp_path) == [])
+        predictor.may_answer.set()
+        until(lambda: not server.service._jobs)
+        assert client.post("/predict", content=data).status_code == 200
+
+
+def test_the_time_limit_covers_decoding_and_the_others_are_served(small, clip, tmp_path):
+    with serving(small.p, tmp_path, Limits(timeout=20)) as server:
+        server.service.loading.result(60)
+        with httpx.Client(base_url=server.url, timeout=60) as client:
+            data = clip.read_bytes()
+            assert client.post("/predict", content=data).status_code == 200
+            (decoder,) = server.service._decoders._idle
+            os.kill(decoder.pid, signal.SIGSTOP)  # as if it were at something endless
+            server.service.limits = Limits(timeout=1)
+            late = client.post("/predict", content=data)
+            assert (late.status_code, late.json()) == (
+                504,
+                {"error": "no answer within 1 s; send a shorter clip, or try again later."},
+            )
+            until(lambda: decoder.returncode is not None)
+            server.service.limits = Limits(timeout=20)
+            assert client.post("/predict", content=data).status_code == 200
+            assert files(tmp_path) == []
+
+
+def test_audio_that_costs_minutes_is_refused_at_once(api, tmp_path):
+    """As shared/cases/serve/slow_flac.py: many channels at a high rate, eight times at once."""
+    path = tmp_path / "slow.flac"
+    soundfile.write(path, np.ones((10 * 655_350, 8), np.int16), 655_350)
+    begun = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: send(api, path), range(8)))
+    assert time.monotonic() - begun < 10
+    assert {answer.status_code for answer in answers} == {413}
+    assert answers[0].json()["error"] == (
+        "the audio is longer than 2.2 s, which is the limit for 8 channels at 655350 Hz; send a "
+        "shorter piece, or one channel at 16000 Hz."
+    )
+    assert api.service._clips == 0
     assert files(api.folder) == []

@@ -1,23 +1,27 @@
 """The page in a real browser, and its parts."""
 
 import asyncio
-import os
+import re
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 
-import click.testing
 import numpy as np
 import pytest
+import typer.testing
 
-from ser.cli import cli
+from ser.commands.main import cli
 from ser.predict.result import Result, Segment, Word
+from ser.serve.description import describe
 from ser.serve.figures import attribute_plane, waveform
-from ser.serve.page import _transcript, clean
+from ser.serve.parts import about_html, bars_html, transcript_html
 from tests.ser.factories import CLASSES
 from tests.ser.serve.conftest import files, serving
 
+# what reaches beyond the window, but for tables, which scroll in a box of their own
+BEYOND = """[...document.querySelectorAll("#about *, #clip, #result *, #bars *, .ser-wide")]
+.filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)"""
+COLOUR = "() => getComputedStyle(document.querySelector('#result .ser-head')).color"
 SEGMENT = Segment(
     0.0,
     2.0,
@@ -62,27 +66,36 @@ def test_the_plane_has_the_clip_and_its_segments():
     assert points == [(2.5, 3.0, 7), (2.5, 3.0, 7), (3.0, 4.0, 15)]
 
 
-def test_words_are_shaded_by_attention_and_are_no_html():
+def test_bars_are_ranked_in_the_colours_of_the_waveform():
+    html = bars_html(LONG, CLASSES)
+    bars = re.findall(r"<span>(\w+)</span><i style=\"width:([\d.]+)%;background:(#\w+)", html)
+    assert bars == [
+        ("angry", "50.0", "#d55e00"),
+        ("sad", "30.0", "#0072b2"),
+        ("neutral", "20.0", "#e69f00"),
+    ]
+
+
+def test_the_model_is_described_and_its_card_is_escaped():
+    html = about_html("<run>", {"Model": "<b>"}, ["<i>"], "# <script>")
+    assert re.findall(r"&lt;\w+&gt;", html) == [
+        "&lt;run&gt;",
+        "&lt;b&gt;",
+        "&lt;i&gt;",
+        "&lt;script&gt;",
+    ]
+    assert "<summary>Model card</summary>" in html
+    assert "<details>" not in about_html("run", {}, [], None)
+
+
+def test_words_are_shaded_by_attention_and_escaped():
     words = (Word("<b>", 0.2), Word("now", 0.8))
     one = replace(LONG, segments=(replace(SEGMENT, words=words),))
-    said = _transcript(one)
-    assert 'rgba(213,94,0,0.15)" title="20% of the attention">&lt;b&gt;</span>' in said
-    assert 'rgba(213,94,0,0.60)" title="80% of the attention">now</span>' in said
-    assert _transcript(replace(LONG, transcript=None)) == ""
-    assert "so it is so it is" in _transcript(LONG)
-
-
-def test_what_lies_in_the_cache_for_long_is_deleted(tmp_path):
-    for name in ("old/a.wav", "old/new.wav", "gone/b.wav", "c"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("x")
-    for name in ("old/a.wav", "gone/b.wav", "c"):
-        os.utime(tmp_path / name, (0, time.time() - 100))
-    clean(tmp_path, 60)
-    assert files(tmp_path) == ["old/new.wav"]
-    os.utime(tmp_path / "gone", (0, 0))
-    clean(tmp_path, 60)
-    assert not (tmp_path / "gone").exists()
+    html = transcript_html(one)
+    assert 'rgba(213,94,0,0.15)" title="20\xa0% of the attention">&lt;b&gt;</span>' in html
+    assert 'rgba(213,94,0,0.60)" title="80\xa0% of the attention">now</span>' in html
+    assert transcript_html(replace(LONG, transcript=None)) == ""
+    assert "so it is so it is" in transcript_html(LONG)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +110,9 @@ def browser():
     asyncio.set_event_loop(None)  # playwright leaves its own running
 
 
-def test_a_clip_is_dropped_seen_and_downloaded(small, clip, tmp_path, browser, monkeypatch):
+def test_an_example_is_tried_and_a_clip_dropped_seen_and_downloaded(
+    small, clip, tmp_path, browser, monkeypatch
+):
     folder = tmp_path / "server"
     folder.mkdir()
     with serving(small.p, folder, page=True) as server:
@@ -105,40 +120,44 @@ def test_a_clip_is_dropped_seen_and_downloaded(small, clip, tmp_path, browser, m
         page.set_default_timeout(30_000)
         errors, elsewhere = [], []
 
-        def told(message):
+        def on_console(message):
             # a slow widget may ask for a clip that is answered and deleted already
             if message.type == "error" and "/file=" not in message.location["url"]:
                 errors.append(message.text)
 
-        page.on("console", told)
+        page.on("console", on_console)
         page.on("pageerror", lambda error: errors.append(str(error)))
         own = (server.url, "data:", "blob:")
         page.on("request", lambda r: None if r.url.startswith(own) else elsewhere.append(r.url))
         page.goto(server.url)
+        assert all(text in page.inner_text("#about") for text in describe(small.p).values())
+        page.click("#example")
+        page.wait_for_selector("#result :text('example.ogg')")
         page.set_input_files("#clip input[type=file]", clip)
-        page.wait_for_selector(".ser-down a")
+        page.wait_for_selector("#result :text('u14.wav')")
         page.wait_for_selector("#waveform .main-svg")
         page.wait_for_selector("#plane .main-svg")
-        said = small.p(clip)
-        assert said.emotion in page.inner_text("#said")
-        assert "u14.wav" in page.inner_text("#said")
+        result = small.p(clip)
+        assert result.emotion in page.inner_text("#result")
+        assert "u14.wav" in page.inner_text("#result")
         assert {name for name in CLASSES if name in page.inner_text("#bars")} == set(CLASSES)
         assert page.locator("#details table tr").count() == 1 + len(small.p.heads)
         assert page.evaluate("document.querySelector('audio[controls]').readyState") > 0
-        colour = "() => getComputedStyle(document.querySelector('#said .ser-head')).color"
-        was = page.evaluate(colour)
+        was = page.evaluate(COLOUR)
         page.click("#theme")
-        page.wait_for_function(f"was => ({colour})() != was", arg=was)
+        page.wait_for_function(f"was => ({COLOUR})() != was", arg=was)
         with page.expect_download() as download:
             page.click("text=Download csv")
         assert download.value.suggested_filename == "u14.csv"
         monkeypatch.chdir(clip.parent)
         words = ["predict", "--run", str(small.run), clip.name, "--format", "csv"]
-        printed = click.testing.CliRunner().invoke(cli, words)
+        printed = typer.testing.CliRunner().invoke(cli, words)
         assert printed.stdout.startswith("path,seconds,emotion,p.angry,")
         assert Path(download.value.path()).read_text() == printed.stdout
-        page.set_viewport_size({"width": 390, "height": 844})
-        page.wait_for_function("document.documentElement.scrollWidth <= 390")
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 844})
+            page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")
+            page.wait_for_function(f"{BEYOND}.length === 0")
         (tmp_path / "bad.wav").write_text("no audio")
         page.set_input_files("#clip input[type=file]", tmp_path / "bad.wav")
         page.wait_for_selector("[role=alert]")

@@ -6,20 +6,21 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
+from types import SimpleNamespace
 
-import click.testing
 import httpx
 import pytest
+import typer.testing
 
-from ser.cli import cli
+from ser.commands.main import cli
 from ser.serve import run
 from ser.serve.limits import Limits
-from ser.serve.run import is_loopback
 from tests.ser.factories import BIN
 from tests.ser.serve.conftest import files, serving
 
-HEAD = b"POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: audio/wav\r\n"
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def answer_of(connection):
     return b"".join(parts)
 
 
-def test_a_hundred_slow_uploads_are_cut_off_and_the_others_go_on(server, clip):
+def test_a_hundred_slow_uploads_are_cut_off_and_the_others_continue(server, clip):
     length = b"Content-Length: 500000\r\n\r\nRIFF"
     slow = [open_to(server, HEAD + length) for _ in range(50)]
     slow += [open_to(server, HEAD) for _ in range(50)]  # which never end their headers
@@ -58,10 +59,10 @@ def test_a_hundred_slow_uploads_are_cut_off_and_the_others_go_on(server, clip):
     assert time.monotonic() - begun < 20
     for connection in slow[:50]:
         with connection:
-            said = answer_of(connection)
-            assert said.startswith(b"HTTP/1.1 408 ")
-            assert said.endswith(
-                b'{"error":"the upload came too slowly; try again on a better line."}'
+            answer = answer_of(connection)
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert answer.endswith(
+                b'{"error":"the upload was too slow; try again on a faster connection."}'
             )
     for connection in slow[50:]:
         with connection:
@@ -80,8 +81,8 @@ def test_a_byte_now_and_then_does_not_keep_an_upload_alive(server):
 
 
 def test_two_gigabytes_are_refused_by_their_length_or_when_they_pass_the_limit(server):
-    with open_to(server, HEAD + b"Content-Length: 2000000000\r\n\r\n") as said:
-        assert answer_of(said).startswith(b"HTTP/1.1 413 ")
+    with open_to(server, HEAD + b"Content-Length: 2000000000\r\n\r\n") as connection:
+        assert answer_of(connection).startswith(b"HTTP/1.1 413 ")
     chunk = b"10000\r\n" + bytes(65536) + b"\r\n"
     with open_to(server, HEAD + b"Transfer-Encoding: chunked\r\n\r\n") as unsaid:
         sent = 0
@@ -105,19 +106,16 @@ def test_the_uploads_of_the_page_have_the_same_limits(server):
     part = b"--x\r\nContent-Disposition: form-data; name=files; filename=a.wav\r\n\r\n" + bytes(
         2_000
     )
-    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: here\r\n"
+    head = b"POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\n"
     head += b"Content-Type: multipart/form-data; boundary=x\r\n"
     with open_to(server, head + b"Content-Length: 2000000\r\n\r\n" + part) as large:
         assert answer_of(large).startswith(b"HTTP/1.1 413 ")
     with open_to(server, head + b"Content-Length: 500000\r\n\r\n" + part) as slow:
         assert answer_of(slow).startswith(b"HTTP/1.1 408 ")
-    from ser.serve.page import clean
-
-    clean(server.folder / "page", 0)  # which the server does when they are a minute old
     assert files(server.folder) == []
 
 
-def test_uploads_of_the_page_that_no_one_asks_about_do_not_fill_the_disk(small, tmp_path):
+def test_abandoned_uploads_of_the_page_do_not_fill_the_disk(small, tmp_path):
     data = bytes(990_000)
     with serving(small.p, tmp_path, Limits(max_mb=1, queue=2), page=True) as server:
         answers = [
@@ -128,18 +126,7 @@ def test_uploads_of_the_page_that_no_one_asks_about_do_not_fill_the_disk(small, 
     assert "too many uploads at once; try again later." in answers[3].text
 
 
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        *(("127.0.0.1", True), ("127.8.0.1", True), ("::1", True), ("localhost", True)),
-        *(("0.0.0.0", False), ("::", False), ("example.org", False), ("192.168.0.7", False)),
-    ],
-)
-def test_is_loopback(host, expected):
-    assert is_loopback(host) is expected
-
-
-def test_the_command_serves_until_it_is_told_to_stop(small, clip, tmp_path):
+def test_the_command_serves_until_it_is_stopped(small, clip, tmp_path):
     places = tmp_path / "tmp"
     places.mkdir()
     words = ["serve", "--run", small.run, "--port", "0", "--api-only", "--device", "cpu"]
@@ -167,16 +154,130 @@ def test_the_command_serves_until_it_is_told_to_stop(small, clip, tmp_path):
     assert list(places.iterdir()) == []
 
 
-def test_an_address_that_is_taken_and_one_that_is_open(small, monkeypatch):
+def problem_of(small, monkeypatch, *words):
     monkeypatch.setenv("SER_TOKEN", "")
-    with socket.create_server(("0.0.0.0", 0)) as taken:
+    done = typer.testing.CliRunner().invoke(cli, ["serve", "--run", str(small.run), *words])
+    return str(done.exception)
+
+
+def test_an_address_that_is_taken(small, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        words = ["serve", "--run", str(small.run), "--host", "0.0.0.0", "--port", str(port)]
-        done = click.testing.CliRunner().invoke(cli, words)
-    assert (
-        str(done.exception)
-        == f"--host 0.0.0.0 --port {port}: Address already in use; give another."
+        assert problem_of(small, monkeypatch, "--port", str(port)) == (
+            f"--host 127.0.0.1 --port {port}: Address already in use; choose another."
+        )
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "example.org", ""])
+def test_a_network_is_served_without_a_token_only_on_request(small, monkeypatch, host):
+    assert problem_of(small, monkeypatch, "--host", host) == (
+        f"--host {host}: anyone who reaches it could use this server; give a `--token` or set "
+        "SER_TOKEN, or allow everyone by `--open`."
     )
-    assert done.stderr == (
-        "ser: anyone who reaches 0.0.0.0 may use this server; give a `--token`, or set SER_TOKEN.\n"
+
+
+def test_with_a_token_or_open_a_network_is_served(small, monkeypatch):
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        words = ["--host", "0.0.0.0", "--port", str(taken.getsockname()[1])]
+        for more in (["--open"], ["--token", "geheim"]):
+            assert "Address already in use" in problem_of(small, monkeypatch, *words, *more)
+
+
+def test_values_that_cannot_be(small, monkeypatch):
+    for token in ("zwei worte", "schlüssel", "a\nb"):
+        assert "letters, digits and signs of ASCII" in problem_of(
+            small, monkeypatch, "--token", token
+        )
+    assert "--allow-host http://a: give only a name" in problem_of(
+        small, monkeypatch, "--allow-host", "http://a"
     )
+
+
+BUSY = """
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from ser.corpus.config import CorpusConfig
+from ser.serve.limits import Limits
+from ser.serve.run import serve
+
+def wait(*_, **__):
+    time.sleep(600)
+
+load = wait if sys.argv[1] == "loading" else lambda: None
+corpus = CorpusConfig(manifest="no.csv", classes=("sad", "happy"))
+predictor = SimpleNamespace(
+    load=load, stream=wait, classes=("sad",), attributes=(), features=SimpleNamespace(names=()),
+    run=Path("no"), heads=("one",), stack=None, notes=(), pipeline=SimpleNamespace(corpus=corpus),
+)
+page = "a run" if "page" in sys.argv[1] else None
+say = lambda line: print(line, flush=True)
+serve(predictor, Limits(), "127.0.0.1", 0, allowed_hosts=(), token="", page=page, say=say)
+"""
+
+
+def children(pid):
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, check=False
+    )
+    return [int(number) for number in listed.stdout.split()]
+
+
+@pytest.mark.parametrize(
+    ("busy", "number"), [("models and page", signal.SIGTERM), ("loading", signal.SIGINT)]
+)
+def test_a_signal_ends_the_process_within_5_s_whatever_is_running(clip, tmp_path, busy, number):
+    """Models that cannot be interrupted, a decoder that is stuck, an upload that goes on."""
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY, busy],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    ) as process:
+        port = int(re.search(r":(\d+);", process.stdout.readline())[1])
+        server = SimpleNamespace(port=port)
+        data = clip.read_bytes()
+        head = HEAD + b"Content-Length: %d\r\n\r\n" % len(data)
+        with open_to(server, head + data), open_to(server, head + data[:9]) as _:
+            while not (started := children(process.pid)):
+                time.sleep(0.05)
+            while not list(tmp_path.rglob("decoded.wav")):
+                time.sleep(0.05)
+            os.kill(started[0], signal.SIGSTOP)
+            with open_to(server, head + data):
+                begun = time.monotonic()
+                process.send_signal(number)
+                status = process.wait(20)
+                seconds = time.monotonic() - begun
+        assert (status, process.stderr.read()) == (0, "")
+        assert seconds < 5
+        assert list(tmp_path.iterdir()) == []
+        for pid in started:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+)
+def test_what_is_not_http_gets_an_error_of_ours(server, sent):
+    with open_to(server, sent + b"\r\n\r\n") as connection:
+        head, _, body = answer_of(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head.lower()
+    assert body == b'{"error":"this is not a valid HTTP request."}'
+
+
+def test_a_request_without_a_host_gets_an_error_of_ours(server):
+    with open_to(server, b"GET /health HTTP/1.0\r\n\r\n") as connection:
+        head, _, body = answer_of(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert body.startswith(b'{"error":"the request needs exactly one `Host` header')

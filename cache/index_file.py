@@ -1,0 +1,99 @@
+"""`index.parquet` of a feature's folder: where the rows of every utterance are, and their hashes.
+
+It is derived from the shards and may be missing, damaged or older than they are: shards that it
+does not list are read, and it is written again.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ser.cache.files import write_durably
+from ser.corpus import parquet
+
+if TYPE_CHECKING:
+    from ser.cache.folder import FeatureFolder
+
+
+class IndexFile:
+    """The index of one feature's folder, a row per utterance and shard."""
+
+    def __init__(self, folder: "FeatureFolder") -> None:
+        self._folder = folder
+        self._path = folder.path / "index.parquet"
+
+    def rows(self) -> pl.DataFrame:
+        """Return the rows of all committed shards, and update the file where it lacks some."""
+        folder = self._folder
+        shards, stored = folder.shards(), self.checked()
+        if folder.remote and set(stored["shard"].unique()) != shards:
+            folder.remote.fetch("index.parquet", again=True)
+            stored = self.checked()
+        listed = set(stored["shard"].unique())
+        if listed == shards:
+            return stored
+        new = [folder.shard_rows(shard) for shard in sorted(shards - listed)]
+        rows = pl.concat([stored.filter(pl.col("shard").is_in(list(shards))), *new])
+        # sorted, so that the order does not depend on when the shards were written
+        rows = rows.sort("shard", maintain_order=True)
+        self.write(rows)
+        return rows
+
+    def write(self, rows: pl.DataFrame) -> None:
+        """Write the file; the index of a read-only cache is rebuilt in memory at each opening."""
+        with suppress(OSError):
+            write_durably(self._path, parquet.encode(rows))
+
+    def stored(self) -> pl.DataFrame:
+        """Read the file without an update; empty when it is missing, damaged or older."""
+        return self._read()[0]
+
+    def checked(self) -> pl.DataFrame:
+        """Read the file; empty where it has no checksum, like those of older versions."""
+        rows, has_checksum = self._read()
+        return rows if has_checksum else rows.clear()
+
+    def _read(self) -> tuple[pl.DataFrame, bool]:
+        with suppress(parquet.ParquetError, OSError):
+            stored, has_checksum = parquet.read(self._path)
+            if stored.schema == self._folder.INDEX:
+                return stored, has_checksum
+        return pl.DataFrame(schema=self._folder.INDEX), False
+
+
+def latest(rows: pl.DataFrame) -> pl.DataFrame:
+    """Keep the newest row of every utterance; the shard's name decides between equal times."""
+    rows = rows.sort("created", "shard", maintain_order=True)
+    return rows.unique("utterance", keep="last", maintain_order=True)
+
+
+def missing(
+    folder: "FeatureFolder | None",
+    stat_hashes: Mapping[str, int],
+    content_hash: Callable[[str], int],
+) -> set[str]:
+    """Return the utterances of `stat_hashes` that are not cached, or whose audio or text changed.
+
+    `content_hash(utterance)` is only called where the cheap hash differs, so a corpus that was
+    copied or touched is read once and not extracted again.
+    """
+    if folder is None:
+        return set(stat_hashes)
+    index = folder.index()
+    stored = dict(
+        zip(index["utterance"], zip(index["stat"], index["source"], strict=True), strict=True)
+    )
+
+    def changed(utterance: str) -> bool:
+        try:
+            return bool(stored[utterance][1] != content_hash(utterance))
+        except OSError:  # the extraction reports why it cannot be read
+            return True
+
+    return {
+        u
+        for u, stat in stat_hashes.items()
+        if u not in stored or (stored[u][0] != stat and changed(u))
+    }

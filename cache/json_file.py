@@ -1,0 +1,100 @@
+"""Reading a JSON object in bounded memory, its checksum compared."""
+
+import errno
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ser.cache.checksums import checksum_of
+from ser.corpus.errors import DamagedError
+
+CHECKSUM = "crc32c"
+LARGEST = 1 << 24  # bytes
+DEEPEST = 64  # levels of mappings and lists
+LARGEST_INTEGER = 1 << 63
+
+
+def read_object(path: Path, remedy: str, largest: int = LARGEST) -> dict[str, Any]:
+    """Read a JSON object in bounded memory; NaN and infinity, which JSON lacks, become None.
+
+    Raises `DamagedError` for a file that is missing, larger than `largest` bytes, not UTF-8, not
+    JSON, no object, nested more than 64 levels deep, with an integer of more than 63 bits, or whose
+    content does not have the checksum that it states.
+    """
+    return parse_object(path, read_bytes(path, remedy, largest), remedy)
+
+
+def read_bytes(path: Path, remedy: str, largest: int) -> bytes:
+    """Read a file of at most `largest` bytes; raises `DamagedError` for a larger or missing one.
+
+    What says nothing about the file is left as it is: a `PermissionError`, too many open files.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(largest + 1)
+    except OSError as error:
+        if isinstance(error, PermissionError) or error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        problem = "it is missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        raise DamagedError(path, problem, remedy) from error
+    if len(data) > largest:
+        raise DamagedError(path, f"it is larger than {largest} bytes", remedy)
+    return data
+
+
+def parse_object(path: Path, data: bytes, remedy: str) -> dict[str, Any]:
+    """Read the JSON object that was read from `path`; see `read_object`."""
+    try:
+        values = json.loads(
+            data.decode(), parse_constant=lambda _: None, parse_float=_finite_or_none
+        )
+    except RecursionError as error:
+        raise DamagedError(path, "it is nested too deep", remedy) from error
+    except ValueError as error:
+        raise DamagedError(path, f"it is not valid JSON ({_one_line(error)})", remedy) from error
+    if not isinstance(values, dict):
+        raise DamagedError(path, "it holds no JSON object", remedy)
+    for problem in _problems(values):
+        raise DamagedError(path, problem, remedy)
+    # a file with checksums of other files is not of an older version: it has one of its own
+    stated, checksum = values.pop(CHECKSUM, None), json_checksum(values)
+    # feature.json states it as a number
+    if (stated is not None or values.get("checksums")) and stated not in (
+        checksum,
+        int(checksum, 16),
+    ):
+        raise DamagedError(path, "it is damaged (its checksum is not that of its content)", remedy)
+    return values
+
+
+def json_checksum(values: Mapping[str, Any]) -> str:
+    """Return the checksum of an object in any order of its keys: 8 hexadecimal characters."""
+    return checksum_of(json.dumps(values, sort_keys=True, separators=(",", ":")))
+
+
+def _finite_or_none(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def _problems(values: Any) -> Iterator[str]:
+    level, depth = [values], 0
+    while level:
+        depth += 1
+        if depth > DEEPEST:
+            yield "it is nested too deep"
+            return
+        if any(isinstance(v, int) and abs(v) >= LARGEST_INTEGER for v in level):
+            yield "an integer in it is too large"
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,81 @@
+"""JSON files of a run as typed models: bounded when read, written durably."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from ser.cache.files import write_durably
+from ser.cache.json_file import CHECKSUM, json_checksum, read_object
+from ser.corpus.errors import DamagedError
+
+
+def _unique(values: list[str]) -> list[str]:
+    if len(set(values)) != len(values):
+        raise ValueError("a name appears twice")
+    return values
+
+
+# A name that is part of a path: it has no separator and does not begin with a dot.
+FileName = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*\z", max_length=200)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Labels = Annotated[list[Label], Field(min_length=1, max_length=1000), AfterValidator(_unique)]
+Hash = Annotated[str, StringConstraints(pattern=r"^[\w:.-]{1,200}\z")]
+# What made logits of anywhere; compared, and never a part of a path.
+Origin = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}\z")]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class Record(BaseModel):
+    """A JSON file of a run; a subclass has its fields, and says how to make the file again.
+
+    Keys that are not known are left out, so that older and newer files can be read.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+    remedy: ClassVar[str]
+    indent: ClassVar[int] = 1
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file; raises `DamagedError` for one that is missing, damaged or out of bounds."""
+        return cls.parse(path, read_object(path, cls.remedy))
+
+    @classmethod
+    def parse(cls, path: Path, values: dict[str, Any]) -> Self:
+        """Validate what was read from `path`."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise DamagedError(path, describe(error), cls.remedy) from error
+
+    def to_json(self) -> str:
+        """Return the text of the file; fields that were not set are left out.
+
+        Its last field is the checksum of the others.
+        """
+        values = self.model_dump(mode="json", exclude_unset=True)
+        values |= {CHECKSUM: json_checksum(values)}
+        return json.dumps(values, indent=self.indent, allow_nan=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the file so that it is there whole or not at all."""
+        write_durably(path, self.to_json())
+
+
+def describe(error: ValidationError) -> str:
+    """Return the first field that is not valid, and why."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])[:100]
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return re.sub(r"\s+", " ", f"'{field}' is not valid: {message}" if field else message)[:300]

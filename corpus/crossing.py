@@ -1,0 +1,92 @@
+"""Trainings across corpora: on each corpus alone, and on all but one.
+
+A training on one corpus keeps the corpus's own splits, and every other corpus is test. A training
+on all but one keeps their train and dev, leaves their test rows out, and tests the one. Classes are
+those that the training rows have: rows of other classes are neither learned from nor scored. Rows
+that are in no split, or have no corpus, are left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from ser.corpus.errors import UserError, plural
+from ser.corpus.manifest import Manifest
+from ser.corpus.rotations import slug, text_column
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """One training: what it is trained on and without, its classes, the split of each row.
+
+    `trained` is the corpus, or None for all but `left_out`.
+    """
+
+    name: str
+    trained: str | None
+    left_out: str | None
+    classes: tuple[str, ...]
+    split: pl.Series
+
+
+def crossings(manifest: Manifest, by: str = "corpus") -> list[Crossing]:
+    """Return the trainings across the corpora that the column `by` names.
+
+    With two corpora there are none on all but one, which would be those on one alone. Raises
+    `UserError` for a single corpus, and for one without training rows or with fewer than two
+    classes.
+    """
+    column = text_column(manifest, by)
+    corpora = column.drop_nulls().unique().sort().to_list()
+    if len(corpora) < 2:
+        raise UserError(
+            f"{manifest.source}: {by} has {plural(len(corpora), 'value')}; training on one and "
+            "testing on another needs 2 or more: `ser corpus join` joins corpora."
+        )
+    plans = [_alone(manifest, column, corpus, by) for corpus in corpora]
+    if len(corpora) > 2:
+        plans += [_without(manifest, column, corpus, by) for corpus in corpora]
+    return plans
+
+
+def _alone(manifest: Manifest, column: pl.Series, corpus: str, by: str) -> Crossing:
+    named, own = column.is_not_null().to_numpy(), _splits(manifest)
+    tested = np.where(named & (own != ""), "test", "")
+    split = np.where(_mask(column == corpus), own, tested)
+    classes = _classes(manifest, split, f"{by} '{corpus}'")
+    return Crossing(f"train-{slug(corpus)}", corpus, None, classes, _series(split))
+
+
+def _without(manifest: Manifest, column: pl.Series, corpus: str, by: str) -> Crossing:
+    named, own = column.is_not_null().to_numpy(), _splits(manifest)
+    learned = np.where(np.isin(own, ("train", "dev")) & named, own, "")
+    split = np.where(_mask(column == corpus) & (own != ""), "test", learned)
+    classes = _classes(manifest, split, f"all but {by} '{corpus}'")
+    return Crossing(f"without-{slug(corpus)}", None, corpus, classes, _series(split))
+
+
+def _classes(manifest: Manifest, split: np.ndarray, rows: str) -> tuple[str, ...]:
+    """Return the classes of the training rows, in the manifest's order."""
+    train = manifest.frame["emotion"].filter(pl.Series(split == "train"))
+    trained = set(train.drop_nulls())
+    if len(trained) < 2:
+        raise UserError(
+            f"{manifest.source}: the train rows of {rows} have fewer than two classes "
+            f"({len(trained)}); `ser corpus split` divides a corpus into train, dev and test."
+        )
+    return tuple(name for name in manifest.classes if name in trained)
+
+
+def _splits(manifest: Manifest) -> np.ndarray:
+    return np.array(manifest.frame["split"].to_list(), object)
+
+
+def _mask(matches: pl.Series) -> np.ndarray:
+    mask: np.ndarray = matches.fill_null(False).to_numpy()
+    return mask
+
+
+def _series(split: Sequence[str] | np.ndarray) -> pl.Series:
+    return pl.Series("split", list(split), dtype=pl.String)

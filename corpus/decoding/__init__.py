@@ -1,0 +1,1 @@
+"""Decoding: the recordings in a file (`survey`), and their samples (`libsndfile`, `ffmpeg`)."""

@@ -1,0 +1,225 @@
+"""Any database in audEERING's audformat, by the package audformat, which is an extra.
+
+Loading a database as the package does would run code of its author: its header may have
+YAML tags, and its tables may be pickles. So the header is first read without tags, and a folder
+with pickles is refused.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from ser.corpus.bounded_yaml import LOADER
+from ser.corpus.errors import UserError, nearest
+from ser.corpus.importers.registry import build, importer
+from ser.corpus.manifest import Manifest
+
+LARGEST_HEADER = 16 * 2**20  # bytes
+TABLE = re.compile(r"[\w-][\w.-]*")  # a table's name, which is part of that of its file
+SPLITS = ("train", "dev", "test")  # types of splits that mean the same here
+NOT_A_DATABASE = (ValueError, AttributeError, TypeError, LookupError, RuntimeError, OSError)
+Segment = tuple[str, float, float | None]  # file, start and end in seconds; the end may be open
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A column of all tables: its value by file, and by segment where a table has segments."""
+
+    files: dict[str, Any] = field(default_factory=dict)
+    segments: dict[Segment, Any] = field(default_factory=dict)
+
+    def get(self, segment: Segment) -> Any:
+        """Return the value of a segment, else of its file; None where there is none."""
+        value = self.segments.get(segment)
+        return self.files.get(segment[0]) if value is None else value
+
+
+@importer("audformat")
+def audformat(
+    folder: Path,
+    *,
+    emotion: str = "emotion",
+    speaker: str = "speaker",
+    gender: str = "gender",
+    transcript: str = "transcription",
+    language: str = "language",
+    session: str = "session",
+    emotions: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Import a database in audformat.
+
+    Files: a folder with `db.yaml`, tables as csv or Parquet, and the media; `pip install` the extra
+    `audformat`. Tables in pickles are refused, as loading them runs code.
+    Options: `emotion`, `speaker`, `gender`, `transcript`, `language` and `session` name the columns
+    of its tables; gender and language may also be properties of the speakers. `emotions` maps
+    labels to classes, as {anger: angry}; the others have no class.
+    An utterance is a row of a table that has the column of the emotion: a file or a segment of one.
+    Split: that of the tables (`split_id`), where its type is train, dev or test.
+
+    Licence and citation are those of the database.
+    """
+    database = _load(folder)
+    tables = [name for name in database.tables if emotion in database[name].columns]
+    if not tables:
+        names = sorted({c for name in database.tables for c in database[name].columns})
+        raise UserError(
+            f"{folder}: no table has the column '{emotion}'; name it with emotion=COLUMN; "
+            f"{nearest(emotion, names)}"
+        )
+    columns = {
+        "speaker": _labels(database, speaker),
+        "gender": _labels(database, gender),
+        "transcript": _labels(database, transcript),
+        "language": _labels(database, language),
+        "session": _labels(database, session),
+    }
+    speakers = _properties(database, speaker)
+    single = list(database.languages or ())
+    rows: dict[Segment, dict[str, Any]] = {}
+    for name in tables:
+        split = database.splits[s].type if (s := database[name].split_id) else ""
+        for segment, label in _values(database[name], emotion):
+            row: dict[str, Any] = {key: labels.get(segment) for key, labels in columns.items()}
+            person = speakers.get(row["speaker"], {})
+            row["gender"] = row["gender"] or person.get("gender")
+            language_name = row["language"] or person.get("language")
+            row["language"] = _code(language_name or (single[0] if len(single) == 1 else None))
+            row |= {"emotion": label, "split": split if split in SPLITS else ""}
+            first = rows.setdefault(segment, row)
+            first["split"] = first["split"] or row["split"]
+    labelled = [_row(segment, row, folder) for segment, row in rows.items()]
+    return _manifest(
+        labelled, emotions, folder, str(database.name), _classes(database, tables, emotion)
+    )
+
+
+def _manifest(
+    rows: list[dict[str, Any]],
+    emotions: Mapping[str, str] | None,
+    folder: Path,
+    name: str,
+    classes: list[str],
+) -> Manifest:
+    """Give the rows their ids and classes."""
+    stems = [PurePosixPath(row["path"]).stem for row in rows]
+    files = {row["path"] for row in rows}
+    short = len({PurePosixPath(file).stem for file in files}) == len(files)
+    for row, stem in zip(rows, stems, strict=True):
+        whole = row["start"] is None and row["end"] is None
+        file = stem if short else row["path"].rpartition(".")[0]
+        row["utterance"] = file if whole else f"{file}-{row['start'] or 0.0:09.3f}"
+        if emotions is not None:
+            row["emotion"] = emotions.get(str(row["emotion"]))
+    if emotions is not None:
+        classes = list(dict.fromkeys(emotions.values()))
+    present = {row["emotion"] for row in rows} - {None}
+    return build(rows, classes or sorted(present), folder, corpus=name)
+
+
+def _load(folder: Path) -> Any:
+    """Load a database, its tables on demand; raises `UserError` for what would run code."""
+    import audformat as package
+
+    header = folder / "db.yaml"
+    if not header.is_file():
+        raise UserError(f"{header}: there is no such file; give the folder of the database.")
+    pickles = sorted(path.name for path in folder.rglob("*.pkl"))
+    if pickles:
+        raise UserError(
+            f"{folder}: loading {pickles[0]} would run code of its author; delete the .pkl "
+            "files, or save the tables as csv or parquet."
+        )
+    try:
+        if header.stat().st_size > LARGEST_HEADER:
+            raise ValueError(f"it is larger than {LARGEST_HEADER // 2**20} MiB")
+        content = yaml.load(header.read_bytes(), Loader=LOADER)  # plain data only
+        names = [*(content.get("tables") or ()), *(content.get("misc_tables") or ())]
+        odd = [name for name in names if not TABLE.fullmatch(str(name))]
+        if odd:
+            raise ValueError(f"'{odd[0]}' is no name of a table")
+        return package.Database.load(str(folder))
+    except (yaml.YAMLError, *NOT_A_DATABASE) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"{header}: not a database of audformat ({reason}); save it again."
+        ) from error
+
+
+def _labels(database: Any, column: str) -> Labels:
+    """Collect a column from all tables that have it."""
+    labels = Labels()
+    for name in database.tables:
+        if column in database[name].columns:
+            for segment, value in _values(database[name], column):
+                if database[name].type == "filewise":
+                    labels.files.setdefault(segment[0], value)
+                else:
+                    labels.segments.setdefault(segment, value)
+    return labels
+
+
+def _values(table: Any, column: str) -> Iterator[tuple[Segment, Any]]:
+    """Yield the segments of a table with their values; None where there is none."""
+    try:
+        values = table.df[column]
+    except NOT_A_DATABASE as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{table.db.root}: the table is not readable ({reason}).") from error
+    missing = values.isna()
+    for key, value, null in zip(values.index, values, missing, strict=True):
+        file, start, end = key if isinstance(key, tuple) else (key, None, None)
+        segment = (str(file), _seconds(start) or 0.0, _seconds(end))
+        yield segment, None if null else value
+
+
+def _seconds(time: Any) -> float | None:
+    """Return a time of pandas in seconds; None for NaT, which is open."""
+    seconds = None if time is None else float(time.total_seconds())
+    return None if seconds is None or seconds != seconds else seconds  # noqa: PLR0124  NaN
+
+
+def _properties(database: Any, column: str) -> dict[Any, dict[str, Any]]:
+    """Return the properties of a column's labels, as speaker -> gender."""
+    for name in database.tables:
+        entry = database[name].columns.get(column)
+        if entry is not None and entry.scheme_id is not None:
+            labels = database.schemes[entry.scheme_id].labels
+            if isinstance(labels, dict):
+                return {k: v if isinstance(v, dict) else {} for k, v in labels.items()}
+    return {}
+
+
+def _classes(database: Any, tables: list[str], column: str) -> list[str]:
+    """Return the labels of the emotion's scheme, in its order."""
+    scheme = database[tables[0]].columns[column].scheme_id
+    labels = database.schemes[scheme].labels if scheme else None
+    return [str(label) for label in labels or ()] if not isinstance(labels, str) else []
+
+
+def _code(language: Any) -> str | None:
+    """Return a language as a code of ISO 639-1, else as it is written there."""
+    if not language:
+        return None
+    from iso639 import Lang
+    from iso639.exceptions import InvalidLanguageValue
+
+    try:
+        return Lang(str(language)).pt1 or str(language)
+    except InvalidLanguageValue:
+        return str(language)
+
+
+def _row(segment: Segment, row: dict[str, Any], folder: Path) -> dict[str, Any]:
+    file, start, end = segment
+    path = PurePosixPath(file.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(
+            f"{folder}: the file '{file}' is outside the folder; make the database portable, with "
+            "paths below it."
+        )
+    text = {k: None if v is None else str(v) for k, v in row.items()}
+    return {"path": path.as_posix(), "start": start or None, "end": end, **text}

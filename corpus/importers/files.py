@@ -1,0 +1,61 @@
+"""Any corpus with speaker and emotion in its file names, by a regular expression in a YAML."""
+
+import os
+from pathlib import Path
+
+from ser.corpus.config import LONGEST_PATH
+from ser.corpus.errors import UserError
+from ser.corpus.importers.registry import audio_files, importer
+from ser.corpus.importers.spec import FileSpec, manifest_of_spec, match_paths, read_spec
+from ser.corpus.manifest import Manifest
+
+
+@importer("files")
+def files(folder: Path, *, spec: str | Path = "") -> Manifest:
+    """Import a corpus that has speaker and emotion in its file names.
+
+    Files: audio in any subfolder of `folder`, in any format; of copies of a clip in several
+    formats, wav or flac is taken.
+    Options: `spec`: a YAML with the regular expression, what its groups mean, and the classes; the
+    ones in the folder `corpus/importers/specs` of this package are examples, and docs/corpus.md
+    explains the keys.
+    Split: the column `split` of the YAML; none without it.
+
+    Licence and citation are those of your corpus.
+    """
+    if not spec:
+        raise UserError("no YAML is given; give one with spec=FILE.")
+    return import_files(read_spec(Path(spec)), folder, str(spec))
+
+
+def import_files(spec: FileSpec, folder: Path, source: str) -> Manifest:
+    """Import the files of a folder that a YAML describes; `source` names the YAML in messages."""
+    paths = [path.relative_to(folder) for path in audio_files(folder)]
+    names = [path.as_posix() for path in paths if _is_text(path)]
+    stems: dict[str, str] = {}
+    for name in names:  # the first of a clip in several formats
+        stems.setdefault(name.removesuffix(Path(name).suffix), name)
+    match = match_paths(spec, list(stems))
+    if match.is_empty():
+        like = f"; a path that would match is {spec.example}" if spec.example else ""
+        raise UserError(
+            f"{folder}: none of its {len(names)} audio files matches the pattern of {source}{like}."
+        )
+    manifest = manifest_of_spec(
+        spec, match, [stems[stem] for stem in match["path"]], folder, source
+    )
+    left = len(stems) - len(match)
+    if left:
+        matched = set(match["path"])
+        first = next(name for stem, name in stems.items() if stem not in matched)
+        note = f"files that do not match the pattern: {left} of {len(stems)}, as {first}"
+        manifest.notes = (*manifest.notes, note)
+    return manifest
+
+
+def _is_text(path: Path) -> bool:
+    """Tell whether a path is UTF-8, as a manifest needs, and not longer than a path can be."""
+    try:
+        return len(os.fspath(path).encode()) <= LONGEST_PATH
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,229 @@
+"""A local data set of Hugging Face: a folder of `save_to_disk`, or Parquet files.
+
+Read by polars; neither `datasets` nor torchcodec is needed, and nothing is unpickled. Audio within
+the files is written out as files of its own, under names of its own. Paths within a data
+set are followed only as far as they stay within its folder.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ser.corpus.cells import SPLIT_WORDS
+from ser.corpus.errors import UserError, listed
+from ser.corpus.importers.clips import Clips
+from ser.corpus.importers.registry import importer
+from ser.corpus.importers.table import manifest_of_table
+from ser.corpus.manifest import Manifest
+from ser.corpus.tables import PARQUET_ERRORS, Table
+
+LARGEST_FILE = 4 * 2**30  # bytes of one of the data set's files
+LARGEST_JSON = 16 * 2**20  # bytes
+ROW, PART, FILE = "row of the data set", "part of the data set", "audio file"
+PLAIN = (pl.String, pl.Boolean)  # types of columns that are kept, beside numbers
+
+
+@importer("hf")
+def hf(
+    folder: Path,
+    *,
+    audio: str = "audio",
+    clips: str | Path = "",
+    emotions: Mapping[str, str] | None = None,
+    splits: Mapping[str, str] | None = None,
+    utterance: str | None = None,
+    split: str | None = None,
+    speaker: str | None = None,
+    gender: str | None = None,
+    emotion: str | None = None,
+    arousal: str | None = None,
+    valence: str | None = None,
+    dominance: str | None = None,
+    transcript: str | None = None,
+    language: str | None = None,
+    session: str | None = None,
+) -> Manifest:
+    """Import a data set of Hugging Face.
+
+    Files: a folder that `save_to_disk` of `datasets` has written (one split, or several), or
+    Parquet files as the hub has them (`train-00000-of-00001.parquet`), in any subfolder.
+    Options: `audio`: the column of the audio, by default audio: bytes, or paths within `folder`.
+    `clips`: the folder that audio within the files is written to, as wav, flac, mp3 …, as it is.
+    `emotions` and `splits` map the cells to classes and splits, as for `csv`. Every other option
+    names the data set's column for the manifest's, as emotion=label; left out, the column of the
+    same name. Class labels are read as their names. Ids are split and number (train-000012), unless
+    `utterance` names a column.
+    Split: that of the data set's parts, unless `split` names a column.
+
+    Licence and citation are those of the data set.
+    """
+    writer = Clips(folder, Path(clips) if clips else None)
+    frames, counts = [], Counter[str]()
+    for file in _files(folder):
+        frames.append(_frame(file, audio, writer, counts))
+    writer.require_audio()
+    frame = pl.concat(frames, how="diagonal_relaxed")
+    has_parts = bool((frame[PART] != "").any())
+    frame = frame if has_parts else frame.drop(PART)
+    named = {
+        "utterance": utterance or ROW,
+        "path": FILE,
+        "split": split or (PART if has_parts else None),
+        "speaker": speaker,
+        "gender": gender,
+        "emotion": emotion,
+        "arousal": arousal,
+        "valence": valence,
+        "dominance": dominance,
+        "transcript": transcript,
+        "language": language,
+        "session": session,
+    }
+    read = Table(frame, notes=tuple(writer.notes()))
+    manifest = manifest_of_table(
+        read, named, writer.root, str(folder), emotions=emotions, splits=splits
+    )
+    manifest.audio = writer.root
+    return manifest
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of a data set: its split, or "", and the names of its class labels, by column."""
+
+    path: Path
+    part: str
+    labels: Mapping[str, list[str]]
+
+
+def _files(folder: Path) -> list[DataFile]:
+    """Find the files of a data set, with their splits, in order."""
+    files = []
+    for path in sorted(folder.rglob("*.arrow")):
+        state = _json(path.with_name("state.json"))
+        if state.get("_indices_files") or state.get("_indices_data_files"):
+            raise UserError(
+                f"{path.parent}: it is a selection of rows of another data set; save it again "
+                "after `flatten_indices()`."
+            )
+        features = _json(path.with_name("dataset_info.json")).get("features")
+        files.append(DataFile(path, _part(path, folder), _class_names(features)))
+    for path in sorted(folder.rglob("*.parquet")):
+        files.append(DataFile(path, _part(path, folder), _class_names(_parquet_features(path))))
+    if not files:
+        raise UserError(
+            f"{folder}: there is no .arrow and no .parquet file in it; give a folder that "
+            "`save_to_disk` has written, or the Parquet files of a data set."
+        )
+    return files
+
+
+def _part(path: Path, folder: Path) -> str:
+    """Return the split that a file's name, or a folder's, begins with; "" for another name."""
+    for name in (path.stem, *reversed(path.relative_to(folder).parts[:-1])):
+        split = SPLIT_WORDS.get(re.split(r"[-_.]", name.lower())[0], "")
+        if split:
+            return split
+    return ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a data set; empty where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise ValueError("it is too large")
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable ({error}); save the data set again.") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _parquet_features(path: Path) -> Any:
+    try:
+        text = pl.read_parquet_metadata(path).get("huggingface") or "{}"
+        return json.loads(text).get("info", {}).get("features")
+    except (*PARQUET_ERRORS, ValueError, AttributeError, RecursionError):
+        return None  # a damaged file is reported when it is read
+
+
+def _class_names(features: Any) -> dict[str, list[str]]:
+    """Return the names of the class labels, by column."""
+    entries = features.items() if isinstance(features, dict) else ()
+    return {
+        name: [str(n) for n in entry["names"]]
+        for name, entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("names"), list)
+    }
+
+
+def _frame(file: DataFile, audio: str, clips: Clips, counts: Counter[str]) -> pl.DataFrame:
+    """Read a file: its plain columns, and for every row its id, split and audio file.
+
+    `counts` has the rows of every split so far.
+    """
+    frame = _read(file.path)
+    if audio not in frame.columns:
+        raise UserError(
+            f"{file.path}: there is no column '{audio}' for the audio; name it with audio=COLUMN; "
+            f"the columns are: {listed(frame.columns)}."
+        )
+    clips.allow(file.path.stat().st_size)
+    first, prefix = counts[file.part], file.part or "row"
+    counts[file.part] += len(frame)
+    names = [f"{prefix}-{first + i:06d}" for i in range(len(frame))]
+    places = [
+        clips.place(name, *_audio(value, file.path))
+        for name, value in zip(names, frame[audio], strict=True)
+    ]
+    plain = [c for c in frame.columns if frame[c].dtype.is_numeric() or frame[c].dtype in PLAIN]
+    frame = frame.select(plain)
+    return frame.with_columns(
+        *(_labels(frame[name], labels) for name, labels in file.labels.items() if name in plain),
+        pl.Series(ROW, names, dtype=pl.String),
+        pl.Series(FILE, places, dtype=pl.String),
+        pl.lit(file.part).alias(PART),
+    ).filter(pl.col(FILE).is_not_null())
+
+
+def _read(path: Path) -> pl.DataFrame:
+    if path.stat().st_size > LARGEST_FILE:
+        raise UserError(
+            f"{path}: it is larger than {LARGEST_FILE // 2**30} GiB; save the data set in shards, "
+            "with max_shard_size."
+        )
+    try:
+        arrow = path.suffix == ".arrow"
+        return pl.read_ipc_stream(path) if arrow else pl.read_parquet(path, glob=False)
+    except PARQUET_ERRORS as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path}: not readable ({reason}); fetch or save it again.") from error
+
+
+def _audio(value: Any, path: Path) -> tuple[bytes | None, str | None]:
+    """Return the bytes and the path of a cell: one of them, or both in a mapping, or neither."""
+    if isinstance(value, dict):
+        data, name = value.get("bytes"), value.get("path")
+    else:
+        data, name = (value, None) if isinstance(value, bytes) else (None, value)
+    if (data is None or isinstance(data, bytes)) and (name is None or isinstance(name, str)):
+        return data, name
+    raise UserError(
+        f"{path}: a cell of the audio is of type {type(value).__name__}, neither bytes nor a path; "
+        "name the column of the encoded audio with audio=COLUMN."
+    )
+
+
+def _labels(column: pl.Series, names: list[str]) -> pl.Series:
+    """Return the numbers of a class label as its names; one without a name is null."""
+    if not column.dtype.is_integer():
+        return column
+    numbers = list(range(len(names)))
+    return column.replace_strict(numbers, names, default=None, return_dtype=pl.String)

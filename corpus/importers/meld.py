@@ -1,0 +1,135 @@
+"""MELD: English dialogues of a TV series, 7 classes, official splits that share speakers."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ser.corpus.errors import UserError, listed, plural
+from ser.corpus.importers.registry import audio_files, build, importer
+from ser.corpus.manifest import Manifest
+from ser.corpus.tables import find_column, read_table
+
+EMOTIONS = {
+    "anger": "angry",
+    "disgust": "disgust",
+    "fear": "fear",
+    "joy": "happy",
+    "neutral": "neutral",
+    "sadness": "sad",
+    "surprise": "surprise",
+}
+GENDERS = {
+    **dict.fromkeys(("Monica", "Phoebe", "Rachel"), "female"),
+    **dict.fromkeys(("Chandler", "Joey", "Ross"), "male"),
+}
+SPLITS = ("train", "dev", "test")
+COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "Season", "Episode")
+CLIP = re.compile(r"dia(\d+)_utt(\d+)")
+RESTORE = "restore the file of the release"
+
+
+@importer("meld")
+def meld(folder: Path) -> Manifest:
+    """Import the Multimodal EmotionLines Dataset.
+
+    13,708 utterances of the series Friends; the six main characters speak five of six of them.
+
+    Files: `MELD.Raw.tar.gz` unpacked, with the archives in it: `train_sent_emo.csv`,
+    `dev_sent_emo.csv` and `test_sent_emo.csv` anywhere in `folder`, and clips named dia0_utt0 in a
+    folder for each split whose name has train, dev or test in it, as `train_splits`. Clips may be
+    the mp4 of the release (extra `media`) or wav or flac made of them; wav and flac are preferred.
+    Utterances without a clip are left out. Ids are train-dia0_utt0.
+    Column `session`: season and episode, as s08e21.
+    Split: the corpus's own. It shares speakers between train, dev and test, which `ser corpus
+    check` reports as an error: its scores are not speaker-independent.
+
+    Licence: GPL-3.0 for the annotations; the clips are of a TV series. Cite: S. Poria et al.,
+    "MELD: a multimodal multi-party dataset for emotion recognition in conversations", ACL 2019.
+    """
+    clips = _clips(folder)
+    rows, missing = [], []
+    for split in SPLITS:
+        for key, row in _annotations(folder, split):
+            path = clips.get((split, *key))
+            if path is None:
+                missing.append(row["utterance"])
+            else:
+                rows.append({**row, "path": path})
+    if not rows:
+        raise UserError(
+            f"{folder}: none of the clips is called like train_splits/dia0_utt0.mp4; unpack the "
+            "archives in MELD.Raw."
+        )
+    manifest = build(rows, tuple(EMOTIONS.values()), folder, corpus="meld", language="en")
+    if missing:
+        count = plural(len(missing), "utterance")
+        manifest.notes = (f"left out, as there is no clip: {count}: {listed(missing, 5)}",)
+    return manifest
+
+
+def _annotations(folder: Path, split: str) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
+    """Yield dialogue and number of every utterance of a split, with its row but for the path."""
+    tables = sorted(folder.rglob(f"{split}_sent_emo.csv"), key=lambda path: len(path.parts))
+    if not tables:
+        raise UserError(
+            f"{folder}: there is no {split}_sent_emo.csv in it; give the folder of MELD that has "
+            "the three tables and the clips."
+        )
+    path = tables[0]
+    frame = read_table(path, ",", _encoding(path)).frame
+    columns = {name: find_column(frame.columns, name, str(path), RESTORE) for name in COLUMNS}
+    lacking = [name for name, column in columns.items() if column is None]
+    if lacking:
+        raise UserError(f"{path}: the columns {', '.join(lacking)} are missing; {RESTORE}.")
+    frame = frame.select(pl.col(c).alias(n) for n, c in columns.items() if c is not None)
+    for text, speaker, emotion, *numbers in frame.fill_null("").iter_rows():
+        if not all(number.isascii() and number.isdigit() for number in numbers):
+            raise UserError(
+                f"{path}: the numbers of '{text[:40]}' are {', '.join(numbers)}; {RESTORE}."
+            )
+        dialogue, number, season, episode = map(int, numbers)
+        yield (
+            (dialogue, number),
+            {
+                "utterance": f"{split}-dia{dialogue}_utt{number}",
+                "split": split,
+                "speaker": f"meld-{speaker}" if speaker else None,
+                "gender": GENDERS.get(speaker),
+                "emotion": EMOTIONS.get(emotion.lower()),
+                "transcript": text,
+                "session": f"s{season:02d}e{episode:02d}",
+            },
+        )
+
+
+def _encoding(path: Path) -> str | None:
+    """Return the encoding of a table: some copies have the apostrophes of Windows."""
+    try:
+        path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return None
+
+
+def _clips(folder: Path) -> dict[tuple[str, int, int], str]:
+    """Find every clip: (split, dialogue, utterance) -> path."""
+    clips: dict[tuple[str, int, int], str] = {}
+    for path in audio_files(folder):
+        match = CLIP.fullmatch(path.stem)
+        relative = path.relative_to(folder)
+        split = _split(relative.parts[:-1])
+        if match and split:
+            clips.setdefault((split, int(match[1]), int(match[2])), relative.as_posix())
+    return clips
+
+
+def _split(folders: tuple[str, ...]) -> str | None:
+    """Return the split that the innermost of the folders names."""
+    for name in reversed(folders):
+        for split in SPLITS:
+            if split in name.lower():
+                return split
+    return None

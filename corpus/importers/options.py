@@ -1,0 +1,70 @@
+"""The options of an importer from the command line: text, converted by its type annotations."""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+from ser.corpus.bounded_yaml import parse_yaml
+from ser.corpus.errors import UserError
+
+
+def typed_options(function: Callable[..., Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """Convert option values from the command line to the types of a function's parameters.
+
+    A parameter annotated as text gets the text unchanged; for a mapping or a list the text is
+    parsed as YAML whose keys and values stay text (04 is not 4); any other type is converted.
+    Values of unknown names are returned unchanged. Raises `UserError` for a value of the wrong
+    type.
+    """
+    parameters = inspect.signature(function).parameters
+    try:
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError):  # names that exist for type checkers only
+        hints = {}
+    typed: dict[str, Any] = dict(values)
+    for name, text in values.items():
+        if name in parameters:
+            default = parameters[name].default
+            fallback = str if default in (None, inspect.Parameter.empty) else type(default)
+            typed[name] = _typed(name, text, hints.get(name, fallback))
+    return typed
+
+
+def _typed(option: str, text: str, annotation: Any) -> Any:
+    kinds = _kinds(annotation)
+    structured = any(isinstance(kind, type) and _is_structure(kind) for kind in kinds)
+    plain = str in kinds or Any in kinds
+    if plain and not (structured and text.lstrip()[:1] in ("{", "[")):
+        return text
+    try:
+        if structured:
+            return TypeAdapter(annotation).validate_python(_text_only(option, text))
+        return TypeAdapter(annotation).validate_strings(text.strip())
+    except PydanticUserError:  # a class that pydantic does not know
+        return text
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "".join(f" at {part}" for part in first["loc"] if str(part) in text)
+        example = "; write it as {A: angry, S: sad}" if dict in kinds or Mapping in kinds else ""
+        raise UserError(f"option {option} is '{text}'{where}: {first['msg']}{example}.") from error
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    """List the classes of an annotation; of a union, those of all its members."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [kind for part in typing.get_args(annotation) for kind in _kinds(part)]
+    return [typing.get_origin(annotation) or annotation]
+
+
+def _is_structure(kind: type) -> bool:
+    return issubclass(kind, Collection) and not issubclass(kind, (str, bytes))
+
+
+def _text_only(option: str, text: str) -> Any:
+    if not text.strip():
+        raise UserError(f"option {option} is empty; write it as {{A: angry, S: sad}}.")
+    return parse_yaml(f"option {option}", text, numbered=False, text_only=True).value

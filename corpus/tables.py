@@ -1,0 +1,261 @@
+"""Read the tables that people have: csv, tsv and Parquet, as spreadsheets and scripts save them.
+
+- Every cell of a text file stays text and is stripped; an empty cell is null, `""` is "".
+- The separator is detected in the first lines (comma, semicolon, tab, bar), the encoding by its
+  byte order mark (UTF-8, UTF-16, UTF-32).
+- Blank rows and blank columns without a name are skipped. A row with more or fewer cells than the
+  header is an error that names its line, as a shifted cell would become a wrong label.
+"""
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import polars as pl
+
+from ser.corpus import parquet
+from ser.corpus.errors import DamagedError, UserError, plural
+from ser.corpus.rows import BLANKS, Cells, Rows, detect_separator
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "pipe": "|", "\\t": "\t"}
+MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+FORMATS = (  # the first bytes of files that are mistaken for tables
+    (b"PK\x03\x04", "a spreadsheet or an archive; save it as CSV UTF-8"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet of old Excel; save it as CSV UTF-8"),
+    (b"\x1f\x8b", "compressed; unpack it"),
+    (b"%PDF", "a PDF; save the table as CSV UTF-8"),
+    (b"{\\rtf", "a document in RTF; save the table as CSV UTF-8"),
+    (b"ARROW1", "an Arrow file; write it as Parquet"),
+)
+CHUNK = 100_000  # rows that are text and columns at once
+WIDEST = 10_000  # columns
+RULED = re.compile(r"[-=:+ ]*[-=][-=:+ ]*")  # a cell of the line below a header in Markdown
+PARQUET_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as read from its file.
+
+    `frame`: text columns (typed ones from Parquet); `separator`: None for Parquet; `notes`: remarks
+    on how it was read.
+    """
+
+    frame: pl.DataFrame
+    separator: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def decimal_points(self, names: Iterable[str]) -> pl.DataFrame:
+        """Return the frame with the decimal commas of those columns as points.
+
+        Not where "1,234" may mean 1234: in a file whose commas separate cells, and with three
+        digits behind the comma in any but a semicolon file.
+        """
+        if self.separator in (None, ","):
+            return self.frame
+        digits = r"\d+" if self.separator == ";" else r"(?:\d{1,2}|\d{4,})"
+        comma = rf"^([+-]?\d*),({digits}(?:[eE][+-]?\d+)?)$"
+        columns = (self.frame[name] for name in names if name in self.frame.columns)
+        return self.frame.with_columns(column.str.replace(comma, "${1}.$2") for column in columns)
+
+
+def read_table(
+    path: str | Path,
+    separator: str | None = None,
+    encoding: str | None = None,
+    quotes: str | None = None,
+) -> Table:
+    """Read a table with a header line.
+
+    `separator`: one character, or comma, semicolon, tab or bar; detected when None. `encoding`: a
+    name such as cp1252; by default UTF-8, or what a byte order mark names. `quotes`: "cells" when
+    quotation marks always enclose cells, "text" when they are always text; detected when None.
+
+    Raises `UserError` for a file that is not such a table, naming the line where there is one.
+    """
+    path = Path(path)
+    raw = _bytes(path)
+    if raw.startswith(b"PAR1") or path.suffix.lower() == ".parquet":
+        if parquet.check(raw) == "damaged":
+            raise DamagedError(path, "this table is damaged", "restore it, or import it again")
+        frame = _parquet(path, raw)
+        _require_width(path, frame.width)
+        return Table(frame)
+    for start, name in FORMATS:
+        if raw.startswith(start):
+            raise UserError(f"{path}: this is {name}, and use that file.")
+    text = re.sub(r"\x1a\s*\Z", "", _decode(path, raw, encoding))  # how DOS ended a file
+    if text.lstrip(BLANKS)[:1] in ("{", "["):
+        raise UserError(f"{path}: this is JSON, not a table; write it as .csv with a header line.")
+    if quotes not in (None, "cells", "text"):
+        raise UserError(f"option quotes is '{quotes}'; use cells or text, or leave it out.")
+    announced = re.match(r'"?sep=(.)"?[ \t]*(?:\r\n|\n|\r)', text)  # a line that Excel understands
+    if announced:
+        separator = separator or announced[1]
+    reading = Rows(text, announced.end() if announced else 0, quotes)
+    if separator is None:
+        separator = detect_separator(reading, path.suffix.lower())
+    elif len(separator := SEPARATORS.get(separator, separator)) != 1 or separator in '"\r\n':
+        raise UserError(
+            f"option separator is '{separator}'; give one character, or comma, semicolon, tab, bar."
+        )
+    marked: list[int] = []
+    frame = _frame(path, reading.split(separator, marked))
+    note = f"quotation marks read as text: {plural(len(marked), 'cell')}, the first in line "
+    return Table(frame, separator, (f"{note}{marked[0]}",) if marked else ())
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file in UTF-8, or in what its byte order mark names.
+
+    Raises `UserError` when it is in another encoding.
+    """
+    return _decode(Path(path), _bytes(Path(path)), None)
+
+
+def find_column(columns: Sequence[str], name: str, source: str, remedy: str) -> str | None:
+    """Find a column by its name, whatever the capitals; None when there is none.
+
+    Raises `UserError`, ending with the remedy, when names differ only in case.
+    """
+    same = [column for column in columns if column.strip(BLANKS).casefold() == name.casefold()]
+    if len(same) > 1:
+        names = " and ".join(f"'{column}'" for column in same)
+        raise UserError(f"{source}: the columns {names} differ only in case; {remedy}.")
+    return same[0] if same else None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror or error}).") from error
+
+
+def _parquet(path: Path, raw: bytes) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(raw)
+    except PARQUET_ERRORS as error:
+        reason = (str(error).splitlines() or ["damaged"])[0]
+        raise UserError(
+            f"{path}: not readable as a table ({reason}); "
+            "write it as .csv, .tsv or .parquet with a header line."
+        ) from error
+
+
+def _decode(path: Path, raw: bytes, encoding: str | None) -> str:
+    if encoding is not None:
+        try:
+            return raw.decode(encoding).removeprefix("\ufeff")
+        except (LookupError, ValueError) as error:
+            raise UserError(
+                f"{path}: not readable with encoding={encoding} ({error}); "
+                "name the encoding it was saved in, such as cp1252, or save it as UTF-8."
+            ) from error
+    mark, name = next((m for m in MARKS if raw.startswith(m[0])), (b"", "utf-8"))
+    try:
+        text = raw[len(mark) :].decode(name)
+    except UnicodeDecodeError as error:
+        line = 1 + len(re.findall(rb"\r\n|\n|\r", raw[: len(mark) + error.start]))
+        if b"\0" not in raw or mark:
+            raise UserError(
+                f"{path}: line {line} is not {name.upper()}; save the table as UTF-8 (Excel: 'CSV "
+                "UTF-8'), or import it with encoding=cp1252 or the name of its encoding."
+            ) from error
+        text = "\0"
+    if "\0" in text:
+        raise UserError(
+            f"{path}: not text in UTF-8, but perhaps in UTF-16 without a byte order mark; save the "
+            "table as UTF-8, or import it with encoding=utf-16-le."
+        )
+    return text
+
+
+def _frame(path: Path, rows: Iterator[tuple[int, Cells]]) -> pl.DataFrame:
+    header = next(rows, None)
+    if header is None:
+        raise UserError(f"{path}: this table is empty; give one with a header line and rows.")
+    names = [name or "" for name in header[1]]
+    needed = max((i for i, name in enumerate(names, 1) if name), default=len(names))
+    _require_width(path, len(names))
+    twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
+    if twice:
+        raise UserError(f"{path}: two columns are called '{twice[0]}'; rename one of them.")
+    chunks = []
+    rows = _without_rules(path, names, rows)
+    while chunk := list(islice(rows, CHUNK)):
+        cells = [_fitted(path, line, row, len(names), needed) for line, row in chunk]
+        chunks.append(
+            pl.DataFrame(
+                [
+                    pl.Series(str(i), column, dtype=pl.String)
+                    for i, column in enumerate(zip(*cells, strict=True))
+                ]
+            )
+        )
+    if not chunks:
+        raise UserError(f"{path}: this table has a header line only; add one row per utterance.")
+    frame = pl.concat(chunks)
+    unnamed = [i for i, name in enumerate(names) if not name]
+    empty = [str(i) for i in unnamed if (frame[str(i)].fill_null("") == "").all()]
+    filled = [i for i in unnamed if str(i) not in empty]
+    # A table that pandas or R wrote with its index has one column without a name.
+    named = {
+        str(i): name or ("" if len(filled) == 1 else f"(column {i + 1})")
+        for i, name in enumerate(names)
+    }
+    return frame.drop(empty).rename({old: new for old, new in named.items() if old not in empty})
+
+
+def _require_width(path: Path, columns: int) -> None:
+    if columns > WIDEST:
+        raise UserError(
+            f"{path}: this table has {columns:,} columns, more than the limit of {WIDEST:,}; keep "
+            "only those that describe the utterances."
+        )
+
+
+def _without_rules(
+    path: Path, header: list[str], rows: Iterator[tuple[int, Cells]]
+) -> Iterator[tuple[int, Cells]]:
+    """Return the rows; raise `UserError` where the header or the first row is only a rule."""
+    first = list(islice(rows, 1))
+    lines: list[Cells] = [[*header], *(cells for _, cells in first)]
+    for line in lines:
+        filled = [cell for cell in line if cell]
+        whole = len(line) == 1 or len(filled) >= sum(map(bool, header))
+        if whole and all(RULED.fullmatch(cell) for cell in filled):
+            raise UserError(
+                f"{path}: this is a table in Markdown or drawn with lines ({filled[0][:20]}); save "
+                "it as .csv with a header line and no rules."
+            )
+    return chain(first, rows)
+
+
+def _fitted(path: Path, line: int, cells: Cells, width: int, needed: int) -> Cells:
+    """Return a row as wide as the header, or raise `UserError`."""
+    if len(cells) == width:
+        return cells
+    if len(cells) < needed or any(cells[width:]):
+        wrong = "fewer" if len(cells) < needed else "more"
+        remedy = (
+            "write a separator for every cell, also for empty ones"
+            if wrong == "fewer"
+            else 'enclose a cell that contains the separator in quotation marks ("…")'
+        )
+        raise UserError(
+            f"{path}: line {line} has {plural(len(cells), 'cell')}, {wrong} than the header with "
+            f"{width}; "
+            f"{remedy}."
+        )
+    return [*cells[:width], *[None] * (width - len(cells))]

@@ -1,0 +1,118 @@
+"""Tables in a terminal: no number is broken, and no name of up to 40 columns.
+
+rich makes the columns of a table that is too wide narrower by their share of the width, and breaks
+or cuts what no longer fits. Here a cell is wrapped between its words alone, the widest column
+first. What is still too wide after that is cut in the one column that may be cut, and otherwise
+left to the terminal, which loses nothing.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+# an interval in brackets or what stands for it, a number with its unit, or a word
+WORD = re.compile(
+    r"\[[^\]]*\]\S*|(?:\S+ )?n/a: \d+ speakers?"
+    r"|\d[\d.,]* (?:[kMGT]?B|%|Hz|speakers?)\b\S*|\S+"
+)
+LONGEST = 40  # columns of a word that is never broken; a path may be longer
+PIECE = 20  # columns that are left of such a path
+LEAST = 6  # columns that are left of a cell that is cut
+
+
+def print_table(table: "Table", console: "Console", cut: str = "") -> None:
+    """Print a table in the width of the console, or wider where its words need it.
+
+    Args:
+        table: the table; its cells are texts, which are printed as they are, without markup.
+        console: where it is printed.
+        cut: the heading of the column whose cells may be cut, the least important one.
+    """
+    for column in table.columns:
+        column.header = _plain(column.header)
+        column._cells = [_plain(cell) for cell in column.cells]
+    fixed = console.measure(table, options=console.options.update(width=1_000_000)).maximum
+    fixed -= sum(_natural(column) for column in table.columns)
+    room = console.width - fixed
+    widths = [_natural(column) for column in table.columns]
+    floors = [_longest_word(column) for column in table.columns]
+    while sum(widths) > room and (widest := _widest(widths, floors)) is not None:
+        lines = [_lines(text, widths[widest] - 1) for text in _texts(table.columns[widest])]
+        widths[widest] = max(_width(line) for cell in lines for line in cell)
+    for i, column in enumerate(table.columns):
+        if str(column.header) == cut and sum(widths) > room:
+            widths[i] = max(min(LEAST, widths[i]), widths[i] - (sum(widths) - room))
+        _set_width(column, widths[i], whole=str(column.header) != cut)
+    before, needed = console.width, fixed + sum(widths)
+    console.width = max(before, needed)
+    try:
+        console.print(table, markup=False)
+    finally:
+        console.width = before
+
+
+def _plain(cell: Any) -> "Text":
+    from rich.text import Text
+
+    return cell if isinstance(cell, Text) else Text(str(cell))
+
+
+def _widest(widths: list[int], floors: list[int]) -> int | None:
+    """Return the widest column that can be narrower, None where there is none."""
+    possible = [i for i, width in enumerate(widths) if width > floors[i]]
+    return max(possible, key=lambda i: widths[i], default=None)
+
+
+def _texts(column: "Column") -> list[str]:
+    return [str(cell) for cell in (column.header, *column.cells)]
+
+
+def _natural(column: "Column") -> int:
+    return max(_width(line) for text in _texts(column) for line in text.splitlines() or [""])
+
+
+def _longest_word(column: "Column") -> int:
+    words = [word for text in _texts(column) for word in WORD.findall(text)]
+    widths = (width if (width := _width(word)) <= LONGEST else PIECE for word in words)
+    return max(widths, default=0)
+
+
+def _width(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _set_width(column: "Column", width: int, whole: bool) -> None:
+    """Give a column a width, and wrap its cells for it where they are shown whole."""
+    column.width, column.no_wrap = width, True
+    column.overflow = "crop" if whole else "ellipsis"
+    if whole:
+        column.header = _wrapped(column.header, width)
+        column._cells = [_wrapped(cell, width) for cell in column.cells]
+
+
+def _wrapped(cell: Any, width: int) -> "Text":
+    """Return a cell with line breaks between words, where it is wider than that."""
+    text = str(cell)
+    return _plain(cell) if _width(text) <= width else _plain("\n".join(_lines(text, width)))
+
+
+def _lines(text: str, width: int) -> list[str]:
+    """Return the lines of a text of at most this width, or of one word."""
+    from rich.cells import chop_cells
+
+    lines = [""]
+    for word in WORD.findall(text):
+        pieces = [word] if _width(word) <= LONGEST else chop_cells(word, width)
+        joined = f"{lines[-1]} {pieces[0]}" if lines[-1] else pieces[0]
+        if _width(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(pieces[0])
+        lines += pieces[1:]
+    return [line for line in lines if line] or [""]

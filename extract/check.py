@@ -1,0 +1,117 @@
+"""Check features before the first clip is extracted: packages, weights, layer, quantization.
+
+Only a model's config.json is loaded, so that a mistake in the last feature is reported at once and
+not after hours of work on the others.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import polars as pl
+
+from ser.corpus.errors import Note, UserError, plural
+from ser.extract.extractor import FeatureOptions, choose_device, device_type, weights_of
+from ser.extract.kinds.ctranslate2_weights import encoder_layers
+from ser.extract.layers import item_shape
+from ser.extract.models import ENGLISH, card, weights_folder
+
+NEEDS = {
+    "asr": "transformers",
+    "facodec": "torch",
+    "opensmile": "opensmile",
+    "speech": "transformers",
+    "text": "transformers",
+    "whisper": "transformers",
+}
+# the count of layers in a config.json: of Whisper's encoder, of most models, of T5 and GPT-2
+LAYERS = ("encoder_layers", "num_hidden_layers", "num_layers", "n_layer")
+
+
+def check_features(
+    features: Mapping[str, FeatureOptions], device: str = "auto", *, weights: bool = True
+) -> None:
+    """Check features by name; without `weights`, which may be on other machines, packages alone.
+
+    Weights are fetched from the hub where they are not on this machine. Raises `UserError` that
+    lists every feature that cannot be extracted, `ModuleNotFoundError` for a missing package.
+    """
+    for options in features.values():
+        package = NEEDS.get(options.kind)
+        if package is not None and find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named '{package}'", name=package)
+    problems: dict[str, str] = {}
+    for name, options in features.items():
+        try:
+            _check(options, device, weights)
+        except (UserError, ValueError) as error:
+            problems[name] = str(error).rstrip(".")
+    lines = [f"features.{name}: {problem}." for name, problem in problems.items()]
+    if len(lines) == 1:
+        raise UserError(lines[0])
+    if lines:
+        first = f"{len(lines)} features cannot be extracted, so none was:"
+        raise UserError("\n  ".join([first, *lines]))
+
+
+def warn_of_languages(features: Mapping[str, FeatureOptions], languages: pl.Series) -> None:
+    """Warn with a `Note` of an `asr` of one language on utterances of another.
+
+    `languages` is the manifest's column of that name; a null is a language that is not known.
+    """
+    codes = languages.drop_nulls().str.to_lowercase().str.extract(r"^([a-z]+)")
+    for name, options in features.items():
+        if options.kind != "asr":
+            continue
+        model = str(getattr(options, "model", ""))
+        listed = card(model)
+        english = model.endswith(".en") or (listed is not None and listed.languages == ENGLISH)
+        language = ENGLISH if english else str(getattr(options, "language", ENGLISH))
+        others = codes.filter(codes != language)
+        if len(others):
+            code = others.mode().sort()[0]
+            remedy = "a multilingual model, as whisper-base, and " if english else ""
+            warnings.warn(
+                f"features.{name}: {model} transcribes as {language}, but the corpus is in "
+                f"{', '.join(others.unique().sort())} ({len(others)} of "
+                f"{plural(len(languages), 'utterance')}); use {remedy}`language: {code}`, or no "
+                "transcripts.",
+                Note,
+                stacklevel=3,
+            )
+
+
+def _check(options: FeatureOptions, device: str, weights: bool) -> None:
+    if not weights:
+        return
+    quantize = getattr(options, "quantize", "none")
+    if quantize != "none" and device_type(choose_device(device)) != "cuda":
+        raise UserError(
+            f"`quantize: {quantize}` runs on an NVIDIA GPU only; extract with `--device cuda`, or "
+            "leave `quantize` out."
+        )
+    model = weights_of(options)
+    if model is None:
+        return
+    folder = weights_folder(model)
+    layer = getattr(options, "layer", None)
+    if layer is None:
+        return
+    if options.kind == "whisper" and (folder / "model.bin").exists():
+        states = None if layer == -1 else encoder_layers(folder) + 1
+    else:
+        states = _states(folder)
+    if states is not None:
+        item_shape(states, 1, layer)
+
+
+def _states(folder: Path) -> int | None:
+    """Return how many hidden states a model has, from its config.json; None without one."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # of another format, which loading reports
+        return None
+    counts = [config[key] for key in LAYERS if isinstance(config.get(key), int)]
+    return counts[0] + 1 if counts else None

@@ -1,0 +1,174 @@
+"""Scores across corpora: each training on each corpus, over the classes that both have.
+
+    <folder>/cross.json   a cell for each training and test corpus
+
+Classes that a training has not seen are not scored, nor are those that a test corpus has no rows
+of. A cell of a corpus trained and tested on has its own test split; any other has every row.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import polars as pl
+from pydantic import Field
+
+from ser.cache.record import Count, Label, Record
+from ser.corpus.text_table import print_table
+from ser.score.bootstrap import resample_speakers
+from ser.score.config import ScoreConfig
+from ser.score.metrics import confusion, macro_f1, uar
+from ser.score.rotations import labelled_predictions
+from ser.score.run import STACK
+from ser.score.speakers import speakers_note, too_few, with_interval
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FILE = "cross.json"
+OTHERS = "all others"  # the row of trainings on all corpora but the tested one
+Metric = Literal["macro_f1", "uar"]
+TITLES: dict[Metric, str] = {"macro_f1": "macro-F1", "uar": "UAR"}
+
+
+class CellScore(Record):
+    """One system on one test corpus; `interval` is that of macro-F1."""
+
+    macro_f1: float
+    uar: float
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+
+
+class Cell(Record):
+    """One training on one test corpus; `train` is None for all corpora but the tested one."""
+
+    train: Label | None
+    test: Label
+    classes: list[Label]  # that both have
+    utterances: Count
+    speakers: Count | None  # None where unknown
+    scores: dict[Label, CellScore]
+
+
+class Cross(Record):
+    """cross.json: the corpora in order, and a cell for each training and test corpus."""
+
+    remedy: ClassVar[str] = "run `ser cross` again"
+
+    by: Label
+    corpora: Annotated[list[Label], Field(min_length=2, max_length=1000)]
+    cells: Annotated[list[Cell], Field(max_length=1_000_000)]
+
+    @property
+    def system(self) -> str:
+        """Return the system that tables show: the stack, or the first head without one."""
+        names = dict.fromkeys(name for cell in self.cells for name in cell.scores)
+        return STACK if STACK in names else next(iter(names), STACK)
+
+    @property
+    def rows(self) -> dict[str, dict[str, Cell]]:
+        """Return the cells by training and test corpus, in order; the last row is `OTHERS`."""
+        rows: dict[str, dict[str, Cell]] = {}
+        for cell in self.cells:
+            rows.setdefault(OTHERS if cell.train is None else cell.train, {})[cell.test] = cell
+        return rows
+
+
+def score_cells(
+    run: Path,
+    heads: Sequence[str],
+    train: str | None,
+    corpora: Mapping[str, str],
+    config: ScoreConfig,
+) -> list[Cell]:
+    """Score a training's run on each corpus in its test split.
+
+    `corpora` maps each utterance to its corpus, in the order of the cells. Corpora without a row of
+    the training's classes have no cell.
+    """
+    names = pl.DataFrame({"utterance": list(corpora), "corpus": list(corpora.values())})
+    systems = {
+        name: frame.join(names, "utterance", "left").filter(pl.col("label") >= 0)
+        for name, frame in labelled_predictions(run, heads).items()
+        if "prediction" in frame.columns
+    }
+    cells = []
+    for corpus in dict.fromkeys(corpora.values()):
+        rows = {name: frame.filter(corpus=corpus) for name, frame in systems.items()}
+        first = next(iter(rows.values()))
+        if first.height:
+            cells.append(_cell(train, corpus, rows, config))
+    return cells
+
+
+def _cell(
+    train: str | None, test: str, systems: Mapping[str, pl.DataFrame], config: ScoreConfig
+) -> Cell:
+    first = next(iter(systems.values()))
+    draw = resample_speakers(first["speaker"].to_list(), config.resamples, config.seed)
+    scores = {}
+    for name, frame in systems.items():
+        rows = first.select("utterance").join(frame, "utterance", maintain_order="left")
+        columns = [rows["emotion"], rows["prediction"]]
+        index = {c: i for i, c in enumerate(pl.concat(columns).unique().sort())}
+        true, chosen = (c.replace_strict(index, return_dtype=pl.Int64).to_numpy() for c in columns)
+        matrix = confusion(true, chosen, len(index))
+        drawn = macro_f1(draw.confusions(true, chosen, len(index)))
+        scores[name] = CellScore(
+            macro_f1=float(macro_f1(matrix)),
+            uar=float(uar(matrix)),
+            interval=draw.interval(drawn),
+        )
+    return Cell(
+        train=train,
+        test=test,
+        classes=first["emotion"].unique().sort().to_list(),
+        utterances=first.height,
+        speakers=draw.speakers,
+        scores=scores,
+    )
+
+
+def cross_rows(cross: Cross, metric: Metric) -> list[list[str]]:
+    """Return the matrix of the shown system as text: a row a training, its name first."""
+    rows = []
+    for train, cells in cross.rows.items():
+        row = [train]
+        for corpus in cross.corpora:
+            cell = cells.get(corpus)
+            score = None if cell is None else cell.scores.get(cross.system)
+            if cell is None or score is None:
+                row.append("-")
+            elif metric == "macro_f1":
+                row.append(with_interval(score.macro_f1, score.interval, cell.speakers))
+            else:
+                row.append(f"{score.uar:.3f}")
+        rows.append(row)
+    return rows
+
+
+def print_cross(cross: Cross, console: "Console") -> None:
+    """Print the matrices of macro-F1 with its interval, and of UAR, and what was tested."""
+    from rich import box
+    from rich.table import Table
+
+    for metric, title in TITLES.items():
+        table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+        table.add_column("trained on", overflow="fold")
+        for corpus in cross.corpora:
+            table.add_column(corpus, justify="right", overflow="fold")
+        for row in cross_rows(cross, metric):
+            table.add_row(*row)
+        over = ", 95 % over speakers" if metric == "macro_f1" else ""
+        heading = f"{title} of {cross.system} by tested {cross.by}{over}"
+        console.print(heading, style="bold", markup=False, highlight=False)
+        print_table(table, console)
+    if note := cross_note(cross):
+        console.print(note, markup=False, highlight=False)
+
+
+def cross_note(cross: Cross) -> str | None:
+    """Return the sentence on the cell with the fewest speakers that has an interval, or None."""
+    counts = [cell.speakers for cell in cross.cells]
+    enough = [n for n in counts if n is not None and not too_few(n)]
+    return speakers_note(min(enough)) if enough else None

@@ -1,0 +1,276 @@
+"""Two systems, of one run or of two, compared on the utterances that both have.
+
+Utterances are paired by id within one split. Both systems are scored on the same resamples of
+speakers, so the difference has an interval and a p (`ser.score.compare`). Classes are compared by
+name, and so are attributes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import polars as pl
+
+from ser.cache.logits import HeadLogits
+from ser.corpus.errors import UserError, listed, plural
+from ser.corpus.manifest import Manifest
+from ser.score.agreement import agreement
+from ser.score.attributes import ccc, resampled_ccc
+from ser.score.bootstrap import Resamples, resample_speakers
+from ser.score.compare import compare_attributes, compare_classes
+from ser.score.comparison import Comparison, Difference, Pair, Score
+from ser.score.heads import classifies, read_heads
+from ser.score.metrics import confusion, macro_f1, per_class_f1
+from ser.score.record import StackSummary, has_stack, stack_file
+from ser.score.run import SCORED, STACK, of_head, of_stack
+from ser.score.speakers import speakers_note
+from ser.score.truth import PREDICTED, TRUTH, ground_truth
+
+
+class Options(TypedDict):
+    """The options of a speaker bootstrap."""
+
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class System:
+    """A system's predictions with the truth, one row per utterance.
+
+    `rows` has utterance, split, emotion, speaker and, of what is predicted, prediction, p.<class>,
+    predicted.<attribute> and truth.<attribute>.
+    """
+
+    source: str
+    name: str
+    classes: tuple[str, ...]
+    rows: pl.DataFrame
+
+
+def read_system(run: Path, name: str | None = None, manifest: Manifest | None = None) -> System:
+    """Read a system of a run: the stack, or else the head that is best on dev.
+
+    Args:
+        run: its folder.
+        name: a head, or "stack".
+        manifest: where labels and ratings are read from; by default from the logits.
+
+    Raises `UserError` for a folder without trained heads, an unknown system, and damaged files.
+    """
+    folder = run / "heads"
+    heads = sorted(file.parent.name for file in folder.glob("*/logits.h5"))
+    if not heads:
+        raise UserError(f"{run}: no head of it is trained; give the folder of a trained run.")
+    names = [*heads, *([STACK] if has_stack(run) else [])]
+    if name is not None and name not in names:
+        raise UserError(f"{run}: it has no system '{name}'; its systems are {listed(names)}.")
+    if (name or names[-1]) == STACK:
+        heads = list(StackSummary.read(stack_file(run)).heads)
+    elif name is not None:
+        heads = [name]
+    logits = dict(zip(heads, read_heads(folder, heads, attributes_alone=True), strict=True))
+    chosen = name or (STACK if STACK in names else _best(run, logits))
+    frame = of_stack(run, logits) if chosen == STACK else of_head(logits[chosen])
+    classes = logits[heads[0]].classes
+    truth = ground_truth(logits if chosen == STACK else {chosen: logits[chosen]}, manifest, ())
+    return System(str(run), chosen, classes, with_truth(frame, truth, classes))
+
+
+def with_truth(frame: pl.DataFrame, truth: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
+    """Return the `rows` of a `System`: predictions joined with the truth by id."""
+    names = dict(enumerate(classes))
+    emotion = pl.col("label").replace_strict(names, default=None, return_dtype=pl.String())
+    truth = truth.with_columns(emotion=emotion).drop("label")
+    return frame.join(truth, "utterance", maintain_order="left")
+
+
+def _best(run: Path, heads: dict[str, HeadLogits]) -> str:
+    """Name the head that is best on dev: by macro-F1, those of attributes alone by mean CCC."""
+    if len(heads) > 1 and not any("dev" in head.splits for head in heads.values()):
+        raise UserError(
+            f"{run}: there is no stack, and no dev split to choose a head by; name one of "
+            f"{listed(heads)}."
+        )
+
+    def score(name: str) -> tuple[float, float]:
+        head, f1, rated = heads[name], -2.0, -2.0
+        if (rows := head.splits.get("dev")) is None:
+            return f1, rated
+        if classifies(head) and (rows.label >= 0).any():
+            predictions = rows.logits.argmax(axis=1)
+            f1 = float(macro_f1(confusion(rows.label, predictions, len(head.classes))))
+        if rows.truth is not None and rows.predicted is not None:
+            rated = float(ccc(rows.truth, rows.predicted).mean())
+        return f1, rated
+
+    return max(heads, key=score)
+
+
+def compare_systems(
+    first: System,
+    second: System,
+    split: str | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 42,
+) -> Comparison:
+    """Compare two systems on the utterances of a split that both have.
+
+    `split` is test by default, or dev where not both have labels or ratings on test. Raises
+    `UserError` where there is nothing to compare, or where their labels or ratings differ.
+    """
+    split = split or next((s for s in reversed(SCORED) if _shared(first, second, s)), "test")
+    one, other = (_scored(system, split) for system in (first, second))
+    both = one.join(other, "utterance", suffix=".second", maintain_order="left")
+    if not both.height:
+        raise UserError(
+            f"{first.source} and {second.source} have no labelled utterance of {split} in common; "
+            "compare runs of one corpus, on a split that both have."
+        )
+    attributes = [
+        name.removeprefix(PREDICTED)
+        for name in one.columns
+        if name.startswith(PREDICTED) and name in other.columns
+    ]
+    for column in ("emotion", *(TRUTH + name for name in attributes)):
+        _require_same(both, column, first, second)
+    labelled = both.filter(pl.col("emotion").is_not_null())
+    if "prediction" not in one.columns or "prediction" not in other.columns:
+        labelled = labelled.clear()
+    rated = both.filter(pl.any_horizontal(pl.lit(False), *_known(attributes)))
+    rows = labelled if labelled.height else rated
+    if not rows.height:
+        raise UserError(
+            f"{first.name} of {first.source} and {second.name} of {second.source} predict nothing "
+            f"that both have labels of on {split}; compare systems of the same kind."
+        )
+    options = Options(resamples=resamples, seed=seed)
+    speakers = resample_speakers(rows["speaker"].to_list(), 1, seed).speakers
+    parts: dict[str, Any] = {"macro_f1": None, "per_class": {}, "mcnemar": None, "agreement": None}
+    if labelled.height:
+        parts = _compare_labels(labelled, first.classes, second.classes, options)
+    return Comparison(
+        split,
+        _title(first),
+        _title(second),
+        first_lacks=other.join(one, "utterance", "anti").height,
+        second_lacks=one.join(other, "utterance", "anti").height,
+        n=rows.height,
+        speakers=speakers,
+        speakers_note=speakers_note(speakers, split),
+        ccc=_compare_ratings(rated, attributes, options) if rated.height else {},
+        **parts,
+    )
+
+
+def _title(system: System) -> str:
+    return f"{system.source}: {system.name}"
+
+
+def _known(attributes: Sequence[str]) -> list[pl.Expr]:
+    return [pl.col(TRUTH + name).is_not_nan() for name in attributes]
+
+
+def _scored(system: System, split: str) -> pl.DataFrame:
+    """Return the rows of a split that have a label or a rating."""
+    rows = system.rows.filter(pl.col("split") == split)
+    truth = [name.removeprefix(TRUTH) for name in rows.columns if name.startswith(TRUTH)]
+    return rows.filter(pl.any_horizontal(pl.col("emotion").is_not_null(), *_known(truth)))
+
+
+def _shared(first: System, second: System, split: str) -> bool:
+    return _scored(first, split).join(_scored(second, split), "utterance").height > 0
+
+
+def _require_same(both: pl.DataFrame, column: str, first: System, second: System) -> None:
+    pair = pl.col(column), pl.col(f"{column}.second")
+    if both.schema[column].is_float():
+        pair = pair[0].fill_nan(None), pair[1].fill_nan(None)
+    odd = both.filter(pair[0].ne_missing(pair[1]))
+    if odd.height:
+        row = odd.row(0, named=True)
+        raise UserError(
+            f"'{row['utterance']}': its {column.removeprefix(TRUTH)} is {row[column]} in "
+            f"{first.source} and {row[f'{column}.second']} in {second.source} "
+            f"({plural(odd.height, 'such utterance')}); compare runs with the same labels."
+        )
+
+
+def _compare_labels(
+    rows: pl.DataFrame, first: Sequence[str], second: Sequence[str], options: Options
+) -> dict[str, Any]:
+    """Return what a comparison has of the emotions."""
+    classes = list(dict.fromkeys((*first, *second)))
+    index = {name: i for i, name in enumerate(classes)}
+    labels, one, other = (
+        rows[column].replace_strict(index, return_dtype=pl.Int64).to_numpy()
+        for column in ("emotion", "prediction", "prediction.second")
+    )
+    speakers = rows["speaker"].to_list()
+    draw = resample_speakers(speakers, **options)
+    sides = [
+        (confusion(labels, p, len(classes)), draw.confusions(labels, p, len(classes)))
+        for p in (one, other)
+    ]
+    tested = compare_classes(labels, one, other, speakers, len(classes), **options)
+    first_f1, second_f1 = (_score(draw, macro_f1(m), macro_f1(drawn)) for m, drawn in sides)
+    difference = Difference(tested["difference"], tested["interval"], tested["p"])
+    return {
+        "macro_f1": Pair(first_f1, second_f1, difference),
+        "per_class": _per_class(draw, sides, classes),
+        "mcnemar": tested["mcnemar"],
+        "agreement": agreement(labels, one, other),
+    }
+
+
+def _per_class(
+    draw: Resamples, sides: Sequence[tuple[np.ndarray, np.ndarray]], classes: Sequence[str]
+) -> dict[str, Pair]:
+    values = [per_class_f1(matrix) for matrix, _ in sides]
+    # a class that a resample lacks has no F1 in it
+    drawn = [np.where(d.any(axis=2), per_class_f1(d), np.nan) for _, d in sides]
+    return {
+        name: Pair(
+            _score(draw, values[0][i], drawn[0][:, i]),
+            _score(draw, values[1][i], drawn[1][:, i]),
+            Difference(
+                float(values[0][i] - values[1][i]),
+                draw.interval(drawn[0][:, i] - drawn[1][:, i]),
+            ),
+        )
+        for i, name in enumerate(classes)
+        if sides[0][0][i].any()
+    }
+
+
+def _compare_ratings(
+    rows: pl.DataFrame, attributes: Sequence[str], options: Options
+) -> dict[str, Pair]:
+    """Return the CCC of every attribute that is rated, and of their mean."""
+    truth = rows.select(TRUTH + name for name in attributes).to_numpy()
+    sides = [
+        rows.select(PREDICTED + name + suffix for name in attributes).to_numpy()
+        for suffix in ("", ".second")
+    ]
+    rated = np.flatnonzero(~np.isnan(truth).all(axis=0)).tolist()
+    speakers = rows["speaker"].to_list()
+    draw = resample_speakers(speakers, **options)
+    columns = {attributes[i]: [i] for i in rated} | {"mean": rated}
+    pairs = {}
+    for name, chosen in columns.items():
+        known, one, other = truth[:, chosen], sides[0][:, chosen], sides[1][:, chosen]
+        tested = compare_attributes(known, one, other, speakers, **options)
+        first, second = (
+            _score(draw, ccc(known, side).mean(), resampled_ccc(draw, known, side).mean(axis=1))
+            for side in (one, other)
+        )
+        difference = Difference(tested["difference"], tested["interval"], tested["p"])
+        pairs[name] = Pair(first, second, difference)
+    return pairs
+
+
+def _score(draw: Resamples, value: Any, drawn: np.ndarray) -> Score:
+    return Score(float(value), draw.interval(drawn))

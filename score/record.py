@@ -1,0 +1,118 @@
+"""The parts of `head.json` and `stack.json` that a report shows; `heads` and `stack` read the rest.
+
+All fields have defaults, as a run may be copied without some files, or be of an older version.
+"""
+
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import polars as pl
+from pydantic import Field
+
+from ser.cache.checksums import require_undamaged
+from ser.cache.record import Count, Label, Record
+from ser.cache.swap import recover_folder
+from ser.corpus.errors import DamagedError
+
+PREDICTIONS = "predictions.parquet"  # in the stack's folder
+
+Numbers = dict[str, str | int | float | None]
+
+
+class Named(Record):
+    """A loss or a sampler, by its name."""
+
+    name: Label
+
+
+class Phase(Record):
+    """A phase of a training; None means the value of the whole head."""
+
+    loss: list[Named] | None = None
+    sampler: Named | None = None
+
+
+class HeadOptions(Record):
+    """The options of a head that the report shows."""
+
+    head: Label | None = None
+    seed: int | None = None
+    best_by: Label | None = None
+    loss: list[Named] = Field(default_factory=list)
+    sampler: Named | None = None
+    phases: list[Phase] = Field(default_factory=list)
+
+
+class HeadSummary(Record):
+    """The part of head.json that a report shows."""
+
+    remedy: ClassVar[str] = "train the head again with `ser heads train --force`"
+
+    config: HeadOptions = HeadOptions()
+    best_epochs: dict[str, int] | None = None
+    epochs: Count | None = None
+    seconds: Annotated[float, Field(ge=0)] | None = None
+    synthetic: Annotated[float, Field(ge=0, le=1)] | None = None
+    machine: Numbers | None = None
+    versions: dict[str, str] | None = None
+
+
+class StackOptions(Record):
+    """The options of a stack that the report shows."""
+
+    model: Label = "stack"
+    seed: int | None = None
+
+
+class StackSummary(Record):
+    """The part of stack.json that a report shows, and the fingerprints of the stack's heads."""
+
+    remedy: ClassVar[str] = "fit the stack again with `ser stack fit`"
+
+    fingerprint: str = ""
+    config: StackOptions = StackOptions()
+    protocol: str = ""
+    heads: dict[str, str]
+    classes: list[str] = Field(default_factory=list)
+    rows: Count = 0
+    rows_per_class: dict[str, Count] = Field(default_factory=dict)
+    checksums: dict[str, str] = Field(default_factory=dict)
+
+
+def has_stack(run: Path) -> bool:
+    """Return whether a stack was fitted, damaged or not; restores one after an interrupted swap."""
+    recover_folder(run / "stack")
+    return (run / "stack").exists()
+
+
+def read_predictions(run: Path, record: StackSummary) -> pl.DataFrame:
+    """Read the stack's predictions; raises `DamagedError`."""
+    path = run / "stack" / PREDICTIONS
+    require_undamaged(path, record.checksums.get(PREDICTIONS), record.remedy)
+    try:
+        return pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:  # of an older version, without checksums
+        raise DamagedError(path, "it is not readable as Parquet", record.remedy) from error
+
+
+def scores_are_current(run: Path) -> bool:
+    """Return whether the scores in report/ are of the stack that is in the run now.
+
+    They are compared by the predictions beside them; True if there is nothing to compare.
+    """
+    scored, predicted = run / "report" / "predictions.csv", run / "stack" / PREDICTIONS
+    if not (scored.is_file() and predicted.is_file()):
+        return True
+    now = pl.read_parquet(predicted)
+    if "prediction" not in now.columns:
+        return True
+    columns = ["utterance", "prediction"]
+    then = pl.read_csv(scored, infer_schema=False).select(columns)
+    joined = now.select(columns).join(then, "utterance", suffix=".then")
+    same = (joined["prediction"] == joined["prediction.then"]).all()
+    return bool(same) and joined.height == now.height
+
+
+def stack_file(run: Path) -> Path:
+    """Return the path of a run's stack.json; without it the stack is incomplete."""
+    return run / "stack" / "stack.json"

@@ -1,0 +1,43 @@
+"""The sections on confidence: whether it is calibrated, and what abstaining by it gains."""
+
+from ser.score.abstention import COVERAGES
+from ser.score.report import curves, tables
+from ser.score.report.contents import Contents
+from ser.score.report.section import Section, with_figure
+
+
+def calibration_section(contents: Contents) -> Section | None:
+    """Return the section on calibration; None for a system without probabilities."""
+    if contents.classifier is None or contents.reliability is None:
+        return None
+    text = (
+        f"The expected calibration error (ECE) is {contents.numbers['ece']:.3f}, in 15 bins of "
+        "equal width, as published. The curve has bins of equal mass; points below the diagonal "
+        "are over-confident."
+    )
+    figure = curves.reliability_figure(contents.reliability, contents.classifier.subject)
+    table = tables.reliability_table(contents.reliability)
+    return with_figure("calibration", "Calibration", text, figure, table)
+
+
+def abstention_section(contents: Contents) -> Section | None:
+    """Return the section on abstention; None for few utterances or no probabilities."""
+    shown = contents.classifier
+    if shown is None:
+        return None
+    systems = {
+        name: numbers
+        for name, numbers in contents.metrics[shown.split].items()
+        if numbers.get("risk") is not None and numbers["n"] >= len(COVERAGES)
+    }
+    if shown.system not in systems:
+        return None
+    text = (
+        "What a system gains by predicting only the utterances that it is most confident of. "
+        "Coverage is their share, risk the share of wrong predictions among them, confidence the "
+        "highest probability. AURC, the mean of the risk over all coverages (Geifman et al. 2019), "
+        f"is {systems[shown.system]['aurc']:.3f} for {shown.title}. `ser score --risk` chooses a "
+        "threshold on dev."
+    )
+    figure = curves.abstention_figure(systems, shown.system, shown.split)
+    return with_figure("abstention", "Abstention", text, figure, tables.abstention_table(systems))

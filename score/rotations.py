@@ -1,0 +1,205 @@
+"""The rotations of a corpus as one result: every utterance predicted where its speaker was tested.
+
+    <folder>/heads/<head>/logits.h5   the test rows of that head in all rotations, as split test
+    <folder>/rotations.json           the scores of each rotation, and of each repetition
+
+The folder is a run that any command reads: its test split is the whole corpus. How the stacks are
+pooled is in `ser.stack.rotations`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from ser.cache.files import fingerprint
+from ser.cache.logits import HeadLogits, SplitLogits
+from ser.cache.record import Count, Label, Record
+from ser.corpus.errors import UserError
+from ser.score.attributes import ccc
+from ser.score.heads import read_heads
+from ser.score.metrics import confusion, macro_f1, uar
+from ser.score.record import StackSummary, has_stack, read_predictions, stack_file
+from ser.score.run import STACK, of_head
+from ser.score.truth import PREDICTED, TRUTH, ground_truth
+
+FILE = "rotations.json"
+TEST = "test"
+MOST_FOLDS = 127  # the number of a fold is kept as int8
+Scores = dict[Label, dict[Label, float]]  # of each system: macro_f1, uar, ccc
+
+
+class RotationScores(Record):
+    """The scores of one rotation on its test split."""
+
+    name: Label
+    utterances: Count
+    speakers: Count
+    scores: Scores
+
+
+class RepetitionScores(Record):
+    """The scores of one repetition of all rotations: those of its pooled predictions."""
+
+    seed: Count  # 1 is the pipeline's own
+    scores: Scores
+
+
+class Rotations(Record):
+    """rotations.json: the scores of each rotation and of each repetition with other seeds."""
+
+    remedy: ClassVar[str] = "run `ser cv` again"
+
+    by: Label
+    rotations: Annotated[list[RotationScores], Field(min_length=1, max_length=100_000)]
+    repetitions: Annotated[list[RepetitionScores], Field(max_length=1000)] = Field(
+        default_factory=list
+    )
+
+
+def pool_heads(runs: Sequence[Path], folder: Path, heads: Sequence[str]) -> None:
+    """Write the pooled `logits.h5` of every head, unless it is up to date."""
+    for name in heads:
+        parts = [HeadLogits.read(run / "heads" / name / "logits.h5") for run in runs]
+        path = folder / "heads" / name / "logits.h5"
+        pooled = pool(parts)
+        if not _is_current(path, pooled.fingerprint):
+            pooled.write(path)
+
+
+def pool(parts: Sequence[HeadLogits]) -> HeadLogits:
+    """Return the test rows of one head in all rotations as one file; `fold` is the rotation.
+
+    Raises `UserError` for an utterance that two rotations test, and for other classes.
+    """
+    first = parts[0]
+    if any(part.classes != first.classes for part in parts):
+        raise UserError(f"head '{first.head}': its classes differ between rotations.")
+    rows = [part.splits[TEST] for part in parts if TEST in part.splits]
+    utterances = [u for part in rows for u in part.utterance]
+    if len(set(utterances)) != len(utterances):
+        raise UserError(f"head '{first.head}': two rotations test the same utterance.")
+    numbers = [min(number, MOST_FOLDS) for number in range(len(rows))]
+    fold = np.repeat(numbers, [len(part.utterance) for part in rows])
+    pooled = SplitLogits(
+        utterance=utterances,
+        logits=np.concatenate([part.logits for part in rows]),
+        label=np.concatenate([part.label for part in rows]),
+        speaker=[s for part in rows for s in part.speaker],
+        fold=np.full(len(utterances), -1) if len(rows) > MOST_FOLDS else fold,
+        rows="held-out",
+        predicted=_joined([part.predicted for part in rows]),
+        truth=_joined([part.truth for part in rows]),
+        groups=[cells for part in rows for cells in part.groups or ()] if first.groups else None,
+    )
+    return HeadLogits(
+        head=first.head,
+        classes=first.classes,
+        fingerprint=fingerprint({"pooled": [part.fingerprint for part in parts]}),
+        features=first.features,
+        splits={TEST: pooled},
+        attributes=first.attributes,
+        groups=first.groups,
+        synthetic=first.synthetic,
+    )
+
+
+def _joined(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    present = [array for array in arrays if array is not None]
+    return np.concatenate(present) if present else None
+
+
+def _is_current(path: Path, expected: str) -> bool:
+    try:
+        return HeadLogits.read_header(path).fingerprint == expected
+    except UserError:  # absent or damaged
+        return False
+
+
+def rotation_scores(name: str, run: Path, heads: Sequence[str]) -> RotationScores:
+    """Score every head and the stack of one rotation on its test split, without intervals."""
+    rows = labelled_predictions(run, heads)
+    first = next(iter(rows.values()))
+    speakers = first["speaker"].fill_null("")
+    return RotationScores(
+        name=name,
+        utterances=first.height,
+        speakers=speakers.filter(speakers != "").n_unique(),
+        scores={system: _scores(frame) for system, frame in rows.items()},
+    )
+
+
+def labelled_predictions(run: Path, heads: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """Return the predictions of every system on test, with `label`, `emotion` and `speaker`."""
+    logits = dict(zip(heads, read_heads(run / "heads", heads, attributes_alone=True), strict=True))
+    truth = ground_truth(logits, None, ())
+    systems = {name: of_head(head, [TEST]) for name, head in logits.items() if TEST in head.splits}
+    if has_stack(run):
+        stack = read_predictions(run, StackSummary.read(stack_file(run)))
+        systems[STACK] = stack.filter(pl.col("split") == TEST)
+    classes = dict(enumerate(next(iter(logits.values())).classes))
+    emotion = pl.col("label").replace_strict(classes, default=None, return_dtype=pl.String)
+    return {
+        name: frame.join(truth, "utterance", "left", maintain_order="left").with_columns(
+            emotion=emotion
+        )
+        for name, frame in systems.items()
+    }
+
+
+def _scores(rows: pl.DataFrame) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    labelled = rows.filter(pl.col("label") >= 0)
+    if labelled.height and "prediction" in rows.columns:
+        names = pl.concat([labelled["emotion"], labelled["prediction"]]).unique().sort().to_list()
+        index = {name: i for i, name in enumerate(names)}
+        true, chosen = (
+            labelled[column].replace_strict(index, return_dtype=pl.Int64).to_numpy()
+            for column in ("emotion", "prediction")
+        )
+        matrix = confusion(true, chosen, len(names))
+        scores |= {"macro_f1": float(macro_f1(matrix)), "uar": float(uar(matrix))}
+    attributes = [c.removeprefix(PREDICTED) for c in rows.columns if c.startswith(PREDICTED)]
+    attributes = [name for name in attributes if TRUTH + name in rows.columns]
+    if attributes:
+        truth, predicted = (
+            rows.select(side + name for name in attributes).to_numpy().astype(np.float64)
+            for side in (TRUTH, PREDICTED)
+        )
+        rated = ~np.isnan(truth).all(axis=0)
+        if rated.any():
+            scores["ccc"] = float(ccc(truth[:, rated], predicted[:, rated]).mean())
+    return scores
+
+
+def mean_and_deviation(
+    parts: Sequence[RotationScores] | Sequence[RepetitionScores], system: str, metric: str
+) -> tuple[float, float | None] | None:
+    """Return the mean and the standard deviation (n - 1) of a system's scores; None without any."""
+    values = [
+        part.scores[system][metric] for part in parts if metric in part.scores.get(system, ())
+    ]
+    if not values:
+        return None
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def summary(rotations: Rotations) -> dict[str, dict[str, Any]]:
+    """Return mean, sd and n of every system and metric, over rotations and over repetitions."""
+    entries: dict[str, dict[str, Any]] = {}
+    kinds: Mapping[str, Any] = {
+        "rotations": rotations.rotations,
+        "seeds": rotations.repetitions if len(rotations.repetitions) > 1 else [],
+    }
+    for kind, parts in kinds.items():
+        systems = dict.fromkeys(system for part in parts for system in part.scores)
+        for system in systems:
+            for metric in ("macro_f1", "uar", "ccc"):
+                value = mean_and_deviation(parts, system, metric)
+                if value is not None:
+                    entry = entries.setdefault(system, {}).setdefault(kind, {})
+                    entry[metric] = {"mean": value[0], "sd": value[1], "n": len(parts)}
+    return entries

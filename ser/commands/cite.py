@@ -1,0 +1,34 @@
+"""`ser cite`: BibTeX of what a run used."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ser.commands.help import Command
+from ser.commands.options import Json
+from ser.commands.output import print_json
+
+app = typer.Typer()
+
+
+@app.command(
+    cls=Command, rich_help_panel="Score", epilog="ser cite runs/mine > mine.bib\nser cite mine.ser"
+)
+def cite(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a run, or a bundle of `ser pack`.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Print BibTeX entries for the corpus, the models and the software of a run.
+
+    A comment above each entry names what it is cited for.
+    """
+    from ser.packing.cite import cite as citations_of
+
+    citations = citations_of(run)
+    if as_json:
+        print_json([{"cited_for": c.cited_for, "bibtex": c.bibtex} for c in citations])
+    else:
+        typer.echo("\n".join(map(str, citations)), nl=False)

@@ -1,0 +1,181 @@
+"""`ser cv` and `ser cross`: every part of the corpus, or every corpus, is tested in turn."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ser.commands.help import Command
+from ser.commands.logs import log, result
+from ser.commands.options import (
+    PIPELINE,
+    Device,
+    Jobs,
+    Json,
+    Overrides,
+    PipelineFile,
+    load_pipeline,
+    parse_jobs,
+)
+from ser.commands.output import console, exit_code, print_json
+
+if TYPE_CHECKING:
+    from ser.corpus.rotations import RotationConfig
+    from ser.pipeline.file import Pipeline
+
+app = typer.Typer()
+
+
+@app.command(
+    cls=Command,
+    rich_help_panel="Score",
+    epilog="ser cv --by speaker\nser cv --by speaker --groups 6 --seeds 5\n"
+    "ser cv --by session --dev share --json > cv.json",
+)
+def cv(
+    *,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of the manifest that is rotated: speaker, session, fold or another; by "
+            "default cv.by of the pipeline, or speaker.",
+        ),
+    ] = None,
+    groups: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=2,
+            help="Number of groups that the values are put into; by default each value is tested "
+            "alone.",
+        ),
+    ] = None,
+    dev: Annotated[
+        Literal["next", "share", "none"] | None,
+        typer.Option(
+            help="Rows to choose epochs by: the next group, a speaker-disjoint fifth of the rows "
+            "that are not tested, or none; by default next for speakers, else share.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, max=1000, help="Repetitions with other head seeds.")
+    ] = 1,
+    jobs: Jobs = "auto",
+    as_json: Json = False,
+    device: Device = "auto",
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
+) -> int:
+    """Cross-validate: test every speaker, session or fold once.
+
+    Each rotation is a run below the run, in cv/COLUMN; the heads of all rotations are trained in
+    parallel, and what is up to date is skipped. The test predictions of all rotations are scored as
+    one result of the whole corpus. Exit code 1 when a clip or a head failed.
+    """
+    from ser.commands.live import LiveHeads
+    from ser.score.rotation_tables import print_rotations
+    from ser.score.rotations import summary
+    from ser.score.run import render
+    from ser.stages.cv import cross_validate, plan
+
+    pipeline, workers = load_pipeline(path, overrides), parse_jobs(jobs)
+    config = _config(pipeline, by, groups, dev)
+    repetitions = plan(pipeline, config, seeds)
+    with LiveHeads(quiet=as_json) as live:
+        validated, failed = cross_validate(
+            repetitions,
+            config.by,
+            device,
+            workers,
+            live.log,
+            after_epoch=live.after_epoch,
+            after_head=live.finish,
+        )
+    if validated is None:
+        return _not_trained(failed)
+    folder = validated.pooled.run
+    if as_json:
+        rotations = validated.rotations.model_dump(mode="json")
+        print_json(
+            {"folder": str(folder), **validated.metrics, **rotations}
+            | {"summary": summary(validated.rotations)}
+        )
+    else:
+        render(validated.metrics, console())
+        print_rotations(validated.rotations, console())
+        result(f"cv       {folder}: `ser report --pipeline {folder / 'pipeline.yaml'}` reports it")
+    return exit_code(failed)
+
+
+@app.command(
+    cls=Command,
+    rich_help_panel="Score",
+    epilog="ser cross\nser cross --by language --json > cross.json",
+)
+def cross(
+    *,
+    by: Annotated[
+        str,
+        typer.Option(metavar="COLUMN", help="Column of the manifest that names the corpora."),
+    ] = "corpus",
+    jobs: Jobs = "auto",
+    as_json: Json = False,
+    device: Device = "auto",
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
+) -> int:
+    """Train on each corpus and test on every other; also leave one corpus out.
+
+    The manifest has several corpora, as `ser corpus join` writes it. Each training is a run below
+    the run, in cross/COLUMN; the heads of all are trained in parallel, and what is up to date is
+    skipped. Scores are over the classes that both corpora have. Exit code 1 when a clip or a head
+    failed.
+    """
+    from ser.commands.live import LiveHeads
+    from ser.score.cross import print_cross
+    from ser.stages.cross import cross as run_cross
+    from ser.stages.cross import plan
+
+    planned, workers = plan(load_pipeline(path, overrides), by), parse_jobs(jobs)
+    with LiveHeads(quiet=as_json) as live:
+        scores, failed = run_cross(
+            planned,
+            device,
+            workers,
+            live.log,
+            after_epoch=live.after_epoch,
+            after_head=live.finish,
+        )
+    if scores is None:
+        return _not_trained(failed)
+    if as_json:
+        print_json({"folder": str(planned.folder), **scores.model_dump(mode="json")})
+    else:
+        print_cross(scores, console())
+        result(f"cross    {planned.folder}: a run for each training, and cross.json")
+    return exit_code(failed)
+
+
+def _not_trained(failed: dict[str, str]) -> int:
+    """Name the first head that failed; return the exit code."""
+    name, reason = next((n, r) for n, r in failed.items() if n.startswith("heads/"))
+    log.error(
+        "nothing scored: head '%s' could not be trained (%s)",
+        name.removeprefix("heads/"),
+        reason.rstrip("."),
+    )
+    return 1
+
+
+def _config(
+    pipeline: "Pipeline", by: str | None, groups: int | None, dev: str | None
+) -> "RotationConfig":
+    """Return the pipeline's `cv` section with the options of the command over it.
+
+    Another column than that of the section has none of its other options.
+    """
+    from ser.corpus.rotations import RotationConfig
+
+    base = pipeline.cv if by in (None, pipeline.cv.by) else RotationConfig(by=str(by))
+    given = {key: value for key, value in (("groups", groups), ("dev", dev)) if value is not None}
+    return RotationConfig.model_validate(base.model_dump() | given)

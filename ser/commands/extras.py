@@ -1,0 +1,125 @@
+"""The extras of the distribution: which one brings a missing package, and which others are needed.
+
+A missing package is found when it is imported. The message then names every extra that the command
+and its pipeline need and that is not installed, so that one `pip install` is enough.
+"""
+
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ser.corpus.errors import UserError
+from ser.version import install
+
+if TYPE_CHECKING:
+    from ser.pipeline.file import Pipeline
+
+PACKAGES = {
+    "audformat": "audformat",
+    "torch": "heads",
+    "safetensors": "heads",
+    "transformers": "extract",
+    "tokenizers": "extract",
+    "ctranslate2": "extract",
+    "huggingface_hub": "extract",
+    "espeakng_loader": "demo",
+    "accelerate": "finetune",
+    "peft": "finetune",
+    "bitsandbytes": "quantize",
+    "opensmile": "opensmile",
+    "optuna": "tune",
+    "tensorboard": "tracking",
+    "mlflow": "tracking",
+    "ray": "ray",
+    "httpcore": "llm",
+    "fsspec": "remote",
+    "s3fs": "remote",
+    "jinja2": "report",
+    "kaleido": "report",
+    "plotly": "report",
+    "gradio": "serve",
+    "fastapi": "serve",
+    "fastapi_offline": "serve",
+    "prometheus_client": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+}
+COMMANDS = {
+    "demo": "demo",
+    "finetune": "finetune",
+    "heads tune": "tune",
+    "report": "report",
+    "serve": "serve",
+}
+KINDS = {
+    "asr": "extract",
+    "facodec": "extract",
+    "llm": "llm",
+    "opensmile": "opensmile",
+    "speech": "extract",
+    "text": "extract",
+    "whisper": "extract",
+}
+INCLUDED = {  # as pyproject.toml has them
+    "extract": {"heads"},
+    "finetune": {"extract", "heads"},
+    "quantize": {"extract", "heads"},
+    "demo": {"extract", "heads"},
+    "tune": {"heads"},
+    "tracking": {"heads"},
+    "serve": {"heads"},
+}
+
+
+def missing_package(
+    error: ModuleNotFoundError, command: str, options: Mapping[str, Any]
+) -> UserError | None:
+    """Return the error that names the extras to install; None for a package of no extra.
+
+    `command` is the command without `ser`, `options` are its parameters.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in PACKAGES:
+        return None
+    certain = {PACKAGES[package], *([COMMANDS[command]] if command in COMMANDS else ())}
+    missing = certain | {extra for extra in _of_options(options) if not _installed(extra)}
+    included = {inner for extra in missing for inner in INCLUDED.get(extra, ())}
+    extras = ",".join(sorted(missing - included))
+    return UserError(f"the package {package} is not installed; run `{install(extras)}`.")
+
+
+def _of_options(options: Mapping[str, Any]) -> Iterable[str]:
+    """Yield the extras that the options of a command need, and the pipeline that they name."""
+    if options.get("engine") == "ray":
+        yield "ray"
+    path = options.get("path")
+    if isinstance(path, Path) and path.is_file() and not options.get("manifest"):
+        from ser.commands.options import load_pipeline
+
+        try:
+            yield from _of_pipeline(load_pipeline(path, options.get("overrides")))
+        except (UserError, ImportError):  # the command itself reports it when it gets there
+            return
+
+
+def _of_pipeline(pipeline: "Pipeline") -> Iterable[str]:
+    from ser.cache.urls import is_url
+
+    for feature in pipeline.features.values():
+        if feature.kind in KINDS:
+            yield KINDS[feature.kind]
+        if getattr(feature, "quantize", "none") != "none":
+            yield "quantize"
+    if pipeline.heads:
+        yield "heads"
+    if any(head.log for head in pipeline.heads.values()):
+        yield "tracking"
+    if pipeline.finetune:
+        yield "finetune"
+    if is_url(str(pipeline.cache)):
+        yield "remote"
+
+
+def _installed(extra: str) -> bool:
+    return all(find_spec(name) for name, brings in PACKAGES.items() if brings == extra)

@@ -1,0 +1,129 @@
+"""How help is laid out: plain text of 80 columns, commands in the order of work, with examples.
+
+Typer's own panels are boxes drawn around everything; they break `ser --help | grep`, and rich makes
+the help three times slower. `rich_help_panel` keeps its meaning: the section that a command or an
+option is listed under.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from ser.commands.extras import missing_package
+from ser.commands.logs import logging_options, start_logging
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+SECTIONS = ("Start", "Corpus", "Extract", "Heads", "Stack", "Score", "Predict", "Tools")
+COMMON = "Common options"
+
+
+class Command(TyperCommand):
+    """A command whose epilog is its examples, one a line; it takes the options of logging too."""
+
+    def __init__(self, *args: Any, params: Any = None, **settings: Any) -> None:
+        super().__init__(*args, params=[*(params or ()), *logging_options(COMMON)], **settings)
+
+    def invoke(self, ctx: "Context") -> Any:
+        """Start logging, then run the command; raises `UserError` for a missing package."""
+        start_logging(ctx.meta, ctx.command_path)
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            problem = missing_package(error, ctx.command_path.partition(" ")[2], ctx.params)
+            if problem is None:
+                raise
+            raise problem from error
+
+    def format_options(self, ctx: "Context", formatter: "HelpFormatter") -> None:
+        """Write the arguments, the command's own options, then those of many commands."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], COMMON: []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is None:
+                continue
+            names, text = record
+            if param.param_type_name == "argument":
+                sections["Arguments"].append((param.metavar or names.split()[0], text))
+            elif names.endswith("--help"):
+                sections[COMMON].append(record)
+            else:
+                panel = getattr(param, "rich_help_panel", None) or "Options"
+                sections[panel].append((names, text))
+        for name, rows in sections.items():
+            if rows:
+                with formatter.section(name):
+                    formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: "Context", formatter: "HelpFormatter") -> None:
+        """Write the examples as they are, so that they can be copied."""
+        if self.epilog:
+            with formatter.section("Examples"):
+                for line in self.epilog.splitlines():
+                    formatter.write(f"  {line}\n")
+
+
+class Group(TyperGroup):
+    """A group that lists its commands by section; without a command it prints its help.
+
+    It takes the options of logging as its commands do, so that their place does not matter.
+    """
+
+    def __init__(self, *args: Any, params: Any = None, **settings: Any) -> None:
+        super().__init__(*args, params=[*(params or ()), *logging_options(COMMON)], **settings)
+
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
+        """Parse the group's own options; print the help and exit with 2 when nothing follows."""
+        if not (args or self.invoke_without_command or ctx.resilient_parsing):
+            typer.echo(ctx.get_help(), err=True)
+            raise typer.Exit(2)
+        for param in self.get_params(ctx):
+            if isinstance(param, TyperOption) and param.is_flag and param.default is None:
+                param.default = False  # --help and such; Typer loads pydantic to read None
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: "Context") -> Any:
+        """Start logging for the group's own action, which `ser presets` has."""
+        if not ctx._protected_args:
+            start_logging(ctx.meta, ctx.command_path)
+        return super().invoke(ctx)
+
+    def format_commands(self, ctx: "Context", formatter: "HelpFormatter") -> None:
+        """Write a section for each stage, in the order of work."""
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in SECTIONS}
+        for name, command in self.commands.items():
+            panel = getattr(command, "rich_help_panel", None) or "Commands"
+            summary = (command.help or "").partition("\n\n")[0].replace("\n", " ")
+            sections.setdefault(panel, []).append((name, summary))
+        width = max(len(name) for name in self.commands)
+        for section, rows in sections.items():
+            if rows:
+                with formatter.section(section):
+                    formatter.write_dl([(name.ljust(width), text) for name, text in rows])
+
+
+def usage_message(error: typer.TyperException) -> str:
+    """Return what is wrong with a call as one sentence, with the nearest name or where to look."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    text = text[:1].lower() + text[1:]
+    text = text.replace(": Value error, ", ": ").replace(": Input should be", ": it must be")
+    text = text.partition(", unable to parse")[0]  # the words of pydantic, which Typer validates by
+    ctx = getattr(error, "ctx", None)
+    options = {name for param in ctx.command.params for name in param.opts} if ctx else set()
+    if getattr(error, "option_name", None) == "--json" and "--format" in options:
+        return "no such option: --json; did you mean --format json?"
+    if ctx and "unexpected extra argument" in text and "--pipeline" in options:
+        remedy = "this command reads a pipeline: --pipeline"
+        for word in text.rpartition("(")[2].rstrip(")").split():
+            file = Path(word) / "pipeline.yaml"
+            if file.is_file():
+                return f"{text}; {remedy} {file}."
+    if possible := getattr(error, "possibilities", None):
+        text = f"{error.message[:1].lower()}{error.message[1:]}; did you mean "
+        return f"{text}{' or '.join(sorted(possible))}?"
+    if text.endswith("?"):
+        return text.replace(". Did you mean", "; did you mean")
+    return f"{text}; see `{ctx.command_path} --help`." if ctx else f"{text}."

@@ -1,0 +1,135 @@
+"""The command line. Every command imports what it needs when it runs, so that `--help` is instant.
+
+Exit codes: 0 done; 1 finished, with failures listed, or stopped by the machine (a full or read-only
+disk, a permission) or by another process that makes the same; 2 a usage or configuration error,
+with a one-sentence message.
+"""
+
+import os
+import sys
+import warnings
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from ser.commands import (
+    cache,
+    cite,
+    corpus,
+    cv,
+    extract,
+    finetune,
+    heads,
+    predict,
+    presets,
+    run,
+    runs,
+    schema,
+    score,
+    serve,
+    stack,
+    submit,
+)
+from ser.commands.help import Group, usage_message
+from ser.commands.logs import NOTE, log, start_logging
+from ser.version import __version__
+
+SMALL_MACHINE = 4  # cores
+INTERRUPTED = 130
+
+cli = typer.Typer(
+    name="ser",
+    cls=Group,
+    rich_markup_mode=None,  # why: ser.commands.help
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (
+    presets,
+    run,
+    schema,
+    corpus,
+    extract,
+    heads,
+    finetune,
+    stack,
+    score,
+    cv,
+    runs,
+    submit,
+    cite,
+    predict,
+    serve,
+    cache,
+):
+    cli.add_typer(module.app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ser, version {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Speech emotion recognition: extract features, train heads, stack them, score."""
+
+
+def main() -> NoReturn:
+    """Run the command line; turn what a user can correct into one sentence."""
+    from ser.corpus.errors import UserError
+    from ser.engines.machine import machine_problem
+
+    if (os.cpu_count() or 1) <= SMALL_MACHINE:
+        # read by torch, CTranslate2 and LightGBM when they load; on two cores a second thread
+        # made a training step 16 times slower and an encoder 3 times
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # printed once a batch by libraries, about what we mask or check ourselves
+    warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+    warnings.filterwarnings("ignore", message="Segment too short")
+    # transformers prints loading bars and advice that no user of ours can act upon
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0" if sys.stderr.isatty() else "1")
+    warnings.showwarning = print_warning
+    start_logging()
+    try:
+        code = cli(prog_name="ser", standalone_mode=False) or 0
+    except UserError as error:
+        stop(str(error), error.exit_code)
+    except typer.TyperException as error:
+        stop(usage_message(error), 2)
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except Exception as error:
+        problem = machine_problem(error)
+        if problem is None:
+            log.debug("the command failed", exc_info=error)
+            raise
+        stop(problem, 1)
+    if code == INTERRUPTED:
+        stop("interrupted; finished work is kept, and the same command resumes.", code)
+    sys.exit(code)
+
+
+def print_warning(message: Warning | str, category: type[Warning], *place: Any, **_: Any) -> None:
+    """Print a `Note` as one line, unless the command is quiet, and any other warning as Python."""
+    from ser.corpus.errors import Note
+
+    if issubclass(category, Note):
+        log.log(NOTE, "%s", message)
+    else:
+        typer.echo(warnings.formatwarning(message, category, *place[:2]), err=True, nl=False)
+
+
+def stop(message: str, code: int) -> NoReturn:
+    """Print one sentence on standard error and exit."""
+    log.error("%s", message)
+    sys.exit(code)

@@ -1,0 +1,125 @@
+"""`ser run` and `ser demo`: all stages in order."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ser.commands.help import Command
+from ser.commands.logs import log
+from ser.commands.options import (
+    PIPELINE,
+    Address,
+    Device,
+    HeadsEngine,
+    Jobs,
+    Overrides,
+    PipelineFile,
+    choose_engine,
+    load_pipeline,
+)
+from ser.commands.output import console, exit_code
+from ser.commands.presets import smoke_one
+from ser.corpus.progress import bars_hidden
+
+app = typer.Typer()
+
+
+@app.command(
+    cls=Command,
+    rich_help_panel="Start",
+    epilog="ser demo\nser demo --folder /tmp/ser-demo",
+)
+def demo(
+    folder: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="Folder that gets data/ and runs/; by default this one."
+        ),
+    ] = Path(),
+) -> int:
+    """Run a whole pipeline on a small synthetic corpus.
+
+    The speech is synthesized and the models are real, so the scores say nothing about real
+    emotion. Takes a few minutes on two cores. Exit code 1 when a clip or a head failed.
+    """
+    from ser.score.run import render
+    from ser.smoke.demo import demo as run_demo
+
+    metrics, failed = run_demo(folder, log.info)
+    render(metrics, console())
+    return _finish(failed, folder / "runs" / "demo" if metrics else None)
+
+
+@app.command(
+    cls=Command,
+    rich_help_panel="Start",
+    epilog="ser run\nser run --pipeline unicamp.yaml --set run=runs/second\nser run --smoke",
+)
+def run(
+    *,
+    smoke: Annotated[
+        bool,
+        typer.Option(
+            "--smoke",
+            help="Try the pipeline on the CPU with made-up data and tiny models; nothing is kept.",
+        ),
+    ] = False,
+    report: Annotated[
+        bool,
+        typer.Option(help="Write the report page, where the packages of `report` are installed."),
+    ] = True,
+    jobs: Jobs = "auto",
+    engine: HeadsEngine = "process",
+    address: Address = None,
+    device: Device = "auto",
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
+) -> int:
+    """Run every stage of the pipeline; skip what is up to date.
+
+    The stages are fine-tuning, features, heads, stack, scores, and the report where its packages
+    are installed. With --engine ray, features and heads are computed on the cluster. Exit code 1
+    when a clip or a head failed.
+    """
+    from ser.commands.live import LiveHeads
+    from ser.score.run import NotWrittenError, render
+    from ser.stages.run import run_all
+
+    pipeline, where = load_pipeline(path, overrides), choose_engine(jobs, engine, address)
+    if smoke:
+        return _finish(smoke_one(pipeline))
+    try:
+        with LiveHeads() as live:
+            metrics, failed = run_all(
+                pipeline,
+                device,
+                live.log,
+                engine=where,
+                after_epoch=live.after_epoch,
+                after_head=live.finish,
+                after_model=live.drop,
+                report=report,
+            )
+    except NotWrittenError as error:
+        render(error.metrics, console())
+        raise
+    render(metrics, console())
+    return _finish(failed, pipeline.run if metrics else None)
+
+
+def _finish(failed: dict[str, str], run: Path | None = None) -> int:
+    """Print what to type next on a run that was scored; return the exit code.
+
+    With --quiet, when progress did not, name the first failure.
+    """
+    if run is not None:
+        from ser.stages.run import next_commands
+
+        for command in next_commands(run):
+            log.info("next     %s", command)
+    if failed and bars_hidden():
+        name, reason = next(iter(failed.items()))
+        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        log.error("%s failed (%s)%s", name, reason, more)
+    return exit_code(failed)

@@ -1,0 +1,39 @@
+"""`ser schema`: a JSON Schema of pipeline.yaml."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ser.commands.help import Command
+from ser.commands.output import print_json
+
+app = typer.Typer()
+
+
+@app.command(
+    cls=Command,
+    rich_help_panel="Start",
+    epilog="ser schema > pipeline.schema.json\nser schema --plugin my_head > pipeline.schema.json",
+)
+def schema(
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            metavar="MODULE",
+            help="Python module whose parts are included (repeatable); none by default.",
+        ),
+    ] = None,
+) -> None:
+    """Print a JSON Schema of pipeline.yaml, by which editors check it.
+
+    Write it to a file, and name that file in a comment at the top of pipeline.yaml:
+    `# yaml-language-server: $schema=pipeline.schema.json`.
+    """
+    from ser.pipeline.plugins import import_plugin
+    from ser.pipeline.schema import pipeline_schema
+
+    for plugin in plugins or ():
+        import_plugin(plugin, Path())
+    print_json(pipeline_schema())

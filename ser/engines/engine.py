@@ -1,0 +1,26 @@
+"""Where the work of a stage is done."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Processes of this machine, or a Ray cluster; by default this process alone.
+
+    Attributes:
+        jobs: how many processes; None is as many as cores and memory hold, of heads only.
+        ray: whether the work goes to a Ray cluster instead.
+        address: the cluster's, as `auto` or ray://host:10001; None starts one on this machine.
+    """
+
+    jobs: int | None = 1
+    ray: bool = False
+    address: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether an extraction needs no other process than this one."""
+        return not self.ray and (self.jobs is None or self.jobs == 1)
+
+
+LOCAL = Engine()

@@ -1,0 +1,116 @@
+"""How many heads fit into memory at a time, and what a process of one takes."""
+
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ser.corpus.errors import plural
+from ser.engines.workers import Environment, Send, Task, environments, run_tasks
+from ser.extract.extractor import device_type
+
+SHARE = 0.8  # of the free memory, for workers
+CUDA_CONTEXT = 512 << 20  # bytes of a GPU that a process has beside PyTorch's, at most
+SAMPLE_SECONDS = 0.05
+
+
+@dataclass
+class MemoryBudget:
+    """The number of workers that heads, cores and memory allow; 1 until one has been measured.
+
+    `limit` is what heads and cores allow. Memory is in bytes: `free` before there were workers (0
+    where that is not known), `gpus` that of each GPU by its name.
+    """
+
+    limit: int
+    free: int
+    gpus: Mapping[str, int] = field(default_factory=dict)
+    jobs: int = field(default=1, init=False)
+    _peak: int = field(default=0, init=False)
+    _gpu_peak: int = field(default=0, init=False)
+
+    def slots(self) -> list[Environment]:
+        """Return the environment of each worker that may run now."""
+        share = self.jobs if self._peak else self.limit  # of the cores
+        return environments(share, self._places() or list(self.gpus))[: self.jobs]
+
+    def measure(self, peak: int, gpu_peak: int) -> str:
+        """Count a worker's peak memory; return the new number of workers and why, if it changed."""
+        if peak <= self._peak and gpu_peak <= self._gpu_peak:
+            return ""
+        before = self.jobs if self._peak else 0
+        self._peak, self._gpu_peak = max(peak, self._peak), max(gpu_peak, self._gpu_peak)
+        allowed = {f"{self.limit} by heads and cores": self.limit}
+        if self.free:
+            by_memory = int(SHARE * self.free / self._peak)
+            sizes = f"{self._peak / 1e9:.2f} GB each, {self.free / 1e9:.1f} GB free"
+            allowed[f"{by_memory} by memory ({sizes})"] = by_memory
+        if self.gpus:
+            by_gpu = len(self._places())
+            allowed[f"{by_gpu} by GPU memory ({self._gpu_peak / 1e9:.2f} GB each)"] = by_gpu
+        self.jobs = max(1, min(allowed.values()))
+        if self.jobs == before:
+            return ""
+        return f"training {plural(self.jobs, 'head')} at a time (limits: {', '.join(allowed)})"
+
+    def _places(self) -> list[str]:
+        """Name the GPU of each worker that fits, in turn."""
+        peak = self._gpu_peak + CUDA_CONTEXT
+        fits = {gpu: int(SHARE * free / peak) for gpu, free in self.gpus.items()}
+        turns = range(max(fits.values(), default=0))
+        return [gpu for turn in turns for gpu in fits if fits[gpu] > turn]
+
+
+def free_gpu_memory(_send: Send) -> list[int]:
+    """Return the free bytes of each visible GPU; a task of its own, as the query takes memory."""
+    import torch
+
+    return [torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())]
+
+
+def free_on(gpus: Sequence[str]) -> dict[str, int]:
+    """Return the free bytes of each of these GPUs."""
+    seen = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
+    task = Task("GPUs", "ser.engines.memory:free_gpu_memory", [])
+    *_, answer = run_tasks([task], lambda: [seen])
+    if answer.kind != "done":
+        raise RuntimeError(f"the memory of the GPUs: {answer.content}")
+    return dict(zip(gpus, answer.content, strict=True))
+
+
+def gpu_peak(device: str) -> int:
+    """Return the most bytes of its GPU that this process has had reserved, 0 on a CPU."""
+    if device_type(device) != "cuda":
+        return 0
+    import torch
+
+    return int(torch.cuda.max_memory_reserved())  # allocated and cached
+
+
+def watch_memory() -> Callable[[], int]:
+    """Return a function that returns this process's peak private memory so far, in bytes.
+
+    Not ru_maxrss: that counts pages of the feature files too, which all workers share and which the
+    kernel takes back when it needs them.
+    """
+    peak = _own_memory()
+
+    def sample() -> None:
+        nonlocal peak
+        while True:
+            peak = max(peak, _own_memory())
+            time.sleep(SAMPLE_SECONDS)
+
+    threading.Thread(target=sample, daemon=True).start()
+    return lambda: peak
+
+
+def _own_memory() -> int:
+    status = Path("/proc/self/status")
+    if not status.exists():  # macOS, where ru_maxrss is in bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    return sum(int(fields[key].split()[0]) * 1024 for key in ("RssAnon", "RssShmem"))

@@ -1,0 +1,150 @@
+"""One extraction shared out over many workers: `ser.engines.workers` or `ser.engines.cluster`.
+
+1. Cut the corpus into four shards a worker. Batches are planned over the whole corpus, so the rows
+   are the same bits whoever computes them, in whatever order.
+2. Send a worker plain values (where the pipeline is, features, device, shard); it reads the
+   pipeline and loads the model itself, and returns the fields of its reports.
+3. Run a shard again when its worker dies: what it had not committed is lost, 20 s at most.
+4. Report a user's mistake once and stop the other workers; what they have finished is kept.
+
+A shard costs a start of Python, a look at every file's header and a load of the model, so more
+shards cost more, and fewer leave workers idle at the end.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ser.corpus.errors import StoppedError, UserError
+from ser.corpus.progress import bars_hidden
+from ser.engines.workers import ATTEMPTS, Answers, Send, Task, environments, gpus_of, run_tasks
+
+if TYPE_CHECKING:
+    from ser.extract.loop import Report
+    from ser.extract.run import Job
+    from ser.pipeline.file import Origin
+
+SHARDS_PER_WORKER = 4
+BODY = "ser.engines.shards:run_shard"
+
+
+def extract_with_jobs(
+    origin: "Origin",
+    names: Sequence[str],
+    jobs: int,
+    device: str = "auto",
+) -> "list[Report]":
+    """Extract one feature, or those of one pass, with `jobs` processes of this machine.
+
+    With CUDA, worker i computes on GPU i mod count; each has its share of the cores unless
+    OMP_NUM_THREADS is set. Raises `UserError` for what `extract` does, and when the workers of one
+    shard die three times.
+    """
+    from ser.extract.extractor import choose_device
+    from ser.extract.run import extract_together, full_spec
+
+    work = read_jobs(origin, names)
+    for job in work:
+        full_spec(job)  # weights are fetched once, and a wrong name costs no worker
+    missing = count_missing(work)
+    if not missing:
+        return extract_together(work, "cpu")
+    device = choose_device(device)
+    count = min(missing, SHARDS_PER_WORKER * jobs)
+    gpus = gpus_of(device)
+    arguments = (asdict(origin), list(names), "cuda" if gpus else device)
+    slots = environments(jobs, gpus)
+    return run_shards(work, arguments, count, lambda tasks: run_tasks(tasks, lambda: slots))
+
+
+def read_jobs(origin: "Origin", names: Sequence[str]) -> "list[Job]":
+    """Read a pipeline and return the extraction of each named feature."""
+    from ser.pipeline.file import read_manifest
+    from ser.pipeline.jobs import feature_job
+
+    pipeline = origin.load()
+    manifest = read_manifest(pipeline)
+    return [feature_job(pipeline, manifest, name) for name in names]
+
+
+def count_missing(work: "Sequence[Job]") -> int:
+    """Return how many utterances are to be extracted, of the job that lacks most."""
+    from ser.extract.forecast import forecast
+
+    return max(forecast(job)[0] for job in work)
+
+
+def run_shard(
+    _send: Send,
+    origin: Mapping[str, Any],
+    names: Sequence[str],
+    device: str,
+    shard: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Extract one shard (i, n); the body of every task. Returns the fields of each report."""
+    from ser.extract.run import extract_together
+    from ser.pipeline.file import Origin
+
+    work = read_jobs(Origin(**origin), names)
+    reports = extract_together(work, device, (shard[0], shard[1]))
+    return [asdict(report) for report in reports]
+
+
+def run_shards(
+    work: "Sequence[Job]",
+    arguments: Sequence[Any],
+    count: int,
+    engine: Callable[[Sequence[Task]], Answers],
+) -> "list[Report]":
+    """Run shards 0 to count-1 on an engine; `arguments` are those of `run_shard` before the shard.
+
+    Raises `UserError` for the first shard that is refused or whose workers keep dying,
+    `RuntimeError` for one that raised.
+    """
+    from tqdm import tqdm
+
+    started = time.monotonic()
+    finished: list[list[dict[str, Any]]] = []
+    names = [job.name for job in work]
+    tasks = [Task(f"{i}/{count}", BODY, [*arguments, (i, count)]) for i in range(count)]
+    with (
+        tqdm(total=count, desc=" + ".join(names), unit="shard", disable=bars_hidden()) as bar,
+        closing(engine(tasks)) as answers,
+    ):
+        for answer in answers:
+            shard = answer.task.name
+            if answer.kind == "raised":
+                raise RuntimeError(f"shard {shard}:\n{answer.content}")
+            if answer.kind == "refused":
+                raise UserError(answer.content)
+            if answer.kind == "stopped":
+                raise StoppedError(answer.content)
+            if answer.kind == "died":
+                raise UserError(
+                    f"features.{names[0]}: the worker of shard {shard} died {ATTEMPTS} times "
+                    f"({answer.content}); run `ser extract {' '.join(names)} --shard {shard}` to "
+                    "see it alone, or take fewer workers if the memory is short."
+                )
+            if answer.kind == "done":
+                finished.append(answer.content)
+                bar.update()
+    seconds = time.monotonic() - started
+    return [_merged(job, parts, seconds) for job, *parts in zip(work, *finished, strict=True)]
+
+
+def _merged(job: "Job", parts: Sequence[Mapping[str, Any]], seconds: float) -> "Report":
+    from ser.extract.loop import Report
+
+    merged = Report(job.name, parts[0]["folder"], seconds=seconds)
+    merged.cached = min(part["cached"] for part in parts)  # as the first one to look saw it
+    for part in parts:
+        merged.failed |= part["failed"]
+        merged.doubtful |= part["doubtful"]
+        merged.overflowed += part["overflowed"]
+        merged.model_seconds += part["model_seconds"]
+        merged.audio_seconds += part["audio_seconds"]
+    # not the sum: what a worker committed before it died is in no report
+    merged.extracted = len(job.manifest) - merged.cached - len(merged.failed)
+    return merged

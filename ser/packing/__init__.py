@@ -1,0 +1,1 @@
+"""A run packed into one file, with its model card."""

@@ -1,0 +1,279 @@
+"""The model card of a bundle: intended use, scores, training data, licences.
+
+Markdown, in the order of Mitchell et al. 2019, "Model Cards for Model Reporting". Every number is
+read from report/metrics.json and the manifest; what is unknown is called unknown.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ser.cache.json_file import read_object
+from ser.corpus.classes import read_with_classes
+from ser.corpus.errors import UserError
+from ser.extract.models import card
+from ser.heads.record import read_done
+from ser.packing.corpora import describe_corpus
+from ser.predict.record import BundleRecord
+from ser.score.groups import GAP
+from ser.score.record import scores_are_current
+from ser.score.run import SCORED, STACK
+from ser.score.speakers import FEW, not_available, shown_interval, speakers_of, too_few
+from ser.version import install
+
+if TYPE_CHECKING:
+    from ser.predict.predictor import Predictor
+
+FORBIDS = {  # by the start of a licence's name
+    "Apache-2.0": "omitting its text, its notices and the list of changes",
+    "MIT": "omitting its text",
+    "CC BY-NC-SA": "commercial use, and sharing changed weights under other terms",
+    "disputed: MIT or CC BY-SA": "by the stricter, sharing changed weights under other terms",
+    "Llama 3.1": "the uses that its policy lists; its notice and the name Llama must be kept",
+    "audEERING": "commercial use",
+}
+HUB_ID = r"\w[\w.-]*/\w[\w.-]*"
+USE = """\
+For research, teaching and exploring one's own recordings: which emotion a listener would most
+likely name for a stretch of speech.
+
+- It predicts how speech sounds to the annotators of the corpus below, not what a person feels.
+- **Not for decisions about people**: not for hiring, schooling, credit, insurance, policing, border
+  control, the workplace or emergency calls. Where the EU's AI Act holds, inferring emotions at work
+  and in education is forbidden except for medical and safety reasons.
+- **Not a lie detector, and not medical**: it shows nothing about truth, intent, health or risk.
+- It has learned the language, the speakers, the microphones and the way of speaking of one corpus.
+  Acted emotions are stronger than those of daily life; on other speech expect far lower scores.
+- Probabilities cover the classes below only: any other emotion is forced into one of them.
+- Differences between groups of speakers in the scores affect every use of the model.
+"""
+
+
+def write_card(predictor: "Predictor", record: BundleRecord) -> str:
+    """Return the card of a run; the members of `record` may be missing yet.
+
+    Raises `UserError` when the scores are of another stack.
+    """
+    name = STACK if predictor.stack is not None else predictor.heads[0]
+    what = f"the stack {record.stack} over" if record.stack else "the head"
+    outputs = [f"one of {len(record.classes)} emotions"] if record.classes else []
+    outputs += [", ".join(record.attributes)] if record.attributes else []
+    parts = [
+        f"# {predictor.pipeline.run.name}",
+        f"Predicts {' and '.join(outputs)} from speech, by {what} {', '.join(record.heads)}. "
+        f"Packed {record.made} by ser {record.ser}.",
+        *(f"**{note}**" for note in predictor.notes),
+        *("## Intended use and limits", USE.rstrip()),
+        *("## Scores", *_scores(predictor, name)),
+        *("## Training data", *_data(predictor)),
+        *("## Labels", _labels(record)),
+        *("## Models and licences", *_models(record), *_fine_tuned(predictor)),
+        *("## How to run", _commands(record)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _scores(predictor: "Predictor", name: str) -> list[str]:
+    path = predictor.run / "report" / "metrics.json"
+    if not path.is_file():
+        return ["The run was not scored before packing (`ser score`)."]
+    _require_same_stack(predictor)
+    metrics = read_object(path, "run `ser score` again")
+    parts = []
+    for split in SCORED:
+        scored = metrics.get(split, {})
+        systems = {n: scored[n] for n in dict.fromkeys((name, *predictor.heads)) if n in scored}
+        if name not in systems:
+            continue
+        own = systems[name]
+        parts += [
+            _split_title(split, speakers_of(own)),
+            *_class_scores(systems, own),
+            *_attribute_scores(systems),
+            *_group_scores(own["groups"]),
+        ]
+    return parts or [f"report/metrics.json has no scores of {name}."]
+
+
+def _split_title(split: str, speakers: int | None) -> str:
+    if too_few(speakers):
+        return f"On **{split}**, in %; intervals {not_available(speakers)}:"
+    over = "utterances, as no speaker is known" if speakers is None else f"{speakers} speakers"
+    title = f"On **{split}**, in %, with 95 % intervals over {over}"
+    return f"{title} (rough):" if speakers is not None and speakers < FEW else f"{title}:"
+
+
+def _class_scores(systems: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    names = {"macro_f1": "macro-F1", "uar": "UAR", "accuracy": "accuracy"}
+    if "macro_f1" not in own:
+        return []
+    rows = [
+        [name, str(s["n"]), *(_percent(s[key], _shown(s, s["interval"][key])) for key in names)]
+        for name, s in systems.items()
+        if "macro_f1" in s
+    ]
+    f1 = own["interval"]["per_class"]
+    per_class = [
+        [name, _percent(value, _shown(own, f1.get(name)))]
+        for name, value in own["per_class"].items()
+    ]
+    return [_table(["system", "n", *names.values()], rows), _table(["class", "F1"], per_class)]
+
+
+def _attribute_scores(systems: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [name, attribute, str(s["n"]), _number_of(s["ccc"], _shown(system, s["interval"]))]
+        for name, system in systems.items()
+        for attribute, s in system.get("attributes", {}).items()
+    ]
+    return [_table(["system", "attribute", "n", "CCC"], rows)] if rows else []
+
+
+def _shown(system: Mapping[str, Any], interval: Sequence[float] | None) -> Sequence[float] | None:
+    return shown_interval(interval, speakers_of(system))
+
+
+def _group_scores(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    rows = []
+    for column, scored in groups.items():
+        for group, numbers in scored.items():
+            key = next((k for k in ("macro_f1", "ccc") if k in numbers), None)
+            if group != GAP and key is not None:
+                show = _percent if key == "macro_f1" else _number_of
+                value = show(numbers[key], numbers["interval"][key])
+                rows.append([f"{column}: {group}", str(numbers["n"]), key, value])
+    return [_table(["group", "n", "score", "value"], rows)] if rows else []
+
+
+def _require_same_stack(predictor: "Predictor") -> None:
+    """Raise `UserError` when report/ belongs to another stack than the run's."""
+    if predictor.stack is not None and not scores_are_current(predictor.run):
+        raise UserError(
+            f"{predictor.run / 'report' / 'predictions.csv'}: it belongs to another stack than the "
+            "run's, as do the scores beside it; run `ser score` and pack again."
+        )
+
+
+def _data(predictor: "Predictor") -> list[str]:
+    path, classes = predictor.pipeline.corpus.manifest, predictor.pipeline.corpus.classes
+    folder = path.parent.name
+    corpus = f"The manifest `{path.name}` in `{folder}/`. {describe_corpus(path.stem, folder)}"
+    if not path.is_file():
+        return [f"{corpus} The manifest was not available at packing, so its rows are not counted."]
+    frame = read_with_classes(predictor.pipeline.corpus).frame
+    splits = [s for s in ("train", "dev", "test") if (frame["split"] == s).any()]
+    rows = []
+    for name in (*classes, None):
+        in_class = frame.filter(
+            pl.col("emotion").is_null() if name is None else pl.col("emotion") == name
+        )
+        counts = [in_class.filter(pl.col("split") == split).height for split in splits]
+        if name is not None or any(counts):
+            rows.append([name or "(none of these)", *map(str, counts)])
+    by_gender = [
+        [gender or "unknown", *(_speakers(group.filter(pl.col("split") == s)) for s in splits)]
+        for (gender,), group in frame.group_by("gender", maintain_order=True)
+    ]
+    by_gender.append(["all", *(_speakers(frame.filter(pl.col("split") == s)) for s in splits)])
+    return [corpus, _table(["utterances", *splits], rows), _table(["speakers", *splits], by_gender)]
+
+
+def _speakers(frame: pl.DataFrame) -> str:
+    speakers = frame["speaker"].drop_nulls().n_unique()
+    return f"{speakers or 'unknown'} ({frame.height} utterances)"
+
+
+def _labels(record: BundleRecord) -> str:
+    classes = f"Emotions, in the order of the probabilities: {', '.join(record.classes)}."
+    attributes = f"Attributes, from 1 to 7: {', '.join(record.attributes)}."
+    return " ".join(
+        ([classes] if record.classes else []) + ([attributes] if record.attributes else [])
+    )
+
+
+def _models(record: BundleRecord) -> list[str]:
+    allowed = {True: "yes", False: "no", None: "unknown"}
+    rows = [
+        [
+            *(name, f.kind, f.model or "none", f.weights or "", f.licence),
+            *(allowed[f.challenge] if f.model else "yes", "yes" if f.embedded else "no"),
+        ]
+        for name, f in record.features.items()
+    ]
+    head = ["feature", "kind", "model", "weights", "licence", "challenge", "embedded"]
+    forbids = []
+    for licence in dict.fromkeys(f.licence for f in record.features.values()):
+        what = next((w for name, w in FORBIDS.items() if licence.startswith(name)), None)
+        forbids.append(f"- {licence}: forbids {what}." if what else f"- {licence}.")
+    return [
+        _table(head, rows),
+        "\n".join(forbids),
+        "`challenge`: whether the Interspeech 2025 challenge allows the model. The terms of the "
+        "corpus cover everything trained on it: the heads, the stack, fine-tuned models.",
+    ]
+
+
+def _fine_tuned(predictor: "Predictor") -> list[str]:
+    lines = []
+    for name in predictor.features.names:
+        folder = Path(str(getattr(predictor.features.options[name], "model", "")))
+        if (base := base_of(folder)) is None:
+            continue
+        own = folder.parent.parent.resolve() == predictor.run.resolve()
+        where = "on the training data above" if own else "in another run, on data unknown here"
+        lines.append(f"- `{name}` was fine-tuned from {base}, {where}.")
+    if not lines:
+        return []
+    terms = "The licence and `challenge` of a fine-tuned model are those of its base model"
+    return ["\n".join(lines), f"{terms}; its weights exist only in its run and in this bundle."]
+
+
+def base_of(model: str | Path) -> str | None:
+    """Name the base of a model that `ser` fine-tuned in a folder; None for any other folder.
+
+    The name is a short name, a hub id or "a local folder", never a path.
+    """
+    folder = Path(model)
+    if folder.parent.name != "finetuned":
+        return None
+    record = read_done(folder.parent.parent, folder.name)
+    if record is None or record.kind != "finetuned" or record.model is None:
+        return None
+    base = str(record.model.get("model"))
+    return base if card(base) or re.fullmatch(HUB_ID, base) else "a local folder"
+
+
+def _commands(record: BundleRecord) -> str:
+    needs = "heads" if all(f.model is None for f in record.features.values()) else "extract"
+    packed = {f.model for f in record.features.values() if f.model and not f.embedded}
+    also = f"It downloads {', '.join(sorted(packed))} where missing." if packed else ""
+    code = f"{install(needs)}\nser predict --run bundle.ser clip.wav"
+    return f'```\n{code}\n```\n\nIn Python: `ser.load("bundle.ser")("clip.wav")`. {also}'.rstrip()
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _interval(interval: Sequence[float] | None, show: Any) -> str:
+    return "" if interval is None else f" ({show(interval[0])} to {show(interval[1])})"
+
+
+def _percent(value: float | None, interval: Sequence[float] | None) -> str:
+    return (
+        "unknown"
+        if value is None
+        else f"{100 * value:.1f}" + _interval(interval, lambda edge: f"{100 * edge:.1f}")
+    )
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
+
+def _number_of(value: float | None, interval: Sequence[float] | None) -> str:
+    return _number(value) + _interval(interval, _number)

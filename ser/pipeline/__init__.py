@@ -1,0 +1,1 @@
+"""pipeline.yaml: the file, its text and its sections, read and checked."""

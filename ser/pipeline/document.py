@@ -1,0 +1,202 @@
+"""A YAML file of sections: the line of every key, variables, overrides, errors that name both."""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from ser.cache.urls import without_secrets
+from ser.corpus.bounded_yaml import DEEPEST, Where, parse_yaml, read_yaml, shorten
+from ser.corpus.config import VARIABLE, check_path
+from ser.corpus.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+# what only some stages use: a variable in it that is not set is an error where it is used
+LATER = (("corpus", "audio"), ("corpus", "manifest"), ("cache",))
+LONGEST_NAME = 150  # bytes; a file system takes 255, temporary names are longer
+TRIED = re.compile(r"(constrained-)?(int|float|str|bool)|\w+\[.*\]")  # pydantic's for plain types
+
+
+class Document:
+    """A YAML file of sections, with the line of every key.
+
+    With `expand`, `${NAME}` in a value becomes the environment variable's value; under `LATER` one
+    that is not set stays as written. Raises `UserError` for what is not
+    bounded plain data (see `ser.corpus.bounded_yaml`) and for other variables that are not set.
+    """
+
+    def __init__(self, source: str, text: str | bytes, *, expand: bool = True) -> None:
+        self.source = source
+        parsed = parse_yaml(source, text)
+        self.lines = parsed.lines
+        self.overrides: dict[Where, str] = {}  # the text of `--set`, by the place it sets
+        if not isinstance(parsed.value, dict):
+            raise UserError(f"{source}: it has no sections; it needs at least `corpus:`.")
+        self.data: dict[str, Any] = self._expand(parsed.value, ()) if expand else parsed.value
+
+    def _expand(self, value: Any, where: Where) -> Any:
+        if isinstance(value, dict):
+            return {k: self._expand(v, (*where, k)) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self._expand(v, (*where, i)) for i, v in enumerate(value)]
+        if not isinstance(value, str):
+            return value
+
+        def lookup(match: re.Match[str]) -> str:
+            if match[1] not in os.environ:
+                if where in LATER:
+                    return match[0]
+                raise self.error(where, f"${{{match[1]}}} is not set; export {match[1]}=…")
+            return os.environ[match[1]]
+
+        return VARIABLE.sub(lookup, value)
+
+    def override(self, text: str) -> None:
+        """Apply one `section.key=value`; the value is read as YAML, without variables."""
+        key, equals, value = text.partition("=")
+        *parents, last = where = tuple(key.split("."))
+        option = f"--set {shorten(without_secrets(text))}"
+        if not equals or not all(where) or len(where) > DEEPEST:
+            raise UserError(f"{option}: give it as section.key=value.")
+        place = self.data
+        for parent in parents:
+            if place.get(parent) is None:
+                place[parent] = {}
+            place = place[parent]
+            if not isinstance(place, dict):
+                raise UserError(f"{option}: '{parent}' is a value and has no keys below it.")
+        place[last] = parse_yaml(option, value, numbered=False).value
+        self.lines = {at: n for at, n in self.lines.items() if at[: len(where)] != where}
+        self.overrides[where] = option
+
+    def mapping(self, where: Where) -> dict[str, Any]:
+        """Return the mapping at a place, {} if it is empty; raises `UserError` for other values."""
+        value: Any = self.data
+        for key in where:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None and not isinstance(value, dict):
+            raise self.error(where, "it must be a mapping (`key: value` lines).")
+        return dict(value or {})
+
+    def names(self, section: str) -> list[str]:
+        """Return the names in a section; they become folders, so few characters are allowed."""
+        names = [name for name in self.mapping((section,)) if name != "defaults"]
+        for name in names:
+            if not re.fullmatch(r"\w[\w.-]*", name) or name == "stack":
+                raise self.error(
+                    (section, name), "use letters, digits, '-', '_' and '.' only, and not 'stack'."
+                )
+            if len(name.encode()) > LONGEST_NAME:
+                raise self.error(
+                    (section, name), f"a name has at most {LONGEST_NAME} bytes; shorten it."
+                )
+        return names
+
+    def path(self, where: Where, value: Any) -> str:
+        """Return a path or URL as text; raises `UserError` for any other value."""
+        try:
+            return str(check_path(value))
+        except ValueError as error:
+            raise self.error(where, f"{error}.") from error
+
+    def error(self, where: Where, problem: str) -> UserError:
+        """Return an error that names the line, or the option, and the key."""
+        place = self.source
+        for n in range(len(where), 0, -1):
+            if where[:n] in self.overrides:
+                place = self.overrides[where[:n]]
+                break
+            if where[:n] in self.lines:
+                place = f"{self.source}:{self.lines[where[:n]]}"
+                break
+        else:  # a section that only options have
+            below = [text for at, text in self.overrides.items() if at[: len(where)] == where]
+            place = below[-1] if below else place
+        return UserError(f"{place}: {shorten(dotted(where), 200)}: {shorten(problem, 1000)}")
+
+    def unknown(self, where: Where, valid: Iterable[str]) -> UserError:
+        """Return an error for a key that is not one of the valid ones."""
+        valid = list(valid)
+        near = get_close_matches(str(where[-1]), valid, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"valid are {', '.join(valid)}."
+        return self.error(where, f"unknown key; {hint}")
+
+    def validate(self, where: Where, model: type[BaseModel], make: Callable[[], Model]) -> Model:
+        """Call `make`; raises `UserError` with pydantic's first problem with a `model`."""
+        try:
+            return make()
+        except UserError as error:
+            raise self.error(where, str(error)) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            inner, valid = locate(model, first["loc"])
+            place = (*where, *inner)
+            if first["type"] == "extra_forbidden":
+                raise self.unknown(place, valid) from error
+            if first["type"] == "missing":
+                raise self.error(place, "the value is missing; give one.") from error
+            if first["type"] in ("tuple_type", "list_type"):
+                value = first["input"]
+                example = f"[{value}]" if isinstance(value, str | int | float) else "[…]"
+                raise self.error(place, f"it must be a list; write {example}.") from error
+            message = first["msg"].removeprefix("Value error, ")
+            # the sentence of a validator of ours may end with its remedy
+            end = "" if message.endswith("?") else "; correct the value."
+            raise self.error(place, f"{message}{end}") from error
+
+
+def locate(model: type[BaseModel], loc: Where) -> tuple[Where, list[str]]:
+    """Return where in the file pydantic's `loc` is, and the valid keys beside its last one.
+
+    Left out are the parts by which pydantic names the types that it tried, and `architecture`,
+    whose keys are written beside the head's.
+    """
+    place: list[str | int] = []
+    types: list[Any] = [model]
+    valid: list[str] = []
+    for i, part in enumerate(loc):
+        models = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
+        valid = list(dict.fromkeys(key for m in models for key in m.model_fields))
+        tried = [m for m in _with_subclasses(models) if part == m.__name__ or part in _tags(m)]
+        if part in valid:
+            inner = [m.model_fields[str(part)].annotation for m in models if part in m.model_fields]
+            types = [t for annotation in inner for t in _types(annotation)]
+            place += [] if part == "architecture" else [part]
+        elif tried and i < len(loc) - 1:
+            types = tried
+        elif not TRIED.fullmatch(str(part)) or isinstance(part, int):
+            place.append(part)
+    return tuple(place), valid
+
+
+def _with_subclasses(models: Iterable[type[BaseModel]]) -> list[type[BaseModel]]:
+    """List models and all that derive from them: options whose class is chosen by name."""
+    return [c for m in models for c in (m, *_with_subclasses(m.__subclasses__()))]
+
+
+def _types(annotation: Any) -> list[Any]:
+    """List a type and the types it consists of."""
+    return [annotation, *(t for part in get_args(annotation) for t in _types(part))]
+
+
+def _tags(model: type[BaseModel]) -> list[Any]:
+    """List the values of a model's literals; a union may choose the model by one of them."""
+    annotations = [field.annotation for field in model.model_fields.values()]
+    return [v for a in annotations if get_origin(a) is Literal for v in get_args(a)]
+
+
+def dotted(where: Where) -> str:
+    """Return a place in the file as section.key[0]."""
+    text = ""
+    for part in where:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file of keys and values; raises `UserError` for any other."""
+    return Document(str(path), read_yaml(path)).data

@@ -1,0 +1,75 @@
+"""Names that one section of pipeline.yaml takes from another: checked to exist, and by kind."""
+
+from collections.abc import Mapping, Sequence
+
+from ser.corpus.errors import nearest
+from ser.extract.extractor import FeatureOptions, extractor_class
+from ser.extract.run import TRANSCRIPT
+from ser.heads.config import HeadConfig
+from ser.pipeline.document import Document
+from ser.stack.config import StackConfig
+
+
+def check_names(
+    document: Document,
+    features: Mapping[str, FeatureOptions],
+    heads: Mapping[str, HeadConfig],
+    classes: Sequence[str],
+) -> None:
+    """Raise `UserError` for a feature or head that names a missing or unsuitable feature."""
+    frames = [f for f, o in features.items() if extractor_class(o.kind).gives == "frames"]
+    words = [f for f in features if f not in frames]
+    for name, options in features.items():
+        kind = extractor_class(options.kind)
+        if options.augment and ((kind.reads, kind.gives) != ("audio", "frames")):
+            raise document.error(
+                ("features", name, "augment"),
+                f"kind {options.kind} cannot be augmented; only features that read audio can.",
+            )
+        of = getattr(options, "of", TRANSCRIPT)
+        if of != TRANSCRIPT and of not in words:
+            raise document.error(
+                ("features", name, "of"),
+                f"'{of}' is not a feature of kind asr; {nearest(of, [*words, TRANSCRIPT])}",
+            )
+    for name, config in heads.items():
+        for feature in config.feature_names:
+            scored = getattr(features.get(feature), "classes", classes)
+            if config.head == "class_scores" and scored != classes:
+                raise document.error(
+                    ("features", feature, "classes"),
+                    f"head '{name}' needs the classes of the corpus in their order; leave "
+                    "`classes` out.",
+                )
+            if feature not in frames:
+                raise document.error(
+                    ("heads", name, "features"),
+                    f"'{feature}' is not a feature with frames under features; "
+                    f"{nearest(feature, frames)}",
+                )
+        _check_views(document, features, name, config)
+
+
+def check_stack(document: Document, stack: StackConfig, heads: Mapping[str, HeadConfig]) -> None:
+    """Raise `UserError` for a head under `stack.heads` that does not exist."""
+    systems = [*heads, *document.names("finetune")]
+    for name in stack.heads or ():
+        if name not in systems:
+            raise document.error(
+                ("stack", "heads"), f"there is no head '{name}'; {nearest(name, systems)}"
+            )
+
+
+def _check_views(
+    document: Document, features: Mapping[str, FeatureOptions], name: str, config: HeadConfig
+) -> None:
+    """Raise `UserError` for a view of a head that one of its audio features does not have."""
+    for feature in config.feature_names:
+        options = features[feature]
+        for view in config.views:
+            if extractor_class(options.kind).reads == "audio" and view not in options.augment:
+                raise document.error(
+                    ("heads", name, "views"),
+                    f"'{view}' is not under features.{feature}.augment; "
+                    f"{nearest(view, list(options.augment))}",
+                )

@@ -1,0 +1,97 @@
+"""The sections of pipeline.yaml, each read by the model of the folder that it configures."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ser.corpus.bounded_yaml import Where
+from ser.corpus.config import VARIABLE, CorpusConfig
+from ser.corpus.errors import UserError
+from ser.extract.extractor import FeatureOptions, extractor_class, parse_options
+from ser.extract.models import kind_of
+from ser.finetune.config import FineTuneConfig
+from ser.heads.config import HeadConfig, parse_head, valid_keys
+from ser.pipeline.document import Document, Model
+
+
+def read_section(document: Document, key: str, model: type[Model]) -> Model:
+    """Read a section that is one mapping; raises `UserError` for its first mistake."""
+    entry = document.mapping((key,))
+    return document.validate((key,), model, lambda: model.model_validate(entry))
+
+
+def read_corpus(document: Document, base: Path) -> CorpusConfig:
+    """Read `corpus:`, its paths relative to `base`; those with a variable that is not set stay."""
+    config = read_section(document, "corpus", CorpusConfig)
+    paths = {"manifest": config.manifest, "audio": config.audio}
+    absolute = {
+        key: base / path
+        for key, path in paths.items()
+        if path is not None and not VARIABLE.search(str(path))
+    }
+    return config.model_copy(update=absolute)
+
+
+def read_features(
+    document: Document,
+    base: Path,
+    finetuned: Mapping[Path, FineTuneConfig],
+    classes: Sequence[str],
+) -> dict[str, FeatureOptions]:
+    """Read `features:`; `finetuned` are the folders of models that `finetune:` will write.
+
+    Options that have `classes` get the corpus's where the file gives none.
+    """
+    features = {}
+    for name in document.names("features"):
+        where = ("features", name)
+        entry = document.mapping(where)
+        model = document.path((*where, "model"), entry["model"]) if "model" in entry else None
+        folder = (base / str(model)).resolve()
+        if model is not None and folder in finetuned:
+            defaults = finetuned[folder].as_feature(str(folder))
+            defaults.pop("precision", None)
+            entry = defaults | entry | {"model": str(folder)}
+        elif model is not None and (base / model).is_dir():
+            entry["model"] = str(base / model)
+        options = _options_class(entry)
+        if "classes" in options.model_fields:
+            entry = {"classes": classes} | entry
+        features[name] = document.validate(where, options, partial(parse_options, entry))
+    return features
+
+
+def _options_class(entry: Mapping[str, Any]) -> type[FeatureOptions]:
+    try:
+        kind = str(entry.get("kind") or kind_of(str(entry.get("model"))))
+        return extractor_class(kind).Options
+    except UserError:  # `parse_options` raises it again, where the line is known
+        return FeatureOptions
+
+
+def read_heads(document: Document, base: Path) -> dict[str, HeadConfig]:
+    """Read `heads:`, each entry over the `defaults`."""
+    defaults = document.mapping(("heads", "defaults"))
+    heads = {}
+    for name in document.names("heads"):
+        where = ("heads", name)
+        own = document.mapping(where)
+        entry = defaults | own
+        valid = _valid_keys(document, where, entry)
+        for key in entry:
+            if key not in valid:
+                raise document.unknown(
+                    (*(where if key in own else ("heads", "defaults")), key), valid
+                )
+        if isinstance(entry.get("init"), str):
+            entry["init"] = str(base / entry["init"])
+        heads[name] = document.validate(where, HeadConfig, partial(parse_head, entry))
+    return heads
+
+
+def _valid_keys(document: Document, where: Where, entry: Mapping[str, Any]) -> list[str]:
+    try:
+        return valid_keys(entry)
+    except UserError as error:
+        raise document.error(where, str(error)) from error

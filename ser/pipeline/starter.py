@@ -1,0 +1,255 @@
+"""A first pipeline.yaml for a corpus of one's own, by the size of its training split.
+
+    training clips    models                                        stack
+    up to 2,000       Whisper tiny.en, MiniLM: a CPU is enough      mean of the heads
+    up to 20,000      Whisper small.en, WavLM base+, RoBERTa base   logistic, cross-fitted heads
+    more              Whisper large-v3, WavLM large, RoBERTa large  random forest, as published
+
+Few clips get small heads and a stack that learns nothing; a stack that learns gets heads that are
+cross-fitted over five groups of speakers, where there are as many. A corpus in another language
+than English, or in several, gets no transcripts: the text models are of English.
+"""
+
+import os
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+import polars as pl
+import yaml
+
+from ser.corpus.bounded_yaml import CONTROL, shorten
+from ser.corpus.config import LONGEST_NAME, MOST_CLASSES, VARIABLE
+from ser.corpus.errors import UserError, listed
+from ser.corpus.manifest import Manifest
+from ser.extract.models import ENGLISH
+
+FOLDS = 5  # of cross-fitting: speakers are needed for each
+NEUTRAL = "neutral"
+# what ends a comment's line, or what YAML does not allow in one
+NOT_IN_COMMENT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+HEADING = """\
+# A first pipeline for {manifest}: {train} training clips, {classes} classes.
+# Paths are relative to this file. `ser run --pipeline {name}` runs it as it is.
+"""
+CORPUS = """
+corpus:
+  manifest: {manifest}
+  # audio: clips       # the folder of the audio files, if it is not the one the manifest names
+  classes: {classes}   # in the order of the logits
+cache: data/cache      # extracted features; several pipelines can share one cache
+run: {run}             # heads, stack and report of this pipeline
+"""
+SMALL = """
+features:
+  # The second layer of tiny.en says more of emotion than its last.
+  whisper: {kind: whisper, model: whisper-tiny.en, window: trim, layer: 2}
+  transcripts: {kind: asr, model: whisper-tiny.en, window: trim}   # English only
+  text: {kind: text, model: minilm, of: transcripts}   # embeddings of the transcripts
+  prosody: {kind: prosody}                             # pitch, energy, spectrum; no model
+
+heads:
+  # Small heads and a high learning rate suit few clips. `stride: 4` averages four frames, and
+  # `normalize: corpus` standardizes them, which a middle layer needs.
+  defaults: {hidden: 64, epochs: 15, lr: 1.0e-3, lr_min: 1.0e-5, batch: 32}
+  audio: {features: [{name: whisper, stride: 4, normalize: corpus}]}
+  audio-text: {features: [{name: whisper, stride: 4, normalize: corpus}, text]}
+  audio-prosody:
+    features:
+      - {name: whisper, stride: 4, normalize: corpus}
+      - {name: prosody, stride: 8, normalize: corpus}
+"""
+SMALL_AUDIO = """
+features:
+  # The second layer of tiny.en carries emotion in other languages than English, too.
+  whisper: {kind: whisper, model: whisper-tiny.en, window: trim, layer: 2}
+  prosody: {kind: prosody}   # pitch, energy, spectrum; no model
+
+heads:
+  # Small heads and a high learning rate suit few clips. `stride: 4` averages four frames, and
+  # `normalize: corpus` standardizes them, which a middle layer needs.
+  defaults: {hidden: 64, epochs: 15, lr: 1.0e-3, lr_min: 1.0e-5, batch: 32}
+  audio: {features: [{name: whisper, stride: 4, normalize: corpus}]}
+  audio-prosody:
+    features:
+      - {name: whisper, stride: 4, normalize: corpus}
+      - {name: prosody, stride: 8, normalize: corpus}
+"""
+MEDIUM = """
+features:
+  # Both features come from one pass, as they have the same window and the same silence.
+  transcripts: {kind: asr, model: whisper-small.en, window: trim, silence: 8}
+  whisper: {kind: whisper, model: whisper-small.en, window: trim, silence: 8}
+  wavlm: {kind: speech, model: wavlm-base-plus}
+  text: {kind: text, model: roberta-base, of: transcripts}   # embeddings of the transcripts
+
+heads:
+  # `stride: 2` averages two frames.
+  defaults: {hidden: 256, epochs: 20, lr: 1.0e-4, lr_min: 1.0e-6, batch: 64}
+  whisper-text: {features: [{name: whisper, stride: 2}, text]}
+  wavlm-text: {features: [{name: wavlm, stride: 2}, text]}
+  whisper-wavlm: {features: [{name: whisper, stride: 2}, {name: wavlm, stride: 2}]}
+"""
+MEDIUM_AUDIO = """
+features:
+  whisper: {kind: whisper, model: whisper-small, window: trim}
+  wavlm: {kind: speech, model: wavlm-base-plus}
+
+heads:
+  # `stride: 2` averages two frames.
+  defaults: {hidden: 256, epochs: 20, lr: 1.0e-4, lr_min: 1.0e-6, batch: 64}
+  whisper: {features: [{name: whisper, stride: 2}]}
+  wavlm: {features: [{name: wavlm, stride: 2}]}
+  whisper-wavlm: {features: [{name: whisper, stride: 2}, {name: wavlm, stride: 2}]}
+"""
+LARGE = """
+features:
+  # These models need a GPU. Frames and words of Whisper come from one pass.
+  transcripts: {kind: asr, model: whisper-large-v3, window: full}
+  whisper: {kind: whisper, model: whisper-large-v3, window: full}
+  wavlm: {kind: speech, model: wavlm-large}
+  text: {kind: text, model: roberta-large, of: transcripts}   # embeddings of the transcripts
+
+heads:
+  # As in the published UNICAMP system (`ser init --preset unicamp`).
+  defaults: {hidden: 512, epochs: 20, lr: 1.0e-5, lr_min: 1.0e-6, batch: 64, schedule: cosine}
+  whisper-text: {features: [whisper, text]}
+  wavlm-text: {features: [wavlm, text]}
+  whisper-wavlm: {features: [whisper, wavlm]}
+  whisper-wavlm-text: {features: [whisper, wavlm, text]}
+"""
+LARGE_AUDIO = """
+features:
+  # These models need a GPU.
+  whisper: {kind: whisper, model: whisper-large-v3, window: full}
+  wavlm: {kind: speech, model: wavlm-large}
+
+heads:
+  defaults: {hidden: 512, epochs: 20, lr: 1.0e-5, lr_min: 1.0e-6, batch: 64, schedule: cosine}
+  whisper: {features: [whisper]}
+  wavlm: {features: [wavlm]}
+  whisper-wavlm: {features: [whisper, wavlm]}
+"""
+MEAN = """\
+# The mean of the heads' logits learns nothing; `ser stack compare` tries all the others.
+stack: {model: mean_logits}
+"""
+LEARNED = """\
+# Fitted on out-of-fold logits; `ser stack compare` tries all the others.
+stack: {{model: {model}, protocol: oof}}
+"""
+
+
+@dataclass(frozen=True)
+class _Size:
+    """A pipeline for up to `clips` training clips."""
+
+    clips: float
+    english: str  # features and heads
+    audio: str  # the same without text
+    stack: str
+
+
+SIZES = (
+    _Size(2_000, SMALL, SMALL_AUDIO, "mean_logits"),
+    _Size(20_000, MEDIUM, MEDIUM_AUDIO, "logistic"),
+    _Size(float("inf"), LARGE, LARGE_AUDIO, "random_forest"),
+)
+
+
+def starter(manifest: Manifest, out: Path) -> str:
+    """Return the text of a pipeline.yaml at `out` for a corpus.
+
+    Raises `UserError` for a manifest without training clips of two classes or more, or without dev
+    and test, and for names that pipeline.yaml cannot hold.
+    """
+    train = manifest.frame.filter((pl.col("split") == "train") & pl.col("emotion").is_not_null())
+    counts = dict(train["emotion"].value_counts().iter_rows())
+    _require(manifest, counts)
+    size = next(size for size in SIZES if train.height <= size.clips)
+    path = os.path.relpath(Path(manifest.source).resolve(), out.parent.resolve())
+    _require_names(manifest.source, path, out.name, counts)
+    classes = sorted(counts, key=lambda name: (name == NEUTRAL, name))
+    heading = HEADING.format(manifest=path, train=train.height, classes=len(classes), name=out.name)
+    corpus = CORPUS.format(
+        manifest=_quoted(path),
+        classes=_quoted(classes),
+        run=_quoted(f"runs/{Path(path).stem.strip('. ') or 'mine'}"),
+    )
+    return heading + corpus + _learning(train, size) + _scoring(manifest)
+
+
+def _require(manifest: Manifest, counts: dict[str, int]) -> None:
+    source = manifest.source
+    if len(counts) < 2:
+        raise UserError(
+            f"{source}: the train split has clips of {len(counts)} classes; mark rows of two or "
+            "more emotions with split 'train'."
+        )
+    if not {"dev", "test"} & set(manifest.frame["split"]):
+        raise UserError(
+            f"{source}: no row has split 'dev' or 'test', so nothing can be scored; run "
+            f"`ser corpus split {quote(source)}`."
+        )
+    absent = set(manifest.frame["emotion"].drop_nulls()) - set(counts)
+    if absent:
+        raise UserError(
+            f"{source}: {listed(sorted(absent))} has no clip in the train split; move some there, "
+            "or leave the emotion of these rows empty."
+        )
+
+
+def _require_names(source: str, path: str, name: str, classes: Collection[str]) -> None:
+    """Raise `UserError` for names that the reader of pipeline.yaml would refuse or change."""
+    for text in (path, name):
+        if NOT_IN_COMMENT.search(text):
+            raise UserError(
+                f"{shorten(repr(text)[1:-1])}: the name has a line break or a control character; "
+                "rename the file."
+            )
+    if match := VARIABLE.search(path):
+        raise UserError(
+            f"{source}: pipeline.yaml takes {match[0]} in the name for a variable; rename it."
+        )
+    if len(classes) > MOST_CLASSES:
+        raise UserError(
+            f"{source}: the train split has clips of {len(classes)} classes, and a corpus has at "
+            f"most {MOST_CLASSES}; merge some."
+        )
+    for emotion in classes:
+        if VARIABLE.search(emotion) or CONTROL.search(emotion) or len(emotion) > LONGEST_NAME:
+            raise UserError(
+                f"{source}: the class {shorten(repr(emotion))} has a variable (${{NAME}}), a "
+                f"control character or more than {LONGEST_NAME} characters; rename it."
+            )
+
+
+def _learning(train: pl.DataFrame, size: _Size) -> str:
+    """Return features, heads and stack; without speakers for the folds the stack learns nothing."""
+    english = set(train["language"].drop_nulls()) <= {ENGLISH}
+    text = size.english if english else size.audio
+    rarest = train["emotion"].value_counts()["count"].min()
+    enough = train["speaker"].n_unique() > FOLDS and isinstance(rarest, int) and rarest >= FOLDS
+    if size.stack == "mean_logits" or not enough:
+        return f"{text}\n{MEAN}"
+    folds = "  # `cross_fit` gives the stack logits of speakers that a head was not trained on.\n"
+    heads = text.replace("  defaults: {", f"{folds}  defaults: {{cross_fit: {FOLDS}, ")
+    return f"{heads}\n{LEARNED.format(model=size.stack)}"
+
+
+def _scoring(manifest: Manifest) -> str:
+    frame = manifest.frame
+    columns = ["gender"] if frame["gender"].null_count() < len(manifest) else []
+    columns += [name for name in ("corpus", "language") if frame[name].drop_nulls().n_unique() > 1]
+    groups = ", ".join(columns)
+    return f"score: {{groups: [{groups}]}}   # columns of the manifest: scores for each value\n"
+
+
+def _quoted(value: str | Sequence[str]) -> str:
+    """Return a text or a list of them as YAML, in quotes: `1e3` and `no` are read as text."""
+    dumped = yaml.safe_dump(
+        value, default_style='"', default_flow_style=True, allow_unicode=True, width=float("inf")
+    )
+    return dumped.strip()

@@ -1,1 +1,0 @@
-"""Presets: what each needs, and a run of one on made-up data with tiny models."""

@@ -1,0 +1,194 @@
+"""The page's description of its model: what it is, its training data, how often it errs.
+
+The scores of a run are read from its report/metrics.json, those of a bundle from its card.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from ser.cache.json_file import read_object
+from ser.corpus.classes import read_with_classes
+from ser.corpus.errors import UserError, plural
+from ser.corpus.manifest import corpus_name
+from ser.score.record import scores_are_current
+from ser.score.run import SCORED, STACK
+from ser.score.speakers import shown_interval, speakers_of
+
+if TYPE_CHECKING:
+    from ser.predict.predictor import Predictor
+
+CARD = "card.md"  # of a bundle
+LIMITS = (
+    "It predicts which emotion a listener would most likely name, not what a person feels. Not for "
+    "decisions about people."
+)
+UNSCORED = "Unknown: the model has not been scored (run `ser score`)."
+ROW = ("", "system", "n", "macro-F1", "UAR", "accuracy", "")  # of the card's scores, split at "|"
+
+_Split = TypeAdapter(dict[str, dict[str, Any]])  # of metrics.json: its systems by name
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Scores(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+class _Interval(_Scores):
+    macro_f1: Annotated[list[_Share], Field(min_length=2, max_length=2)] | None
+
+
+class _Speakers(_Scores):
+    """The speakers of a system's entry in metrics.json; None where none is known."""
+
+    clusters: _Count | None = None  # all that an earlier version has
+    speakers: _Count | None = None
+
+
+class _ClassScores(_Scores):
+    """What the description reads of a system's scores of classes in metrics.json."""
+
+    n: Annotated[int, Field(ge=1)]
+    accuracy: _Share
+    macro_f1: _Share
+    interval: _Interval
+    per_class: dict[str, Any]
+    confusion: list[list[_Count]]
+
+    @model_validator(mode="after")
+    def _require_square(self) -> "_ClassScores":
+        if {len(self.confusion), *map(len, self.confusion)} != {len(self.per_class)}:
+            raise ValueError("the confusion matrix has not one row and column per class")
+        if not any(map(any, self.confusion)):
+            raise ValueError("the confusion matrix is empty")
+        return self
+
+
+class _Mean(_Scores):
+    ccc: Annotated[float, Field(ge=-1.001, le=1.001)]  # rounding can take it past 1
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+
+
+class _AttributeScores(_Scores):
+    mean: _Mean
+
+
+def describe(predictor: "Predictor") -> dict[str, str]:
+    """Return sentences about a model by their titles: Model, Training data, Errors."""
+    return {
+        "Model": _model(predictor),
+        "Training data": _training(predictor),
+        "Errors": _errors(predictor),
+    }
+
+
+def read_card(predictor: "Predictor") -> str | None:
+    """Return the model card of a bundle, None for the folder of a run."""
+    path = predictor.run / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+
+def _model(predictor: "Predictor") -> str:
+    classes, attributes = predictor.classes, predictor.attributes
+    outputs = [f"{plural(len(classes), 'emotion')} ({', '.join(classes)})"] if classes else []
+    outputs += [", ".join(attributes)] if attributes else []
+    heads = plural(len(predictor.heads), "head")
+    system = f"the head {predictor.heads[0]}"
+    if predictor.stack is not None:
+        system = f"{predictor.stack.config.model.replace('_', ' ')} over {heads}"
+    reads = ", ".join(predictor.features.names)
+    return f"{' and '.join(outputs)}, predicted by {system} from {reads}."
+
+
+def _training(predictor: "Predictor") -> str:
+    corpus = predictor.pipeline.corpus
+    name = corpus_name(corpus.manifest)
+    if read_card(predictor) is not None:
+        return f"{name}; see the model card."
+    try:
+        frame = read_with_classes(corpus).frame
+    except UserError:  # not on this machine, or no longer valid
+        return f"{name}."
+    frame = frame.filter(pl.col("split") == "train")
+    speakers = frame.filter(pl.col("speaker") != "")["speaker"].n_unique()
+    of = f" of {plural(speakers, 'speaker')}" if speakers else ""
+    return f"{name}, {plural(frame.height, 'training utterance')}{of}."
+
+
+def _errors(predictor: "Predictor") -> str:
+    name = STACK if predictor.stack is not None else predictor.heads[0]
+    if (card := read_card(predictor)) is not None:
+        return _errors_of_card(card, name)
+    try:
+        return _errors_of_run(predictor.run, name)
+    except (UserError, ValidationError, pl.exceptions.PolarsError, OSError):
+        return "Unknown: the scores are not readable (run `ser score` again)."
+
+
+def _errors_of_run(run: Path, name: str) -> str:
+    """Describe a system's scores of the last split that it has been scored on.
+
+    Raises `UserError`, `ValidationError`, `PolarsError` or `OSError` for damaged files.
+    """
+    path = run / "report" / "metrics.json"
+    metrics = read_object(path, "run `ser score` again") if path.is_file() else {}
+    scored = {split: _Split.validate_python(metrics.get(split, {})) for split in SCORED}
+    split = next((split for split in reversed(SCORED) if name in scored[split]), None)
+    if split is None or (name == STACK and not scores_are_current(run)):
+        return UNSCORED
+    numbers, sentences = scored[split][name], []
+    _Speakers.model_validate(numbers)
+    if "macro_f1" in numbers:
+        scores = _ClassScores.model_validate(numbers)
+        sentences.append(_class_errors(scores, speakers_of(numbers), split))
+    if "attributes" in numbers:
+        mean = _AttributeScores.model_validate(numbers["attributes"]).mean
+        score = _score(mean.ccc, shown_interval(mean.interval, speakers_of(numbers)))
+        sentences.append(f"Attributes have a mean CCC of {score} on {split}.")
+    return " ".join(sentences) or UNSCORED
+
+
+def _class_errors(scores: _ClassScores, speakers: int | None, split: str) -> str:
+    of_speakers = "" if speakers is None else f" of {plural(speakers, 'speaker')}"
+    rows = enumerate(zip(scores.per_class, scores.confusion, strict=True))
+    recall = {name: counts[i] / sum(counts) for i, (name, counts) in rows if sum(counts)}
+    best, worst = max(recall, key=lambda c: recall[c]), min(recall, key=lambda c: recall[c])
+    score = _score(scores.macro_f1, shown_interval(scores.interval.macro_f1, speakers))
+    return (
+        f"{_percent(1 - scores.accuracy)} of {scores.n} {split} utterances{of_speakers} are "
+        f"misclassified (macro-F1 {score}). Recall is highest for {best} "
+        f"({_percent(recall[best])}) and lowest for {worst} ({_percent(recall[worst])})."
+    )
+
+
+def _errors_of_card(card: str, name: str) -> str:
+    """Read the last row of a system's scores: | system | n | macro-F1 | UAR | accuracy |, in %."""
+    start = f"| {name} | "
+    rows = [line.split("|") for line in card.split("\n") if line.startswith(start)]
+    cells = next((row[2:-1] for row in reversed(rows) if len(row) == len(ROW)), [])
+    if not cells or not re.fullmatch(r"[1-9][0-9]{0,8}", n := cells[0].strip()):
+        return "See the model card."
+    shares = [cell.split(maxsplit=1)[0] if cell.strip() else "" for cell in cells[1:]]
+    if not all(re.fullmatch(r"(100|[0-9]{1,2})(\.[0-9]{1,3})?", share) for share in shares):
+        return "See the model card."
+    f1, _, accuracy = shares
+    wrong = 100 - float(accuracy)
+    if wrong < 0 or float(f1) > 100:
+        return "See the model card."
+    return (
+        f"{wrong:.0f} % of {n} utterances are misclassified (macro-F1 {f1} %); see the model card."
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def _score(value: float, interval: Sequence[float] | None) -> str:
+    between = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return f"{value:.3f}{between}"

@@ -1,0 +1,1 @@
+"""Runs without a corpus: the demo, and the presets with tiny models."""

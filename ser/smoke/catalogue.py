@@ -1,0 +1,149 @@
+"""The presets with their requirements, loaded and checked without their models and corpora."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ser.corpus.errors import UserError
+from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, extractor_class, weights_of
+from ser.extract.kinds.llm import LLMOptions
+from ser.extract.kinds.prosody import HOP
+from ser.extract.models import APACHE, ModelCard, card
+from ser.pipeline.file import Pipeline
+from ser.presets import PUBLISHED, names, preset
+
+HOURS = 100
+TOKENS = 4.0  # a second of speech: about 180 words a minute, 1.3 tokens a word
+FREE = (APACHE, "MIT")  # beginnings of permissive licences
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """The requirements of a pipeline.
+
+    `gigabytes` of cache for 100 hours of audio, without views; None where only the model itself
+    knows a feature's size. `licences` lists the models that are neither Apache nor MIT, `not_legal`
+    those that the challenge does not allow, `unknown` those without a card.
+    """
+
+    gigabytes: float | None
+    licences: tuple[str, ...]
+    not_legal: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def load(name: str) -> Pipeline:
+    """Read and check a preset; environment variables are replaced by their names."""
+    text = re.sub(r"\$\{(\w+)\}", r"\1", preset(name))
+    with TemporaryDirectory(prefix="ser-presets-") as folder:
+        path = Path(folder) / "presets" / f"{name}.yaml"
+        path.parent.mkdir()
+        path.write_text(text, encoding="utf-8")
+        try:
+            return Pipeline.load(path)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), f"presets/{name}.yaml")) from error
+
+
+def requirements(pipeline: Pipeline) -> Requirements:
+    """Return the licences of a pipeline's models, and the size of its cache."""
+    features = list(pipeline.features.values())
+    models = [model for model in map(weights_of, features) if model is not None]
+    models += [config.model for config in pipeline.finetune.values()]
+    models = [model for model in dict.fromkeys(models) if not _is_finetuned(pipeline, model)]
+    cards = {model: card(model) for model in models}
+    by_name = {Path(m).name: c for m, c in cards.items() if c is not None}
+    bound = [f"{m}: {c.licence}" for m, c in by_name.items() if not c.licence.startswith(FREE)]
+    opensmile = ["openSMILE: audEERING, research"] if "opensmile" in _kinds(features) else []
+    served = [f"{o.model}: terms of its server" for o in features if isinstance(o, LLMOptions)]
+    return Requirements(
+        _gigabytes(pipeline),
+        (*bound, *opensmile, *served),
+        tuple(m for m, c in by_name.items() if not c.challenge),
+        tuple(m for m, c in cards.items() if c is None),
+    )
+
+
+def table() -> pl.DataFrame:
+    """List the presets, one per row: published result, features, heads and requirements."""
+    return pl.DataFrame([_row(name) for name in names()])
+
+
+def _row(name: str) -> dict[str, Any]:
+    pipeline = load(name)
+    return {
+        "preset": name,
+        "result": PUBLISHED.get(name, "small"),
+        "features": " ".join([*_frames(pipeline), *(f"{n}*" for n in pipeline.finetune)]),
+        "heads": _heads(pipeline),
+        "needs": _in_words(requirements(pipeline)),
+    }
+
+
+def _in_words(needs: Requirements) -> str:
+    size = "cache unknown" if needs.gigabytes is None else f"{needs.gigabytes:.1f} GB/{HOURS} h"
+    legal = f"not for the challenge: {', '.join(needs.not_legal)}" if needs.not_legal else ""
+    unknown = f"no card: {', '.join(needs.unknown)}" if needs.unknown else ""
+    parts = [size, *needs.licences, legal, unknown]
+    if not (legal or unknown):
+        parts.append("challenge-legal")
+    return "; ".join(part for part in parts if part)
+
+
+def _heads(pipeline: Pipeline) -> str:
+    kinds = [config.head for config in pipeline.heads.values()]
+    kinds += [f"{config.training.head}*" for config in pipeline.finetune.values()]
+    counted = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
+    stacked = _predicts_classes(pipeline)
+    return " + ".join([*counted, pipeline.stack.model]) if stacked else ", ".join(counted)
+
+
+def _predicts_classes(pipeline: Pipeline) -> bool:
+    """Return whether a head predicts classes, so that the stack has inputs."""
+    configs = [*pipeline.heads.values(), *(c.training for c in pipeline.finetune.values())]
+    return any("logits" in config.gives for config in configs)
+
+
+def _frames(pipeline: Pipeline) -> list[str]:
+    options = pipeline.features.items()
+    return [name for name, o in options if extractor_class(o.kind).gives == "frames"]
+
+
+def _kinds(features: Sequence[FeatureOptions]) -> set[str]:
+    return {options.kind for options in features}
+
+
+def _is_finetuned(pipeline: Pipeline, model: str) -> bool:
+    return Path(model).parent == (pipeline.run / "finetuned").resolve()
+
+
+def _gigabytes(pipeline: Pipeline) -> float | None:
+    """Return the size of the clean features of 100 hours; None if a size is unknown."""
+    total = 0.0
+    for options in pipeline.features.values():
+        kind = extractor_class(options.kind)
+        if kind.gives != "frames" or options.remote:  # one frame per clip is negligible
+            continue
+        model = str(weights_of(options))
+        if _is_finetuned(pipeline, model):  # as wide as its base
+            model = pipeline.finetune[Path(model).name].model
+        shape = _shape(card(model), kind)
+        if shape is None or getattr(options, "layer", None) == "all":
+            return None
+        rate = TOKENS if kind.reads == "text" else (kind.frame_rate or SAMPLE_RATE / HOP)
+        width = np.dtype(options.precision).itemsize
+        total += HOURS * 3600 * rate * shape * width
+    return total / 1e9
+
+
+def _shape(published: ModelCard | None, kind: Any) -> int | None:
+    if published is not None:
+        return published.dim
+    shape = getattr(kind, "item_shape", None)
+    return None if shape is None else int(np.prod(shape))

@@ -1,0 +1,127 @@
+"""A scaled-down pipeline: tiny models, one epoch, narrow heads, synthetic data."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ser.corpus.errors import UserError
+from ser.pipeline.file import Pipeline
+from ser.synthetic.models import LAYERS, tiny_model
+
+KINDS = ("asr", "whisper", "speech", "text", "facodec")  # those that run a model
+# these widths of a head are reduced; its numbers of attention heads and layers are as published
+NARROW = {"hidden": 32, "feed_forward": 32, "classifier": 32}
+BATCH = 16
+SCORE = {"bootstrap": 10, "resamples": 50}
+LEFT_OUT = ("init", "log")  # weights of other widths; a service
+
+
+def shrink(pipeline: Pipeline, folder: Path, texts: Sequence[str], server: str) -> dict[str, Any]:
+    """Return the content of the small pipeline.yaml; write its models to `<folder>/models`.
+
+    The corpus is that of `folder` (`ser.synthetic.corpus`), and cache and run are written there;
+    features of a server use `server` (`ser.synthetic.server`). Features, layers (as far as the tiny
+    models have them), heads, losses, samplers, phases and the stack are the pipeline's. Raises
+    `UserError` for a model of an unknown architecture, and for imported features.
+    """
+    raw: dict[str, Any] = copy.deepcopy(dict(pipeline.raw))
+    small = _Small(pipeline, folder, texts)
+    raw |= {
+        "corpus": {
+            "manifest": str(folder / "manifest.parquet"),
+            "audio": str(folder / "audio"),
+            "classes": list(pipeline.corpus.classes),
+        },
+        "cache": str(folder / "cache"),
+        "run": str(folder / "run"),
+        "score": (raw.get("score") or {}) | SCORE,
+    }
+    if pipeline.plugins:
+        raw["plugins"] = list(pipeline.plugins)
+    for name, options in pipeline.features.items():
+        entry = small.feature(raw["features"][name], options)
+        raw["features"][name] = entry | ({"server": server} if options.remote else {})
+    for name, config in pipeline.heads.items():
+        entry = _merged(raw["heads"], name)
+        uses = [use.model_dump(mode="json", exclude_defaults=True) for use in config.features]
+        features = [_clamped(use) for use in uses]
+        narrow = _narrowed(entry, config.architecture) | {"features": features}
+        raw["heads"][name] = narrow
+    for name, tuned in pipeline.finetune.items():
+        entry = _merged(raw["finetune"], name)
+        narrow = _narrowed(entry, tuned.training.architecture)
+        raw["finetune"][name] = small.tuned(narrow, tuned.kind, tuned.model)
+    for section in ("heads", "finetune"):
+        if section in raw:  # defaults are merged in
+            raw[section].pop("defaults", None)
+    return raw
+
+
+class _Small:
+    """The tiny models of a pipeline, each written once."""
+
+    def __init__(self, pipeline: Pipeline, folder: Path, texts: Sequence[str]) -> None:
+        self._pipeline, self._folder, self._texts = pipeline, folder, texts
+
+    def feature(self, entry: Mapping[str, Any], options: Any) -> dict[str, Any]:
+        """Return an entry of `features:` with its tiny model."""
+        if options.kind == "imported":
+            raise UserError(
+                f"{self._pipeline.source}: smoke: imported features cannot be computed for a "
+                "synthetic corpus; leave them out."
+            )
+        small = {k: v for k, v in entry.items() if k not in ("quantize", "compile")}
+        if options.kind not in KINDS:
+            return small
+        folder = Path(options.model)
+        if folder.parent == (self._pipeline.run / "finetuned").resolve():
+            model = self._folder / "run" / "finetuned" / folder.name
+        else:
+            model = self._model(options.kind, options.model)
+        return _clamped(small) | {"kind": options.kind, "model": str(model)}
+
+    def tuned(self, entry: Mapping[str, Any], kind: str, model: str) -> dict[str, Any]:
+        """Return an entry of `finetune:` with its tiny model."""
+        small = _clamped(entry) | {"kind": kind, "model": str(self._model(kind, model))}
+        freeze = small.get("freeze")
+        if freeze:
+            parts = [freeze] if isinstance(freeze, str) else freeze
+            small["freeze"] = [_frozen(str(part)) for part in parts]
+        return small
+
+    def _model(self, kind: str, model: str) -> Path:
+        return tiny_model(kind, model, self._folder / "models", self._texts)
+
+
+def _merged(section: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {**(section.get("defaults") or {}), **section[name]}
+
+
+def _narrowed(entry: Mapping[str, Any], architecture: Any) -> dict[str, Any]:
+    """Return a head's entry with few epochs and small widths."""
+    widths = {key: width for key, width in NARROW.items() if hasattr(architecture, key)}
+    small: dict[str, Any] = {k: v for k, v in entry.items() if k not in LEFT_OUT} | widths
+    small["batch"] = min(BATCH, small.get("batch", BATCH))
+    if small.get("phases"):
+        small["phases"] = [phase | {"epochs": 1} for phase in small["phases"]]
+    else:
+        small["epochs"] = min(1, small.get("epochs", 1))
+    return small
+
+
+def _clamped(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry whose layers are limited to those of a tiny model."""
+    layer = entry.get("layer")
+    if isinstance(layer, list | tuple):
+        return {**entry, "layer": list(dict.fromkeys(_nearest(index) for index in layer))}
+    return {**entry, "layer": _nearest(layer)} if isinstance(layer, int) else dict(entry)
+
+
+def _nearest(layer: int) -> int:
+    return max(-LAYERS - 1, min(layer, LAYERS))
+
+
+def _frozen(part: str) -> str:
+    name, _, count = part.partition(":")
+    return f"{name}:{min(int(count), LAYERS)}" if count else name

@@ -1,0 +1,50 @@
+"""A smoke test of a pipeline: every stage on synthetic data with tiny models, offline."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+from ser.cache.files import write_durably
+from ser.corpus.errors import UserError
+from ser.engines.heads import Log
+from ser.pipeline.file import Pipeline
+from ser.smoke.shrink import shrink
+from ser.stages.run import run_all
+from ser.synthetic.corpus import WORDS, synthesize
+from ser.synthetic.server import ChatServer
+
+NOTE = "the audio is tones and the weights are random, so the scores mean nothing"
+
+
+def smoke(pipeline: Pipeline, folder: Path, log: Log) -> tuple[dict[str, Any], dict[str, str]]:
+    """Run a scaled-down pipeline in `folder`; return metrics and failures as `run_all`.
+
+    `folder` gets the corpus, the tiny models, `pipeline.yaml`, cache and run. Raises `UserError`
+    when it is not empty, and for a pipeline that cannot be scaled down.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: it is not empty; give a new folder.")
+    started = time.monotonic()
+    manifest = synthesize(folder, pipeline.corpus.classes)
+    log(f"corpus   {folder / 'audio'}: {len(manifest)} synthetic utterances")
+    path = folder / "pipeline.yaml"
+    with ChatServer() as server:
+        config = shrink(pipeline, folder, WORDS, server.url)
+        write_durably(path, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        small = Pipeline.load(path)
+        metrics, failed = run_all(small, "cpu", log)
+    padded = padded_share(small)
+    seconds = time.monotonic() - started
+    log(f"smoke    {seconds:.0f} s, {padded:.1%} of the training frames were padding; {NOTE}")
+    return metrics, failed
+
+
+def padded_share(pipeline: Pipeline) -> float:
+    """Return the mean share of padded frames over all epochs of all heads."""
+    histories = (pipeline.run / "heads" / name / "history.csv" for name in pipeline.systems)
+    shares = [s for path in histories if path.exists() for s in pl.read_csv(path)["padded_share"]]
+    return float(np.mean(shares)) if shares else 0.0

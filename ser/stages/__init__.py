@@ -1,0 +1,1 @@
+"""What a pipeline does, stage by stage, and all of it in order."""

@@ -1,0 +1,99 @@
+"""Training on one corpus, testing on another: a matrix, and leave one corpus out.
+
+    <run>/cross/<by>/train-<corpus>/     a run of its own, trained on this corpus
+    <run>/cross/<by>/without-<corpus>/   trained on all others, tested on this one
+    <run>/cross/<by>/cross.json          the scores of all
+
+1. Write the run of each training.
+2. Extract the features once, train the heads of all runs as one list, fit and score a stack
+   in each.
+3. Score every run on every corpus.
+
+What is up to date is skipped in the first two steps.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ser.cache.files import write_if_changed
+from ser.corpus.crossing import Crossing, crossings
+from ser.corpus.manifest import Manifest
+from ser.corpus.rotations import slug, text_column
+from ser.engines.heads import Log
+from ser.heads.run import AfterEpoch, HeadReport
+from ser.pipeline.file import Pipeline, read_manifest
+from ser.score.cross import FILE, Cell, Cross, score_cells
+from ser.stages.subruns import (
+    extract_once,
+    fit_stacks,
+    require_rotatable,
+    score_subruns,
+    train_subruns,
+    write_subrun,
+)
+
+
+@dataclass(frozen=True)
+class CrossPlan:
+    """All trainings across the corpora of a manifest, and the run of each by its name."""
+
+    folder: Path
+    by: str
+    manifest: Manifest
+    trainings: Sequence[Crossing]
+    runs: dict[str, Pipeline]
+
+
+def plan(pipeline: Pipeline, by: str = "corpus") -> CrossPlan:
+    """Write the run of every training; raises `UserError` as `crossings` does."""
+    require_rotatable(pipeline)
+    manifest = read_manifest(pipeline)
+    trainings = crossings(manifest, by)
+    folder = pipeline.run / "cross" / slug(by)
+    runs = {
+        training.name: write_subrun(
+            pipeline, folder / training.name, manifest, training.split, classes=training.classes
+        )
+        for training in trainings
+    }
+    return CrossPlan(folder, by, manifest, trainings, runs)
+
+
+def cross(
+    planned: CrossPlan,
+    device: str,
+    jobs: int | None,
+    log: Log,
+    *,
+    after_epoch: AfterEpoch = lambda progress: None,
+    after_head: Callable[[HeadReport], object] = lambda report: None,
+) -> tuple[Cross | None, dict[str, str]]:
+    """Run planned trainings; return the scores, and what could not be extracted or trained.
+
+    Without a head that a stack needs there are no scores.
+    """
+    failed = extract_once(list(planned.runs.values()), device, log)
+    for report in train_subruns(planned.runs, device, jobs, log=log, after_epoch=after_epoch):
+        after_head(report)
+        if report.done in ("failed", "busy"):
+            failed[f"heads/{report.name}"] = report.error
+    if any(name.startswith("heads/") for name in failed):
+        return None, failed
+    fit_stacks(planned.runs, log)
+    score_subruns(planned.runs)
+    return score(planned), failed
+
+
+def score(planned: CrossPlan) -> Cross:
+    """Score trained runs on every corpus and write cross.json."""
+    column = text_column(planned.manifest, planned.by)
+    rows = zip(planned.manifest.frame["utterance"], column, strict=True)
+    corpora = dict(sorted(((u, c) for u, c in rows if c is not None), key=lambda row: row[1]))
+    cells: list[Cell] = []
+    for training in planned.trainings:
+        run = planned.runs[training.name]
+        cells += score_cells(run.run, run.systems, training.trained, corpora, run.score)
+    record = Cross(by=planned.by, corpora=list(dict.fromkeys(corpora.values())), cells=cells)
+    write_if_changed(planned.folder / FILE, record.to_json())
+    return record

@@ -1,0 +1,168 @@
+"""Cross-validation: every part of the corpus is the test set once, and all of it is one result.
+
+    <run>/cv/<by>/<rotation>/          a run of its own: manifest, pipeline.yaml, heads, stack, …
+    <run>/cv/<by>/{heads,stack}/       the test rows of all rotations, pooled
+    <run>/cv/<by>/report/              their scores, over all speakers
+    <run>/cv/<by>/rotations.json       the scores of each rotation
+    <run>/cv/<by>/seed-<n>/            the same with other seeds of the heads, n from 2 on
+
+1. Write the run of each rotation.
+2. Extract the features once, as they do not depend on the split.
+3. Train the heads of all rotations and repetitions as one list, and fit and score a stack in
+   each.
+4. Pool the test rows of the rotations and score them.
+
+What is up to date is skipped in every step.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from ser.cache.files import write_if_changed
+from ser.corpus.errors import UserError
+from ser.corpus.manifest import Manifest
+from ser.corpus.rotations import Rotation, RotationConfig, rotations, slug
+from ser.engines.heads import Log
+from ser.heads.run import AfterEpoch, HeadReport
+from ser.pipeline.file import Pipeline, read_manifest
+from ser.score.rotations import (
+    FILE,
+    RepetitionScores,
+    Rotations,
+    pool_heads,
+    rotation_scores,
+)
+from ser.score.run import Metrics, score_run
+from ser.stack.rotations import pool_stacks
+from ser.stages.subruns import (
+    extract_once,
+    fit_stacks,
+    require_rotatable,
+    score_subruns,
+    train_subruns,
+    write_subrun,
+)
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """All rotations with one seed of each head; `pooled` is the run of their pooled test rows."""
+
+    number: int  # from 1 on; 1 has the pipeline's own seeds
+    pooled: Pipeline
+    runs: dict[str, Pipeline]
+
+    @property
+    def prefix(self) -> str:
+        """Return what precedes the names of its rotations in progress and reports."""
+        return "" if self.number == 1 else f"seed-{self.number}/"
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """A finished cross-validation: the pooled run, its scores, those of the rotations."""
+
+    pooled: Pipeline
+    metrics: Metrics
+    rotations: Rotations
+
+
+def plan(pipeline: Pipeline, config: RotationConfig, seeds: int = 1) -> list[Repetition]:
+    """Write the run of every rotation, and of every repetition; return them.
+
+    Raises `UserError` for a corpus that cannot be rotated so, and a pipeline that fine-tunes.
+    """
+    require_rotatable(pipeline)
+    manifest = read_manifest(pipeline)
+    parts = rotations(manifest, config)
+    folder = pipeline.run / "cv" / config.name
+    return [
+        _write_repetition(pipeline, folder if n == 1 else folder / f"seed-{n}", manifest, parts, n)
+        for n in range(1, seeds + 1)
+    ]
+
+
+def pooled_file(pipeline: Pipeline, name: str) -> Path:
+    """Return the pipeline.yaml of a cross-validation's pooled run; raises `UserError` without it.
+
+    `name` is that of its folder, as speaker or speaker-5-groups.
+    """
+    folder = pipeline.run / "cv"
+    path = folder / slug(name) / "pipeline.yaml"
+    if not (path.parent / FILE).is_file():
+        done = sorted(file.parent.name for file in folder.glob(f"*/{FILE}"))
+        others = f"finished are {', '.join(done)}" if done else "none is finished"
+        raise UserError(
+            f"{path.parent}: there is no finished cross-validation by '{name}' ({others}); run "
+            f"`ser cv --by {name}`."
+        )
+    return path
+
+
+def _write_repetition(
+    pipeline: Pipeline, folder: Path, manifest: Manifest, parts: Sequence[Rotation], number: int
+) -> Repetition:
+    runs = {
+        part.name: write_subrun(pipeline, folder / part.name, manifest, part.split, seed=number - 1)
+        for part in parts
+    }
+    tested = pl.concat(
+        [(part.split == "test").alias(part.name).to_frame() for part in parts], how="horizontal"
+    )
+    split = tested.select(
+        pl.when(pl.any_horizontal(pl.all()))
+        .then(pl.lit("test"))
+        .otherwise(pl.lit(""))
+        .alias("split")
+    )["split"]
+    pooled = write_subrun(pipeline, folder, manifest, split, seed=number - 1)
+    return Repetition(number, pooled, runs)
+
+
+def cross_validate(
+    repetitions: Sequence[Repetition],
+    by: str,
+    device: str,
+    jobs: int | None,
+    log: Log,
+    *,
+    after_epoch: AfterEpoch = lambda progress: None,
+    after_head: Callable[[HeadReport], object] = lambda report: None,
+) -> tuple[CrossValidation | None, dict[str, str]]:
+    """Run planned rotations; return the result, and what could not be extracted or trained.
+
+    Without a head that a stack needs there is no result.
+    """
+    runs = {r.prefix + name: p for r in repetitions for name, p in r.runs.items()}
+    failed = extract_once(list(runs.values()), device, log)
+    for report in train_subruns(runs, device, jobs, log=log, after_epoch=after_epoch):
+        after_head(report)
+        if report.done in ("failed", "busy"):
+            failed[f"heads/{report.name}"] = report.error
+    if any(name.startswith("heads/") for name in failed):
+        return None, failed
+    fit_stacks(runs, log)
+    score_subruns(runs)
+    return pool(repetitions, by), failed
+
+
+def pool(repetitions: Sequence[Repetition], by: str) -> CrossValidation:
+    """Pool and score trained rotations."""
+    scored: list[RepetitionScores] = []
+    for repetition in reversed(repetitions):  # the first last, whose scores are the result
+        pooled, heads = repetition.pooled, repetition.pooled.systems
+        folders = [p.run for p in repetition.runs.values()]
+        pool_heads(folders, pooled.run, heads)
+        pool_stacks(folders, pooled.run)
+        whole = rotation_scores("all", pooled.run, heads)
+        scored.insert(0, RepetitionScores(seed=repetition.number, scores=whole.scores))
+        parts = [rotation_scores(n, p.run, heads) for n, p in repetition.runs.items()]
+        record = Rotations(
+            by=by, rotations=parts, repetitions=scored if repetition.number == 1 else []
+        )
+        write_if_changed(pooled.run / FILE, record.to_json())
+        metrics = score_run(pooled.run, pooled.score, heads, read_manifest(pooled))
+    return CrossValidation(pooled, metrics, record)

@@ -1,0 +1,161 @@
+"""The heads stage of a pipeline: training, the list of those that failed, the table of all."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from ser.cache.files import clear, write_durably
+from ser.corpus.errors import UserError, nearest, plural
+from ser.engines.cluster import train_with_ray
+from ser.engines.engine import LOCAL, Engine
+from ser.engines.heads import Log, Training, train_with_jobs
+from ser.heads.record import read_done
+from ser.heads.run import AfterEpoch, HeadReport
+from ser.pipeline.file import Pipeline, write_resolved
+from ser.pipeline.jobs import heads_job
+
+
+def head_entry(pipeline: Pipeline, name: str) -> dict[str, Any]:
+    """Return a head's entry of the file, over the defaults."""
+    require_heads(pipeline, [name])
+    section = pipeline.raw["heads"]
+    entry: dict[str, Any] = (section.get("defaults") or {}) | (section[name] or {})
+    init = pipeline.heads[name].init  # absolute; in the entry it may be relative to the file
+    return entry | ({"init": str(init)} if init is not None else {})
+
+
+def require_heads(pipeline: Pipeline, names: Sequence[str]) -> None:
+    """Raise `UserError` for a name that is not under `heads:`, and where that is empty."""
+    if not pipeline.heads:
+        raise UserError(f"{pipeline.source}: there are no heads; add some under `heads:`.")
+    _require(pipeline, names, list(pipeline.heads))
+
+
+def require_systems(pipeline: Pipeline, names: Sequence[str]) -> None:
+    """Raise `UserError` for a name that is neither under `heads:` nor under `finetune:`."""
+    _require(pipeline, names, pipeline.systems)
+
+
+def _require(pipeline: Pipeline, names: Sequence[str], valid: Sequence[str]) -> None:
+    for name in names:
+        if name not in valid:
+            raise UserError(f"{pipeline.source}: there is no head '{name}'; {nearest(name, valid)}")
+
+
+def train(
+    pipeline: Pipeline,
+    names: Sequence[str],
+    device: str = "auto",
+    *,
+    force: bool = False,
+    in_memory: bool = False,
+    engine: Engine = LOCAL,
+    log: Log = lambda line: None,
+    after_epoch: AfterEpoch = lambda progress: None,
+) -> Iterator[HeadReport]:
+    """Train the named heads, skipping those that are up to date; yield a report for each.
+
+    With `in_memory` every feature that fits is read whole first. `log` gets a line on features that
+    do not fit, and on how many heads are trained at a time. Heads that failed are listed in
+    `heads/failed.csv` of the run. Raises `UserError` as `train_heads` does.
+    """
+    require_heads(pipeline, names)
+    write_resolved(pipeline)
+    job = heads_job(pipeline)
+    training = Training(pipeline.origin, device, force, in_memory)
+    if engine.ray:
+        reports = train_with_ray(job, names, training, engine.address)
+    else:
+        reports = train_with_jobs(
+            job, names, training, engine.jobs, log=log, after_epoch=after_epoch
+        )
+    return _recorded(pipeline, reports)
+
+
+def _recorded(pipeline: Pipeline, reports: Iterator[HeadReport]) -> Iterator[HeadReport]:
+    """Pass the reports on and record their outcomes."""
+    for report in reports:
+        record_outcome(pipeline, report, report.name)
+        yield report
+
+
+def record_outcome(pipeline: Pipeline, report: HeadReport, head: str) -> None:
+    """Keep `heads/failed.csv`, the heads whose last training failed, up to date with a report."""
+    if report.done == "busy":  # the other process records its outcome
+        return
+    path = pipeline.run / "heads" / "failed.csv"
+    failed = _failed_rows(pipeline)
+    before = dict(failed)
+    failed.pop(head, None)
+    if report.done == "failed":
+        failed[head] = (report.error, datetime.now(UTC).isoformat(timespec="seconds"))
+    if not failed and path.exists():
+        clear(path)
+    elif failed and failed != before:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [(name, *row) for name, row in failed.items()]
+        frame = pl.DataFrame(rows, ["head", "error", "when"], orient="row")
+        write_durably(path, frame.write_csv())
+
+
+def _failed_rows(pipeline: Pipeline) -> dict[str, tuple[str, str]]:
+    path = pipeline.run / "heads" / "failed.csv"
+    if not path.exists():
+        return {}
+    rows = pl.read_csv(path, infer_schema=False).iter_rows()
+    return {name: (error, when) for name, error, when in rows if name in pipeline.heads}
+
+
+def failed_heads(pipeline: Pipeline, names: Sequence[str]) -> str:
+    """Return a sentence on those of the heads whose last training failed; "" for none."""
+    failed = {name: row[0] for name, row in _failed_rows(pipeline).items() if name in names}
+    if not failed:
+        return ""
+    (name, error), *others = failed.items()
+    more = f" and {len(others)} more" if others else ""
+    return (
+        f"head '{name}'{more} could not be trained ({error.rstrip('.')}); correct the cause and "
+        f"run `ser heads train {' '.join(failed)}`, or remove it from the file."
+    )
+
+
+def describe_head(report: HeadReport) -> str:
+    """Return a line on the outcome of a head."""
+    if report.done == "current":
+        return f"heads    {report.name}: up to date, skipped"
+    if report.done == "busy":
+        return f"heads    {report.name}: skipped: {report.error}"
+    if report.done == "failed":
+        return f"heads    {report.name}: failed after {report.seconds:.1f} s: {report.error}"
+    score = "unknown" if report.score is None else f"{report.score:.3f}"
+    return (
+        f"heads    {report.name}: dev {_metric_name(report.score_name)} {score}, "
+        f"{plural(report.epochs, 'epoch')} in {report.seconds:.1f} s"
+    )
+
+
+def _metric_name(score_name: str) -> str:
+    return {"macro_f1": "macro-F1", "uar": "UAR", "ccc": "CCC"}.get(score_name, score_name)
+
+
+def heads_table(pipeline: Pipeline) -> pl.DataFrame:
+    """List the heads: features, loss and sampler of each, whether it is trained, its dev score."""
+    rows, failed = [], _failed_rows(pipeline)
+    for name, config in pipeline.heads.items():
+        record = read_done(pipeline.run, name)
+        score = None if record is None else record.score
+        rows.append(
+            {
+                "head": name,
+                "features": " ".join(config.feature_names),
+                "loss": "+".join(dict.fromkeys(u.name for s in config.stages for u in s.loss)),
+                "sampler": "+".join(dict.fromkeys(s.sampler.name for s in config.stages)),
+                "trained": "failed" if name in failed else "no" if record is None else "yes",
+                "dev score": None
+                if score is None
+                else f"{score:.3f} {_metric_name(config.chosen_by)}",
+            }
+        )
+    return pl.DataFrame(rows)

@@ -1,0 +1,134 @@
+"""All stages of a pipeline in order: fine-tune, extract, heads, stack, score, report.
+
+Each stage is skipped where its result is up to date; `log` gets a line on what was done, skipped or
+left out, and why.
+"""
+
+import shlex
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import ser.stack.run
+from ser.corpus.synthetic import scores_note
+from ser.engines.engine import LOCAL, Engine
+from ser.engines.heads import Log
+from ser.extract.check import check_features
+from ser.extract.extractor import FeatureOptions
+from ser.heads.run import AfterEpoch, HeadReport
+from ser.pipeline.file import Pipeline, read_manifest
+from ser.stages.extract import describe_extraction, extract_features
+from ser.stages.finetune import fine_tunings
+from ser.stages.heads import describe_head, failed_heads, train
+from ser.stages.score import is_report_current, report_contents, score_pipeline, synthetic_share
+from ser.version import install
+
+REPORT_PACKAGES = ("plotly", "jinja2", "kaleido")
+
+
+def run_all(
+    pipeline: Pipeline,
+    device: str,
+    log: Log,
+    *,
+    engine: Engine = LOCAL,
+    after_epoch: AfterEpoch = lambda progress: None,
+    after_head: Callable[[HeadReport], object] | None = None,
+    after_model: Callable[[str], object] = lambda name: None,
+    report: bool = False,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Run the whole pipeline; return the metrics and what could not be extracted or trained.
+
+    Without a head that the stack needs there is no stack and no score.
+
+    Args:
+        pipeline: what to run.
+        device: auto, cpu or cuda.
+        log: gets a line for each step.
+        engine: where heads are trained, and with Ray also where features are extracted.
+        after_epoch: gets the progress of a head or a fine-tuned model after each of its epochs.
+        after_head: gets the report of each head, in place of a line to `log`.
+        after_model: gets the name of each fine-tuned model when it is done.
+        report: also write the report page, where its packages are installed.
+    """
+    failed: dict[str, str] = {}
+    if pipeline.corpus.others != "error":
+        for remark in read_manifest(pipeline).notes:
+            log(f"corpus   {remark}")
+    if pipeline.finetune:  # features are checked before the models that others are made of
+        check_features(_ready(pipeline), device, weights=not engine.ray)
+    follow: dict[str, Any] = {"after_epoch": after_epoch, "after_model": after_model}
+    for line in fine_tunings(pipeline, list(pipeline.finetune), device, **follow):
+        log(line)
+    features, extraction = list(pipeline.features), engine if engine.ray else LOCAL
+    for extracted in extract_features(pipeline, features, device, engine=extraction):
+        log(describe_extraction(extracted))
+        failed |= {f"{extracted.name}/{u}": error for u, error in extracted.failed.items()}
+    if not pipeline.systems:
+        log("heads    none in the file: nothing to train, stack or score")
+        return {}, failed
+    busy: list[str] = []
+    heads = list(pipeline.heads)
+    how: dict[str, Any] = {"engine": engine, "log": log, "after_epoch": after_epoch}
+    for head in train(pipeline, heads, device, **how) if heads else ():
+        after_head(head) if after_head is not None else log(describe_head(head))
+        if head.done in ("failed", "busy"):
+            failed[f"heads/{head.name}"] = head.error
+            busy += [head.name] if head.done == "busy" else []
+    problem = failed_heads(pipeline, pipeline.systems)
+    if busy:
+        problem = f"another process trains {', '.join(busy)}; when it is done, run this again."
+    if problem:
+        log(f"stack    not fitted, and nothing scored: {problem}")
+        return {}, failed
+    _fit_stack(pipeline, log)
+    metrics = score_pipeline(pipeline, pipeline.systems)
+    log(f"score    {pipeline.run / 'report' / 'metrics.json'}")
+    if report:
+        _write_report(pipeline, metrics, log)
+    if note := scores_note(synthetic_share(pipeline, pipeline.systems)):
+        log(f"score    {note}")
+    return metrics, failed
+
+
+def _ready(pipeline: Pipeline) -> dict[str, FeatureOptions]:
+    """Return the features whose model is not one that is yet to be fine-tuned."""
+    folder = (pipeline.run / "finetuned").resolve()
+    models = {name: str(getattr(o, "model", "")) for name, o in pipeline.features.items()}
+    return {
+        name: options
+        for name, options in pipeline.features.items()
+        if folder not in Path(models[name]).parents
+    }
+
+
+def next_commands(run: Path) -> list[str]:
+    """Return the two commands one would type after a run."""
+    below = run.resolve().is_relative_to(Path.cwd())
+    folder = shlex.quote(str(run.resolve().relative_to(Path.cwd()) if below else run))
+    return [f"ser predict CLIP.wav --run {folder}", f"ser serve --run {folder}"]
+
+
+def _fit_stack(pipeline: Pipeline, log: Log) -> None:
+    if ser.stack.run.is_current(pipeline.run, pipeline.systems, pipeline.stack):
+        log(f"stack    {pipeline.stack.model}: up to date, skipped")
+        return
+    started = time.monotonic()
+    ser.stack.run.fit(pipeline.run, pipeline.systems, pipeline.stack)
+    log(f"stack    {pipeline.stack.model}: fitted in {time.monotonic() - started:.1f} s")
+
+
+def _write_report(pipeline: Pipeline, metrics: dict[str, Any], log: Log) -> None:
+    """Write the report page; figure files, which need a browser, are left to `ser report`."""
+    page = pipeline.run / "report" / "report.html"
+    if any(find_spec(package) is None for package in REPORT_PACKAGES):
+        log(f"report   not written; `{install('report')}` adds it")
+    elif is_report_current(pipeline, pipeline.systems):
+        log(f"report   {page}: up to date, skipped")
+    else:
+        from ser.score.report.run import write_report
+
+        write_report(report_contents(pipeline, pipeline.systems, metrics), formats=())
+        log(f"report   {page}")

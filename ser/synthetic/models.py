@@ -1,0 +1,243 @@
+"""Tiny models with random weights, of the same architecture as the ones that they replace.
+
+The architecture is the one in config.json of the model's folder, otherwise it follows from the
+name: the classes of transformers, their norms and their tokenizers' marks are as published, the
+sizes are not. FACodec has no sizes to change, so its stand-in is as large as the real one.
+"""
+
+import json
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ser.corpus.errors import UserError, listed
+from ser.extract.models import FACODEC_FILES, card
+
+LAYERS = 4  # `sum:-4:` has something to sum
+DIM = 32
+WINDOW = 64  # tokens
+TRANSCRIPT = 12  # tokens after which the tiny Whisper ends
+SIZES: dict[str, Any] = {
+    "hidden_size": DIM,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+SPEECH = (
+    # a part of the name, and the architecture; the first match counts
+    ("w2v-bert", "wav2vec2-bert"),
+    ("conformer", "wav2vec2-conformer"),
+    ("wavlm", "wavlm"),
+    ("hubert", "hubert"),
+    ("wav2vec2", "wav2vec2"),
+    ("xls", "wav2vec2"),
+)
+TEXT = (
+    ("modernbert", "modernbert"),
+    ("deberta-v", "deberta-v2"),
+    ("roberta", "roberta"),
+    ("bert", "bert"),
+    ("minilm", "bert"),
+    ("t5", "t5"),
+    ("llama", "llama"),
+    ("mistral", "mistral"),
+    ("qwen2", "qwen2"),
+)
+DECODER = {"num_key_value_heads": 1, "pad_token_id": None}
+BY_ARCHITECTURE: dict[str, dict[str, Any]] = {
+    "wav2vec2-bert": {
+        "vocab_size": 8,
+        "conv_depthwise_kernel_size": 7,
+        "left_max_position_embeddings": 8,
+        "right_max_position_embeddings": 4,
+    },
+    "roberta": {"max_position_embeddings": WINDOW + 2},  # the first two rows are padding's
+    "deberta-v2": {  # as published, unlike the defaults of the class
+        "relative_attention": True,
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+    },
+    "modernbert": {"local_attention": 8},
+    "t5": {"d_model": DIM, "d_ff": 64, "num_layers": LAYERS, "num_heads": 2, "d_kv": 16},
+    "llama": DECODER,
+    "mistral": DECODER | {"sliding_window": None},
+    "qwen2": DECODER,
+}
+# what a tokenizer adds to a text
+MARKS = {"t5": "$A </s>", "llama": "<s> $A", "mistral": "<s> $A", "qwen2": "$A"}
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+WHISPER_TOKENS = ("<|endoftext|>", "<|startoftranscript|>", "<|nospeech|>", "<|notimestamps|>")
+
+
+def tiny_model(kind: str, model: str, folder: Path, texts: Sequence[str]) -> Path:
+    """Write the stand-in of a model to its own folder in `folder`; return that folder.
+
+    `kind` is a feature's: whisper, asr, speech, text or facodec. Its tokenizer is trained on
+    `texts`. The same model gives the same weights. Raises `UserError` for a model of an unknown
+    architecture.
+    """
+    import torch
+    from transformers.utils import logging
+
+    published = card(model)
+    name = published.hub if published else model
+    target = folder / f"{'whisper' if kind == 'asr' else kind}-{Path(name).name.lower()}"
+    if target.exists():  # features share models
+        return target
+    target.mkdir(parents=True)
+    logging.disable_progress_bar()
+    torch.manual_seed(zlib.crc32(name.encode()))
+    if kind == "facodec":
+        _facodec(target)
+    elif kind in ("whisper", "asr"):
+        _whisper(target, texts, mels=128 if "large-v3" in name else 80)
+    elif kind == "speech":
+        _speech(target, _architecture(name, SPEECH), _norm(name))
+    else:
+        _text(target, _architecture(name, TEXT), texts)
+    return target
+
+
+def _config(model: str) -> dict[str, Any]:
+    path = Path(model) / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return config
+
+
+def _architecture(model: str, by_name: Sequence[tuple[str, str]]) -> str:
+    model_type = str(_config(model).get("model_type", ""))
+    types = dict.fromkeys(architecture for _, architecture in by_name)
+    if model_type in types:
+        return model_type
+    for part, architecture in by_name:
+        if not model_type and part in model.lower():
+            return architecture
+    raise UserError(
+        f"smoke: the architecture of '{model}' is unknown; a smoke test can replace "
+        f"{listed(types)}."
+    )
+
+
+def _norm(model: str) -> str:
+    """Return the norm of a speech model's convolutions: the base ones have group norm."""
+    group = "base" in Path(model).name.lower()
+    return str(_config(model).get("feat_extract_norm", "group" if group else "layer"))
+
+
+def _speech(folder: Path, architecture: str, norm: str) -> None:
+    import transformers
+
+    convolutions = {
+        "conv_dim": (16,) * 7,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 2,
+        "feat_extract_norm": norm,
+        "do_stable_layer_norm": norm == "layer",
+    }
+    mels = architecture == "wav2vec2-bert"
+    options = SIZES | BY_ARCHITECTURE.get(architecture, {}) | ({} if mels else convolutions)
+    config = transformers.AutoConfig.for_model(architecture, **options)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    if mels:
+        bands = {"feature_size": 80, "num_mel_bins": 80, "padding_value": 1, "stride": 2}
+        transformers.SeamlessM4TFeatureExtractor(**bands).save_pretrained(folder)
+    else:
+        masked = norm == "layer"
+        transformers.Wav2Vec2FeatureExtractor(return_attention_mask=masked).save_pretrained(folder)
+
+
+def _text(folder: Path, architecture: str, texts: Sequence[str]) -> None:
+    import transformers
+
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0}
+    options = SIZES | ids | {"sep_token_id": 2, "max_position_embeddings": WINDOW}
+    words = _tokenizer(texts, MARKS.get(architecture, "<s> $A </s>"))
+    options |= {"vocab_size": len(words)} | BY_ARCHITECTURE.get(architecture, {})
+    config = transformers.AutoConfig.for_model(architecture, **options)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    if config.pad_token_id is None:
+        words.pad_token = None
+    words.save_pretrained(folder)
+
+
+def _tokenizer(texts: Sequence[str], marks: str) -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE(unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=list(SPECIAL), show_progress=False)
+    raw.train_from_iterator(texts, trainer)
+    raw.post_processor = processors.TemplateProcessing(
+        single=marks, special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = ("bos_token", "pad_token", "eos_token", "unk_token")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        model_max_length=WINDOW,
+        cls_token="<s>",
+        sep_token="</s>",
+        **dict(zip(names, SPECIAL, strict=True)),
+    )
+
+
+def _whisper(folder: Path, texts: Sequence[str], mels: int) -> None:
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import (
+        GenerationConfig,
+        PreTrainedTokenizerFast,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+    )
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=200, special_tokens=list(WHISPER_TOKENS), show_progress=False
+    )
+    raw.train_from_iterator(texts, trainer)
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token=WHISPER_TOKENS[0], pad_token=WHISPER_TOKENS[0]
+    )
+    ends: dict[str, Any] = {
+        "pad_token_id": 0,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "decoder_start_token_id": 1,
+    }
+    sizes: dict[str, Any] = {
+        f"{part}_{name}": size
+        for part, layers in (("encoder", LAYERS), ("decoder", 1))
+        for name, size in (("layers", layers), ("attention_heads", 2), ("ffn_dim", 64))
+    }
+    # weights large enough for the words to depend on the clip
+    shape: dict[str, Any] = {
+        "vocab_size": len(words),
+        "d_model": DIM,
+        "num_mel_bins": mels,
+        "init_std": 0.5,
+    }
+    model = WhisperForConditionalGeneration(WhisperConfig(**shape, **sizes, **ends))
+    model.generation_config = GenerationConfig(**ends, suppress_tokens=[1, 2, 3])
+    with torch.no_grad():  # after TRANSCRIPT tokens only the end is likely: texts stay short
+        decoder = model.model.decoder
+        end = decoder.embed_tokens.weight[0].normal_()  # the padding's too, so it began as zeros
+        decoder.embed_positions.weight[TRANSCRIPT:] = 100 * end
+    model.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=mels).save_pretrained(folder)
+    words.save_pretrained(folder)
+
+
+def _facodec(folder: Path) -> None:
+    import torch
+
+    from ser.extract.kinds.facodec_model import Decoder, Encoder
+
+    for network, name in zip((Encoder(), Decoder()), FACODEC_FILES, strict=True):
+        torch.save(network.state_dict(), folder / name)

@@ -1,0 +1,49 @@
+"""The learned layer weights of a head, read without torch."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from ser.corpus.errors import DamagedError
+from ser.heads.layers import layer_weights
+from ser.heads.record import HeadRecord
+
+
+def write_head(run, weights, frames=None):
+    """Write the record of a head that reads two features, and the weights of its trainings."""
+    folder = run / "heads" / "one"
+    folder.mkdir(parents=True)
+    for name, layers in weights.items():
+        save_file({"inputs.1.layer_weights": np.float32(layers), "x": np.ones(2)}, folder / name)
+    HeadRecord(
+        head="mean_mlp",
+        fingerprint="f",
+        made_from={"classes": ["a", "b"], "features": {"flat": "1", "deep": "2"}},
+        config={},
+        frames=frames or {"flat": [4], "deep": [3, 4]},
+        outputs={"logits": 2},
+        weights=list(weights),
+        epochs=1,
+        seconds=1.0,
+    ).write(folder / "head.json")
+
+
+def test_weights_are_the_softmax_averaged_over_the_folds(tmp_path):
+    log = np.log
+    write_head(tmp_path, {"a": [log(1), log(2), log(5)], "b": [log(2), log(2), log(4)]})
+    assert layer_weights(tmp_path, "one") == {
+        "deep": pytest.approx([(1 / 8 + 2 / 8) / 2, 2 / 8, (5 / 8 + 4 / 8) / 2])
+    }
+
+
+def test_a_head_without_summed_layers_has_none(tmp_path):
+    write_head(tmp_path, {"a": [0.0]}, frames={"flat": [4], "deep": [4]})
+    assert layer_weights(tmp_path, "one") == {}
+    assert layer_weights(tmp_path, "two") == {}
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    write_head(tmp_path, {"a": [0.0, 0.0, 0.0]})
+    (tmp_path / "heads/one/a").write_bytes(b"no weights")
+    with pytest.raises(DamagedError, match="heads/one/a: its layer weights are not readable"):
+        layer_weights(tmp_path, "one")

@@ -1,0 +1,61 @@
+"""Missing packages: one message names every extra that the command and its pipeline need."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ser.commands.extras import INCLUDED, PACKAGES, missing_package
+from ser.commands.main import cli
+from ser.corpus.errors import UserError
+from ser.version import DISTRIBUTION
+from tests.ser.factories import PIPELINE
+
+EXTRAS = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"][
+    "optional-dependencies"
+]
+
+
+def extras(missing, command, monkeypatch, **options):
+    """Return the extras that the message names when these packages are missing."""
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
+    error = missing_package(ModuleNotFoundError(name=missing[0]), command, options)
+    text = str(error)
+    assert text.startswith(f"the package {missing[0]} is not installed; run `pip install '")
+    return text.partition("[")[2].partition("]")[0].split(",")
+
+
+def test_the_extras_are_those_of_the_distribution():
+    assert set(PACKAGES.values()) <= set(EXTRAS)
+
+    def included(extra):
+        inner = [r[len(DISTRIBUTION) + 1 : -1] for r in EXTRAS[extra] if r.startswith(DISTRIBUTION)]
+        return {*inner, *(deeper for name in inner for deeper in included(name))}
+
+    assert {e: included(e) for e in {*PACKAGES.values()} if included(e)} == INCLUDED
+
+
+def test_a_command_names_its_own_extra(monkeypatch):
+    assert extras(["transformers"], "demo", monkeypatch) == ["demo"]
+    assert extras(["torch", "plotly"], "report", monkeypatch) == ["heads", "report"]
+    assert extras(["ray"], "extract", monkeypatch, engine="ray") == ["ray"]
+    assert missing_package(ModuleNotFoundError(name="my_plugin"), "run", {}) is None
+
+
+def test_a_pipeline_names_all_extras_that_are_missing(tmp_path, monkeypatch):
+    path = tmp_path / "pipeline.yaml"
+    words = "  words: {kind: asr, model: openai/whisper-tiny.en}\n"
+    text = PIPELINE.replace("features:\n", f"features:\n{words}").replace("lr:", "log: mlflow, lr:")
+    path.write_text(text.replace("cache: cache", "cache: s3://bucket/cache"))
+    missing = ["torch", "ctranslate2", "mlflow", "s3fs"]
+    assert extras(missing, "run", monkeypatch, path=path) == ["extract", "remote", "tracking"]
+
+
+def test_a_missing_package_is_not_called_a_missing_model(tmp_path, monkeypatch):
+    (tmp_path / "m.csv").write_text("utterance,path\na,a.wav\n")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    words = ["extract", "--model", "wavlm-large", "--manifest", str(tmp_path / "m.csv")]
+    with pytest.raises(UserError, match=r"^the package huggingface_hub is not .*\[extract\]'`\.$"):
+        cli([*words, "--audio", str(tmp_path)], standalone_mode=False)

@@ -1,0 +1,65 @@
+"""Without a run the error names those that there are, and those of synthetic speech as such."""
+
+import json
+from zipfile import ZipFile
+
+import pytest
+
+import ser
+from ser.corpus.errors import UserError
+from ser.predict.runs import trained_runs
+from tests.ser.factories import ser as command
+
+NO_RUN = "no run is given; give the folder of one, or a bundle, with `{}`; {}."
+NONE = "none was found here: train one with `ser run`, or get a bundle that `ser pack` made"
+
+
+def trained(run, **record):
+    """Make what a trained run has, as far as it is looked at."""
+    (run / "heads" / "one").mkdir(parents=True)
+    (run / "pipeline.yaml").write_text("run: .\n")
+    (run / "heads" / "one" / "head.json").write_text(json.dumps(record))
+
+
+def packed(path, **record):
+    with ZipFile(path, "w") as bundle:
+        bundle.writestr("heads/one/head.json", json.dumps(record))
+
+
+def test_runs_and_bundles_are_found_and_synthetic_ones_come_last(tmp_path):
+    trained(tmp_path / "runs" / "demo")
+    trained(tmp_path / "runs" / "deep" / "mine", synthetic=0.0)
+    trained(tmp_path / "runs" / "tts", synthetic=0.25)
+    (tmp_path / "runs" / "untrained").mkdir()
+    (tmp_path / "runs" / "untrained" / "pipeline.yaml").touch()
+    packed(tmp_path / "a.ser", synthetic=1.0)
+    packed(tmp_path / "runs" / "b.ser")
+    (tmp_path / "broken.ser").write_bytes(b"PK\x03\x04")
+    values = [name.replace(f"{tmp_path}/", "") for name in trained_runs(tmp_path)]
+    assert values == [
+        *("runs/deep/mine", "broken.ser", "runs/b.ser"),
+        *(f"{n} (trained on synthetic speech)" for n in ("runs/demo", "runs/tts", "a.ser")),
+    ]
+
+
+def test_python_names_what_there_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        ser.load()
+    assert str(error.value) == NO_RUN.format("ser.load(RUN)", NONE)
+    for i in range(7):
+        trained(tmp_path / "runs" / f"r{i}")
+    with pytest.raises(UserError) as error:
+        ser.load()
+    assert str(error.value) == NO_RUN.format(
+        "ser.load(RUN)", "found here: runs/r0, runs/r1, runs/r2, runs/r3, runs/r4 and 2 more"
+    )
+
+
+@pytest.mark.parametrize("words", [("predict", "clip.wav"), ("serve",)])
+def test_the_command_line_has_no_default_run(tmp_path, words):
+    trained(tmp_path / "runs" / "demo")
+    result = command(*words, cwd=tmp_path)
+    found_here = "found here: runs/demo (trained on synthetic speech)"
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"ser: {NO_RUN.format('--run', found_here)}\n"

@@ -1,0 +1,20 @@
+import pytest
+
+from ser.corpus.errors import UserError
+from ser.pipeline.file import Pipeline
+from ser.stages.extract import extract_features
+from tests.ser.factories import make_corpus
+
+
+def test_a_wrong_second_feature_is_found_before_the_first_is_extracted(tmp_path):
+    make_corpus(tmp_path, 3)
+    (tmp_path / "model").mkdir()
+    path = tmp_path / "pipeline.yaml"
+    wrong = "  frames: {kind: speech, model: model}\n"
+    path.write_text(path.read_text().replace("heads:\n", f"{wrong}heads:\n", 1))
+    pipeline = Pipeline.load(path)
+    with pytest.raises(UserError, match=r"^features\.frames: .*/model: it has no config.json; "):
+        list(extract_features(pipeline, ["prosody", "frames"], "cpu"))
+    assert not (tmp_path / "cache").exists()
+    [report] = extract_features(pipeline, ["prosody"], "cpu")
+    assert report.extracted == 3

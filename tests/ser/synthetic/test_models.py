@@ -1,0 +1,116 @@
+"""Stand-ins have the architecture of what they stand for, and can be run."""
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+
+from ser.corpus.errors import UserError
+from ser.extract.extractor import extractor_class, parse_options
+from ser.extract.models import MODELS, resolve
+from ser.synthetic.corpus import WORDS
+from ser.synthetic.models import SPEECH, TEXT, TRANSCRIPT, _architecture, tiny_model
+
+
+@cache
+def wave(seconds=0.7, seed=0):
+    rng = np.random.default_rng(seed)
+    return (0.1 * rng.standard_normal(int(16_000 * seconds))).astype("f4")
+
+
+def run(kind, folder, given, **options):
+    entry = {"kind": kind, "model": str(folder), **options}
+    loaded = extractor_class(kind)(parse_options(entry), resolve(str(folder)))
+    loaded.load("cpu")
+    return loaded.extract(given)
+
+
+@pytest.mark.parametrize(
+    ("model", "architecture", "norm"),
+    [
+        ("microsoft/wavlm-large", "wavlm", "layer"),
+        ("wavlm-base", "wavlm", "group"),
+        ("facebook/hubert-xlarge-ls960-ft", "hubert", "layer"),
+        ("xls-r-300m", "wav2vec2", "layer"),
+        ("w2v-bert-2.0", "wav2vec2-bert", None),
+        ("wav2vec2-conformer-large", "wav2vec2-conformer", "layer"),
+    ],
+)
+def test_speech_models(tmp_path, model, architecture, norm):
+    folder = tiny_model("speech", model, tmp_path, WORDS)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model_type"] == architecture
+    assert config.get("feat_extract_norm") == norm
+    frames = run("speech", folder, [wave()], layer="sum:-4:")[0]
+    assert frames.shape == (34, 32) and np.isfinite(frames).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "architecture"),
+    [
+        ("FacebookAI/roberta-large", "roberta"),
+        ("microsoft/deberta-v2-xxlarge", "deberta-v2"),
+        ("answerdotai/ModernBERT-large", "modernbert"),
+        ("google-bert/bert-large-uncased", "bert"),
+        ("google-t5/t5-large", "t5"),
+        ("llama-3.1-8b", "llama"),
+        ("mistral-7b", "mistral"),
+        ("qwen2.5-7b", "qwen2"),
+    ],
+)
+def test_text_models(tmp_path, model, architecture):
+    folder = tiny_model("text", model, tmp_path, WORDS)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == architecture
+    long, empty = run("text", folder, ["my brother left the house " * 20, ""], of="transcript")
+    assert len(long) > 64 and long.shape[1] == 32  # in windows
+    assert empty.shape == (1, 32) and not empty.any()
+
+
+def test_every_model_with_a_short_name_has_a_stand_in():
+    for known, kind in ((SPEECH, "speech"), (TEXT, "text")):
+        for name, card in MODELS.items():
+            if card.kind == kind:
+                assert _architecture(card.hub, known) in dict(known).values(), name
+
+
+def test_whisper_transcribes_words_that_depend_on_the_clip_and_ends(tmp_path):
+    folder = tiny_model("asr", "openai/whisper-large-v3", tmp_path, WORDS)
+    assert tiny_model("whisper", "whisper-large-v3", tmp_path, WORDS) == folder
+    transcripts = run("asr", folder, [wave(0.5 + 0.1 * i, i) for i in range(5)], window="trim")
+    texts = [transcript.text for transcript in transcripts]
+    assert len(set(texts)) > 1
+    assert all(0 < len(text) < TRANSCRIPT * 12 for text in texts)
+    assert run("whisper", folder, [wave()], window="trim")[0].shape == (35, 32)
+
+
+def test_facodec_is_as_large_as_it_is(tmp_path):
+    folder = tiny_model("facodec", "facodec", tmp_path, WORDS)
+    assert run("facodec", folder, [wave(0.4)])[0].shape == (33, 512)
+
+
+def test_the_same_model_has_the_same_weights_and_another_has_others(tmp_path):
+    def digest(model, folder):
+        return resolve(str(tiny_model("speech", model, tmp_path / folder, WORDS))).digest
+
+    assert digest("wavlm-large", "a") == digest("microsoft/wavlm-large", "b")
+    assert digest("wavlm-base-plus", "a") != digest("wavlm-base", "a")
+
+
+def test_the_config_of_a_folder_gives_its_architecture(tmp_path):
+    own = tmp_path / "my-model"
+    own.mkdir()
+    options = {"model_type": "wavlm", "feat_extract_norm": "group"}
+    (own / "config.json").write_text(json.dumps(options))
+    folder = tiny_model("speech", str(own), tmp_path / "tiny", WORDS)
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["model_type"], config["feat_extract_norm"]) == ("wavlm", "group")
+
+
+def test_an_unknown_architecture_is_refused(tmp_path):
+    with pytest.raises(UserError) as error:
+        tiny_model("speech", "someone/data2vec-large", tmp_path, WORDS)
+    assert str(error.value) == (
+        "smoke: the architecture of 'someone/data2vec-large' is unknown; a smoke test can replace "
+        "wav2vec2-bert, wav2vec2-conformer, wavlm, hubert, wav2vec2."
+    )
