@@ -3,7 +3,6 @@
 import doctest
 import json
 import pickle
-import resource
 import shutil
 import subprocess
 import sys
@@ -290,15 +289,20 @@ assert "torch" not in sys.modules
 
 
 def test_more_shards_than_file_descriptors_are_read(tmp_path):
-    cache = make_cache(tmp_path, ragged(0, 60), shard_bytes=1)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
-    try:
-        again = FeatureCache(cache.path)
-        for i in range(60):
-            again.frames(f"u{i}", check=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    # in a process of its own: the limit holds for all of a process, and this one has files open
+    cache = make_cache(tmp_path, ragged(0, 200), shard_bytes=1)
+    program = """
+import resource
+import sys
+from pathlib import Path
+from ser.cache.features import FeatureCache
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+cache = FeatureCache(Path(sys.argv[1]))
+for i in range(200):
+    assert cache.frames(f"u{i}", check=True).size
+"""
+    subprocess.run([sys.executable, "-c", program, str(cache.path)], check=True)
 
 
 def test_a_cache_is_read_into_memory_if_it_fits(tmp_path, monkeypatch):
