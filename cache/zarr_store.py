@@ -27,6 +27,7 @@ LARGEST = 1 << 31  # bytes of one chunk, and of what is read at once
 ROOM = 2 << 30  # bytes that the process may take beside the values, a chunk and their copies
 MOST_CHUNKS = 1_000_000  # of one shard, and of what is read at once
 _LIMIT = threading.Lock()  # the limit is the process's: two threads would restore each other's
+_OPENING = threading.Lock()
 CODECS = frozenset(  # of Zarr v2 and v3, without the prefix "numcodecs."
     (
         *("bytes", "transpose", "sharding_indexed", "vlen-utf8"),
@@ -52,7 +53,8 @@ def open_array(store: "Store | Path", path: str, metadata: Mapping[str, Any]) ->
     unknown = sorted(codec_names(metadata) - CODECS)
     if unknown:
         raise ZarrError(f"its codec '{unknown[0][:100]}' is not one of {', '.join(sorted(CODECS))}")
-    with warnings.catch_warnings():
+    # threads in it at once would restore each other's filters: no warning would be seen again
+    with _OPENING, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of data types that have no specification yet
         try:
             array = zarr.open_array(store, path=path, mode="r")

@@ -18,6 +18,7 @@ from functools import cache
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -35,6 +36,7 @@ WHOLE = 30.0  # s; a clip up to this is one piece
 BRIEF = 0.25  # s; a syllable: a shorter clip has a note
 THREADS, AHEAD = 2, 4  # that decode, and clips decoded ahead
 CHUNK = 512  # samples that silero-vad reads at a time
+_LOADING = Lock()
 SPEECH, SILENCE = 0.5, 0.35
 PAUSE, PAD = 10, 3  # chunks: 0.3 s and 0.1 s
 SHORT, LONG = 8, 15 * SAMPLE_RATE // CHUNK  # chunks: 0.25 s and 15 s
@@ -247,7 +249,7 @@ def _speech_detector() -> Callable[[np.ndarray], np.ndarray]:
 
     import torch
 
-    with warnings.catch_warnings():
+    with _LOADING, warnings.catch_warnings():  # threads in it would restore each other's filters
         warnings.simplefilter("ignore")
         model = torch.jit.load(str(_silero()), map_location="cpu").eval()
 

@@ -118,13 +118,13 @@ print(i)
 
 def test_a_reader_sees_one_snapshot_while_a_writer_commits(tmp_path):
     program = """
-import sys, numpy as np
+import itertools, sys, numpy as np
 from tests.cache.test_crash import open_crash
 cache = open_crash(sys.argv[1])
-for round in range(1, 400):
+for round in itertools.count(1):  # until it is killed
     with cache.writer() as writer:
         for i in range(8):
-            writer.append(f"u{i}", np.full((3, 4), round, np.float32))
+            writer.append(f"u{i}", np.full((3, 4), round % 2048, np.float32))
 """
     cache = open_crash(tmp_path)
     with cache.writer() as writer:
@@ -132,15 +132,18 @@ for round in range(1, 400):
             writer.append(f"u{i}", np.zeros((3, 4), np.float32))
     process = start(program, tmp_path)
     seen = set()
-    while len(seen) < 4:
-        reader = open_crash(tmp_path)
-        first = [int(reader.frames(f"u{i}", check=True)[0, 0]) for i in range(8)]
-        assert len(set(first)) == 1  # a shard is seen whole or not at all
-        seen.add(first[0])
-        time.sleep(0.05)
-        assert [int(reader.frames(f"u{i}", check=True)[0, 0]) for i in range(8)] == first
-    process.kill()
-    process.wait()
+    try:
+        while len(seen) < 4:
+            reader = open_crash(tmp_path)
+            first = [int(reader.frames(f"u{i}", check=True)[0, 0]) for i in range(8)]
+            assert len(set(first)) == 1  # a shard is seen whole or not at all
+            seen.add(first[0])
+            time.sleep(0.05)
+            assert [int(reader.frames(f"u{i}", check=True)[0, 0]) for i in range(8)] == first
+            assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs needs root")

@@ -5,9 +5,12 @@ import json
 import os
 import resource
 import shutil
+import subprocess
 import sys
+import warnings
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -366,27 +369,38 @@ def test_a_store_that_cannot_be_used_is_one_sentence(tmp_path, name, values, pro
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited on Linux")
-def test_a_chunk_that_unpacks_to_far_more_than_it_states_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr("ser.cache.zarr_store.ROOM", 1 << 28)
+def test_a_chunk_that_unpacks_to_far_more_than_it_states_is_one_sentence(tmp_path):
     group = zarr.open_group(tmp_path / "x.zarr", mode="w")
     for name in ("bomb", "good"):
         group.create_array(name, data=np.ones((4, 3), "f4"), compressors=[GzipCodec()])
     (tmp_path / "x.zarr/bomb/c/0/0").write_bytes(gzip.compress(bytes(1 << 29), 1))
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    report, cache = imported(tmp_path / "x.zarr", tmp_path / "cache")
-    assert [error.partition("(")[2] for error in report.failed.values()] == [
+    # in a process of its own: this one may have kept the memory of earlier tests
+    program = """
+import resource, sys
+from pathlib import Path
+from ser.cache import zarr_store
+from tests.cache.test_zarr_exchange import imported
+zarr_store.ROOM = 1 << 28
+before = resource.getrlimit(resource.RLIMIT_AS)
+report, _ = imported(Path(sys.argv[1]), Path(sys.argv[2]))
+assert resource.getrlimit(resource.RLIMIT_AS) == before
+print(*report.failed.values(), sep="\\n")
+"""
+    folders = [tmp_path / name for name in ("x.zarr", "cache")]
+    command = [sys.executable, "-c", program, *map(str, folders)]
+    failed = subprocess.check_output(command, cwd=Path.cwd(), text=True).splitlines()
+    assert [error.partition("(")[2] for error in failed] == [
         "a chunk unpacks to far more than its stated size)"
     ]
-    assert_holds(cache, {"good": np.ones((4, 3), np.float32)})
-    assert resource.getrlimit(resource.RLIMIT_AS) == before
+    assert_holds(FeatureCache.open(folders[1], "mine"), {"good": np.ones((4, 3), np.float32)})
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is limited on Linux")
-def test_threads_that_read_leave_the_limit_of_memory_as_it_was(tmp_path):
+def test_threads_that_read_leave_the_limit_of_memory_and_the_warnings_as_they_were(tmp_path):
     group = zarr.open_group(tmp_path / "x.zarr", mode="w")
     group.create_array("frames", data=np.ones((200, 3), "f4"), chunks=(1, 3))
     metadata = json.loads((tmp_path / "x.zarr/frames/zarr.json").read_text())
-    before = resource.getrlimit(resource.RLIMIT_AS)
+    before, filters = resource.getrlimit(resource.RLIMIT_AS), list(warnings.filters)
     with ThreadPoolExecutor(8) as pool:
         shapes = pool.map(
             lambda start: (
@@ -396,6 +410,7 @@ def test_threads_that_read_leave_the_limit_of_memory_as_it_was(tmp_path):
         )
         assert set(shapes) == {(10, 3)}
     assert resource.getrlimit(resource.RLIMIT_AS) == before
+    assert warnings.filters == filters
 
 
 def test_utterances_that_overlap_are_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""A corpus whose extractor can be told to be slow, to be killed, to refuse and to break."""
+"""A corpus whose extractor can be told to hold, to be killed, to refuse and to break."""
 
 import time
 from dataclasses import asdict
@@ -53,8 +53,10 @@ class Fragile(Prosody):
         self.batches += 1
         folder = Path(self.options.folder)
         (folder / f"{os.getpid()}.pid").touch()
-        if self.told("slow"):
-            time.sleep(0.2)
+        if self.told("hold") and self.batches == 2:
+            (folder / f"{os.getpid()}.held").touch()
+            while self.told("hold"):
+                time.sleep(0.02)
         if self.told("exit"):
             os._exit(7)
         if self.told("kill") and self.batches == 2:
@@ -127,5 +129,8 @@ def wait_for(condition, what):
 
 
 def is_running(pid):
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends while it is read
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -1,4 +1,4 @@
-"""Heads that can be told to be slow, to be killed and to break, on a corpus with features."""
+"""Heads that can be told to hold, to be killed and to break, on a corpus with features."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -42,8 +42,8 @@ class Fragile(MeanMLP):
 
     def embed(self, features):
         self.batches += self.training
-        if self.told("slow"):
-            time.sleep(0.1)
+        while self.told("hold") and self.batches == 3:  # in the second epoch
+            time.sleep(0.02)
         if self.told("exit"):
             os._exit(7)
         if self.told("memory"):

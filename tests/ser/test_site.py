@@ -184,6 +184,7 @@ def test_it_opens_in_a_browser(site):
         browser = playwright.chromium.launch(executable_path=CHROME, args=["--no-sandbox"])
         for name, width in (("index", 1280), ("presets", 390), ("reference/heads", 1280)):
             page = browser.new_page(viewport={"width": width, "height": 800})
+            page.set_default_timeout(120_000)
             errors, requests = [], []
             page.on("console", lambda message, errors=errors: errors.append(message.text))
             page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))

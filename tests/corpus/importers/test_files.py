@@ -126,7 +126,7 @@ def test_a_catastrophic_pattern_ends(tmp_path: Path, monkeypatch: pytest.MonkeyP
     began = time.monotonic()
     with pytest.raises(UserError, match="none of its 40 audio files"):
         imported(tmp_path, r"pattern: (?P<speaker>(a+)+)")  # exponential where one backtracks
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 60  # and not for ever
     monkeypatch.setattr("ser.corpus.importers.spec.SECONDS", 0.2)
     assert refusal(tmp_path, r"pattern: (?P<speaker>(((a{0,9}){0,9}){0,9}){0,9})b").startswith(
         "the pattern took over 0.2 s for "

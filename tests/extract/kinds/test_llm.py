@@ -446,8 +446,6 @@ HOSTILE = {
         "AnswerError: the server redirects to evil.example, which is not followed; correct `serv",
     ),
     "endless": (endless, "AnswerError: the answer is larger than 1 MiB"),
-    "trickle": (trickle, "AnswerError: no whole answer within 1.5 s"),
-    "headers": (trickle_headers, "AnswerError: "),
     "reset": (reset, "AnswerError: the connection broke ("),
     "no http": (lambda handler: handler.wfile.write(b"hello\r\n\r\n"), "AnswerError: the connecti"),
     "nothing": (lambda handler: None, "AnswerError: the connection broke ("),
@@ -461,10 +459,8 @@ HOSTILE = {
 def test_a_hostile_answer_costs_its_own_text_alone(tmp_path):
     texts = ["good", *HOSTILE, "better"]
     with Hostile({text: answer for text, (answer, _) in HOSTILE.items()}) as server:
-        job = job_of(tmp_path, server.url, texts, timeout=1.5)
-        started = time.monotonic()
+        job = job_of(tmp_path, server.url, texts)
         report = extract(job, "cpu")
-        assert time.monotonic() - started < 20
         expected = loaded(server.url).extract(["good", "better"])
     for i, (_, message) in enumerate(HOSTILE.values(), 1):
         assert report.failed[f"u{i}"].startswith(message)
@@ -473,6 +469,12 @@ def test_a_hostile_answer_costs_its_own_text_alone(tmp_path):
     cache = open_feature(job)
     for utterance, frames in zip(("u0", f"u{len(texts) - 1}"), expected, strict=True):
         np.testing.assert_allclose(cache.frames(utterance), frames, atol=1e-2)
+
+
+def test_an_answer_that_trickles_in_is_given_up():
+    with Hostile({"body": trickle, "headers": trickle_headers}) as server:
+        failures = loaded(server.url, timeout=3).extract(["body", "headers"])
+    assert [str(failure) for failure in failures] == ["no whole answer within 3 s"] * 2
 
 
 def test_neither_text_nor_key_follows_a_redirect(monkeypatch):

@@ -1,7 +1,6 @@
 import os
 import sys
 import threading
-import time
 
 import pytest
 
@@ -20,6 +19,7 @@ from tests.ser.fragile import (
     make_fragile,
     opened,
     origin,
+    wait_for,
     written_once,
 )
 
@@ -140,14 +140,16 @@ def test_head_that_kills_every_worker_fails(cluster, tmp_path, monkeypatch):
 
 # the last one: the cluster is a node smaller from here on
 def test_lost_node_loses_only_its_shard(cluster, pipeline):
-    (pipeline.parent / "slow").touch()
+    hold = pipeline.parent / "hold"
+    hold.touch()
     node = next(iter(cluster.worker_nodes))
 
     def lose() -> None:
-        while len(list(pipeline.parent.glob("*.pid"))) < 2:
-            time.sleep(0.02)
-        time.sleep(0.3)
-        cluster.remove_node(node, allow_graceful=False)
+        try:
+            wait_for(lambda: len(list(pipeline.parent.glob("*.held"))) == 2, "no two workers began")
+            cluster.remove_node(node, allow_graceful=False)
+        finally:
+            hold.unlink()
 
     thread = threading.Thread(target=lose, daemon=True)
     thread.start()

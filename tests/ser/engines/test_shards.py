@@ -1,7 +1,6 @@
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -109,7 +108,7 @@ def test_bug_keeps_its_traceback(pipeline):
     "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
 )
 def test_stopped_run_leaves_no_worker_and_keeps_what_was_done(pipeline, how):
-    (pipeline.parent / "slow").touch()
+    (pipeline.parent / "hold").touch()
     script = (
         "from ser.pipeline.file import Origin; from ser.engines.shards import extract_with_jobs; "
         f"extract_with_jobs(Origin({str(pipeline)!r}), ['one'], 2, 'cpu')"
@@ -118,10 +117,9 @@ def test_stopped_run_leaves_no_worker_and_keeps_what_was_done(pipeline, how):
     parent = subprocess.Popen(
         [sys.executable, "-P", "-c", script], cwd=pipeline.parent, stderr=subprocess.PIPE, text=True
     )
-    wait_for(lambda: len(list(pipeline.parent.glob("*.pid"))) >= 2, "no worker began")
-    time.sleep(0.3)  # into the second clip of each
+    wait_for(lambda: len(list(pipeline.parent.glob("*.held"))) == 2, "no two workers began")
     parent.send_signal(how)
-    _, said = parent.communicate(timeout=30)
+    _, said = parent.communicate(timeout=120)
     assert parent.returncode == -how
     assert ("KeyboardInterrupt" in said) == (how == signal.SIGINT)
     pids = [path.stem for path in pipeline.parent.glob("*.pid")]
@@ -129,7 +127,7 @@ def test_stopped_run_leaves_no_worker_and_keeps_what_was_done(pipeline, how):
     done = len(checksums(pipeline))
     assert 0 < done < CLIPS
 
-    (pipeline.parent / "slow").unlink()
+    (pipeline.parent / "hold").unlink()
     [report] = extract_with_jobs(origin(pipeline), ["one"], 2, "cpu")
     assert counts(report) == (done, CLIPS - done, 0)
     assert checksums(pipeline) == alone(pipeline)

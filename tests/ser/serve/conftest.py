@@ -1,9 +1,11 @@
 """A server in a thread of the test, and harmful clips."""
 
 import contextlib
+import os
 import struct
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -93,7 +95,19 @@ class Held:
 
 
 def files(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    """List the files below a folder; unlike `rglob`, also while folders are being deleted."""
+    walked = os.walk(folder)
+    return sorted(
+        os.path.relpath(Path(at, name), folder) for at, _, names in walked for name in names
+    )
+
+
+def until(holds, seconds=120):
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def flac_bomb(path, seconds=1800, says=None):

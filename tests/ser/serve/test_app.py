@@ -14,12 +14,12 @@ import soundfile
 from ser.predict.formats import to_json
 from ser.serve.limits import Limits
 from ser.serve.schema import Answer
-from tests.ser.serve.conftest import Held, files, flac_bomb, serving
+from tests.ser.serve.conftest import Held, files, flac_bomb, serving, until
 
 
 @pytest.fixture(scope="module")
 def api(small, tmp_path_factory):
-    limits = Limits(max_mb=1, max_seconds=60, patience=1.0)
+    limits = Limits(max_mb=1, max_seconds=60)
     with serving(small.p, tmp_path_factory.mktemp("api"), limits) as server:
         server.service.loading.result(60)
         with httpx.Client(base_url=server.url, timeout=60) as client:
@@ -193,13 +193,6 @@ def test_with_a_token_only_clients_that_send_it_are_served(small, clip, tmp_path
         assert client.get("/docs").status_code == 200
 
 
-def until(holds, seconds=30):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def test_a_full_queue_returns_when_to_retry(small, clip, tmp_path):
     predictor = Held(small.p)
     with (
@@ -284,11 +277,12 @@ def test_the_own_origin_is_answered_without_leave_for_others(api, clip):
 def test_the_session_of_a_browser_is_for_this_server_alone(small, tmp_path):
     with serving(small.p, tmp_path, token="geheim") as server:
         form = {"token": "geheim"}
-        cookie = httpx.post(server.url + "/login", data=form).headers["set-cookie"].lower()
+        login = httpx.post(server.url + "/login", data=form, timeout=60)
+        cookie = login.headers["set-cookie"].lower()
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
         foreign = {"origin": "http://evil.example"}
-        answer = httpx.post(server.url + "/login", data=form, headers=foreign)
+        answer = httpx.post(server.url + "/login", data=form, headers=foreign, timeout=60)
         assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
 
 

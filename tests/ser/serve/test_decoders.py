@@ -66,7 +66,7 @@ def stopped(process):
 
 
 async def is_gone(pid):
-    for _ in range(200):
+    for _ in range(6000):  # a minute
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

@@ -32,7 +32,7 @@ def server(small, tmp_path_factory):
 def described(server, clip):
     """Return the description; what is sent as audio is sometimes audio."""
     headers = {"authorization": "Bearer geheim"}
-    schema = httpx.get(server.url + "/openapi.json", headers=headers).json()
+    schema = httpx.get(server.url + "/openapi.json", headers=headers, timeout=60).json()
     for kind in ("audio/*", "application/octet-stream"):
         schemathesis.openapi.media_type(kind, strategies.just(clip.read_bytes()))
     loaded = schemathesis.openapi.from_dict(schema)

@@ -1,17 +1,13 @@
 """What a browser waits for is cancelled when its last stream has been closed for a moment."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from ser.serve import sessions as module
 from ser.serve.limits import Refused
 from ser.serve.sessions import Sessions
-
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    monkeypatch.setattr(module, "GRACE", 0.15)
 
 
 async def waiting(sessions, name):
@@ -21,7 +17,9 @@ async def waiting(sessions, name):
     return task
 
 
-def test_a_client_that_closes_the_stream_is_not_waited_for():
+def test_a_client_that_closes_the_stream_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(module, "GRACE", 0.15)
+
     async def work():
         sessions = Sessions()
         gone, other = await waiting(sessions, "a"), await waiting(sessions, "b")
@@ -29,23 +27,32 @@ def test_a_client_that_closes_the_stream_is_not_waited_for():
             pass
         with sessions.stream("b"):  # which came back
             with pytest.raises(Refused, match="the browser has disconnected"):
-                await asyncio.wait_for(gone, 5)
+                await asyncio.wait_for(gone, 20)
             assert (sessions.knows("a"), sessions.knows("b"), other.done()) == (False, True, False)
         other.cancel()
 
     asyncio.run(work())
 
 
-def test_a_session_that_returns_in_time_continues():
+def test_a_session_that_returns_in_time_continues(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(module, "GRACE", 100.0)  # no timer fires: the test's clock tells the time
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+
     async def work():
+        nonlocal now
         sessions = Sessions()
         with sessions.stream("a"):
             pass
-        await asyncio.sleep(0.1)
+        now = 70.0
         task = await waiting(sessions, "a")
-        await asyncio.sleep(0.1)
-        assert not task.done()
-        task.cancel()
+        now = 100.0
+        sessions._end("a")
+        assert sessions.knows("a")
+        now = 170.0
+        sessions._end("a")
+        with pytest.raises(Refused, match="the browser has disconnected"):
+            await task
 
     asyncio.run(work())
 
