@@ -26,10 +26,10 @@ MERGES = "a: &a {x: 1, y: 2, z: 3}\n" + "".join(
 
 
 def refusal(text):
-    started = time.process_time()
+    started = time.thread_time()
     with pytest.raises(UserError) as error:
         parse_yaml("f.yaml", text)
-    assert time.process_time() - started < 1
+    assert time.thread_time() - started < 5  # also if all garbage is collected meanwhile
     message = str(error.value)
     assert "\n" not in message
     assert len(message) < 400

@@ -81,7 +81,7 @@ def test_an_abstract_class_cannot_be_registered():
 def test_another_part_of_the_same_name_is_a_warning_and_the_same_one_is_not():
     colours = make()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", Note)
         for _ in range(2):  # a notebook's cell that runs again
 
             def red():

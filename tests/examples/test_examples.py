@@ -19,7 +19,7 @@ def test_a_new_head_is_trained_and_passes_every_check(tmp_path):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in cells)  # kept clear of them
     resources = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=300, resources=resources).execute()
+    NotebookClient(notebook, timeout=1200, startup_timeout=300, resources=resources).execute()
     printed = ["".join(o.text for o in cell.outputs if o.name == "stdout") for cell in cells]
     assert printed[0] == "320 clips extracted, 0 failed\n"
     scores = re.fullmatch(

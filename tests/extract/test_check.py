@@ -69,6 +69,7 @@ def language_notes(languages, **entry):
     }
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)  # of what an earlier test left
         warn_of_languages(features, pl.Series("language", languages, dtype=pl.String))
     assert all(note.category is Note for note in caught)
     return [str(note.message) for note in caught]

@@ -144,7 +144,7 @@ def test_annotation_dropout_keeps_the_mean_of_fractional_votes():
     assert {tuple(row) for row in np.round(halves, 2)} == {(0.67, 0.33, 0), (0, 1, 0)}
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # a division by zero
 def test_annotation_dropout_is_drawn_anew_by_each_generator_and_only_with_one():
     votes = [[4, 1, 0, 0]] * 30
     assert np.array_equal(dropped(votes, 0.3, 1), dropped(votes, 0.3, 1))

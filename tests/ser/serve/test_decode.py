@@ -66,10 +66,10 @@ def test_the_wav_has_the_samples_that_ser_predict_decodes(tmp_path, seconds, rat
 def test_a_flac_that_unpacks_to_half_an_hour_is_refused_at_once(tmp_path, says):
     path = flac_bomb(tmp_path / "bomb.flac", 1800, says)
     assert path.stat().st_size < 50_000
-    begun = time.perf_counter()
+    begun = time.thread_time()
     too_long = "the audio is longer than 600 s; send a shorter piece."
     assert decoded(path) == Reply(status=413, error=too_long)
-    assert time.perf_counter() - begun < 2
+    assert time.thread_time() - begun < 2
 
 
 def test_a_flac_whose_header_claims_less_is_refused_for_its_real_length(tmp_path):
