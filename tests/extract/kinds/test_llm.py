@@ -241,13 +241,13 @@ def test_openais_own_key_is_for_openai():
 
 
 def test_no_server_at_all(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    with pytest.raises(
-        UserError, match=r"no connection .*refused.*; start it and run the command again"
-    ):
-        extract(job_of(tmp_path, url), "cpu")
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # nobody else gets the port, and nobody listens
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
+        with pytest.raises(
+            UserError, match=r"no connection .*refused.*; start it and run the command again"
+        ):
+            extract(job_of(tmp_path, url), "cpu")
 
 
 def test_a_server_that_dies_keeps_what_was_answered(tmp_path, monkeypatch):

@@ -161,6 +161,7 @@ def test_a_stopped_train_all_leaves_no_worker_and_goes_on_to_the_same_bits(whole
 
 def test_auto_measures_the_first_head_and_says_what_it_chose(whole, pipeline, monkeypatch):
     monkeypatch.setattr(engine, "cores", lambda: 3)
+    monkeypatch.setattr(engine, "available_memory", lambda: 64 * GB)
     lines = []
     reports = train(pipeline, None, log=lines.append)
     assert done(reports) == sorted((name, "trained") for name in NAMES)
