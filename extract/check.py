@@ -12,14 +12,17 @@ from pathlib import Path
 
 import polars as pl
 
-from ser.corpus.errors import Note, UserError, plural
+from ser.corpus.errors import Note, UserError, listed, plural
 from ser.extract.extractor import FeatureOptions, choose_device, device_type, weights_of
+from ser.extract.kinds.classifier import meaning
+from ser.extract.kinds.classifier_labels import FLOOR
 from ser.extract.kinds.ctranslate2_weights import encoder_layers
 from ser.extract.layers import item_shape
 from ser.extract.models import ENGLISH, card, weights_folder
 
 NEEDS = {
     "asr": "transformers",
+    "classifier": "transformers",
     "facodec": "torch",
     "opensmile": "opensmile",
     "speech": "transformers",
@@ -48,7 +51,7 @@ def check_features(
             _check(options, device, weights)
         except (UserError, ValueError) as error:
             problems[name] = str(error).rstrip(".")
-    lines = [f"features.{name}: {problem}." for name, problem in problems.items()]
+    lines = [f"features.{n}: {p}{'' if p[-1:] == '?' else '.'}" for n, p in problems.items()]
     if len(lines) == 1:
         raise UserError(lines[0])
     if lines:
@@ -83,6 +86,30 @@ def warn_of_languages(features: Mapping[str, FeatureOptions], languages: pl.Seri
             )
 
 
+def warn_of_labels(features: Mapping[str, FeatureOptions]) -> None:
+    """Warn with a `Note` of a classifier's labels that are no class, and of classes without one.
+
+    The weights are on this machine. Raises `UserError` for labels that cannot be used.
+    """
+    for name, options in features.items():
+        if options.kind != "classifier":
+            continue
+        model = str(weights_of(options))
+        meant = meaning(options, weights_folder(model))
+        problems = []
+        if meant.unused:
+            problems.append(f"{listed(meant.unused)} of its labels are left out")
+        if meant.absent:
+            problems.append(f"{listed(meant.absent)} has no label and gets the score {FLOOR:g}")
+        if problems:
+            warnings.warn(
+                f"features.{name}: {model}: {', and '.join(problems)}; `labels:` maps labels to "
+                "classes.",
+                Note,
+                stacklevel=3,
+            )
+
+
 def _check(options: FeatureOptions, device: str, weights: bool) -> None:
     if not weights:
         return
@@ -96,6 +123,8 @@ def _check(options: FeatureOptions, device: str, weights: bool) -> None:
     if model is None:
         return
     folder = weights_folder(model)
+    if options.kind == "classifier":
+        meaning(options, folder)
     layer = getattr(options, "layer", None)
     if layer is None:
         return

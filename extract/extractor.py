@@ -113,6 +113,7 @@ EXTRACTORS = Registry[type[Extractor], None](
             ("whisper", "kinds.whisper", "Frames of Whisper's encoder, 50 Hz."),
             ("asr", "kinds.whisper", "Transcripts of Whisper."),
             ("speech", "kinds.speech", "Frames of wav2vec 2.0, HuBERT, WavLM, w2v-BERT, 50 Hz."),
+            ("classifier", "kinds.classifier", "Classes or attributes of a published classifier."),
             ("text", "kinds.text", "Token states of a text model, of transcripts."),
             ("llm", "kinds.llm", "Class scores of a large language model, of transcripts."),
             ("prosody", "kinds.prosody", "Pitch, loudness and voice quality: 16 values, 100 Hz."),

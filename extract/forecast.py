@@ -38,7 +38,10 @@ def forecast(job: Job) -> tuple[int, int | None]:
     pending = missing(cache, sources.stat_hashes(), sources.content_hash)
     kind = extractor_class(job.options.kind)
     listed = card(str(weights_of(job.options)))
-    shape = (listed.dim,) if listed else getattr(kind, "item_shape", None)
+    of_kind = (
+        listed is not None and listed.kind == job.options.kind
+    )  # a classifier has other frames
+    shape = (listed.dim,) if listed and of_kind else getattr(kind, "item_shape", None)
     if kind.gives != "frames" or shape is None or getattr(job.options, "layer", None) == "all":
         return len(pending), None
     size = sum(size for u, size in sources.sizes().items() if u in pending)

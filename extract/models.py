@@ -47,7 +47,9 @@ class PackagedWeights:
 class ModelCard:
     """A model: `dim` and `frame_rate` (Hz, None for text) are those of its output.
 
-    `languages` are those that it was trained on: codes of ISO 639-1, or "many".
+    `languages` are those that it was trained on: codes of ISO 639-1, or "many". `predicts` are the
+    classes or attributes that `kind: classifier` gives with it, separated by spaces; empty for a
+    model that is no classifier.
     """
 
     kind: str
@@ -58,6 +60,7 @@ class ModelCard:
     challenge: bool = True
     package: PackagedWeights | None = None
     languages: str = ENGLISH
+    predicts: str = ""
 
 
 TINY_EN = PackagedWeights(
@@ -77,6 +80,7 @@ MINILM = PackagedWeights(
 APACHE = "Apache-2.0"
 WHISPER = "Apache-2.0 (card), MIT (OpenAI's repository)"
 WAVLM = "disputed: MIT or CC BY-SA 3.0"
+SUPERB = "neutral happy angry sad"  # the four classes of IEMOCAP
 
 
 def _whisper(
@@ -91,6 +95,10 @@ def _speech(
     hub: str, dim: int, licence: str = APACHE, challenge: bool = True, languages: str = ENGLISH
 ) -> ModelCard:
     return ModelCard("speech", hub, dim, 50, licence, challenge, languages=languages)
+
+
+def _emotion(hub: str, dim: int, predicts: str, licence: str = APACHE) -> ModelCard:
+    return ModelCard("speech", hub, dim, 50, licence, False, predicts=predicts)
 
 
 def _text(
@@ -129,10 +137,16 @@ MODELS = {
     "xls-r-1b": _speech("facebook/wav2vec2-xls-r-1b", 1280, languages=MANY),
     "xls-r-2b": _speech("facebook/wav2vec2-xls-r-2b", 1920, languages=MANY),
     "w2v-bert-2.0": _speech("facebook/w2v-bert-2.0", 1024, "MIT", languages=MANY),
-    "audeering-msp-dim": _speech(
-        "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim", 1024, "CC BY-NC-SA 4.0", False
+    "audeering-msp-dim": _emotion(
+        "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim",
+        1024,
+        "arousal valence dominance",
+        "CC BY-NC-SA 4.0",
     ),
-    "hubert-large-superb-er": _speech("superb/hubert-large-superb-er", 1024, challenge=False),
+    "hubert-base-superb-er": _emotion("superb/hubert-base-superb-er", 768, SUPERB),
+    "hubert-large-superb-er": _emotion("superb/hubert-large-superb-er", 1024, SUPERB),
+    "wav2vec2-base-superb-er": _emotion("superb/wav2vec2-base-superb-er", 768, SUPERB),
+    "wav2vec2-large-superb-er": _emotion("superb/wav2vec2-large-superb-er", 1024, SUPERB),
     "minilm": ModelCard(
         "text", "sentence-transformers/all-MiniLM-L6-v2", 384, None, APACHE, package=MINILM
     ),
@@ -187,7 +201,7 @@ def kind_of(model: str) -> str:
     if listed is None:
         raise UserError(
             f"model '{model}' is not a short name, so its kind is not known; give "
-            "`--kind whisper|asr|speech|text|llm` with a hub id or a folder, or "
+            "`--kind whisper|asr|speech|classifier|text|llm` with a hub id or a folder, or "
             f"{nearest(model, MODELS)}"
         )
     return listed.kind

@@ -118,10 +118,7 @@ class Speech(Extractor):
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the frames of each waveform, as many as one run over all of it gives."""
-        least = FIELD + MEL_HOP if self._mels else FIELD
-        short = min(len(wave) for wave in batch)
-        if short < least:
-            raise ValueError(f"{short} samples are fewer than one frame needs ({least})")
+        require_samples(batch, self._mels)
         step, field = (1, 1) if self._mels else (HOP, FIELD)
         span = (self._chunk - 1) * step + field
         pieces: list[np.ndarray] = []
@@ -132,40 +129,59 @@ class Speech(Extractor):
                 pieces.append(inputs[start * step : start * step + span])
                 keep.append((i, kept))
         parts: list[list[np.ndarray]] = [[] for _ in batch]
-        for run in self._runs(pieces, TOGETHER if len(pieces) > len(batch) else len(pieces)):
+        most = TOGETHER if len(pieces) > len(batch) else len(pieces)
+        for run in runs([len(piece) for piece in pieces], self._masked, most):
             for position, frames in zip(run, self._run([pieces[p] for p in run]), strict=True):
                 i, kept = keep[position]
                 parts[i].append(frames[kept])
         return [np.concatenate(frames) for frames in parts]
 
-    def _runs(self, pieces: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:
-        """Group the pieces, in their order within a clip, into runs of at most `most`."""
-        groups: dict[int, list[int]] = {}
-        for i, piece in enumerate(pieces):
-            groups.setdefault(0 if self._masked else len(piece), []).append(i)
-        for group in groups.values():
-            yield from (group[i : i + most] for i in range(0, len(group), most))
-
     def _run(self, pieces: Sequence[np.ndarray]) -> np.ndarray:
         """Run the model on padded pieces; returns float32 `(pieces, frames, *item_shape)`."""
         import torch
 
-        shape = (len(pieces), max(map(len, pieces)))
-        padded, mask = (
-            np.zeros((*shape, *pieces[0].shape[1:]), np.float32),
-            np.zeros(shape, np.int32),
-        )
-        for i, piece in enumerate(pieces):
-            padded[i, : len(piece)], mask[i, : len(piece)] = piece, 1
-        name = "input_features" if self._mels else "input_values"
-        inputs = {
-            name: torch.from_numpy(padded).to(self._device, self._dtype),
-            "attention_mask": torch.from_numpy(mask).to(self._device) if self._masked else None,
-        }
+        inputs = model_inputs(pieces, self._mels, self._masked, self._device, self._dtype)
         with torch.inference_mode():
             chosen = hidden(self._model, self._states, self.options.layer, **inputs)
             frames: np.ndarray = chosen.float().cpu().numpy()
         return frames
+
+
+def require_samples(batch: Sequence[np.ndarray], mels: bool) -> None:
+    """Raise `ValueError` for a waveform that is shorter than one frame."""
+    least = FIELD + MEL_HOP if mels else FIELD
+    short = min(len(wave) for wave in batch)
+    if short < least:
+        raise ValueError(f"{short} samples are fewer than one frame needs ({least})")
+
+
+def runs(lengths: Sequence[int], masked: bool, most: int) -> Iterator[list[int]]:
+    """Group pieces by position, in their order within a clip, into runs of at most `most`.
+
+    Where the model cannot be `masked`, the pieces of a run are equally long.
+    """
+    groups: dict[int, list[int]] = {}
+    for i, length in enumerate(lengths):
+        groups.setdefault(0 if masked else length, []).append(i)
+    for group in groups.values():
+        yield from (group[i : i + most] for i in range(0, len(group), most))
+
+
+def model_inputs(
+    pieces: Sequence[np.ndarray], mels: bool, masked: bool, device: str, dtype: Any
+) -> dict[str, Any]:
+    """Return padded pieces as a model takes them, of a torch `dtype`, and the mask where it may."""
+    import torch
+
+    shape = (len(pieces), max(map(len, pieces)))
+    padded = np.zeros((*shape, *pieces[0].shape[1:]), np.float32)
+    mask = np.zeros(shape, np.int32)
+    for i, piece in enumerate(pieces):
+        padded[i, : len(piece)], mask[i, : len(piece)] = piece, 1
+    return {
+        "input_features" if mels else "input_values": torch.from_numpy(padded).to(device, dtype),
+        "attention_mask": torch.from_numpy(mask).to(device) if masked else None,
+    }
 
 
 def reads_mels(config: Mapping[str, Any]) -> bool:

@@ -123,13 +123,14 @@ def extract(
     if not where.is_local and (manifest or shard != "0/1"):
         raise UserError("--jobs and --engine ray need a pipeline, and no --shard.")
     if manifest:
-        from ser.extract.check import warn_of_languages
+        from ser.extract.check import warn_of_labels, warn_of_languages
         from ser.extract.run import extract as extract_job
 
         job = _job_alone(
             manifest, model=model, kind=kind, audio=audio, cache=cache, options=options or []
         )
         warn_of_languages({job.name: job.options}, job.manifest.frame["language"])
+        warn_of_labels({job.name: job.options})
         report = extract_job(job, device, part)
         result(describe_extraction(report))
         return exit_code(report.failed)
@@ -200,7 +201,8 @@ def _job_alone(
 def models(as_json: Json = False) -> None:
     """List the models that have a short name.
 
-    For each: kind, values per frame, frame rate, languages, hub id and licence.
+    For each: kind, values per frame, frame rate, languages, hub id and licence; and what a
+    published classifier predicts, with kind: classifier or `ser predict --model`.
     """
     from ser.extract.models import table
 
@@ -211,6 +213,7 @@ def models(as_json: Json = False) -> None:
     for row in rows:
         rate = "a token" if row["frame_rate"] is None else f"{row['frame_rate']:g} Hz"
         legal = "" if row["challenge"] else "; not for the challenge"
+        legal += f"; predicts {row['predicts']}" if row["predicts"] else ""
         print_line(
             f"{row['model']:26} {row['kind']:8} {row['dim']:5}  {rate:8} "
             f"{row['languages']:24} {row['hub']} ({row['licence']}{legal})",

@@ -7,7 +7,7 @@ from ser.corpus.errors import UserError, nearest
 from ser.engines.cluster import extract_with_ray
 from ser.engines.engine import LOCAL, Engine
 from ser.engines.shards import extract_with_jobs
-from ser.extract.check import check_features, warn_of_languages
+from ser.extract.check import check_features, warn_of_labels, warn_of_languages
 from ser.extract.extractor import extractor_class
 from ser.extract.loop import Report
 from ser.extract.models import card
@@ -87,6 +87,8 @@ def extract_features(
     chosen = {name: pipeline.features[name] for name in order if name in pipeline.features}
     check_features(chosen, device, weights=not engine.ray)
     warn_of_languages(chosen, manifest.frame["language"])
+    if not engine.ray:
+        warn_of_labels(chosen)
     for group in passes(pipeline.features, order):
         if engine.ray:
             yield from extract_with_ray(pipeline.origin, group, device, engine.address)

@@ -90,22 +90,89 @@ def ctranslate2_whisper(quantization: str | None) -> Path:
     return folder
 
 
-@cache
-def tiny_speech(family: str, norm: str) -> Path:
-    import torch
+def speech_config(family: str, norm: str, **further: Any) -> Any:
     import transformers
 
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(
+    return getattr(transformers, f"{family}Config")(
         **SHAPE,
         conv_dim=(16,) * 7,
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=2,
         feat_extract_norm=norm,
         do_stable_layer_norm=norm == "layer",
+        **further,
     )
+
+
+@cache
+def tiny_speech(family: str, norm: str) -> Path:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = speech_config(family, norm)
     folder = new_folder(f"{family}-{norm}")
     getattr(transformers, f"{family}Model")(config).save_pretrained(folder)
+    masked = norm == "layer"
+    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=masked).save_pretrained(folder)
+    return folder
+
+
+SUPERB = ("neu", "hap", "ang", "sad")  # the labels of superb's models, in their order
+MSP_DIM = ("arousal", "dominance", "valence")  # and of audEERING's
+
+
+@cache
+def tiny_classifier(family: str, norm: str = "", labels: tuple[str, ...] = SUPERB) -> Path:
+    """Save a tiny `…ForSequenceClassification` whose answers differ from clip to clip."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    names = {"id2label": dict(enumerate(labels)), "classifier_proj_size": 8}
+    folder = new_folder(f"classifier-{family}-{norm}-{'-'.join(labels)}")
+    if family == "Whisper":
+        sizes = {"encoder_ffn_dim": 64, "encoder_attention_heads": 2, "encoder_layers": 2}
+        config = transformers.WhisperConfig(d_model=32, **sizes, **names)
+        model = transformers.WhisperForAudioClassification(config)
+        prepare = transformers.WhisperFeatureExtractor()
+    elif family == "Wav2Vec2Bert":
+        config = transformers.Wav2Vec2BertConfig(
+            **SHAPE, **BY_ARCHITECTURE["wav2vec2-bert"], **names
+        )
+        model = transformers.Wav2Vec2BertForSequenceClassification(config)
+        bands = {"feature_size": 80, "num_mel_bins": 80, "padding_value": 1, "stride": 2}
+        prepare = transformers.SeamlessM4TFeatureExtractor(**bands)
+    else:
+        config = speech_config(family, norm, use_weighted_layer_sum=True, **names)
+        model = getattr(transformers, f"{family}ForSequenceClassification")(config)
+        prepare = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer")
+    with torch.no_grad():
+        model.classifier.weight.mul_(2000 if family == "Whisper" else 100)
+    model.save_pretrained(folder)
+    prepare.save_pretrained(folder)
+    return folder
+
+
+@cache
+def tiny_dense(family: str, norm: str, labels: tuple[str, ...] = MSP_DIM) -> Path:
+    """Save a tiny `…ForSpeechClassification`, with the tensors that published ones have."""
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    config = speech_config(family, norm, id2label=dict(enumerate(labels)), pooling_mode="mean")
+    encoder = getattr(transformers, f"{family}Model")(config)
+    prefix = encoder.base_model_prefix
+    tensors = {f"{prefix}.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    for name, outputs in (("dense", 32), ("out_proj", len(labels))):
+        tensors[f"classifier.{name}.weight"] = torch.randn(outputs, 32) * 0.3
+        tensors[f"classifier.{name}.bias"] = torch.full((outputs,), 0.5)
+    config.architectures = [f"{family}ForSpeechClassification"]
+    folder = new_folder(f"dense-{family}-{norm}-{'-'.join(labels)}")
+    config.save_pretrained(folder)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     masked = norm == "layer"
     transformers.Wav2Vec2FeatureExtractor(return_attention_mask=masked).save_pretrained(folder)
     return folder

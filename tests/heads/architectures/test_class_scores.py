@@ -41,8 +41,27 @@ def test_other_widths_and_other_outputs_are_refused():
         "head 'class_scores': features.gpt has 8 channels for 4 classes; give one per class, in "
         "the order of the classes."
     )
-    with pytest.raises(UserError, match=r"it has no attributes; use a loss of classes\."):
+    with pytest.raises(UserError, match=r"has 4 channels for 3 attributes; give one per attribute"):
+        ClassScores({"dim": 4}, {"attributes": 3}, ClassScoresOptions())
+    with pytest.raises(UserError) as caught:
         ClassScores({"gpt": 4}, {"logits": 4, "attributes": 3}, ClassScoresOptions())
+    assert str(caught.value) == (
+        "head 'class_scores': it gives classes or attributes alone, not logits, attributes; use a "
+        "loss of one of them."
+    )
+
+
+def test_attributes_go_through_as_they_are_and_are_scaled_about_the_middle():
+    module = ClassScores({"a": 2, "b": 2}, {"attributes": 2}, ClassScoresOptions())
+    a, b = torch.tensor([[1.0, 6.0], [3.0, 6.0]]), torch.tensor([[4.0, 7.0]])
+    batch = padded([{"a": a, "b": b}], 3, 1e3)
+    assert module(batch)["attributes"].tolist() == [[(2.0 + 4.0) / 2, (6.0 + 7.0) / 2]]
+    with torch.no_grad():
+        module.scale.fill_(0.5)
+    assert module(batch)["attributes"].tolist() == [[4 - 0.5, 4 + 1.25]]
+    with torch.no_grad():
+        module.scale.fill_(9.0)
+    assert module(batch)["attributes"].tolist() == [[1.0, 7.0]]
 
 
 def test_it_may_go_untrained_and_others_may_not():

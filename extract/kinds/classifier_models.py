@@ -1,0 +1,142 @@
+"""Published audio classifiers, loaded from their folders; code of theirs is never executed.
+
+Two families of heads exist for wav2vec 2.0, HuBERT, WavLM and their kin. That of transformers
+(`…ForSequenceClassification`): a projection of each frame, the mean over time, a linear layer. And
+the one that many models before it were published with (`…ForSpeechClassification`, audEERING's
+model of MSP-Podcast among them; Wagner et al. 2023, "Dawn of the Transformer Era in Speech Emotion
+Recognition"): the mean over time, a linear layer, tanh, a linear layer. Whisper's is the first, on
+windows of 30 s, with the padding in its mean, as it was trained.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoFeatureExtractor,
+)
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from ser.corpus.errors import UserError
+from ser.corpus.registry import reason
+from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.kinds.classifier_labels import read_config
+
+WHISPER = "whisper"
+SPEECH = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert", "wav2vec2-conformer")
+OWN_CODE = "write an extractor of your own for it, as examples/add_extractor.py does"
+
+
+class DenseHead(nn.Module):
+    """A linear layer, tanh, and a linear layer to the outputs; dropout is for training alone."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, outputs)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return the outputs `(batch, outputs)` of pooled frames `(batch, width)`."""
+        outputs: Tensor = self.out_proj(self.dense(pooled).tanh())
+        return outputs
+
+
+def load_classifier(model: str, folder: Path, device: str) -> tuple[Any, Any, Any]:
+    """Load a classifier in float32, for evaluation.
+
+    Args:
+        model: its name, for messages.
+        folder: its weights and configuration.
+        device: cpu or cuda.
+
+    Returns the module, called with the inputs of its family and returning `logits`
+    `(batch, labels)`; its feature extractor; and its config. Raises `UserError` for a model of
+    another family, and for weights that lack a part: it would be random.
+    """
+    family = str(read_config(folder).get("model_type"))
+    if family not in (WHISPER, *SPEECH):
+        raise UserError(
+            f"{model}: a {family[:40]} model is not of kind classifier, which takes Whisper, "
+            "wav2vec 2.0, HuBERT, WavLM and w2v-BERT 2.0, and runs no code of a model's; "
+            f"{OWN_CODE}."
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{model}: its config.json or preprocessor_config.json cannot be used "
+            f"({reason(error)}); get the model again."
+        ) from error
+    if extractor.sampling_rate != SAMPLE_RATE:
+        raise UserError(
+            f"{folder / 'preprocessor_config.json'}: the model reads {extractor.sampling_rate} Hz, "
+            f"and kind classifier gives {SAMPLE_RATE} Hz; {OWN_CODE}."
+        )
+    module = _load(_class_of(model, config), model, folder, config)
+    return module.eval().to(device), extractor, config
+
+
+def _class_of(model: str, config: Any) -> Any:
+    """Return the class that a classifier's weights are of."""
+    published = MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING[type(config)]
+    architecture = (config.architectures or [published.__name__])[0]
+    if architecture == published.__name__:
+        return published
+    if not architecture.endswith("ForSpeechClassification") or config.model_type == WHISPER:
+        raise UserError(
+            f"{model}: its config.json names the architecture {architecture[:60]}, which is no "
+            f"classifier that is known here ({published.__name__}); {OWN_CODE}."
+        )
+    if (pooling := getattr(config, "pooling_mode", "mean")) != "mean":
+        raise UserError(
+            f"{model}: its config.json has `pooling_mode: {str(pooling)[:40]}`, and only `mean` is "
+            f"known here; {OWN_CODE}."
+        )
+    return _dense_class(MODEL_MAPPING[type(config)])
+
+
+def _dense_class(encoder: Any) -> Any:
+    """Return the class of an encoder whose mean over time goes through a `DenseHead`."""
+    prefix = encoder.base_model_prefix
+
+    class DenseClassifier(encoder.__mro__[1]):  # type: ignore[misc]
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            setattr(self, prefix, encoder(config))
+            self.classifier = DenseHead(config.hidden_size, config.num_labels)
+            self.post_init()
+
+        def forward(self, attention_mask: Tensor | None = None, **inputs: Tensor) -> Any:
+            frames = getattr(self, prefix)(attention_mask=attention_mask, **inputs)[0]
+            mask = torch.ones(frames.shape[:2], device=frames.device)
+            if attention_mask is not None:
+                mask = self._get_feature_vector_attention_mask(frames.shape[1], attention_mask)
+            weights = mask.to(frames.dtype) / mask.sum(dim=1, keepdim=True)
+            pooled = torch.einsum("bt,btd->bd", weights, frames)
+            return SequenceClassifierOutput(logits=self.classifier(pooled))
+
+    return DenseClassifier
+
+
+def _load(cls: Any, model: str, folder: Path, config: Any) -> Any:
+    try:
+        module, loading = cls.from_pretrained(
+            folder, config=config, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:  # each format of weights raises its own
+        raise UserError(
+            f"{model}: its weights cannot be loaded ({reason(error)}); get the model again."
+        ) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise UserError(
+            f"{model}: its weights lack {missing[0]} and {len(missing) - 1} more that "
+            f"{(config.architectures or ['its architecture'])[0]} has, so that its answers would "
+            f"be random; {OWN_CODE}."
+        )
+    return module
