@@ -74,7 +74,7 @@ HEADS: "Registry[Callable[..., nn.Module], type[Architecture]]" = Registry(
             ),
             (
                 "class_scores",
-                "Class scores made elsewhere, scaled; a language model's, for example.",
+                "Class scores or attributes made elsewhere, scaled.",
                 own.ClassScoresOptions,
             ),
         )

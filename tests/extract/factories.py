@@ -167,7 +167,7 @@ def tiny_dense(family: str, norm: str, labels: tuple[str, ...] = MSP_DIM) -> Pat
     prefix = encoder.base_model_prefix
     tensors = {f"{prefix}.{name}": tensor for name, tensor in encoder.state_dict().items()}
     for name, outputs in (("dense", 32), ("out_proj", len(labels))):
-        tensors[f"classifier.{name}.weight"] = torch.randn(outputs, 32) * 0.3
+        tensors[f"classifier.{name}.weight"] = torch.randn(outputs, 32) * 0.1
         tensors[f"classifier.{name}.bias"] = torch.full((outputs,), 0.5)
     config.architectures = [f"{family}ForSpeechClassification"]
     folder = new_folder(f"dense-{family}-{norm}-{'-'.join(labels)}")
