@@ -83,7 +83,7 @@ def load_classifier(model: str, folder: Path, device: str) -> tuple[Any, Any, An
 
 def _class_of(model: str, config: Any) -> Any:
     """Return the class that a classifier's weights are of."""
-    published = MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING[type(config)]
+    published: Any = MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING[type(config)]
     architecture = (config.architectures or [published.__name__])[0]
     if architecture == published.__name__:
         return published
