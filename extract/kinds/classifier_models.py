@@ -89,7 +89,7 @@ def _class_of(model: str, config: Any) -> Any:
         return published
     if not architecture.endswith("ForSpeechClassification") or config.model_type == WHISPER:
         raise UserError(
-            f"{model}: its config.json names the architecture {architecture[:60]}, which is no "
+            f"{model}: its config.json names the architecture {architecture[:60]}, which is not a "
             f"classifier that is known here ({published.__name__}); {OWN_CODE}."
         )
     if (pooling := getattr(config, "pooling_mode", "mean")) != "mean":

@@ -181,8 +181,8 @@ def test_models_that_are_not_known_are_refused(tmp_path: Path) -> None:
     )
     ctc = changed(layer, tmp_path / "ctc", lambda c: c.update(architectures=["Wav2Vec2ForCTC"]))
     assert refusal(ctc) == (
-        f"{ctc}: its config.json names the architecture Wav2Vec2ForCTC, which is no classifier "
-        f"that is known here (Wav2Vec2ForSequenceClassification); {OWN}"
+        f"{ctc}: its config.json names the architecture Wav2Vec2ForCTC, which is not a "
+        f"classifier that is known here (Wav2Vec2ForSequenceClassification); {OWN}"
     )
     dense = tiny_dense("Wav2Vec2", "layer")
     pooled = changed(dense, tmp_path / "max", lambda c: c.update(pooling_mode="max"))
