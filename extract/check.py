@@ -87,7 +87,7 @@ def warn_of_languages(features: Mapping[str, FeatureOptions], languages: pl.Seri
 
 
 def warn_of_labels(features: Mapping[str, FeatureOptions]) -> None:
-    """Warn with a `Note` of a classifier's labels that are no class, and of classes without one.
+    """Warn with a `Note` of a classifier's labels that match no class, and of classes without one.
 
     The weights are on this machine. Raises `UserError` for labels that cannot be used.
     """

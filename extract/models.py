@@ -49,7 +49,7 @@ class ModelCard:
 
     `languages` are those that it was trained on: codes of ISO 639-1, or "many". `predicts` are the
     classes or attributes that `kind: classifier` gives with it, separated by spaces; empty for a
-    model that is no classifier.
+    model that is not a classifier.
     """
 
     kind: str
