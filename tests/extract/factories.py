@@ -123,7 +123,7 @@ MSP_DIM = ("arousal", "dominance", "valence")  # and of audEERING's
 
 
 @cache
-def tiny_classifier(family: str, norm: str = "", labels: tuple[str, ...] = SUPERB) -> Path:
+def tiny_classifier(family: str, norm: str, labels: tuple[str, ...] = SUPERB) -> Path:
     """Save a tiny `…ForSequenceClassification` whose answers differ from clip to clip."""
     import torch
     import transformers
