@@ -30,7 +30,7 @@ ray = pytest.importorskip("ray")
 def cluster():
     """Start two nodes of one core each, on this machine."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # it kills workers of a full machine
+    os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # noqa: SIM112  Ray would kill workers
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
