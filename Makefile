@@ -25,7 +25,7 @@ test: $(VENV)/dev
 
 # the tests marked slow as well (whole matrices, kill loops), and more generated examples
 test-all: $(VENV)/dev
-	$(BIN)/pytest -n auto --dist worksteal -m '' --hypothesis-profile default
+	$(BIN)/pytest -n auto --dist worksteal -m '' --hypothesis-profile thorough
 
 # the stages without the command line, prediction and serving
 test-fast: $(VENV)/dev

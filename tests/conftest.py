@@ -1,10 +1,27 @@
 """Every worker of the test run has one core: more threads only wait for each other."""
 
+import logging
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # also of the commands that tests start
 
 import hypothesis
+import pytest
 
-hypothesis.settings.register_profile("quick", max_examples=25)  # `make test-all`: 100
+# a busy machine is no failure, and `make test` tries the same examples every time
+common = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("quick", max_examples=25, derandomize=True, **common)
+hypothesis.settings.register_profile("thorough", max_examples=100, **common)  # `make test-all`
 hypothesis.settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True)
+def plain_logging():
+    """Remove the handlers that a command called in this process gives to the loggers of ser."""
+    yield
+    log = logging.getLogger("ser")
+    for handler in log.handlers[:]:
+        log.removeHandler(handler)
+        handler.close()
+    log.propagate = True
+    log.setLevel(logging.NOTSET)

@@ -14,11 +14,6 @@ import pytest
 import soundfile
 
 import ser
-from ser.corpus.importers.registry import IMPORTERS
-from ser.extract.extractor import EXTRACTORS
-from ser.heads.registry import HEADS, LOSSES, SAMPLERS
-from ser.score.metrics import METRICS
-from ser.stack.registry import META_MODELS
 from ser.stages.run import run_all
 
 PUBLIC = sorted(set(ser.__all__) - {"__version__"})
@@ -60,17 +55,6 @@ def folder(tmp_path_factory):
     assert not failed, lines
     soundfile.write(folder / "clip.wav", tone(270, 1.5), 16_000)
     return folder
-
-
-@pytest.fixture
-def clean_registries():
-    """Forget the parts that an example registers."""
-    registries = [IMPORTERS, EXTRACTORS, HEADS, LOSSES, SAMPLERS, META_MODELS, METRICS]
-    before = [set(registry.names()) for registry in registries]
-    yield
-    for registry, names in zip(registries, before, strict=True):
-        for name in set(registry.names()) - names:
-            registry.remove(name)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -1,0 +1,18 @@
+import pytest
+
+from ser.corpus.importers.registry import IMPORTERS
+from ser.extract.extractor import EXTRACTORS
+from ser.heads.registry import HEADS, LOSSES, SAMPLERS
+from ser.score.metrics import METRICS
+from ser.stack.registry import META_MODELS
+
+
+@pytest.fixture
+def clean_registries():
+    """Forget the parts that an example registers."""
+    registries = [IMPORTERS, EXTRACTORS, HEADS, LOSSES, SAMPLERS, META_MODELS, METRICS]
+    before = [set(registry.names()) for registry in registries]
+    yield
+    for registry, names in zip(registries, before, strict=True):
+        for name in set(registry.names()) - names:
+            registry.remove(name)
