@@ -7,11 +7,11 @@
 2. Frames are rounded as the cache keeps them (`ser.cache.precision.encode`) and go through the
    cache reader's own code, so that a clip gets the same numbers as in its run.
 
-`normalize: speaker` needs the speaker: the clips of one call are all of one speaker, or each is
-normalised by its own statistics.
+`normalize: speaker` takes the statistics of the clips of a call that have the same speaker; a
+clip whose speaker is not known is normalised by its own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,19 +92,27 @@ class TrainedHead:
         """Return the attributes that it predicts."""
         return self.config.attributes if "attributes" in self.config.gives else ()
 
-    def predict(self, clips: Clips, one_speaker: bool = False) -> Outputs:
+    @property
+    def by_speaker(self) -> bool:
+        """Return whether it reads a feature with `normalize: speaker`."""
+        return any(use.normalize == "speaker" for use in self.config.features)
+
+    def predict(self, clips: Clips, speakers: Sequence[Hashable] | None = None) -> Outputs:
         """Return every output float32 `(clips, width)`: logits, attributes, ….
 
-        Folds are averaged. With `one_speaker` all clips are of one speaker.
+        Folds are averaged. Clips with equal `speakers` are of one speaker; without them each clip
+        stands alone.
         """
         batches: list[list[tuple[list[int], dict[str, Tensor]]]] = [[] for _ in self.modules]
         with torch.inference_mode():
-            for positions, features in self._batches(clips, one_speaker):
+            for positions, features in self._batches(clips, speakers):
                 for outputs, module in zip(batches, self.modules, strict=True):
                     outputs.append((positions, module(features)))
         return mean_outputs([_in_order(outputs) for outputs in batches])
 
-    def attention(self, clips: Clips, one_speaker: bool = False) -> dict[str, list[np.ndarray]]:
+    def attention(
+        self, clips: Clips, speakers: Sequence[Hashable] | None = None
+    ) -> dict[str, list[np.ndarray]]:
         """Return the weights of the attention pooling: by feature, float32 `(frames,)` per clip.
 
         Frames are those after the stride; the weights of a clip sum to 1. Features that are not
@@ -112,7 +120,7 @@ class TrainedHead:
         """
         attention: dict[str, list[np.ndarray]] = {}
         with torch.inference_mode():
-            for positions, features in self._batches(clips, one_speaker):
+            for positions, features in self._batches(clips, speakers):
                 folds = [module.attention_of(features) for module in self.modules]
                 for name in folds[0]:
                     mean = torch.stack([weights[name] for weights in folds]).mean(0).float().cpu()
@@ -126,12 +134,12 @@ class TrainedHead:
         return -(-len(clip.data) // stride)
 
     def _batches(
-        self, clips: Clips, one_speaker: bool
+        self, clips: Clips, speakers: Sequence[Hashable] | None
     ) -> Iterator[tuple[list[int], dict[str, tuple[Tensor, Tensor]]]]:
         uses = self.config.features
         frames = [np.array([self._length(use.name, c) for c in clips[use.name]]) for use in uses]
         scores = {
-            use.name: _speaker_moments(use, clips[use.name], one_speaker)
+            use.name: _speaker_moments(use, clips[use.name], speakers)
             for use in uses
             if use.normalize == "speaker"
         }
@@ -212,23 +220,23 @@ def _padded(use: FeatureUse, clips: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
 
 
 def _speaker_moments(
-    use: FeatureUse, clips: Sequence[Encoded], one_speaker: bool
+    use: FeatureUse, clips: Sequence[Encoded], speakers: Sequence[Hashable] | None
 ) -> tuple[Tensor, Tensor]:
     """Return the mean and deviation `(clips, *item_shape)` of the speaker of each clip."""
-    shape = clips[0].data.shape[1:]
-    groups = [clips] if one_speaker else [[clip] for clip in clips]
-    statistics = [moments(shape, group) for group in groups]
+    by_speaker: dict[Hashable, list[Encoded]] = {}
+    names = range(len(clips)) if speakers is None else speakers
+    for name, clip in zip(names, clips, strict=True):
+        by_speaker.setdefault(name, []).append(clip)
+    row = {name: i for i, name in enumerate(by_speaker)}
+    rows = [row[name] for name in names]
+    statistics = [moments(clips[0].data.shape[1:], group) for group in by_speaker.values()]
     mean, deviation = (
         side_by_side(np.stack([part[i] for part in statistics]), as_layers(use.layer)).astype(
             np.float32
         )
         for i in (0, 1)
     )
-    repeats = len(clips) if one_speaker else 1
-    return (
-        torch.from_numpy(np.repeat(mean, repeats, axis=0)),
-        torch.from_numpy(np.repeat(deviation, repeats, axis=0)),
-    )
+    return torch.from_numpy(mean[rows]), torch.from_numpy(deviation[rows])
 
 
 def _in_order(batches: Sequence[tuple[list[int], dict[str, Tensor]]]) -> dict[str, np.ndarray]:

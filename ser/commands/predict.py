@@ -75,6 +75,21 @@ def predict(
             "--timeline", help="Report by segment; audio over 30 s is segmented in any case."
         ),
     ] = False,
+    one_speaker: Annotated[
+        bool,
+        typer.Option(
+            "--one-speaker",
+            help="All audio is of one speaker, whose statistics heads with normalize: speaker use.",
+        ),
+    ] = False,
+    turns: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RTTM",
+            help="Who speaks when, as a diarisation gives it; report each turn with its speaker. "
+            "By default speakers are not known.",
+        ),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="Report where the heads attended to (table and json)."),
@@ -125,14 +140,19 @@ def predict(
         Segmentation(timeline, cut, window, hop)  # refuses a wrong window before the models load
         options: dict[str, Any] = {"timeline": timeline, "explain": explain}
         options |= {"cut": cut, "window": window, "hop": hop}
+        options |= _speakers(one_speaker, turns)
         predictor = _open(run, head, device, min_confidence, times)
         for note in predictor.notes:
             log.warning(note)
+        if one_speaker and not predictor.by_speaker:
+            log.warning("--one-speaker changes nothing: no head in use has `normalize: speaker`.")
         if form == "csv" and out is not None and read is None:
             failed = predict_files(predictor, paths, out, **options)
         else:
             results = _named(predictor.stream(paths, **options), read)
-            failed = _write(predictor, results, form, out, timeline)
+            speakers = turns is not None
+            segments = timeline or speakers
+            failed = _write(predictor, results, form, out, segments=segments, speakers=speakers)
         times.append(time.perf_counter())
     for failure in failed:
         log.error(f"{failure.path}: {failure.error}")
@@ -161,6 +181,15 @@ def _named(
     """Name the clip from standard input `-`."""
     for prediction in results:
         yield replace(prediction, path="-") if prediction.path == str(read) else prediction
+
+
+def _speakers(one_speaker: bool, turns: Path | None) -> dict[str, Any]:
+    """Return the options of `Predictor.stream` about speakers, the turns read."""
+    from ser.predict.turns import Turns
+
+    if one_speaker and turns is not None:
+        raise UserError("--one-speaker and --turns are both given; give one of them.")
+    return {"one_speaker": one_speaker, "turns": None if turns is None else Turns.read(turns)}
 
 
 def _default(paths: list[Path], files: list[str], out: Path | None) -> Format:
@@ -196,9 +225,14 @@ def _write(
     results: "Iterator[Result | Failure]",
     form: str,
     out: Path | None,
-    timeline: bool,
+    *,
+    segments: bool,
+    speakers: bool,
 ) -> "list[Failure]":
-    """Write every result as it comes, a table at the end; return what failed."""
+    """Write every result as it comes, a table at the end; return what failed.
+
+    Rows are of `segments`, and name their `speakers`.
+    """
     from ser.predict.formats import FORMATS as WRITE
     from ser.predict.formats import csv_rows, header, print_results, to_csv
     from ser.predict.result import Failure
@@ -213,7 +247,7 @@ def _write(
         )
         if form == "csv":
             unsure = predictor.min_confidence is not None
-            columns = header(predictor.classes, predictor.attributes, timeline, unsure)
+            columns = header(predictor.classes, predictor.attributes, segments, unsure, speakers)
             file.write(to_csv([columns]))
         for prediction in results:
             if isinstance(prediction, Failure):
@@ -222,10 +256,10 @@ def _write(
                 kept.append(prediction)
             else:
                 write = WRITE.get(form)
-                file.write(write(prediction) if write else csv_rows(prediction, timeline))
+                file.write(write(prediction) if write else csv_rows(prediction, segments, speakers))
                 file.flush()
         if kept:
-            print_results(kept, console(file=file if out else None), timeline)
+            print_results(kept, console(file=file if out else None), segments)
     return failed
 
 

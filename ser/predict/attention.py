@@ -6,7 +6,7 @@ a head weighed, not what made it decide: a frame of a BiGRU carries what it reme
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,13 @@ def inputs_of(head: TrainedHead, clips: Sequence[Extracted]) -> dict[str, list[A
 
 
 def head_weights(
-    heads: Iterable[TrainedHead], clips: Sequence[Extracted], one_speaker: bool
+    heads: Iterable[TrainedHead], clips: Sequence[Extracted], speakers: Sequence[Hashable] | None
 ) -> list[Pooling]:
-    """Return the pooling weights that the heads give to each clip."""
+    """Return the pooling weights that the heads give to each clip; `speakers` as for `predict`."""
     pooling: list[Pooling] = [{} for _ in clips]
     for head in heads if clips else ():
         strides = {use.name: use.stride for use in head.config.features}
-        for name, weights in head.attention(inputs_of(head, clips), one_speaker).items():
+        for name, weights in head.attention(inputs_of(head, clips), speakers).items():
             for by_feature, clip_weights in zip(pooling, weights, strict=True):
                 by_feature.setdefault(name, []).append((clip_weights, strides[name]))
     return pooling

@@ -1,8 +1,9 @@
 """Clips decoded, and segmented where they are long.
 
 A clip of up to 30 s is one piece, as it was in training. Longer audio, and any with `timeline`, is
-segmented at speech by silero-vad, or without it into overlapping windows; it is read in blocks, so
-that memory holds a minute of it, however long it is.
+segmented at speech by silero-vad, or without it into overlapping windows; where turns of speakers
+are given, they are the pieces of any clip. It is read in blocks, so that memory holds a minute of
+it, however long it is.
 
 At speech: for every 32 ms silero-vad (Silero Team 2024) gives a probability of speech. A piece
 begins where it reaches 0.5 and ends where it stays below 0.35 for 0.3 s; it keeps 0.1 s on both
@@ -11,7 +12,7 @@ sides, is dropped when its speech is under 0.25 s, and cut at the lowest probabi
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,15 +26,17 @@ import numpy as np
 
 from ser.corpus import audio
 from ser.corpus.audio import SAMPLE_RATE, AudioError, ChannelPower
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, plural
 from ser.corpus.signal import SignalMeter
 from ser.predict.sources import read_source
+from ser.predict.turns import Turn, Turns, cut_turns
 from ser.version import install
 
 Cut = Literal["auto", "speech", "windows"]
 
 WHOLE = 30.0  # s; a clip up to this is one piece
 BRIEF = 0.25  # s; a syllable: a shorter clip has a note
+TOLERANCE = 0.1  # s that a turn may end after the audio: one frame of a diarisation
 THREADS, AHEAD = 2, 4  # that decode, and clips decoded ahead
 CHUNK = 512  # samples that silero-vad reads at a time
 _LOADING = Lock()
@@ -49,13 +52,15 @@ Output = TypeVar("Output")
 class Segmentation:
     """How audio is segmented: `auto` is at speech where silero-vad is installed, else windows.
 
-    `window` and `hop` are in seconds; `timeline` segments short audio too.
+    `window` and `hop` are in seconds; `timeline` segments short audio too. With `turns` the
+    segments are the turns of the recording.
     """
 
     timeline: bool = False
     cut: Cut = "auto"
     window: float = 10.0
     hop: float = 5.0
+    turns: Turns | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.window <= WHOLE or not 0.1 <= self.hop <= self.window:
@@ -68,10 +73,13 @@ class Segmentation:
                 f"cut: silero-vad is not installed; run `{install('vad')}`, or choose windows."
             )
 
-    def pieces(self, blocks: Iterable[np.ndarray]) -> "Iterator[Piece]":
+    def pieces(self, blocks: Iterable[np.ndarray], path: str = "") -> "Iterator[Piece]":
         """Segment a stream of samples at 16 kHz; digital silence gives no piece."""
         at_speech = self.cut == "speech" or (self.cut == "auto" and _silero())
-        pieces = speech_pieces(blocks) if at_speech else self._windows(blocks)
+        if self.turns is not None:
+            pieces = (Piece.at(*turn) for turn in cut_turns(blocks, self.turns.of(path)))
+        else:
+            pieces = speech_pieces(blocks) if at_speech else self._windows(blocks)
         return (piece for piece in pieces if piece.wave.any() and piece.end - piece.start >= 0.025)
 
     def _windows(self, blocks: Iterable[np.ndarray]) -> "Iterator[Piece]":
@@ -88,16 +96,20 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Piece:
-    """The samples `(samples,)` at 16 kHz from `start` to `end`, in seconds."""
+    """The samples `(samples,)` at 16 kHz from `start` to `end`, in seconds.
+
+    `speaker` is None where not known.
+    """
 
     start: float
     end: float
     wave: np.ndarray
+    speaker: str | None = None
 
     @classmethod
-    def at(cls, sample: int, wave: np.ndarray) -> "Piece":
+    def at(cls, sample: int, wave: np.ndarray, speaker: str | None = None) -> "Piece":
         """Return the piece that begins at a sample."""
-        return cls(sample / SAMPLE_RATE, (sample + len(wave)) / SAMPLE_RATE, wave)
+        return cls(sample / SAMPLE_RATE, (sample + len(wave)) / SAMPLE_RATE, wave, speaker)
 
 
 @dataclass
@@ -111,6 +123,7 @@ class Clip:
     damaged: bool = False  # behind the part that could be read
     meter: SignalMeter = field(default_factory=SignalMeter)
     channels: ChannelPower = field(default_factory=ChannelPower)
+    turns: Sequence[Turn] = ()
 
     def counted(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Pass blocks on, count their seconds and measure them."""
@@ -125,6 +138,12 @@ class Clip:
         if self.seconds < BRIEF:
             notes.append(
                 f"The clip is only {self.seconds:.2f} s long, too short for a reliable prediction."
+            )
+        beyond = sum(turn.end > self.seconds + TOLERANCE for turn in self.turns)
+        if beyond:
+            notes.append(
+                f"{plural(beyond, 'turn')} of {len(self.turns)} {'ends' if beyond == 1 else 'end'} "
+                f"after the audio, which is {self.seconds:.1f} s long: are they of this file?"
             )
         return notes
 
@@ -156,9 +175,14 @@ def open_clip(source: Any, segmentation: Segmentation) -> Clip:
     except AudioError as error:
         clip.error = str(error)
         return clip
-    blocks = clip.counted(blocks)
-    whole = seconds <= WHOLE and not segmentation.timeline
-    clip.pieces = (Piece.at(0, wave) for wave in blocks) if whole else segmentation.pieces(blocks)
+    blocks, turns = clip.counted(blocks), segmentation.turns
+    if turns is not None and not turns.of(clip.path):
+        clip.error = turns.missing(clip.path)
+    elif turns is None and seconds <= WHOLE and not segmentation.timeline:
+        clip.pieces = (Piece.at(0, wave) for wave in blocks)
+    else:
+        clip.pieces = segmentation.pieces(blocks, clip.path)
+    clip.turns = () if turns is None else turns.of(clip.path)
     return clip
 
 

@@ -91,13 +91,19 @@ def predict_files(
 ) -> list[Failure]:
     """Append the rows of all files that `out` lacks; return the failures.
 
-    The options are those of `Predictor.stream`. Raises `UserError` for an `out` of other columns.
+    The options are those of `Predictor.stream`; where with `one_speaker` each result depends on all
+    files and any is missing, all are predicted again. Raises `UserError` for an `out` of other
+    columns.
     """
-    segments = bool(options.get("timeline"))
+    turns = options.get("turns") is not None
+    segments = bool(options.get("timeline")) or turns
     unsure = predictor.min_confidence is not None
-    columns = header(predictor.classes, predictor.attributes, segments, unsure)
+    columns = header(predictor.classes, predictor.attributes, segments, unsure, turns)
     done = _resume(out, columns, whole_rows=not segments)
     todo = [path for path in files if printable(str(path)) not in done]
+    if todo and done and options.get("one_speaker") and predictor.by_speaker:
+        todo, done = list(files), set()
+        out.unlink()
     failed = []
     with out.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
         if not file.tell():
@@ -106,7 +112,7 @@ def predict_files(
             if isinstance(result, Failure):
                 failed.append(result)
             else:
-                file.write(csv_rows(result, segments))
+                file.write(csv_rows(result, segments, turns))
                 file.flush()
     _list_failures(out.with_name(f"{out.stem}.failed.csv"), failed)
     return failed

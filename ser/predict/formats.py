@@ -1,7 +1,7 @@
 """Results as text: JSON, CSV, SRT subtitles, Praat's TextGrid, NIST's RTTM, and a table to read.
 
 Windows overlap; subtitles, tiers and speaker turns may not, so they are cut in the middle of the
-overlap.
+overlap. Where the speakers are known, their turns stay as they are, as people do talk at once.
 """
 
 import csv
@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ser.corpus.text_table import print_table
-from ser.predict.result import UNSURE, Result, Segment, Word, most_probable, rows_of
+from ser.predict.result import (
+    UNSURE,
+    Result,
+    Segment,
+    Word,
+    most_probable,
+    names_speakers,
+    rows_of,
+)
+from ser.predict.turns import UNKNOWN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,10 +55,17 @@ def _plain(segment: Segment) -> dict[str, Any]:
 
 
 def header(
-    classes: Sequence[str], attributes: Sequence[str], segments: bool, unsure: bool = False
+    classes: Sequence[str],
+    attributes: Sequence[str],
+    segments: bool,
+    unsure: bool = False,
+    speakers: bool = False,
 ) -> list[str]:
-    """Return the columns of `ser.predict.frame` for a run; `unsure` with a `min_confidence`."""
-    span = ["start", "end"] if segments else ["seconds"]
+    """Return the columns of `ser.predict.frame` for a run.
+
+    `unsure` with a `min_confidence`; `speakers` where turns are given, for segments.
+    """
+    span = ["start", "end", *(["speaker"] if speakers else [])] if segments else ["seconds"]
     probabilities = (f"p.{name}" for name in classes)
     emotion = ["emotion", "unsure"] if unsure else ["emotion"]
     return ["path", *span, *emotion, *probabilities, *attributes, "transcript", "notes"]
@@ -70,9 +86,9 @@ def _cell(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float) else value
 
 
-def csv_rows(result: Result, segments: bool) -> str:
+def csv_rows(result: Result, segments: bool, speakers: bool = False) -> str:
     """Return the lines of CSV of a result, without a header."""
-    return to_csv([list(row.values()) for row in rows_of(result, segments)])
+    return to_csv([list(row.values()) for row in rows_of(result, segments, speakers)])
 
 
 def to_srt(result: Result) -> str:
@@ -82,7 +98,12 @@ def to_srt(result: Result) -> str:
     """
     blocks = []
     for i, segment in enumerate(without_overlap(result.segments), 1):
-        lines = [str(i), f"{_clock(segment.start)} --> {_clock(segment.end)}", _label(segment)]
+        who = f"{segment.speaker}: " if segment.speaker else ""
+        lines = [
+            str(i),
+            f"{_clock(segment.start)} --> {_clock(segment.end)}",
+            who + _label(segment),
+        ]
         lines += [segment.transcript] if segment.transcript else []
         lines += _notes(result.notes) if i == 1 else []
         blocks.append("\n".join(lines) + "\n")
@@ -92,14 +113,19 @@ def to_srt(result: Result) -> str:
 def to_textgrid(result: Result) -> str:
     """Return a TextGrid with the tiers emotion and, where there is one, transcript.
 
-    Notes are a tier of that name with one interval over the whole clip: comments are lost when
-    Praat saves a file, and few other readers know them.
+    Each known speaker has tiers of their own, called emotion (name) and transcript (name). Notes
+    are a tier of that name with one interval over the whole clip: comments are lost when Praat
+    saves a file, and few other readers know them.
     """
-    segments = without_overlap(result.segments)
-    tiers = {"emotion": [segment.label or "" for segment in segments]}
-    if result.transcript is not None:
-        tiers["transcript"] = [segment.transcript or "" for segment in segments]
-    intervals = {n: _intervals(segments, labels, result.seconds) for n, labels in tiers.items()}
+    intervals: dict[str, list[tuple[float, float, str]]] = {}
+    for speaker in dict.fromkeys(segment.speaker for segment in result.segments):
+        segments = without_overlap([s for s in result.segments if s.speaker == speaker])
+        tiers = {"emotion": [segment.label or "" for segment in segments]}
+        if result.transcript is not None:
+            tiers["transcript"] = [segment.transcript or "" for segment in segments]
+        for name, labels in tiers.items():
+            tier = name if speaker is None else f"{name} ({speaker})"
+            intervals[tier] = _intervals(segments, labels, result.seconds)
     if result.notes:
         intervals["notes"] = [(0.0, result.seconds, " ".join(result.notes))]
     lines = [
@@ -113,10 +139,11 @@ def to_textgrid(result: Result) -> str:
         "item []:",
     ]
     for i, (name, spans) in enumerate(intervals.items(), 1):
+        quoted = name.replace('"', '""')
         lines += [
             f"    item [{i}]:",
             '        class = "IntervalTier"',
-            f'        name = "{name}"',
+            f'        name = "{quoted}"',
             "        xmin = 0",
             f"        xmax = {result.seconds:.3f}",
             f"        intervals: size = {len(spans)}",
@@ -135,12 +162,18 @@ def to_textgrid(result: Result) -> str:
 def to_rttm(result: Result) -> str:
     """Return a line for each segment, with the emotion in place of the speaker's name.
 
-    Notes are comments (`;;`) before them.
+    Where speakers are known, their names are in that place and the emotion is the subtype. Notes
+    are comments (`;;`) before them.
     """
     name = Path(result.path).stem.replace(" ", "_") or "audio"
-    return "".join(f";; {note}\n" for note in _notes(result.notes)) + "".join(
-        f"SPEAKER {name} 1 {s.start:.3f} {s.end - s.start:.3f} <NA> <NA> {s.label} <NA> <NA>\n"
+    named = names_speakers(result.segments)
+    rows = [
+        (s, f"{s.label} {s.speaker or UNKNOWN}" if named else f"{UNKNOWN} {s.label}")
         for s in without_overlap(result.segments)
+    ]
+    return "".join(f";; {note}\n" for note in _notes(result.notes)) + "".join(
+        f"SPEAKER {name} 1 {s.start:.3f} {s.end - s.start:.3f} <NA> {names} <NA> <NA>\n"
+        for s, names in rows
     )
 
 
@@ -153,9 +186,9 @@ FORMATS: dict[str, Callable[[Result], str]] = {
 
 
 def without_overlap(segments: Sequence[Segment]) -> list[Segment]:
-    """Cut overlapping segments in the middle of their overlap."""
+    """Cut overlapping segments in the middle of their overlap, unless their speakers are known."""
     cut = list(segments)
-    for i in range(1, len(cut)):
+    for i in range(1, 1 if names_speakers(segments) else len(cut)):
         if cut[i].start < cut[i - 1].end:
             middle = (cut[i].start + cut[i - 1].end) / 2
             cut[i - 1], cut[i] = replace(cut[i - 1], end=middle), replace(cut[i], start=middle)
@@ -204,10 +237,17 @@ def print_results(results: Sequence[Result], console: "Console", segments: bool 
         return
     from rich.table import Table
 
-    table = Table("file", "seconds", "emotion", "transcript")
-    for result in results:
-        row = (result.path, f"{result.seconds:.1f}", _label(result), result.transcript or "")
-        table.add_row(*row)
+    if any(names_speakers(result.segments) for result in results):
+        table = Table("file", "seconds", "speaker", "emotion", "transcript")
+        for result in results:
+            for s in result.segments:
+                span = f"{s.start:.1f} – {s.end:.1f}"
+                table.add_row(result.path, span, s.speaker or "", _label(s), s.transcript or "")
+    else:
+        table = Table("file", "seconds", "emotion", "transcript")
+        for result in results:
+            row = (result.path, f"{result.seconds:.1f}", _label(result), result.transcript or "")
+            table.add_row(*row)
     print_table(table, console)
     for line in _notes_of(results):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -249,7 +289,8 @@ def _print_one(result: Result, console: "Console", segments: bool) -> None:
     if segments or len(result.segments) > 1:
         for segment in result.segments:
             span = f"{segment.start:8.1f} –{segment.end:7.1f} s"
-            show(f"{span}  {_label(segment)}  {segment.transcript or ''}".rstrip())
+            who = f"{segment.speaker}: " if segment.speaker else ""
+            show(f"{span}  {who}{_label(segment)}  {segment.transcript or ''}".rstrip())
     for line in _notes(result.notes):
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 

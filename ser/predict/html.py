@@ -61,17 +61,20 @@ def _feature(name: str, options: object) -> str:
 
 
 def _segments(result: "Result") -> str:
-    rows = [
+    speakers = any(segment.speaker is not None for segment in result.segments)
+    rows: list[Sequence[str]] = [
         (
             f"{segment.start:.1f} to {segment.end:.1f} s",
+            *([escape(segment.speaker or "")] if speakers else []),
             escape(segment.label or ""),
             escape(segment.transcript or ""),
         )
         for segment in result.segments[:MOST_SEGMENTS]
     ]
     more = len(result.segments) - len(rows)
-    rows += [(f"and {more} more", "", "")] if more else []
-    return _table(("segment", "emotion", "transcript"), rows)
+    head = ("segment", *(["speaker"] if speakers else []), "emotion", "transcript")
+    rows += [(f"and {more} more", *[""] * (len(head) - 1))] if more else []
+    return _table(head, rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], wide: bool = False) -> str:

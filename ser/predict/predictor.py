@@ -9,9 +9,10 @@ Any thread may predict: the models serve one at a time, and decoding goes on mea
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any, overload
 
@@ -32,6 +33,7 @@ from ser.predict.result import Failure, Result, Segment, is_unsure, join
 from ser.predict.run_folder import best_head, read_pipeline
 from ser.predict.sources import Source, is_clip, read_source
 from ser.predict.synthetic import synthetic_share
+from ser.predict.turns import Turns, TurnsSource
 from ser.score.heads import softmax
 from ser.score.record import has_stack
 from ser.stack.run import load as load_stack
@@ -136,6 +138,11 @@ class Predictor:
             {head.name: head.attributes for head in self._heads},
         )
 
+    @property
+    def by_speaker(self) -> bool:
+        """Return whether any head in use reads a feature with `normalize: speaker`."""
+        return any(head.by_speaker for head in self._heads)
+
     def load(self) -> None:
         """Load every model now instead of with the first clip."""
         with self._lock:
@@ -172,6 +179,7 @@ class Predictor:
         timeline: bool = False,
         explain: bool = False,
         one_speaker: bool = False,
+        turns: TurnsSource | None = None,
         cut: Cut = "auto",
         window: float = 10.0,
         hop: float = 5.0,
@@ -185,26 +193,36 @@ class Predictor:
             one_speaker: all clips are of one speaker, which heads with `normalize: speaker` use;
                 they are then all held in memory. Without it such a head compares each segment with
                 itself alone.
+            turns: who speaks when: an RTTM file, in which a clip is found by its file name without
+                suffix, or for one clip a list of (start, end, speaker), in seconds, the speaker
+                None where not known. The turns are the segments, and heads with `normalize:
+                speaker` use the speakers of each clip, which is then held in memory.
             cut: how long audio is segmented: `speech` (at pauses, by silero-vad), `windows`, or
                 `auto`, which is speech where silero-vad is installed.
             window: the length of a window in seconds, 1 to 30.
             hop: from the start of one window to the next, in seconds.
 
         Clips are collected up to two minutes of audio, so the first result of many comes when that
-        much has been read. Raises `UserError` for a model that is absent.
+        much has been read. Raises `UserError` for a model that is absent, for an RTTM file that
+        cannot be read, and for `one_speaker` together with `turns`.
         """
-        segmentation = Segmentation(timeline, cut, window, hop)
-        frames = float("inf") if one_speaker else default_frame_budget(self.device)
-        budget = frames / FRAMES_A_SECOND
+        if one_speaker and turns is not None:
+            raise UserError("one_speaker and turns are both given; give one of them.")
+        speech = None if turns is None else Turns.read(turns)
+        segmentation = Segmentation(timeline, cut, window, hop, speech)
+        budget = default_frame_budget(self.device) / FRAMES_A_SECOND  # s
         collected: list[tuple[Clip, Piece | None]] = []
         segments: dict[int, list[Segment]] = {}
         opened = prefetch(lambda source: open_clip(source, segmentation), map(read_source, clips))
+        seconds = 0.0
         for clip, piece in read_pieces(opened):
             collected.append((clip, piece))
-            seconds = sum(p.end - p.start for _, p in collected if p is not None)
-            if seconds >= budget:
+            seconds += 0 if piece is None else piece.end - piece.start
+            # the statistics of a speaker need all of their speech
+            needs_more = self.by_speaker and (one_speaker or (speech and piece is not None))
+            if seconds >= budget and not needs_more:
                 yield from self._results(collected, segments, explain, one_speaker)
-                collected = []
+                collected, seconds = [], 0.0
         yield from self._results(collected, segments, explain, one_speaker)
 
     def _results(
@@ -216,7 +234,8 @@ class Predictor:
     ) -> Iterator[Result | Failure]:
         """Predict pieces; yield the result of each clip whose last piece is among them."""
         pieces = [piece for _, piece in entries if piece is not None]
-        predicted = iter(self._predict(pieces, explain, one_speaker) if pieces else [])
+        speakers = [_speaker(clip, piece, one_speaker) for clip, piece in entries if piece]
+        predicted = iter(self._predict(pieces, explain, speakers) if pieces else [])
         for clip, piece in entries:
             if piece is not None:
                 segment = next(predicted)
@@ -230,17 +249,20 @@ class Predictor:
                 notes = [*self.notes, *clip.notes()]
                 yield join(clip.path, clip.seconds, complete, notes, self.min_confidence)
             else:
-                yield Failure(clip.path, clip.error or "no speech was found")
+                nothing = "no turn lies within the audio" if clip.turns else "no speech was found"
+                yield Failure(clip.path, clip.error or nothing)
 
     def _predict(
-        self, pieces: Sequence[Piece], explain: bool, one_speaker: bool
+        self, pieces: Sequence[Piece], explain: bool, speakers: Sequence[Hashable]
     ) -> list[Segment | str]:
         """Return the segment of each piece, or why there is none."""
         with self._lock:
             extracted = self.features.extract([piece.wave for piece in pieces])
             clips = [clip for clip in extracted if isinstance(clip, Extracted)]
-            predictions = iter(self._classify(clips, one_speaker) if clips else [])
-            weights = iter(head_weights(self._heads, clips, one_speaker) if explain else [])
+            usable = [isinstance(clip, Extracted) for clip in extracted]
+            speakers = list(compress(speakers, usable))
+            predictions = iter(self._classify(clips, speakers) if clips else [])
+            weights = iter(head_weights(self._heads, clips, speakers) if explain else [])
             segments: list[Segment | str] = []
             for piece, clip in zip(pieces, extracted, strict=True):
                 if isinstance(clip, str):
@@ -264,16 +286,19 @@ class Predictor:
                         attention=attention,
                         words=words,
                         unsure=is_unsure(prediction.probabilities, self.min_confidence),
+                        speaker=piece.speaker,
                     )
                 )
         return segments
 
-    def _classify(self, clips: Sequence[Extracted], one_speaker: bool) -> list[_Prediction | None]:
+    def _classify(
+        self, clips: Sequence[Extracted], speakers: Sequence[Hashable]
+    ) -> list[_Prediction | None]:
         """Apply heads and stack to clips.
 
         None where a head's output is NaN or infinite: the stack would predict a class all the same.
         """
-        outputs = [head.predict(inputs_of(head, clips), one_speaker) for head in self._heads]
+        outputs = [head.predict(inputs_of(head, clips), speakers) for head in self._heads]
         finite = np.ones(len(clips), bool)
         for values in (values for output in outputs for values in output.values()):
             finite &= np.isfinite(values).all(axis=1)
@@ -304,6 +329,13 @@ class Predictor:
             else None
             for i in range(len(clips))
         ]
+
+
+def _speaker(clip: Clip, piece: Piece, one_speaker: bool) -> Hashable:
+    """Return what is equal for the pieces of one speaker; a speaker of turns is one of a clip."""
+    if one_speaker:
+        return None
+    return id(piece) if piece.speaker is None else (id(clip), piece.speaker)
 
 
 def _by_name(names: Sequence[str], values: np.ndarray | None, row: int) -> dict[str, float]:

@@ -56,6 +56,7 @@ class Segment:
         words: with their share of the attention, with `explain`.
         unsure: whether the highest probability is below the predictor's `min_confidence`; None
             without one.
+        speaker: who speaks, by the turns that were given; None without them, or where not known.
 
         >>> Segment(0.0, 1.5, "sad", {"sad": 0.9, "angry": 0.1}, {}, None, {}).emotion
         'sad'
@@ -71,6 +72,7 @@ class Segment:
     attention: Mapping[str, Attention] = field(default_factory=dict)
     words: Sequence[Word] = ()
     unsure: bool | None = None
+    speaker: str | None = None
 
     @property
     def label(self) -> str | None:
@@ -174,14 +176,16 @@ def join(
     # by vote, the emotion of a segment need not be its most probable class
     emotion = segments[0].emotion if len(segments) == 1 else most_probable(probabilities)
     names = list(segments[0].heads)
-    words = [s.transcript for s in _without_overlapping(segments) if s.transcript]
+    # speakers who overlap say different words
+    read = segments if names_speakers(segments) else _without_overlapping(segments)
+    words = [s.transcript for s in read]
     return Result(
         path=path,
         seconds=seconds,
         emotion=emotion,
         probabilities=probabilities,
         attributes=_mean(segments, [s.attributes for s in segments]),
-        transcript=None if segments[0].transcript is None else " ".join(words),
+        transcript=None if segments[0].transcript is None else " ".join(filter(None, words)),
         heads={name: _mean(segments, [s.heads[name] for s in segments]) for name in names},
         segments=tuple(segments),
         notes=tuple(notes),
@@ -196,6 +200,11 @@ def is_unsure(probabilities: Mapping[str, float], min_confidence: float | None) 
     (True, False)
     """
     return None if min_confidence is None else max(probabilities.values()) < min_confidence
+
+
+def names_speakers(segments: Iterable[Segment]) -> bool:
+    """Return whether the speaker of any segment is known."""
+    return any(segment.speaker is not None for segment in segments)
 
 
 def most_probable(probabilities: Mapping[str, float]) -> str | None:
@@ -228,9 +237,9 @@ def frame(results: Iterable[Result], segments: bool = False) -> "pl.DataFrame":
         results: the results, a row each.
         segments: a row for each segment instead.
 
-    Columns: path; start and end (s), or seconds; emotion; unsure (true or false) where the
-    predictor has a `min_confidence`; p.<class>; the attributes; transcript; notes, those of the
-    clip joined by spaces.
+    Columns: path; start and end (s), or seconds; speaker of segments, where one is known; emotion;
+    unsure (true or false) where the predictor has a `min_confidence`; p.<class>; the attributes;
+    transcript; notes, those of the clip joined by spaces.
 
         >>> import ser
         >>> frame(ser.load("runs/mine")(["clip.wav"])).columns
@@ -238,15 +247,22 @@ def frame(results: Iterable[Result], segments: bool = False) -> "pl.DataFrame":
     """
     import polars as pl
 
-    rows = [row for result in results for row in rows_of(result, segments)]
+    results = list(results)
+    speakers = any(names_speakers(result.segments) for result in results)
+    rows = [row for result in results for row in rows_of(result, segments, speakers)]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def rows_of(result: Result, segments: bool = False) -> list[dict[str, str | float | bool | None]]:
-    """Return the rows of `frame` of one result."""
-    spans: list[tuple[dict[str, float], Result | Segment]]
+def rows_of(
+    result: Result, segments: bool = False, speakers: bool = False
+) -> list[dict[str, str | float | bool | None]]:
+    """Return the rows of `frame` of one result; `speakers`: those of segments name them."""
+    spans: list[tuple[dict[str, str | float | None], Result | Segment]]
     if segments:
-        spans = [({"start": s.start, "end": s.end}, s) for s in result.segments]
+        spans = [
+            ({"start": s.start, "end": s.end} | ({"speaker": s.speaker} if speakers else {}), s)
+            for s in result.segments
+        ]
     else:
         spans = [({"seconds": result.seconds}, result)]
     notes = " ".join(result.notes)

@@ -30,7 +30,10 @@ class AttentionAnswer(Strict):
 
 
 class SegmentAnswer(Strict):
-    """The prediction for `start` to `end`, in s; `attention` and `words` with `explain`."""
+    """The prediction for `start` to `end`, in s; `attention` and `words` with `explain`.
+
+    `speaker` is null: a server gets no turns.
+    """
 
     start: float
     end: float
@@ -42,6 +45,7 @@ class SegmentAnswer(Strict):
     attention: dict[str, AttentionAnswer]
     words: list[WordAnswer]
     unsure: bool | None
+    speaker: str | None
 
 
 class Answer(Strict):

@@ -63,9 +63,11 @@ def test_speakers_are_standardised_by_the_clips_that_are_given(job):
     for name in set(rows.speaker):
         positions = [i for i, u in enumerate(rows.utterance) if speaker[u] == name]
         prediction = head.predict(
-            clips_of(job, [rows.utterance[i] for i in positions]), one_speaker=True
+            clips_of(job, [rows.utterance[i] for i in positions]), [name] * len(positions)
         )
         np.testing.assert_allclose(prediction["logits"], rows.logits[positions], atol=2e-6)
+    together = head.predict(clips_of(job, rows.utterance), rows.speaker)  # of several speakers
+    np.testing.assert_allclose(together["logits"], rows.logits, atol=2e-6)
     many, one = clips_of(job, rows.utterance), clips_of(job, rows.utterance[:1])
     np.testing.assert_allclose(
         head.predict(many)["logits"][:1], head.predict(one)["logits"], atol=2e-6

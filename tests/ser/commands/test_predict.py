@@ -89,3 +89,32 @@ def test_mistakes_are_reported_in_one_sentence(small, audio, tmp_path):  # noqa:
     output = ser("predict", "--help", cwd=tmp_path)
     assert output.returncode == 0
     assert "FILES|FOLDER|-" in output.stdout
+
+
+def test_turns_and_one_speaker(small, clips, tmp_path):  # noqa: F811
+    first, second = clips[:2]
+    turns = tmp_path / "x.rttm"
+    turns.write_text(
+        f"SPEAKER {first.stem} 1 0 0.25 <NA> <NA> anna <NA> <NA>\n"
+        f"SPEAKER {first.stem} 1 0.125 0.25 <NA> <NA> ben <NA> <NA>\n"
+    )
+    csv = predict(small, first, second, "--turns", turns, "--format", "csv")
+    assert csv.return_value == 1
+    assert csv.stdout.startswith("path,start,end,speaker,emotion,")
+    assert [row.split(",")[1:4] for row in csv.stdout.splitlines()[1:]] == [
+        *(["0", "0.25", "anna"], ["0.125", "0.375", "ben"]),
+    ]
+    assert (
+        f"{second}: {turns} has no turns of '{second.stem}'; it has those of {first.stem}"
+        in csv.stderr.replace("\n", "")
+    )
+    out = tmp_path / "x.csv"
+    assert predict(small, first, "--turns", turns, "--out", out).return_value == 0
+    assert out.read_text() == csv.stdout
+    stdin = predict(small, "-", "--turns", turns, "--format", "rttm", stdin=first.read_bytes())
+    assert [text.split()[7] for text in stdin.stdout.splitlines()] == ["anna", "ben"]
+    note = "--one-speaker changes nothing: no head in use has `normalize: speaker`."
+    assert note in predict(small, first, "--one-speaker").stderr
+    assert "changes nothing" not in predict(small, first, "--one-speaker", "--head", "voice").stderr
+    with pytest.raises(UserError, match="both given"):
+        predict(small, first, "--one-speaker", "--turns", turns)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import ser
 from ser.corpus.errors import UserError
 from ser.predict.folder import predict_files, search
 
@@ -174,3 +175,20 @@ def test_a_name_that_is_not_utf8_costs_nothing(small, clips, tmp_path):
         assert [failure.path for failure in predict_files(small.p, files, out)] == [broken]
         assert [Path(row["path"]).name for row in rows(out)] == ["bad\\udcff.wav", "fine.wav"]
         assert "broken\\udcff.wav" in out.with_name("out.failed.csv").read_text("utf-8")
+
+
+def test_with_one_speaker_a_new_file_changes_the_results_of_all(small, clips, tmp_path):
+    p = ser.load(small.run, "cpu", head="voice")
+    out, fresh = tmp_path / "x.csv", tmp_path / "fresh.csv"
+    predict_files(p, clips[:2], out, one_speaker=True)
+    before = out.read_text()
+    predict_files(p, clips[:2], out, one_speaker=True)
+    assert out.read_text() == before
+    predict_files(p, clips[:3], out, one_speaker=True)
+    predict_files(p, clips[:3], fresh, one_speaker=True)
+    assert out.read_text() == fresh.read_text()
+    assert out.read_text().splitlines()[1] != before.splitlines()[1]
+    predict_files(small.p, clips[:1], tmp_path / "y.csv", one_speaker=True)
+    kept = (tmp_path / "y.csv").read_text()
+    predict_files(small.p, clips[:2], tmp_path / "y.csv", one_speaker=True)  # of no such head
+    assert (tmp_path / "y.csv").read_text().startswith(kept)

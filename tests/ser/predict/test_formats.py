@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from ser.predict import formats
-from ser.predict.result import Attention, Segment, Word, join
+from ser.predict.result import Attention, Segment, Word, frame, join
 
 
 def segment(start, end, emotion, transcript="", **more):
@@ -197,3 +197,43 @@ def test_names_are_printed_as_they_are():
     shown = printed(*named)
     assert "│ [/a].wav " in shown
     assert "│ [b].wav " in shown
+
+
+def test_turns_name_their_speakers_in_every_format():
+    talk = join(
+        "talk.wav",
+        20.0,
+        [
+            segment(1.0, 11.0, "sad", "one", speaker="anna"),
+            segment(6.0, 8.0, "angry", "two", speaker="ben"),
+            segment(12, 19, "sad", "three"),
+        ],
+    )
+    assert talk.transcript == "one two three"
+    head = formats.header(["angry", "sad"], [], segments=True, speakers=True)
+    assert head[:5] == ["path", "start", "end", "speaker", "emotion"]
+    rows = formats.csv_rows(talk, segments=True, speakers=True).splitlines()
+    assert rows[1].startswith("talk.wav,6,8,ben,angry,")
+    assert rows[2].startswith("talk.wav,12,19,,sad,")
+    assert frame([talk], segments=True)["speaker"].to_list() == ["anna", "ben", None]
+    assert "speaker" not in frame([talk]).columns
+    assert "speaker" not in frame([PARTS], segments=True).columns
+    parts = json.loads(formats.to_json(talk))["segments"]
+    assert [part["speaker"] for part in parts] == ["anna", "ben", None]
+    # who talks at once keeps their time
+    assert formats.to_rttm(talk) == (
+        "SPEAKER talk 1 1.000 10.000 <NA> sad anna <NA> <NA>\n"
+        "SPEAKER talk 1 6.000 2.000 <NA> angry ben <NA> <NA>\n"
+        "SPEAKER talk 1 12.000 7.000 <NA> sad <NA> <NA> <NA>\n"
+    )
+    assert "\n00:00:06,000 --> 00:00:08,000\nben: angry (0.50)\ntwo\n" in formats.to_srt(talk)
+    tiers = [text for text in formats.to_textgrid(talk).splitlines() if "name = " in text]
+    assert [tier.split('"')[1] for tier in tiers] == [
+        *("emotion (anna)", "transcript (anna)", "emotion (ben)", "transcript (ben)"),
+        *("emotion", "transcript"),
+    ]
+    assert "     6.0 –    8.0 s  ben: angry (0.50)  two" in printed(talk)
+    both = printed(talk, PARTS)
+    assert "ben" in both
+    assert "6.0 – 8.0" in both
+    assert "<td>ben</td>" in talk._repr_html_()

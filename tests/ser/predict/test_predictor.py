@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,58 @@ def test_the_clips_of_one_speaker_are_standardised_together(small):
     alone = p([small.audio / f"{u}.wav" for u in rows.utterance])
     single = p(small.audio / f"{rows.utterance[0]}.wav", one_speaker=True)
     assert alone[0].probabilities == pytest.approx(single.probabilities, abs=1e-6)
+
+
+def test_the_order_of_the_clips_of_a_speaker_does_not_matter(small, clips):
+    p = ser.load(small.run, "cpu", head="voice")
+    results = {r.path: r.probabilities for r in p(clips, one_speaker=True)}
+    for order in (clips[::-1], clips[3:] + clips[:3]):
+        for result in p(order, one_speaker=True):
+            assert result.probabilities == pytest.approx(results[result.path], abs=1e-6)
+
+
+def test_the_speakers_of_turns_are_standardised_each_by_their_own_turns(small, clips, tmp_path):
+    p = ser.load(small.run, "cpu", head="voice")
+    assert p.by_speaker
+    assert not small.p.by_speaker
+    waves = [soundfile.read(path, dtype="float32")[0] for path in clips[:4]]
+    edges = np.cumsum([0, *map(len, waves)]) / 16_000
+    turns = [
+        (a, b, who) for (a, b), who in zip(pairwise(edges), ["a", "b", "a", None], strict=True)
+    ]
+    talk = np.concatenate(waves)
+    result = p((talk, 16_000), turns=turns)
+    assert [s.speaker for s in result.segments] == ["a", "b", "a", None]
+    expected = {
+        who: [r.probabilities for r in p([clips[i] for i in at], one_speaker=True)]
+        for who, at in {"a": [0, 2], "b": [1], None: [3]}.items()
+    }
+    for segment in result.segments:
+        wanted = expected[segment.speaker].pop(0)
+        assert segment.probabilities == pytest.approx(wanted, abs=1e-5)
+    # speakers are those of a file: the same names in another one are other people
+    (tmp_path / "x.rttm").write_text(
+        "".join(
+            f"SPEAKER {file} 1 {a} {b - a} <NA> <NA> {who or '<NA>'} <NA> <NA>\n"
+            for file, given_turns in {"one": turns, "two": turns[:1]}.items()
+            for a, b, who in given_turns
+        )
+    )
+    for name in ("one", "two"):
+        soundfile.write(tmp_path / f"{name}.wav", talk, 16_000, "FLOAT")
+    files = [tmp_path / "one.wav", tmp_path / "two.wav"]
+    one, two = p(files, turns=tmp_path / "x.rttm")
+    assert one.segments[2].probabilities == pytest.approx(
+        result.segments[2].probabilities, abs=1e-6
+    )
+    assert two.segments[0].probabilities == pytest.approx(
+        p(clips[0], one_speaker=True).probabilities, abs=1e-5
+    )
+    with pytest.raises(UserError, match="both given"):
+        p(files, turns=tmp_path / "x.rttm", one_speaker=True)
+    assert list(p.stream([clips[0]], turns=[(99, 100, "a")])) == [
+        Failure(str(clips[0]), "no turn lies within the audio")
+    ]
 
 
 def test_a_list_equals_the_clips_alone_whatever_form_they_come_in(small, clips):
@@ -333,8 +386,8 @@ def test_a_head_that_gives_nan_answers_nothing(small, clips, monkeypatch):
     head = small.p._heads[0]
     predict = TrainedHead.predict
 
-    def broken(self, features, one_speaker=False):
-        out = dict(predict(self, features, one_speaker))
+    def broken(self, features, speakers=None):
+        out = dict(predict(self, features, speakers))
         if self is head:
             out["logits"] = out["logits"].copy()
             out["logits"][0] = np.nan

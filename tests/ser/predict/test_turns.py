@@ -1,0 +1,158 @@
+"""Turns of speakers: what RTTM is read, what is refused, and the audio that they are cut from."""
+
+import os
+import time
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ser.corpus.errors import UserError
+from ser.predict.clips import Segmentation, open_clip, read_pieces
+from ser.predict.turns import Turn, Turns, cut_turns
+
+RATE = 16_000
+ANNA = "SPEAKER talk 1 0.5 1.5 <NA> <NA> anna <NA> <NA>\n"
+
+
+def line(start, seconds, speaker="anna", file="talk"):
+    return f"SPEAKER {file} 1 {start} {seconds} <NA> <NA> {speaker} <NA> <NA>\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return a function that reads a text as an RTTM file."""
+
+    def read_text(text):
+        path = tmp_path / "x.rttm"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return Turns.read(path)
+
+    return read_text
+
+
+def test_turns_of_several_files_are_sorted_and_found_by_the_file_name(read):
+    turns = read(
+        ";; by hand\n\nSPKR-INFO talk 1 <NA> <NA> <NA> adult_female anna <NA> <NA>\n"
+        + line(3, 1, "ben")
+        + line(0.5, 1.5)
+        + line(0, 9, "<NA>", "a_b.c")
+    )
+    assert turns.of("/x/talk.wav") == [Turn(0.5, 2, "anna"), Turn(3, 4, "ben")]
+    assert turns.of("a b.c.flac") == [Turn(0, 9, None)]
+    assert turns.of("other.wav") == turns.of("-") == turns.of("") == ()
+    assert turns.missing("/x/other.wav").endswith(
+        "no turns of 'other'; it has those of talk, a_b.c"
+    )
+    assert read(ANNA).of("-") == [Turn(0.5, 2, "anna")]
+
+
+def test_names_of_any_script_are_compared_composed(read):
+    name = unicodedata.normalize("NFD", "Gespräch_日本")
+    turns = read("\ufeff" + line(0, 1, "Zoë", "Gespräch_日本").replace("\n", "\r\n"))
+    assert turns.of(f"{name}.wav") == [Turn(0, 1, "Zoë")]
+
+
+def test_turns_of_one_speaker_are_joined_where_they_overlap_and_empty_ones_left_out(read):
+    turns = read(line(0, 2) + line(1, 3) + line(1.5, 1) + line(1, 1, "ben") + line(5, 0))
+    assert turns.of("talk.wav") == [Turn(0, 4, "anna"), Turn(1, 2, "ben")]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (ANNA + "SPEAKER talk 1 0.5\n", "line 2: it has 4 fields; give SPEAKER, file, "),
+        (ANNA + line(1, 2, "anna b"), "line 2: it has 11 fields; give SPEAKER, "),
+        (line("one", 2), "line 1: its onset is 'one'; give seconds from 0 to 1e+06."),
+        (line(1, "nan"), "line 1: its duration is 'nan'; give seconds "),
+        (line(1, -2), "line 1: its duration is '-2'; give seconds "),
+        (line(1, "inf"), "line 1: its duration is 'inf'; give seconds "),
+        (line("1e9", 1), "line 1: its onset is '1e9'; give seconds "),
+        (ANNA + "start,end,speaker\n", "line 2: 'start,end,speaker' is no type of object of RTTM"),
+        (line(0, 1, "a" * 101), "line 1: the name of its speaker is long or not printable"),
+        (line(0, 1, "\x1b[31m"), "line 1: the name of its speaker is long or not printable"),
+        (ANNA.encode() + b"SPEAKER \xe9\n", "line 2: it is not UTF-8; save the file as UTF-8."),
+        (";; nothing\n", "it has no SPEAKER line; give the turns of a diarisation as RTTM."),
+        ("", "it has no SPEAKER line; give the turns of a diarisation as RTTM."),
+    ],
+)
+def test_a_mistake_names_file_line_and_remedy(read, tmp_path, text, problem):
+    with pytest.raises(UserError) as error:
+        read(text)
+    assert str(error.value).startswith(f"{tmp_path}/x.rttm: {problem}")
+    assert "\n" not in str(error.value)
+
+
+def test_an_absent_and_a_huge_file_are_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        Turns.read(tmp_path / "absent.rttm")
+    huge = tmp_path / "huge.rttm"
+    huge.touch()
+    os.truncate(huge, (64 << 20) + 1)
+    with pytest.raises(UserError, match="over 64 MB"):
+        Turns.read(huge)
+
+
+def test_a_hundred_thousand_lines_take_seconds(read):
+    text = "".join(line(i / 10, 0.3, f"s{i % 7}") for i in range(100_000))
+    started = time.process_time()
+    turns = read(text).of("talk")
+    assert len(turns) == 100_000
+    pieces = list(cut_turns([np.zeros(RATE, np.float32)] * 20, turns))
+    assert time.process_time() - started < 20
+    assert len(pieces) == 200
+
+
+def test_turns_are_given_in_python_too():
+    turns = Turns.read([(2, 3.5, None), (0, 1, "anna")])
+    assert turns.of("any.wav") == turns.of("") == [Turn(0, 1, "anna"), Turn(2, 3.5, None)]
+    assert Turns.read(turns) is turns
+    for given_turns, problem in [
+        ([(0, 1)], "turns: number 1 is not "),
+        ([(0, 1, "a"), (2, 1, "a")], "turns: number 2 is from 2 to 1 s; give a start from 0"),
+        ([("a", 1, "a")], "turns: number 1: start and end are not numbers"),
+        ([(0, float("nan"), "a")], "turns: number 1 is from 0 to nan s"),
+    ]:
+        with pytest.raises(UserError) as error:
+            Turns.read(given_turns)
+        assert str(error.value).startswith(problem)
+
+
+def test_a_long_turn_is_divided_equally():
+    blocks = [np.zeros(RATE * 7, np.float32)] * 9
+    pieces = list(cut_turns(blocks, [Turn(1, 46, "a"), Turn(2, 32, "b")]))
+    assert [(at / RATE, len(wave) / RATE, who) for at, wave, who in pieces] == [
+        *((1, 15, "a"), (2, 30, "b"), (16, 15, "a"), (31, 15, "a")),
+    ]
+
+
+@settings(deadline=None)
+@given(
+    spans=st.lists(st.tuples(st.integers(0, 50_000), st.integers(1, 30_000)), max_size=12),
+    block=st.integers(1, 40_000),
+    length=st.integers(1, 60_000),
+)
+def test_a_turn_is_cut_from_its_place_however_the_audio_is_read(spans, block, length):
+    wave = np.arange(length, dtype=np.float32)
+    turns = sorted(Turn(a / RATE, (a + n) / RATE, str(i)) for i, (a, n) in enumerate(spans))
+    blocks = [wave[i : i + block] for i in range(0, length, block)]
+    pieces = {who: (at, part) for at, part, who in cut_turns(blocks, turns)}
+    assert set(pieces) == {str(i) for i, (a, _) in enumerate(spans) if a < length}
+    for i, (a, n) in enumerate(spans):
+        if a < length:
+            assert pieces[str(i)][0] == a
+            np.testing.assert_array_equal(pieces[str(i)][1], wave[a : a + n])
+
+
+def test_turns_are_the_pieces_of_a_clip_and_those_beyond_its_end_a_note():
+    wave = np.random.default_rng(0).standard_normal(2 * RATE).astype("f4") * 0.1
+    turns = [(0.0, 1.0, "a"), (0.5, 9.0, "b"), (5.0, 6.0, "a")]
+    cutting = Segmentation(turns=Turns.read(turns))
+    clip = open_clip((wave, RATE), cutting)
+    pieces = [piece for _, piece in read_pieces([clip]) if piece is not None]
+    assert [(p.start, p.end, p.speaker) for p in pieces] == [(0, 1, "a"), (0.5, 2, "b")]
+    assert clip.notes() == [
+        "2 turns of 3 end after the audio, which is 2.0 s long: are they of this file?"
+    ]
