@@ -140,7 +140,7 @@ def predict(
         Segmentation(timeline, cut, window, hop)  # refuses a wrong window before the models load
         options: dict[str, Any] = {"timeline": timeline, "explain": explain}
         options |= {"cut": cut, "window": window, "hop": hop}
-        options |= _speakers(one_speaker, turns)
+        options |= _speakers(one_speaker, turns, read)
         predictor = _open(run, head, device, min_confidence, times)
         for note in predictor.notes:
             log.warning(note)
@@ -183,13 +183,19 @@ def _named(
         yield replace(prediction, path="-") if prediction.path == str(read) else prediction
 
 
-def _speakers(one_speaker: bool, turns: Path | None) -> dict[str, Any]:
-    """Return the options of `Predictor.stream` about speakers, the turns read."""
+def _speakers(one_speaker: bool, turns: Path | None, read: Path | None) -> dict[str, Any]:
+    """Return the options of `Predictor.stream` about speakers, the turns read.
+
+    `read` is the file of standard input, which has the turns of the only file in RTTM.
+    """
     from ser.predict.turns import Turns
 
     if one_speaker and turns is not None:
         raise UserError("--one-speaker and --turns are both given; give one of them.")
-    return {"one_speaker": one_speaker, "turns": None if turns is None else Turns.read(turns)}
+    speech = None if turns is None else Turns.read(turns)
+    if speech is not None and read is not None:
+        speech = speech.also_for(read)
+    return {"one_speaker": one_speaker, "turns": speech}
 
 
 def _default(paths: list[Path], files: list[str], out: Path | None) -> Format:

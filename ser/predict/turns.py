@@ -17,7 +17,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,20 +80,24 @@ class Turns:
     def of(self, path: str) -> Sequence[Turn]:
         """Return the turns of a recording, () where it has none.
 
-        Samples and standard input, which have no name, get those of the only file.
+        Samples, which have no name, get those of the only file.
         """
         if self.ANY in self.by_file:
             return self.by_file[self.ANY]
-        if path in ("", "-"):
+        if not path:
             return next(iter(self.by_file.values())) if len(self.by_file) == 1 else ()
         names = [_composed(name) for name in (Path(path).stem, Path(path).name)]
         names += [name.replace(" ", "_") for name in names]
         return next((self.by_file[name] for name in names if name in self.by_file), ())
 
+    def also_for(self, path: Path) -> "Turns":
+        """Return these turns with those of the only file for another name, too."""
+        return replace(self, by_file={path.stem: self.of(""), **self.by_file})
+
     def missing(self, path: str) -> str:
         """Return why a recording has no turns."""
         files = listed(self.by_file, 5)
-        if path in ("", "-"):
+        if not path:
             return f"{self.source} has turns of several files ({files}), and the clip has no name"
         return f"{self.source} has no turns of '{Path(path).stem}'; it has those of {files}"
 

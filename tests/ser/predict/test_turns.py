@@ -3,6 +3,7 @@
 import os
 import time
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,11 +43,12 @@ def test_turns_of_several_files_are_sorted_and_found_by_the_file_name(read):
     )
     assert turns.of("/x/talk.wav") == [Turn(0.5, 2, "anna"), Turn(3, 4, "ben")]
     assert turns.of("a b.c.flac") == [Turn(0, 9, None)]
-    assert turns.of("other.wav") == turns.of("-") == turns.of("") == ()
+    assert turns.of("other.wav") == turns.of("") == ()
     assert turns.missing("/x/other.wav").endswith(
         "no turns of 'other'; it has those of talk, a_b.c"
     )
-    assert read(ANNA).of("-") == [Turn(0.5, 2, "anna")]
+    assert read(ANNA).of("") == [Turn(0.5, 2, "anna")]
+    assert read(ANNA).also_for(Path("stdin")).of("/tmp/stdin") == [Turn(0.5, 2, "anna")]
 
 
 def test_names_of_any_script_are_compared_composed(read):
