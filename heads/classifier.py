@@ -34,6 +34,7 @@ from ser.heads.arguments import (
 )
 from ser.heads.config import HeadConfig, parse_head, valid_keys
 from ser.heads.job import by_split, usable_utterances
+from ser.heads.scaling import scaled
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import Labelled, count_genders, labelled
 from ser.heads.training.trainer import EVAL_BATCH, AfterEpoch, Trainer, predict_outputs
@@ -184,6 +185,7 @@ class HeadClassifier(SectionClassifier):
         genders: int,
         after_epoch: AfterEpoch,
     ) -> Self:
+        config = scaled(config, len(train))
         trainer = Trainer(
             config,
             reading,
@@ -251,4 +253,9 @@ class HeadClassifier(SectionClassifier):
             raise UserError(f"HeadClassifier: {describe(error)}; correct it.") from error
         if config.views:
             raise UserError("HeadClassifier: it reads clean features only; leave out `views`.")
+        if config.seeds > 1:
+            raise UserError(
+                "HeadClassifier: it trains with one seed; leave out `seeds`, and average several "
+                "classifiers with scikit-learn's VotingClassifier."
+            )
         return config

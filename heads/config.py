@@ -18,6 +18,7 @@ Attribute = Literal["arousal", "valence", "dominance"]
 Layer = Annotated[int, Field(ge=-1000, le=1000)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 MOST_EPOCHS, MOST_STEPS = 100_000, 10**9
+MOST_TRAININGS = 128  # of one head: folds times seeds
 
 
 class FeatureUse(Section):
@@ -119,6 +120,12 @@ class HeadConfig(Section):
     `no_consensus: keep` trains on clips without a class too, by the losses of votes, attributes and
     gender. `accumulate: k` takes one step in k batches, which equals a step on one batch of k times
     the size, whatever the loss.
+
+    `seeds: k` trains it k times, with the seeds from `seed` on, and averages their logits: one head
+    of k sets of weights.
+
+    The defaults of `epochs`, `lr` and the like are the published ones, for tens of thousands of
+    clips; `ser.heads.scaling` derives those of a smaller corpus, for the keys that are not given.
     """
 
     head: Name = "cross_modal_gru"
@@ -154,6 +161,7 @@ class HeadConfig(Section):
     init: FilePath | None = None  # weights to begin with, as `ser heads import` writes them
     log: Literal["tensorboard", "mlflow"] | None = None
     seed: Seed = 7
+    seeds: int = Field(default=1, ge=1, le=32)
     architecture: SerializeAsAny[Architecture]
 
     @property
@@ -215,6 +223,12 @@ class HeadConfig(Section):
         if not (self.epochs or self.init or self.architecture.ready):
             raise ValueError(
                 "epochs: nothing is trained in 0 epochs; give more, or weights with `init`"
+            )
+        trainings = self.seeds * (self.cross_fit.folds + 1 if self.cross_fit else 1)
+        if trainings > MOST_TRAININGS:
+            raise ValueError(
+                f"seeds: {self.seeds} of them for each fold make {trainings} trainings, and a head "
+                f"has {MOST_TRAININGS} at most; set fewer seeds or folds"
             )
         if self.no_consensus == "drop" and any(
             getattr(s.sampler, "no_consensus", 0) for s in self.stages

@@ -1,11 +1,13 @@
 """Fit one head of a run and write its outputs for every utterance.
 
 1. Train it: once on all of train, or with `cross_fit` once per fold on the speakers of the others,
-   and with `final: refit` once more on all. Every training has a checkpoint of its own, so that an
-   interrupted one resumes; the last checkpoint stays until the head is done.
+   and with `final: refit` once more on all; with `seeds: k` each of these k times. Every training
+   has a checkpoint of its own, so that an interrupted one resumes; the last checkpoint stays until
+   the head is done.
 2. Score every split. A row of train has the logits of the fold that did not train on its speaker
    (out-of-fold), and as `in_sample` those of the training that did: the refit, or the mean of the
-   other folds. Dev and test have the refit's, or the mean of all folds.
+   other folds. Dev and test have the refit's, or the mean of all folds. The outputs of the seeds
+   are averaged first.
 3. Write history, weights and logits, and last the marker `head.json`.
 
 All heads of a run have the same folds, because these depend on the corpus and `cross_fit` alone.
@@ -54,7 +56,8 @@ def fit_head(
     started, config = time.monotonic(), job.configs[name]
     fitting = _Fitting(job, name, usable, device, after_epoch)
     trained = [fitting.train(number) for number in range(len(fitting.parts))]
-    outputs = {split: _combined(trained, split, fitting.fold) for split in fitting.rows}
+    means = _mean_of_seeds(trained)
+    outputs = {split: _combined(means, split, fitting.fold) for split in fitting.rows}
     folder = fitting.folder
     clear(folder / FILE)
     for part in trained:
@@ -100,11 +103,12 @@ def save_weights(path: Path, state: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class _Training:
-    """One training: its rows, and the fold that is held out, None for all of train."""
+    """One training: its rows, its seed, and the fold that is held out, None for all of train."""
 
     name: str
     fold: int | None
     train: Labelled
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ class _Fitting:
         """Run or resume one training, and predict every row."""
         part = self.parts[number]
         trainer = Trainer(
-            self.config,
+            self.config.model_copy(update={"seed": part.seed}),
             self.reading,
             self.job.manifest.classes,
             train=part.train,
@@ -189,6 +193,8 @@ class _Fitting:
         history = pl.DataFrame(trained.history)
         if part.fold is not None:
             history = history.select(pl.lit(part.fold).alias("fold"), pl.all())
+        if self.config.seeds > 1:
+            history = history.select(pl.lit(part.seed).alias("seed"), pl.all())
         return _Trained(
             part.name,
             part.fold,
@@ -214,21 +220,38 @@ def _folds(config: HeadConfig, train: Labelled) -> np.ndarray | None:
 
 
 def _parts(config: HeadConfig, train: Labelled, fold: np.ndarray | None) -> list[_Training]:
-    """List the trainings of a head."""
-    whole = _Training("head", None, train)
-    if fold is None or config.cross_fit is None:
-        return [whole]
-    held_out = range(config.cross_fit.folds)
-    parts = [_Training(f"fold-{k}", k, train.take(np.flatnonzero(fold != k))) for k in held_out]
-    return [*parts, whole] if config.cross_fit.final == "refit" else parts
+    """List the trainings of a head: of each fold, and of all of train, with every seed."""
+    rows: list[tuple[str, int | None, Labelled]] = [("head", None, train)]
+    if fold is not None and config.cross_fit is not None:
+        folds = range(config.cross_fit.folds)
+        held_out = [(f"fold-{k}", k, train.take(np.flatnonzero(fold != k))) for k in folds]
+        rows = [*held_out, *rows] if config.cross_fit.final == "refit" else list(held_out)
+    return [
+        _Training(f"{name}-seed-{seed}" if number else name, held, part, seed)
+        for name, held, part in rows
+        for number, seed in enumerate(range(config.seed, config.seed + config.seeds))
+    ]
 
 
-def _combined(trained: Sequence[_Trained], split: str, fold: np.ndarray | None) -> _Combined:
-    """Combine the outputs of the trainings for a split."""
-    whole = [part.outputs[split] for part in trained if part.fold is None]
+def _mean_of_seeds(trained: Sequence[_Trained]) -> dict[int | None, dict[str, Outputs]]:
+    """Return the outputs for each split, by the fold that was held out, averaged over the seeds."""
+    by_fold: dict[int | None, list[Mapping[str, Outputs]]] = {}
+    for part in trained:
+        by_fold.setdefault(part.fold, []).append(part.outputs)
+    return {
+        fold: {split: mean_outputs([out[split] for out in outputs]) for split in outputs[0]}
+        for fold, outputs in by_fold.items()
+    }
+
+
+def _combined(
+    means: Mapping[int | None, Mapping[str, Outputs]], split: str, fold: np.ndarray | None
+) -> _Combined:
+    """Combine the outputs of the folds, and of the training on all of train, for a split."""
+    whole = [outputs[split] for held_out, outputs in means.items() if held_out is None]
     if fold is None:
         return _Combined(whole[0])
-    folds = [part.outputs[split] for part in trained if part.fold is not None]
+    folds = [outputs[split] for held_out, outputs in means.items() if held_out is not None]
     names = list(folds[0])
     if split != "train":
         return _Combined(whole[0] if whole else mean_outputs(folds))

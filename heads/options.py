@@ -50,6 +50,7 @@ class LabelSmoothingLoss(LossUse):
 
     name: Literal["label_smoothing"]
     smoothing: float = Field(default=0.1, ge=0, lt=1)
+    class_weight_power: float = Field(default=0.0, ge=0, le=100)
 
 
 class VectorScalingLoss(LossUse):

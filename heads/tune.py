@@ -77,7 +77,8 @@ def tune(
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        model = HeadClassifier(cache=data[0], device=device, **options)
+        # a trial trains with one seed, whatever the head has
+        model = HeadClassifier(cache=data[0], device=device, **options | {"seeds": 1})
         score = model.fit(data[1], after_epoch=report).score_
         assert score is not None
         return score

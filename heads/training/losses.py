@@ -9,8 +9,9 @@ ce               sum_bc w_c q_bc (-log p_bc) / sum_bc w_c q_bc, for one-hot rows
 wce              ce with power 1 (Ueda et al. 2025, eq. 3)
 focal            ce with (1 - p_bc)^gamma in the sum above the line, gamma 0 is ce
                  (Lin et al. 2017, "Focal Loss for Dense Object Detection", eq. 5)
-label_smoothing  ce, power 0, of (1 - smoothing) q_bc + smoothing / C
-                 (Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7)
+label_smoothing  ce of (1 - smoothing) q_bc + smoothing / C, clip b weighed by sum_c w_c q_bc
+                 (Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7; there
+                 without weights)
 vs               vector scaling: ce of Delta_c z_c + iota_c, Delta_c = (n_c / max n)^gamma,
                  iota_c = tau log(n_c / N); gamma 0 is logit adjustment, both 0 ce
                  (Kini et al. 2021, "Label-Imbalanced and Group-Sensitive Classification")
@@ -146,11 +147,21 @@ def focal(
 
 
 def label_smoothing(
-    outputs: Outputs, targets: Targets, setting: Setting, *, smoothing: float
+    outputs: Outputs,
+    targets: Targets,
+    setting: Setting,
+    *,
+    smoothing: float,
+    class_weight_power: float,
 ) -> Tensor:
     """Return the cross-entropy of logits `(batch, classes)` and smoothed targets."""
     even = targets.classes.mean(dim=1, keepdim=True)
-    return _cross_entropy(outputs["logits"], torch.lerp(targets.classes, even, smoothing))
+    smooth = torch.lerp(targets.classes, even, smoothing)
+    if class_weight_power:
+        # the weight of a clip is that of its class, also for the share that other classes get
+        weights = targets.classes * setting.class_weights**class_weight_power
+        smooth = smooth * weights.sum(dim=1, keepdim=True)
+    return _cross_entropy(outputs["logits"], smooth)
 
 
 def vs(

@@ -17,7 +17,7 @@ from ser.extract.models import kind_of
 from ser.heads.config import HeadConfig, parse_head, valid_keys
 
 LONGEST = 30.0  # s; the longest input of a model
-NOT_ALLOWED = ("features", "init", "views", "cross_fit", "augment")  # keys of a head
+NOT_ALLOWED = ("features", "init", "views", "cross_fit", "augment", "seeds")  # keys of a head
 FREEZABLE = r"feature_encoder|embeddings|layers:[1-9][0-9]{0,2}|all"
 
 

@@ -8,6 +8,7 @@ from ser.cache.transcripts import TranscriptCache
 from ser.corpus.manifest import Manifest
 from ser.extract.run import TRANSCRIPT, Job, open_feature
 from ser.heads.job import HeadsJob
+from ser.heads.scaling import scaled
 from ser.pipeline.file import Pipeline, cache_place, read_manifest
 
 
@@ -44,7 +45,9 @@ def heads_job(pipeline: Pipeline) -> HeadsJob:
         for name, view in product(config.feature_names, config.views):
             if view in pipeline.features[name].augment and view not in views[name]:
                 views[name][view] = _whole_view(feature_job(pipeline, manifest, f"{name}+{view}"))
-    return HeadsJob(pipeline.run, pipeline.heads, manifest, features, views, pipeline.score.groups)
+    clips = len(manifest.utterances("train"))
+    configs = {name: scaled(config, clips) for name, config in pipeline.heads.items()}
+    return HeadsJob(pipeline.run, configs, manifest, features, views, pipeline.score.groups)
 
 
 def _whole_view(job: Job) -> FeatureCache:

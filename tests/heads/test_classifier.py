@@ -1,6 +1,7 @@
 """A head as an estimator of scikit-learn."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.heads.classifier import HeadClassifier
 from ser.heads.run import train_heads
+from ser.heads.scaling import scaled
 from tests.heads.factories import make_feature, make_job, make_manifest
 
 OPTIONS = {"hidden": 8, "epochs": 3, "lr": 3e-2, "batch": 8}
@@ -42,6 +44,8 @@ def model(cache):
 
 def test_a_manifest_gives_the_numbers_of_the_run(tmp_path):
     job = make_job(tmp_path, one={"features": ["a", "b"]})
+    clips = len(job.manifest.utterances("train"))
+    job = replace(job, configs={"one": scaled(job.configs["one"], clips)})
     (report,) = train_heads(job, ["one"])
     model = HeadClassifier(features=["a", "b"], cache=tmp_path / "cache", **OPTIONS)
     assert model.fit(job.manifest) is model

@@ -76,7 +76,12 @@ def test_a_loss_has_its_own_options_and_others_do_not_have_them():
         {"name": "soft_f1", "weight": 1.0},
         {"name": "focal", "weight": 0.5, "gamma": 1.0, "class_weight_power": 0.0},
         {"name": "ce", "weight": 1.0, "class_weight_power": 0.0},
-        {"name": "label_smoothing", "weight": 1.0, "smoothing": 0.1},
+        {
+            "name": "label_smoothing",
+            "weight": 1.0,
+            "smoothing": 0.1,
+            "class_weight_power": 0.0,
+        },
         {"name": "vs", "weight": 1.0, "gamma": 0.3, "tau": 1.0, "class_weight_power": 0.0},
     ]
 

@@ -10,6 +10,7 @@ import pytest
 
 from ser.cache.logits import HeadLogits
 from ser.heads.run import train_heads
+from ser.heads.trained import TrainedHead
 from tests.heads.factories import make_job, make_manifest, make_trainer, with_ratings
 
 FOLDS = {"features": ["a", "b"], "cross_fit": 3}
@@ -98,6 +99,34 @@ def test_weights_of_another_kind_of_fitting_go(tmp_path):
     fitted(make_job(tmp_path, one={"features": ["a"], "cross_fit": 2}))
     assert not (folder / "head.safetensors").exists()
     assert not list(folder.glob(".*"))
+
+
+def test_seeds_are_trained_one_by_one_and_averaged_into_one_head(tmp_path):
+    heads = {f"seed-{k}": {"features": ["a", "b"], "seed": k} for k in (5, 6)}
+    job = make_job(tmp_path, one={"features": ["a", "b"], "seed": 5, "seeds": 2}, **heads)
+    logits, about = fitted(job)
+    alone = [fitted(job, name)[0] for name in heads]
+    for split, rows in logits.splits.items():
+        mean = np.mean([one.splits[split].logits for one in alone], axis=0)
+        np.testing.assert_array_equal(rows.logits, mean)
+        assert np.abs(mean - alone[0].splits[split].logits).max() > 0.01
+    assert about["weights"] == ["head", "head-seed-6"]
+    history = pl.read_csv(tmp_path / "run" / "heads" / "one" / "history.csv")
+    assert history["seed"].to_list() == [5, 5, 5, 6, 6, 6]
+
+
+def test_every_fold_is_trained_with_every_seed(tmp_path):
+    both = {"features": ["a"], "cross_fit": {"folds": 2, "final": "refit"}, "seeds": 2}
+    entries = {"one": both, "first": both | {"seeds": 1}, "second": both | {"seeds": 1, "seed": 8}}
+    job = make_job(tmp_path, **entries)
+    one, first, second = (fitted(job, name)[0].splits for name in entries)
+    for split in ("train", "test"):
+        mean = (first[split].logits + second[split].logits) / 2
+        np.testing.assert_allclose(one[split].logits, mean, rtol=1e-6)
+    mean = (first["train"].in_sample + second["train"].in_sample) / 2
+    np.testing.assert_allclose(one["train"].in_sample, mean, rtol=1e-6)
+    head = TrainedHead.load(tmp_path / "run" / "heads" / "one")
+    assert len(head.modules) == 2
 
 
 def test_all_heads_have_the_same_folds(tmp_path):

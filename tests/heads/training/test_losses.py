@@ -104,6 +104,14 @@ def test_label_smoothing_is_cross_entropy_with_smoothed_labels():
     assert value.item() == pytest.approx(by_hand)
 
 
+def test_label_smoothing_weighs_a_clip_by_its_own_class():
+    smoothed = np.array([[0.85, 0.15], [0.85, 0.15], [0.15, 0.85]])
+    weights = SETTING.class_weights.numpy()[LABELS.numpy()]
+    by_hand = (weights @ -(smoothed * np.log(P)).sum(axis=1)) / weights.sum()
+    value = loss("label_smoothing", smoothing=0.3, class_weight_power=1)
+    assert value.item() == pytest.approx(by_hand)
+
+
 def test_vs_scales_and_shifts_the_logits_by_the_class_shares():
     delta, iota = np.array([1, 0.25**0.3]), 0.8 * np.log([4 / 5, 1 / 5])
     z = LOGITS.numpy() * delta + iota
