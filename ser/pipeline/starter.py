@@ -2,12 +2,13 @@
 
     training clips    models                                        stack
     up to 2,000       Whisper tiny.en, MiniLM: a CPU is enough      mean of the heads
-    up to 20,000      Whisper small.en, WavLM base+, RoBERTa base   logistic, cross-fitted heads
+    up to 20,000      Whisper small.en, WavLM base+, RoBERTa base   logistic
     more              Whisper large-v3, WavLM large, RoBERTa large  random forest, as published
 
-Few clips get small heads and a stack that learns nothing; a stack that learns gets heads that are
-cross-fitted over five groups of speakers, where there are as many. A corpus in another language
-than English, or in several, gets no transcripts: the text models are of English.
+Few clips get heads that pool the frames, averaged over seeds (the measurements are in
+docs/heads.md). Heads are cross-fitted over up to five groups of speakers, where there are three or
+more. A corpus in another language than English, or in several, gets no transcripts: the text models
+are of English.
 """
 
 import os
@@ -25,6 +26,7 @@ from ser.corpus.config import LONGEST_NAME, MOST_CLASSES, VARIABLE
 from ser.corpus.errors import UserError, listed
 from ser.corpus.manifest import Manifest
 from ser.extract.models import ENGLISH
+from ser.heads import scaling
 
 FOLDS = 5  # of cross-fitting: speakers are needed for each
 NEUTRAL = "neutral"
@@ -44,39 +46,36 @@ run: {run}             # heads, stack and report of this pipeline
 """
 SMALL = """
 features:
-  # The second layer of tiny.en says more of emotion than its last.
-  whisper: {kind: whisper, model: whisper-tiny.en, window: trim, layer: 2}
+  # Middle layers of tiny.en say more of emotion than its last one, so all are kept.
+  whisper: {kind: whisper, model: whisper-tiny.en, window: trim, layer: all}
   transcripts: {kind: asr, model: whisper-tiny.en, window: trim}   # English only
   text: {kind: text, model: minilm, of: transcripts}   # embeddings of the transcripts
   prosody: {kind: prosody}                             # pitch, energy, spectrum; no model
-
-heads:
-  # Small heads and a high learning rate suit few clips. `stride: 4` averages four frames, and
-  # `normalize: corpus` standardizes them, which a middle layer needs.
-  defaults: {hidden: 64, epochs: 15, lr: 1.0e-3, lr_min: 1.0e-5, batch: 32}
-  audio: {features: [{name: whisper, stride: 4, normalize: corpus}]}
-  audio-text: {features: [{name: whisper, stride: 4, normalize: corpus}, text]}
-  audio-prosody:
-    features:
-      - {name: whisper, stride: 4, normalize: corpus}
-      - {name: prosody, stride: 8, normalize: corpus}
 """
 SMALL_AUDIO = """
 features:
-  # The second layer of tiny.en carries emotion in other languages than English, too.
-  whisper: {kind: whisper, model: whisper-tiny.en, window: trim, layer: 2}
+  # Middle layers of tiny.en say more of emotion than its last one, in other languages, too.
+  whisper: {kind: whisper, model: whisper-tiny.en, window: trim, layer: all}
   prosody: {kind: prosody}   # pitch, energy, spectrum; no model
-
-heads:
-  # Small heads and a high learning rate suit few clips. `stride: 4` averages four frames, and
-  # `normalize: corpus` standardizes them, which a middle layer needs.
-  defaults: {hidden: 64, epochs: 15, lr: 1.0e-3, lr_min: 1.0e-5, batch: 32}
-  audio: {features: [{name: whisper, stride: 4, normalize: corpus}]}
-  audio-prosody:
-    features:
-      - {name: whisper, stride: 4, normalize: corpus}
-      - {name: prosody, stride: 8, normalize: corpus}
 """
+SMALL_HEADS = """
+heads:
+  # Epochs, learning rate and mix-up follow from the number of clips. `seeds: 3` averages three
+  # trainings, and `keep: last` needs no speakers of dev to choose an epoch.
+  defaults: {hidden: 128, seeds: 3, keep: last}
+  # mean and deviation over the frames of two layers, standardized, and an MLP
+  pooled: &pooled
+    head: mean_mlp
+    deviation: true
+    standardize: true
+    loss: [{name: label_smoothing, class_weight_power: 1}]
+    features: [{name: whisper, layer: [2, 3]}]
+  pooled-prosody: {<<: *pooled, features: [{name: whisper, layer: [2, 3]}, prosody]}
+"""
+SMALL_TEXT_HEAD = """\
+  pooled-text: {<<: *pooled, features: [{name: whisper, layer: [2, 3]}, text]}
+"""
+SMALL_CV = "cv: {dev: none}   # `ser cv` trains on all speakers but the one it tests\n"
 MEDIUM = """
 features:
   # Both features come from one pass, as they have the same window and the same silence.
@@ -153,7 +152,12 @@ class _Size:
 
 
 SIZES = (
-    _Size(2_000, SMALL, SMALL_AUDIO, "mean_logits"),
+    _Size(
+        scaling.SMALL,
+        SMALL + SMALL_HEADS + SMALL_TEXT_HEAD,
+        SMALL_AUDIO + SMALL_HEADS,
+        "mean_logits",
+    ),
     _Size(20_000, MEDIUM, MEDIUM_AUDIO, "logistic"),
     _Size(float("inf"), LARGE, LARGE_AUDIO, "random_forest"),
 )
@@ -178,7 +182,8 @@ def starter(manifest: Manifest, out: Path) -> str:
         classes=_quoted(classes),
         run=_quoted(f"runs/{Path(path).stem.strip('. ') or 'mine'}"),
     )
-    return heading + corpus + _learning(train, size) + _scoring(manifest)
+    cv = SMALL_CV if size is SIZES[0] and train["speaker"].n_unique() > 1 else ""
+    return heading + corpus + _learning(train, size) + _scoring(manifest) + cv
 
 
 def _require(manifest: Manifest, counts: dict[str, int]) -> None:
@@ -230,13 +235,17 @@ def _learning(train: pl.DataFrame, size: _Size) -> str:
     """Return features, heads and stack; without speakers for the folds the stack learns nothing."""
     english = set(train["language"].drop_nulls()) <= {ENGLISH}
     text = size.english if english else size.audio
-    rarest = train["emotion"].value_counts()["count"].min()
-    enough = train["speaker"].n_unique() > FOLDS and isinstance(rarest, int) and rarest >= FOLDS
-    if size.stack == "mean_logits" or not enough:
+    small = size is SIZES[0]
+    speakers, rarest = train["speaker"].n_unique(), train["emotion"].value_counts()["count"].min()
+    folds = min(FOLDS, speakers) if small else FOLDS
+    enough = speakers >= 3 if small else speakers > FOLDS
+    if not (enough and isinstance(rarest, int) and rarest >= folds):
         return f"{text}\n{MEAN}"
-    folds = "  # `cross_fit` gives the stack logits of speakers that a head was not trained on.\n"
-    heads = text.replace("  defaults: {", f"{folds}  defaults: {{cross_fit: {FOLDS}, ")
-    return f"{heads}\n{LEARNED.format(model=size.stack)}"
+    option = f"{{folds: {folds}, final: refit}}" if small else folds
+    note = "  # `cross_fit` gives the stack logits of speakers that a head was not trained on.\n"
+    text = text.replace("  defaults: {", f"{note}  defaults: {{cross_fit: {option}, ")
+    stack = MEAN if size.stack == "mean_logits" else LEARNED.format(model=size.stack)
+    return f"{text}\n{stack}"
 
 
 def _scoring(manifest: Manifest) -> str:

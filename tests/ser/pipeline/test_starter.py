@@ -40,7 +40,7 @@ def loaded(manifest, folder):
 @pytest.mark.parametrize(
     ("clips", "whisper", "stack", "folds"),
     [
-        (2_000, "whisper-tiny.en", "mean_logits", None),
+        (2_000, "whisper-tiny.en", "mean_logits", 5),
         (2_001, "whisper-small.en", "logistic", 5),
         (20_001, "whisper-large-v3", "random_forest", 5),
     ],
@@ -67,6 +67,15 @@ def test_a_corpus_in_another_language_gets_no_text(tmp_path, clips):
     assert pipeline.score.groups == ("language",)
     english = loaded(corpus(tmp_path, clips, language=pl.lit("en")), tmp_path)
     assert "text" in {options.kind for options in english.features.values()}
+
+
+@pytest.mark.parametrize(("speakers", "folds"), [(2, None), (3, 3), (9, 5)])
+def test_heads_of_a_small_corpus_are_cross_fitted_over_the_speakers_there_are(
+    tmp_path, speakers, folds
+):
+    pipeline = loaded(corpus(tmp_path, 60, speakers=speakers), tmp_path)
+    assert {h.cross_fit and h.cross_fit.folds for h in pipeline.heads.values()} == {folds}
+    assert pipeline.cv.dev_rule == "none"  # so a rotation has no fewer speakers than the folds
 
 
 def test_without_speakers_for_the_folds_the_stack_learns_nothing(tmp_path):
