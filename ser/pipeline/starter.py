@@ -2,13 +2,13 @@
 
     training clips    models                                        stack
     up to 2,000       Whisper tiny.en, MiniLM: a CPU is enough      mean of the heads
-    up to 20,000      Whisper small.en, WavLM base+, RoBERTa base   logistic
+    up to 20,000      Whisper small.en, WavLM base+, RoBERTa base   logistic, cross-fitted heads
     more              Whisper large-v3, WavLM large, RoBERTa large  random forest, as published
 
 Few clips get heads that pool the frames, averaged over seeds (the measurements are in
-docs/heads.md). Heads are cross-fitted over up to five groups of speakers, where there are three or
-more. A corpus in another language than English, or in several, gets no transcripts: the text models
-are of English.
+docs/heads.md), and a stack that learns nothing; a stack that learns gets heads that are
+cross-fitted over five groups of speakers, where there are as many. A corpus in another language
+than English, or in several, gets no transcripts: the text models are of English.
 """
 
 import os
@@ -235,17 +235,13 @@ def _learning(train: pl.DataFrame, size: _Size) -> str:
     """Return features, heads and stack; without speakers for the folds the stack learns nothing."""
     english = set(train["language"].drop_nulls()) <= {ENGLISH}
     text = size.english if english else size.audio
-    small = size is SIZES[0]
-    speakers, rarest = train["speaker"].n_unique(), train["emotion"].value_counts()["count"].min()
-    folds = min(FOLDS, speakers) if small else FOLDS
-    enough = speakers >= 3 if small else speakers > FOLDS
-    if not (enough and isinstance(rarest, int) and rarest >= folds):
+    rarest = train["emotion"].value_counts()["count"].min()
+    enough = train["speaker"].n_unique() > FOLDS and isinstance(rarest, int) and rarest >= FOLDS
+    if size.stack == "mean_logits" or not enough:
         return f"{text}\n{MEAN}"
-    option = f"{{folds: {folds}, final: refit}}" if small else folds
-    note = "  # `cross_fit` gives the stack logits of speakers that a head was not trained on.\n"
-    text = text.replace("  defaults: {", f"{note}  defaults: {{cross_fit: {option}, ")
-    stack = MEAN if size.stack == "mean_logits" else LEARNED.format(model=size.stack)
-    return f"{text}\n{stack}"
+    folds = "  # `cross_fit` gives the stack logits of speakers that a head was not trained on.\n"
+    heads = text.replace("  defaults: {", f"{folds}  defaults: {{cross_fit: {FOLDS}, ")
+    return f"{heads}\n{LEARNED.format(model=size.stack)}"
 
 
 def _scoring(manifest: Manifest) -> str:
