@@ -8,7 +8,7 @@
 Every public name is listed in `ser.__all__`; nothing is imported before it is used.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ser.version import __version__ as __version__
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ser.heads.training.samplers import sampler as sampler
     from ser.pipeline.file import Pipeline as Pipeline
     from ser.predict.predictor import Predictor as Predictor
+    from ser.predict.published import PublishedPredictor
     from ser.predict.result import Failure as Failure
     from ser.predict.result import Result as Result
     from ser.predict.result import Segment as Segment
@@ -107,13 +108,48 @@ __all__ = [
 ]
 
 
+@overload
 def load(
     run: "str | Path | None" = None,
     device: str = "auto",
     head: str | None = None,
     min_confidence: float | None = None,
-) -> "Predictor":
-    """Open a trained run to predict the emotions in any audio.
+    *,
+    model: None = None,
+) -> "Predictor": ...
+
+
+@overload
+def load(
+    run: None = None,
+    device: str = "auto",
+    head: None = None,
+    min_confidence: float | None = None,
+    *,
+    model: str,
+) -> "PublishedPredictor": ...
+
+
+@overload
+def load(
+    run: "str | Path | None" = None,
+    device: str = "auto",
+    head: str | None = None,
+    min_confidence: float | None = None,
+    *,
+    model: str | None,
+) -> "Predictor | PublishedPredictor": ...
+
+
+def load(
+    run: "str | Path | None" = None,
+    device: str = "auto",
+    head: str | None = None,
+    min_confidence: float | None = None,
+    *,
+    model: str | None = None,
+) -> "Predictor | PublishedPredictor":
+    """Open a trained run, or a published classifier, to predict the emotions in any audio.
 
     Args:
         run: the folder that `run:` of the pipeline names, or a bundle that `ser pack` made of it.
@@ -123,24 +159,40 @@ def load(
             score on dev.
         min_confidence: the highest probability below which a result is `unsure`, 0 to 1; by default
             none is.
+        model: a published classifier to use instead of a run, without its heads: short name, hub id
+            or folder. A `Note`, which is a warning, names its licence.
 
-    Models are loaded with the first clip. Raises `UserError` for a run that is incomplete.
+    Models are loaded with the first clip. Raises `UserError` for a run that is incomplete, for a
+    model that is not a classifier, and for both at once.
 
         >>> predictor = load("runs/mine", device="cpu")
         >>> predictor("clip.wav").emotion
         'angry'
     """
     import os
+    import warnings
 
-    if run is None:
+    from ser.corpus.errors import Note, UserError
+
+    # transformers draws a bar for every model that it loads, and reads this when it is imported
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if model is not None and (run is not None or head is not None):
+        raise UserError("`model` is given beside a run or a head; give one or the other.")
+    from ser.predict.predictor import Predictor
+    from ser.predict.published import PublishedPredictor
+
+    predictor: Predictor | PublishedPredictor
+    if model is not None:
+        predictor = PublishedPredictor(model, device, min_confidence)
+    elif run is not None:
+        predictor = Predictor(run, head, device, min_confidence)
+    else:
         from ser.predict.runs import no_run
 
         raise no_run("ser.load(RUN)")
-    # transformers draws a bar for every model that it loads, and reads this when it is imported
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from ser.predict.predictor import Predictor
-
-    return Predictor(run, head, device, min_confidence)
+    if predictor.summary is not None:
+        warnings.warn(predictor.summary, Note, stacklevel=2)
+    return predictor
 
 
 def __getattr__(name: str) -> Any:

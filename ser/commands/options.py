@@ -88,6 +88,15 @@ OneHead = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Predict with this head alone; the stack by default."),
 ]
+PublishedModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="Published classifier to use instead of a run: short name (`ser models`), hub id or "
+        "folder. By default the run.",
+    ),
+]
 MinConfidence = Annotated[
     float | None,
     typer.Option(

@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,12 +14,12 @@ import typer
 
 from ser.commands.help import Command
 from ser.commands.logs import log, result
-from ser.commands.options import Device, MinConfidence, OneHead, RunFolder
+from ser.commands.options import Device, MinConfidence, OneHead, PublishedModel, RunFolder
 from ser.commands.output import console, exit_code
 from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
-    from ser.predict.predictor import Predictor
+    from ser.predict.audio_predictor import AudioPredictor
     from ser.predict.result import Failure, Result
 
 Format = Literal["table", "json", "csv", "srt", "textgrid", "rttm"]
@@ -43,7 +43,8 @@ app = typer.Typer()
     epilog="ser predict clip.wav --run runs/demo\n"
     "ser predict recordings --run model.ser --out emotions.csv\n"
     "ser predict talk.mp3 --run model.ser --timeline --format srt\n"
-    "ser predict clip.wav --run runs/demo --min-confidence 0.5",
+    "ser predict clip.wav --run runs/demo --min-confidence 0.5\n"
+    "ser predict clip.wav --model audeering-msp-dim",
 )
 def predict(
     files: Annotated[
@@ -53,6 +54,7 @@ def predict(
     *,
     run: RunFolder = None,
     head: OneHead = None,
+    model: PublishedModel = None,
     min_confidence: MinConfidence = None,
     form: Annotated[
         Format | None,
@@ -119,8 +121,10 @@ def predict(
     shown as a table, many as CSV; JSON is one object a line. With `--out x.csv` files that it
     already holds are skipped, and files that cannot be used are listed in x.failed.csv.
     """
+    import ser
+
     times = [time.perf_counter()]
-    if run is None:
+    if run is None and model is None:
         from ser.predict.runs import no_run
 
         raise no_run("--run")
@@ -141,7 +145,7 @@ def predict(
         options: dict[str, Any] = {"timeline": timeline, "explain": explain}
         options |= {"cut": cut, "window": window, "hop": hop}
         options |= _speakers(one_speaker, turns, read)
-        predictor = _open(run, head, device, min_confidence, times)
+        predictor = _open(lambda: ser.load(run, device, head, min_confidence, model=model), times)
         for note in predictor.notes:
             log.warning(note)
         if one_speaker and not predictor.by_speaker:
@@ -212,22 +216,19 @@ def _default(paths: list[Path], files: list[str], out: Path | None) -> Format:
     return "table" if not folder and (len(paths) == 1 or sys.stdout.isatty()) else "csv"
 
 
-def _open(
-    run: Path, head: str | None, device: str, min_confidence: float | None, times: list[float]
-) -> "Predictor":
-    """Open the run and load its models; append to `times` when each was done."""
-    import ser
-    import ser.predict.predictor  # which imports torch
+def _open(load: "Callable[[], AudioPredictor]", times: list[float]) -> "AudioPredictor":
+    """Open what predicts and load its models; append to `times` when each was done."""
+    import ser.predict.predictor  # noqa: F401 (which imports torch)
 
     times.append(time.perf_counter())
-    predictor = ser.load(run, device, head, min_confidence)
+    predictor = load()
     predictor.load()
     times.append(time.perf_counter())
     return predictor
 
 
 def _write(
-    predictor: "Predictor",
+    predictor: "AudioPredictor",
     results: "Iterator[Result | Failure]",
     form: str,
     out: Path | None,

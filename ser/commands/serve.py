@@ -6,7 +6,7 @@ import typer
 
 from ser.commands.help import Command
 from ser.commands.logs import result
-from ser.commands.options import Device, MinConfidence, OneHead, RunFolder, positive
+from ser.commands.options import Device, MinConfidence, OneHead, PublishedModel, RunFolder, positive
 from ser.corpus.errors import UserError
 
 app = typer.Typer()
@@ -22,6 +22,7 @@ def serve(
     *,
     run: RunFolder = None,
     head: OneHead = None,
+    model: PublishedModel = None,
     min_confidence: MinConfidence = None,
     host: Annotated[
         str, typer.Option(metavar="NAME", help="Name or address to listen on.")
@@ -65,7 +66,7 @@ def serve(
 
     Clients send audio to POST /predict; /docs describes the API.
     """
-    if run is None:
+    if run is None and model is None:
         from ser.predict.runs import no_run
 
         raise no_run("--run")
@@ -82,9 +83,9 @@ def serve(
             "SER_TOKEN, or allow everyone by `--open`."
         )
     names = [allowed_host(name) for name in allowed_hosts or ()]
-    page = None if api_only else run.resolve().stem
     limits = Limits(max_mb, max_seconds, timeout, queue)
-    predictor = ser.load(run, device, head, min_confidence)
+    predictor = ser.load(run, device, head, min_confidence, model=model)
+    page = None if api_only else predictor.source.resolve().stem
     serve(
         predictor,
         limits,

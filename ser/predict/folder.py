@@ -20,8 +20,8 @@ from ser.cache.files import write_durably
 from ser.corpus.audio import SUFFIXES
 from ser.corpus.errors import UserError, plural
 from ser.corpus.progress import bars_hidden
+from ser.predict.audio_predictor import AudioPredictor
 from ser.predict.formats import csv_rows, header, to_csv
-from ser.predict.predictor import Predictor
 from ser.predict.result import Failure
 
 NAMED = 10  # files that a note names
@@ -87,7 +87,7 @@ def search(places: Iterable[Path]) -> Search:
 
 
 def predict_files(
-    predictor: Predictor, files: Sequence[Path], out: Path, **options: Any
+    predictor: AudioPredictor, files: Sequence[Path], out: Path, **options: Any
 ) -> list[Failure]:
     """Append the rows of all files that `out` lacks; return the failures.
 

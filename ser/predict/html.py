@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ser.predict.predictor import Predictor
+    from ser.predict.published import PublishedPredictor
     from ser.predict.result import Result
 
 MOST_SEGMENTS = 20
@@ -50,9 +51,25 @@ def predictor_html(predictor: "Predictor") -> str:
         ),
         "device": predictor.device,
     }
+    return _facts("Predictor", facts, predictor.notes)
+
+
+def published_html(predictor: "PublishedPredictor") -> str:
+    """Return what a predictor without a run is: its model, its licence, what it predicts."""
+    facts = {
+        "model": str(predictor.source),
+        "licence": predictor.licence or "",
+        "classes": ", ".join(predictor.classes),
+        "attributes": ", ".join(predictor.attributes),
+        "device": predictor.device,
+    }
+    return _facts("Published classifier", facts, predictor.notes)
+
+
+def _facts(title: str, facts: Mapping[str, str], notes: Iterable[str]) -> str:
     rows = ((name, escape(value)) for name, value in facts.items() if value)
-    notes = [f"<p>Note: {escape(note)}</p>" for note in predictor.notes]
-    return _block(["<p><b>Predictor</b></p>", _table((), rows), *notes])
+    shown = [f"<p>Note: {escape(note)}</p>" for note in notes]
+    return _block([f"<p><b>{title}</b></p>", _table((), rows), *shown])
 
 
 def _feature(name: str, options: object) -> str:

@@ -20,6 +20,7 @@ from ser.score.run import SCORED, STACK
 from ser.score.speakers import shown_interval, speakers_of
 
 if TYPE_CHECKING:
+    from ser.predict.audio_predictor import AudioPredictor
     from ser.predict.predictor import Predictor
 
 CARD = "card.md"  # of a bundle
@@ -78,19 +79,28 @@ class _AttributeScores(_Scores):
     mean: _Mean
 
 
-def describe(predictor: "Predictor") -> dict[str, str]:
+def describe(predictor: "AudioPredictor") -> dict[str, str]:
     """Return sentences about a model by their titles: Model, Training data, Errors."""
-    return {
-        "Model": _model(predictor),
-        "Training data": _training(predictor),
-        "Errors": _errors(predictor),
-    }
+    run = _of_run(predictor)
+    if run is None:
+        outputs = ", ".join(predictor.classes or predictor.attributes)
+        model = f"{outputs}, predicted by the published model {predictor.source}."
+        unknown = "Unknown: it was not trained or scored with ser; see its own page."
+        return {"Model": model, "Training data": unknown, "Errors": unknown}
+    return {"Model": _model(run), "Training data": _training(run), "Errors": _errors(run)}
 
 
-def read_card(predictor: "Predictor") -> str | None:
-    """Return the model card of a bundle, None for the folder of a run."""
-    path = predictor.run / CARD
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+def read_card(predictor: "AudioPredictor") -> str | None:
+    """Return the model card of a bundle, None for the folder of a run and a published model."""
+    run = _of_run(predictor)
+    path = None if run is None else run.run / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else None
+
+
+def _of_run(predictor: "AudioPredictor") -> "Predictor | None":
+    from ser.predict.predictor import Predictor
+
+    return predictor if isinstance(predictor, Predictor) else None
 
 
 def _model(predictor: "Predictor") -> str:

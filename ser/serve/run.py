@@ -31,7 +31,7 @@ from ser.serve.limits import Limits
 from ser.serve.service import Service
 
 if TYPE_CHECKING:
-    from ser.predict.predictor import Predictor
+    from ser.predict.audio_predictor import AudioPredictor
 
 GRACE, LATEST = 2, 3.5  # s
 PATIENCE = 10.0  # s for the headers of a request, and for clients that send on after the answer
@@ -83,7 +83,7 @@ class Protocol(H11Protocol):
 
 
 def serve(
-    predictor: "Predictor",
+    predictor: "AudioPredictor",
     limits: Limits,
     host: str,
     port: int,
@@ -166,7 +166,7 @@ def _exit() -> None:
     os._exit(0)
 
 
-def remote_notes(predictor: "Predictor") -> list[str]:
+def remote_notes(predictor: "AudioPredictor") -> list[str]:
     """Return a sentence about each feature that sends transcripts to a server."""
     options = ((name, predictor.features.options[name]) for name in predictor.features.names)
     sent = "the transcript of every clip is sent to"

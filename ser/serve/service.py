@@ -32,7 +32,7 @@ from ser.serve.limits import Limits, Refused
 from ser.serve.metrics import Metrics
 
 if TYPE_CHECKING:
-    from ser.predict.predictor import Predictor
+    from ser.predict.audio_predictor import AudioPredictor
 
 RETRY = 2  # s a clip, assumed until the first one is measured
 
@@ -40,7 +40,7 @@ RETRY = 2  # s a clip, assumed until the first one is measured
 class Service:
     """Predictions for received clips; `loading` is done when the models are loaded."""
 
-    def __init__(self, predictor: "Predictor", limits: Limits) -> None:
+    def __init__(self, predictor: "AudioPredictor", limits: Limits) -> None:
         self.predictor, self.limits, self.metrics = predictor, limits, Metrics()
         self._thread = ThreadPoolExecutor(1, "models")
         self._decoders = Decoders()

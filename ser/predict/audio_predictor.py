@@ -1,0 +1,268 @@
+"""What every predictor does with audio, whatever it predicts with.
+
+1. Decode clips in threads, segment long ones, and collect up to two minutes of audio.
+2. Extract the features, and classify.
+3. Join the segments of each clip to its result.
+
+Any thread may predict: the models serve one at a time, and decoding goes on meanwhile.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from ser.corpus.errors import UserError
+from ser.extract.run import default_frame_budget
+from ser.predict.attention import Pooling, explain_clip
+from ser.predict.clips import Clip, Cut, Piece, Segmentation, open_clip, prefetch, read_pieces
+from ser.predict.features import Extracted, LiveFeatures
+from ser.predict.result import Failure, Result, Segment, is_unsure, join
+from ser.predict.sources import Source, is_clip, read_source
+from ser.predict.turns import Turns, TurnsSource
+
+FRAMES_A_SECOND = 50
+NOT_FINITE = "a head's output for it is not finite"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for one segment; the fields are those of `Segment`."""
+
+    emotion: str | None
+    probabilities: dict[str, float]
+    attributes: dict[str, float]
+    heads: dict[str, dict[str, float]]
+
+
+class AudioPredictor(ABC):
+    """Base of a trained run and of a published classifier: from clips to results.
+
+    Args:
+        source: where it was read from, or the name of its model.
+        features: the extraction of what it reads, on its device.
+        classes: what it predicts; empty for attributes alone.
+        attributes: what it rates; empty for classes alone.
+        min_confidence: the highest probability below which a result is `unsure`, 0 to 1; None for
+            none. Raises `UserError` for one out of bounds, or without classes.
+        notes: sentences that every result carries.
+        summary: a sentence about the model, shown once; None without one.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        features: LiveFeatures,
+        classes: Sequence[str],
+        attributes: Sequence[str],
+        *,
+        min_confidence: float | None = None,
+        notes: Sequence[str] = (),
+        summary: str | None = None,
+    ) -> None:
+        require_confidence(min_confidence)
+        if min_confidence is not None and not classes:
+            raise UserError(
+                f"{source}: it predicts no classes, so there is no confidence; leave "
+                "min_confidence out."
+            )
+        self.source, self.features, self.device = source, features, features.device
+        self.classes, self.attributes = tuple(classes), tuple(attributes)
+        self.min_confidence, self.notes, self.summary = min_confidence, tuple(notes), summary
+        self._lock = threading.Lock()
+
+    @property
+    def by_speaker(self) -> bool:
+        """Return whether a result depends on who speaks in other clips."""
+        return False
+
+    @abstractmethod
+    def _classify(
+        self, clips: Sequence[Extracted], speakers: Sequence[Hashable]
+    ) -> Sequence[Prediction | None]:
+        """Return the prediction for each clip, None where an output is NaN or infinite."""
+
+    def _attention(
+        self, clips: Sequence[Extracted], speakers: Sequence[Hashable]
+    ) -> Sequence[Pooling]:
+        """Return the weights of attention pooling for each clip; without it, nothing."""
+        return []
+
+    def load(self) -> None:
+        """Load every model now instead of with the first clip."""
+        with self._lock:
+            self.features.load()
+
+    @overload
+    def __call__(self, clips: Source, **options: Any) -> Result: ...
+
+    @overload
+    def __call__(self, clips: Sequence[Source], **options: Any) -> list[Result]: ...
+
+    @overload
+    def __call__(self, clips: Iterator[Source], **options: Any) -> Iterator[Result]: ...
+
+    def __call__(self, clips: Any, **options: Any) -> Result | list[Result] | Iterator[Result]:
+        """Return the result for one clip, a list for a list, a generator for any other iterable.
+
+        Args:
+            clips: one clip or several; a clip is a path, the bytes of a file, an open file,
+                (samples, rate), or a mapping with `array` and `sampling_rate`.
+            **options: those of `stream`.
+
+        Raises `UserError` for a clip that cannot be used.
+        """
+        if is_clip(clips):
+            return _require_result(next(self.stream([clips], **options)))
+        results = map(_require_result, self.stream(clips, **options))
+        return list(results) if isinstance(clips, Sequence) else results
+
+    def stream(
+        self,
+        clips: Iterable[Source],
+        *,
+        timeline: bool = False,
+        explain: bool = False,
+        one_speaker: bool = False,
+        turns: TurnsSource | None = None,
+        cut: Cut = "auto",
+        window: float = 10.0,
+        hop: float = 5.0,
+    ) -> Iterator[Result | Failure]:
+        """Yield a result for each clip in order, or a failure for one that cannot be used.
+
+        Args:
+            clips: the clips, in the forms that calling the predictor takes.
+            timeline: segment short clips too.
+            explain: add the attention of the heads.
+            one_speaker: all clips are of one speaker, which heads with `normalize: speaker` use;
+                they are then all held in memory. Without it such a head compares each segment with
+                itself alone.
+            turns: who speaks when: an RTTM file, in which a clip is found by its file name without
+                suffix, or for one clip a list of (start, end, speaker), in seconds, the speaker
+                None where not known. The turns are the segments, and heads with `normalize:
+                speaker` use the speakers of each clip, which is then held in memory.
+            cut: how long audio is segmented: `speech` (at pauses, by silero-vad), `windows`, or
+                `auto`, which is speech where silero-vad is installed.
+            window: the length of a window in seconds, 1 to 30.
+            hop: from the start of one window to the next, in seconds.
+
+        Clips are collected up to two minutes of audio, so the first result of many comes when that
+        much has been read. Raises `UserError` for a model that is absent, for an RTTM file that
+        cannot be read, and for `one_speaker` together with `turns`.
+        """
+        if one_speaker and turns is not None:
+            raise UserError("one_speaker and turns are both given; give one of them.")
+        speech = None if turns is None else Turns.read(turns)
+        segmentation = Segmentation(timeline, cut, window, hop, speech)
+        budget = default_frame_budget(self.device) / FRAMES_A_SECOND  # s
+        collected: list[tuple[Clip, Piece | None]] = []
+        segments: dict[int, list[Segment]] = {}
+        opened = prefetch(lambda source: open_clip(source, segmentation), map(read_source, clips))
+        seconds = 0.0
+        for clip, piece in read_pieces(opened):
+            collected.append((clip, piece))
+            seconds += 0 if piece is None else piece.end - piece.start
+            # the statistics of a speaker need all of their speech
+            needs_more = self.by_speaker and (one_speaker or (speech and piece is not None))
+            if seconds >= budget and not needs_more:
+                yield from self._results(collected, segments, explain, one_speaker)
+                collected, seconds = [], 0.0
+        yield from self._results(collected, segments, explain, one_speaker)
+
+    def _results(
+        self,
+        entries: Sequence[tuple[Clip, Piece | None]],
+        segments: dict[int, list[Segment]],
+        explain: bool,
+        one_speaker: bool,
+    ) -> Iterator[Result | Failure]:
+        """Predict pieces; yield the result of each clip whose last piece is among them."""
+        pieces = [piece for _, piece in entries if piece is not None]
+        speakers = [_speaker(clip, piece, one_speaker) for clip, piece in entries if piece]
+        predicted = iter(self._predict(pieces, explain, speakers) if pieces else [])
+        for clip, piece in entries:
+            if piece is not None:
+                segment = next(predicted)
+                if isinstance(segment, str):
+                    clip.error = clip.error or segment
+                else:
+                    segments.setdefault(id(clip), []).append(segment)
+                continue
+            complete = segments.pop(id(clip), [])
+            if complete and not clip.damaged:
+                notes = [*self.notes, *clip.notes()]
+                yield join(clip.path, clip.seconds, complete, notes, self.min_confidence)
+            else:
+                nothing = "no turn lies within the audio" if clip.turns else "no speech was found"
+                yield Failure(clip.path, clip.error or nothing)
+
+    def _predict(
+        self, pieces: Sequence[Piece], explain: bool, speakers: Sequence[Hashable]
+    ) -> list[Segment | str]:
+        """Return the segment of each piece, or why there is none."""
+        with self._lock:
+            extracted = self.features.extract([piece.wave for piece in pieces])
+            clips = [clip for clip in extracted if isinstance(clip, Extracted)]
+            usable = [isinstance(clip, Extracted) for clip in extracted]
+            speakers = list(compress(speakers, usable))
+            predictions = iter(self._classify(clips, speakers) if clips else [])
+            weights = iter(self._attention(clips, speakers) if explain else [])
+            segments: list[Segment | str] = []
+            for piece, clip in zip(pieces, extracted, strict=True):
+                if isinstance(clip, str):
+                    segments.append(clip)
+                    continue
+                prediction, pooling = next(predictions), next(weights, None)
+                if prediction is None:
+                    segments.append(NOT_FINITE)
+                    continue
+                transcript = next(iter(clip.words.values()), None)
+                attention, words = explain_clip(self.features, clip, pooling or {}, piece.start)
+                segments.append(
+                    Segment(
+                        start=piece.start,
+                        end=piece.end,
+                        emotion=prediction.emotion,
+                        probabilities=prediction.probabilities,
+                        attributes=prediction.attributes,
+                        transcript=None if transcript is None else transcript.text,
+                        heads=prediction.heads,
+                        attention=attention,
+                        words=words,
+                        unsure=is_unsure(prediction.probabilities, self.min_confidence),
+                        speaker=piece.speaker,
+                    )
+                )
+        return segments
+
+
+def require_confidence(min_confidence: float | None) -> None:
+    """Raise `UserError` for a `min_confidence` that is not a number from 0 to 1."""
+    if min_confidence is not None and not 0 <= min_confidence <= 1:
+        raise UserError(f"min_confidence is {min_confidence:g}; give a number from 0 to 1.")
+
+
+def by_name(names: Sequence[str], values: np.ndarray | None, row: int) -> dict[str, float]:
+    """Return a row of `(clips, names)` by name; nothing without values."""
+    return {} if values is None else dict(zip(names, values[row].tolist(), strict=True))
+
+
+def _speaker(clip: Clip, piece: Piece, one_speaker: bool) -> Hashable:
+    """Return what is equal for the pieces of one speaker; a speaker of turns is one of a clip."""
+    if one_speaker:
+        return None
+    return id(piece) if piece.speaker is None else (id(clip), piece.speaker)
+
+
+def _require_result(result: Result | Failure) -> Result:
+    if isinstance(result, Failure):
+        if not result.path and result.error.endswith("."):  # a sentence with its remedy
+            raise UserError(result.error)
+        raise UserError(f"{result.path or 'the clip'}: {result.error}; give another clip.")
+    return result
