@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -37,7 +37,7 @@ def new_folder(name: str) -> Path:
     return folder
 
 
-@cache
+@lru_cache(maxsize=3)  # not all: the real ones are hundreds of megabytes each
 def made(kind: str, model: Path | str | None = None, **options: Any) -> Extractor:
     """Load an extractor on the CPU; another call with the same options returns the same one."""
     entry = {"kind": kind, **({} if model is None else {"model": str(model)}), **options}

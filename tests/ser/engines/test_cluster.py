@@ -24,6 +24,7 @@ from tests.ser.fragile import (
 )
 
 ray = pytest.importorskip("ray")
+NODE = {"num_cpus": 1, "object_store_memory": OBJECT_STORE}
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,9 @@ def cluster():
     os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # noqa: SIM112  Ray would kill workers
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
-    ray_cluster = Cluster(initialize_head=True, head_node_args=node)
-    ray_cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    head = NODE | {"include_dashboard": False}
+    ray_cluster = Cluster(initialize_head=True, head_node_args=head)
+    ray_cluster.add_node(**NODE)
     ray.init(ray_cluster.address, log_to_driver=False, logging_level="error")
     yield ray_cluster
     ray.shutdown()
@@ -139,15 +140,15 @@ def test_head_that_kills_every_worker_fails(cluster, tmp_path, monkeypatch):
     assert report.error.startswith("its worker died 3 times (")
 
 
-# the last one: the cluster is a node smaller from here on
 def test_lost_node_loses_only_its_shard(cluster, pipeline):
-    hold = pipeline.parent / "hold"
+    folder = pipeline.parent
+    hold = folder / "hold"
     hold.touch()
-    node = next(iter(cluster.worker_nodes))
+    node = cluster.add_node(**NODE)
 
     def lose() -> None:
         try:
-            wait_for(lambda: len(list(pipeline.parent.glob("*.held"))) == 2, "no two workers began")
+            wait_for(lambda: len(list(folder.glob("*.held"))) == 3, "no three workers began")
             cluster.remove_node(node, allow_graceful=False)
         finally:
             hold.unlink()
