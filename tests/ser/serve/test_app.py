@@ -305,7 +305,7 @@ def test_a_client_that_leaves_frees_its_place(small, clip, tmp_path):
 
 
 def test_the_time_limit_covers_decoding_and_the_others_are_served(small, clip, tmp_path):
-    with serving(small.p, tmp_path, Limits(timeout=20)) as server:
+    with serving(small.p, tmp_path, Limits(timeout=60)) as server:
         server.service.loading.result(60)
         with httpx.Client(base_url=server.url, timeout=60) as client:
             data = clip.read_bytes()
@@ -319,7 +319,7 @@ def test_the_time_limit_covers_decoding_and_the_others_are_served(small, clip, t
                 {"error": "no answer within 1 s; send a shorter clip, or try again later."},
             )
             until(lambda: decoder.returncode is not None)
-            server.service.limits = Limits(timeout=20)
+            server.service.limits = Limits(timeout=60)
             assert client.post("/predict", content=data).status_code == 200
             assert files(tmp_path) == []
 
