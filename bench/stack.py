@@ -135,7 +135,7 @@ def write_run(root: Path, trees: int) -> None:
     (root / "pipeline.yaml").write_text(
         f"corpus: {{manifest: m.csv, classes: [{', '.join(CLASSES)}]}}\ncache: cache\nrun: run\n"
         f"features: {{prosody: {{kind: prosody}}}}\nheads:\n{heads}\n"
-        f"stack: {{protocol: unicamp, random_forest: {{trees: {trees}}}}}\n"
+        f"stack: {{model: random_forest, protocol: unicamp, random_forest: {{trees: {trees}}}}}\n"
     )
 
 

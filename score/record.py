@@ -64,6 +64,13 @@ class StackOptions(Record):
     seed: int | None = None
 
 
+class StackCandidate(Record):
+    """A candidate of the model `auto`, and its macro-F1 on held-out training rows."""
+
+    model: Label
+    macro_f1: float
+
+
 class StackSummary(Record):
     """The part of stack.json that a report shows, and the fingerprints of the stack's heads."""
 
@@ -76,6 +83,7 @@ class StackSummary(Record):
     classes: list[str] = Field(default_factory=list)
     rows: Count = 0
     rows_per_class: dict[str, Count] = Field(default_factory=dict)
+    candidates: list[StackCandidate] = Field(default_factory=list)
     checksums: dict[str, str] = Field(default_factory=dict)
 
 

@@ -34,7 +34,8 @@ class Stack(SectionClassifier):
     """A meta-model that predicts the emotion from the logits of several heads.
 
     Args:
-        model: the meta-model: random_forest (as published), lightgbm, logistic, mean_logits, ….
+        model: the meta-model: mean_logits, greedy, logistic, random_forest, …; `auto` chooses one
+            by held-out macro-F1, for which `fit` needs `groups`, or a table of cross-fitted heads.
         **options: the other keys of `stack:` in pipeline.yaml (`folds`, `balance`, `calibrate`,
             `random_forest`, …).
 
@@ -54,7 +55,7 @@ class Stack(SectionClassifier):
         (40, 3)
     """
 
-    def __init__(self, model: str = "random_forest", **options: Any) -> None:
+    def __init__(self, model: str = "auto", **options: Any) -> None:
         self.model, self.options = model, options
 
     def known_options(self) -> list[str]:

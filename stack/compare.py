@@ -27,8 +27,9 @@ from ser.score.attributes import ccc, resampled_ccc
 from ser.score.bootstrap import Resamples, resample_speakers
 from ser.score.compare import compare_attributes, compare_classes
 from ser.score.metrics import confusion, macro_f1
-from ser.stack.config import LEARNED, ProtocolName, StackConfig, TopKConfig, WeightedConfig
-from ser.stack.model import FittedStack, labelled_rows
+from ser.stack.config import AUTO, LEARNED, ProtocolName, StackConfig, TopKConfig, WeightedConfig
+from ser.stack.fitting import labelled_rows
+from ser.stack.model import FittedStack
 from ser.stack.registry import META_MODELS
 from ser.stack.rules import TopK
 from ser.stack.run import chosen_heads
@@ -61,22 +62,32 @@ def compare(
 
 
 def variants(table: LogitTable, config: StackConfig) -> list[StackConfig]:
-    """Return a configuration for every model and protocol, including the configured one."""
+    """Return a configuration for every model and protocol, including the configured one.
+
+    Models that are selected on dev are left out where dev has no labels.
+    """
     protocols = [p for p in PROTOCOLS if table.lacking[p] is None]
 
     def variant(**changes: Any) -> StackConfig:
-        return config.model_copy(update={"protocol": table.protocol(config.protocol)} | changes)
+        changes = {"protocol": table.protocol(config.protocol)} | changes
+        changed = config.model_copy(update=changes)
+        offsets = config.offsets and changed.protocol == "oof" and not changed.votes
+        return changed.model_copy(update={"offsets": offsets})
 
     learned = LEARNED if config.model in META_MODELS.built_in else (*LEARNED, config.model)
     configs = [variant(model=model, protocol=p) for model in learned for p in protocols]
-    nnls = WeightedConfig(by="nnls")
-    configs += [variant(model="weighted", weighted=nnls, protocol=p) for p in protocols]
+    nnls = {"weighted": WeightedConfig(by="nnls")}
+    weighted = ("weighted", "greedy", "best_head")
+    configs += [variant(model=model, protocol=p, **nnls) for model in weighted for p in protocols]
     configs.append(variant(model="weighted", weighted=WeightedConfig(by="macro_f1")))
-    configs += [variant(model=model) for model in ("mean_logits", "mean_proba", "majority")]
+    configs += [variant(model=model) for model in (AUTO, "mean_logits", "mean_proba", "majority")]
     tops = sorted({k for k in (*TOP, config.top_k.k) if k <= len(table.classifiers)} or {1})
     choices = [TopKConfig(k=k, by="mean") for k in tops]
     choices += [TopKConfig(k=k, by="plurality") for k in tops if k > 1]
-    return configs + [variant(model="top_k", top_k=choice) for choice in choices]
+    configs += [variant(model="top_k", top_k=choice) for choice in choices]
+    if _has_labels(table, DEV) or config.learns_from == DEV:
+        return configs
+    return [variant for variant in configs if variant.learns_from != DEV]
 
 
 def name_of(config: StackConfig) -> str:

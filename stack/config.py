@@ -1,8 +1,8 @@
 """The `stack` section of pipeline.yaml."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from ser.corpus.config import Name, Rate, Section, Seed
 from ser.corpus.errors import UserError
@@ -10,6 +10,8 @@ from ser.corpus.registry import validate_as
 from ser.stack.registry import META_MODELS
 
 ProtocolName = Literal["oof", "unicamp"]
+AUTO = "auto"
+FITTED_RULES = (AUTO, "best_head", "weighted", "greedy")  # fitted on train, without members
 LEARNED = ("random_forest", "lightgbm", "extra_trees", "logistic", "meta_soup")  # the rest: rules
 
 
@@ -48,6 +50,12 @@ class WeightedConfig(Section):
     by: Literal["nnls", "macro_f1"] = "nnls"
 
 
+class GreedyConfig(Section):
+    """Options of greedy: how many heads are added, each one or more times."""
+
+    rounds: int = Field(default=50, ge=1, le=1000)
+
+
 class TopKConfig(Section):
     """Options of top_k: the `k` heads with the best macro-F1 on dev, combined `by` this rule."""
 
@@ -65,7 +73,7 @@ class StackConfig(Section):
     """The meta-model that combines the heads' logits into one emotion, and its options.
 
     Attributes:
-        model: the name of the meta-model.
+        model: the name of the meta-model; `auto` chooses one by out-of-fold macro-F1.
         options: the options of a meta-model that is not built in.
         heads: the heads to combine; None means every head of the pipeline.
         protocol: which logits of train the stack is fitted on; None is `oof` when all heads are
@@ -74,6 +82,7 @@ class StackConfig(Section):
         balance: undersample each training class to the size of the rarest.
         draws: how many balanced subsets are drawn; None is 6 for meta_soup and 1 for the others.
         input: what the model reads; None is what it was published with.
+        offsets: add to each class's log probability what raises macro-F1 on held-out predictions.
         calibrate: fit a temperature on held-out predictions.
         seed: seed of the draws, folds and models.
         attributes: how attributes are combined.
@@ -84,7 +93,7 @@ class StackConfig(Section):
     'dev'
     """
 
-    model: Name = "random_forest"
+    model: Name = AUTO
     options: SerializeAsAny[Section] | None = Field(None, validate_default=True)
     heads: tuple[Name, ...] | None = Field(default=None, min_length=1, max_length=10_000)
     protocol: ProtocolName | None = None
@@ -92,6 +101,7 @@ class StackConfig(Section):
     balance: bool = True
     draws: int | None = Field(default=None, ge=1, le=1000)
     input: Literal["logits", "probabilities", "both"] | None = None
+    offsets: bool = False
     calibrate: bool = False
     seed: Seed = 42
     attributes: Literal["ridge", "mean"] = "ridge"
@@ -101,6 +111,7 @@ class StackConfig(Section):
     logistic: LinearConfig = LinearConfig()
     meta_soup: LinearConfig = LinearConfig()
     weighted: WeightedConfig = WeightedConfig()
+    greedy: GreedyConfig = GreedyConfig()
     top_k: TopKConfig = TopKConfig()
     ridge: RidgeConfig = RidgeConfig()
 
@@ -124,6 +135,14 @@ class StackConfig(Section):
             raise ValueError(f"the options of {info.data['model']} are keys of their own section")
         return None
 
+    @model_validator(mode="after")
+    def _offsets_of_probabilities(self) -> Self:
+        if self.offsets and self.votes:
+            raise ValueError(
+                f"offsets need probabilities, and {self.model} counts votes; remove offsets"
+            )
+        return self
+
     @property
     def folded(self) -> bool:
         """Whether the model is fitted on the folds of train; the others are rules."""
@@ -134,7 +153,12 @@ class StackConfig(Section):
         """The split that the model is fitted or selected on; None for a fixed rule."""
         if self.model == "top_k" or (self.model == "weighted" and self.weighted.by == "macro_f1"):
             return "dev"
-        return "train" if self.folded or self.model == "weighted" else None
+        return "train" if self.folded or self.model in FITTED_RULES else None
+
+    @property
+    def votes(self) -> bool:
+        """Whether the model counts votes; the others average probabilities."""
+        return self.model == "majority" or (self.model == "top_k" and self.top_k.by == "plurality")
 
     def spec(self) -> dict[str, Any]:
         """Return the plain values that a fingerprint is taken of: all that change the results.
@@ -146,8 +170,13 @@ class StackConfig(Section):
         if self.folded:
             own = self.model if META_MODELS.about(self.model).options is None else "options"
             names |= {"folds", "balance", "draws", "input", "seed", own}
-        elif self.model in ("weighted", "top_k"):
+        elif self.model == AUTO:
+            names |= {"folds", "balance", "draws", "input", "seed"}
+            names |= {"greedy", "logistic", "random_forest"}
+        elif self.model in ("weighted", "greedy", "top_k"):
             names.add(self.model)
+        if self.offsets:
+            names |= {"offsets", "folds", "seed"}
         if self.calibrate:
             names |= {"balance", "seed"}
         if self.attributes == "ridge":

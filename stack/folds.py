@@ -128,6 +128,19 @@ class FoldedClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             counts[rows] += 1
         return self.to_probability(total[self.rows_] / counts[self.rows_])
 
+    def fold_proba(self, X: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """Return held-out probabilities of all rows that `fit` was given: `(rows, classes)`.
+
+        `X` and `fold` are those of `fit`. Each row is predicted by the members that were fitted
+        without its fold, whether a draw used the row or not.
+        """
+        X = self._inputs(X)
+        total = np.zeros((len(X), len(self.classes_)))
+        for i, member in enumerate(self.members_):
+            rows = np.flatnonzero(fold == i % self.folds)
+            total[rows] += self.predict_member(member, X[rows])
+        return self.to_probability(total / self.draws)
+
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the most probable class of every row; ties go to the first."""
         chosen: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]

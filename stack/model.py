@@ -1,28 +1,30 @@
 """The stack: a meta-model over the heads' logits, its temperature, and a model of attributes.
 
+0. With `auto`, choose the model by held-out scores (`ser.stack.selection`).
 1. Take the labelled rows of train, with the logits that the protocol prescribes
    (`ser.stack.table`).
 2. Fit the model. Under `oof` its folds are speaker-disjoint; under `unicamp` they are stratified
    rows, as published. `top_k` and `weighted: {by: macro_f1}` are selected on dev instead; nothing
    uses test.
-3. With `calibrate`, fit one temperature on the members' predictions for rows held out of them.
-4. Where heads predict attributes, fit a regression on them, or average them.
+3. With `offsets`, fit one offset per class on the log-probabilities of held-out rows.
+4. With `calibrate`, fit one temperature on the members' predictions for rows held out of them.
+5. Where heads predict attributes, fit a regression on them, or average them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ser.corpus.errors import UserError, plural
+from ser.corpus.errors import UserError
 from ser.corpus.folds import speaker_folds
 from ser.score.heads import softmax
-from ser.stack.config import ProtocolName, StackConfig
-from ser.stack.registry import META_MODELS
+from ser.stack.config import AUTO, ProtocolName, StackConfig
+from ser.stack.fitting import labelled_rows, make_classifier
+from ser.stack.offsets import TINY, fit_offsets, with_offsets
+from ser.stack.record import Candidate, StackRecord
 from ser.stack.table import TRAIN, LogitTable, Rows
-
-TINY = float(np.finfo(np.float64).eps)  # replaces a probability of 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class FittedStack:
         protocol: which logits of train it was fitted on.
         classifier: the scikit-learn estimator of the class; None where no head predicts classes.
         regressor: the estimator of the attributes; None where no head predicts any.
-        temperature: what the log probabilities are divided by.
+        offsets: what is added to each class's log probability, `(classes,)`; None for nothing.
+        temperature: what the log probabilities are then divided by.
+        candidates: those of `model: auto`, whose place in `config` the chosen model takes.
         used: class indices of the rows that the classifier was fitted on.
         held_out: class indices and held-out probabilities of training rows; None unless requested,
             and for models that do not learn from train.
@@ -53,7 +57,9 @@ class FittedStack:
     protocol: ProtocolName
     classifier: Any = None
     regressor: Any = None
+    offsets: np.ndarray | None = None
     temperature: float = 1.0
+    candidates: list[Candidate] = field(default_factory=list)
     used: np.ndarray | None = None  # class indices of the rows that were learned from
     held_out: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -66,7 +72,12 @@ class FittedStack:
         Raises `UserError` when the protocol's logits are missing, and when the split that the model
         is fitted on has no labelled rows, lacks a class, or is too small for the folds.
         """
-        stack = cls(config, table.protocol(config.protocol))
+        protocol, candidates = table.protocol(config.protocol), []
+        if config.model == AUTO:
+            from ser.stack.selection import select
+
+            config, candidates = select(table, config)
+        stack = cls(config, protocol, candidates=candidates)
         if table.classifiers:
             stack._fit_classifier(table, hold_out)
         if table.columns:
@@ -91,11 +102,10 @@ class FittedStack:
     def classify(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return class indices `(rows,)` and probabilities `(rows, classes)`."""
         probability = self.classifier.predict_proba(X)
+        if self.offsets is not None:
+            probability = with_offsets(probability, self.offsets)
         # Only votes can tie in a way that their probabilities (vote shares) cannot break.
-        by_vote = self.config.model == "majority" or (
-            self.config.model == "top_k" and self.config.top_k.by == "plurality"
-        )
-        chosen = self.classifier.predict(X) if by_vote else probability.argmax(axis=1)
+        chosen = self.classifier.predict(X) if self.config.votes else probability.argmax(axis=1)
         if self.temperature != 1:
             probability = softmax(np.log(probability.clip(TINY)) / self.temperature)
         return chosen, probability
@@ -108,15 +118,11 @@ class FittedStack:
 
     @classmethod
     def load(
-        cls,
-        folder: Path,
-        config: StackConfig,
-        protocol: ProtocolName,
-        temperature: float,
-        table: LogitTable,
+        cls, folder: Path, record: StackRecord, config: StackConfig, table: LogitTable
     ) -> "FittedStack":
         """Read what `save` wrote; `table` has the heads that the stack was fitted on."""
-        stack = cls(config, protocol, temperature=temperature)
+        offsets = np.array(record.offsets) if record.offsets else None
+        stack = cls(config, record.protocol, offsets=offsets, temperature=record.temperature)
         classes, columns = len(table.classes), len(table.columns)
         if table.classifiers:
             classifier = make_classifier(config, table)
@@ -148,6 +154,8 @@ class FittedStack:
             else:
                 self.classifier.fit(X, y)
                 self.used = y
+        if config.offsets:
+            self._fit_offsets(table)
         if config.calibrate:
             self.temperature = self._calibrated(table)
 
@@ -156,18 +164,42 @@ class FittedStack:
     ) -> None:
         from ser.stack.folds import MissingClassError
 
-        config, fold = self.config, None
-        if self.protocol == "oof":
-            speakers = [table.splits[TRAIN].speaker[i] for i in rows]
-            fold = speaker_folds(y, speakers, config.folds, config.seed)
         try:
-            self.classifier.fit(X, y, fold)
+            self.classifier.fit(X, y, self._folds(table, rows, y))
         except MissingClassError as error:
             raise UserError(
                 f"{table.folder}: without the speakers of one fold, no row of the class "
                 f"'{table.classes[error.label]}' is left for training; lower stack.folds, set "
                 "stack.balance: false, or set stack.protocol: unicamp."
             ) from error
+
+    def _folds(self, table: LogitTable, rows: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+        """Return the speaker-disjoint fold of each row of train; None under `unicamp`."""
+        if self.protocol != "oof":
+            return None
+        speakers = [table.splits[TRAIN].speaker[i] for i in rows]
+        return speaker_folds(y, speakers, self.config.folds, self.config.seed)
+
+    def _fit_offsets(self, table: LogitTable) -> None:
+        config = self.config
+        if self.protocol != "oof":
+            raise UserError(
+                f"{table.folder}: stack.offsets needs out-of-fold logits of train; train every "
+                "head with cross_fit: 5 and keep stack.protocol oof, or remove stack.offsets."
+            )
+        rows, y = labelled_rows(table, TRAIN, config)
+        fold, X = self._folds(table, rows, y), self.inputs(table.splits[TRAIN])[rows]
+        # A rule has few parameters or none, so its own rows are as good as held out.
+        probability = (
+            self.classifier.fold_proba(X, fold)
+            if config.folded
+            else self.classifier.predict_proba(X)
+        )
+        speakers = [table.splits[TRAIN].speaker[i] for i in rows]
+        self.offsets = fit_offsets(probability, y, speakers, config.folds, config.seed)
+        if self.held_out is not None:
+            y, probability = self.held_out
+            self.held_out = y, with_offsets(probability, self.offsets)
 
     def _calibrated(self, table: LogitTable) -> float:
         from ser.score.calibration import fit_temperature
@@ -200,26 +232,6 @@ class FittedStack:
         self.regressor.fit(rows.predicted, truth)
 
 
-def make_classifier(config: StackConfig, table: LogitTable) -> Any:
-    """Return the configured classifier, unfitted: a scikit-learn estimator."""
-    options = config.model_dump().get(config.model, {})
-    if config.folded:
-        shared = config.model_dump(include={"folds", "balance", "draws", "input", "seed"})
-        options |= {key: value for key, value in shared.items() if value is not None}
-    else:
-        options["classes"] = len(table.classes)
-    if config.model == "meta_soup":
-        options["extra"] = len(table.columns)
-    make = META_MODELS.get(config.model)
-    if config.options is None or META_MODELS.about(config.model).options is None:
-        return make(**options)
-    if hasattr(make, "fit_member"):  # it derives from `FoldedClassifier`
-        return make(**options, **config.options.model_dump())
-    from ser.stack.estimator import EstimatorStacker
-
-    return EstimatorStacker(name=config.model, options=config.options, **options)
-
-
 def _make_regressor(config: StackConfig, table: LogitTable) -> Any:
     from ser.stack.attributes import MeanAttributes, RidgeAttributes
 
@@ -227,40 +239,3 @@ def _make_regressor(config: StackConfig, table: LogitTable) -> Any:
         return RidgeAttributes(config.ridge.alpha)
     names = [name for _, name in table.columns]
     return MeanAttributes([[i for i, n in enumerate(names) if n == a] for a in table.attributes])
-
-
-def labelled_rows(
-    table: LogitTable, split: str, config: StackConfig | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of a split's labelled rows, and their class indices.
-
-    `config` is that of the model to be fitted on them; None is for scoring. Raises `UserError` when
-    there are none, when a class is missing, and when a class has fewer rows than there are folds.
-    """
-    rows = table.splits.get(split)
-    at = np.zeros(0, np.int64) if rows is None else np.flatnonzero(rows.label >= 0)
-    purpose, instead = "to compare stacks", ""
-    if config is not None:
-        purpose = f"to {'fit' if split == TRAIN else 'select'} a {config.model}"
-        instead = ", or set stack.model to mean_logits or majority, which need no training"
-    if rows is None or not len(at):
-        raise UserError(
-            f"{table.folder}: the logits have no labelled rows in the split {split} {purpose} on; "
-            f"train the heads on a manifest that has some{instead}."
-        )
-    y = rows.label[at]
-    counts = np.bincount(y, minlength=len(table.classes))
-    rarest = table.classes[int(counts.argmin())]
-    if counts.min() == 0:
-        remedy = "add some, remove it" if instead else "add some, or remove it"
-        raise UserError(
-            f"{table.folder}: {split} has no rows of the class '{rarest}'; {remedy} from "
-            f"corpus.classes{instead}."
-        )
-    if config is not None and config.folded and counts.min() < config.folds:
-        raise UserError(
-            f"{table.folder}: train has {plural(int(counts.min()), 'row')} of the class "
-            f"'{rarest}', fewer than the {config.folds} folds; lower stack.folds (at least 2)"
-            f"{instead}."
-        )
-    return at, y

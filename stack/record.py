@@ -17,10 +17,27 @@ from ser.cache.record import (
     describe,
 )
 from ser.corpus.errors import DamagedError
-from ser.stack.config import ProtocolName, StackConfig
+from ser.stack.config import AUTO, ProtocolName, StackConfig
 
 FORMAT: Final = "ser-stack/2"
 MOST_MEMBERS = 10_000  # folds times draws
+Offset = Annotated[float, Field(ge=-100, le=100)]
+
+
+class Candidate(Record):
+    """A candidate of `model: auto`, scored on training rows held out of it.
+
+    Attributes:
+        model: its name.
+        macro_f1: its macro-F1.
+        error: standard error, over speakers, of its difference to the best candidate.
+        chosen: whether it was chosen.
+    """
+
+    model: Label
+    macro_f1: Annotated[float, Field(ge=0, le=1)]
+    error: Annotated[float, Field(ge=0, le=1)]
+    chosen: bool
 
 
 class StackRecord(Record):
@@ -29,6 +46,8 @@ class StackRecord(Record):
     Attributes:
         config: the stack's options as plain values; see `stack_config`.
         temperature: what the log probabilities are divided by.
+        offsets: what is added to the log probability of each class; empty without `offsets`.
+        candidates: those of `model: auto`, the simplest first; `config` has the chosen model.
         heads: the heads in the order of the columns, and their fingerprints.
         rows: how many rows the stack was fitted on.
         checksums: a content hash of each of the folder's other files.
@@ -47,6 +66,8 @@ class StackRecord(Record):
     attributes: Annotated[list[Label], Field(max_length=100)]
     rows: Count
     rows_per_class: dict[Label, Count]
+    offsets: Annotated[list[Offset], Field(max_length=1000)] = Field(default_factory=list)
+    candidates: Annotated[list[Candidate], Field(max_length=100)] = Field(default_factory=list)
     checksums: dict[FileName, Hash] = Field(default_factory=dict, max_length=20_000)
 
     @classmethod
@@ -67,6 +88,8 @@ class StackRecord(Record):
             config = StackConfig.model_validate(self.config)
         except ValidationError as error:
             raise DamagedError(path, f"its config: {describe(error)}", self.remedy) from error
+        if config.model == AUTO:
+            raise DamagedError(path, "its config does not name the model", self.remedy)
         members = config.folds * (config.draws or 1) if config.folded else 1
         if members > MOST_MEMBERS:
             problem = f"its config has {members} members (folds times draws), which is too many"

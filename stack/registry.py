@@ -40,9 +40,12 @@ META_MODELS = Registry[Callable[..., Any], MetaModelInfo](
             ("lightgbm", "boosting:LightGBMStacker", True, "Gradient-boosted trees."),
             ("logistic", "linear:LogisticStacker", True, "Logistic regressions."),
             ("meta_soup", "linear:MetaSoup", True, "The average of linear classifiers (MEDUSA)."),
+            ("auto", "selection:select", False, "One of the others, by out-of-fold macro-F1."),
             ("mean_logits", "rules:MeanLogits", False, "The mean of the heads' logits."),
             ("mean_proba", "rules:MeanProba", False, "The mean of the heads' probabilities."),
             ("majority", "rules:Majority", False, "The class that most heads put first."),
+            ("best_head", "rules:BestHead", False, "The head that is best out of fold, alone."),
+            ("greedy", "greedy:Greedy", False, "Heads added one by one, with replacement."),
             ("weighted", "rules:Weighted", False, "A weighted mean of the heads' probabilities."),
             ("top_k", "rules:TopK", False, "The k heads that are best on dev."),
         )

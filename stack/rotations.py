@@ -22,7 +22,7 @@ from ser.score.compare import compare_classes
 from ser.score.metrics import confusion, macro_f1
 from ser.score.record import PREDICTIONS, StackSummary, read_predictions
 from ser.stack.compare import name_of, predicted_classes, variants
-from ser.stack.config import StackConfig
+from ser.stack.config import AUTO, StackConfig
 from ser.stack.model import FittedStack
 from ser.stack.record import FORMAT, StackRecord
 from ser.stack.run import chosen_heads
@@ -41,9 +41,13 @@ def pool_stacks(runs: Sequence[Path], folder: Path) -> None:
     """
     records = [StackRecord.read(run / "stack" / FILE) for run in runs]
     first, heads = records[0], folder / "heads"
+    models = {record.config["model"] for record in records}
     record = first.model_copy(
         update={
             "format": FORMAT,
+            "config": first.config | {"model": models.pop() if len(models) == 1 else AUTO},
+            "offsets": [],  # of no single model
+            "candidates": [],
             "fingerprint": fingerprint({"pooled": [record.fingerprint for record in records]}),
             "heads": {
                 name: HeadLogits.read_header(heads / name / "logits.h5").fingerprint

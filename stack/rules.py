@@ -1,8 +1,9 @@
-"""Rules that combine heads: fixed ones, and two with a few parameters.
+"""Rules that combine heads: fixed ones, and three with a few parameters.
 
     mean_logits   softmax of the mean of the heads' logits
     mean_proba    mean of the heads' probabilities
     majority      the class that most heads rank first
+    best_head     the head with the best macro-F1, alone
     weighted      weighted mean of the heads' probabilities; the weights come from non-negative
                   least squares against the labels (classes weighted equally), or are the heads'
                   macro-F1
@@ -10,8 +11,8 @@
                   challenge's overview, Figure 4: top 1, 3, 5 and 10 by plurality)
 
 All are scikit-learn estimators that take logits `(rows, heads * classes)`, head by head; `fit` of
-the fixed ones only sets `classes_` to the indices 0 … `classes` - 1. Fit `weighted` and `top_k` on
-rows that the heads were not trained on.
+the fixed ones only sets `classes_` to the indices 0 … `classes` - 1. Fit `best_head`, `weighted`
+and `top_k` on rows that the heads were not trained on. `ser.stack.greedy` has one more.
 """
 
 import json
@@ -28,6 +29,7 @@ from ser.score.metrics import confusion, macro_f1
 from ser.stack.record import StackRecord
 
 RULE = "rule.json"
+SUM = 1e-6  # how far from 1 the weights of a rule may sum
 
 
 class _Rule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -108,7 +110,49 @@ class Majority(_Rule):
         return chosen
 
 
-class Weighted(_Rule):
+class WeightedMean(_Rule):
+    """Base class: a weighted mean of the heads' probabilities.
+
+    `fit` of a subclass sets `weights_`, float64 `(heads,)`, none negative, which sum to 1.
+    """
+
+    weights_: np.ndarray
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return the weighted mean of the heads' softmax: `(rows, classes)`."""
+        mean: np.ndarray = np.einsum("rhc,h->rc", softmax(self._by_head(X)), self.weights_)
+        return mean
+
+    def save(self, folder: Path) -> None:
+        """Write the weights."""
+        (folder / RULE).write_text(json.dumps({"weights": self.weights_.tolist()}))
+
+    def load(self, folder: Path, classes: int, dim: int) -> Self:
+        """Read the weights; raises `UserError` for a file without the weights of these heads."""
+        super().fit()
+        weights = _read(folder / RULE, "weights", (int, float))
+        self.weights_ = np.array(weights, np.float64)
+        if (
+            len(weights) != dim // classes
+            or not 0 <= self.weights_.min() <= self.weights_.max() <= 1
+            or abs(self.weights_.sum() - 1) > SUM
+        ):
+            raise _damaged(folder / RULE)
+        return self
+
+
+class BestHead(WeightedMean):
+    """The probabilities of the head with the best macro-F1; ties go to the head named first."""
+
+    def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
+        """Choose the head on logits `(rows, heads * classes)` and class indices `(rows,)`."""
+        super().fit()
+        scores = head_scores(*required(X, y), self.classes)
+        self.weights_ = np.eye(len(scores))[scores.argmax()]
+        return self
+
+
+class Weighted(WeightedMean):
     """The weighted mean of the heads' probabilities; after `fit`, `weights_` sum to 1.
 
     All weights are equal where every head's would be 0.
@@ -121,34 +165,13 @@ class Weighted(_Rule):
     def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
         """Fit the weights on logits `(rows, heads * classes)` and class indices `(rows,)`."""
         super().fit()
-        X, y = _required(X, y)
+        X, y = required(X, y)
         if self.by == "nnls":
             weights = self._least_squares(softmax(self._by_head(X)), y)
         else:
             weights = head_scores(X, y, self.classes)
         total = weights.sum()
         self.weights_ = weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
-        return self
-
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return the weighted mean of the heads' softmax: `(rows, classes)`."""
-        mean: np.ndarray = np.einsum("rhc,h->rc", softmax(self._by_head(X)), self.weights_)
-        return mean
-
-    def save(self, folder: Path) -> None:
-        """Write the weights."""
-        (folder / RULE).write_text(json.dumps({"weights": self.weights_.tolist()}))
-
-    def load(self, folder: Path, classes: int, dim: int) -> Self:
-        """Read the weights."""
-        super().fit()
-        weights = _read(folder / RULE, "weights", (int, float))
-        self.weights_ = np.array(weights, np.float64)
-        if (
-            len(weights) != dim // classes
-            or not 0 <= self.weights_.min() <= self.weights_.max() <= 1
-        ):
-            raise _damaged(folder / RULE)
         return self
 
     def _least_squares(self, probability: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -176,7 +199,7 @@ class TopK(_Rule):
     def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
         """Select the heads on logits `(rows, heads * classes)` and class indices `(rows,)`."""
         super().fit()
-        scores = head_scores(*_required(X, y), self.classes)
+        scores = head_scores(*required(X, y), self.classes)
         self.heads_ = np.argsort(-scores, kind="stable")[: self.k]
         return self
 
@@ -214,7 +237,8 @@ def head_scores(X: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
     return macro_f1(np.stack([confusion(y, predicted, classes) for predicted in first.T]))
 
 
-def _required(X: np.ndarray | None, y: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def required(X: np.ndarray | None, y: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as arrays; raises ValueError where one is missing."""
     if X is None or y is None:
         raise ValueError("this rule is fitted on logits and labels; pass both")
     return np.asarray(X), np.asarray(y)

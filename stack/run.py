@@ -28,7 +28,7 @@ from ser.cache.locks import locked
 from ser.cache.logits import HeadLogits
 from ser.cache.record import describe
 from ser.cache.swap import recover_folder, replace_folder
-from ser.corpus.errors import DamagedError, UserError
+from ser.corpus.errors import DamagedError, UserError, plural
 from ser.score.record import PREDICTIONS
 from ser.stack.config import StackConfig
 from ser.stack.model import FittedStack
@@ -66,9 +66,13 @@ def _fit(run: Path, heads: Sequence[str], config: StackConfig) -> StackRecord:
     record = _checked_record(
         format=FORMAT,
         fingerprint=_fingerprint(config, table.heads),
-        config=config.model_dump(mode="json", exclude=None if config.options else {"options"}),
+        config=stack.config.model_dump(
+            mode="json", exclude=None if config.options else {"options"}
+        ),
         protocol=stack.protocol,
         temperature=stack.temperature,
+        offsets=[] if stack.offsets is None else stack.offsets.tolist(),
+        candidates=stack.candidates,
         heads=table.heads,
         classes=list(table.classes),
         attributes=list(table.attributes),
@@ -113,6 +117,14 @@ def stacked_heads(run: Path) -> list[str]:
     return list(_record(run).heads)
 
 
+def fitted_model(run: Path) -> str:
+    """Return the name of the model of the run's stack; of `auto`, the one that it chose.
+
+    Raises `UserError` as `stacked_heads`.
+    """
+    return _record(run).stack_config(_file(run)).model
+
+
 def load(run: Path, table: LogitTable) -> FittedStack:
     """Load the run's stack; `table` has the heads that it was fitted on.
 
@@ -129,7 +141,10 @@ def load(run: Path, table: LogitTable) -> FittedStack:
     for file, expected in record.checksums.items():
         if file != PREDICTIONS:  # not part of a bundle
             require_undamaged(run / "stack" / file, expected, record.remedy)
-    return FittedStack.load(run / "stack", config, record.protocol, record.temperature, table)
+    if len(record.offsets) != (len(record.classes) if config.offsets else 0):
+        problem = f"it has {plural(len(record.offsets), 'offset')}, not one for each class"
+        raise DamagedError(_file(run), problem, record.remedy)
+    return FittedStack.load(run / "stack", record, config, table)
 
 
 def is_current(run: Path, heads: Sequence[str], config: StackConfig) -> bool:

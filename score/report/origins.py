@@ -63,6 +63,9 @@ def setup_table(contents: Contents) -> Table:
             ("stack", f"{config.model} over {plural(len(stack.heads), 'head')}"),
             ("stack fingerprint", stack.fingerprint),
         ]
+        if stack.candidates:
+            scores = ", ".join(f"{c.model} {c.macro_f1:.3f}" for c in stack.candidates)
+            rows.append(("stack candidates", f"{scores} (macro-F1 of held-out training rows)"))
         if stack.rows:
             rows.append(("stack fitted on", plural(stack.rows, "utterance")))
             rows.append(("stack protocol", f"{stack.protocol}, seed {config.seed}"))

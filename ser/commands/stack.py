@@ -60,6 +60,7 @@ def fit(
     A stack that is up to date is skipped. Exit code 1 when a head failed.
     """
     import ser.stack.run
+    from ser.corpus.errors import plural
     from ser.pipeline.file import write_resolved
 
     pipeline = load_pipeline(path, overrides)
@@ -71,12 +72,16 @@ def fit(
         log.info(f"{pipeline.run / 'stack'}: {pipeline.stack.model}: up to date, skipped")
         return 0
     record = ser.stack.run.fit(pipeline.run, heads, pipeline.stack)
-    line = f"{pipeline.run / 'stack'}: {pipeline.stack.model} over {len(record.heads)} heads"
+    model = record.config["model"]
+    line = f"{pipeline.run / 'stack'}: {model} over {plural(len(record.heads), 'head')}"
     if record.rows:
         line += f", fitted on {record.rows} utterances"
     if pipeline.stack.learns_from == "train":
         line += f" (protocol {record.protocol}{_why(pipeline.stack, record.protocol)})"
     result(line)
+    if record.candidates:
+        scores = ", ".join(f"{c.model} {c.macro_f1:.3f}" for c in record.candidates)
+        result(f"{model} was chosen by macro-F1 of held-out training rows: {scores}")
     return 0
 
 

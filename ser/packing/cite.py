@@ -19,6 +19,7 @@ from ser.packing.card import HUB_ID, base_of
 from ser.packing.corpora import CITED, corpus_named
 from ser.pipeline.document import Document, dotted
 from ser.predict.bundle import open_bundle
+from ser.stack.config import AUTO
 from ser.version import __version__
 
 ENTRY = re.compile(r"^@\w+\{([\w-]+),.*?^\}\n", re.M | re.S)
@@ -54,7 +55,7 @@ KINDS = {  # features that need no `model:`
 }
 STACKS = {
     "lightgbm": ("ke2017lightgbm",),
-    **dict.fromkeys(("random_forest", "extra_trees", "logistic"), ("pedregosa2011scikit",)),
+    **dict.fromkeys(("random_forest", "extra_trees", "logistic", AUTO), ("pedregosa2011scikit",)),
 }
 BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")  # of lines, and other control characters
 SPECIAL = {  # characters with a meaning in TeX; BibTeX counts the brace of `\}` too
@@ -134,7 +135,7 @@ def _used(pipeline: Document, run: Path) -> Iterator[tuple[str, tuple[str, ...]]
         architecture = _text(pipeline, ("heads", name, "head")) or default
         if name != "defaults" and (keys := HEADS.get(architecture)):
             yield f"head {architecture}", keys
-    model = _text(pipeline, ("stack", "model")) or "random_forest"
+    model = _text(pipeline, ("stack", "model")) or AUTO
     if "stack" in pipeline.data and (keys := STACKS.get(model)):
         yield f"stack {model}", keys
 

@@ -116,8 +116,10 @@ def _fit_stack(pipeline: Pipeline, log: Log) -> None:
         log(f"stack    {pipeline.stack.model}: up to date, skipped")
         return
     started = time.monotonic()
-    ser.stack.run.fit(pipeline.run, pipeline.systems, pipeline.stack)
-    log(f"stack    {pipeline.stack.model}: fitted in {time.monotonic() - started:.1f} s")
+    record = ser.stack.run.fit(pipeline.run, pipeline.systems, pipeline.stack)
+    model = record.config["model"]
+    name = model if model == pipeline.stack.model else f"{pipeline.stack.model} ({model})"
+    log(f"stack    {name}: fitted in {time.monotonic() - started:.1f} s")
 
 
 def _write_report(pipeline: Pipeline, metrics: dict[str, Any], log: Log) -> None:

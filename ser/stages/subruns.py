@@ -8,6 +8,7 @@ same ones; the heads of all runs are trained as one list, by `ser.engines.heads`
 """
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.pipeline.jobs import heads_job
 from ser.score.run import score_run
+from ser.stack.config import AUTO
 from ser.stages.extract import describe_extraction, extract_features
 from ser.stages.heads import record_outcome, require_heads
 
@@ -141,6 +143,10 @@ def fit_stacks(runs: Mapping[str, Pipeline], log: Log) -> None:
             ser.stack.run.fit(pipeline.run, pipeline.systems, pipeline.stack)
             fitted += 1
     model = next(iter(runs.values())).stack.model
+    if model == AUTO:
+        chosen = Counter(ser.stack.run.fitted_model(pipeline.run) for pipeline in runs.values())
+        counts = ", ".join(f"{name} {count}" for name, count in chosen.most_common())
+        model = f"{AUTO} ({counts})"
     log(f"stack    {model}: {fitted} fitted, {len(runs) - fitted} up to date")
 
 

@@ -16,6 +16,7 @@ from ser.stack.table import LogitTable
 
 HEADS = ["a", "b", "c"]
 SMALL = StackConfig(
+    model="random_forest",
     folds=2,
     random_forest={"trees": 5},
     extra_trees={"trees": 5},
@@ -33,12 +34,13 @@ def test_every_model_and_protocol_is_scored_once_and_as_fitted_alone(write_run):
     frame, attributes = compare(run / "heads", HEADS, SMALL, 50)
     assert attributes.height == 0
     both = [(model, protocol) for model in LEARNED for protocol in ("oof", "unicamp")]
+    fitted = ["weighted nnls", "greedy", "best_head"]
     rest = ["mean_logits", "mean_proba", "majority", "top_1", "top_3 mean", "top_3 plurality"]
     assert frame.select("model", "protocol").rows() == [
         *both,
-        ("weighted nnls", "oof"),
-        ("weighted nnls", "unicamp"),
+        *((model, p) for model in fitted for p in ("oof", "unicamp")),
         ("weighted macro_f1", None),
+        ("auto", "oof"),
         *((model, None) for model in rest),
     ]
     assert frame.filter("default").select("model", "protocol").rows() == [("random_forest", "oof")]

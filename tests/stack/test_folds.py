@@ -86,3 +86,18 @@ def test_inputs_may_be_probabilities_or_both_and_other_columns_are_passed_on():
     assert np.allclose(stacker.members_[0].coefficient, wanted.members_[0].coefficient, atol=1e-6)
     both = LogisticStacker(input="both", extra=1).fit(X, y)
     assert both.members_[0].coefficient.shape == (3, 6 + 6 + 1)
+
+
+def test_fold_proba_predicts_every_row_by_the_members_of_its_fold():
+    from ser.stack.linear import LogisticStacker
+
+    rng = np.random.default_rng(0)
+    y, fold = np.arange(90) % 3, np.arange(90) // 3 % 3
+    X = (np.eye(3)[y] + rng.normal(size=(90, 3))).astype(np.float32)
+    whole = LogisticStacker(folds=3, balance=False, draws=2).fit(X, y, fold)
+    assert whole.fold_proba(X, fold) == pytest.approx(whole.held_out_proba(X))
+    y[:20] = 0  # the draws leave rows out
+    drawn = LogisticStacker(folds=3).fit(X, y, fold)
+    every = drawn.fold_proba(X, fold)
+    assert len(drawn.rows_) < len(every) == 90
+    assert every[drawn.rows_] == pytest.approx(drawn.held_out_proba(X))

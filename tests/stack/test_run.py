@@ -28,7 +28,7 @@ from ser.stack.table import LogitTable
 from tests.damage import DAMAGES, damage_file, repair
 
 HEADS = ["a", "b"]
-FOREST = StackConfig(folds=2, random_forest={"trees": 5})
+FOREST = StackConfig(model="random_forest", folds=2, random_forest={"trees": 5})
 BOOSTING = StackConfig(model="lightgbm", folds=2, lightgbm={"rounds": 5, "min_data_in_leaf": 2})
 LINEAR = [
     StackConfig(model="extra_trees", folds=2, draws=2, input="both", extra_trees={"trees": 3}),
@@ -38,6 +38,8 @@ LINEAR = [
 CHOSEN = [
     StackConfig(model="mean_proba", calibrate=True),
     StackConfig(model="weighted"),
+    StackConfig(model="best_head"),
+    StackConfig(model="greedy", calibrate=True),
     StackConfig(model="weighted", weighted={"by": "macro_f1"}),
     StackConfig(model="top_k", top_k={"k": 1}),
     StackConfig(model="top_k", top_k={"by": "plurality"}),
@@ -419,7 +421,7 @@ def test_what_is_chosen_by_dev_needs_every_class_there(write_run):
         splits = dict(HeadLogits.read(run / "heads" / head / "logits.h5").splits)
         label = np.where(splits["dev"].label == 1, 0, splits["dev"].label)
         change(run, head, splits=splits | {"dev": replace(splits["dev"], label=label)})
-    for config in CHOSEN[2:]:
+    for config in CHOSEN[4:]:
         assert refusal(run, config) == (
             f"{run}/heads: dev has no rows of the class 'sad'; add some, remove it "
             f"from corpus.classes, or {INSTEAD}"
@@ -463,7 +465,7 @@ def test_ridge_needs_ratings_of_train(write_run):
 def test_fewer_rows_than_folds(write_run):
     run = write_run()
     relabel(run, [0] * 20 + [1] * 17 + [2] * 3)
-    assert refusal(run, StackConfig()) == (
+    assert refusal(run, StackConfig(model="random_forest")) == (
         f"{run}/heads: train has 3 rows of the class 'happy', fewer than the 5 folds; lower "
         f"stack.folds (at least 2), or {INSTEAD}"
     )

@@ -13,6 +13,7 @@ from tests.ser.factories import make_corpus, ser
 
 CLASSES = ("angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral")
 FAST = ("--resamples", "20", "--set", "stack.folds=2", "--set", "stack.random_forest.trees=5")
+FAST += ("--set", "stack.model=random_forest")
 
 
 def write_logits(folder, heads=("a", "b"), kind="out-of-fold", attributes=()):
@@ -102,7 +103,9 @@ def test_fit_reports_its_protocol(tmp_path, kind, why):
     assert done.stdout == (
         f"{tmp_path}/run/stack: logistic over 2 heads, fitted on 120 utterances ({why})\n"
     )
-    done = ser("stack", "fit", "--set", "stack={protocol: oof, folds: 2}", cwd=tmp_path)
+    done = ser(
+        "stack", "fit", "--set", "stack={model: greedy, protocol: oof, folds: 2}", cwd=tmp_path
+    )
     if kind == "in-sample":
         assert done.returncode == 2
         assert done.stderr == (

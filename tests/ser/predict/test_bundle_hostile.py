@@ -177,6 +177,10 @@ def test_a_stack_is_loaded_and_out_of_bounds_refused(light, tmp_path):
         {"heads": {"none": "f"}},
         {"classes": ["a", "b"]},
         {"config": {"model": "random_forest", "folds": 10**9}},
+        {"config": {}},  # `auto`, which is no model
+        {"offsets": [0.5]},
+        {"config": {"model": "mean_logits", "offsets": True}},
+        {"config": {"model": "mean_logits", "offsets": True}, "offsets": [0.5, 1e9]},
         {"config": {"model": "logistic", "folds": 2, "draws": 5000}},
     ):
         message = refusal(with_stack(light, path, **changes))

@@ -1,0 +1,67 @@
+"""The classifier of a stack before it is fitted, and the rows that it is fitted on."""
+
+from typing import Any
+
+import numpy as np
+
+from ser.corpus.errors import UserError, plural
+from ser.stack.config import StackConfig
+from ser.stack.registry import META_MODELS
+from ser.stack.table import TRAIN, LogitTable
+
+
+def make_classifier(config: StackConfig, table: LogitTable) -> Any:
+    """Return the configured classifier, unfitted: a scikit-learn estimator."""
+    options = config.model_dump().get(config.model, {})
+    if config.folded:
+        shared = config.model_dump(include={"folds", "balance", "draws", "input", "seed"})
+        options |= {key: value for key, value in shared.items() if value is not None}
+    else:
+        options["classes"] = len(table.classes)
+    if config.model == "meta_soup":
+        options["extra"] = len(table.columns)
+    make = META_MODELS.get(config.model)
+    if config.options is None or META_MODELS.about(config.model).options is None:
+        return make(**options)
+    if hasattr(make, "fit_member"):  # it derives from `FoldedClassifier`
+        return make(**options, **config.options.model_dump())
+    from ser.stack.estimator import EstimatorStacker
+
+    return EstimatorStacker(name=config.model, options=config.options, **options)
+
+
+def labelled_rows(
+    table: LogitTable, split: str, config: StackConfig | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of a split's labelled rows, and their class indices.
+
+    `config` is that of the model to be fitted on them; None is for scoring. Raises `UserError` when
+    there are none, when a class is missing, and when a class has fewer rows than there are folds.
+    """
+    rows = table.splits.get(split)
+    at = np.zeros(0, np.int64) if rows is None else np.flatnonzero(rows.label >= 0)
+    purpose, instead = "to compare stacks", ""
+    if config is not None:
+        purpose = f"to {'fit' if split == TRAIN else 'select'} a {config.model}"
+        instead = ", or set stack.model to mean_logits or majority, which need no training"
+    if rows is None or not len(at):
+        raise UserError(
+            f"{table.folder}: the logits have no labelled rows in the split {split} {purpose} on; "
+            f"train the heads on a manifest that has some{instead}."
+        )
+    y = rows.label[at]
+    counts = np.bincount(y, minlength=len(table.classes))
+    rarest = table.classes[int(counts.argmin())]
+    if counts.min() == 0:
+        remedy = "add some, remove it" if instead else "add some, or remove it"
+        raise UserError(
+            f"{table.folder}: {split} has no rows of the class '{rarest}'; {remedy} from "
+            f"corpus.classes{instead}."
+        )
+    if config is not None and config.folded and counts.min() < config.folds:
+        raise UserError(
+            f"{table.folder}: train has {plural(int(counts.min()), 'row')} of the class "
+            f"'{rarest}', fewer than the {config.folds} folds; lower stack.folds (at least 2)"
+            f"{instead}."
+        )
+    return at, y

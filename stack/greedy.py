@@ -1,0 +1,56 @@
+"""Greedy selection of heads with replacement.
+
+Caruana, Niculescu-Mizil, Crew & Ksikes 2004, "Ensemble selection from libraries of models": start
+from an empty ensemble; in every round, add the model whose addition improves the ensemble's score
+most, where a model may be added again; the weights are how often each was added. The members are
+averaged by their probabilities.
+
+The score is the log-loss with equal class weights. Macro-F1 moves in steps of whole rows, so among
+a few similar heads its maximum is noise.
+"""
+
+from typing import Self
+
+import numpy as np
+
+from ser.score.heads import softmax
+from ser.stack.offsets import TINY
+from ser.stack.rules import WeightedMean, required
+
+
+class Greedy(WeightedMean):
+    """The mean of the heads that greedy selection adds, each as often as it was added.
+
+    Args:
+        classes: the number of classes.
+        rounds: how many heads are added; the weights are multiples of 1 / `rounds`.
+
+    Fit it on rows that the heads were not trained on.
+
+    >>> y = np.array([0, 1, 0, 1])
+    >>> good, useless = 3 * np.eye(2)[y], np.zeros((4, 2))
+    >>> Greedy(classes=2).fit(np.concatenate([good, useless], axis=1), y).weights_.tolist()
+    [1.0, 0.0]
+    """
+
+    def __init__(self, classes: int, rounds: int = 50) -> None:
+        super().__init__(classes)
+        self.rounds = rounds
+
+    def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
+        """Select heads on logits `(rows, heads * classes)` and class indices `(rows,)`.
+
+        Ties go to the head named first.
+        """
+        super().fit()
+        X, y = required(X, y)
+        true = softmax(self._by_head(X))[np.arange(len(y)), :, y]  # (rows, heads)
+        weight = 1 / np.bincount(y, minlength=self.classes)[y]
+        total, added = np.zeros((len(y), 1)), np.zeros(true.shape[1])
+        for size in range(1, self.rounds + 1):
+            mean = ((total + true) / size).clip(TINY)
+            best = int((weight @ np.log(mean)).argmax())
+            total += true[:, [best]]
+            added[best] += 1
+        self.weights_ = added / self.rounds
+        return self
