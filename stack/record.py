@@ -30,7 +30,7 @@ class Candidate(Record):
     Attributes:
         model: its name.
         macro_f1: its macro-F1.
-        error: standard error, over speakers, of its difference to the best candidate.
+        error: standard error, over speakers, of its difference to the preferred candidate.
         chosen: whether it was chosen.
     """
 
@@ -47,7 +47,7 @@ class StackRecord(Record):
         config: the stack's options as plain values; see `stack_config`.
         temperature: what the log probabilities are divided by.
         offsets: what is added to the log probability of each class; empty without `offsets`.
-        candidates: those of `model: auto`, the simplest first; `config` has the chosen model.
+        candidates: those of `model: auto`; `config` has the chosen model.
         heads: the heads in the order of the columns, and their fingerprints.
         rows: how many rows the stack was fitted on.
         checksums: a content hash of each of the folder's other files.

@@ -1,11 +1,14 @@
 """`model: auto`: the stack's model is chosen by out-of-fold macro-F1 on train.
 
-Candidates, the simplest first: the mean of the logits, the best single head, two weighted means, a
-logistic regression and a random forest. Each is fitted on four fifths of the speakers and predicts
-the last fifth, so that every labelled row of train gets one prediction of a model that was fitted
-without its speaker, on logits of heads that were trained without its speaker.
+Candidates: the mean of the logits, the best single head, two weighted means, a logistic regression
+and a random forest. Each is fitted on four fifths of the speakers and predicts the last fifth, so
+that every labelled row of train gets one prediction of a model that was fitted without its speaker,
+on logits of heads that were trained without its speaker.
 
-TODO RULE
+`PREFERRED` is taken, unless another candidate is better by more than `MARGIN` standard errors of
+the difference (paired, over resampled speakers). Its weights include every single head and the
+plain mean, so it rarely loses to them; and choosing whatever scored highest costs more, on a few
+hundred rows, than it gains (docs/stack.md, "Which model").
 
 Without out-of-fold logits there is no evidence, and the mean of the logits is taken.
 """
@@ -29,6 +32,8 @@ from ser.stack.table import TRAIN, LogitTable
 log = logging.getLogger("ser.stack")
 
 CANDIDATES = ("mean_logits", "best_head", "weighted", "greedy", "logistic", "random_forest")
+PREFERRED = "weighted"
+MARGIN = 1.5  # standard errors
 RESAMPLES = 200
 
 
@@ -89,13 +94,13 @@ def _score(
     classes: int,
     seed: int,
 ) -> list[Candidate]:
-    """Score the candidates and mark the chosen one; the simplest come first."""
+    """Score the candidates and mark the chosen one."""
     draw = resample_speakers(speakers, RESAMPLES, seed)
     scores = {m: float(macro_f1(confusion(y, p, classes))) for m, p in predictions.items()}
     drawn = {m: macro_f1(draw.confusions(y, p, classes)) for m, p in predictions.items()}
-    best = max(scores, key=lambda model: scores[model])  # of equals, the simplest
-    errors = {m: float(np.std(drawn[best] - drawn[m])) for m in scores}
-    chosen = next(m for m in scores if scores[best] - scores[m] <= errors[m])
+    errors = {m: float(np.std(drawn[m] - drawn[PREFERRED])) for m in scores}
+    better = [m for m in scores if scores[m] - scores[PREFERRED] > MARGIN * errors[m]]
+    chosen = max(better, key=lambda model: scores[model], default=PREFERRED)
     return [
         Candidate(model=m, macro_f1=scores[m], error=errors[m], chosen=m == chosen) for m in scores
     ]

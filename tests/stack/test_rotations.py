@@ -9,6 +9,7 @@ from ser.score.config import ScoreConfig
 from ser.score.rotations import pool_heads
 from ser.score.run import score_run
 from ser.stack.config import StackConfig
+from ser.stack.record import StackRecord
 from ser.stack.rotations import compare_rotations, pool_stacks
 from ser.stack.run import fit
 
@@ -58,6 +59,15 @@ def test_pooled_stack_has_the_test_rows_of_every_rotation_and_is_scored(tmp_path
     before = (pooled / "stack").stat().st_ino
     pool_stacks(runs, pooled)
     assert (pooled / "stack").stat().st_ino == before
+
+
+def test_pooled_stacks_of_several_models_are_called_auto(tmp_path):
+    runs, pooled, heads = write_runs(tmp_path), tmp_path / "pooled", ["one", "two"]
+    for run, model in zip(runs, ("mean_proba", "mean_logits"), strict=True):
+        fit(run, heads, StackConfig(model=model))
+    pool_heads(runs, pooled, heads)
+    pool_stacks(runs, pooled)
+    assert StackRecord.read(pooled / "stack" / "stack.json").config["model"] == "auto"
 
 
 def test_every_meta_model_over_all_rotations(tmp_path):

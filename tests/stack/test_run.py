@@ -548,7 +548,7 @@ def test_unicamp_with_twelve_heads_equals_the_published_recipe(tmp_path, per_cla
         }
         head = HeadLogits(name, tuple("ASHUFDCN"), name, {}, rows)
         head.write(tmp_path / "heads" / name / "logits.h5")
-    fit(tmp_path, heads, StackConfig(protocol="unicamp"))
+    fit(tmp_path, heads, StackConfig(model="random_forest", protocol="unicamp"))
     found = pl.read_parquet(tmp_path / "stack" / "predictions.parquet")
 
     X, y = logits["train"], label

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from ser.score.record import HeadSummary
+from ser.score.record import HeadSummary, StackCandidate
 from ser.score.report import origins
 from ser.score.report.contents import Head
 
@@ -26,6 +26,17 @@ def test_each_feature_is_a_row_with_the_heads_that_read_it(full):
     heads["b"].features["roberta"] = "r1"
     table = origins.features_table(replace(full, heads=heads))
     assert table.rows() == [["whisper", "w1", "a, b"], ["roberta", "r1", "b"]]
+
+
+def test_the_candidates_of_auto_are_a_row(full):
+    candidates = [
+        StackCandidate(model=m, macro_f1=f) for m, f in (("greedy", 0.5), ("logistic", 1))
+    ]
+    stack = full.stack.model_copy(update={"candidates": candidates})
+    table = dict(origins.setup_table(replace(full, stack=stack)).frame.iter_rows())
+    assert table["stack candidates"] == (
+        "greedy 0.500, logistic 1.000 (macro-F1 of held-out training rows)"
+    )
 
 
 def test_versions_differ_from_those_that_the_heads_were_trained_with(full):

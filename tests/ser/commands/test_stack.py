@@ -1,5 +1,6 @@
 """`ser stack compare` and `ablate` on a folder of logits: no pipeline file, no torch."""
 
+import json
 import os
 import subprocess
 import sys
@@ -114,6 +115,20 @@ def test_fit_reports_its_protocol(tmp_path, kind, why):
         )
     else:
         assert done.stdout.endswith("fitted on 120 utterances (protocol oof)\n")
+
+
+def test_fit_prints_the_candidates_of_auto(tmp_path):
+    make_corpus(tmp_path)
+    write_logits(tmp_path / "run" / "heads", ("one", "two"))
+    fast = ("--set", "stack={folds: 2, random_forest: {trees: 3}}")
+    first, second = ser("stack", "fit", *fast, cwd=tmp_path).stdout.splitlines()
+    model = first.removeprefix(f"{tmp_path}/run/stack: ").split()[0]
+    assert first.endswith("(protocol oof: all heads are cross-fitted)")
+    start = f"{model} was chosen by macro-F1 of held-out training rows: mean_logits 0."
+    assert second.startswith(start)
+    assert second.count(", ") == 5
+    written = json.loads((tmp_path / "run/stack/stack.json").read_text())
+    assert written["config"]["model"] == model
 
 
 def test_the_pipeline_sets_the_resamples_unless_the_command_does(tmp_path):
