@@ -196,7 +196,7 @@ def test_a_file_of_foreign_types_is_refused(write_run, register):
 @pytest.mark.parametrize(
     ("section", "problem"),
     [
-        ({"model": "svm"}, "the meta-model 'svm' is unknown; choose from extra_trees"),
+        ({"model": "svm"}, "the meta-model 'svm' is unknown; choose from auto"),
         ({"model": "majorty"}, "the meta-model 'majorty' is unknown; did you mean 'majority'?"),
         ({"model": "logistic", "options": {}}, "options of logistic are keys of their own section"),
         ({"model": "nearest", "options": {"neighbours": 0}}, "NearestOptions.neighbours"),
