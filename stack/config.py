@@ -11,7 +11,7 @@ from ser.stack.registry import META_MODELS
 
 ProtocolName = Literal["oof", "unicamp"]
 AUTO = "auto"
-FITTED_RULES = (AUTO, "best_head", "weighted", "greedy")  # fitted on train, without members
+FITTED_RULES = (AUTO, "best_head", "weighted", "greedy", "log_pool")  # fitted on train
 LEARNED = ("random_forest", "lightgbm", "extra_trees", "logistic", "meta_soup")  # the rest: rules
 
 

@@ -12,7 +12,8 @@
 
 All are scikit-learn estimators that take logits `(rows, heads * classes)`, head by head; `fit` of
 the fixed ones only sets `classes_` to the indices 0 … `classes` - 1. Fit `best_head`, `weighted`
-and `top_k` on rows that the heads were not trained on. `ser.stack.greedy` has one more.
+and `top_k` on rows that the heads were not trained on. `ser.stack.greedy` and
+`ser.stack.log_pool` have one more each.
 """
 
 import json
@@ -32,7 +33,9 @@ RULE = "rule.json"
 SUM = 1e-6  # how far from 1 the weights of a rule may sum
 
 
-class _Rule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Rule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Base class of the rules; a subclass defines `predict_proba`."""
+
     def __init__(self, classes: int) -> None:
         self.classes = classes
 
@@ -47,6 +50,7 @@ class _Rule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return chosen
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return the probability of each class: float64 `(rows, classes)`."""
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:
@@ -61,7 +65,7 @@ class _Rule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(X, np.float64).reshape(len(X), -1, self.classes)
 
 
-class MeanLogits(_Rule):
+class MeanLogits(Rule):
     """The softmax of the mean of the heads' logits.
 
     >>> two_heads = np.array([[2.0, 0.0, 0.0, 1.0]])  # (rows, heads * classes)
@@ -79,7 +83,7 @@ class MeanLogits(_Rule):
         return chosen
 
 
-class MeanProba(_Rule):
+class MeanProba(Rule):
     """The mean of the heads' probabilities."""
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -88,7 +92,7 @@ class MeanProba(_Rule):
         return mean
 
 
-class Majority(_Rule):
+class Majority(Rule):
     """The class that most heads rank first; ties go to the larger mean probability."""
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -110,7 +114,7 @@ class Majority(_Rule):
         return chosen
 
 
-class WeightedMean(_Rule):
+class WeightedMean(Rule):
     """Base class: a weighted mean of the heads' probabilities.
 
     `fit` of a subclass sets `weights_`, float64 `(heads,)`, none negative, which sum to 1.
@@ -130,14 +134,14 @@ class WeightedMean(_Rule):
     def load(self, folder: Path, classes: int, dim: int) -> Self:
         """Read the weights; raises `UserError` for a file without the weights of these heads."""
         super().fit()
-        weights = _read(folder / RULE, "weights", (int, float))
+        weights = read_values(folder / RULE, "weights", (int, float))
         self.weights_ = np.array(weights, np.float64)
         if (
             len(weights) != dim // classes
             or not 0 <= self.weights_.min() <= self.weights_.max() <= 1
             or abs(self.weights_.sum() - 1) > SUM
         ):
-            raise _damaged(folder / RULE)
+            raise damaged(folder / RULE)
         return self
 
 
@@ -185,7 +189,7 @@ class Weighted(WeightedMean):
         return weights
 
 
-class TopK(_Rule):
+class TopK(Rule):
     """The `k` heads with the best macro-F1 combined, or all when there are fewer.
 
     After `fit`, `heads_` are their indices, the best first; ties go to the head named first.
@@ -218,9 +222,9 @@ class TopK(_Rule):
     def load(self, folder: Path, classes: int, dim: int) -> Self:
         """Read the indices of the selected heads."""
         super().fit()
-        heads = _read(folder / RULE, "heads", (int,))
+        heads = read_values(folder / RULE, "heads", (int,))
         if not set(heads) <= set(range(dim // classes)) or len(set(heads)) != len(heads):
-            raise _damaged(folder / RULE)
+            raise damaged(folder / RULE)
         self.heads_ = np.array(heads, np.int64)
         return self
 
@@ -244,12 +248,14 @@ def required(X: np.ndarray | None, y: np.ndarray | None) -> tuple[np.ndarray, np
     return np.asarray(X), np.asarray(y)
 
 
-def _read(path: Path, key: str, kinds: tuple[type, ...]) -> list[Any]:
+def read_values(path: Path, key: str, kinds: tuple[type, ...]) -> list[Any]:
+    """Read a list from a rule's file; raises `DamagedError` without one of these kinds."""
     values = read_object(path, StackRecord.remedy).get(key)
     if not isinstance(values, list) or not values or {type(v) for v in values} - set(kinds):
-        raise _damaged(path)
+        raise damaged(path)
     return values
 
 
-def _damaged(path: Path) -> DamagedError:
+def damaged(path: Path) -> DamagedError:
+    """Return the error for a file that is not a rule for the heads."""
     return DamagedError(path, "it is not a rule for these heads", StackRecord.remedy)

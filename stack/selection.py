@@ -1,14 +1,14 @@
 """`model: auto`: the stack's model is chosen by out-of-fold macro-F1 on train.
 
-Candidates: the mean of the logits, the best single head, two weighted means, a logistic regression
-and a random forest. Each is fitted on four fifths of the speakers and predicts the last fifth, so
+Candidates: the mean of the logits, the best single head, three weighted means, a logistic
+regression and a random forest. Each is fitted on four fifths of the speakers and predicts the last fifth, so
 that every labelled row of train gets one prediction of a model that was fitted without its speaker,
 on logits of heads that were trained without its speaker.
 
 `PREFERRED` is taken, unless another candidate is better by more than `MARGIN` standard errors of
 the difference (paired, over resampled speakers). Its weights include every single head and the
-plain mean, so it rarely loses to them; and choosing whatever scored highest costs more, on a few
-hundred rows, than it gains (docs/stack.md, "Which model").
+mean of the logits, so it rarely loses to them; and on a few hundred rows, choosing whatever scored
+highest loses more than it gains (docs/stack.md, "Which model").
 
 Without out-of-fold logits there is no evidence, and the mean of the logits is taken.
 """
@@ -31,8 +31,9 @@ from ser.stack.table import TRAIN, LogitTable
 
 log = logging.getLogger("ser.stack")
 
-CANDIDATES = ("mean_logits", "best_head", "weighted", "greedy", "logistic", "random_forest")
-PREFERRED = "weighted"
+RULES = ("mean_logits", "best_head", "weighted", "greedy", "log_pool")
+CANDIDATES = (*RULES, "logistic", "random_forest")
+PREFERRED = "log_pool"
 MARGIN = 1.5  # standard errors
 RESAMPLES = 200
 

@@ -9,7 +9,7 @@ from ser.stack.classifier import table_of
 from ser.stack.config import StackConfig
 from ser.stack.model import FittedStack
 from ser.stack.run import fit, is_current, predict
-from ser.stack.selection import CANDIDATES, _score, select
+from ser.stack.selection import CANDIDATES, PREFERRED, RULES, _score, select
 
 SMALL = StackConfig(folds=3, random_forest={"trees": 5})
 
@@ -50,12 +50,12 @@ def test_the_margin_is_paired_over_speakers():
     y, speakers = np.arange(60) % 2, [f"s{i // 2 % 10}" for i in range(60)]
     weighted, other = y.copy(), y.copy()
     weighted[:20] = 0  # one row of every speaker is wrong: a difference without an error
-    (first, second) = _score({"weighted": weighted, "other": other}, y, speakers, 2, 42)
+    (first, second) = _score({PREFERRED: weighted, "other": other}, y, speakers, 2, 42)
     assert (first.chosen, first.error, second.chosen) == (False, 0, True)
     assert second.macro_f1 == 1
     weighted, other[:2] = y.copy(), 0
     weighted[2:6] = 0  # 3 rows against 1 are noise
-    (first, second) = _score({"weighted": weighted, "other": other}, y, speakers, 2, 42)
+    (first, second) = _score({PREFERRED: weighted, "other": other}, y, speakers, 2, 42)
     assert second.macro_f1 > first.macro_f1 and first.chosen and second.error > 0
 
 
@@ -80,7 +80,7 @@ def test_a_class_of_few_rows_leaves_out_the_models_with_members(write_run):
     rows = logits.splits["train"]
     rows.label[:] = np.where(np.arange(240) < 2, 2, np.arange(240) % 2)
     _, candidates = select(logits, SMALL)
-    assert [c.model for c in candidates] == list(CANDIDATES[:4])
+    assert [c.model for c in candidates] == list(RULES)
 
 
 def test_the_fitted_stack_is_the_chosen_model_and_the_choice_is_recorded(write_run):

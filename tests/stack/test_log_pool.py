@@ -1,0 +1,49 @@
+import json
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from ser.corpus.errors import UserError
+from ser.score.heads import softmax
+from ser.stack.log_pool import LogPool
+from ser.stack.rules import MeanLogits
+from tests.stack.test_rules import noisy
+
+
+def balanced_log_loss(weights, X, y):
+    probability = softmax(np.tensordot(X.reshape(len(X), -1, 3), weights, (1, 0)))
+    return np.mean([-np.log(probability[y == c, c]).mean() for c in range(3)])
+
+
+def test_the_weights_are_those_of_a_search_without_gradients():
+    X, y = noisy([4, 6])
+    wanted = minimize(balanced_log_loss, [0.5, 0.5], (X, y), "Nelder-Mead", tol=1e-10).x
+    assert (wanted > 0.05).all()
+    assert LogPool(3).fit(X, y).weights_ == pytest.approx(wanted, rel=1e-2)
+
+
+def test_a_head_that_misleads_gets_nothing_and_equal_weights_are_the_mean_of_the_logits():
+    X, y = noisy([3, 3])
+    misled = 3 * np.random.default_rng(1).normal(size=(len(y), 3)) - 4 * np.eye(3)[y]
+    pool = LogPool(3).fit(np.concatenate([X, misled], axis=1), y)
+    assert pool.weights_[1] > 0 and pool.weights_[2] == 0
+    pool.weights_ = np.full(2, 0.5)
+    assert pool.predict_proba(X) == pytest.approx(MeanLogits(3).fit().predict_proba(X))
+
+
+def test_without_any_head_that_helps_all_count_the_same():
+    y = np.arange(30) % 3
+    wrong = -np.tile(np.eye(3)[y], 2)
+    assert LogPool(3).fit(wrong, y).weights_.tolist() == [0.5, 0.5]
+
+
+def test_what_was_saved_is_loaded_and_what_is_damaged_is_refused(tmp_path):
+    X, y = noisy([3, 5])
+    pool = LogPool(3).fit(X, y)
+    pool.save(tmp_path)
+    assert np.array_equal(LogPool(3).load(tmp_path, 3, 6).predict_proba(X), pool.predict_proba(X))
+    for weights in ([1], [1, 1, 1], [-1, 1], [0, 0], [1e7, 1], [float("nan"), 1], ["1", 1], 1):
+        (tmp_path / "rule.json").write_text(json.dumps({"weights": weights}))
+        with pytest.raises(UserError, match="it is not a rule for these heads"):
+            LogPool(3).load(tmp_path, 3, 6)
