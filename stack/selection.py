@@ -1,9 +1,9 @@
 """`model: auto`: the stack's model is chosen by out-of-fold macro-F1 on train.
 
 Candidates: the mean of the logits, the best single head, three weighted means, a logistic
-regression and a random forest. Each is fitted on four fifths of the speakers and predicts the last fifth, so
-that every labelled row of train gets one prediction of a model that was fitted without its speaker,
-on logits of heads that were trained without its speaker.
+regression and a random forest. Each is fitted on four fifths of the speakers and predicts the last
+fifth, so that every labelled row of train gets one prediction of a model that was fitted without
+its speaker, on logits of heads that were trained without its speaker.
 
 `PREFERRED` is taken, unless another candidate is better by more than `MARGIN` standard errors of
 the difference (paired, over resampled speakers). Its weights include every single head and the
