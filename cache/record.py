@@ -16,7 +16,7 @@ from pydantic import (
 
 from ser.cache.files import write_durably
 from ser.cache.json_file import CHECKSUM, json_checksum, read_object
-from ser.corpus.errors import DamagedError
+from ser.corpus.errors import CONTROLS, DamagedError
 
 
 def _unique(values: list[str]) -> list[str]:
@@ -27,7 +27,9 @@ def _unique(values: list[str]) -> list[str]:
 
 # A name that is part of a path: it has no separator and does not begin with a dot.
 FileName = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*\z", max_length=200)]
-Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Label = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=rf"^[^{CONTROLS}]*\z")
+]
 Labels = Annotated[list[Label], Field(min_length=1, max_length=1000), AfterValidator(_unique)]
 Hash = Annotated[str, StringConstraints(pattern=r"^[\w:.-]{1,200}\z")]
 # What made logits of anywhere; compared, and never a part of a path.

@@ -54,6 +54,8 @@ def read_yaml(path: Path, missing: str = "write it, or correct the name") -> byt
     """
     try:
         if not path.is_file():
+            if path.exists():  # a folder, a pipe
+                raise UserError(f"{shorten(path, 300)}: it is not a file; {missing}.")
             raise UserError(f"{shorten(path, 300)}: there is no such file; {missing}.")
         with path.open("rb") as file:
             return file.read(LARGEST + 1)

@@ -4,11 +4,11 @@ What people and programs write for a missing value (NaN, NA, null, none, -) is n
 in text columns that hold names; any other cell that is not a number is an error that names its row.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import polars as pl
 
-from ser.corpus.errors import UserError, plural
+from ser.corpus.errors import CONTROL, CONTROLS, UserError, plural, shown
 from ser.corpus.rows import BLANKS
 
 UNKNOWN = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "-")
@@ -81,6 +81,27 @@ def texts(column: pl.Series, source: str) -> pl.Series:
     )
 
 
+def require_one_line(frame: pl.DataFrame, names: Iterable[str], source: str) -> None:
+    """Raise `UserError` for a cell of these text columns with a line break or control character.
+
+    Such a name would break the lines of tables, subtitles and reports.
+    """
+    for name in names:
+        broken = frame[name].str.contains(f"[{CONTROLS}]").fill_null(False)
+        if broken.any():
+            cell = shown(frame[name][int(broken.arg_max() or 0)])
+            raise UserError(
+                f"{source}: {name} '{cell}' has a line break or a control character "
+                f"({plural(int(broken.sum()), 'row')}); remove it from the cell."
+            )
+    for name in frame.columns:
+        if CONTROL.search(name):
+            raise UserError(
+                f"{source}: the name of the column '{shown(name)}' has a line break or a control "
+                "character; rename it."
+            )
+
+
 def without_unknown(column: pl.Series, keep: Collection[str] = ()) -> pl.Series:
     """Return a text column whose words of `UNKNOWN` are null, except those to keep."""
     unknown = column.str.strip_chars(BLANKS).str.to_lowercase().is_in(UNKNOWN)
@@ -96,9 +117,9 @@ def split_names(column: pl.Series) -> pl.Series:
 def counted(words: pl.Series, unit: str = "row", most: int = 5) -> str:
     """List words and how often each occurs: "'eval' (3 rows), 'x' (1 row)"."""
     counts = words.value_counts(sort=True).sort(["count", words.name], descending=[True, False])
-    shown = [f"'{w}' ({plural(n, unit)})" for w, n in counts.head(most).iter_rows()]
+    first = [f"'{shown(w)}' ({plural(n, unit)})" for w, n in counts.head(most).iter_rows()]
     hidden = counts.height - most
-    return ", ".join(shown) + (f" and {hidden} more" if hidden > 0 else "")
+    return ", ".join(first) + (f" and {hidden} more" if hidden > 0 else "")
 
 
 def _refuse(bad: pl.Series, column: pl.Series, rows: pl.Series, source: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,10 +16,10 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from ser.corpus.cells import UNKNOWN
-from ser.corpus.errors import UserError, nearest
+from ser.corpus.errors import CONTROL, UserError, nearest, shown
 
 # The class order of the published systems (METHODS of the UNICAMP entry): neutral is last.
 MSP_CLASSES = ("angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral")
@@ -48,8 +49,19 @@ def require_set(path: str | Path, key: str = "corpus.audio") -> None:
 
 
 FilePath = Annotated[Path, BeforeValidator(check_path)]
+NOT_EMPTY = r"\S"  # a pattern
 MOST_CLASSES = 127  # a class of a row is kept as int8
-Name = Annotated[str, Field(max_length=255, pattern=r"\S")]  # of a feature, a class, a column
+
+
+def _require_one_line(name: str) -> str:
+    if CONTROL.search(name):
+        raise ValueError(f"'{shown(name)}' has a line break or a control character; remove it")
+    return name
+
+
+Name = Annotated[  # of a feature, a class, a column
+    str, Field(max_length=255, pattern=NOT_EMPTY), AfterValidator(_require_one_line)
+]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
 Rate = Annotated[float, Field(gt=0, le=1000)]  # of learning
@@ -80,6 +92,32 @@ class Section(BaseModel):
         if wrong:
             raise ValidationError.from_exception_data(cls.__name__, wrong)
         return data
+
+
+PROBLEMS = {  # by pydantic's type of error: the problem and the remedy
+    "missing": ("the value is missing", "give one"),
+    "string_type": ("it must be text", "write one text, in quotes"),
+    **dict.fromkeys(("empty", "string_too_short"), ("it is empty", "give a text")),
+    **dict.fromkeys(
+        ("dict_type", "model_type", "model_attributes_type"),
+        ("it must be a mapping", "write {key: value}"),
+    ),
+}
+
+
+def problem_of(error: ErrorDetails) -> tuple[str, str]:
+    """Return what pydantic found wrong with a value, in words of a file's author, and the remedy.
+
+    The remedy is "" where the problem is a validator's own sentence.
+    """
+    kind, value = error["type"], error["input"]
+    if kind == "value_error":
+        return error["msg"].removeprefix("Value error, "), ""
+    if kind in ("tuple_type", "list_type"):
+        example = f"[{value}]" if isinstance(value, str | int | float) else "[…]"
+        return "it must be a list", f"write {example}"
+    empty = error.get("ctx", {}).get("pattern") == NOT_EMPTY
+    return PROBLEMS.get("empty" if empty else kind, (error["msg"], "correct the value"))
 
 
 Others = Literal["error", "drop", "keep-unlabelled"]

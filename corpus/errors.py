@@ -1,10 +1,14 @@
 """The exceptions whose messages users read, and the parts that many messages share."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
 LONGEST_NAME = 100  # characters of a name in a list
+# line breaks and other control characters, and those that reverse the direction of what follows
+CONTROLS = "\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+CONTROL = re.compile(f"[{CONTROLS}]+")
 
 
 class UserError(Exception):
@@ -63,11 +67,27 @@ class Note(Warning):
     """A message that informs and needs no action; the command line prints it."""
 
 
+def one_line(text: str) -> str:
+    """Return a text with a space for its line breaks and control characters, for a terminal."""
+    return CONTROL.sub(" ", text)
+
+
+def plain_lines(text: str) -> str:
+    """Return a text whose lines have no control characters, for a terminal."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def shown(text: str, longest: int = LONGEST_NAME) -> str:
+    """Return a text for a message: on one line, with escapes for what is hidden, not too long."""
+    escaped = CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+    return escaped if len(escaped) <= longest else f"{escaped[:longest]}…"
+
+
 def listed(names: Iterable[str], most: int = 20) -> str:
-    """Return names for a message: not too many, and none too long."""
+    """Return names for a message: not too many, each on one line and none too long."""
     names = list(names)
-    shown = ", ".join(n if len(n) <= LONGEST_NAME else f"{n[:LONGEST_NAME]}…" for n in names[:most])
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+    first = ", ".join(shown(name) for name in names[:most])
+    return first + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def plural(count: int, noun: str) -> str:

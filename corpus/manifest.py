@@ -25,7 +25,16 @@ import numpy as np
 import polars as pl
 
 from ser.corpus import parquet
-from ser.corpus.cells import SPLITS, counted, flags, numbers, split_names, texts, without_unknown
+from ser.corpus.cells import (
+    SPLITS,
+    counted,
+    flags,
+    numbers,
+    require_one_line,
+    split_names,
+    texts,
+    without_unknown,
+)
 from ser.corpus.errors import UserError, listed, plural
 from ser.corpus.tables import PARQUET_ERRORS, Table, find_column, read_table
 
@@ -52,6 +61,7 @@ COLUMNS = pl.Schema(
 VOTE = "votes."
 FURTHER = "votes2."  # counts of raters' further choices, where a corpus has them
 NUMBERS = tuple(name for name, dtype in COLUMNS.items() if dtype == pl.Float64())
+LABELS = ("utterance", "speaker", "gender", "emotion", "corpus", "language", "session", "fold")
 SYNTHETIC = "synthetic"  # column of flags, optional
 AUDIO = "ser.audio"  # metadata of a Parquet manifest: the folder its paths are relative to
 
@@ -273,6 +283,7 @@ def _typed(table: Table) -> pl.DataFrame:
 
 
 def _check(frame: pl.DataFrame, classes: Sequence[str], source: str) -> None:
+    require_one_line(frame, LABELS, source)
     empty = frame.filter(pl.any_horizontal(pl.col("utterance", "path").fill_null("") == "")).height
     if empty:
         verb = "has" if empty == 1 else "have"

@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from ser.corpus.cells import texts
 from ser.corpus.config import Name, Section
 from ser.corpus.errors import Note, UserError, listed, nearest, plural
 from ser.corpus.manifest import COLUMNS, Manifest
@@ -28,7 +29,7 @@ from ser.corpus.split import split_manifest
 DevRule = Literal["next", "none", "share"]
 DEV_SHARE = 0.2
 FOLD = "fold"
-LONGEST = 100  # characters of a value in the name of a folder
+LONGEST = 100  # bytes of a value in the name of a folder
 
 
 class RotationConfig(Section):
@@ -88,8 +89,9 @@ def rotations(manifest: Manifest, config: RotationConfig) -> list[Rotation]:
 
 
 def slug(value: str) -> str:
-    """Return a value as part of a file's name."""
-    return re.sub(r"[^\w.-]", "_", value)[:LONGEST]
+    """Return a value as part of a file's name, never one that means another folder."""
+    name = re.sub(r"[^\w.-]|^\.", "_", value)
+    return name.encode()[:LONGEST].decode(errors="ignore")
 
 
 def text_column(manifest: Manifest, column: str) -> pl.Series:
@@ -99,12 +101,12 @@ def text_column(manifest: Manifest, column: str) -> pl.Series:
         raise UserError(
             f"{manifest.source}: there is no column '{column}'; {nearest(column, frame.columns)}"
         )
-    cells = frame[column].cast(pl.String)
+    cells = texts(frame[column], manifest.source)
     cells = pl.select(pl.when(cells == "").then(None).otherwise(cells).alias(column))[column]
     if not cells.null_count() < len(cells):
         filled = [name for name in COLUMNS if frame[name].null_count() < frame.height]
         raise UserError(
-            f"{manifest.source}: no row has a {column}; fill in the column, or use one of those "
+            f"{manifest.source}: the column '{column}' is empty; fill it in, or use one of those "
             f"that have values: {listed(filled)}."
         )
     return cells

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from ser.corpus.cells import texts
 from ser.corpus.errors import UserError, listed, plural
 from ser.corpus.manifest import Manifest
 
@@ -66,6 +67,11 @@ def fold_manifest(manifest: Manifest, folds: int, by: str = "speaker", seed: int
     """
     if folds < 2:
         raise UserError(f"folds is {folds}; use 2 or more.")
+    if folds > len(manifest):
+        raise UserError(
+            f"folds is {folds}, but {manifest.source} has only "
+            f"{plural(len(manifest), 'utterance')}; make fewer folds."
+        )
     shares = {str(i): 1 / folds for i in range(1, folds + 1)}
     return _divided(manifest, "fold", shares, by, seed)
 
@@ -208,13 +214,12 @@ def _groups(manifest: Manifest, by: str) -> tuple[np.ndarray, list[str]]:
     if frame[by].null_count() == frame.height:
         remedy = "utterance, which divides clip by clip" if by == "speaker" else "another column"
         raise UserError(
-            f"{manifest.source}: no utterance has a {by}; fill in that column, or divide by "
-            f"{remedy}."
+            f"{manifest.source}: the column '{by}' is empty; fill it in, or divide by {remedy}."
         )
     rows = np.arange(frame.height)
     nodes, width = [], frame.height
     for name in dict.fromkeys((by, "speaker")):
-        column = frame[name].cast(pl.String)
+        column = texts(frame[name], manifest.source)
         known = column.is_not_null().to_numpy()
         _, values = np.unique(column.drop_nulls().to_numpy(), return_inverse=True)
         nodes.append((rows[known], width + values))

@@ -9,6 +9,8 @@ left to the terminal, which loses nothing.
 import re
 from typing import TYPE_CHECKING, Any
 
+from ser.corpus.errors import plain_lines
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Column, Table
@@ -58,7 +60,7 @@ def print_table(table: "Table", console: "Console", cut: str = "") -> None:
 def _plain(cell: Any) -> "Text":
     from rich.text import Text
 
-    return cell if isinstance(cell, Text) else Text(str(cell))
+    return cell if isinstance(cell, Text) else Text(plain_lines(str(cell)))
 
 
 def _widest(widths: list[int], floors: list[int]) -> int | None:

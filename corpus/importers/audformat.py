@@ -6,22 +6,36 @@ with pickles is refused.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
-from ser.corpus.bounded_yaml import LOADER
+from ser.corpus.bounded_yaml import LOADER, shorten
 from ser.corpus.errors import UserError, nearest
 from ser.corpus.importers.registry import build, importer
+from ser.corpus.importers.table import missing_files
 from ser.corpus.manifest import Manifest
 
 LARGEST_HEADER = 16 * 2**20  # bytes
 TABLE = re.compile(r"[\w-][\w.-]*")  # a table's name, which is part of that of its file
 SPLITS = ("train", "dev", "test")  # types of splits that mean the same here
-NOT_A_DATABASE = (ValueError, AttributeError, TypeError, LookupError, RuntimeError, OSError)
+NOT_A_DATABASE = (  # what the package raises for a damaged database
+    ValueError,
+    AttributeError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    AssertionError,
+    OSError,
+)
+DEFAULTS = {  # the manifest's column: that of the tables
+    **{name: name for name in ("speaker", "gender", "language", "session")},
+    "transcript": "transcription",
+}
 Segment = tuple[str, float, float | None]  # file, start and end in seconds; the end may be open
 
 
@@ -43,46 +57,50 @@ def audformat(
     folder: Path,
     *,
     emotion: str = "emotion",
-    speaker: str = "speaker",
-    gender: str = "gender",
-    transcript: str = "transcription",
-    language: str = "language",
-    session: str = "session",
-    emotions: Mapping[str, str] | None = None,
+    speaker: str | None = None,
+    gender: str | None = None,
+    transcript: str | None = None,
+    language: str | None = None,
+    session: str | None = None,
 ) -> Manifest:
     """Import a database in audformat.
 
     Files: a folder with `db.yaml`, tables as csv or Parquet, and the media; `pip install` the extra
     `audformat`. Tables in pickles are refused, as loading them runs code.
     Options: `emotion`, `speaker`, `gender`, `transcript`, `language` and `session` name the columns
-    of its tables; gender and language may also be properties of the speakers. `emotions` maps
-    labels to classes, as {anger: angry}; the others have no class.
+    of its tables (by default columns called so, and transcription); gender and language may also be
+    properties of the speakers.
     An utterance is a row of a table that has the column of the emotion: a file or a segment of one.
     Split: that of the tables (`split_id`), where its type is train, dev or test.
 
     Licence and citation are those of the database.
     """
     database = _load(folder)
-    tables = [name for name in database.tables if emotion in database[name].columns]
-    if not tables:
-        names = sorted({c for name in database.tables for c in database[name].columns})
-        raise UserError(
-            f"{folder}: no table has the column '{emotion}'; name it with emotion=COLUMN; "
-            f"{nearest(emotion, names)}"
-        )
-    columns = {
-        "speaker": _labels(database, speaker),
-        "gender": _labels(database, gender),
-        "transcript": _labels(database, transcript),
-        "language": _labels(database, language),
-        "session": _labels(database, session),
+    named = {
+        "emotion": emotion,
+        "speaker": speaker,
+        "gender": gender,
+        "transcript": transcript,
+        "language": language,
+        "session": session,
     }
-    speakers = _properties(database, speaker)
+    names = sorted({c for name in database.tables for c in database[name].columns})
+    for option, column in named.items():
+        if column is not None and column not in names:
+            raise UserError(
+                f"{folder}: no table has the column '{column}'; name it with {option}=COLUMN; "
+                f"{nearest(column, names)}"
+            )
+    tables = [name for name in database.tables if emotion in database[name].columns]
+    columns = {
+        name: _labels(database, named[name] or default) for name, default in DEFAULTS.items()
+    }
+    speakers = _properties(database, speaker or "speaker")
     single = list(database.languages or ())
     rows: dict[Segment, dict[str, Any]] = {}
     for name in tables:
         split = database.splits[s].type if (s := database[name].split_id) else ""
-        for segment, label in _values(database[name], emotion):
+        for segment, label in _values(database, name, emotion):
             row: dict[str, Any] = {key: labels.get(segment) for key, labels in columns.items()}
             person = speakers.get(row["speaker"], {})
             row["gender"] = row["gender"] or person.get("gender")
@@ -92,18 +110,10 @@ def audformat(
             first = rows.setdefault(segment, row)
             first["split"] = first["split"] or row["split"]
     labelled = [_row(segment, row, folder) for segment, row in rows.items()]
-    return _manifest(
-        labelled, emotions, folder, str(database.name), _classes(database, tables, emotion)
-    )
+    return _manifest(labelled, folder, str(database.name), _classes(database, tables, emotion))
 
 
-def _manifest(
-    rows: list[dict[str, Any]],
-    emotions: Mapping[str, str] | None,
-    folder: Path,
-    name: str,
-    classes: list[str],
-) -> Manifest:
+def _manifest(rows: list[dict[str, Any]], folder: Path, name: str, classes: list[str]) -> Manifest:
     """Give the rows their ids and classes."""
     stems = [PurePosixPath(row["path"]).stem for row in rows]
     files = {row["path"] for row in rows}
@@ -112,12 +122,14 @@ def _manifest(
         whole = row["start"] is None and row["end"] is None
         file = stem if short else row["path"].rpartition(".")[0]
         row["utterance"] = file if whole else f"{file}-{row['start'] or 0.0:09.3f}"
-        if emotions is not None:
-            row["emotion"] = emotions.get(str(row["emotion"]))
-    if emotions is not None:
-        classes = list(dict.fromkeys(emotions.values()))
+    twice = {name for name, count in Counter(r["utterance"] for r in rows).items() if count > 1}
+    for row in rows:  # segments that begin in the same millisecond
+        if row["utterance"] in twice:
+            row["utterance"] += f"-{row['end'] or 0.0:09.3f}"
     present = {row["emotion"] for row in rows} - {None}
-    return build(rows, classes or sorted(present), folder, corpus=name)
+    manifest = build(rows, classes or sorted(present), folder, corpus=name)
+    manifest.notes = tuple(missing_files(manifest.frame, folder))
+    return manifest
 
 
 def _load(folder: Path) -> Any:
@@ -145,7 +157,7 @@ def _load(folder: Path) -> Any:
     except (yaml.YAMLError, *NOT_A_DATABASE) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
-            f"{header}: not a database of audformat ({reason}); save it again."
+            f"{header}: not a database of audformat ({shorten(reason, 200)}); save it again."
         ) from error
 
 
@@ -154,7 +166,7 @@ def _labels(database: Any, column: str) -> Labels:
     labels = Labels()
     for name in database.tables:
         if column in database[name].columns:
-            for segment, value in _values(database[name], column):
+            for segment, value in _values(database, name, column):
                 if database[name].type == "filewise":
                     labels.files.setdefault(segment[0], value)
                 else:
@@ -162,13 +174,16 @@ def _labels(database: Any, column: str) -> Labels:
     return labels
 
 
-def _values(table: Any, column: str) -> Iterator[tuple[Segment, Any]]:
+def _values(database: Any, table: str, column: str) -> Iterator[tuple[Segment, Any]]:
     """Yield the segments of a table with their values; None where there is none."""
     try:
-        values = table.df[column]
+        values = database[table].df[column]
     except NOT_A_DATABASE as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{table.db.root}: the table is not readable ({reason}).") from error
+        raise UserError(
+            f"{database.root}: the table '{table}' is not readable ({shorten(reason, 200)}); "
+            "save the database again."
+        ) from error
     missing = values.isna()
     for key, value, null in zip(values.index, values, missing, strict=True):
         file, start, end = key if isinstance(key, tuple) else (key, None, None)
@@ -216,7 +231,7 @@ def _code(language: Any) -> str | None:
 def _row(segment: Segment, row: dict[str, Any], folder: Path) -> dict[str, Any]:
     file, start, end = segment
     path = PurePosixPath(file.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.parts:
         raise UserError(
             f"{folder}: the file '{file}' is outside the folder; make the database portable, with "
             "paths below it."

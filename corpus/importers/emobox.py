@@ -16,12 +16,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from ser.corpus.bounded_yaml import parse_yaml, shorten
 from ser.corpus.cells import counted
 from ser.corpus.config import check_path
-from ser.corpus.errors import UserError, listed, nearest
+from ser.corpus.errors import CONTROL, UserError, listed, nearest
 from ser.corpus.importers.registry import importer, manifest_of
 from ser.corpus.importers.shipped import spec_of
 from ser.corpus.importers.spec import PATH, FileSpec, fill_columns, match_paths
@@ -139,17 +139,28 @@ def _read(path: Path) -> Iterator[Utterance]:
         if line.strip():
             try:
                 yield Utterance.model_validate_json(line)
-            except ValueError as error:
-                reason = str(error).splitlines()[0]
+            except ValidationError as error:
                 raise UserError(
-                    f"{path}:{number}: not an utterance of EmoBox ({reason}); {RESTORE}."
+                    f"{path}:{number}: not an utterance of EmoBox ({_reason(error)}); {RESTORE}."
                 ) from error
+
+
+def _reason(error: ValidationError) -> str:
+    """Return the first field that is not valid, and why."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    return shorten(f"'{field}' is not valid: {first['msg']}" if field else first["msg"], 200)
 
 
 def _text(path: Path) -> str:
     if path.stat().st_size > LARGEST:
         raise UserError(f"{path}: it is larger than {LARGEST // 2**20} MiB; {RESTORE}.")
-    return path.read_text("utf-8", errors="replace")
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: it is not UTF-8 text; {RESTORE}.") from error
 
 
 def _row(utterance: Utterance, source: Path) -> dict[str, Any]:
@@ -188,7 +199,7 @@ def _label_map(home: Path) -> tuple[dict[str, str | None], list[str]]:
     try:
         pairs = json.loads(_text(path)).items()
         for emotion, name in pairs:
-            if not isinstance(name, str) or not name.strip():
+            if not isinstance(name, str) or not name.strip() or CONTROL.search(name):
                 raise ValueError(f"the class of '{shorten(emotion)}' is not a name")
     except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not a label map ({error}); {RESTORE}.") from error

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ser.corpus.config import LONGEST_PATH
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, plural
 from ser.corpus.importers.registry import audio_files, importer
 from ser.corpus.importers.spec import FileSpec, manifest_of_spec, match_paths, read_spec
 from ser.corpus.manifest import Manifest
@@ -39,7 +39,8 @@ def import_files(spec: FileSpec, folder: Path, source: str) -> Manifest:
     if match.is_empty():
         like = f"; a path that would match is {spec.example}" if spec.example else ""
         raise UserError(
-            f"{folder}: none of its {len(names)} audio files matches the pattern of {source}{like}."
+            f"{folder}: none of its {plural(len(names), 'audio file')} matches the pattern of "
+            f"{source}{like}."
         )
     manifest = manifest_of_spec(
         spec, match, [stems[stem] for stem in match["path"]], folder, source

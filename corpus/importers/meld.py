@@ -7,7 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from ser.corpus.errors import UserError, listed, plural
+from ser.corpus.cells import counted
+from ser.corpus.errors import UserError, listed, plural, shown
 from ser.corpus.importers.registry import audio_files, build, importer
 from ser.corpus.manifest import Manifest
 from ser.corpus.tables import find_column, read_table
@@ -26,7 +27,9 @@ GENDERS = {
     **dict.fromkeys(("Chandler", "Joey", "Ross"), "male"),
 }
 SPLITS = ("train", "dev", "test")
-COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "Season", "Episode")
+NUMBERS = ("Dialogue_ID", "Utterance_ID", "Season", "Episode")
+COLUMNS = ("Utterance", "Speaker", "Emotion", *NUMBERS)
+NUMBER = re.compile(r"[0-9]{1,9}")
 CLIP = re.compile(r"dia(\d+)_utt(\d+)")
 RESTORE = "restore the file of the release"
 
@@ -50,9 +53,11 @@ def meld(folder: Path) -> Manifest:
     "MELD: a multimodal multi-party dataset for emotion recognition in conversations", ACL 2019.
     """
     clips = _clips(folder)
-    rows, missing = [], []
+    rows, missing, unknown = [], [], []
     for split in SPLITS:
         for key, row in _annotations(folder, split):
+            unknown += [] if row["emotion"] in EMOTIONS else [row["emotion"]]
+            row["emotion"] = EMOTIONS.get(row["emotion"])
             path = clips.get((split, *key))
             if path is None:
                 missing.append(row["utterance"])
@@ -64,9 +69,13 @@ def meld(folder: Path) -> Manifest:
             "archives in MELD.Raw."
         )
     manifest = build(rows, tuple(EMOTIONS.values()), folder, corpus="meld", language="en")
+    notes = []
     if missing:
         count = plural(len(missing), "utterance")
-        manifest.notes = (f"left out, as there is no clip: {count}: {listed(missing, 5)}",)
+        notes.append(f"left out, as there is no clip: {count}: {listed(missing, 5)}")
+    if unknown:
+        notes.append(f"no class for {counted(pl.Series('emotion', unknown))}: MELD has no such one")
+    manifest.notes = tuple(notes)
     return manifest
 
 
@@ -86,10 +95,11 @@ def _annotations(folder: Path, split: str) -> Iterator[tuple[tuple[int, int], di
         raise UserError(f"{path}: the columns {', '.join(lacking)} are missing; {RESTORE}.")
     frame = frame.select(pl.col(c).alias(n) for n, c in columns.items() if c is not None)
     for text, speaker, emotion, *numbers in frame.fill_null("").iter_rows():
-        if not all(number.isascii() and number.isdigit() for number in numbers):
-            raise UserError(
-                f"{path}: the numbers of '{text[:40]}' are {', '.join(numbers)}; {RESTORE}."
+        if not all(NUMBER.fullmatch(number) for number in numbers):
+            values = ", ".join(
+                f"{n} '{shown(v, 20)}'" for n, v in zip(NUMBERS, numbers, strict=True)
             )
+            raise UserError(f"{path}: '{shown(text, 40)}' has {values}; {RESTORE}.")
         dialogue, number, season, episode = map(int, numbers)
         yield (
             (dialogue, number),
@@ -98,7 +108,7 @@ def _annotations(folder: Path, split: str) -> Iterator[tuple[tuple[int, int], di
                 "split": split,
                 "speaker": f"meld-{speaker}" if speaker else None,
                 "gender": GENDERS.get(speaker),
-                "emotion": EMOTIONS.get(emotion.lower()),
+                "emotion": emotion.lower(),
                 "transcript": text,
                 "session": f"s{season:02d}e{episode:02d}",
             },

@@ -2,11 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, plural, shown
 from ser.corpus.importers.registry import build, find_clips, importer, seven_of_five
 from ser.corpus.manifest import VOTE, Manifest
 from ser.corpus.tables import read_text
@@ -52,7 +51,8 @@ def msp_improv(folder: Path) -> Manifest:
         for file, match in find_clips(folder, NAME, "MSP-IMPROV-S01A-F01-P-FM01.wav").items()
     }
     rows, missing = [], 0
-    for name, labels in _turns(read_text(path)):
+    turns, unreadable = _turns(read_text(path))
+    for name, labels in turns:
         if name not in clips:
             missing += 1
             continue
@@ -70,20 +70,34 @@ def msp_improv(folder: Path) -> Manifest:
                 "scenario": scenario,
             }
         )
+    if not rows and unreadable:
+        raise UserError(f"{path}: '{unreadable[0]}' is not the line of a turn; restore the file.")
     if not rows:
         raise UserError(f"{path}: no turn in it has audio in {folder}; add the folders session1-6.")
     names = tuple(CLASSES.values())
     manifest = build(rows, names, folder, corpus="msp-improv", language="en")
+    notes = []
     if missing:
-        manifest.notes = (f"left out, as there is no audio: {missing} of {missing + len(rows)}",)
+        notes.append(f"left out, as there is no audio: {missing} of {missing + len(rows)}")
+    if unreadable:
+        count = plural(len(unreadable), "line")
+        notes.append(f"left out, as {path.name} is not readable there: {count}: {unreadable[0]}")
+    manifest.notes = tuple(notes)
     return manifest
 
 
-def _turns(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Read the turns: a line of consensus, then a line for every rating."""
+def _turns(text: str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    """Read the turns: a line of consensus, then a line for every rating.
+
+    Returns name and labels of every turn, and the lines of consensus that are damaged.
+    """
+    turns: list[tuple[str, dict[str, Any]]] = []
+    unreadable = []
     for part in re.split(r"^(?=UTD-IMPROV-)", text, flags=re.MULTILINE):
         turn = TURN.match(part)
         if not turn:
+            line = part.partition("\n")[0]
+            unreadable += [shown(line, 60)] if line.startswith("UTD-IMPROV-") else []
             continue
         name, letter, *attributes = turn.groups()
         arousal, valence, dominance = (seven_of_five(float(value)) for value in attributes)
@@ -91,13 +105,12 @@ def _turns(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for line in part.splitlines()[1:]:
             if rating := RATING.match(line):
                 votes[CLASSES.get(rating[1][0].upper(), "other")] += 1
-        yield (
-            name,
-            {
-                "emotion": CLASSES.get(letter),
-                "arousal": arousal,
-                "valence": valence,
-                "dominance": dominance,
-                **{VOTE + n: votes[n] for n in (*CLASSES.values(), "other")},
-            },
-        )
+        labels = {
+            "emotion": CLASSES.get(letter),
+            "arousal": arousal,
+            "valence": valence,
+            "dominance": dominance,
+            **{VOTE + n: votes[n] for n in (*CLASSES.values(), "other")},
+        }
+        turns.append((name, labels))
+    return turns, unreadable

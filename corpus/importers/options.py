@@ -9,7 +9,9 @@ from typing import Any
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from ser.corpus.bounded_yaml import parse_yaml
-from ser.corpus.errors import UserError
+from ser.corpus.cells import UNKNOWN
+from ser.corpus.errors import CONTROL, UserError, shown
+from ser.corpus.rows import BLANKS
 
 
 def typed_options(function: Callable[..., Any], values: Mapping[str, str]) -> dict[str, Any]:
@@ -32,6 +34,34 @@ def typed_options(function: Callable[..., Any], values: Mapping[str, str]) -> di
             fallback = str if default in (None, inspect.Parameter.empty) else type(default)
             typed[name] = _typed(name, text, hints.get(name, fallback))
     return typed
+
+
+def class_mapping(option: str, value: Any) -> dict[str, str | None]:
+    """Check a mapping of cells to names; a name that means unknown becomes None.
+
+    Raises `UserError` for anything else, and for a name that is empty or a number.
+    """
+    if not isinstance(value, Mapping) or not value:
+        raise UserError(
+            f"option {option} is '{value}', not a mapping of cells to names; write it as "
+            f"{option}={{A: angry, S: sad}}."
+        )
+    mapping: dict[str, str | None] = {}
+    for key, name in value.items():
+        cell = str(key).strip(BLANKS)
+        if not isinstance(name, str) or not name.strip(BLANKS) or name.strip().isdigit():
+            raise UserError(
+                f"option {option} maps '{shown(cell)}' to '{name}', which is not a name; write "
+                f"cell: name, with a space after the colon, as in {option}={{A: angry, S: sad}}."
+            )
+        if CONTROL.search(name):
+            raise UserError(
+                f"option {option} maps '{shown(cell)}' to '{shown(name)}', which has a line break "
+                "or a control character; remove it."
+            )
+        label = name.strip(BLANKS)
+        mapping[cell] = None if label.lower() in UNKNOWN else label
+    return mapping
 
 
 def _typed(option: str, text: str, annotation: Any) -> Any:

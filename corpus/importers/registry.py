@@ -22,7 +22,7 @@ import polars as pl
 from ser.corpus.cells import counted
 from ser.corpus.classes import emotions_of, map_emotions, require_occurring
 from ser.corpus.errors import UserError
-from ser.corpus.importers.options import typed_options
+from ser.corpus.importers.options import class_mapping, typed_options
 from ser.corpus.manifest import Manifest
 from ser.corpus.registry import BuiltIn, Registry, origin, require_call
 
@@ -211,18 +211,16 @@ def import_corpus(name: str, folder: str | Path, /, **options: Any) -> Manifest:
 
 def _with_emotions(manifest: Manifest, *, emotions: Mapping[str, str]) -> Manifest:
     """Return the manifest with the classes of a mapping; other emotions become no class."""
-    if not isinstance(emotions, Mapping) or not emotions:
-        raise UserError(
-            f"option {EMOTIONS} is '{emotions}', not a mapping of emotions to classes; write it as "
-            "{joy: happy, calm: neutral}."
-        )
-    require_occurring(emotions, emotions_of(manifest), manifest.source)
-    kept = pl.col("emotion").is_in(list(emotions))
-    left = manifest.frame.filter(~kept)["emotion"]
+    mapping = class_mapping(EMOTIONS, emotions)
+    require_occurring(mapping, emotions_of(manifest), manifest.source)
+    named = {emotion: name for emotion, name in mapping.items() if name is not None}
+    frame = manifest.frame.with_columns(
+        emotion=pl.when(pl.col("emotion").is_in(list(named))).then("emotion")
+    )
+    left = manifest.frame.filter(~pl.col("emotion").is_in(list(mapping)))["emotion"]
     notes = [f"without a class, as emotions does not name it: {counted(left)}"] if len(left) else []
-    frame = manifest.frame.with_columns(emotion=pl.when(kept).then("emotion"))
-    named = Manifest(frame, None, manifest.source, manifest.audio, (*manifest.notes, *notes))
-    return map_emotions(named, emotions, list(dict.fromkeys(emotions.values())))
+    kept = Manifest(frame, None, manifest.source, manifest.audio, (*manifest.notes, *notes))
+    return map_emotions(kept, named, list(dict.fromkeys(named.values())))
 
 
 def one_of(option: str, value: Any, choices: Sequence[str]) -> str:

@@ -10,6 +10,7 @@
 
 - The pattern is matched against the path from the corpus folder, without the suffix. It must match
   up to the end, from the beginning of the name of a file or a folder.
+- Empty text, and the words that mean unknown in any table (none, null, NA), leave a cell empty.
 - A group that is called like a column of the manifest fills it. A value that `values` does not
   name is null.
 - `utterance` is the file's name without suffix unless the columns say otherwise.
@@ -20,6 +21,7 @@ is linear in the length of the path (Rust's, of polars), with a limit on the tim
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -35,8 +37,8 @@ from pydantic import (
 )
 
 from ser.corpus.bounded_yaml import Yaml, parse_yaml, read_yaml
-from ser.corpus.cells import counted
-from ser.corpus.config import MOST_CLASSES, Name, Section
+from ser.corpus.cells import UNKNOWN, counted, without_unknown
+from ser.corpus.config import MOST_CLASSES, Name, Section, problem_of
 from ser.corpus.errors import UserError, listed, nearest
 from ser.corpus.manifest import COLUMNS, Manifest
 
@@ -56,7 +58,7 @@ class Lookup(Section):
 
 
 def _kind(rule: object) -> str:
-    return "text" if isinstance(rule, str) else "lookup"
+    return "lookup" if isinstance(rule, Mapping | Lookup) else "text"
 
 
 Rule = Annotated[
@@ -87,11 +89,22 @@ class FileSpec(Section):
             )
         return pattern
 
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        twice = [name for name, count in Counter(classes).items() if count > 1]
+        if twice:
+            raise ValueError(f"the class '{twice[0]}' is named twice; name it once")
+        return classes
+
     @field_validator("columns")
     @classmethod
-    def _no_path(cls, columns: Mapping[str, str | Lookup]) -> Mapping[str, str | Lookup]:
+    def _manifest_columns(cls, columns: Mapping[str, str | Lookup]) -> Mapping[str, str | Lookup]:
         if PATH in columns:
             raise ValueError("the path is that of the file; remove the column")
+        for name in columns:
+            if name not in COLUMNS and name.lower() in COLUMNS:
+                raise ValueError(f"a manifest has no column '{name}'; write it as {name.lower()}")
         return columns
 
     @model_validator(mode="after")
@@ -123,9 +136,11 @@ class FileSpec(Section):
 def _groups(pattern: str) -> list[str]:
     """Return the names of a pattern's groups; raises `ValueError` for a wrong pattern."""
     try:
+        pl.Series([""]).str.extract_groups(f"(){pattern}")  # so that it cannot leave a group
         match = pl.Series(WHOLE, [""]).str.extract_groups(_anchored(pattern))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        reason = str(error).strip().splitlines()[-1].removeprefix("error: ")
+        reason = str(error).strip().splitlines()[-1]
+        reason = reason.removeprefix("error: ").removeprefix("regex error: ").rstrip(".")
         raise ValueError(f"{reason}; correct the regular expression") from error
     return [name for name in match.struct.fields if not name.isdigit() and name != WHOLE]
 
@@ -184,17 +199,23 @@ def manifest_of_spec(
     """
     frame = fill_columns(spec, match)
     frame.insert_column(1, pl.Series(PATH, files, dtype=pl.String))
-    frame = frame.unique([n for n in frame.columns if n != PATH], keep="first", maintain_order=True)
-    twice = frame.filter(pl.col("utterance").is_duplicated()).sort("utterance")
+    told_apart = [n for n in frame.columns if n != PATH]
+    twice = _different_files(frame.filter(pl.struct(told_apart).is_duplicated()), folder)
+    frame = frame.unique(told_apart, keep="first", maintain_order=True)
+    if twice.is_empty():
+        twice = frame.filter(pl.col("utterance").is_duplicated()).sort("utterance")
     if twice.height:
         raise UserError(
             f"{source}: '{twice[PATH][0]}' and '{twice[PATH][1]}' are both called "
             f"'{twice['utterance'][0]}'; make ids of groups under `columns`, as "
             "utterance: '{speaker}-{number}'."
         )
+    if "emotion" in frame.columns:  # an empty text is no class
+        frame = frame.with_columns(without_unknown(frame["emotion"], keep=spec.classes))
     present = set(frame["emotion"].drop_nulls()) if "emotion" in frame.columns else set()
     rule = spec.columns.get("emotion")
     named = rule.values.values() if isinstance(rule, Lookup) else sorted(present)
+    named = [name for name in named if name.strip().lower() not in UNKNOWN]
     classes = spec.classes or tuple(dict.fromkeys(named))
     odd = sorted(present - set(classes))
     if odd:
@@ -205,6 +226,17 @@ def manifest_of_spec(
     frame = frame.sort("utterance")
     occurring = [name for name in classes if name in present]
     return Manifest(frame, occurring, folder, notes=list(_notes(spec, match)))
+
+
+def _different_files(clips: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """Return the clips of an id that cannot be copies: of one format, but of different size."""
+    sizes = [(folder / path).stat().st_size for path in clips[PATH]]
+    clips = clips.with_columns(
+        pl.Series("size in bytes", sizes, dtype=pl.Int64),
+        pl.col(PATH).str.extract(r"(\.[^./]*)$").str.to_lowercase().alias("format"),
+    )
+    different = pl.col("size in bytes").n_unique().over("utterance", "format") > 1
+    return clips.filter(different).sort("utterance")
 
 
 def _anchored(pattern: str) -> str:
@@ -242,9 +274,12 @@ def _sentence(path: Path, document: Yaml, error: ValidationError) -> str:
     for key in keys:  # down to the deepest that the document has
         place = (*place, key) if (*place, key) in document.lines else place
     line = f":{document.lines[place]}" if place else ""
+    if keys and keys[-1] == "[key]":  # what pydantic calls a key that is wrong itself
+        keys[-1] = "(a key)"
     key = ".".join(map(str, keys))
     if first["type"] == "extra_forbidden":
         names = Lookup.model_fields if len(keys) > 1 else FileSpec.model_fields
         return f"{path}{line}: there is no key '{keys[-1]}'; {nearest(str(keys[-1]), names)}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{path}{line}: {key + ': ' if key else ''}{message}."
+    problem, remedy = problem_of(first)
+    end = f"; {remedy}." if remedy else "" if problem.endswith("?") else "."
+    return f"{path}{line}: {key + ': ' if key else ''}{problem}{end}"

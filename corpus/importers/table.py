@@ -10,6 +10,7 @@ import polars as pl
 
 from ser.corpus.cells import SPLITS, UNKNOWN, counted, split_names, texts
 from ser.corpus.errors import UserError, listed, nearest, plural
+from ser.corpus.importers.options import class_mapping
 from ser.corpus.importers.registry import importer
 from ser.corpus.manifest import COLUMNS, FURTHER, NUMBERS, SYNTHETIC, VOTE, Manifest, with_slashes
 from ser.corpus.rows import BLANKS
@@ -211,22 +212,8 @@ def _splits(column: pl.Series, splits: Mapping[str, str] | None, table: str) -> 
 
 
 def _mapping(option: str, value: Any, column: pl.Series, table: str) -> dict[str, str | None]:
-    """Check a mapping of cells to names; a name that means unknown becomes None."""
-    if not isinstance(value, Mapping) or not value:
-        raise UserError(
-            f"option {option} is '{value}', not a mapping of cells to names; write it as "
-            f"{option}={{A: angry, S: sad}}."
-        )
-    mapping: dict[str, str | None] = {}
-    for key, name in value.items():
-        cell = str(key).strip(BLANKS)
-        if not isinstance(name, str) or not name.strip(BLANKS) or name.strip().isdigit():
-            raise UserError(
-                f"option {option} maps '{cell}' to '{name}', which is not a name; write "
-                f"cell: name, with a space after the colon, as in {option}={{A: angry, S: sad}}."
-            )
-        label = name.strip(BLANKS)
-        mapping[cell] = None if label.lower() in UNKNOWN else label
+    """Check a mapping whose keys have to be cells of the column."""
+    mapping = class_mapping(option, value)
     cells = column.drop_nulls().unique().sort().to_list()
     missing = [cell for cell in mapping if cell not in cells]
     if missing:

@@ -10,6 +10,7 @@ from ser.commands.help import Command, Group
 from ser.commands.logs import log
 from ser.commands.options import Json, key_texts
 from ser.commands.output import console, exit_code, print_frame, print_json
+from ser.corpus.errors import one_line
 
 app = typer.Typer()
 corpus = typer.Typer(cls=Group, help="Make and check manifests, the tables of clips and labels.")
@@ -61,7 +62,7 @@ def import_(
     manifest.audio = manifest.audio or folder
     manifest.write(out)
     for note in manifest.notes:
-        typer.echo(note)
+        typer.echo(one_line(note))
     typer.echo(f"{out}: {summary(manifest)}")
     print_frame(class_table(manifest))
     for _, problem, detail, _ in label_problems(manifest, out):

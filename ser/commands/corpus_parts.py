@@ -10,7 +10,7 @@ from ser.commands.help import Command
 from ser.commands.logs import log
 from ser.commands.options import Json
 from ser.commands.output import print_frame, print_json
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from ser.corpus.manifest import Manifest
@@ -79,7 +79,7 @@ def split(
         print_json({"manifest": str(target), "replaced": replaced, "parts": described})
         return
     for note in divided.notes:
-        typer.echo(note)
+        typer.echo(one_line(note))
     counts = ", ".join(f"{name}: {clips}" for name, clips in replaced.items() if clips)
     typer.echo(f"{target}: {column} written" + (f", replacing {counts}" if counts else ""))
     print_frame(part_table(parts))
@@ -169,7 +169,7 @@ def join(
         print_json({"manifest": str(out), "notes": joined.notes, "classes": table.to_dicts()})
         return
     for note in joined.notes:
-        typer.echo(note)
+        typer.echo(one_line(note))
     typer.echo(f"{out}: {summary(joined)}")
     print_frame(table)
 

@@ -17,6 +17,7 @@ from ser.commands.options import (
     parse_jobs,
 )
 from ser.commands.output import console, exit_code, print_json
+from ser.corpus.errors import UserError, shown
 
 if TYPE_CHECKING:
     from ser.corpus.rotations import RotationConfig
@@ -46,6 +47,7 @@ def cv(
         typer.Option(
             metavar="K",
             min=2,
+            max=1000,
             help="Number of groups that the values are put into; by default each value is tested "
             "alone.",
         ),
@@ -174,8 +176,15 @@ def _config(
 
     Another column than that of the section has none of its other options.
     """
+    from pydantic import ValidationError
+
     from ser.corpus.rotations import RotationConfig
 
-    base = pipeline.cv if by in (None, pipeline.cv.by) else RotationConfig(by=str(by))
+    try:
+        base = pipeline.cv if by in (None, pipeline.cv.by) else RotationConfig(by=str(by))
+    except ValidationError as error:
+        raise UserError(
+            f"--by '{shown(str(by))}': no column can be called so; give a column of the manifest."
+        ) from error
     given = {key: value for key, value in (("groups", groups), ("dev", dev)) if value is not None}
     return RotationConfig.model_validate(base.model_dump() | given)

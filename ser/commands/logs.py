@@ -90,7 +90,9 @@ class Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record; a closed pipe is an error of the command, as with `print`."""
-        text = self.format(record)
+        from ser.corpus.errors import plain_lines
+
+        text = plain_lines(self.format(record))
         if record.levelno >= logging.WARNING or record.levelno == NOTE:
             typer.echo(f"ser: {text}", err=True)
         elif record.levelno >= logging.INFO:

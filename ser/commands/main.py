@@ -131,5 +131,7 @@ def print_warning(message: Warning | str, category: type[Warning], *place: Any, 
 
 def stop(message: str, code: int) -> NoReturn:
     """Print one sentence on standard error and exit."""
-    log.error("%s", message)
+    from ser.corpus.errors import one_line
+
+    log.error("%s", one_line(message))
     sys.exit(code)

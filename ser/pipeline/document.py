@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ser.cache.urls import without_secrets
 from ser.corpus.bounded_yaml import DEEPEST, Where, parse_yaml, read_yaml, shorten
-from ser.corpus.config import VARIABLE, check_path
+from ser.corpus.config import VARIABLE, check_path, problem_of
 from ser.corpus.errors import UserError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -137,16 +137,10 @@ class Document:
             place = (*where, *inner)
             if first["type"] == "extra_forbidden":
                 raise self.unknown(place, valid) from error
-            if first["type"] == "missing":
-                raise self.error(place, "the value is missing; give one.") from error
-            if first["type"] in ("tuple_type", "list_type"):
-                value = first["input"]
-                example = f"[{value}]" if isinstance(value, str | int | float) else "[…]"
-                raise self.error(place, f"it must be a list; write {example}.") from error
-            message = first["msg"].removeprefix("Value error, ")
+            problem, remedy = problem_of(first)
             # the sentence of a validator of ours may end with its remedy
-            end = "" if message.endswith("?") else "; correct the value."
-            raise self.error(place, f"{message}{end}") from error
+            end = "" if problem.endswith("?") else f"; {remedy or 'correct the value'}."
+            raise self.error(place, f"{problem}{end}") from error
 
 
 def locate(model: type[BaseModel], loc: Where) -> tuple[Where, list[str]]:

@@ -77,6 +77,7 @@ def test_unknown_keys_are_left_out_and_nan_is_none(tmp_path):
         (b'{"size": true}', "'size' is not valid: input should be a valid integer"),
         (b'{"size": NaN}', "'size' is not valid: input should be a valid integer"),
         (b'{"labels": ["a", "a"]}', "'labels' is not valid: a name appears twice"),
+        (b'{"labels": ["a\\u001b"]}', "'labels.0' is not valid: string should match pattern"),
         (b'{"labels": []}', "'labels' is not valid: list should have at least 1 item"),
     ],
 )

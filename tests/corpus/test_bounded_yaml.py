@@ -135,7 +135,7 @@ def test_a_file_that_cannot_be_read_is_reported_in_one_sentence(tmp_path):
     for name, message in {
         "none.yaml": "there is no such file; write it, or correct the name.",
         "x" * 300: "it cannot be read (File name too long); check its name and permissions.",
-        ".": "there is no such file",
+        ".": "it is not a file; write it, or correct the name.",
     }.items():
         with pytest.raises(UserError, match=re.escape(message)):
             read_yaml(tmp_path / name)

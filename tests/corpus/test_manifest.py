@@ -330,3 +330,21 @@ def test_another_mark_is_reported_in_one_sentence() -> None:
         "m.csv: synthetic is 'espeak' for 'u1'; it states whether the speech was synthesized: "
         "write true or false."
     )
+
+
+@pytest.mark.parametrize("name", ["speaker", "gender", "emotion", "corpus", "session", "fold"])
+def test_a_name_with_a_line_break_or_control_character_is_refused(name: str) -> None:
+    for text in ("a\nb", "\x1b[31ma", "a\u202eb", "a\u2028b"):
+        assert refusal(frame(**{name: ["a", text]}), None) == (
+            f"m.csv: {name} '{text.encode('unicode_escape').decode()}' has a line break or a "
+            "control character (1 row); remove it from the cell."
+        )
+    assert refusal(frame(**{"votes.a\nb": [1]})) == (
+        "m.csv: the name of the column 'votes.a\\nb' has a line break or a control character; "
+        "rename it."
+    )
+
+
+def test_names_with_signs_of_any_script_are_kept() -> None:
+    names = ["<b>&|$_%\\", "=cmd()", "\u0645\u200c\u0646", "a b"]
+    assert Manifest(frame(speaker=names)).frame["speaker"].to_list() == names

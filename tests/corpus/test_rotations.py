@@ -3,7 +3,7 @@ import pytest
 
 from ser.corpus.errors import Note, UserError
 from ser.corpus.manifest import Manifest
-from ser.corpus.rotations import RotationConfig, rotations
+from ser.corpus.rotations import RotationConfig, rotations, slug
 
 
 def corpus(speakers, genders=None, **columns):
@@ -87,7 +87,7 @@ def test_too_few_parts():
     with pytest.raises(UserError) as error:
         rotations(manifest, RotationConfig(by="session"))
     assert str(error.value) == (
-        "manifest: no row has a session; fill in the column, or use one of those that have "
+        "manifest: the column 'session' is empty; fill it in, or use one of those that have "
         "values: utterance, path, split, speaker, emotion."
     )
 
@@ -124,3 +124,8 @@ def test_values_that_give_one_name_are_numbered():
 def test_the_name_of_the_folder():
     assert RotationConfig().name == "speaker"
     assert RotationConfig(by="my column", groups=6).name == "my_column-6-groups"
+
+
+def test_a_folder_is_never_another_one():
+    assert [slug(name) for name in ("..", ".a", "a/../b", "a.b")] == ["_.", "_a", "a_.._b", "a.b"]
+    assert slug("é" * 100) == "é" * 50

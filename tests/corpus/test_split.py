@@ -153,7 +153,7 @@ def test_an_unknown_speaker_is_a_group_of_its_own() -> None:
         ),
         (
             {"by": "session"},
-            "m.csv: no utterance has a session; fill in that column, or divide by another column.",
+            "m.csv: the column 'session' is empty; fill it in, or divide by another column.",
         ),
         (
             {"by": "speakr"},
@@ -179,3 +179,13 @@ def test_two_parts_are_enough_where_dev_is_not_wanted() -> None:
     assert sorted(split.frame["split"]) == ["test", "train"]
     with pytest.raises(UserError, match=r"^folds is 1; use 2 or more\.$"):
         fold_manifest(rows, 1)
+    with pytest.raises(UserError, match=r"^folds is 100000000, but manifest has only 2 utterance"):
+        fold_manifest(rows, 100_000_000)
+
+
+def test_a_column_of_lists_cannot_be_divided_by() -> None:
+    rows = pl.DataFrame({"utterance": ["a", "b"], "path": ["a", "b"], "l": [[1], [2]]})
+    with pytest.raises(
+        UserError, match=r"the column 'l' is of type List\(Int64\); write it as text"
+    ):
+        fold_manifest(Manifest(rows), 2, by="l")

@@ -26,6 +26,11 @@ def heads(*rows):
 ROW = ("whisper-roberta", "whisper roberta", "neutral_expressive", "0.5 [.4, .6]*")
 
 
+def test_a_cell_does_not_control_the_terminal():
+    lines = printed(heads(("\x1b[31ma\nb\u202ec", "", "", "")), 80)
+    assert [line.split() for line in lines[3:5]] == [["[31ma"], ["b", "c"]]
+
+
 def test_a_table_that_fits_is_left_as_it_is():
     assert printed(heads(ROW), 80)[1:4:2] == [
         " head             features         sampler                       dev  ",

@@ -78,6 +78,16 @@ def test_what_would_run_code_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_column_that_is_named_has_to_exist(tmp_path: Path) -> None:
+    database(tmp_path)
+    assert refusal(tmp_path, speaker="speakr") == (
+        "DB: no table has the column 'speakr'; name it with speaker=COLUMN; did you mean 'speaker'?"
+    )
+    assert refusal(tmp_path, emotions={"angry": "x"}).startswith(
+        "DB: no utterance has the emotion 'angry' that is mapped to 'x'"
+    )
+
+
 def test_mistakes_are_reported_in_one_sentence(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
         "DB/db.yaml: there is no such file; give the folder of the database."
@@ -94,4 +104,6 @@ def test_mistakes_are_reported_in_one_sentence(tmp_path: Path) -> None:
         "below it."
     )
     table.unlink()
-    assert refusal(tmp_path).startswith("DB: the table is not readable (No file found for table")
+    assert refusal(tmp_path).startswith(
+        "DB: the table 'emotion.train' is not readable (No file found for table"
+    )

@@ -124,7 +124,7 @@ def test_mistakes_are_reported_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "data" / "emovo" / "emovo.jsonl"
     path.write_text('\n{"key": "a"\n')
     assert refusal(tmp_path, dataset="emovo").startswith(
-        "data/emovo/emovo.jsonl:2: not an utterance of EmoBox (1 validation error for Utterance"
+        "data/emovo/emovo.jsonl:2: not an utterance of EmoBox (Invalid JSON: EOF"
     )
     for wav in ("/etc/passwd", "downloads/../../x.wav", ""):
         path.write_text(json.dumps({"key": "a", "wav": wav}))
@@ -202,5 +202,25 @@ def test_folds_without_an_utterance_are_refused(tmp_path):
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path):
-    utterance = {"key": "a\u2028b", "wav": "a.wav", "emo": "sad"}
-    assert bent(tmp_path, [utterance], {"sad": "sad"}).utterances() == ["a\u2028b"]
+    utterance = {"key": "a", "wav": "a\u2028b.wav", "emo": "sad"}
+    manifest = bent(tmp_path, [utterance], {"sad": "sad"})
+    assert manifest.frame["path"].to_list() == ["a\u2028b.wav"]
+
+
+def test_an_utterance_of_another_shape_is_named_with_its_field(tmp_path):
+    with pytest.raises(UserError, match=r"not an utterance of EmoBox \('wav' is not valid: Input"):
+        bent(tmp_path, [{"key": "a", "wav": 5, "emo": "sad"}], {"sad": "sad"})
+
+
+def test_a_key_that_is_not_utf_8_is_refused(tmp_path):
+    bent(tmp_path, [{"key": "a", "wav": "a.wav", "emo": "sad"}], {"sad": "sad"})
+    file = next(tmp_path.glob("data/*/*.jsonl"))
+    file.write_bytes(b'\n{"key": "\xff", "wav": "a.wav"}\n')
+    with pytest.raises(UserError, match=r"jsonl:2: it is not UTF-8 text; restore the file"):
+        import_corpus("emobox", tmp_path, dataset=file.parent.name)
+
+
+def test_a_class_on_two_lines_is_refused(tmp_path):
+    utterance = {"key": "a", "wav": "a.wav", "emo": "sad"}
+    with pytest.raises(UserError, match=r"the class of 'sad' is not a name"):
+        bent(tmp_path, [utterance], {"sad": "sad\nx"})

@@ -81,11 +81,36 @@ def test_clips_that_share_an_id_are_one_only_if_they_are_copies(tmp_path: Path) 
     )
 
 
+def test_files_of_different_size_are_no_copies(tmp_path: Path) -> None:
+    corpus(tmp_path, "x/a1.wav", "y/a2.wav")
+    text = "pattern: (?P<speaker>a)[12]\ncolumns: {utterance: '{speaker}'}"
+    assert imported(tmp_path, text).frame["path"].to_list() == ["x/a1.wav"]
+    (tmp_path / "y/a2.wav").write_bytes(b"RIFF")
+    assert refusal(tmp_path, text).startswith("my.yaml: 'x/a1.wav' and 'y/a2.wav' are both called")
+
+
+def test_a_value_without_text_is_unknown(tmp_path: Path) -> None:
+    corpus(tmp_path, "a_1.wav", "b_2.wav", "c_3.wav")
+    text = "pattern: (?P<speaker>.)_(?P<emotion>.)\ncolumns:\n"
+    text += "  speaker: ''\n  emotion: {values: {1: '', 2: null, 3: sad}}\n"
+    manifest = imported(tmp_path, text)
+    assert manifest.classes == ("sad",)
+    assert manifest.frame["emotion"].to_list() == [None, None, "sad"]
+    assert manifest.frame["speaker"].to_list() == [None, None, None]
+
+
+def test_a_yaml_that_is_a_folder_is_named_as_such(tmp_path: Path) -> None:
+    corpus(tmp_path, "a.wav")
+    with pytest.raises(UserError) as caught:
+        import_corpus("files", tmp_path, spec=tmp_path)
+    assert str(caught.value) == f"{tmp_path}: it is not a file; write it, or correct the name."
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("", "my.yaml: it has no keys; write `pattern: …` and `columns: …`."),
-        ("classes: [a]", "my.yaml: pattern: Field required."),
+        ("classes: [a]", "my.yaml: pattern: the value is missing; give one."),
         (
             "pattern: (?P<speaker>a)(?=b)",
             "my.yaml:1: pattern: look-around, including look-ahead and look-behind, is not "
@@ -100,6 +125,30 @@ def test_clips_that_share_an_id_are_one_only_if_they_are_copies(tmp_path: Path) 
             "pattern: (?P<speaker>a)\ncolumns:\n  gender:\n    value: {a: b}",
             "my.yaml:4: there is no key 'value'; did you mean 'values'?",
         ),
+        (
+            "pattern: a)|(b",
+            "my.yaml:1: pattern: unopened group; correct the regular expression.",
+        ),
+        ("pattern: [a]", "my.yaml:1: pattern: it must be text; write one text, in quotes."),
+        ("pattern: ''", "my.yaml:1: pattern: it is empty; give a text."),
+        ("pattern: a\nclasses: b", "my.yaml:2: classes: it must be a list; write [b]."),
+        (
+            "pattern: a\nclasses: [b, c, b]",
+            "my.yaml:2: classes: the class 'b' is named twice; name it once.",
+        ),
+        ("pattern: a\nclasses: [b, '']", "my.yaml:2: classes.1: it is empty; give a text."),
+        (
+            'pattern: a\nclasses: ["b\\nc"]',
+            "my.yaml:2: classes.0: 'b\\nc' has a line break or a control character; remove it.",
+        ),
+        (
+            "pattern: a\ncolumns: b",
+            "my.yaml:2: columns: it must be a mapping; write {key: value}.",
+        ),
+        (
+            "pattern: a\ncolumns: {Speaker: b}",
+            "my.yaml:2: columns: a manifest has no column 'Speaker'; write it as speaker.",
+        ),
         ("pattern: a\nclases: [b]", "my.yaml:2: there is no key 'clases'; did you mean 'classes'?"),
         (
             "pattern: a\ncolumns: {path: b}",
@@ -107,11 +156,11 @@ def test_clips_that_share_an_id_are_one_only_if_they_are_copies(tmp_path: Path) 
         ),
         (
             f"pattern: {'a' * 1001}",
-            "my.yaml:1: pattern: String should have at most 1000 characters.",
+            "my.yaml:1: pattern: String should have at most 1000 characters; correct the value.",
         ),
         (
             "pattern: (?P<speaker>zz)\nexample: zz",
-            "none of its 1 audio files matches the pattern of my.yaml; a path that would match is "
+            "none of its 1 audio file matches the pattern of my.yaml; a path that would match is "
             "zz.",
         ),
     ],

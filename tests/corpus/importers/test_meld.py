@@ -69,8 +69,8 @@ def test_mistakes_are_reported_in_one_sentence(tmp_path: Path) -> None:
     )
     table.write_text(HEADER + ROWS["train"].replace("0,0,8,21", "0,x,8,21"))
     assert refusal() == (
-        "MELD/train_sent_emo.csv: the numbers of 'You’ve had it.' are 0, x, 8, 21; restore the "
-        "file of the release."
+        "MELD/train_sent_emo.csv: 'You’ve had it.' has Dialogue_ID '0', Utterance_ID 'x', Season "
+        "'8', Episode '21'; restore the file of the release."
     )
     corpus(tmp_path)
     for file in CLIPS:
@@ -79,3 +79,13 @@ def test_mistakes_are_reported_in_one_sentence(tmp_path: Path) -> None:
         "MELD: none of the clips is called like train_splits/dia0_utt0.mp4; unpack the archives "
         "in MELD.Raw."
     )
+    table.write_text(HEADER + ROWS["train"].replace("0,0,8,21", f"{'9' * 5000},0,8,21"))
+    assert refusal().startswith("MELD/train_sent_emo.csv: 'You’ve had it.' has Dialogue_ID '999")
+
+
+def test_an_emotion_of_another_corpus_is_noted(tmp_path: Path) -> None:
+    corpus(tmp_path)
+    table = tmp_path / "train_sent_emo.csv"
+    table.write_text(HEADER + ROWS["train"].replace("neutral", "calm"))
+    notes = import_corpus("meld", tmp_path).notes
+    assert "no class for 'calm' (1 row): MELD has no such one" in notes

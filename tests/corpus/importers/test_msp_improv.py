@@ -53,3 +53,21 @@ def test_another_folder_is_reported_in_one_sentence(tmp_path: Path) -> None:
         f"{tmp_path}: there is no Evaluation.txt in it; give the folder of MSP-IMPROV that has it "
         "and the sessions."
     )
+
+
+def test_a_damaged_line_is_noted(tmp_path: Path) -> None:
+    for file in CLIPS:
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    damaged = EVALUATION.replace(
+        "UTD-IMPROV-S01A-F01-P-FM01.avi; A; A:3.0", "UTD-IMPROV-S01A; A; A"
+    )
+    (tmp_path / "Evaluation.txt").write_text(damaged)
+    manifest = import_corpus("msp-improv", tmp_path)
+    assert len(manifest) == 2
+    assert manifest.notes[1].startswith(
+        "left out, as Evaluation.txt is not readable there: 1 line: UTD-IMPROV-S01A; A; A00000;"
+    )
+    (tmp_path / "Evaluation.txt").write_text("UTD-IMPROV-S01A; A\n")
+    with pytest.raises(UserError, match="'UTD-IMPROV-S01A; A' is not the line of a turn; restore"):
+        import_corpus("msp-improv", tmp_path)

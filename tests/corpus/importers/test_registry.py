@@ -115,9 +115,14 @@ def test_every_importer_maps_its_emotions_to_classes(tmp_path: Path) -> None:
     assert manifest.frame["emotion"].to_list() == ["neutral", "neutral", "a", None]
     assert manifest.classes == ("neutral", "a")
     assert manifest.notes == ("without a class, as emotions does not name it: 'surprise' (1 row)",)
+    manifest = import_corpus("ravdess", tmp_path, emotions={"calm": "null", "angry": "a"})
+    assert manifest.frame["emotion"].to_list() == [None, None, "a", None]
+    assert manifest.classes == ("a",)
     for wrong, message in (
         ({"kalm": "x"}, "no utterance has the emotion 'kalm' that is mapped to 'x'; did you mean"),
-        ("x", "option emotions is 'x', not a mapping of emotions to classes; write it as"),
+        ("x", "option emotions is 'x', not a mapping of cells to names; write it as"),
+        ({"calm": ""}, "option emotions maps 'calm' to '', which is not a name; write cell: name"),
+        ({"calm": "a\nb"}, "option emotions maps 'calm' to 'a\\nb', which has a line break or a"),
     ):
         with pytest.raises(UserError, match=re.escape(message)):
             import_corpus("ravdess", tmp_path, emotions=wrong)

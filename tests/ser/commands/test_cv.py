@@ -1,6 +1,7 @@
 """`ser cv` and `ser cross`: options over the section of the file, and heads that fail."""
 
 import polars as pl
+import pytest
 from typer.testing import CliRunner
 
 from ser.commands.cv import _config
@@ -36,4 +37,11 @@ def test_a_corpus_that_cannot_be_crossed(tmp_path):
     words = ["cross", "--pipeline", str(tmp_path / "pipeline.yaml")]
     result = CliRunner().invoke(cli, words, standalone_mode=False)
     assert isinstance(result.exception, UserError)
-    assert "no row has a corpus; fill in the column" in str(result.exception)
+    assert "the column 'corpus' is empty; fill it in" in str(result.exception)
+
+
+def test_no_column_is_called_so(tmp_path):
+    pipeline = pipeline_of(tmp_path)
+    for name in ("", "a\nb", "x" * 300):
+        with pytest.raises(UserError, match=r"^--by '.*': no column can be called so; give a"):
+            _config(pipeline, name, None, None)

@@ -206,3 +206,15 @@ def test_json_is_all_that_is_on_standard_output(corpus):
 def test_the_presets_as_json():
     rows = {row["preset"]: row for row in json.loads(call("presets", "--json").stdout)}
     assert rows["unicamp"]["result"] == "task 1: 5th, macro-F1 0.4094"
+
+
+def test_a_message_does_not_control_the_terminal(tmp_path, monkeypatch, capsys):
+    name = "\x1b[31mred\n\u202e.csv"
+    monkeypatch.setattr(sys, "argv", ["ser", "corpus", "check", name])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("ser:  [31mred .csv: there is no such manifest; ")
+    start_logging()
+    log.warning("\x1b[31mtwo\nlines")
+    assert capsys.readouterr().err == "ser:  [31mtwo\nlines\n"
