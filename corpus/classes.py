@@ -80,13 +80,15 @@ def emotions_of(manifest: Manifest) -> list[str]:
     return list(dict.fromkeys([*manifest.frame["emotion"].drop_nulls().unique().sort(), *voted]))
 
 
-def require_occurring(mapping: Mapping[str, str], emotions: Sequence[str], source: str) -> None:
+def require_occurring(
+    mapping: Mapping[str, str | None], emotions: Sequence[str], source: str
+) -> None:
     """Raise `UserError` for an emotion of a mapping that is not among `emotions`."""
     for name in mapping:
         if name not in emotions:
             raise UserError(
                 f"{source}: no utterance has the emotion '{name}' that is mapped to "
-                f"'{mapping[name]}'; {nearest(name, emotions)}"
+                f"'{mapping[name] or 'null'}'; {nearest(name, emotions)}"
             )
 
 
