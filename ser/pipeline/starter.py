@@ -21,7 +21,7 @@ from shlex import quote
 import polars as pl
 import yaml
 
-from ser.corpus.bounded_yaml import CONTROL, shorten
+from ser.corpus.bounded_yaml import shorten
 from ser.corpus.config import LONGEST_NAME, MOST_CLASSES, VARIABLE
 from ser.corpus.errors import UserError, listed
 from ser.corpus.manifest import Manifest
@@ -224,10 +224,10 @@ def _require_names(source: str, path: str, name: str, classes: Collection[str]) 
             f"most {MOST_CLASSES}; merge some."
         )
     for emotion in classes:
-        if VARIABLE.search(emotion) or CONTROL.search(emotion) or len(emotion) > LONGEST_NAME:
+        if VARIABLE.search(emotion) or len(emotion) > LONGEST_NAME:
             raise UserError(
-                f"{source}: the class {shorten(repr(emotion))} has a variable (${{NAME}}), a "
-                f"control character or more than {LONGEST_NAME} characters; rename it."
+                f"{source}: the class {shorten(repr(emotion))} has a variable (${{NAME}}) or "
+                f"more than {LONGEST_NAME} characters; rename it."
             )
 
 

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from ser.corpus.bounded_yaml import CONTROL
 from ser.corpus.config import VARIABLE
-from ser.corpus.errors import UserError
+from ser.corpus.errors import CONTROL, UserError
 from ser.corpus.manifest import Manifest
 from ser.pipeline.document import Document
 from ser.pipeline.file import Pipeline
@@ -128,15 +127,18 @@ def read_back(manifest, out):
     return read_corpus(document, out.parent), document.data["run"]
 
 
+NAMES = st.text(min_size=1, max_size=9).filter(lambda n: n.strip() and not CONTROL.search(n))
+
+
 @settings(deadline=None)
-@given(names=st.sets(st.text(min_size=1, max_size=9).filter(str.strip), min_size=2, max_size=4))
+@given(names=st.sets(NAMES, min_size=2, max_size=4))
 @example(names={"1e3", "yes", "0x1", "1_000", "~", "2020-01-01", "a: b", "# c", "'", '"'})
 @example(names={"null ", "-1", "=", "<<", "!!int 3", "&a", "*a", "[b", "{c", "\\", "no", ".inf"})
 def test_classes_are_read_as_they_are_or_refused(names):
     manifest = named(names)
     classes = set(manifest.frame["emotion"].drop_nulls())  # without "-", "null", …
     assume(len(classes) > 1)
-    refused = any(CONTROL.search(name) or VARIABLE.search(name) for name in classes)
+    refused = any(VARIABLE.search(name) for name in classes)
     try:
         text = starter(manifest, Path("p.yaml"))
     except UserError as error:
@@ -170,7 +172,6 @@ def test_a_manifest_of_any_name_is_found_and_names_the_run(tmp_path, name, run):
         ("ab", "a\u2028b.csv", "the name has a line break or a control character; rename"),
         ("ab", "${HOME}.csv", r"takes \$\{HOME\} in the name for a variable; rename it"),
         (["a", "${HOME}"], "m.csv", r"m.csv: the class '\$\{HOME\}' has a variable"),
-        (["a", "b\x01"], "m.csv", r"m.csv: the class 'b\\x01' has a variable"),
         (["a", "b" * 256], "m.csv", "more than 255 characters; rename it"),
         (
             map(str, range(128)),
