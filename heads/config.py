@@ -19,6 +19,10 @@ Layer = Annotated[int, Field(ge=-1000, le=1000)]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 MOST_EPOCHS, MOST_STEPS = 100_000, 10**9
 MOST_TRAININGS = 128  # of one head: folds times seeds
+SOLVED_KEYS = (  # of HeadConfig: all that a head without epochs has
+    *("head", "features", "loss", "votes", "no_consensus", "attributes", "batch", "cross_fit"),
+    *("seed", "architecture"),
+)
 
 
 class FeatureUse(Section):
@@ -212,6 +216,17 @@ class HeadConfig(Section):
             raise ValueError(str(error).removesuffix(".")) from error
 
     @model_validator(mode="after")
+    def _solved(self) -> "HeadConfig":
+        if self.architecture.solved:
+            for key, field in type(self).model_fields.items():
+                if key not in SOLVED_KEYS and getattr(self, key) != field.default:
+                    raise ValueError(
+                        f"{key}: the head {self.head} is solved and not trained in epochs, so it "
+                        "has no such key; leave it out"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> "HeadConfig":
         names = self.feature_names
         if len(set(names)) != len(names):
@@ -244,6 +259,18 @@ def valid_keys(entry: Mapping[str, Any]) -> list[str]:
     """List the keys an entry may have, its architecture's included."""
     options = HEADS.about(str(entry.get("head", "cross_modal_gru")))
     return [k for k in HeadConfig.model_fields if k != "architecture"] + list(options.model_fields)
+
+
+def merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry over the defaults; those of the training do not apply to a solved head."""
+    entry = dict(defaults) | dict(own)
+    options = HEADS.about(str(entry.get("head", "cross_modal_gru")))
+    if not options.solved:
+        return entry
+    of_others = {key for head in HEADS.list() for key in HEADS.about(head.name).model_fields}
+    of_others |= set(HeadConfig.model_fields)
+    kept = {*own, *SOLVED_KEYS, *options.model_fields}
+    return {key: value for key, value in entry.items() if key in kept or key not in of_others}
 
 
 def parse_head(entry: Mapping[str, Any]) -> HeadConfig:

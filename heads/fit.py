@@ -67,9 +67,14 @@ def fit_head(
     clear(folder / "history.csv")
     if history.height:  # a head without epochs has none
         write_durably(folder / "history.csv", history.write_csv())
+    candidates = pl.concat([part.candidates for part in trained], how="diagonal")
+    clear(folder / "candidates.csv")
+    if candidates.height:  # of a head that was solved
+        write_durably(folder / "candidates.csv", candidates.write_csv())
     _write_logits(fitting, outputs)
     files = [f"{name}.safetensors" for name in fitting.weights] + ["logits.h5"]
     files += ["history.csv"] if history.height else []
+    files += ["candidates.csv"] if candidates.height else []
     dev = fitting.rows.get("dev")
     scores = dev_scores(dev, outputs["dev"].final, config.metrics) if dev else {}
     record = HeadRecord(
@@ -120,6 +125,7 @@ class _Trained:
     state: Mapping[str, Any] | None
     outputs: Mapping[str, Outputs]  # of every split
     history: pl.DataFrame
+    candidates: pl.DataFrame
     best_epoch: int
     best_score: float | None
 
@@ -178,8 +184,8 @@ class _Fitting:
             device=self.device,
         )
         self.outputs = trainer.outputs
-        epochs = sum(stage.epochs for stage in self.config.stages)
-
+        solved = self.config.architecture.solved
+        epochs = 1 if solved else sum(stage.epochs for stage in self.config.stages)
         checkpoint = Checkpoint(self.folder / f".{part.name}.checkpoint", fingerprint(self.spec))
         with tracked(self.config, self.folder, part.name) as track:
 
@@ -190,17 +196,19 @@ class _Fitting:
                 self.after_epoch(part.fold, done, len(self.parts) * epochs, score)
 
             trained = trainer.fit(report, checkpoint)
-        history = pl.DataFrame(trained.history)
-        if part.fold is not None:
-            history = history.select(pl.lit(part.fold).alias("fold"), pl.all())
-        if self.config.seeds > 1:
-            history = history.select(pl.lit(part.seed).alias("seed"), pl.all())
+        own = {"seed": part.seed} if self.config.seeds > 1 else {}
+        own |= {} if part.fold is None else {"fold": part.fold}
+        history, candidates = (
+            pl.DataFrame([own | dict(row) for row in rows], infer_schema_length=None)
+            for rows in (trained.history, trained.candidates)
+        )
         return _Trained(
             part.name,
             part.fold,
             trained.module.state_dict() if part.name in self.weights else None,
             {split: trainer.predict(rows.utterances) for split, rows in self.rows.items()},
             history,
+            candidates,
             trained.best_epoch,
             trained.best_score,
         )

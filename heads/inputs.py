@@ -18,6 +18,7 @@ from ser.corpus.registry import origin
 from ser.heads.head import Features, Mix
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean and deviation, of the shape of one frame
+CHOSEN = 1000.0  # a weight whose softmax among zeros is exactly 1
 
 
 class FeatureInput(nn.Module):
@@ -35,10 +36,21 @@ class FeatureInput(nn.Module):
         self.register_buffer("mean", _float32(mean))
         self.register_buffer("deviation", _float32(deviation))
 
+    def standardised(self, frames: Tensor) -> Tensor:
+        """Return frames of the same shape, with all layers."""
+        if self.mean is None:
+            return frames
+        return (frames - self.get_buffer("mean")) / self.get_buffer("deviation")
+
+    def choose(self, layer: int) -> None:
+        """Give one layer all the weight."""
+        assert self.layer_weights is not None
+        with torch.no_grad():
+            self.layer_weights.zero_()[layer] = CHOSEN
+
     def forward(self, frames: Tensor) -> Tensor:
         """Return `(batch, frames, dim)`."""
-        if self.mean is not None:
-            frames = (frames - self.get_buffer("mean")) / self.get_buffer("deviation")
+        frames = self.standardised(frames)
         if self.layer_weights is None:
             return frames
         return torch.einsum("btld,l->btd", frames, self.layer_weights.softmax(dim=0))

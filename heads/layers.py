@@ -23,7 +23,7 @@ def layer_weights(run: Path, head: str) -> dict[str, list[float]]:
         return {}
     trainings = [
         _read(run / "heads" / head / file, list(summed), record.checksums.get(file), record.remedy)
-        for file in record.weights
+        for file in (f"{part}.safetensors" for part in record.weights)
     ]
     return {
         name: np.mean([training[i] for training in trainings], axis=0).tolist()

@@ -102,9 +102,13 @@ class Sampler(SamplerUse):
 
 
 class Architecture(Section):
-    """Base of the options of an architecture; one that is `ready` may have `epochs: 0`."""
+    """Base of the options of an architecture.
+
+    One that is `ready` may have `epochs: 0`; one that is `solved` has no epochs.
+    """
 
     ready: ClassVar[bool] = False
+    solved: ClassVar[bool] = False
 
 
 class CrossModalGRUOptions(Architecture):
@@ -203,3 +207,11 @@ class ClassScoresOptions(Architecture):
     ready: ClassVar[bool] = True
 
     bias: bool = True
+
+
+class LinearProbeOptions(Architecture):
+    """Options of `head: linear_probe`: the quantiles over time beside mean and deviation."""
+
+    solved: ClassVar[bool] = True
+
+    quantiles: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((), max_length=100)

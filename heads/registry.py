@@ -77,6 +77,11 @@ HEADS: "Registry[Callable[..., nn.Module], type[Architecture]]" = Registry(
                 "Class scores or attributes made elsewhere, scaled.",
                 own.ClassScoresOptions,
             ),
+            (
+                "linear_probe",
+                "Pooled statistics and a solved linear layer: the plain baseline.",
+                own.LinearProbeOptions,
+            ),
         )
     },
 )

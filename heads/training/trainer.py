@@ -11,7 +11,7 @@ the same bits, also when it was interrupted and resumes from its checkpoint.
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ from ser.heads.training.objective import outputs_of, setting_of, total_loss
 from ser.heads.training.reading import Reading
 from ser.heads.training.samplers import draw_epoch
 from ser.heads.training.schedule import rate, stages
+from ser.heads.training.solving import solve
 from ser.heads.training.step import MicroBatch, backward
 from ser.heads.training.targets import Labelled, Targets, batch_targets, soft_labels, teachable
 from ser.heads.training.views import view_rows
@@ -45,12 +46,16 @@ AfterEpoch = Callable[[Mapping[str, Any]], None]
 
 @dataclass
 class Trained:
-    """A trained head and its history; `best_score` is None without a dev set."""
+    """A trained head and its history; `best_score` is None without a dev set.
+
+    One that was solved has no history, but the candidates that were compared.
+    """
 
     module: nn.Module
     history: list[dict[str, Any]]
     best_epoch: int
     best_score: float | None
+    candidates: Sequence[Mapping[str, Any]] = ()
 
 
 class Trainer:
@@ -119,7 +124,7 @@ class Trainer:
     def _calibrate(self, head: nn.Module) -> None:
         """Fit the standardisation of a head's embedding on all training clips, clean."""
         standard = getattr(head, "standard", None)
-        if standard is None or self.config.init is not None:
+        if standard is None or self.config.init is not None or self.config.architecture.solved:
             return
         batches: list[Tensor] = []
         watch = standard.register_forward_pre_hook(lambda _, args: batches.append(args[0].cpu()))
@@ -152,6 +157,8 @@ class Trainer:
         Best is the highest `best_by` over the whole dev set; without one, the last epoch. Raises
         `UserError` when the loss is no longer a number.
         """
+        if self.config.architecture.solved:
+            return self._solve(after_epoch)
         history: list[dict[str, Any]] = []
         best: dict[str, Any] = {"epoch": -1, "score": -math.inf, "state": self.kept.state_dict()}
         state = checkpoint.read()
@@ -177,6 +184,23 @@ class Trainer:
         self.kept.load_state_dict(best["state"])
         score = history[best["epoch"]].get(f"dev_{self.config.chosen_by}") if history else None
         return Trained(self.kept, history, best["epoch"], score)
+
+    def _solve(self, after_epoch: AfterEpoch) -> Trained:
+        candidates = solve(self.module, self.config, len(self.classes), self.train, self._read)
+        row = {"epoch": 0} | self.dev_scores(self.config)
+        after_epoch(row)
+        score = chosen_score(self.config, row)
+        return Trained(self.kept, [], -1, score, candidates)
+
+    def _read(
+        self, utterances: Sequence[str]
+    ) -> Iterator[tuple[list[int], dict[str, tuple[Tensor, Tensor]]]]:
+        """Yield the positions and the features of utterances, in batches of similar length."""
+        lengths = self.reading.lengths(utterances)
+        batches = bucket(range(len(utterances)), lengths, EVAL_BATCH * self.config.batch, None)
+        plan = [[utterances[i] for i in batch] for batch in batches]
+        for read, positions in zip(self.reader.batches(plan), batches, strict=True):
+            yield positions, self.reading.features(read, self.device)
 
     def _state(self) -> dict[str, Any]:
         averaged = self.averaged.state_dict() if self.averaged is not None else {}

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ser.corpus.augment import View, parse_views
 from ser.corpus.config import Name, Rate, Section
+from ser.corpus.errors import UserError
 from ser.extract.layers import check_policy
 from ser.extract.models import kind_of
 from ser.heads.config import HeadConfig, parse_head, valid_keys
@@ -143,6 +144,11 @@ def parse_finetune(name: str, entry: Mapping[str, Any]) -> FineTuneConfig:
     if "kind" not in model and "model" in model:
         model["kind"] = kind_of(str(model["model"]))
     training = parse_head(_with_head(head) | {"features": [name]})
+    if training.architecture.solved:
+        raise UserError(
+            f"head: {training.head} is solved on frames that stay as they are, so a model cannot "
+            "be fine-tuned under it; use another head."
+        )
     return FineTuneConfig.model_validate(model | {"training": training})
 
 

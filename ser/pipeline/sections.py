@@ -11,7 +11,7 @@ from ser.corpus.errors import UserError
 from ser.extract.extractor import FeatureOptions, extractor_class, parse_options
 from ser.extract.models import kind_of
 from ser.finetune.config import FineTuneConfig
-from ser.heads.config import HeadConfig, parse_head, valid_keys
+from ser.heads.config import HeadConfig, merged, parse_head, valid_keys
 from ser.pipeline.document import Document, Model
 
 
@@ -77,8 +77,8 @@ def read_heads(document: Document, base: Path) -> dict[str, HeadConfig]:
     for name in document.names("heads"):
         where = ("heads", name)
         own = document.mapping(where)
-        entry = defaults | own
-        valid = _valid_keys(document, where, entry)
+        entry = _merged(document, where, defaults, own)
+        valid = valid_keys(entry)
         for key in entry:
             if key not in valid:
                 raise document.unknown(
@@ -90,8 +90,10 @@ def read_heads(document: Document, base: Path) -> dict[str, HeadConfig]:
     return heads
 
 
-def _valid_keys(document: Document, where: Where, entry: Mapping[str, Any]) -> list[str]:
+def _merged(
+    document: Document, where: Where, defaults: Mapping[str, Any], own: Mapping[str, Any]
+) -> dict[str, Any]:
     try:
-        return valid_keys(entry)
+        return merged(defaults, own)
     except UserError as error:
         raise document.error(where, str(error)) from error

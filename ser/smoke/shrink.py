@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.corpus.errors import UserError
+from ser.heads.config import merged
 from ser.pipeline.file import Pipeline
 from ser.synthetic.models import LAYERS, tiny_model
 
@@ -43,13 +44,13 @@ def shrink(pipeline: Pipeline, folder: Path, texts: Sequence[str], server: str) 
         entry = small.feature(raw["features"][name], options)
         raw["features"][name] = entry | ({"server": server} if options.remote else {})
     for name, config in pipeline.heads.items():
-        entry = _merged(raw["heads"], name)
+        entry = merged(raw["heads"].get("defaults") or {}, raw["heads"][name] or {})
         uses = [use.model_dump(mode="json", exclude_defaults=True) for use in config.features]
         features = [_clamped(use) for use in uses]
         narrow = _narrowed(entry, config.architecture) | {"features": features}
         raw["heads"][name] = narrow
     for name, tuned in pipeline.finetune.items():
-        entry = _merged(raw["finetune"], name)
+        entry = (raw["finetune"].get("defaults") or {}) | raw["finetune"][name]
         narrow = _narrowed(entry, tuned.training.architecture)
         raw["finetune"][name] = small.tuned(narrow, tuned.kind, tuned.model)
     for section in ("heads", "finetune"):
@@ -94,14 +95,12 @@ class _Small:
         return tiny_model(kind, model, self._folder / "models", self._texts)
 
 
-def _merged(section: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {**(section.get("defaults") or {}), **section[name]}
-
-
 def _narrowed(entry: Mapping[str, Any], architecture: Any) -> dict[str, Any]:
     """Return a head's entry with few epochs and small widths."""
     widths = {key: width for key, width in NARROW.items() if hasattr(architecture, key)}
     small: dict[str, Any] = {k: v for k, v in entry.items() if k not in LEFT_OUT} | widths
+    if architecture.solved:
+        return small
     small["batch"] = min(BATCH, small.get("batch", BATCH))
     if small.get("phases"):
         small["phases"] = [phase | {"epochs": 1} for phase in small["phases"]]

@@ -11,6 +11,7 @@ from ser.corpus.errors import UserError, nearest, plural
 from ser.engines.cluster import train_with_ray
 from ser.engines.engine import LOCAL, Engine
 from ser.engines.heads import Log, Training, train_with_jobs
+from ser.heads.config import merged
 from ser.heads.record import read_done
 from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, write_resolved
@@ -21,7 +22,7 @@ def head_entry(pipeline: Pipeline, name: str) -> dict[str, Any]:
     """Return a head's entry of the file, over the defaults."""
     require_heads(pipeline, [name])
     section = pipeline.raw["heads"]
-    entry: dict[str, Any] = (section.get("defaults") or {}) | (section[name] or {})
+    entry = merged(section.get("defaults") or {}, section[name] or {})
     init = pipeline.heads[name].init  # absolute; in the entry it may be relative to the file
     return entry | ({"init": str(init)} if init is not None else {})
 
@@ -130,9 +131,10 @@ def describe_head(report: HeadReport) -> str:
     if report.done == "failed":
         return f"heads    {report.name}: failed after {report.seconds:.1f} s: {report.error}"
     score = "unknown" if report.score is None else f"{report.score:.3f}"
+    epochs = f"{plural(report.epochs, 'epoch')} " if report.epochs else ""  # none of a solved head
     return (
         f"heads    {report.name}: dev {_metric_name(report.score_name)} {score}, "
-        f"{plural(report.epochs, 'epoch')} in {report.seconds:.1f} s"
+        f"{epochs}in {report.seconds:.1f} s"
     )
 
 

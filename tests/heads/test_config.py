@@ -126,3 +126,11 @@ def test_short_forms_are_the_long_ones():
     short = parse_head({"features": ["a"], "sampler": "undersample", "cross_fit": 4})
     long = {"features": [{"name": "a"}], "sampler": {"name": "undersample"}}
     assert short == parse_head(long | {"cross_fit": {"folds": 4, "final": "mean"}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("epochs", 5), ("lr", 0.1), ("init", "head.safetensors"), ("ema", 0.9)]
+)
+def test_a_solved_head_has_no_keys_of_training(key, value):
+    with pytest.raises(ValidationError, match=f"{key}: the head linear_probe is solved"):
+        parse_head({"head": "linear_probe", "features": ["a"], key: value})

@@ -14,7 +14,8 @@ def write_head(run, weights, frames=None):
     folder = run / "heads" / "one"
     folder.mkdir(parents=True)
     for name, layers in weights.items():
-        save_file({"inputs.1.layer_weights": np.float32(layers), "x": np.ones(2)}, folder / name)
+        tensors = {"inputs.1.layer_weights": np.float32(layers), "x": np.ones(2)}
+        save_file(tensors, folder / f"{name}.safetensors")
     HeadRecord(
         head="mean_mlp",
         fingerprint="f",
@@ -44,6 +45,8 @@ def test_a_head_without_summed_layers_has_none(tmp_path):
 
 def test_a_damaged_file_is_named(tmp_path):
     write_head(tmp_path, {"a": [0.0, 0.0, 0.0]})
-    (tmp_path / "heads/one/a").write_bytes(b"no weights")
-    with pytest.raises(DamagedError, match="heads/one/a: its layer weights are not readable"):
+    (tmp_path / "heads/one/a.safetensors").write_bytes(b"no weights")
+    with pytest.raises(
+        DamagedError, match=r"heads/one/a\.safetensors: its layer weights are not readable"
+    ):
         layer_weights(tmp_path, "one")

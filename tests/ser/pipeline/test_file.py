@@ -400,3 +400,17 @@ def test_a_plugin_is_announced_once_and_its_failure_is_reported_in_one_sentence(
         f"imported ({tmp_path}/bad_plugin.py:2: NameError: name 'undefined' is not defined); "
         "correct it."
     )
+
+
+def test_a_solved_head_takes_only_the_defaults_that_it_has(tmp_path):
+    text = PIPELINE.replace(
+        "heads:\n", "heads:\n  probe: {head: linear_probe, features: [prosody], cross_fit: 3}\n"
+    )
+    config = load(tmp_path, text).heads["probe"]
+    assert config.architecture.model_dump() == {"quantiles": ()}
+    assert config.cross_fit.folds == 3
+    assert [use.name for use in config.features] == ["prosody"]
+    with pytest.raises(UserError, match=r"heads\.defaults\.hiden: unknown key"):
+        load(tmp_path, text.replace("hidden: 8", "hiden: 8"))
+    with pytest.raises(UserError, match="epochs: the head linear_probe is solved"):
+        load(tmp_path, text, "heads.probe.epochs=3")
