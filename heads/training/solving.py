@@ -224,7 +224,14 @@ class _Classes:
             self, targets=self.targets[at], weights=self.weights[at], labels=self.labels[at]
         )
 
-    def fit(self, rows: np.ndarray, strength: float, start: np.ndarray | None = None) -> np.ndarray:
+    def fit(
+        self,
+        rows: np.ndarray,
+        strength: float,
+        start: np.ndarray | None = None,
+        *,
+        rough: bool = False,
+    ) -> np.ndarray:
         return logistic(rows, self.targets, self.weights, strength, start, rough=rough)
 
     def score(self, predicted: np.ndarray) -> float:
@@ -254,7 +261,14 @@ class _Ratings:
     def take(self, at: np.ndarray) -> "_Ratings":
         return replace(self, targets=self.targets[at])
 
-    def fit(self, rows: np.ndarray, alpha: float, start: np.ndarray | None = None) -> np.ndarray:
+    def fit(
+        self,
+        rows: np.ndarray,
+        alpha: float,
+        start: np.ndarray | None = None,
+        *,
+        rough: bool = False,
+    ) -> np.ndarray:
         return ridge(rows, self.targets, alpha)
 
     def score(self, predicted: np.ndarray) -> float:
