@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ser import load
 from ser.cache.features import FeatureCache
 from ser.cache.logits import HeadLogits
 from ser.pipeline.file import Pipeline
@@ -83,6 +84,18 @@ def test_attributes_are_scored_and_stacked(run):
     for system in ("ratings", "calibrated"):
         assert "macro_f1" not in dev[system]
         assert dev[system]["attributes"]["valence"]["n"] == 6
+
+
+def test_a_bundle_has_the_classifier_in_it(run, tmp_path):
+    packed = ser("pack", "run", "-o", tmp_path / "m.ser", "--embed", cwd=run.folder)
+    assert packed.returncode == 0, packed.stderr
+    clip = run.folder / "audio" / "u3.wav"
+    here, there = (load(path, "cpu")(clip) for path in (run.folder / "run", tmp_path / "m.ser"))
+    assert tuple(there.probabilities) == CLASSES
+    assert there.probabilities == here.probabilities
+    assert there.attributes == here.attributes
+    (scores,) = cached(run, "er").frames("u3")
+    assert list(here.heads["published"].values()) == pytest.approx(np.exp(scores), abs=1e-5)
 
 
 def test_a_model_that_is_none_is_reported_before_any_work(run):
