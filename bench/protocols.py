@@ -37,7 +37,7 @@ def main() -> None:
     for report in train_subruns(runs, "auto", 1):
         _print(report)
     folders = [rotation.run for rotation in runs.values()]
-    scores = compare_rotations(folders, pipeline.systems, pipeline.stack, args.resamples)
+    scores = compare_rotations(folders, pipeline.stacked, pipeline.stack, args.resamples)
     print(machine())
     print(f"{args.pipeline}: {len(runs)} rotations, {scores['speakers'][0]} test speakers")
     scores = scores.drop("default", "speakers")

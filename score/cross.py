@@ -56,6 +56,7 @@ class Cross(Record):
     remedy: ClassVar[str] = "run `ser cross` again"
 
     by: Label
+    baseline: Label | None = None  # the system that is the plain baseline
     corpora: Annotated[list[Label], Field(min_length=2, max_length=1000)]
     cells: Annotated[list[Cell], Field(max_length=1_000_000)]
 
@@ -129,14 +130,14 @@ def _cell(
     )
 
 
-def cross_rows(cross: Cross, metric: Metric) -> list[list[str]]:
-    """Return the matrix of the shown system as text: a row a training, its name first."""
-    rows = []
+def cross_rows(cross: Cross, metric: Metric, system: str | None = None) -> list[list[str]]:
+    """Return the matrix of a system, the shown one by default: a row a training, its name first."""
+    rows, system = [], system or cross.system
     for train, cells in cross.rows.items():
         row = [train]
         for corpus in cross.corpora:
             cell = cells.get(corpus)
-            score = None if cell is None else cell.scores.get(cross.system)
+            score = None if cell is None else cell.scores.get(system)
             if cell is None or score is None:
                 row.append("-")
             elif metric == "macro_f1":
@@ -152,15 +153,19 @@ def print_cross(cross: Cross, console: "Console") -> None:
     from rich import box
     from rich.table import Table
 
-    for metric, title in TITLES.items():
+    shown: list[tuple[Metric, str]] = [(metric, cross.system) for metric in TITLES]
+    if cross.baseline not in (None, cross.system):
+        shown.insert(1, ("macro_f1", str(cross.baseline)))
+    for metric, system in shown:
         table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
         table.add_column("trained on", overflow="fold")
         for corpus in cross.corpora:
             table.add_column(corpus, justify="right", overflow="fold")
-        for row in cross_rows(cross, metric):
+        for row in cross_rows(cross, metric, system):
             table.add_row(*row)
         over = ", 95 % over speakers" if metric == "macro_f1" else ""
-        heading = f"{title} of {cross.system} by tested {cross.by}{over}"
+        name = f"the baseline {system}" if system == cross.baseline else system
+        heading = f"{TITLES[metric]} of {name} by tested {cross.by}{over}"
         console.print(heading, style="bold", markup=False, highlight=False)
         print_table(table, console)
     if note := cross_note(cross):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ser.corpus.errors import plural
 from ser.corpus.text_table import print_table
+from ser.score.baseline import marked
 from ser.score.rotations import Rotations, summary
 
 if TYPE_CHECKING:
@@ -41,8 +42,13 @@ def rotation_rows(rotations: Rotations) -> tuple[list[str], list[list[str]]]:
     kinds = ["rotations", "seeds"] if len(rotations.repetitions) > 1 else ["rotations"]
     header = ["system"]
     header += [f"{TITLES[m]}, {kind}" for kind in kinds for m in metrics]
+    means = {
+        system: entry["rotations"].get(next(iter(metrics), ""), {}).get("mean")
+        for system, entry in scores.items()
+    }
+    names = marked(means, rotations.baseline)
     rows = [
-        [system, *(_cell(entry.get(kind, {}).get(m)) for kind in kinds for m in metrics)]
+        [names[system], *(_cell(entry.get(kind, {}).get(m)) for kind in kinds for m in metrics)]
         for system, entry in scores.items()
     ]
     return header, rows

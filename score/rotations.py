@@ -54,6 +54,7 @@ class Rotations(Record):
     remedy: ClassVar[str] = "run `ser cv` again"
 
     by: Label
+    baseline: Label | None = None  # the system that is the plain baseline
     rotations: Annotated[list[RotationScores], Field(min_length=1, max_length=100_000)]
     repetitions: Annotated[list[RepetitionScores], Field(max_length=1000)] = Field(
         default_factory=list

@@ -53,10 +53,15 @@ class NotWrittenError(StoppedError):
 
 
 def score_run(
-    run: Path, config: ScoreConfig, heads: Sequence[str], manifest: Manifest | None = None
+    run: Path,
+    config: ScoreConfig,
+    heads: Sequence[str],
+    manifest: Manifest | None = None,
+    baseline: str | None = None,
 ) -> Metrics:
     """Score the heads and the stack of a run, write the report, return metrics.json.
 
+    `baseline` names the head that the others are compared with; its entry has `baseline: true`.
     Heads may predict classes, attributes, or both. Splits without labelled rows are left out, and
     rows without a label are not counted. Files that would not change are not written;
     `NotWrittenError` has the metrics of a run that is read-only.
@@ -80,7 +85,7 @@ def score_run(
             rows = frame.filter(pl.col("split") == split)
             joined = rows.join(truth, "utterance", "left", maintain_order="left")
             if numbers := score_system(joined, split, classes, config):
-                metrics[split][name] = numbers
+                metrics[split][name] = numbers | ({"baseline": True} if name == baseline else {})
     metrics = {split: numbers for split, numbers in metrics.items() if numbers}
     scored = metrics.get("test") or metrics.get("dev") or {}
     for name, train in _of_train(logits, truth, metrics.get("test", {})).items():

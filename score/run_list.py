@@ -47,9 +47,10 @@ class RunSummary:
     """A run: what it is made of, how well it scores, and whether it is complete.
 
     Scores are those on `split`: test, or dev where test has no labels. The head is the one that is
-    best on dev. `minutes` are those of training, summed over the heads; `when` is the time of the
-    newest result (ISO 8601, UTC); `synthetic` is the share of synthetic speech in the training
-    clips. `reason` is why a run is not complete. What is not known is None.
+    best on dev, and the baseline the linear probe that heads are compared with. `minutes` are those
+    of training, summed over the heads; `when` is the time of the newest result (ISO 8601, UTC);
+    `synthetic` is the share of synthetic speech in the training clips. `reason` is why a run is not
+    complete. What is not known is None.
     """
 
     run: str
@@ -59,6 +60,7 @@ class RunSummary:
     features: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     split: str | None = None
+    baseline_macro_f1: float | None = None
     best_head: str | None = None
     head_macro_f1: float | None = None
     head_ccc: float | None = None
@@ -83,6 +85,7 @@ class _Ccc(BaseModel):
 
 
 class _Scores(BaseModel):
+    baseline: bool = False
     macro_f1: float | None = None
     attributes: dict[str, _Ccc] = {}
 
@@ -216,7 +219,10 @@ def _with_pipeline(summary: RunSummary, run: _Run) -> RunSummary:
         key: list(section) if isinstance(section := values.get(key), dict) else []
         for key in ("features", "heads", "finetune")
     }
-    heads = [name for name in sections["heads"] if name != "defaults"]
+    entries = values.get("heads")
+    entries = entries if isinstance(entries, dict) else {}
+    switches = {name for name, entry in entries.items() if isinstance(entry, bool)}
+    heads = [name for name in sections["heads"] if name not in {"defaults", *switches}]
     run.expected = [*heads, *sections["finetune"]]
     return replace(
         summary,
@@ -261,11 +267,13 @@ def _with_scores(summary: RunSummary, run: _Run) -> RunSummary:
         return summary
     scored = metrics[split]
     heads = {n: s for n, s in metrics.get("dev", scored).items() if n != STACK and n in scored}
+    heads = {n: s for n, s in heads.items() if not scored[n].baseline} or heads
     best = max(heads, key=lambda name: _rank(heads[name]), default=None)
     head, stack = scored.get(best or "", _Scores()), scored.get(STACK, _Scores())
     return replace(
         summary,
         split=split,
+        baseline_macro_f1=next((s.macro_f1 for s in scored.values() if s.baseline), None),
         best_head=best,
         head_macro_f1=head.macro_f1,
         head_ccc=head.ccc,

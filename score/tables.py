@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ser.corpus.errors import plural
 from ser.corpus.text_table import print_table
+from ser.score import baseline
 from ser.score.groups import GAP
 from ser.score.metrics import REPORTED
 from ser.score.speakers import speakers_note, speakers_of, with_interval
@@ -30,10 +31,13 @@ def print_split(
     attributes.
     """
     classifiers = {name: numbers for name, numbers in systems.items() if "macro_f1" in numbers}
+    base = baseline.name_of(systems)
     if classifier is not None:
         numbers = classifiers[classifier]
         title = f"{split}: {_counted('labelled', numbers['n'], numbers)}"
-        _print(console, title, _scores_table(classifiers))
+        names = baseline.labels(classifiers, "macro_f1")
+        _print(console, title, _scores_table(classifiers, names))
+        _print_sentence(console, baseline.note(names, base))
         _print_note(console, split, numbers)
         _print(console, f"{split}: F1 per class, %", _f1_table(classifiers))
         title = f"{split}: confusion matrix of {classifier} (rows true, columns predicted)"
@@ -44,8 +48,10 @@ def print_split(
     if regressor is not None:
         n = systems[regressor]["attributes"]["mean"]["n"]
         title = f"{split}: {_counted('rated', n, systems[regressor])}"
-        _print(console, title, _attributes_table(systems))
+        names = baseline.labels(systems, "ccc")
+        _print(console, title, _attributes_table(systems, names))
         if classifier is None:
+            _print_sentence(console, baseline.note(names, base))
             _print_note(console, split, systems[regressor])
     if scored := {n: s["distributions"] for n, s in systems.items() if "distributions" in s}:
         _print_distributions(console, split, scored, classifier)
@@ -109,11 +115,15 @@ def _distributions_table(heading: str, scored: Systems) -> "Table":
 
 
 def _print_note(console: "Console", split: str, numbers: Mapping[str, Any]) -> None:
-    if note := speakers_note(speakers_of(numbers), split):
-        console.print(note, markup=False, highlight=False)
+    _print_sentence(console, speakers_note(speakers_of(numbers), split))
 
 
-def _scores_table(systems: Systems) -> "Table":
+def _print_sentence(console: "Console", sentence: str | None) -> None:
+    if sentence is not None:
+        console.print(sentence, markup=False, highlight=False)
+
+
+def _scores_table(systems: Systems, names: Mapping[str, str]) -> "Table":
     table = _table()
     table.add_column("system", overflow="fold")
     further = further_metrics(systems.values())
@@ -122,7 +132,7 @@ def _scores_table(systems: Systems) -> "Table":
     for name, numbers in systems.items():
         mean, low, high = (numbers["bootstrap"][key] for key in ("mean", "min", "max"))
         table.add_row(
-            name,
+            names[name],
             with_interval(
                 numbers["macro_f1"], numbers["interval"]["macro_f1"], speakers_of(numbers)
             ),
@@ -165,7 +175,7 @@ def _confusion_table(numbers: Mapping[str, Any]) -> "Table":
     return table
 
 
-def _attributes_table(systems: Systems) -> "Table":
+def _attributes_table(systems: Systems, names: Mapping[str, str]) -> "Table":
     table = _table()
     table.add_column("system", overflow="fold")
     table.add_column("attribute", no_wrap=True)
@@ -176,7 +186,7 @@ def _attributes_table(systems: Systems) -> "Table":
             if numbers["n"]:
                 ccc = with_interval(numbers["ccc"], numbers["interval"], speakers_of(scored))
                 pearson, rmse = _number(numbers["pearson"]), _number(numbers["rmse"])
-                table.add_row(system, name, ccc, pearson, rmse)
+                table.add_row(names[system], name, ccc, pearson, rmse)
     return table
 
 

@@ -25,3 +25,11 @@ def plain_logging():
         handler.close()
     log.propagate = True
     log.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def without_baseline():
+    """Train the heads that a test lists and no other; tests of the baseline switch it on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ser.pipeline.baseline.DEFAULT", False)
+        yield

@@ -11,15 +11,26 @@ from ser.score.report.formats import Table, frame_of
 CELL = 72  # px
 
 
-def cross_table(cross: Cross) -> Table:
-    """Make the table of macro-F1 and its interval: a row a training, a column a test corpus."""
+def cross_tables(cross: Cross) -> list[Table]:
+    """Make the tables of macro-F1 and its interval: a row a training, a column a test corpus.
+
+    They are of the shown system, and of the baseline where there is another.
+    """
+    tables = [_table(cross, cross.system, f"cross-{cross.by}", cross.system)]
+    if cross.baseline not in (None, cross.system):
+        name, title = str(cross.baseline), f"cross-{cross.by}-baseline"
+        tables.append(_table(cross, name, title, f"{name}, the plain baseline,"))
+    return tables
+
+
+def _table(cross: Cross, system: str, name: str, title: str) -> Table:
     header = ["Trained on", *cross.corpora]
-    rows = [tuple(row) for row in cross_rows(cross, "macro_f1")]
+    rows = [tuple(row) for row in cross_rows(cross, "macro_f1", system)]
     caption = (
-        f"Macro-F1 of {cross.system} over the classes that both corpora have, with 95 % intervals "
+        f"Macro-F1 of {title} over the classes that both corpora have, with 95 % intervals "
         f"over speakers, by tested {cross.by}."
     )
-    return Table(f"cross-{cross.by}", caption, frame_of(rows, dict.fromkeys(header, pl.String)))
+    return Table(name, caption, frame_of(rows, dict.fromkeys(header, pl.String)))
 
 
 def cross_figure(cross: Cross) -> Figure:

@@ -3,7 +3,7 @@
 from ser.corpus.errors import plural
 from ser.score.report import tables
 from ser.score.report.contents import Contents
-from ser.score.report.cross import cross_figure, cross_table
+from ser.score.report.cross import cross_figure, cross_tables
 from ser.score.report.section import Section
 
 
@@ -34,5 +34,5 @@ def cross_section(contents: Contents) -> Section | None:
         "tested part is."
     )
     drawn = [cross_figure(scores) for scores in contents.cross]
-    section_tables = [cross_table(scores) for scores in contents.cross]
+    section_tables = [table for scores in contents.cross for table in cross_tables(scores)]
     return Section("cross", "Across corpora", text, figures=drawn, tables=section_tables)

@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from ser.corpus.errors import plural
+from ser.score import baseline
 from ser.score.abstention import COVERAGES
 from ser.score.distributions import METRICS as DISTRIBUTION_METRICS
 from ser.score.groups import GAP
@@ -40,12 +41,13 @@ def paper_table(contents: Contents) -> Table:
     }
     dev, test = contents.metrics.get("dev", {}), contents.metrics.get("test", {})
     rows = []
+    names = baseline.labels(dev | test, "macro_f1")
     for system in _systems(contents, "macro_f1"):
         on_dev, on_test = dev.get(system, {}), test.get(system, {})
         balanced = on_dev.get("bootstrap", {})
         rows.append(
             (
-                system,
+                names[system],
                 *_ingredients(contents, system),
                 on_dev.get("macro_f1"),
                 on_dev.get("accuracy"),
@@ -57,7 +59,7 @@ def paper_table(contents: Contents) -> Table:
     return Table(
         "systems",
         "All systems: scores on dev, mean and range (lowest to highest) of macro-F1 over "
-        "class-balanced subsets of dev, and macro-F1 on test; the best in bold.",
+        f"class-balanced subsets of dev, and macro-F1 on test; the best in bold.{_note(names)}",
         frame_of(rows, schema),
         best=("Dev macro-F1", "Dev acc.", "Bootstrap mean", "Test macro-F1"),
     )
@@ -71,11 +73,12 @@ def intervals_table(contents: Contents, split: str) -> Table:
     for title in titles.values():
         schema |= {title: pl.Float64, f"{title}, 95 %": INTERVAL}
     rows = []
+    names = baseline.labels(contents.metrics[split], "macro_f1")
     for system, numbers in contents.metrics[split].items():
         if "macro_f1" in numbers:
             cells = [(numbers[m], numbers["interval"][m]) for m in titles]
             scores = [cell for pair in cells for cell in pair]
-            rows.append((system, *scores, numbers["ece"], numbers.get("aurc")))
+            rows.append((names[system], *scores, numbers["ece"], numbers.get("aurc")))
     return Table(
         f"intervals-{split}",
         f"Scores on {split} with 95 % intervals over resampled speakers, and the expected "
@@ -274,8 +277,9 @@ def attributes_table(contents: Contents, split: str) -> Table:
         "Pearson": pl.Float64,
         "RMSE": pl.Float64,
     }
+    names = baseline.labels(contents.metrics[split], "ccc")
     rows = [
-        (system, name, n["n"], n["ccc"], n["interval"], n["pearson"], n["rmse"])
+        (names[system], name, n["n"], n["ccc"], n["interval"], n["pearson"], n["rmse"])
         for system, numbers in contents.metrics[split].items()
         for name, n in numbers.get("attributes", {}).items()
         if n["n"]
@@ -300,6 +304,12 @@ def generalization_table(contents: Contents) -> Table | None:
     schema = {"Head": pl.String, **dict.fromkeys(titles, pl.Float64)}
     caption = "Macro-F1 of each head on train, and the in-sample score less that on test."
     return Table("generalization", caption, frame_of(rows, schema)) if rows else None
+
+
+def _note(names: Mapping[str, str]) -> str:
+    """Return the sentence on the marks of a table, behind a space; "" where there are none."""
+    below = any(name.endswith(baseline.BELOW) for name in names.values())
+    return f" {baseline.BELOW} scores below the plain baseline, a linear probe." if below else ""
 
 
 def _no_interval(contents: Contents, split: str) -> str:

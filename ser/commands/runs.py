@@ -114,6 +114,7 @@ def _table_of_runs(listed: "list[RunSummary]") -> "Table":
         "features": [", ".join(run.features) for run in listed],
         "heads": [str(len(run.heads) or "") for run in listed],
         "split": [run.split if run.split and run.split != "test" else "" for run in listed],
+        "baseline F1": [_number(run.baseline_macro_f1) for run in listed],
         "best head": [run.best_head or "" for run in listed],
         "F1": [_number(run.head_macro_f1) for run in listed],
         "CCC": [_number(run.head_ccc) for run in listed],

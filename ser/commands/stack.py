@@ -64,9 +64,9 @@ def fit(
     from ser.pipeline.file import write_resolved
 
     pipeline = load_pipeline(path, overrides)
-    heads = trained_systems(pipeline, pipeline.stack.heads)
-    if heads is None:
+    if trained_systems(pipeline, pipeline.stack.heads) is None:
         return 1
+    heads = pipeline.stacked
     write_resolved(pipeline)
     if not force and ser.stack.run.is_current(pipeline.run, heads, pipeline.stack):
         log.info(f"{pipeline.run / 'stack'}: {pipeline.stack.model}: up to date, skipped")
@@ -178,7 +178,7 @@ def _compare_rotations(pipeline: "Pipeline", out: Path | None, resamples: int | 
     names = [rotation.name for rotation in Rotations.read(pipeline.run / FILE).rotations]
     runs = [pipeline.run / name for name in names]
     resamples = resamples or pipeline.score.resamples
-    frame = compare_rotations(runs, pipeline.systems, pipeline.stack, resamples)
+    frame = compare_rotations(runs, pipeline.stacked, pipeline.stack, resamples)
     print_rotations(frame, len(runs))
     if out is not None:
         frame.write_csv(out)
@@ -191,10 +191,9 @@ def _inputs(
     """Return the folder of logits, its heads and both sections; None when a head failed."""
     if logits is None:
         pipeline = load_pipeline(path, overrides)
-        heads = trained_systems(pipeline, pipeline.stack.heads)
-        if heads is None:
+        if trained_systems(pipeline, pipeline.stack.heads) is None:
             return None
-        return pipeline.run / "heads", heads, pipeline.stack, pipeline.score
+        return pipeline.run / "heads", pipeline.stacked, pipeline.stack, pipeline.score
     from ser.corpus.errors import UserError
     from ser.pipeline.document import Document
     from ser.score.config import ScoreConfig

@@ -18,6 +18,7 @@ from ser.extract.models import card
 from ser.heads.record import read_done
 from ser.packing.corpora import describe_corpus
 from ser.predict.record import BundleRecord
+from ser.score import baseline
 from ser.score.groups import GAP
 from ser.score.record import scores_are_current
 from ser.score.run import SCORED, STACK
@@ -85,7 +86,8 @@ def _scores(predictor: "Predictor", name: str) -> list[str]:
     parts = []
     for split in SCORED:
         scored = metrics.get(split, {})
-        systems = {n: scored[n] for n in dict.fromkeys((name, *predictor.heads)) if n in scored}
+        shown = dict.fromkeys((name, *predictor.heads, baseline.name_of(scored) or name))
+        systems = {n: scored[n] for n in shown if n in scored}
         if name not in systems:
             continue
         own = systems[name]
@@ -110,8 +112,13 @@ def _class_scores(systems: Mapping[str, Any], own: Mapping[str, Any]) -> list[st
     names = {"macro_f1": "macro-F1", "uar": "UAR", "accuracy": "accuracy"}
     if "macro_f1" not in own:
         return []
+    shown = baseline.labels(systems, "macro_f1")
     rows = [
-        [name, str(s["n"]), *(_percent(s[key], _shown(s, s["interval"][key])) for key in names)]
+        [
+            shown[name],
+            str(s["n"]),
+            *(_percent(s[key], _shown(s, s["interval"][key])) for key in names),
+        ]
         for name, s in systems.items()
         if "macro_f1" in s
     ]
@@ -120,12 +127,16 @@ def _class_scores(systems: Mapping[str, Any], own: Mapping[str, Any]) -> list[st
         [name, _percent(value, _shown(own, f1.get(name)))]
         for name, value in own["per_class"].items()
     ]
-    return [_table(["system", "n", *names.values()], rows), _table(["class", "F1"], per_class)]
+    scores = [_table(["system", "n", *names.values()], rows)]
+    if sentence := baseline.note(shown, baseline.name_of(systems)):
+        scores.append(sentence)
+    return [*scores, _table(["class", "F1"], per_class)]
 
 
 def _attribute_scores(systems: Mapping[str, Any]) -> list[str]:
+    shown = baseline.labels(systems, "ccc")
     rows = [
-        [name, attribute, str(s["n"]), _number_of(s["ccc"], _shown(system, s["interval"]))]
+        [shown[name], attribute, str(s["n"]), _number_of(s["ccc"], _shown(system, s["interval"]))]
         for name, system in systems.items()
         for attribute, s in system.get("attributes", {}).items()
     ]

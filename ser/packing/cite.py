@@ -133,6 +133,8 @@ def _used(pipeline: Document, run: Path) -> Iterator[tuple[str, tuple[str, ...]]
                 yield from _model(pipeline, (section, name), run, finetuned)
     default = _text(pipeline, ("heads", "defaults", "head")) or "cross_modal_gru"
     for name in pipeline.mapping(("heads",)):
+        if isinstance(pipeline.mapping(("heads",))[name], bool):  # the switch of the baseline
+            continue
         architecture = _text(pipeline, ("heads", name, "head")) or default
         if name != "defaults" and (keys := HEADS.get(architecture)):
             yield f"head {architecture}", keys

@@ -17,6 +17,7 @@ from ser.corpus.errors import UserError
 Model = TypeVar("Model", bound=BaseModel)
 # what only some stages use: a variable in it that is not set is an error where it is used
 LATER = (("corpus", "audio"), ("corpus", "manifest"), ("cache",))
+BASELINE = "baseline"  # a switch under `heads:`, or the name of the head that it adds
 LONGEST_NAME = 150  # bytes; a file system takes 255, temporary names are longer
 TRIED = re.compile(r"(constrained-)?(int|float|str|bool)|\w+\[.*\]")  # pydantic's for plain types
 
@@ -84,7 +85,10 @@ class Document:
 
     def names(self, section: str) -> list[str]:
         """Return the names in a section; they become folders, so few characters are allowed."""
-        names = [name for name in self.mapping((section,)) if name != "defaults"]
+        entries = self.mapping((section,))
+        if isinstance(entries.get(BASELINE), bool):  # the switch of `heads:`, and no entry
+            del entries[BASELINE]
+        names = [name for name in entries if name != "defaults"]
         for name in names:
             if not re.fullmatch(r"\w[\w.-]*", name) or name == "stack":
                 raise self.error(

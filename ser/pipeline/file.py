@@ -25,7 +25,8 @@ from ser.corpus.rotations import RotationConfig
 from ser.extract.extractor import FeatureOptions, parse_options
 from ser.finetune.config import FineTuneConfig
 from ser.heads.config import HeadConfig
-from ser.pipeline.document import Document
+from ser.pipeline.baseline import baseline_of, is_reference, with_baseline
+from ser.pipeline.document import BASELINE, Document
 from ser.pipeline.finetune import check_finetune, read_finetune
 from ser.pipeline.names import check_names, check_stack
 from ser.pipeline.plugins import import_plugins
@@ -130,8 +131,25 @@ class Pipeline:
 
     @property
     def systems(self) -> list[str]:
-        """Return the names of all systems with logits: heads, then fine-tuned models."""
-        return [*self.heads, *self.finetune]
+        """Return the names of all systems with logits: heads, then fine-tuned models.
+
+        The head `baseline` is one of them once it is trained; all else works without it.
+        """
+        names = [*self.heads, *self.finetune]
+        trained = (self.run / "heads" / BASELINE / "logits.h5").exists()
+        return [n for n in names if trained or not is_reference(n, self.heads)]
+
+    @property
+    def baseline(self) -> str | None:
+        """Return the head that is the plain baseline, None without one."""
+        return baseline_of(self.heads)
+
+    @property
+    def stacked(self) -> list[str]:
+        """Return the systems that the stack may combine: not a baseline that it does not name."""
+        systems, named = self.systems, self.stack.heads or ()
+        kept = [n for n in systems if n in named or not is_reference(n, self.heads)]
+        return kept or systems
 
     @property
     def finetuned(self) -> dict[str, FeatureOptions]:
@@ -218,6 +236,8 @@ def _check(document: Document, base: Path, origin: Origin) -> Pipeline:
     features = read_features(document, base, made, corpus.classes)
     heads = read_heads(document, base)
     check_names(document, features, heads, corpus.classes)
+    if Path(origin.path).parent != run.resolve():  # the copy in a run's folder has it already
+        heads = with_baseline(document, features, heads)
     check_stack(document, stack, heads)
     check_finetune(document, finetune, features, heads)
     return Pipeline(

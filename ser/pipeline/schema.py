@@ -24,6 +24,7 @@ from ser.finetune.config import MODEL_KEYS, NOT_ALLOWED, FineTuneConfig
 from ser.heads.config import CrossFit, FeatureUse, HeadConfig
 from ser.heads.options import LossUse, Sampler, SamplerUse
 from ser.heads.registry import HEADS, LOSSES, SAMPLERS
+from ser.pipeline.document import BASELINE
 from ser.pipeline.file import SECTIONS
 from ser.score.config import ScoreConfig
 from ser.score.metrics import METRICS
@@ -69,7 +70,7 @@ def pipeline_schema() -> Schema:
         "cache": {"type": "string", "description": "Folder or URL of the cached features."},
         "run": {"type": "string", "description": "Folder of heads, stack and report."},
         "features": _entries(feature),
-        "heads": _entries(_by_head(defs, "head", head, options), nullable=True),
+        "heads": _with_switch(_entries(_by_head(defs, "head", head, options), nullable=True)),
         "finetune": _entries(_by_head(defs, "finetuned", tuned, options), nullable=True),
         "stack": refs[StackConfig],
         "score": refs[ScoreConfig],
@@ -109,6 +110,12 @@ def _entries(entry: Schema, nullable: bool = False) -> Schema:
     """Return the schema of a section of named entries."""
     entry = _nullable(entry) if nullable else entry
     return _nullable({"type": "object", "additionalProperties": entry})
+
+
+def _with_switch(section: Schema) -> Schema:
+    """Return the schema of `heads`, whose key `baseline` is a switch or an entry."""
+    either = {"anyOf": [{"type": "boolean"}, section["additionalProperties"]]}
+    return section | {"properties": {BASELINE: either}}
 
 
 def _choice(key: str, refs: Mapping[str, Schema], default: Schema | None = None) -> Schema:

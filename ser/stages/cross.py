@@ -94,6 +94,11 @@ def score(planned: CrossPlan) -> Cross:
     for training in planned.trainings:
         run = planned.runs[training.name]
         cells += score_cells(run.run, run.systems, training.trained, corpora, run.score)
-    record = Cross(by=planned.by, corpora=list(dict.fromkeys(corpora.values())), cells=cells)
+    record = Cross(
+        by=planned.by,
+        corpora=list(dict.fromkeys(corpora.values())),
+        cells=cells,
+        baseline=run.baseline,
+    )
     write_if_changed(planned.folder / FILE, record.to_json())
     return record

@@ -153,7 +153,7 @@ def pool(repetitions: Sequence[Repetition], by: str) -> CrossValidation:
     """Pool and score trained rotations."""
     scored: list[RepetitionScores] = []
     for repetition in reversed(repetitions):  # the first last, whose scores are the result
-        pooled, heads = repetition.pooled, repetition.pooled.systems
+        pooled, heads = repetition.pooled, next(iter(repetition.runs.values())).systems
         folders = [p.run for p in repetition.runs.values()]
         pool_heads(folders, pooled.run, heads)
         pool_stacks(folders, pooled.run)
@@ -161,8 +161,12 @@ def pool(repetitions: Sequence[Repetition], by: str) -> CrossValidation:
         scored.insert(0, RepetitionScores(seed=repetition.number, scores=whole.scores))
         parts = [rotation_scores(n, p.run, heads) for n, p in repetition.runs.items()]
         record = Rotations(
-            by=by, rotations=parts, repetitions=scored if repetition.number == 1 else []
+            by=by,
+            rotations=parts,
+            repetitions=scored if repetition.number == 1 else [],
+            baseline=pooled.baseline,
         )
         write_if_changed(pooled.run / FILE, record.to_json())
-        metrics = score_run(pooled.run, pooled.score, heads, read_manifest(pooled))
+        manifest = read_manifest(pooled)
+        metrics = score_run(pooled.run, pooled.score, heads, manifest, pooled.baseline)
     return CrossValidation(pooled, metrics, record)

@@ -112,11 +112,11 @@ def next_commands(run: Path) -> list[str]:
 
 
 def _fit_stack(pipeline: Pipeline, log: Log) -> None:
-    if ser.stack.run.is_current(pipeline.run, pipeline.systems, pipeline.stack):
+    if ser.stack.run.is_current(pipeline.run, pipeline.stacked, pipeline.stack):
         log(f"stack    {pipeline.stack.model}: up to date, skipped")
         return
     started = time.monotonic()
-    record = ser.stack.run.fit(pipeline.run, pipeline.systems, pipeline.stack)
+    record = ser.stack.run.fit(pipeline.run, pipeline.stacked, pipeline.stack)
     model = record.config["model"]
     name = model if model == pipeline.stack.model else f"{pipeline.stack.model} ({model})"
     log(f"stack    {name}: fitted in {time.monotonic() - started:.1f} s")

@@ -41,7 +41,7 @@ def score_pipeline(pipeline: Pipeline, heads: Sequence[str]) -> Metrics:
     manifest = manifest_if_present(pipeline)
     if manifest is None:
         warnings.warn(_without_manifest(pipeline, heads), Note, stacklevel=2)
-    return score_run(pipeline.run, pipeline.score, heads, manifest)
+    return score_run(pipeline.run, pipeline.score, heads, manifest, pipeline.baseline)
 
 
 def score_files(

@@ -140,7 +140,7 @@ def fit_stacks(runs: Mapping[str, Pipeline], log: Log) -> None:
     fitted = 0
     for pipeline in runs.values():
         if not _is_current(pipeline):
-            ser.stack.run.fit(pipeline.run, pipeline.systems, pipeline.stack)
+            ser.stack.run.fit(pipeline.run, pipeline.stacked, pipeline.stack)
             fitted += 1
     model = next(iter(runs.values())).stack.model
     if model == AUTO:
@@ -152,7 +152,7 @@ def fit_stacks(runs: Mapping[str, Pipeline], log: Log) -> None:
 
 def _is_current(pipeline: Pipeline) -> bool:
     with suppress(UserError):
-        return ser.stack.run.is_current(pipeline.run, pipeline.systems, pipeline.stack)
+        return ser.stack.run.is_current(pipeline.run, pipeline.stacked, pipeline.stack)
     return False
 
 
@@ -160,7 +160,8 @@ def score_subruns(runs: Mapping[str, Pipeline]) -> None:
     """Score every run whose metrics.json is older than what it is made from."""
     for pipeline in runs.values():
         if not _is_scored(pipeline):
-            score_run(pipeline.run, pipeline.score, pipeline.systems, read_manifest(pipeline))
+            manifest, systems = read_manifest(pipeline), pipeline.systems
+            score_run(pipeline.run, pipeline.score, systems, manifest, pipeline.baseline)
 
 
 def _is_scored(pipeline: Pipeline) -> bool:

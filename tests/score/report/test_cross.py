@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from ser.score.config import ScoreConfig
 from ser.score.report.contents import gather
-from ser.score.report.cross import cross_figure, cross_table
+from ser.score.report.cross import cross_figure, cross_tables
 from ser.score.report.sections import sections
 from ser.score.run import score_run
 from tests.score.test_cross import matrix, write_run
@@ -20,7 +20,7 @@ def test_the_heat_map_has_a_cell_a_score_and_gaps_elsewhere():
 
 
 def test_the_table_has_intervals():
-    table = cross_table(matrix())
+    (table,) = cross_tables(matrix())
     assert table.columns == ["Trained on", "a", "b"]
     assert [row[0] for row in table.rows()] == ["a", "b", "all others"]
     assert table.rows()[0] == ["a", "0.900 [.800, .950]", "-"]
