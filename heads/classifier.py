@@ -199,7 +199,7 @@ class HeadClassifier(SectionClassifier):
         self.config_, self.classes_ = config, classes
         self.module_, self.history_ = trained.module.eval(), trained.history
         self.best_epoch_, self.score_ = trained.best_epoch, trained.best_score
-        self._reading, self._widths = reading, trainer.outputs
+        self._reading, self._widths = trainer.reading, trainer.outputs
         return self
 
     def outputs(self, X: Utterances) -> dict[str, np.ndarray]:

@@ -23,6 +23,7 @@ SOLVED_KEYS = (  # of HeadConfig: all that a head without epochs has
     *("head", "features", "loss", "votes", "no_consensus", "attributes", "batch", "cross_fit"),
     *("seed", "architecture"),
 )
+PRIOR_CLIPS = 2  # that the corpus is worth in the statistics of a speaker; see docs/heads.md
 
 
 class FeatureUse(Section):
@@ -36,7 +37,9 @@ class FeatureUse(Section):
     frames of the training split (no labels, nothing of dev or test); hand-made features such as
     eGeMAPS, whose channels are in Hz, dB and ratios, need it, and a LayerNorm behind a Linear is no
     substitute. `normalize: speaker` does so with each speaker's own frames, of dev and test too: no
-    labels, but it uses unlabelled test clips, which a table of results has to mention.
+    labels, but it uses unlabelled test clips, which a table of results has to mention. The
+    statistics of a speaker of n clips have the weight n / (n + 2), those of the training split the
+    rest, so that a few clips, or one alone, will do.
     """
 
     name: Name

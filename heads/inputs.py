@@ -2,11 +2,12 @@
 
 Both are saved with the head, so that prediction treats a clip as training did. The standard
 scores of `normalize: corpus` are here; those of `normalize: speaker` depend on the speaker, which a
-module does not know: they are in `ser.heads.training.reading`.
+module does not know: they are in `ser.heads.training.reading`. For these the module keeps the
+statistics of the training clips, which those of a speaker are drawn to.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,30 @@ from torch import Tensor, nn
 
 from ser.corpus.errors import UserError
 from ser.corpus.registry import origin
+from ser.heads.config import PRIOR_CLIPS
 from ser.heads.head import Features, Mix
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean and deviation, of the shape of one frame
 CHOSEN = 1000.0  # a weight whose softmax among zeros is exactly 1
+
+
+def drawn_to_corpus(speakers: Moments, clips: np.ndarray, corpus: Moments) -> Moments:
+    """Return the statistics of speakers, drawn to the corpus's the more the fewer clips they have.
+
+    Args:
+        speakers: mean and deviation of each speaker's frames, `(speakers, *item_shape)`.
+        clips: how many clips they are of, `(speakers,)`.
+        corpus: mean and deviation of all training frames, `item_shape`.
+
+    The weight of the speaker is n / (n + 2) with n clips: the posterior mean of a normal prior
+    (Gelman et al. 2013, "Bayesian Data Analysis", section 2.5) that is worth two clips. One clip
+    shows what is said and felt as much as who speaks; its own statistics would remove both.
+    """
+    weight = (clips / (clips + PRIOR_CLIPS)).reshape(-1, *[1] * corpus[0].ndim)
+    mean, deviation = (
+        weight * own + (1 - weight) * of_all for own, of_all in zip(speakers, corpus, strict=True)
+    )
+    return mean, deviation
 
 
 class FeatureInput(nn.Module):
@@ -26,11 +47,12 @@ class FeatureInput(nn.Module):
 
     With `layers` above 0 frames are `(batch, frames, layers, dim)` and the layers are summed with
     weights that are a softmax of learned numbers, all equal at first (Yang et al. 2021, "SUPERB",
-    section 3).
+    section 3). Frames that come as scores of their speakers are not standardised again.
     """
 
-    def __init__(self, layers: int, moments: Moments | None) -> None:
+    def __init__(self, layers: int, moments: Moments | None, by_speaker: bool = False) -> None:
         super().__init__()
+        self.by_speaker = by_speaker
         self.layer_weights = nn.Parameter(torch.zeros(layers)) if layers else None
         mean, deviation = moments or (None, None)
         self.register_buffer("mean", _float32(mean))
@@ -38,7 +60,7 @@ class FeatureInput(nn.Module):
 
     def standardised(self, frames: Tensor) -> Tensor:
         """Return frames of the same shape, with all layers."""
-        if self.mean is None:
+        if self.mean is None or self.by_speaker:
             return frames
         return (frames - self.get_buffer("mean")) / self.get_buffer("deviation")
 
@@ -59,7 +81,8 @@ class FeatureInput(nn.Module):
 class Prepared(nn.Module):
     """A head behind the inputs of its features; `layers` and `moments` are by feature name.
 
-    `outputs` are the widths of what the head must return.
+    `outputs` are the widths of what the head must return, `by_speaker` the features whose frames
+    come as scores of their speakers.
     """
 
     def __init__(
@@ -68,12 +91,16 @@ class Prepared(nn.Module):
         layers: Mapping[str, int],
         moments: Mapping[str, Moments],
         outputs: Mapping[str, int],
+        by_speaker: Iterable[str] = (),
     ) -> None:
         super().__init__()
         self.head = head
         self.outputs, self._proven = dict(outputs), False
         self.names = list(layers)
-        self.inputs = nn.ModuleList(FeatureInput(n, moments.get(f)) for f, n in layers.items())
+        scores = frozenset(by_speaker)
+        self.inputs = nn.ModuleList(
+            FeatureInput(n, moments.get(f), f in scores) for f, n in layers.items()
+        )
 
     def forward(self, features: Features, *mix: Mix) -> dict[str, Tensor]:
         """Return what the head returns.
@@ -117,6 +144,12 @@ class Prepared(nn.Module):
         """Return the head's attention by feature; empty for a head without attention."""
         weights: Any = getattr(self.head, "attention_of", lambda features: {})
         return dict(weights(self._prepared(features)))
+
+    def moments_of(self, name: str) -> Moments:
+        """Return mean and deviation of the training frames of a feature, float32."""
+        take = self.inputs[self.names.index(name)]
+        mean, deviation = (take.get_buffer(n).cpu().numpy() for n in ("mean", "deviation"))
+        return mean, deviation
 
     def _prepared(self, features: Features) -> dict[str, tuple[Tensor, Tensor]]:
         return {

@@ -10,7 +10,7 @@ import polars as pl
 
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import FURTHER, VOTE, Manifest
-from ser.heads.config import HeadConfig
+from ser.heads.config import PRIOR_CLIPS, HeadConfig
 from ser.heads.training.views import Views, join_views, require_views, view_rows
 
 VERSION = 2  # raise it when a change of code changes the numbers
@@ -80,6 +80,8 @@ def head_spec(
         "features": {f: cache.fingerprint for f, cache in caches.items()},
         "rows": {f: _rows_digest(cache, usable) for f, cache in caches.items()},
     }
+    if any(use.normalize == "speaker" for use in config.features):
+        spec["speaker_prior"] = PRIOR_CLIPS
     if config.init is not None and config.init.is_file():
         spec["init"] = hashlib.sha256(config.init.read_bytes()).hexdigest()
     if config.views:

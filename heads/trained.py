@@ -7,12 +7,13 @@
 2. Frames are rounded as the cache keeps them (`ser.cache.precision.encode`) and go through the
    cache reader's own code, so that a clip gets the same numbers as in its run.
 
-`normalize: speaker` takes the statistics of the clips of a call that have the same speaker; a
-clip whose speaker is not known is normalised by its own.
+`normalize: speaker` takes the statistics of the clips of a call that have the same speaker, drawn
+to those of the training clips; a clip whose speaker is not known is the only one of its speaker.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,8 @@ from ser.cache.reader import (
 )
 from ser.corpus.errors import UserError
 from ser.heads.config import FeatureUse, HeadConfig
-from ser.heads.head import build_head, mask_of
-from ser.heads.inputs import Prepared
+from ser.heads.head import Features, build_head, mask_of
+from ser.heads.inputs import Prepared, drawn_to_corpus
 from ser.heads.record import FILE, HeadRecord, read_done
 
 BATCH = 64  # clips; no gradients are kept
@@ -105,9 +106,9 @@ class TrainedHead:
         """
         batches: list[list[tuple[list[int], dict[str, Tensor]]]] = [[] for _ in self.modules]
         with torch.inference_mode():
-            for positions, features in self._batches(clips, speakers):
+            for positions, features_of in self._batches(clips, speakers):
                 for outputs, module in zip(batches, self.modules, strict=True):
-                    outputs.append((positions, module(features)))
+                    outputs.append((positions, module(features_of(module))))
         return mean_outputs([_in_order(outputs) for outputs in batches])
 
     def attention(
@@ -120,8 +121,8 @@ class TrainedHead:
         """
         attention: dict[str, list[np.ndarray]] = {}
         with torch.inference_mode():
-            for positions, features in self._batches(clips, speakers):
-                folds = [module.attention_of(features) for module in self.modules]
+            for positions, features_of in self._batches(clips, speakers):
+                folds = [module.attention_of(features_of(module)) for module in self.modules]
                 for name in folds[0]:
                     mean = torch.stack([weights[name] for weights in folds]).mean(0).float().cpu()
                     by_clip = attention.setdefault(name, [np.empty(0)] * len(clips[name]))
@@ -135,25 +136,34 @@ class TrainedHead:
 
     def _batches(
         self, clips: Clips, speakers: Sequence[Hashable] | None
-    ) -> Iterator[tuple[list[int], dict[str, tuple[Tensor, Tensor]]]]:
+    ) -> Iterator[tuple[list[int], Callable[[Prepared], Features]]]:
+        """Yield the positions of a batch, and what gives a module its features of them."""
         uses = self.config.features
         frames = [np.array([self._length(use.name, c) for c in clips[use.name]]) for use in uses]
         scores = {
-            use.name: _speaker_moments(use, clips[use.name], speakers)
+            use.name: _SpeakerScores(use, clips[use.name], speakers, self.modules)
             for use in uses
             if use.normalize == "speaker"
         }
         for positions in bucket(range(len(frames[0])), np.max(frames, axis=0), BATCH, None):
-            features = {}
-            for use in uses:
-                read, mask = _padded(use, [clips[use.name][i] for i in positions])
-                if use.name in scores:
-                    mean, deviation = (
-                        values[positions].unsqueeze(1) for values in scores[use.name]
-                    )
-                    read = (read - mean) / deviation
-                features[use.name] = read.to(self.device), mask.to(self.device)
-            yield positions, features
+            read = {u.name: _padded(u, [clips[u.name][i] for i in positions]) for u in uses}
+
+            yield positions, partial(self._features, read, scores, positions)
+
+    def _features(
+        self,
+        read: Features,
+        scores: Mapping[str, "_SpeakerScores"],
+        positions: Sequence[int],
+        module: Prepared,
+    ) -> Features:
+        """Return the frames and masks of a batch as a module reads them, on its device."""
+        features = {}
+        for name, (frames, mask) in read.items():
+            known = scores.get(name)
+            x = frames if known is None else known.apply(frames, positions, module)
+            features[name] = x.to(self.device), mask.to(self.device)
+        return features
 
 
 def mean_outputs(outputs: Sequence[Outputs]) -> dict[str, np.ndarray]:
@@ -167,18 +177,21 @@ def _read_module(path: Path, config: HeadConfig, record: HeadRecord, device: str
     unknown = {
         use.name: (np.zeros(frames[use.name]), np.ones(frames[use.name]))
         for use in config.features
-        if use.normalize == "corpus"  # the weights hold the numbers
+        if use.normalize != "none"  # the weights hold the numbers
     }
+    by_speaker = [use.name for use in config.features if use.normalize == "speaker"]
     layers = {name: shape[0] if len(shape) > 1 else 0 for name, shape in frames.items()}
     try:
         try:
             with torch.device("meta"):  # shapes alone: nothing larger than the file is ever made
-                expected = Prepared(build_head(config, dims, outputs), layers, unknown, outputs)
+                head = build_head(config, dims, outputs)
+                expected = Prepared(head, layers, unknown, outputs, by_speaker)
         except NotImplementedError:  # a user's head that computes while it is built
             pass
         else:
             _require_same_shapes(path, expected)
-        module = Prepared(build_head(config, dims, outputs), layers, unknown, outputs)
+        head = build_head(config, dims, outputs)
+        module = Prepared(head, layers, unknown, outputs, by_speaker)
         tensors = load_file(path)
         _require_finite(tensors)
         module.load_state_dict(tensors)
@@ -219,24 +232,43 @@ def _padded(use: FeatureUse, clips: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
     return frames, mask_of(torch.from_numpy(lengths), frames.shape[1])
 
 
-def _speaker_moments(
-    use: FeatureUse, clips: Sequence[Encoded], speakers: Sequence[Hashable] | None
-) -> tuple[Tensor, Tensor]:
-    """Return the mean and deviation `(clips, *item_shape)` of the speaker of each clip."""
-    by_speaker: dict[Hashable, list[Encoded]] = {}
-    names = range(len(clips)) if speakers is None else speakers
-    for name, clip in zip(names, clips, strict=True):
-        by_speaker.setdefault(name, []).append(clip)
-    row = {name: i for i, name in enumerate(by_speaker)}
-    rows = [row[name] for name in names]
-    statistics = [moments(clips[0].data.shape[1:], group) for group in by_speaker.values()]
-    mean, deviation = (
-        side_by_side(np.stack([part[i] for part in statistics]), as_layers(use.layer)).astype(
-            np.float32
+class _SpeakerScores:
+    """The statistics of the speaker of each clip, of one feature.
+
+    They are drawn to those of the training clips of each module, as in its training.
+    """
+
+    def __init__(
+        self,
+        use: FeatureUse,
+        clips: Sequence[Encoded],
+        speakers: Sequence[Hashable] | None,
+        modules: Sequence[Prepared],
+    ) -> None:
+        by_speaker: dict[Hashable, list[Encoded]] = {}
+        names = range(len(clips)) if speakers is None else speakers
+        for name, clip in zip(names, clips, strict=True):
+            by_speaker.setdefault(name, []).append(clip)
+        row = {name: i for i, name in enumerate(by_speaker)}
+        self._rows = np.array([row[name] for name in names])
+        statistics = [moments(clips[0].data.shape[1:], group) for group in by_speaker.values()]
+        layers = as_layers(use.layer)
+        mean, deviation = (
+            side_by_side(np.stack([part[i] for part in statistics]), layers) for i in (0, 1)
         )
-        for i in (0, 1)
-    )
-    return torch.from_numpy(mean[rows]), torch.from_numpy(deviation[rows])
+        count = np.array([len(group) for group in by_speaker.values()])
+        self._moments = {
+            module: drawn_to_corpus((mean, deviation), count, module.moments_of(use.name))
+            for module in modules
+        }
+
+    def apply(self, frames: Tensor, positions: Sequence[int], module: Prepared) -> Tensor:
+        """Return the standard scores of `(batch, frames, ...)` of the clips at these positions."""
+        mean, deviation = (
+            torch.from_numpy(values[self._rows[positions]].astype(np.float32)).unsqueeze(1)
+            for values in self._moments[module]
+        )
+        return (frames - mean) / deviation
 
 
 def _in_order(batches: Sequence[tuple[list[int], dict[str, Tensor]]]) -> dict[str, np.ndarray]:

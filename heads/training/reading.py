@@ -2,13 +2,15 @@
 
 `normalize: speaker` is done here. Every channel of a clip is shifted and scaled by the mean and
 deviation of its speaker's frames, of all splits and without labels, so that a head sees how a voice
-differs from its average. A clip whose speaker is unknown is normalised by its own statistics. The
+differs from its average. A clip whose speaker is unknown is the only one of its speaker. The
 statistics are of the frames as stored, taken in one pass over the cache, and are not learned: a
-speaker's clips of dev and test count in their own standard scores (transductive).
+speaker's clips of dev and test count in their own standard scores (transductive). They are drawn to
+those of the training clips (`ser.heads.inputs.drawn_to_corpus`).
 """
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from ser.cache.reader import Batch, FeatureInput
 from ser.corpus.errors import UserError
 from ser.heads.config import HeadConfig
 from ser.heads.head import mask_of
+from ser.heads.inputs import Moments, drawn_to_corpus
 
 
 class SpeakerScores:
@@ -34,9 +37,15 @@ class SpeakerScores:
             clips.setdefault(("speaker", speaker) if speaker else utterance, []).append(utterance)
         self._row = {u: i for i, of_one in enumerate(clips.values()) for u in of_one}
         moments = [column.cache.moments(of_one) for of_one in clips.values()]
+        self._clips = np.array([len(of_one) for of_one in clips.values()])
         mean, deviation = (column.side_by_side(np.stack([m[i] for m in moments])) for i in (0, 1))
-        self._mean = torch.from_numpy(mean.astype(np.float32))
-        self._deviation = torch.from_numpy(deviation.astype(np.float32))
+        self._moments = mean, deviation
+
+    def drawn_to(self, corpus: Moments) -> "SpeakerScores":
+        """Return the scores by statistics that are drawn to these of the training clips."""
+        drawn = copy.copy(self)
+        drawn._moments = drawn_to_corpus(self._moments, self._clips, corpus)
+        return drawn
 
     def unknown(self, utterances: Sequence[str]) -> list[str]:
         """List the utterances that have no statistics."""
@@ -46,7 +55,8 @@ class SpeakerScores:
         """Return the standard scores of `(batch, frames, ...)`, of clips or rows of views."""
         at = [self._row[utterance.rpartition("\0")[2]] for utterance in utterances]
         mean, deviation = (
-            values[at].to(frames.device).unsqueeze(1) for values in (self._mean, self._deviation)
+            torch.from_numpy(values[at].astype(np.float32)).to(frames.device).unsqueeze(1)
+            for values in self._moments
         )
         return (frames - mean) / deviation
 
@@ -73,6 +83,11 @@ class Reading:
             if use.normalize == "speaker"
         }
         return cls(columns, scores)
+
+    def drawn_to(self, corpus: Mapping[str, Moments]) -> "Reading":
+        """Return it with the statistics of speakers drawn to those of the training clips."""
+        speakers = {name: scores.drawn_to(corpus[name]) for name, scores in self.speakers.items()}
+        return replace(self, speakers=speakers)
 
     def lengths(self, utterances: Sequence[str]) -> np.ndarray:
         """Return the frames of the longest feature, which a batch is padded to."""

@@ -96,7 +96,10 @@ class Trainer:
         }
         self.outputs = outputs_of(config, len(classes), genders)
         head = build_head(config, dims, self.outputs)
-        self.module = Prepared(head, layers, self._moments(), self.outputs).to(self.device)
+        moments = self._moments()
+        self.module = Prepared(head, layers, moments, self.outputs, reading.speakers)
+        self.module.to(self.device)
+        self.reading = reading.drawn_to({f: self.module.moments_of(f) for f in reading.speakers})
         if config.init is not None:
             load_init(self.module, config.init)
         if not any(True for _ in self.module.parameters()):
@@ -135,7 +138,7 @@ class Trainer:
     def _moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         moments = {}
         for use in self.config.features:
-            if use.normalize == "corpus":
+            if use.normalize != "none":
                 column = self.reading.columns[use.name]
                 mean, deviation = column.cache.moments(self.train.utterances)
                 moments[use.name] = column.side_by_side(mean), column.side_by_side(deviation)

@@ -7,7 +7,7 @@ from torch import nn
 
 from ser.corpus.errors import UserError
 from ser.heads.head import mask_of
-from ser.heads.inputs import FeatureInput, Prepared
+from ser.heads.inputs import FeatureInput, Prepared, drawn_to_corpus
 
 
 class Echo(nn.Module):
@@ -75,6 +75,14 @@ def test_each_layer_has_moments_of_its_own_and_learns_its_weight():
     actual.square().sum().backward()
     assert take.layer_weights.grad.abs().min() > 0
     assert [name for name, _ in take.named_parameters()] == ["layer_weights"]
+
+
+def test_a_speaker_of_few_clips_is_drawn_to_the_corpus():
+    speakers = np.array([[4.0, 8.0], [4.0, 8.0]]), np.array([[3.0, 1.0], [3.0, 1.0]])
+    corpus = np.array([0.0, 2.0]), np.array([1.0, 2.0])
+    mean, deviation = drawn_to_corpus(speakers, np.array([2, 6]), corpus)
+    np.testing.assert_allclose(mean, [[2.0, 5.0], [3.0, 6.5]])  # half, and three quarters
+    np.testing.assert_allclose(deviation, [[2.0, 1.5], [2.5, 1.25]])
 
 
 def test_each_feature_has_its_own_input_and_the_mask_passes():

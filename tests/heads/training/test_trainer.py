@@ -361,10 +361,17 @@ def test_normalize_speaker_makes_every_speaker_standard(tmp_path):
     trainer = make_trainer(tmp_path, features=use)
     names = [u for u in make_manifest().utterances() if int(u[1:]) % 10 == 3]
     (batch,) = trainer.reader.batches([names])
+    raw = batch.frames["a"].clone()
     frames, mask = trainer.reading.features(batch, torch.device("cpu"))["a"]
-    real = frames[mask].numpy()
-    np.testing.assert_allclose(real.mean(0), 0, atol=1e-3)
-    np.testing.assert_allclose(real.std(0), 1, atol=1e-3)
+    cache, weight = trainer.reading.columns["a"].cache, len(names) / (len(names) + 2)
+    own, corpus = cache.moments(names), cache.moments(trainer.train.utterances)
+    mean, deviation = (weight * a + (1 - weight) * b for a, b in zip(own, corpus, strict=True))
+    expected = (raw[mask].numpy() - mean) / deviation
+    np.testing.assert_allclose(frames[mask].numpy(), expected, atol=1e-4)
+    assert abs(frames[mask].mean()) < abs(((raw[mask].numpy() - corpus[0]) / corpus[1]).mean())
+    # the module keeps the statistics of its training clips, and leaves the scores as they are
+    np.testing.assert_allclose(trainer.module.moments_of("a"), corpus, rtol=1e-6)
+    assert torch.equal(trainer.module.inputs[0](frames), frames)
 
 
 @pytest.mark.parametrize("head", ["mean_mlp", "attentive_stats"])
