@@ -168,7 +168,12 @@ def to_rttm(result: Result) -> str:
     name = Path(result.path).stem.replace(" ", "_") or "audio"
     named = names_speakers(result.segments)
     rows = [
-        (s, f"{s.label} {s.speaker or UNKNOWN}" if named else f"{UNKNOWN} {s.label}")
+        (
+            s,
+            f"{s.label} {'_'.join((s.speaker or UNKNOWN).split())}"
+            if named
+            else f"{UNKNOWN} {s.label}",
+        )
         for s in without_overlap(result.segments)
     ]
     return "".join(f";; {note}\n" for note in _notes(result.notes)) + "".join(

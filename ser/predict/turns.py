@@ -92,7 +92,8 @@ class Turns:
 
     def also_for(self, path: Path) -> "Turns":
         """Return these turns with those of the only file for another name, too."""
-        return replace(self, by_file={path.stem: self.of(""), **self.by_file})
+        only = self.of("")
+        return replace(self, by_file={path.stem: only, **self.by_file}) if only else self
 
     def missing(self, path: str) -> str:
         """Return why a recording has no turns."""
@@ -113,7 +114,7 @@ def _given(number: int, turn: Any) -> Turn:
     start, end, speaker = turn
     try:
         first, last = float(start), float(end)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where}: start and end are not numbers; give seconds.") from error
     if not 0 <= first <= last <= LATEST:
         raise UserError(

@@ -237,3 +237,8 @@ def test_turns_name_their_speakers_in_every_format():
     assert "ben" in both
     assert "6.0 – 8.0" in both
     assert "<td>ben</td>" in talk._repr_html_()
+
+
+def test_a_speaker_with_a_space_is_one_field_of_rttm():
+    talk = join("talk.wav", 2.0, [segment(0, 2, "sad", speaker="Dr Anna")])
+    assert formats.to_rttm(talk) == "SPEAKER talk 1 0.000 2.000 <NA> sad Dr_Anna <NA> <NA>\n"

@@ -48,6 +48,7 @@ def test_turns_of_several_files_are_sorted_and_found_by_the_file_name(read):
         "no turns of 'other'; it has those of talk, a_b.c"
     )
     assert read(ANNA).of("") == [Turn(0.5, 2, "anna")]
+    assert turns.also_for(Path("stdin")) is turns
     assert read(ANNA).also_for(Path("stdin")).of("/tmp/stdin") == [Turn(0.5, 2, "anna")]
 
 
@@ -115,6 +116,7 @@ def test_turns_are_given_in_python_too():
         ([(0, 1)], "turns: number 1 is not "),
         ([(0, 1, "a"), (2, 1, "a")], "turns: number 2 is from 2 to 1 s; give a start from 0"),
         ([("a", 1, "a")], "turns: number 1: start and end are not numbers"),
+        ([(0, 10**400, "a")], "turns: number 1: start and end are not numbers"),
         ([(0, float("nan"), "a")], "turns: number 1 is from 0 to nan s"),
     ]:
         with pytest.raises(UserError) as error:
