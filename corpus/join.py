@@ -7,6 +7,7 @@
 4. Votes and attributes stay as they are unless `rescale` or `votes` asks for more.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Literal, get_args
 
 import polars as pl
 
+from ser.corpus.cells import UNKNOWN
 from ser.corpus.classes import emotions_of, map_emotions
 from ser.corpus.config import Others
-from ser.corpus.errors import UserError, nearest, plural
+from ser.corpus.errors import UserError, listed, nearest, plural
 from ser.corpus.manifest import COLUMNS, FURTHER, SYNTHETIC, VOTE, Manifest, corpus_name
 
 PREFIXED = ("utterance", "speaker", "session")
@@ -66,6 +68,7 @@ def join_manifests(
             raise UserError(f"{option} is '{value}'; use one of: {', '.join(get_args(choices))}.")
     if len(manifests) < 2:
         raise UserError(f"{plural(len(manifests), 'manifest')} to join; give two or more.")
+    _require_names(mapping or {}, classes)
     parts = _by_corpus(manifests, names)
     ranges = dict(rescale or {})
     _require_corpora("rescale", ranges, parts)
@@ -81,6 +84,11 @@ def join_manifests(
         frames.append(_rescaled(frame, corpus, *ranges[corpus]) if corpus in ranges else frame)
     _require_distinct(parts, frames)
     frame = _concatenated(frames)
+    if frame.is_empty():
+        raise UserError(
+            f"no utterance is left of {listed(corpus for corpus, _ in parts)}; give classes that "
+            "they have, or map their emotions to these."
+        )
     notes += _scales(frame, list(ranges))
     if splits == "clear":
         frame = frame.with_columns(split=pl.lit(""), fold=pl.lit(None, pl.String))
@@ -91,6 +99,18 @@ def join_manifests(
     return Manifest(frame, classes, source, folder, notes)
 
 
+def _require_names(mapping: Mapping[str, str], classes: Sequence[str] | None) -> None:
+    """Raise `UserError` for a class without a name, named twice, or spelt like an empty cell."""
+    if classes is not None and not classes:
+        raise UserError("classes: none is given; name one or more.")
+    for name in (*mapping.values(), *(classes or ())):
+        if name.strip().lower() in UNKNOWN:
+            raise UserError(f"the class '{name}' is spelt like an empty cell; give another name.")
+    twice = [name for name in classes or () if list(classes or ()).count(name) > 1]
+    if twice:
+        raise UserError(f"classes: '{twice[0]}' is named twice; name it once.")
+
+
 def class_by_corpus(manifest: Manifest) -> pl.DataFrame:
     """Count utterances: a row for each class and "(none)", a column for each corpus and in all."""
     emotion, corpus = manifest.frame["emotion"], manifest.frame["corpus"].fill_null("")
@@ -98,7 +118,8 @@ def class_by_corpus(manifest: Manifest) -> pl.DataFrame:
     for name in (*corpus.unique(maintain_order=True), None):
         cells = emotion if name is None else emotion.filter(corpus == name)
         counts = [int((cells == label).sum()) for label in manifest.classes]
-        columns["all" if name is None else name] = [*counts, cells.null_count(), len(cells)]
+        heading = "all" if name is None else f"corpus {name}" if name in ("all", "class") else name
+        columns[heading] = [*counts, cells.null_count(), len(cells)]
     return pl.DataFrame({"class": [*manifest.classes, "(none)", "clips"], **columns})
 
 
@@ -215,8 +236,11 @@ def _shares(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _rescaled(frame: pl.DataFrame, corpus: str, low: float, high: float) -> pl.DataFrame:
     """Map the attributes of a corpus from `low` to `high` to the range of a manifest."""
-    if not low < high:
-        raise UserError(f"rescale: {corpus}: {low:g} to {high:g} is not a range; as 1:5.")
+    if not (low < high and math.isfinite(high - low)):
+        raise UserError(
+            f"rescale: {corpus}: {low:g} to {high:g} is not a range; give two finite numbers, as "
+            "1:5."
+        )
     for name in ATTRIBUTES:
         outside = frame.filter(~pl.col(name).is_between(low, high))
         if outside.height:

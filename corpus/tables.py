@@ -139,7 +139,9 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror or error}).") from error
+        raise UserError(
+            f"{path}: not readable ({error.strerror or error}); check its name and permissions."
+        ) from error
 
 
 def _parquet(path: Path, raw: bytes) -> pl.DataFrame:

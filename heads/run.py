@@ -26,8 +26,10 @@ from ser.cache.files import fingerprint
 from ser.cache.locks import locked
 from ser.corpus.check import require_speaker_disjoint
 from ser.corpus.errors import BusyError, DamagedError, UserError
+from ser.heads.config import HeadConfig
 from ser.heads.job import HeadsJob, head_spec, open_features
 from ser.heads.record import HeadRecord, read_done
+from ser.heads.registry import HEADS, LOSSES, SAMPLERS
 
 LOCK = ".lock"  # in a head's folder, while it is trained
 
@@ -58,6 +60,7 @@ class Progress:
 
 
 log = logging.getLogger("ser.heads")
+MISTAKES = (UserError, RuntimeError, ValueError, SystemExit)  # also of a built-in head
 AfterEpoch = Callable[[Progress], None]
 
 
@@ -92,8 +95,11 @@ def train_heads(
         except BusyError as error:
             seconds = time.monotonic() - started
             yield HeadReport(name, "busy", None, score_name, 0, seconds, str(error))
-        # PyTorch's are RuntimeErrors; a SystemExit is of a user's head or loss
-        except (UserError, RuntimeError, ValueError, SystemExit) as error:
+        # PyTorch's are RuntimeErrors; a user's head or loss may raise anything
+        except (Exception, SystemExit) as error:
+            own = _has_own_parts(job.configs[name]) and not isinstance(error, OSError | MemoryError)
+            if not (own or isinstance(error, MISTAKES)):
+                raise
             plain = str(error).strip() and not isinstance(error, SystemExit)
             reason = str(error).strip().splitlines()[0] if plain else repr(error)
             seconds = time.monotonic() - started
@@ -101,6 +107,17 @@ def train_heads(
         else:
             seconds = record.seconds
             yield HeadReport(name, state, record.score, score_name, record.epochs, seconds)
+
+
+def _has_own_parts(config: HeadConfig) -> bool:
+    """Return whether a head, a loss or a sampler of a config is a user's."""
+    losses = {use.name for stage in config.stages for use in stage.loss}
+    samplers = {stage.sampler.name for stage in config.stages}
+    return (
+        config.head not in HEADS.built_in
+        or not losses <= set(LOSSES.built_in)
+        or not samplers <= set(SAMPLERS.built_in)
+    )
 
 
 def _tidy(folder: Path, name: str) -> None:

@@ -26,6 +26,7 @@ from ser.score.truth import ATTRIBUTES, PREDICTED, TRUTH
 IDS = ("utterance", "path", "file", "filename")
 LABELS = ("prediction", "emotion")
 PROBABILITY = "p."
+ROUNDING = 0.05  # by how much the probabilities of a row may exceed 1, as rounded ones do
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def _predictions(
     probabilities = _probabilities(table, given, classes, source)
     if labels is not None:
         cells = without_unknown(texts(table[labels], source), keep=classes).str.strip_chars()
-        columns["prediction"] = _class_names(cells, classes)
+        if cells.null_count() < len(cells):
+            columns["prediction"] = _class_names(cells, classes)
     elif probabilities:
         names = list(probabilities)
         best = pl.DataFrame(list(probabilities.values())).select(
@@ -162,6 +164,8 @@ def _predictions(
         name = _column(table, (attribute, PREDICTED + attribute), source)
         if name is not None:
             columns[PREDICTED + attribute] = numbers(table[name], given, source).cast(pl.Float64)
+    if not columns and labels is not None:
+        raise UserError(f"{source}: the column '{labels}' is empty; write the predicted classes.")
     if not columns:
         raise UserError(
             f"{source}: there is no column 'prediction', and none of arousal, valence and "
@@ -208,6 +212,10 @@ def _probabilities(
         if not name.lower().startswith(PROBABILITY):
             continue
         label = name[len(PROBABILITY) :]
+        label = label if label in classes else spelling.get(label.casefold(), label)
+        if not label or label in columns:
+            problem = f"is a second one of '{label}'" if label else "names no class"
+            raise UserError(f"{source}: the column '{name}' {problem}; rename or remove it.")
         values = numbers(table[name], given, source).cast(pl.Float64)
         wrong = (values.is_null() | (values < 0) | (values > 1)).arg_true()
         if len(wrong):
@@ -215,7 +223,15 @@ def _probabilities(
                 f"{source}: {name} is {table[name][wrong[0]]} for '{given[wrong[0]]}'; "
                 "probabilities are numbers from 0 to 1, in every row."
             )
-        columns[label if label in classes else spelling.get(label.casefold(), label)] = values
+        columns[label] = values
+    if columns:
+        sums = pl.DataFrame(list(columns.values())).sum_horizontal()
+        odd = ((sums > 1 + ROUNDING) | (sums <= 0)).arg_true()
+        if len(odd):
+            raise UserError(
+                f"{source}: the probabilities of '{given[odd[0]]}' sum to {sums[odd[0]]:.4g}, not "
+                "to 1; divide them by their sum, or leave these columns out."
+            )
     return columns
 
 

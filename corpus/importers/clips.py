@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ser.corpus.errors import UserError, plural
+from ser.corpus.config import check_path
+from ser.corpus.errors import UserError, plural, shown
 
 LARGEST_CLIP = 256 * 2**20  # bytes
 EXPANSION = 20  # the audio may be so many times as large as the files that it is in
@@ -42,11 +43,17 @@ class Clips:
         if not path:
             self._missing += 1
             return None
+        try:
+            check_path(path)
+        except ValueError as error:
+            raise UserError(
+                f"{self.folder}: the audio of {name} is '{shown(path)}': {error}."
+            ) from error
         whole = (self.folder / path).resolve()
         if not whole.is_relative_to(self.folder.resolve()):
             raise UserError(
-                f"{self.folder}: the audio of {name} is '{path}', which is outside the folder; "
-                "copy the audio into it, or save the data set with the audio in it."
+                f"{self.folder}: the audio of {name} is '{shown(path)}', which is outside the "
+                "folder; copy the audio into it, or save the data set with the audio in it."
             )
         self._outside += 1
         return whole.relative_to(self.folder.resolve()).as_posix()
@@ -55,8 +62,8 @@ class Clips:
         """Raise `UserError` when there is no audio, or some within the files and some beside."""
         if self._written and self._outside:
             raise UserError(
-                f"{self.folder}: {self._written} clips are within the files and {self._outside} "
-                "beside them; save the data set with all audio in it."
+                f"{self.folder}: {plural(self._written, 'clip')} of the data set within "
+                f"the files, {self._outside} beside them; save the data set with all audio in it."
             )
         if not self._written and not self._outside:
             raise UserError(f"{self.folder}: no row has audio; name its column with audio=COLUMN.")

@@ -8,7 +8,7 @@ set are followed only as far as they stay within its folder.
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,16 @@ import polars as pl
 
 from ser.corpus.cells import SPLIT_WORDS
 from ser.corpus.errors import UserError, listed
+from ser.corpus.importers.batches import read_batches
 from ser.corpus.importers.clips import Clips
 from ser.corpus.importers.registry import importer
 from ser.corpus.importers.table import manifest_of_table
-from ser.corpus.manifest import Manifest
+from ser.corpus.manifest import COLUMNS, Manifest
 from ser.corpus.tables import PARQUET_ERRORS, Table
 
-LARGEST_FILE = 4 * 2**30  # bytes of one of the data set's files
 LARGEST_JSON = 16 * 2**20  # bytes
 ROW, PART, FILE = "row of the data set", "part of the data set", "audio file"
-PLAIN = (pl.String, pl.Boolean)  # types of columns that are kept, beside numbers
+WORDS = (pl.Categorical, pl.Enum)  # types of columns that are text
 
 
 @importer("hf")
@@ -64,9 +64,14 @@ def hf(
     Licence and citation are those of the data set.
     """
     writer = Clips(folder, Path(clips) if clips else None)
+    options = (utterance, split, speaker, gender, emotion, arousal, valence, dominance)
+    options += (transcript, language, session)
+    wanted = {name.lower() for name in (*COLUMNS, *options) if name}
     frames, counts = [], Counter[str]()
     for file in _files(folder):
-        frames.append(_frame(file, audio, writer, counts))
+        writer.allow(file.path.stat().st_size)
+        for batch in read_batches(file.path):
+            frames.append(_frame(batch, file, audio, writer, counts, wanted=wanted))
     writer.require_audio()
     frame = pl.concat(frames, how="diagonal_relaxed")
     has_parts = bool((frame[PART] != "").any())
@@ -164,18 +169,24 @@ def _class_names(features: Any) -> dict[str, list[str]]:
     }
 
 
-def _frame(file: DataFile, audio: str, clips: Clips, counts: Counter[str]) -> pl.DataFrame:
-    """Read a file: its plain columns, and for every row its id, split and audio file.
+def _frame(
+    frame: pl.DataFrame,
+    file: DataFile,
+    audio: str,
+    clips: Clips,
+    counts: Counter[str],
+    *,
+    wanted: Collection[str],
+) -> pl.DataFrame:
+    """Return the columns of some rows, and for every row its id, split and audio file.
 
-    `counts` has the rows of every split so far.
+    `counts` has the rows of every split so far; of nested columns only those `wanted` are kept.
     """
-    frame = _read(file.path)
     if audio not in frame.columns:
         raise UserError(
             f"{file.path}: there is no column '{audio}' for the audio; name it with audio=COLUMN; "
             f"the columns are: {listed(frame.columns)}."
         )
-    clips.allow(file.path.stat().st_size)
     first, prefix = counts[file.part], file.part or "row"
     counts[file.part] += len(frame)
     names = [f"{prefix}-{first + i:06d}" for i in range(len(frame))]
@@ -183,32 +194,28 @@ def _frame(file: DataFile, audio: str, clips: Clips, counts: Counter[str]) -> pl
         clips.place(name, *_audio(value, file.path))
         for name, value in zip(names, frame[audio], strict=True)
     ]
-    plain = [c for c in frame.columns if frame[c].dtype.is_numeric() or frame[c].dtype in PLAIN]
-    frame = frame.select(plain)
-    return frame.with_columns(
-        *(_labels(frame[name], labels) for name, labels in file.labels.items() if name in plain),
-        pl.Series(ROW, names, dtype=pl.String),
-        pl.Series(FILE, places, dtype=pl.String),
-        pl.lit(file.part).alias(PART),
-    ).filter(pl.col(FILE).is_not_null())
-
-
-def _read(path: Path) -> pl.DataFrame:
-    if path.stat().st_size > LARGEST_FILE:
-        raise UserError(
-            f"{path}: it is larger than {LARGEST_FILE // 2**30} GiB; save the data set in shards, "
-            "with max_shard_size."
-        )
-    try:
-        arrow = path.suffix == ".arrow"
-        return pl.read_ipc_stream(path) if arrow else pl.read_parquet(path, glob=False)
-    except PARQUET_ERRORS as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path}: not readable ({reason}); fetch or save it again.") from error
+    columns = {
+        c.name: c
+        for c in frame.drop(audio)
+        if c.name.lower() in wanted or not (c.dtype.is_nested() or c.dtype == pl.Binary)
+    }
+    columns |= {n: _labels(columns[n], names) for n, names in file.labels.items() if n in columns}
+    columns |= {
+        ROW: pl.Series(names, dtype=pl.String),
+        FILE: pl.Series(places, dtype=pl.String),
+        PART: pl.Series([file.part] * len(names), dtype=pl.String),
+    }
+    columns = {n: c.cast(pl.String) if c.dtype in WORDS else c for n, c in columns.items()}
+    return pl.DataFrame([c.alias(n) for n, c in columns.items()]).filter(pl.col(FILE).is_not_null())
 
 
 def _audio(value: Any, path: Path) -> tuple[bytes | None, str | None]:
     """Return the bytes and the path of a cell: one of them, or both in a mapping, or neither."""
+    if isinstance(value, dict) and not {"bytes", "path"} & set(value):
+        raise UserError(
+            f"{path}: a cell of the audio has the fields {listed(value)}, neither bytes nor path; "
+            "save the data set with encoded audio, or name its column with audio=COLUMN."
+        )
     if isinstance(value, dict):
         data, name = value.get("bytes"), value.get("path")
     else:

@@ -23,7 +23,7 @@ LATEX = {
 }
 ESCAPES = str.maketrans(LATEX)
 MARKDOWN = str.maketrans(
-    {sign: "\\" + sign for sign in r"\`*_[]|~"} | {"<": "&lt;", "&": "&amp;", "\n": " ", "\r": " "}
+    {sign: "\\" + sign for sign in r"\`*_[]|~$"} | {"<": "&lt;", "&": "&amp;", "\n": " ", "\r": " "}
 )
 
 
@@ -103,7 +103,7 @@ class Table:
             at = self.columns.index(self.wraps)
             shape = f"{shape[:at]}p{{0.3\\linewidth}}{shape[at + 1 :]}"
         bold = self.bold()
-        # a row that begins with [ would be an option of the \\ or \midrule before it
+        # a row that begins with [ or * would be an option of the \\ or \midrule before it
         body = [
             [
                 f"\\textbf{{{cell}}}" if (i, j) in bold else cell
@@ -121,7 +121,7 @@ class Table:
             "    \\toprule",
             f"    {' & '.join(map(_latex, self.columns))} \\\\",
             "    \\midrule",
-            *(f"    {'{}' * row[0].startswith('[')}{' & '.join(row)} \\\\" for row in body),
+            *(f"    {'{}' * row[0].startswith(('[', '*'))}{' & '.join(row)} \\\\" for row in body),
             "    \\bottomrule",
             "  \\end{tabular}",
             f"\\end{{{kind}}}",

@@ -150,6 +150,8 @@ def join(
 
     given = [("", text) if Path(text).is_file() else _named(text) for text in manifests]
     names = [name or None for name, _ in given]
+    if any(out.resolve() == Path(path).resolve() for _, path in given):
+        raise UserError(f"--out {out}: it is one of the manifests to join; give another file.")
     parts = [Manifest.read(path) for _, path in given]
     _set_audio(parts, names, _pairs("--audio", audio))
     joined = join_manifests(

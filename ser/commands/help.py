@@ -5,6 +5,7 @@ the help three times slower. `rich_help_panel` keeps its meaning: the section th
 option is listed under.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,11 @@ class Command(TyperCommand):
             if problem is None:
                 raise
             raise problem from error
+
+    def collect_usage_pieces(self, ctx: "Context") -> list[str]:
+        """Return the words of the usage line; an argument is its name, without Typer's braces."""
+        pieces = super().collect_usage_pieces(ctx)
+        return [re.sub(r"^\{(.+)\}", r"\1", piece) for piece in pieces]
 
     def format_options(self, ctx: "Context", formatter: "HelpFormatter") -> None:
         """Write the arguments, the command's own options, then those of many commands."""

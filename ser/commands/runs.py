@@ -1,5 +1,6 @@
 """`ser runs`: all runs in one table, and two of them compared."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,6 +25,7 @@ RUNS = Path("runs")
 WIDE = 120  # columns of the widest table
 LIST = "list"
 FLAGS = {"-q", "--quiet", "-v", "--verbose"}  # may be in front of the command
+LOG_FILE = "--log-file"  # likewise, with its value
 FOLDED = ("run", "corpus", "features", "best head")  # columns of long text
 
 
@@ -35,8 +37,18 @@ class RunsGroup(Group):
         words = [word for word in args if word not in ctx.help_option_names]
         if (args and not words) or ctx.resilient_parsing:
             return super().parse_args(ctx, args)
-        first = next((word for word in words if word not in FLAGS), "")
+        first = next(_without_flags(words), "")
         return super().parse_args(ctx, args if first in self.commands else [LIST, *args])
+
+
+def _without_flags(words: Sequence[str]) -> Iterator[str]:
+    """Yield the words of a call but the options that may be in front of the command."""
+    rest = iter(words)
+    for word in rest:
+        if word == LOG_FILE:
+            next(rest, None)
+        elif word not in FLAGS and not word.startswith(f"{LOG_FILE}="):
+            yield word
 
 
 app = typer.Typer()

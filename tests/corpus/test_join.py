@@ -132,3 +132,34 @@ def test_corpora_that_cannot_be_joined_are_reported_in_one_sentence() -> None:
     assert refusal(part("de"), part("it"), splits="drop") == (
         "splits is 'drop'; use one of: keep, clear."
     )
+
+
+def test_corpora_that_are_called_as_a_column_of_the_table_keep_theirs() -> None:
+    table = class_by_corpus(join_manifests([part("all"), part("class", "joy")]))
+    assert table.columns == ["class", "corpus all", "corpus class", "all"]
+    assert table.row(0) == ("joy", 1, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"classes": []}, "classes: none is given; name one or more."),
+        ({"classes": ["joy", "sad", "joy"]}, "classes: 'joy' is named twice; name it once."),
+        ({"classes": ["joy", ""]}, "the class '' is spelt like an empty cell; give another name."),
+        (
+            {"mapping": {"joy": "none"}},
+            "the class 'none' is spelt like an empty cell; give another name.",
+        ),
+        (
+            {"classes": ["calm"], "others": "drop"},
+            "no utterance is left of de, it; give classes that they have, or map their emotions to "
+            "these.",
+        ),
+        (
+            {"rescale": {"de": (float("-inf"), 5)}},
+            "rescale: de: -inf to 5 is not a range; give two finite numbers, as 1:5.",
+        ),
+    ],
+)
+def test_names_and_ranges_that_lose_rows_are_refused(options: dict, sentence: str) -> None:
+    assert refusal(part("de"), part("it"), **options) == sentence

@@ -135,3 +135,33 @@ def test_a_table_of_something_else_is_refused(read):
         "none of its 2 rows is of an utterance of the corpus ('x' is the first id); its ids must "
         "be those of the manifest."
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("utterance,prediction\na,\nb,NA\n", "the column 'prediction' is empty; write the"),
+        (
+            "utterance,p.angry,p.Angry\na,1,0\n",
+            "the column 'p.Angry' is a second one of 'angry'; rename or remove it.",
+        ),
+        ("utterance,p.sad,p.\na,1,0\n", "the column 'p.' names no class; rename or remove it."),
+        (
+            "utterance,p.angry,p.sad\na,0.5,0.5\nb,0.9,0.9\n",
+            "the probabilities of 'b' sum to 1.8, not to 1; divide them by their sum, or leave",
+        ),
+        ("utterance,p.angry,p.sad\na,0,0\n", "the probabilities of 'a' sum to 0, not to 1; divide"),
+    ],
+)
+def test_predictions_that_are_none_are_refused(read, text, sentence):
+    assert refused(read, text, partial=True).startswith(sentence)
+
+
+def test_probabilities_may_be_rounded(read):
+    tool = read("utterance,p.angry,p.sad\na,0.33,0.64\n", partial=True)
+    assert tool.frame["prediction"].to_list() == ["sad"]
+
+
+def test_an_empty_column_of_predictions_beside_attributes_is_none(read):
+    tool = read("utterance,emotion,arousal\nd,,3\n", partial=True)
+    assert tool.frame.columns == ["utterance", "split", "predicted.arousal"]

@@ -163,3 +163,31 @@ def test_mistakes_are_reported_in_one_sentence(
     assert refusal(folder).startswith("DATA/b.arrow: not readable (")
     (folder / "state.json").write_text('{"_indices_files": [{"filename": "i.arrow"}]}')
     assert refusal(folder).startswith("DATA: it is a selection of rows of another data set; save")
+
+
+def test_columns_of_any_type(tmp_path: Path) -> None:
+    folder, clips = tmp_path / "data", tmp_path / "clips"
+    folder.mkdir()
+    audio = rows(2).select("audio")
+    audio.write_parquet(folder / "a.parquet")
+    assert len(import_corpus("hf", folder, clips=clips)) == 2
+    words = pl.Series("emotion", ["sad", "ok"], dtype=pl.Categorical)
+    audio.with_columns(words).write_parquet(folder / "a.parquet")
+    manifest = import_corpus("hf", folder, clips=clips)
+    assert manifest.frame["emotion"].to_list() == ["sad", "ok"]
+    several = pl.Series("emotion", [["sad"], ["ok", "sad"]])
+    audio.with_columns(several).write_parquet(folder / "a.parquet")
+    assert refusal(folder, clips=clips) == (
+        "DATA: the column 'emotion' is of type List(String); write it as text."
+    )
+    decoded = pl.DataFrame({"audio": [{"array": [0.5], "sampling_rate": 16_000}]})
+    decoded.write_parquet(folder / "a.parquet")
+    assert refusal(folder, clips=clips).startswith(
+        "DATA/a.parquet: a cell of the audio has the fields array, sampling_rate, neither bytes nor"
+    )
+
+
+@pytest.mark.parametrize("path", ["a\0b.wav", "a" * 5000])
+def test_a_path_that_no_file_system_takes_is_refused(tmp_path: Path, path: str) -> None:
+    rows(1, path, data=None).write_parquet(tmp_path / "a.parquet")
+    assert refusal(tmp_path).endswith("': no file system takes this path; shorten it.")

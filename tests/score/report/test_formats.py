@@ -84,3 +84,9 @@ def test_a_line_break_in_a_cell_does_not_break_the_row():
     table = Table("t", "", pl.DataFrame({"x": ["one\ntwo"]}))
     assert table.markdown().splitlines()[-1] == "| one two |"
     assert r"    one two \\" in table.latex().splitlines()
+
+
+def test_names_do_not_become_formulas_or_options_of_the_row_before():
+    table = Table("t", "", pl.DataFrame({"x": ["$a$", "*sad"]}))
+    assert "| \\$a\\$ |" in table.markdown()
+    assert "    {}*sad \\\\" in table.latex().splitlines()

@@ -49,6 +49,10 @@ def cpu_seconds(words):
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def test_an_argument_is_its_name_in_the_usage():
+    assert help_text("runs compare").startswith("Usage: ser runs compare [OPTIONS] A B\n")
+
+
 def test_commands_are_listed_in_the_order_of_work():
     lines = help_text("").splitlines()
     headings = [line[:-1] for line in lines if re.fullmatch(r"[A-Z]\w+:", line)]

@@ -39,6 +39,14 @@ def test_list_may_be_left_out_and_flags_may_come_first(tmp_path, words):
     assert typed(f"runs {words.format(tmp_path)}") == typed(f"runs list {tmp_path}")
 
 
+@pytest.mark.parametrize("option", ["--log-file {}/log", "--log-file={}/log"])
+def test_the_log_file_may_come_first(tmp_path, option):
+    write_run(tmp_path / "a")
+    option = option.format(tmp_path)
+    assert typed(f"runs {option} list {tmp_path}") == typed(f"runs {option} {tmp_path}")
+    assert (tmp_path / "log").stat().st_size
+
+
 def test_json_and_csv_have_a_row_a_run(tmp_path):
     write_run(tmp_path / "a")
     rows = json.loads(typed(f"runs {tmp_path} --json --csv {tmp_path}/runs.csv"))
