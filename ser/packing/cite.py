@@ -34,6 +34,7 @@ MODELS = (  # how a hub id begins -> keys; the first that fits
     ("facebook/wav2vec2-xls-r", ("babu2022xlsr",)),
     ("facebook/w2v-bert-2.0", ("seamless2023",)),
     ("audeering/wav2vec2-large-robust", ("wagner2023dawn", "hsu2021robust")),
+    ("superb/wav2vec2", ("yang2021superb", "baevski2020wav2vec")),
     ("superb/hubert", ("yang2021superb", "hsu2021hubert")),
     ("superb/wav2vec2", ("yang2021superb", "baevski2020wav2vec")),
     ("sentence-transformers/all-MiniLM", ("reimers2019sentence", "wang2020minilm")),

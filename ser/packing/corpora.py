@@ -13,6 +13,8 @@ CITED = {  # keys in citations.bib
     "iemocap": ("busso2008iemocap",),
     "msp-podcast": ("lotfian2019building",),
     "emovo": ("costantini2014emovo",),
+    "shemo": ("mohamadnezami2019shemo",),
+    "esd": ("zhou2022emotional",),
     "meld": ("poria2019meld",),
     DEMO: ("espeakng",),
 }
