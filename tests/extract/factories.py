@@ -323,6 +323,6 @@ def run_slowly(folder: str) -> None:
     """Extract a corpus in shards of a few clips; what a test's child process does."""
     from ser.extract.run import extract
 
-    Slow.pause = 0.05
+    Slow.pause = 0.2  # it is killed amid them
     manifest = Manifest.read(Path(folder) / "manifest.parquet")
     extract(job(Path(folder), manifest), "cpu", frame_budget=100, shard_bytes=5_000)
