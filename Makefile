@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-fast lint types fix messages bench presets docs constraints example pictures clean
+.PHONY: demo test test-all test-fast lint types fix messages bench presets docs constraints example pictures shelf clean
 
 # what a user needs, and what the tests need besides; versions as in CI
 $(VENV)/demo: pyproject.toml constraints.txt
@@ -82,6 +82,21 @@ example: $(VENV)/demo
 # docs/images: the report and the page of runs/demo, which `make demo` makes; needs Chromium
 pictures: $(VENV)/dev
 	$(BIN)/python docs/pictures.py runs/demo
+
+# the model on the shelf, from the audio of three corpora:
+# make shelf RAVDESS=<folder> EMODB=<folder> EMOVO=<folder>
+SHELF := data/shelf
+shelf: $(VENV)/demo
+	$(BIN)/ser corpus import ravdess "$(or $(RAVDESS),$(error give RAVDESS=<folder>))" --out $(SHELF)/ravdess.parquet
+	$(BIN)/ser corpus import emodb "$(or $(EMODB),$(error give EMODB=<folder>))" --out $(SHELF)/emodb.parquet
+	$(BIN)/ser corpus import emovo "$(or $(EMOVO),$(error give EMOVO=<folder>))" --out $(SHELF)/emovo.parquet
+	$(BIN)/ser corpus split $(SHELF)/emodb.parquet --by speaker --test 0.2 --dev 0
+	$(BIN)/ser corpus split $(SHELF)/emovo.parquet --by speaker --test 0.33 --dev 0
+	$(BIN)/ser corpus join $(SHELF)/ravdess.parquet $(SHELF)/emodb.parquet $(SHELF)/emovo.parquet \
+	  --classes angry,sad,happy,neutral --map ravdess:calm=neutral --others drop --out $(SHELF)/joined.parquet
+	$(BIN)/ser run --pipeline presets/shelf.yaml --no-report
+	$(BIN)/ser cross --pipeline presets/shelf.yaml
+	$(BIN)/ser pack runs/acted-speech-4 -o ser/models/acted-speech-4.ser --risk 0.2 --licence "CC BY-NC-SA 4.0"
 
 clean:
 	rm -rf $(VENV) build site *.egg-info

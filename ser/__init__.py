@@ -152,18 +152,20 @@ def load(
     """Open a trained run, or a published classifier, to predict the emotions in any audio.
 
     Args:
-        run: the folder that `run:` of the pipeline names, or a bundle that `ser pack` made of it.
-            There is no default: without it the error names the runs below the current folder.
+        run: the folder that `run:` of the pipeline names, or a bundle that `ser pack` made of it;
+            by default the bundle that `ser` ships.
         device: auto, cpu or cuda.
         head: the head to use; by default the stack, and in a run without one the head with the best
             score on dev.
         min_confidence: the highest probability below which a result is `unsure`, 0 to 1; by default
-            none is.
+            that of the bundle, if it has one; 0: none is.
         model: a published classifier to use instead of a run, without its heads: short name, hub id
-            or folder. A `Note`, which is a warning, names its licence.
+            or folder.
 
-    Models are loaded with the first clip. Raises `UserError` for a run that is incomplete, for a
-    model that is not a classifier, and for both at once.
+    A `Note`, which is a warning, tells how often the model of a bundle errs, where that was
+    evaluated, and the licence of a published classifier. Models are loaded with the first clip.
+    Raises `UserError` for a run that is incomplete, for a model that is not a classifier, and for
+    both at once.
 
         >>> predictor = load("runs/mine", device="cpu")
         >>> predictor("clip.wav").emotion
@@ -180,16 +182,13 @@ def load(
         raise UserError("`model` is given beside a run or a head; give one or the other.")
     from ser.predict.predictor import Predictor
     from ser.predict.published import PublishedPredictor
+    from ser.predict.shelf import shelf_bundle
 
     predictor: Predictor | PublishedPredictor
     if model is not None:
         predictor = PublishedPredictor(model, device, min_confidence)
-    elif run is not None:
-        predictor = Predictor(run, head, device, min_confidence)
     else:
-        from ser.predict.runs import no_run
-
-        raise no_run("ser.load(RUN)")
+        predictor = Predictor(shelf_bundle() if run is None else run, head, device, min_confidence)
     if predictor.summary is not None:
         warnings.warn(predictor.summary, Note, stacklevel=2)
     return predictor

@@ -81,7 +81,9 @@ Force = Annotated[bool, typer.Option("--force", help="Redo what is up to date.")
 RunFolder = Annotated[
     Path | None,
     typer.Option(
-        "--run", metavar="RUN", help="Folder of a trained run, or a bundle; there is no default."
+        "--run",
+        metavar="RUN",
+        help="Folder of a trained run, or a bundle; by default the bundle that ser ships.",
     ),
 ]
 OneHead = Annotated[
@@ -103,8 +105,8 @@ MinConfidence = Annotated[
         metavar="P",
         min=0.0,
         max=1.0,
-        help="Highest probability below which a prediction is unsure, 0 to 1; by default none is. "
-        "`ser score --risk` chooses one.",
+        help="Highest probability below which a prediction is unsure, 0 to 1; by default that of "
+        "the bundle, if it has one; 0: none is. `ser score --risk` chooses one for a run.",
     ),
 ]
 Address = Annotated[

@@ -40,10 +40,11 @@ app = typer.Typer()
 @app.command(
     cls=Command,
     rich_help_panel="Predict",
-    epilog="ser predict clip.wav --run runs/demo\n"
+    epilog="ser predict clip.wav\n"
+    "ser predict clip.wav --run runs/mine\n"
     "ser predict recordings --run model.ser --out emotions.csv\n"
     "ser predict talk.mp3 --run model.ser --timeline --format srt\n"
-    "ser predict clip.wav --run runs/demo --min-confidence 0.5\n"
+    "ser predict clip.wav --min-confidence 0\n"
     "ser predict clip.wav --model audeering-msp-dim",
 )
 def predict(
@@ -124,10 +125,6 @@ def predict(
     import ser
 
     times = [time.perf_counter()]
-    if run is None and model is None:
-        from ser.predict.runs import no_run
-
-        raise no_run("--run")
     from ser.predict.clips import Segmentation
     from ser.predict.folder import predict_files, search
 
@@ -279,6 +276,7 @@ def pack(
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="Folder of a trained run; not with --show.")
     ] = None,
+    *,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -294,6 +292,23 @@ def pack(
             "--embed", help="Include the foundation models; otherwise the bundle names them."
         ),
     ] = False,
+    risk: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="Include scores on unseen corpora from `ser cross`, calibrate on them, and "
+            "abstain so that no more than this share of the confident predictions is wrong; by "
+            "default there is no evaluation.",
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Name of the licence of the bundle's weights; by default none."
+        ),
+    ] = None,
     show: Annotated[
         Path | None,
         typer.Option(
@@ -314,7 +329,7 @@ def pack(
     from ser.packing.pack import pack as write
 
     assert run is not None and out is not None
-    record = write(run, out, embed=embed)
+    record = write(run, out, embed=embed, risk=risk, licence=licence)
     needed = {f.model for f in record.features.values() if f.model and not f.embedded}
     result(f"{out}: {_summary(out, len(record.members))}")
     if needed:

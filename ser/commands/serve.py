@@ -15,7 +15,7 @@ app = typer.Typer()
 @app.command(
     cls=Command,
     rich_help_panel="Predict",
-    epilog="ser serve --run runs/demo\n"
+    epilog="ser serve\nser serve --run runs/mine\n"
     "SER_TOKEN=… ser serve --run m.ser --host 0.0.0.0 --allow-host ser.example.org",
 )
 def serve(
@@ -66,10 +66,6 @@ def serve(
 
     Clients send audio to POST /predict; /docs describes the API.
     """
-    if run is None and model is None:
-        from ser.predict.runs import no_run
-
-        raise no_run("--run")
     import ser
     from ser.serve.hosts import allowed_host, is_loopback
     from ser.serve.limits import Limits

@@ -17,6 +17,8 @@ from ser.corpus.errors import UserError
 from ser.extract.models import card
 from ser.heads.record import read_done
 from ser.packing.corpora import describe_corpus
+from ser.packing.evaluation_tables import evaluation_sections
+from ser.packing.markdown import number, percent, table
 from ser.predict.record import BundleRecord
 from ser.score import baseline
 from ser.score.groups import GAP
@@ -68,10 +70,11 @@ def write_card(predictor: "Predictor", record: BundleRecord) -> str:
         f"Packed {record.made} by ser {record.ser}.",
         *(f"**{note}**" for note in predictor.notes),
         *("## Intended use and limits", USE.rstrip()),
+        *(evaluation_sections(record.evaluation) if record.evaluation is not None else ()),
         *("## Scores", *_scores(predictor, name)),
         *("## Training data", *_data(predictor)),
         *("## Labels", _labels(record)),
-        *("## Models and licences", *_models(record), *_fine_tuned(predictor)),
+        *("## Models and licences", *_licence(record), *_models(record), *_fine_tuned(predictor)),
         *("## How to run", _commands(record)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -117,30 +120,30 @@ def _class_scores(systems: Mapping[str, Any], own: Mapping[str, Any]) -> list[st
         [
             shown[name],
             str(s["n"]),
-            *(_percent(s[key], _shown(s, s["interval"][key])) for key in names),
+            *(percent(s[key], _shown(s, s["interval"][key])) for key in names),
         ]
         for name, s in systems.items()
         if "macro_f1" in s
     ]
     f1 = own["interval"]["per_class"]
     per_class = [
-        [name, _percent(value, _shown(own, f1.get(name)))]
+        [name, percent(value, _shown(own, f1.get(name)))]
         for name, value in own["per_class"].items()
     ]
-    scores = [_table(["system", "n", *names.values()], rows)]
+    scores = [table(["system", "n", *names.values()], rows)]
     if sentence := baseline.note(shown, baseline.name_of(systems)):
         scores.append(sentence)
-    return [*scores, _table(["class", "F1"], per_class)]
+    return [*scores, table(["class", "F1"], per_class)]
 
 
 def _attribute_scores(systems: Mapping[str, Any]) -> list[str]:
     shown = baseline.labels(systems, "ccc")
     rows = [
-        [shown[name], attribute, str(s["n"]), _number_of(s["ccc"], _shown(system, s["interval"]))]
+        [shown[name], attribute, str(s["n"]), number(s["ccc"], _shown(system, s["interval"]))]
         for name, system in systems.items()
         for attribute, s in system.get("attributes", {}).items()
     ]
-    return [_table(["system", "attribute", "n", "CCC"], rows)] if rows else []
+    return [table(["system", "attribute", "n", "CCC"], rows)] if rows else []
 
 
 def _shown(system: Mapping[str, Any], interval: Sequence[float] | None) -> Sequence[float] | None:
@@ -153,10 +156,10 @@ def _group_scores(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for group, numbers in scored.items():
             key = next((k for k in ("macro_f1", "ccc") if k in numbers), None)
             if group != GAP and key is not None:
-                show = _percent if key == "macro_f1" else _number_of
+                show = percent if key == "macro_f1" else number
                 value = show(numbers[key], numbers["interval"][key])
                 rows.append([f"{column}: {group}", str(numbers["n"]), key, value])
-    return [_table(["group", "n", "score", "value"], rows)] if rows else []
+    return [table(["group", "n", "score", "value"], rows)] if rows else []
 
 
 def _require_same_stack(predictor: "Predictor") -> None:
@@ -189,7 +192,7 @@ def _data(predictor: "Predictor") -> list[str]:
         for (gender,), group in frame.group_by("gender", maintain_order=True)
     ]
     by_gender.append(["all", *(_speakers(frame.filter(pl.col("split") == s)) for s in splits)])
-    return [corpus, _table(["utterances", *splits], rows), _table(["speakers", *splits], by_gender)]
+    return [corpus, table(["utterances", *splits], rows), table(["speakers", *splits], by_gender)]
 
 
 def _speakers(frame: pl.DataFrame) -> str:
@@ -203,6 +206,15 @@ def _labels(record: BundleRecord) -> str:
     return " ".join(
         ([classes] if record.classes else []) + ([attributes] if record.attributes else [])
     )
+
+
+def _licence(record: BundleRecord) -> list[str]:
+    """Return the licence of the weights, and the terms of the corpora that they come from."""
+    stated = [f"**Licence of the weights in this bundle: {record.licence}.**"]
+    if record.evaluation is None:
+        return stated if record.licence else []
+    terms = "; ".join(f"{c.name}: {c.licence}" for c in record.evaluation.corpora)
+    return [*(stated if record.licence else []), f"Terms of the corpora: {terms}."]
 
 
 def _models(record: BundleRecord) -> list[str]:
@@ -220,7 +232,7 @@ def _models(record: BundleRecord) -> list[str]:
         what = next((w for name, w in FORBIDS.items() if licence.startswith(name)), None)
         forbids.append(f"- {licence}: forbids {what}." if what else f"- {licence}.")
     return [
-        _table(head, rows),
+        table(head, rows),
         "\n".join(forbids),
         "`challenge`: whether the Interspeech 2025 challenge allows the model. The terms of the "
         "corpus cover everything trained on it: the heads, the stack, fine-tuned models.",
@@ -263,28 +275,3 @@ def _commands(record: BundleRecord) -> str:
     also = f"It downloads {', '.join(sorted(packed))} where missing." if packed else ""
     code = f"{install(needs)}\nser predict --run bundle.ser clip.wav"
     return f'```\n{code}\n```\n\nIn Python: `ser.load("bundle.ser")("clip.wav")`. {also}'.rstrip()
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _interval(interval: Sequence[float] | None, show: Any) -> str:
-    return "" if interval is None else f" ({show(interval[0])} to {show(interval[1])})"
-
-
-def _percent(value: float | None, interval: Sequence[float] | None) -> str:
-    return (
-        "unknown"
-        if value is None
-        else f"{100 * value:.1f}" + _interval(interval, lambda edge: f"{100 * edge:.1f}")
-    )
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3f}"
-
-
-def _number_of(value: float | None, interval: Sequence[float] | None) -> str:
-    return _number(value) + _interval(interval, _number)

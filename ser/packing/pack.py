@@ -28,29 +28,43 @@ from ser.extract.models import NOT_WANTED, Weights, card
 from ser.heads.config import HeadConfig
 from ser.heads.record import FILE, HeadRecord
 from ser.packing.card import base_of, write_card
+from ser.packing.evaluation import evaluate
 from ser.pipeline.file import Pipeline
 from ser.predict.archive import BLOCK, CARD, MODEL_FILE, PIPELINE
+from ser.predict.evaluation import Evaluation
 from ser.predict.members import model_problem
 from ser.predict.predictor import Predictor
 from ser.predict.record import BUNDLE_JSON, FORMAT, BundleRecord, Feature, Member
+from ser.stack.record import StackRecord
 
 LICENCES = {"prosody": "Apache-2.0 (ser's own code)", "opensmile": "audEERING's research licence"}
 UNKNOWN = "unknown: see where {} is from"
 PATHS = ("init", "_name_or_path", "name_or_path")  # keys of JSON and YAML that may hold a path
+LONGEST_LICENCE = 300
 PLAIN_FILE = 0o100644 << 16  # a plain file, in the attributes of a member
 
 
-def pack(run: Path, out: Path, *, embed: bool = False) -> BundleRecord:
+def pack(
+    run: Path,
+    out: Path,
+    *,
+    embed: bool = False,
+    risk: float | None = None,
+    licence: str | None = None,
+) -> BundleRecord:
     """Write the bundle of a run; return its record.
 
     Args:
         run: the folder of the run.
         out: the file to write.
         embed: include the foundation models; fine-tuned models are always included.
+        risk: include scores on unseen corpora, calibrate on them, and abstain so that no more than
+            this share of the confident predictions for them is wrong (`ser.packing.evaluation`).
+        licence: that of the weights in the bundle, by its name.
 
     Raises `UserError` for a run that cannot predict or is not a folder, plugins, scores of another
-    stack, a model that is a folder of this machine without `embed`, and pickled weights that would
-    be included.
+    stack, a model that is a folder of this machine without `embed`, pickled weights that would be
+    included, a licence that is not one line, and with `risk` as `evaluate` does.
     """
     if not run.is_dir():
         raise UserError(f"{run}: it is not a folder; give the folder of a run, as runs/demo.")
@@ -74,7 +88,10 @@ def pack(run: Path, out: Path, *, embed: bool = False) -> BundleRecord:
             f"{run}: 'features.{remote[0]}' uses a server, and a bundle may send nothing to one; "
             "share the run's folder instead."
         )
+    if licence is not None and not (licence.isprintable() and len(licence) <= LONGEST_LICENCE):
+        raise UserError(f"--licence: give its name in one line of up to {LONGEST_LICENCE} letters.")
     features, folders = _features(predictor, embed)
+    evaluation = None if risk is None else evaluate(predictor, risk)
     record = BundleRecord(
         format=FORMAT,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -85,11 +102,14 @@ def pack(run: Path, out: Path, *, embed: bool = False) -> BundleRecord:
         attributes=predictor.attributes,
         features=features,
         members={},
+        licence=licence,
+        evaluation=evaluation,
     )
     sources: dict[str, Path | bytes] = {
         PIPELINE: _pipeline_text(predictor, features).encode(),
         CARD: write_card(predictor, record).encode(),
         **dict(_of_run(run, predictor)),
+        **dict(_of_stack(run, predictor, evaluation)),
         **dict(_of_models(folders)),
     }
     return _write(out, record, sources)
@@ -191,10 +211,22 @@ def _of_run(run: Path, predictor: Predictor) -> Iterator[tuple[str, Path | bytes
         yield f"heads/{name}/{FILE}", record.to_json().encode()  # with its checksum
         for part in record.weights:
             yield f"heads/{name}/{part}.safetensors", folder / f"{part}.safetensors"
-    if predictor.stack is not None:
-        for path in sorted((run / "stack").iterdir()):
-            if path.suffix in (".json", ".skops", ".txt"):
-                yield f"stack/{path.name}", path
+
+
+def _of_stack(
+    run: Path, predictor: Predictor, evaluation: Evaluation | None
+) -> Iterator[tuple[str, Path | bytes]]:
+    """Yield the files of the stack; an evaluation's temperature is added to its own."""
+    if predictor.stack is None:
+        return
+    for path in sorted((run / "stack").iterdir()):
+        if path.name == "stack.json" and evaluation is not None:
+            record = StackRecord.read(path)
+            temperature = record.temperature * evaluation.temperature
+            record = record.model_copy(update={"temperature": temperature})
+            yield f"stack/{path.name}", record.to_json().encode()
+        elif path.suffix in (".json", ".skops", ".txt"):
+            yield f"stack/{path.name}", path
 
 
 def _of_models(folders: Mapping[str, tuple[str, Path]]) -> Iterator[tuple[str, Path | bytes]]:

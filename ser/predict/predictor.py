@@ -38,12 +38,13 @@ class Predictor(AudioPredictor):
             score on dev.
         device: auto, cpu or cuda.
         min_confidence: the highest probability below which a result is `unsure`, 0 to 1; by default
-            none is.
+            that of the bundle, if it has one, for its stack; 0: none is.
 
     `classes` and `attributes` are what it predicts, `heads` the names of the heads in use; `stack`
     is None for a head alone. `synthetic` is the share of synthetic speech among the training clips
-    (None where it is unknown), and `notes` are sentences that every result carries. Raises
-    `UserError` for a run that is incomplete.
+    (None where it is unknown), and `notes` are sentences that every result carries. `evaluation` is
+    that of a bundle, with its errors on corpora that it has not seen, and `summary` one sentence of
+    it; both are None without one. Raises `UserError` for a run that is incomplete.
 
         >>> p = Predictor("runs/mine", device="cpu")
         >>> p
@@ -70,6 +71,9 @@ class Predictor(AudioPredictor):
             table = self._read_heads(names, device)
             self.stack = load_stack(self.run, table) if stacked else None
         self.heads, self._table = tuple(names), table
+        self.evaluation = bundle.record.evaluation if bundle else None
+        if min_confidence is None and self.evaluation is not None and stacked:
+            min_confidence = self.evaluation.min_confidence
         trained_on = {name: spec for h in self._heads for name, spec in h.made_of.items()}
         find = bundle.weights if bundle else resolve
         features = dict(self.pipeline.features) | self.pipeline.finetuned
@@ -86,6 +90,7 @@ class Predictor(AudioPredictor):
             table.attributes,
             min_confidence=min_confidence,
             notes=() if note is None else (note,),
+            summary=bundle.summary if bundle else None,
         )
 
     def __repr__(self) -> str:

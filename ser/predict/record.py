@@ -1,7 +1,6 @@
 """`bundle.json`: what a bundle holds, and the sha256 and size of every other member."""
 
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field, ValidationError
 
@@ -9,14 +8,12 @@ from ser.cache.json_file import parse_object
 from ser.cache.record import FileName
 from ser.corpus.config import Section
 from ser.corpus.errors import DamagedError, UserError
+from ser.predict.evaluation import Evaluation, Plain
 
 FORMAT = "ser-bundle/1"
 BUNDLE_JSON = "bundle.json"
 NAME = r"\w[\w.-]*"
 AGAIN = "get a new copy of the bundle (this file is damaged or was tampered with)"
-
-# Text for a message or a table: one line, without control characters for a terminal.
-Plain = Annotated[str, Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\z")]
 
 
 class Member(Section):
@@ -38,7 +35,10 @@ class Feature(Section):
 
 
 class BundleRecord(Section):
-    """The record bundle.json; `stack` is the stack's model, None for a single head."""
+    """The record bundle.json; `stack` is the stack's model, None for a single head.
+
+    `licence` is that of the weights in it, where its maker gave one.
+    """
 
     format: str
     made: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00\z")
@@ -49,6 +49,8 @@ class BundleRecord(Section):
     attributes: tuple[Plain, ...]
     features: dict[FileName, Feature]
     members: dict[str, Member]
+    licence: Plain | None = None
+    evaluation: Evaluation | None = None
 
 
 def parse_record(path: Path, text: bytes) -> BundleRecord:

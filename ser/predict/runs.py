@@ -1,24 +1,12 @@
-"""The runs and bundles in a folder, which the error for a prediction without a run names."""
+"""The runs and bundles in a folder, which the error for what is not a run names."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-from ser.corpus.errors import UserError
-
 NAMED = 5  # at most
 RECORD = 1 << 24  # bytes of a head.json that are read
-
-
-def no_run(option: str, here: Path | None = None) -> UserError:
-    """Return the error for a prediction without a run; it names the runs below `here`.
-
-    `option` is how a run is given, as `--run`.
-    """
-    return UserError(
-        f"no run is given; give the folder of one, or a bundle, with `{option}`; {which_run(here)}."
-    )
 
 
 def which_run(here: Path | None = None) -> str:
