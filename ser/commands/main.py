@@ -20,6 +20,7 @@ from ser.commands import (
     extract,
     finetune,
     heads,
+    pack,
     predict,
     presets,
     run,
@@ -59,6 +60,7 @@ for module in (
     submit,
     cite,
     predict,
+    pack,
     serve,
     cache,
 ):

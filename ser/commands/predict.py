@@ -1,4 +1,4 @@
-"""`ser predict`: the emotions of your own audio; `ser pack`: a run as one file."""
+"""`ser predict`: the emotions of your own audio."""
 
 import contextlib
 import shutil
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ser.commands.help import Command
-from ser.commands.logs import log, result
+from ser.commands.logs import log
 from ser.commands.options import Device, MinConfidence, OneHead, PublishedModel, RunFolder
 from ser.commands.output import console, exit_code
 from ser.corpus.errors import UserError
@@ -265,94 +265,3 @@ def _write(
         if kept:
             print_results(kept, console(file=file if out else None), segments)
     return failed
-
-
-@app.command(
-    cls=Command,
-    rich_help_panel="Predict",
-    epilog="ser pack runs/demo -o demo.ser --embed\nser pack --show demo.ser",
-)
-def pack(
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Folder of a trained run; not with --show.")
-    ] = None,
-    *,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="Bundle to write; there is no default.",
-        ),
-    ] = None,
-    embed: Annotated[
-        bool,
-        typer.Option(
-            "--embed", help="Include the foundation models; otherwise the bundle names them."
-        ),
-    ] = False,
-    risk: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            min=0.0,
-            max=1.0,
-            help="Include scores on unseen corpora from `ser cross`, calibrate on them, and "
-            "abstain so that no more than this share of the confident predictions is wrong; by "
-            "default there is no evaluation.",
-        ),
-    ] = None,
-    licence: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="Name of the licence of the bundle's weights; by default none."
-        ),
-    ] = None,
-    show: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Check this bundle and print its card; packs nothing. There is no default.",
-        ),
-    ] = None,
-) -> None:
-    """Pack a trained run into one file, a bundle.
-
-    `ser predict --run` and `ser.load` take it like the run's folder.
-    """
-    if (show is None) == (run is None) or (run is None) != (out is None):
-        raise UserError("give RUN and -o bundle.ser, or --show bundle.ser.")
-    if show is not None:
-        _show(show)
-        return
-    from ser.packing.pack import pack as write
-
-    assert run is not None and out is not None
-    record = write(run, out, embed=embed, risk=risk, licence=licence)
-    needed = {f.model for f in record.features.values() if f.model and not f.embedded}
-    result(f"{out}: {_summary(out, len(record.members))}")
-    if needed:
-        result(f"users of the bundle download {', '.join(sorted(needed))}; --embed includes them")
-
-
-def _show(path: Path) -> None:
-    from ser.predict.archive import CARD
-    from ser.predict.bundle import open_bundle
-
-    if not path.is_file():
-        raise UserError(f"{path}: does not exist; give a bundle that `ser pack` wrote.")
-    bundle = open_bundle(path)
-    bundle.check()
-    card = (bundle.folder / CARD).read_text(encoding="utf-8")
-    # no control characters: the file may be somebody else's
-    typer.echo("".join(c for c in card if c.isprintable() or c == "\n"))
-    typer.echo(f"{path}: checksums OK, {_summary(path, len(bundle.record.members))}")
-
-
-def _summary(path: Path, members: int) -> str:
-    from ser.predict.archive import digest_of
-
-    with path.open("rb") as file:
-        digest = digest_of(file)
-    return f"{members} members, {path.stat().st_size / 1e6:.1f} MB, sha256 {digest}"

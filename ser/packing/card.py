@@ -43,12 +43,12 @@ USE = """\
 For research, teaching and exploring one's own recordings: which emotion a listener would most
 likely name for a stretch of speech.
 
-- It predicts how speech sounds to the annotators of the corpus below, not what a person feels.
+- It predicts how speech sounds to the annotators of the corpora below, not what a person feels.
 - **Not for decisions about people**: not for hiring, schooling, credit, insurance, policing, border
   control, the workplace or emergency calls. Where the EU's AI Act holds, inferring emotions at work
   and in education is forbidden except for medical and safety reasons.
 - **Not a lie detector, and not medical**: it shows nothing about truth, intent, health or risk.
-- It has learned the language, the speakers, the microphones and the way of speaking of one corpus.
+- It has learned the languages, speakers, microphones and ways of speaking of the corpora below.
   Acted emotions are stronger than those of daily life; on other speech expect far lower scores.
 - Probabilities cover the classes below only: any other emotion is forced into one of them.
 - Differences between groups of speakers in the scores affect every use of the model.

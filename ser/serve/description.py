@@ -21,6 +21,7 @@ from ser.score.speakers import shown_interval, speakers_of
 
 if TYPE_CHECKING:
     from ser.predict.audio_predictor import AudioPredictor
+    from ser.predict.evaluation import Evaluation
     from ser.predict.predictor import Predictor
 
 CARD = "card.md"  # of a bundle
@@ -118,6 +119,9 @@ def _model(predictor: "Predictor") -> str:
 def _training(predictor: "Predictor") -> str:
     corpus = predictor.pipeline.corpus
     name = corpus_name(corpus.manifest)
+    if predictor.evaluation is not None:
+        corpora = ", ".join(corpus.name for corpus in predictor.evaluation.corpora)
+        return f"{corpora}; see the model card."
     if read_card(predictor) is not None:
         return f"{name}; see the model card."
     try:
@@ -132,12 +136,23 @@ def _training(predictor: "Predictor") -> str:
 
 def _errors(predictor: "Predictor") -> str:
     name = STACK if predictor.stack is not None else predictor.heads[0]
+    if predictor.evaluation is not None and predictor.stack is not None:
+        return _errors_elsewhere(predictor.evaluation)
     if (card := read_card(predictor)) is not None:
         return _errors_of_card(card, name)
     try:
         return _errors_of_run(predictor.run, name)
     except (UserError, ValidationError, pl.exceptions.PolarsError, OSError):
         return "Unknown: the scores are not readable (run `ser score` again)."
+
+
+def _errors_elsewhere(evaluation: "Evaluation") -> str:
+    unseen = evaluation.unseen
+    return (
+        f"On corpora that it has not seen, {_percent(1 - unseen.accuracy)} of {unseen.utterances} "
+        f"utterances are misclassified, {_percent(unseen.confidently_wrong)} with a confidence of "
+        f"{evaluation.min_confidence:g} or more; see the model card."
+    )
 
 
 def _errors_of_run(run: Path, name: str) -> str:

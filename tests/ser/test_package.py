@@ -54,6 +54,7 @@ def test_the_wheel_has_one_name_at_its_top(tmp_path):
         "score/report/report.html.j2",
         "packing/citations.bib",
         "serve/example.ogg",
+        "models/acted-speech-4.ser",
     )
     assert {f"ser/{name}" for name in data} <= set(names)
     assert "ser/heads/architectures/cross_modal_gru.py" in names

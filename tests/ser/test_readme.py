@@ -45,7 +45,7 @@ def test_the_install_command_names_extras_that_exist():
     commands = re.findall(r"pip install '\.\[(.+?)\]'", (ROOT / "README.md").read_text())
     assert len(commands) == 3
     assert {name for command in commands for name in command.split(",")} <= set(extras)
-    first = re.search(r"pip install '\.\[(.+?)\]'\nser demo", SNIPPETS["install"])[1]
+    first = re.search(r"pip install '\.\[(.+?)\]'\nser predict clip\.wav ", SNIPPETS["install"])[1]
     assert first == "demo"
     assert not any("opensmile" in package or "pytest" in package for package in extras[first])
 

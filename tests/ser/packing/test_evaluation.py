@@ -124,9 +124,7 @@ def _of(evaluation, group):
     return next(score for score in evaluation.unseen_corpora if score.group == group)
 
 
-def test_without_the_trainings_or_with_those_of_other_heads_there_is_no_evaluation(
-    three, tmp_path
-):
+def test_without_the_trainings_or_with_those_of_other_heads_there_is_no_evaluation(three, tmp_path):
     run = tmp_path / "three"
     shutil.copytree(three.run, run, ignore=shutil.ignore_patterns("cross"))
     with pytest.raises(UserError, match="there are no scores across three or more corpora"):
@@ -141,7 +139,7 @@ def test_without_the_trainings_or_with_those_of_other_heads_there_is_no_evaluati
 
 def test_a_risk_that_no_threshold_keeps_to_is_refused(three, monkeypatch):
     monkeypatch.setattr("ser.packing.evaluation.choose_threshold", lambda *_: None)
-    with pytest.raises(UserError, match="no threshold keeps to the risk 0.25 on unseen corpora"):
+    with pytest.raises(UserError, match=r"no threshold keeps to the risk 0\.25 on unseen corpora"):
         evaluate(Predictor(three.run, device="cpu"), 0.25)
 
 

