@@ -89,7 +89,7 @@ def test_damaged_scores_are_unknown(tmp_path):
         **{"n": 4, "accuracy": 0.75, "macro_f1": 0.7, "per_class": {"a": 0.8, "b": 0.6}},
         **{"confusion": [[2, 0], [1, 1]], "interval": {"macro_f1": [0.5, 0.9]}},
     }
-    p = SimpleNamespace(run=tmp_path, stack=None, heads=["gru"])
+    p = SimpleNamespace(run=tmp_path, stack=None, heads=["gru"], evaluation=None)
     file = tmp_path / "report" / "metrics.json"
     file.parent.mkdir()
 
