@@ -78,7 +78,7 @@ def pack(
     needed = {f.model for f in record.features.values() if f.model and not f.embedded}
     result(f"{out}: {_summary(out, len(record.members))}")
     if needed:
-        result(f"users of the bundle download {', '.join(sorted(needed))}; --embed includes them")
+        result(f"users of the bundle need {', '.join(sorted(needed))}; --embed includes them")
 
 
 def _show(path: Path) -> None:

@@ -270,8 +270,12 @@ def base_of(model: str | Path) -> str | None:
 
 
 def _commands(record: BundleRecord) -> str:
-    needs = "heads" if all(f.model is None for f in record.features.values()) else "extract"
-    packed = {f.model for f in record.features.values() if f.model and not f.embedded}
-    also = f"It downloads {', '.join(sorted(packed))} where missing." if packed else ""
+    used = sorted({f.model for f in record.features.values() if f.model and not f.embedded})
+    packaged = [name for name in used if (known := card(name)) is not None and known.package]
+    fetched = [name for name in used if name not in packaged]
+    models = any(f.model for f in record.features.values())
+    needs = "demo" if packaged else "extract" if models else "heads"
+    also = f"The extra `demo` has the weights of {', '.join(packaged)}. " if packaged else ""
+    also += f"It downloads {', '.join(fetched)} where missing." if fetched else ""
     code = f"{install(needs)}\nser predict --run bundle.ser clip.wav"
     return f'```\n{code}\n```\n\nIn Python: `ser.load("bundle.ser")("clip.wav")`. {also}'.rstrip()

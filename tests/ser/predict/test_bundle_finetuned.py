@@ -199,7 +199,7 @@ def test_the_card_names_the_base_model(packed, tmp_path):
         r"from \| unknown \| yes \|\n",
         text,
     )
-    assert "It downloads whisper-tiny.en where missing." in text
+    assert "The extra `demo` has the weights of whisper-tiny.en." in text
     pack(again(packed, tmp_path, "microsoft/wavlm-large"), tmp_path / "b.ser")
     text = (open_bundle(tmp_path / "b.ser").folder / "card.md").read_text()
     assert "- `ft` was fine-tuned from microsoft/wavlm-large, on the training data above.\n" in text
