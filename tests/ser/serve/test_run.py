@@ -212,7 +212,8 @@ load = wait if sys.argv[1] == "loading" else lambda: None
 corpus = CorpusConfig(manifest="no.csv", classes=("sad", "happy"))
 predictor = SimpleNamespace(
     load=load, stream=wait, classes=("sad",), attributes=(), features=SimpleNamespace(names=()),
-    run=Path("no"), heads=("one",), stack=None, notes=(), evaluation=None, pipeline=SimpleNamespace(corpus=corpus),
+    run=Path("no"), heads=("one",), stack=None, notes=(), evaluation=None,
+    pipeline=SimpleNamespace(corpus=corpus),
 )
 page = "a run" if "page" in sys.argv[1] else None
 say = lambda line: print(line, flush=True)
