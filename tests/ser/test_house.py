@@ -26,4 +26,4 @@ def test_the_table_lists_every_folder_in_the_order_of_the_contract():
         assert set(part) == layer
     assert listed == []
     installed = {p.name for p in (ROOT / "ser").iterdir() if p.is_dir() and p.name[0] != "_"}
-    assert installed - {"presets"} == set().union(*layers)
+    assert installed - {"models", "presets"} == set().union(*layers)
