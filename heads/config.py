@@ -31,7 +31,7 @@ class FeatureUse(Section):
 
     `stride` k takes the mean of every k frames. `layer` picks one of a feature that was stored with
     all layers (-1 is the last), or several, whose channels are concatenated; without it the
-    head learns a softmax-weighted sum of all.
+    head learns a sum of all, weighted by a softmax, or with `layer_sum: free` by any numbers.
 
     `normalize: corpus` shifts and scales each channel by its mean and standard deviation over the
     frames of the training split (no labels, nothing of dev or test); hand-made features such as
@@ -46,6 +46,7 @@ class FeatureUse(Section):
     stride: int = Field(default=1, ge=1, le=10_000)
     layer: Layer | Annotated[tuple[Layer, ...], Field(min_length=1, max_length=1000)] | None = None
     normalize: Literal["none", "corpus", "speaker"] = "none"
+    layer_sum: Literal["softmax", "free"] = "softmax"
 
     @model_validator(mode="before")
     @classmethod
@@ -175,6 +176,11 @@ class HeadConfig(Section):
     def feature_names(self) -> list[str]:
         """Return the features in the order of the head's inputs."""
         return [use.name for use in self.features]
+
+    @property
+    def free_sums(self) -> list[str]:
+        """Return the features whose layers are summed without a softmax."""
+        return [use.name for use in self.features if use.layer_sum == "free"]
 
     @property
     def stages(self) -> list["HeadConfig"]:

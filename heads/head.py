@@ -179,9 +179,13 @@ class Head(nn.Module):
         if mix is not None:
             embedding = mix(embedding)
         values: dict[str, Tensor] = {n: read(embedding) for n, read in self.outputs.items()}
-        if "attributes" in values:  # the scale of MSP-Podcast's ratings
-            values["attributes"] = 1 + 6 * values["attributes"].sigmoid()
+        if "attributes" in values:
+            values["attributes"] = self.rate(values["attributes"])
         return values
+
+    def rate(self, values: Tensor) -> Tensor:
+        """Return attributes on the scale of MSP-Podcast's ratings, 1 to 7."""
+        return 1 + 6 * values.sigmoid()
 
 
 def mask_of(lengths: Tensor, frames: int) -> Tensor:

@@ -7,7 +7,7 @@ statistics of the training clips, which those of a speaker are drawn to.
 """
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,13 +47,17 @@ class FeatureInput(nn.Module):
 
     With `layers` above 0 frames are `(batch, frames, layers, dim)` and the layers are summed with
     weights that are a softmax of learned numbers, all equal at first (Yang et al. 2021, "SUPERB",
-    section 3). Frames that come as scores of their speakers are not standardised again.
+    section 3), or with `free` the learned numbers themselves. Frames that come as scores of their
+    speakers are not standardised again.
     """
 
-    def __init__(self, layers: int, moments: Moments | None, by_speaker: bool = False) -> None:
+    def __init__(
+        self, layers: int, moments: Moments | None, by_speaker: bool = False, free: bool = False
+    ) -> None:
         super().__init__()
-        self.by_speaker = by_speaker
-        self.layer_weights = nn.Parameter(torch.zeros(layers)) if layers else None
+        self.by_speaker, self.free = by_speaker, free
+        first = torch.full((layers,), 1 / layers if free and layers else 0.0)
+        self.layer_weights = nn.Parameter(first) if layers else None
         mean, deviation = moments or (None, None)
         self.register_buffer("mean", _float32(mean))
         self.register_buffer("deviation", _float32(deviation))
@@ -75,14 +79,15 @@ class FeatureInput(nn.Module):
         frames = self.standardised(frames)
         if self.layer_weights is None:
             return frames
-        return torch.einsum("btld,l->btd", frames, self.layer_weights.softmax(dim=0))
+        weights = self.layer_weights if self.free else self.layer_weights.softmax(dim=0)
+        return torch.einsum("btld,l->btd", frames, weights)
 
 
 class Prepared(nn.Module):
     """A head behind the inputs of its features; `layers` and `moments` are by feature name.
 
     `outputs` are the widths of what the head must return, `by_speaker` the features whose frames
-    come as scores of their speakers.
+    come as scores of their speakers, `free` those whose layers are summed without a softmax.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class Prepared(nn.Module):
         moments: Mapping[str, Moments],
         outputs: Mapping[str, int],
         by_speaker: Iterable[str] = (),
+        free: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.head = head
@@ -99,7 +105,7 @@ class Prepared(nn.Module):
         self.names = list(layers)
         scores = frozenset(by_speaker)
         self.inputs = nn.ModuleList(
-            FeatureInput(n, moments.get(f), f in scores) for f, n in layers.items()
+            FeatureInput(n, moments.get(f), f in scores, f in free) for f, n in layers.items()
         )
 
     def forward(self, features: Features, *mix: Mix) -> dict[str, Tensor]:

@@ -82,6 +82,7 @@ def head_spec(
     }
     if any(use.normalize == "speaker" for use in config.features):
         spec["speaker_prior"] = PRIOR_CLIPS
+    spec |= revision_spec(config)
     if config.init is not None and config.init.is_file():
         spec["init"] = hashlib.sha256(config.init.read_bytes()).hexdigest()
     if config.views:
@@ -92,6 +93,12 @@ def head_spec(
         }
         spec["view_rows"] = {f: _rows_digest(cache, drawn) for f, cache in caches.items()}
     return spec
+
+
+def revision_spec(config: HeadConfig) -> dict[str, int]:
+    """Return the revision of the head's architecture, nothing for the first."""
+    revision = config.architecture.revision
+    return {"revision": revision} if revision > 1 else {}
 
 
 def labels_digest(config: HeadConfig, manifest: Manifest, usable: Sequence[str]) -> str:

@@ -104,11 +104,13 @@ class Sampler(SamplerUse):
 class Architecture(Section):
     """Base of the options of an architecture.
 
-    One that is `ready` may have `epochs: 0`; one that is `solved` has no epochs.
+    One that is `ready` may have `epochs: 0`; one that is `solved` has no epochs. `revision` is
+    counted up where the module of the same options computes something else.
     """
 
     ready: ClassVar[bool] = False
     solved: ClassVar[bool] = False
+    revision: ClassVar[int] = 1
 
 
 class CrossModalGRUOptions(Architecture):
@@ -126,13 +128,17 @@ class AttentiveStatsOptions(Architecture):
     """Options of `head: attentive_stats`; the defaults are the challenge baseline's.
 
     `attention` is the width of the layer that scores the frames; without one, the feature's own.
-    `standardize` shifts and scales what is pooled by its moments over the training clips.
+    `standardize` shifts and scales what is pooled by its moments over the training clips. `form:
+    baseline` classifies as the baseline's code does: dropout of what is pooled, a LayerNorm behind
+    the first Linear, attributes without a sigmoid; `plain` is the MLP of the other heads.
     """
 
     hidden: Width = 1024
     dropout: float = Field(default=0.5, ge=0, lt=1)
     attention: Width | None = None
     standardize: bool = False
+    form: Literal["baseline", "plain"] = "baseline"
+    revision: ClassVar[int] = 2
 
 
 class MeanMLPOptions(Architecture):
@@ -152,6 +158,7 @@ class ConvPoolOptions(Architecture):
 
     hidden: Width = 256
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    revision: ClassVar[int] = 2
 
 
 class DeepFusionOptions(Architecture):
@@ -168,9 +175,11 @@ class DeepFusionOptions(Architecture):
 class EarlyMHAOptions(Architecture):
     """Options of `head: early_mha`; the defaults are the published ones.
 
-    `hidden` is the width that all features are projected to, `classifier` that of each of the
-    `classifier_layers` hidden layers behind the pooling. `attention: full` has heads as wide as
-    `hidden`, `sub_vector` gives each head its own part of it.
+    `hidden` is the width of the frames that are joined, `classifier` that of each of the
+    `classifier_layers` hidden layers behind the pooling. Every feature has a LayerNorm; an adapter
+    (Linear, LayerNorm) to `hidden` follows for the features of another width (`needed`), for the
+    first one too (`first`, speech), or for `all`. `attention: full` has heads as wide as `hidden`,
+    `sub_vector` gives each head its own part of it.
     """
 
     hidden: Width = 1024
@@ -179,6 +188,8 @@ class EarlyMHAOptions(Architecture):
     attention_heads: Heads = 4
     classifier: Width = 512
     classifier_layers: int = Field(default=5, ge=1, le=1000)
+    adapter: Literal["needed", "first", "all"] = "needed"
+    revision: ClassVar[int] = 2
 
     @model_validator(mode="after")
     def _divisible(self) -> "EarlyMHAOptions":

@@ -2,61 +2,114 @@
 
     ser heads import best.pt --as cross_modal_gru --out weights/best.safetensors
 
-Only `torch.load(weights_only=True)` reads the file: what needs unpickling is refused. The sizes are
-read off the tensors; the features of the head must be speech, text (and prosody), in this order.
+Only `torch.load(weights_only=True)` reads the files: what needs unpickling is refused. The sizes
+are read off the tensors (`ser.heads.peers`).
 """
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ser.cache.files import write_durably
-from ser.corpus.errors import UserError
-from ser.heads.architectures.cross_modal_gru import (
-    PUBLISHED_MODALITIES,
-    CrossModalGRU,
-    load_published,
-)
+from ser.corpus.errors import UserError, listed
+from ser.heads import peers
+from ser.heads.config import HeadConfig, parse_head
+from ser.heads.head import build_head
 from ser.heads.inputs import Prepared
-from ser.heads.options import CrossModalGRUOptions
+from ser.heads.peers import Released
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys that trainers put the weights under
+READERS = {
+    "cross_modal_gru": peers.unicamp,
+    "attentive_stats": peers.baseline,
+    "conv_pool": peers.sail,
+    "deep_fusion": peers.medusa,
+    "early_mha": peers.bsc_upc,
+}
+# losses of which each output is learned
+LOSS = {"logits": "wce", "other": "kld", "neutral_logit": "sml", "attributes": "ccc"}
+FREE = ("early_mha",)  # released heads that sum layers without a softmax
 
 
 def import_published(
-    file: Path, head: str, out: Path, attention_heads: Mapping[str, int]
-) -> dict[str, Any]:
-    """Convert a state dict of the UNICAMP code and write it; return its sizes.
+    files: Sequence[Path], head: str, out: Path, attention_heads: Mapping[str, int]
+) -> Released:
+    """Convert the state dict of a released head and write it; return what it is.
 
-    `attention_heads` gives their number for each modality where it is not 1, because the weights do
-    not show it.
-    Raises `UserError` for another architecture, or a file that is not its state dict.
+    Args:
+        files: the checkpoint, or several whose tensors belong to one head.
+        head: our architecture.
+        out: the safetensors file to write.
+        attention_heads: their number for each modality where it is not 1, because the weights do
+            not show it.
+
+    Raises `UserError` for an architecture that nobody released, or files that are not its state
+    dict.
     """
-    if head != "cross_modal_gru":
+    if head not in READERS:
         raise UserError(
-            f"--as {head}: only published checkpoints of cross_modal_gru can be read; write the "
-            "weights of another head as safetensors under our names and give it as `init:`."
+            f"--as {head}: no checkpoint of this architecture is known; use one of "
+            f"{listed(READERS)}, or write the weights as safetensors under our names and give the "
+            "file as `init:`."
         )
-    state = read_state(file)
+    state = {key: value for file in files for key, value in read_state(file).items()}
     try:
-        module, about = _module(state, attention_heads)
-        load_published(module, state)
-    except (KeyError, IndexError, RuntimeError, ValueError) as error:
+        released = READERS[head](state, attention_heads)
+        module = prepared(released, head)
+    except (KeyError, IndexError, RuntimeError, ValueError, StopIteration) as error:
         reason = (str(error).strip().splitlines() or [repr(error)])[-1].strip()
         raise UserError(
-            f"{file}: these are not the weights of a published cross_modal_gru ({reason}); give "
+            f"{files[0]}: these are not the weights of a published {head} ({reason}); give "
             "the state dict that its training script saved."
         ) from error
+    spec = {"head": head, **released.options, "dims": released.dims, "outputs": released.outputs}
+    whole = module if released.layer_weights else module.head
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_durably(out, save(module.state_dict(), {"ser": json.dumps(about)}))
-    return about
+    tensors = {key: value.contiguous() for key, value in whole.state_dict().items()}
+    write_durably(out, save(tensors, {"ser": json.dumps(spec)}))
+    return released
+
+
+def yaml_entry(released: Released, head: str, init: Path) -> str:
+    """Return the entry of pipeline.yaml that uses the weights; its features are to be renamed."""
+    losses = [LOSS[output] for output in released.outputs]
+    values = {**_entry(released, head), "loss": losses, "init": str(init), "epochs": 0}
+    if "other" in released.outputs:
+        values["votes"] = {"other": "keep"}
+    text: str = yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=10_000)
+    return text.strip()
+
+
+def _entry(released: Released, head: str) -> dict[str, Any]:
+    sums = [
+        {"name": name, "layer_sum": "free"}
+        if name in released.layer_weights and head in FREE
+        else {"name": name}
+        for name in released.dims
+    ]
+    return {"head": head, "features": sums, **released.options}
+
+
+def prepared(released: Released, head: str) -> Prepared:
+    """Build the head and load its weights; PyTorch raises `RuntimeError` where they do not fit."""
+    config: HeadConfig = parse_head(_entry(released, head))
+    layers = {name: len(released.layer_weights.get(name, ())) for name in released.dims}
+    module = build_head(config, released.dims, released.outputs)
+    whole = Prepared(module, layers, {}, released.outputs, free=config.free_sums)
+    state = {f"head.{key}": value for key, value in released.state.items()}
+    for i, name in enumerate(released.dims):
+        if name in released.layer_weights:
+            state[f"inputs.{i}.layer_weights"] = released.layer_weights[name]
+    whole.load_state_dict(state)
+    return whole.eval()
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
@@ -75,24 +128,6 @@ def read_state(file: Path) -> dict[str, Tensor]:
             loaded = loaded[key]
     tensors = loaded if isinstance(loaded, Mapping) else {}
     return {str(k).removeprefix("module."): v for k, v in tensors.items() if torch.is_tensor(v)}
-
-
-def _module(
-    state: Mapping[str, Tensor], attention_heads: Mapping[str, int]
-) -> tuple[CrossModalGRU, dict[str, Any]]:
-    dims = {
-        name: state[f"{name}_projection.weight"].shape[1]
-        for name in PUBLISHED_MODALITIES
-        if f"{name}_projection.weight" in state
-    }
-    hidden = state["speech_projection.weight"].shape[0]
-    last = [v for k, v in state.items() if k.startswith("classifier.") and v.dim() == 2][-1]
-    outputs = {"logits": last.shape[0]}
-    if any("neutral" in key for key in state):
-        outputs["neutral_logit"] = 1
-    options = CrossModalGRUOptions(hidden=hidden, attention_heads=dict(attention_heads))
-    about = {"head": "cross_modal_gru", "hidden": hidden, "dims": dims, "outputs": outputs}
-    return CrossModalGRU(dims, outputs, options), about
 
 
 def load_init(module: Prepared, file: Path) -> None:

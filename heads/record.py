@@ -115,6 +115,9 @@ class HeadRecord(Record):
         except (TypeError, ValueError, UserError) as error:
             problem = str(error).rstrip(".").replace("; ", ", ")
             raise DamagedError(path, f"its config: {problem}", self.remedy) from error
+        if self.made_from.get("revision", 1) != config.architecture.revision:
+            problem = f"this version of ser computes '{config.head}' differently"
+            raise DamagedError(path, problem, self.remedy)
         for name in config.feature_names:
             if name not in self.frames:
                 raise DamagedError(path, f"it has no frames of the feature '{name}'", self.remedy)

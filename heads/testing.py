@@ -134,7 +134,7 @@ def padded(clips: list[dict[str, Tensor]], extra: int, filling: float) -> Featur
     for name in clips[0]:
         lengths = torch.tensor([len(clip[name]) for clip in clips])
         frames = int(lengths.max()) + extra
-        batch = torch.full((len(clips), frames, clips[0][name].shape[1]), filling)
+        batch = torch.full((len(clips), frames, *clips[0][name].shape[1:]), filling)
         for row, clip in zip(batch, clips, strict=True):
             row[: len(clip[name])] = clip[name]
         features[name] = (batch, mask_of(lengths, frames))

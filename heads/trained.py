@@ -181,17 +181,18 @@ def _read_module(path: Path, config: HeadConfig, record: HeadRecord, device: str
     }
     by_speaker = [use.name for use in config.features if use.normalize == "speaker"]
     layers = {name: shape[0] if len(shape) > 1 else 0 for name, shape in frames.items()}
+    free = config.free_sums
     try:
         try:
             with torch.device("meta"):  # shapes alone: nothing larger than the file is ever made
                 head = build_head(config, dims, outputs)
-                expected = Prepared(head, layers, unknown, outputs, by_speaker)
+                expected = Prepared(head, layers, unknown, outputs, by_speaker, free)
         except NotImplementedError:  # a user's head that computes while it is built
             pass
         else:
             _require_same_shapes(path, expected)
         head = build_head(config, dims, outputs)
-        module = Prepared(head, layers, unknown, outputs, by_speaker)
+        module = Prepared(head, layers, unknown, outputs, by_speaker, free)
         tensors = load_file(path)
         _require_finite(tensors)
         module.load_state_dict(tensors)

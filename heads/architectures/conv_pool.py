@@ -1,9 +1,11 @@
-"""The SAIL head: three pointwise convolutions, the mean over time, an MLP.
+"""The SAIL head: three pointwise convolutions, the mean over time, an MLP per output.
 
-The categorical system of SAIL at Interspeech 2025 (SAILER), on frozen features: per feature three
-convolutions of kernel 1 to `hidden` channels, ReLU and dropout after each, masked mean, then an
-MLP over the concatenation. A pointwise convolution is a Linear on every frame and written as one,
-so no frame sees its neighbours and padding needs no care before the mean.
+The categorical system of SAIL at Interspeech 2025 (SAILER), on frozen features, as in the models
+that the team released (tiantiaf0627/vox-profile-release on GitHub): per feature three convolutions
+of kernel 1 to `hidden` channels, ReLU and dropout after the first two, masked mean; then a Linear,
+ReLU and a Linear for the classes and for each attribute. A pointwise convolution is a Linear on
+every frame and written as one, so no frame sees its neighbours and padding needs no care before the
+mean.
 """
 
 from collections.abc import Mapping
@@ -11,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ser.heads.head import Features, Head, equal_weights, head, mlp
+from ser.heads.head import Features, Head, equal_weights, head
 from ser.heads.options import Architecture, ConvPoolOptions
 
 
@@ -23,10 +25,14 @@ class ConvPool(Head):
         self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
     ) -> None:
         assert isinstance(options, ConvPoolOptions)
-        hidden, dropout = options.hidden, options.dropout
-        super().__init__(outputs, lambda out: mlp(hidden * len(dims), hidden, out, dropout))
+        width = options.hidden * len(dims)
+        super().__init__(outputs, lambda out: _classifier(width, options.hidden, out))
+        if "attributes" in outputs:
+            self.outputs["attributes"] = Apart(width, options.hidden, outputs["attributes"])
         self.names = list(dims)
-        self.convolutions = nn.ModuleList(_pointwise(dim, hidden, dropout) for dim in dims.values())
+        self.convolutions = nn.ModuleList(
+            _pointwise(dim, options.hidden, options.dropout) for dim in dims.values()
+        )
 
     def embed(self, features: Features) -> Tensor:
         """Return the embeddings `(batch, width)`."""
@@ -37,8 +43,24 @@ class ConvPool(Head):
         return torch.cat(pooled, dim=-1)
 
 
+class Apart(nn.Module):
+    """An MLP for each attribute, which shares nothing with the others."""
+
+    def __init__(self, width: int, hidden: int, attributes: int) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(_classifier(width, hidden, 1) for _ in range(attributes))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Return `(batch, attributes)` of embeddings `(batch, width)`."""
+        return torch.cat([rate(embedding) for rate in self.each], dim=1)
+
+
+def _classifier(width: int, hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, out))
+
+
 def _pointwise(dim: int, hidden: int, dropout: float) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for width in (dim, hidden, hidden):
+    for width in (dim, hidden):
         layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers, nn.Linear(hidden, hidden))

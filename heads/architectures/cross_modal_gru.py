@@ -8,7 +8,7 @@ to logits; with the soft margin loss also one to a neutral/expressive logit.
 
 The published code has no masks. Here the GRU leaves padded frames out, attention ignores padded
 keys and pooling padded frames, so a clip in a batch equals the clip alone; unpadded, the result is
-the published one and `load_published` takes its state dicts.
+the published one; `ser.heads.peers` reads its state dicts.
 """
 
 from collections.abc import Mapping
@@ -101,28 +101,3 @@ class CrossModalGRU(Head):
 def _attention_heads(options: CrossModalGRUOptions, name: str) -> int:
     heads = options.attention_heads
     return heads if isinstance(heads, int) else heads.get(name, 1)
-
-
-PUBLISHED_MODALITIES = ("speech", "text", "prosody")
-PUBLISHED_NEUTRAL = ("neutral_classifier", "classifier_neutral")  # bimodal, trimodal
-
-
-def load_published(module: CrossModalGRU, state: Mapping[str, Tensor]) -> None:
-    """Load a state dict of the published code; the module's features are speech, text, prosody.
-
-    Raises pytorch's `RuntimeError` when a key is missing, left over, or of another shape.
-    """
-    parts = {"projection": "projection", "norm": "norm", "gru": "gru", "attention": "attention"}
-    renamed = {}
-    for key, value in state.items():
-        first, suffix = key.split(".", 1)
-        modality, _, part = first.partition("_")
-        if modality in PUBLISHED_MODALITIES:
-            ours = parts.get(part, "pooling" if part == "attn" else part)
-            renamed[f"modalities.{PUBLISHED_MODALITIES.index(modality)}.{ours}.{suffix}"] = value
-        elif first in PUBLISHED_NEUTRAL:
-            renamed[f"outputs.neutral_logit.{suffix}"] = value
-        else:
-            ours = {"layer_norm": "norm", "classifier": "outputs.logits"}.get(first, first)
-            renamed[f"{ours}.{suffix}"] = value
-    module.load_state_dict(renamed)

@@ -9,14 +9,14 @@ full        self-attention of the frames, each of the heads as wide as `hidden`,
             then a mean over the frames, weighted by softmax of their products with a learned query
 sub_vector  India, Safari, Hernando 2021, "Double Multi-Head Attention for Speaker Verification":
             frames are cut into a sub-vector a head, and each head's are averaged over time by
-            softmax of their products with the head's learned query, over the root of their width;
+            softmax of their products with the head's learned query, over the root of the number
+            of heads, as in the code;
             then the heads' averages are pooled as the frames are above, so that the embedding is
             `hidden` / `attention_heads` wide
 
 Dropout and `classifier_layers` of Linear, LayerNorm, GELU and dropout follow, then a Linear an
-output. In the original all features are 1,024 wide and used as they are; ours differ, so each has
-LayerNorm and a Linear before, an adapter that the code has too. The code attends to padding, and
-scales the sub-vectors' products by the root of the number of heads.
+output. Each feature has a LayerNorm of its own before; in the original all are 1,024 wide, and only
+speech may have an adapter (Linear, LayerNorm). The code attends to padding; this does not.
 """
 
 import math
@@ -61,7 +61,7 @@ class SubVectorAttention(nn.Module):
 
     def weights(self, parts: Tensor, mask: Tensor) -> Tensor:
         """Return the weights `(batch, frames, heads)` of sub-vectors, 0 where padded."""
-        scores = torch.einsum("bthd,hd->bth", parts, self.queries) / math.sqrt(parts.shape[-1])
+        scores = torch.einsum("bthd,hd->bth", parts, self.queries) / math.sqrt(len(self.queries))
         return scores.masked_fill(~mask.unsqueeze(-1), float("-inf")).softmax(dim=1)
 
     def forward(self, frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,8 +83,10 @@ class EarlyMHA(Head):
         width = hidden if options.attention == "full" else hidden // heads
         super().__init__(outputs, lambda out: _classifier(width, out, options))
         self.names = list(dims)
+        always = {"needed": 0, "first": 1, "all": len(dims)}[options.adapter]  # the first features
         self.adapters = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, hidden)) for dim in dims.values()
+            _adapter(dim, hidden, i < always or dim != hidden)
+            for i, dim in enumerate(dims.values())
         )
         kind = WideAttention if options.attention == "full" else SubVectorAttention
         self.attention = kind(hidden, heads)
@@ -98,6 +100,11 @@ class EarlyMHA(Head):
         mask = torch.cat([features[name][1] for name in self.names], dim=1)
         context, real = self.attention(torch.cat(adapted, dim=1), mask)
         return attention_pool(context, self.pooling(context).squeeze(-1), real)
+
+
+def _adapter(dim: int, hidden: int, projected: bool) -> nn.Sequential:
+    adapter = [nn.Linear(dim, hidden), nn.LayerNorm(hidden)] if projected else []
+    return nn.Sequential(nn.LayerNorm(dim), *adapter)
 
 
 def _classifier(width: int, out: int, options: EarlyMHAOptions) -> nn.Sequential:

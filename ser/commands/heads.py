@@ -23,6 +23,7 @@ from ser.commands.options import (
     load_pipeline,
 )
 from ser.commands.output import exit_code, print_frame, print_json
+from ser.corpus.errors import listed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -152,11 +153,18 @@ def _train(
     epilog="ser heads import head.pt --as cross_modal_gru --out weights/head.safetensors",
 )
 def import_weights(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="Checkpoint of PyTorch, as published.")
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help="PyTorch checkpoints of one head, as published."),
     ],
     head: Annotated[
-        str, typer.Option("--as", metavar="NAME", help="Architecture: cross_modal_gru.")
+        str,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="Architecture: cross_modal_gru, attentive_stats, conv_pool, deep_fusion or "
+            "early_mha.",
+        ),
     ],
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="File to write: a .safetensors for `init:`.")
@@ -165,7 +173,8 @@ def import_weights(
         list[str] | None,
         typer.Option(
             metavar="MODALITY=N",
-            help="Number of attention heads of a modality (repeatable); by default 1.",
+            help="Number of attention heads of a modality (repeatable); by default that of the "
+            "released code.",
         ),
     ] = None,
 ) -> None:
@@ -173,15 +182,15 @@ def import_weights(
 
     Only its tensors are read; nothing is unpickled.
     """
-    from ser.heads.published import import_published
+    from ser.heads.published import import_published, yaml_entry
 
-    spec = import_published(file, head, out, key_values(attention_heads or ()))
-    dims = ", ".join(f"{name} {dim}" for name, dim in spec["dims"].items())
-    extra = "loss: [wce, sml], " if "neutral_logit" in spec["outputs"] else ""
-    typer.echo(
-        f"{out}: {head}, features of {dims}, {spec['outputs']['logits']} classes; write "
-        f"`{{features: […], hidden: {spec['hidden']}, {extra}init: {out}, epochs: 0}}`"
-    )
+    released = import_published(files, head, out, key_values(attention_heads or ()))
+    dims = ", ".join(f"{name} {dim}" for name, dim in released.dims.items())
+    outputs = ", ".join(f"{name} {width}" for name, width in released.outputs.items())
+    if released.ignored:
+        typer.echo(f"ignored, as the head does not read them: {listed(released.ignored)}")
+    typer.echo(f"{out}: {head}, features of {dims}; outputs {outputs}")
+    typer.echo(f"write `{yaml_entry(released, head, out)}`")
 
 
 @heads.command(cls=Command, epilog="ser heads tune whisper-roberta --space space.yaml --trials 50")

@@ -17,7 +17,7 @@ from ser.extract.models import Weights, resolve
 from ser.extract.run import options_spec
 from ser.extract.sources import Sources
 from ser.finetune.config import FineTuneConfig
-from ser.heads.job import labels_digest
+from ser.heads.job import labels_digest, revision_spec
 
 VERSION = 1  # raise it when a change of code changes the numbers
 
@@ -68,6 +68,7 @@ def finetune_spec(
         "labels": labels_digest(config.training, job.manifest, usable),
         "clips": hashlib.sha256(repr(clips).encode()).hexdigest(),
         "transcripts": job.transcripts,
+        **revision_spec(config.training),
     }
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from ser.corpus.errors import UserError
-from ser.heads.architectures.cross_modal_gru import CrossModalGRU, load_published
+from ser.heads.architectures.cross_modal_gru import CrossModalGRU
 from ser.heads.options import CrossModalGRUOptions
-from ser.heads.published import import_published
+from ser.heads.published import import_published, yaml_entry
 from ser.heads.run import train_heads
-from tests.heads.factories import as_published, make_job, weights_by_rule
+from tests.heads.factories import as_published, make_job, make_manifest, weights_by_rule
 
 SHARED = os.environ.get("SER_SHARED")
 
@@ -26,20 +27,17 @@ def published(tag):
 
 @pytest.mark.skipif(not SHARED, reason="SER_SHARED is not set")
 @pytest.mark.parametrize("tag", ["bimodal_wce", "bimodal_wce_sml", "trimodal_wce_sml"])
-def test_a_state_dict_gives_the_published_logits(tmp_path, tag):
+def test_a_state_dict_is_written_under_our_names(tmp_path, tag):
     about, state = published(tag)
     torch.save({"epoch": 3, "model_state_dict": state}, tmp_path / "best.pt")
     heads = dict(zip(("speech", "text", "prosody"), about["heads_of_attention"], strict=False))
-    said = import_published(
-        tmp_path / "best.pt", "cross_modal_gru", tmp_path / "w/best.safetensors", heads
-    )
-    assert list(said["dims"].values()) == about["dims"]
-    options = CrossModalGRUOptions(hidden=said["hidden"], attention_heads=heads)
-    ours, theirs = (CrossModalGRU(said["dims"], said["outputs"], options) for _ in range(2))
-    ours.load_state_dict(load_file(tmp_path / "w/best.safetensors"))
-    load_published(theirs, state)
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.equal(a, b)
+    out = tmp_path / "w/best.safetensors"
+    released = import_published([tmp_path / "best.pt"], "cross_modal_gru", out, heads)
+    assert list(released.dims.values()) == about["dims"]
+    written = load_file(out)
+    assert set(written) == set(released.state)
+    for name, values in released.state.items():
+        assert torch.equal(written[name], values)
 
 
 def tiny():
@@ -50,12 +48,9 @@ def tiny():
 def test_imported_weights_are_a_head_of_a_run(tmp_path):
     torch.save(as_published(tiny()), tmp_path / "best.pt")
     out = tmp_path / "best.safetensors"
-    assert import_published(tmp_path / "best.pt", "cross_modal_gru", out, {}) == {
-        "head": "cross_modal_gru",
-        "hidden": 8,
-        "dims": {"speech": 6, "text": 6},
-        "outputs": {"logits": 3},
-    }
+    released = import_published([tmp_path / "best.pt"], "cross_modal_gru", out, {})
+    assert (released.options, released.dims) == ({"hidden": 8}, {"speech": 6, "text": 6})
+    assert (released.outputs, released.ignored) == ({"logits": 3}, ())
     given = {"features": ["a", "b"], "init": str(out), "epochs": 0}
     (report,) = train_heads(make_job(tmp_path, one=given), ["one"])
     assert (report.done, report.epochs) == ("trained", 0)
@@ -85,7 +80,7 @@ class Evil:
 def test_another_file_is_refused(tmp_path, capsys, content, message):
     torch.save(content, tmp_path / "bad.pt")
     with pytest.raises(UserError, match=message):
-        import_published(tmp_path / "bad.pt", "cross_modal_gru", tmp_path / "o.safetensors", {})
+        import_published([tmp_path / "bad.pt"], "cross_modal_gru", tmp_path / "o.safetensors", {})
     assert "unpickled" not in capsys.readouterr().out
     assert not (tmp_path / "o.safetensors").exists()
 
@@ -93,7 +88,7 @@ def test_another_file_is_refused(tmp_path, capsys, content, message):
 def test_weights_of_another_head_are_refused_as_init(tmp_path):
     torch.save(as_published(tiny()), tmp_path / "best.pt")
     out = tmp_path / "best.safetensors"
-    import_published(tmp_path / "best.pt", "cross_modal_gru", out, {})
+    import_published([tmp_path / "best.pt"], "cross_modal_gru", out, {})
     given = {"features": ["a", "b"], "init": str(out), "hidden": 16}
     (report,) = train_heads(make_job(tmp_path, one=given), ["one"])
     assert report.done == "failed"
@@ -101,3 +96,37 @@ def test_weights_of_another_head_are_refused_as_init(tmp_path):
     missing = {"features": ["a"], "init": str(tmp_path / "no.safetensors")}
     (report,) = train_heads(make_job(tmp_path, one=missing), ["one"])
     assert report.error == f"{tmp_path / 'no.safetensors'} does not exist; correct `init:`."
+
+
+def parts_of_the_baseline():
+    """Return the tensors of `final_pool.pt` and `final_ser.pt`, of 6 channels and 3 classes."""
+    shapes = {"attention": [6, 1], "sap_linear.weight": [6, 6], "sap_linear.bias": [6]}
+    pool = weights_by_rule(shapes)
+    shapes = {"fc.0.0.weight": [8, 12], "fc.0.0.bias": [8], "fc.0.1.weight": [8]}
+    shapes |= {"fc.0.1.bias": [8], "out.0.weight": [4, 8], "out.0.bias": [4], "spare": [2]}
+    return pool, weights_by_rule(shapes)
+
+
+def test_two_files_are_one_head_and_its_entry_is_given(tmp_path):
+    files, out = [tmp_path / "final_pool.pt", tmp_path / "final_ser.pt"], tmp_path / "o.safetensors"
+    for file, state in zip(files, parts_of_the_baseline(), strict=True):
+        torch.save(state, file)
+    released = import_published(files, "attentive_stats", out, {})
+    assert (released.dims, released.outputs) == ({"speech": 6}, {"logits": 4})
+    assert released.ignored == ["spare"]
+    values = yaml.safe_load(yaml_entry(released, "attentive_stats", out))
+    assert values == {
+        "head": "attentive_stats",
+        "features": [{"name": "speech"}],
+        "hidden": 8,
+        "loss": ["wce"],
+        "init": str(out),
+        "epochs": 0,
+    }
+    manifest = make_manifest(classes=("angry", "sad", "happy", "neutral"))
+    (report,) = train_heads(make_job(tmp_path, manifest, one=values | {"features": ["a"]}), ["one"])
+    assert report.done == "trained"
+    assert torch.equal(
+        load_file(tmp_path / "run/heads/one/head.safetensors")["head.outputs.logits.5.bias"],
+        released.state["outputs.logits.5.bias"],
+    )

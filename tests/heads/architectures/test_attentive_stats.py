@@ -22,6 +22,19 @@ class TestAttentiveStatsOfAWidth(HeadConformance):
     outputs: ClassVar = EVERY_OUTPUT
 
 
+class TestAttentiveStatsWithThePlainMLP(HeadConformance):
+    name = "attentive_stats"
+    options: ClassVar = {"hidden": 8, "form": "plain"}
+    outputs: ClassVar = EVERY_OUTPUT
+
+
+def test_ratings_of_the_baseline_are_cut_to_the_scale_in_prediction_only():
+    module = AttentiveStats({"a": 2}, {"attributes": 3}, AttentiveStatsOptions(hidden=4))
+    values = torch.tensor([[-0.5, 0.5, 2.0]])
+    assert module.train().rate(values).tolist() == [[-2.0, 4.0, 13.0]]
+    assert module.eval().rate(values).tolist() == [[1.0, 4.0, 7.0]]
+
+
 def test_it_pools_to_the_weighted_mean_and_deviation():
     pooling = AttentiveStatsPooling(2, 3)
     frames = np.array([[1.0, 2.0], [3.0, -1.0], [0.0, 5.0]])

@@ -9,12 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ser.heads.architectures.cross_modal_gru import (
-    PUBLISHED_MODALITIES,
-    CrossModalGRU,
-    load_published,
-)
-from ser.heads.options import CrossModalGRUOptions
+from ser.heads.peers import unicamp
+from ser.heads.published import prepared
 from ser.heads.testing import EVERY_OUTPUT, HeadConformance, padded
 from tests.heads.factories import weights_by_rule
 
@@ -43,13 +39,13 @@ def test_it_equals_the_published_code_alone_and_in_a_padded_batch(tag):
     golden = Path(SHARED) / "golden"
     about = json.loads((golden / "heads.json").read_text())[tag]
     shapes = next(v for v in about.values() if isinstance(v, dict))
-    names = PUBLISHED_MODALITIES[: len(about["dims"])]
+    names = ("speech", "text", "prosody")[: len(about["dims"])]
     heads = dict(zip(names, about["heads_of_attention"], strict=True))
-    options = CrossModalGRUOptions(hidden=about["hidden"], attention_heads=heads)
-    outputs = {"logits": about["classes"]} | ({"neutral_logit": 1} if "sml" in tag else {})
-    dims = dict(zip(names, about["dims"], strict=True))
-    module = CrossModalGRU(dims, outputs, options).eval()
-    load_published(module, weights_by_rule(shapes))
+    released = unicamp(weights_by_rule(shapes), heads)
+    dims, outputs = dict(zip(names, about["dims"], strict=True)), released.outputs
+    assert (released.dims, outputs["logits"]) == (dims, about["classes"])
+    assert ("neutral_logit" in outputs) == ("sml" in tag)
+    module = prepared(released, "cross_modal_gru")
     tensors = np.load(golden / f"head_{tag}.npz")
     clips = [
         {
@@ -64,10 +60,3 @@ def test_it_equals_the_published_code_alone_and_in_a_padded_batch(tag):
     for key in outputs:
         for found in (torch.cat([out[key] for out in alone]), batch[key]):
             np.testing.assert_allclose(found.numpy(), tensors[key], atol=1e-5, rtol=0)
-
-
-def test_a_published_state_dict_of_another_shape_is_refused():
-    module = CrossModalGRU({"speech": 4}, {"logits": 8}, CrossModalGRUOptions(hidden=4))
-    state = {"speech_projection.weight": torch.zeros(4, 5)}
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        load_published(module, state)

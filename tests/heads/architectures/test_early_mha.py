@@ -26,6 +26,20 @@ class TestSubVector(HeadConformance):
     outputs: ClassVar = EVERY_OUTPUT
 
 
+class TestAdapterOfSpeech(HeadConformance):
+    name = "early_mha"
+    options: ClassVar = SMALL | {"hidden": 6, "adapter": "first"}
+    outputs: ClassVar = EVERY_OUTPUT
+    dims: ClassVar = (6, 6, 5)
+
+
+def test_features_of_the_width_have_a_layer_norm_alone_unless_an_adapter_is_asked_for():
+    for adapter, sizes in (("needed", [1, 1, 3]), ("first", [3, 1, 3]), ("all", [3, 3, 3])):
+        options = EarlyMHAOptions(**SMALL | {"adapter": adapter})
+        module = EarlyMHA({"a": 8, "b": 8, "c": 5}, {"logits": 4}, options)
+        assert [len(parts) for parts in module.adapters] == sizes
+
+
 def make(**options):
     torch.manual_seed(0)
     module = EarlyMHA({"a": 3, "b": 5}, {"logits": 4}, EarlyMHAOptions(**SMALL | options)).eval()
@@ -65,7 +79,7 @@ def test_sub_vector_attention_is_the_formula_of_double_multi_head_attention():
     queries = numbers(module.attention.queries)
     c = np.stack(
         [
-            softmax(x[:, i : i + 4] @ u / 2) @ x[:, i : i + 4]
+            softmax(x[:, i : i + 4] @ u / np.sqrt(2)) @ x[:, i : i + 4]
             for i, u in zip((0, 4), queries, strict=True)
         ]
     )

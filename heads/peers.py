@@ -1,0 +1,222 @@
+"""The weights of the challenge teams' released heads, under our names.
+
+    cross_modal_gru  UNICAMP: the classifiers of two or three modalities
+    attentive_stats  the challenge baseline: `final_pool.pt` and `final_ser.pt` together
+    conv_pool        SAIL: `WavLMWrapper` and `WhisperWrapper` of vox-profile-release
+    deep_fusion      NTUA: `DeepSER` of MEDUSA
+    early_mha        BSC-UPC: `Classifier` of fedecosta/SpeechEmotionRecognition
+
+Each function takes a state dict, and the number of attention heads by modality where it is not the
+released one, as weights do not show it. It raises `KeyError` for a state dict of another head.
+Foundation models that such files hold as well are ignored like other unused keys.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+# the order of SAIL's answers; a ninth is `other`
+SAIL = ["angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
+MSP_PODCAST = ["angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral"]
+MODALITIES = ("speech", "text", "prosody")
+NEUTRAL = ("neutral_classifier", "classifier_neutral")  # of two, of three modalities
+BASELINE_ATTRIBUTES = ("arousal", "dominance", "valence")
+OURS = ("arousal", "valence", "dominance")
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released head by our names.
+
+    `options` are the keys of its entry in pipeline.yaml, `dims` the widths of its features,
+    `outputs` those of its outputs; `layer_weights` are those that sum a feature's layers, by the
+    feature's name; `ignored` are keys that nothing reads.
+    """
+
+    options: dict[str, Any]
+    dims: dict[str, int]
+    outputs: dict[str, int]
+    state: dict[str, Tensor]
+    layer_weights: dict[str, Tensor] = field(default_factory=dict)
+    ignored: Sequence[str] = ()
+
+
+def unicamp(state: State, attention_heads: Mapping[str, int]) -> Released:
+    """Return UNICAMP's head of speech, text and, in the trimodal one, prosody.
+
+    Two speech features take the places of speech and text; with Whisper and HuBERT, Whisper is
+    first.
+    """
+    modalities = [m for m in MODALITIES if f"{m}_projection.weight" in state]
+    ours = {}
+    for key, value in state.items():
+        first, suffix = key.split(".", 1)
+        modality, _, part = first.partition("_")
+        if modality in MODALITIES:
+            part = "pooling" if part == "attn" else part
+            ours[f"modalities.{MODALITIES.index(modality)}.{part}.{suffix}"] = value
+        elif first in NEUTRAL:
+            ours[f"outputs.neutral_logit.{suffix}"] = value
+        else:
+            name = {"layer_norm": "norm", "classifier": "outputs.logits"}.get(first, first)
+            ours[f"{name}.{suffix}"] = value
+    dims = {m: state[f"{m}_projection.weight"].shape[1] for m in modalities}
+    last = [v for k, v in state.items() if k.startswith("classifier.") and v.dim() == 2][-1]
+    outputs = {"logits": last.shape[0]}
+    if any("neutral" in key for key in state):
+        outputs["neutral_logit"] = 1
+    hidden = state["speech_projection.weight"].shape[0]
+    options: dict[str, Any] = {"hidden": hidden}
+    if attention_heads:
+        options["attention_heads"] = dict(attention_heads)
+    return Released(options, dims, outputs, ours)
+
+
+def baseline(state: State, attention_heads: Mapping[str, int]) -> Released:
+    """Return the baseline's head: 8 classes, or arousal, dominance and valence in this order."""
+    width, hidden = state["sap_linear.weight"].shape[1], state["fc.0.0.weight"].shape[0]
+    output = "attributes" if len(state["out.0.bias"]) == len(OURS) else "logits"
+    order = [BASELINE_ATTRIBUTES.index(name) for name in OURS]
+    rows = order if output == "attributes" else slice(None)
+    names = {
+        "sap_linear.weight": "pooling.0.projection.weight",
+        "sap_linear.bias": "pooling.0.projection.bias",
+        "attention": "pooling.0.score.weight",
+        "fc.0.0.weight": f"outputs.{output}.1.weight",
+        "fc.0.0.bias": f"outputs.{output}.1.bias",
+        "fc.0.1.weight": f"outputs.{output}.2.weight",
+        "fc.0.1.bias": f"outputs.{output}.2.bias",
+        "out.0.weight": f"outputs.{output}.5.weight",
+        "out.0.bias": f"outputs.{output}.5.bias",
+    }
+    ours = {name: state[key] for key, name in names.items()}
+    ours["pooling.0.score.weight"] = ours["pooling.0.score.weight"].T
+    for part in ("weight", "bias"):
+        ours[f"outputs.{output}.5.{part}"] = ours[f"outputs.{output}.5.{part}"][rows]
+    count = {output: len(state["out.0.bias"])}
+    return Released(
+        {"hidden": hidden}, {"speech": width}, count, ours, ignored=sorted(set(state) - set(names))
+    )
+
+
+def sail(state: State, attention_heads: Mapping[str, int]) -> Released:
+    """Return SAIL's head, its classes in the order of the challenge and `other` by itself.
+
+    The 17 secondary emotions are ignored. WavLM's `weights` sum its layers; Whisper's file has
+    unused ones, and is known by its `embed_positions`.
+    """
+    ours, read = {}, set()
+
+    def take(key: str, name: str) -> Tensor:
+        read.add(key)
+        ours[name] = state[key]
+        return state[key]
+
+    for number in (0, 3, 6):
+        for part in ("weight", "bias"):
+            tensor = take(f"model_seq.{number}.{part}", f"convolutions.0.{number}.{part}")
+            ours[f"convolutions.0.{number}.{part}"] = tensor.squeeze(-1)
+    order = [SAIL.index(name) for name in MSP_PODCAST]
+    for number in (0, 2):
+        for part in ("weight", "bias"):
+            tensor = take(f"emotion_layer.{number}.{part}", f"outputs.logits.{number}.{part}")
+            last = number == 2
+            ours[f"outputs.logits.{number}.{part}"] = tensor[order] if last else tensor
+            ours[f"outputs.other.{number}.{part}"] = tensor[len(order) :] if last else tensor
+            for i, attribute in enumerate(OURS):
+                key = f"{attribute}_layer.{number}.{part}"
+                take(key, f"outputs.attributes.each.{i}.{number}.{part}")
+    dim, hidden = state["model_seq.0.weight"].shape[1], state["model_seq.0.weight"].shape[0]
+    summed = {}
+    if "weights" in state and not any("embed_positions" in key for key in state):
+        read.add("weights")
+        summed = {"speech": state["weights"]}
+    outputs = {"logits": len(order), "other": 1, "attributes": len(OURS)}
+    ignored = sorted(set(state) - read)
+    return Released({"hidden": hidden}, {"speech": dim}, outputs, ours, summed, ignored)
+
+
+def medusa(state: State, attention_heads: Mapping[str, int]) -> Released:
+    """Return MEDUSA's DeepSER of any number of features, with classes and attributes."""
+    legs = {int(m[1]) for key in state if (m := re.match(r"legs\.(\d+)\.", key))}
+    parts = {f"legs.{i}": f"legs.{i}" for i in sorted(legs)} | {"leg4": "shallow", "leg5": "deep"}
+    names = {
+        "linear1": "projection.0",
+        "linear2": "projection.2",
+        "transformer.layers.0": "first",
+        "transformer.layers.1": "second",
+    }
+    ends = {"linear1": "fuse", "linear2": "outputs.logits.1", "linear3": "outputs.attributes.1"}
+    prefixes = {f"{a}.{b}.": f"{x}.{y}." for a, x in parts.items() for b, y in names.items()}
+    prefixes |= {f"{a}.": f"{x}." for a, x in ends.items()}
+    ours, ignored = _renamed(state, prefixes)
+    hidden = state["legs.0.linear1.weight"].shape[0]
+    inner = state["leg4.transformer.layers.0.linear1.weight"].shape[0]
+    dims = {f"feature-{i}": state[f"legs.{i}.linear1.weight"].shape[1] for i in sorted(legs)}
+    outputs = {"logits": len(state["linear2.bias"]), "attributes": len(state["linear3.bias"])}
+    return Released({"hidden": hidden, "feed_forward": inner}, dims, outputs, ours, ignored=ignored)
+
+
+def bsc_upc(state: State, attention_heads: Mapping[str, int]) -> Released:
+    """Return BSC-UPC's head of speech, or of speech and text; the heads are those of `speech`."""
+    full, adapted = "seq_to_seq_layer.to_keys.weight" in state, any("adapter" in k for k in state)
+    both = "text_feature_extractor_norm_layer.weight" in state
+    behind = "classifier_layer.fully_connected_layer.classifier_layer_"
+    inner = [k for k in state if re.fullmatch(rf"{behind}hidden_layer_\d+\.0\.weight", k)]
+    attention = {"keys": "keys", "queries": "queries", "values": "values"}
+    prefixes = {
+        "feature_extractor_norm_layer.": "adapters.0.0.",
+        "text_feature_extractor_norm_layer.": "adapters.1.0.",
+        "adapter_layer.adapter_layer.0.": "adapters.0.1.",
+        "adapter_layer.adapter_layer.1.": "adapters.0.2.",
+        **{f"seq_to_seq_layer.to_{k}.": f"attention.{v}." for k, v in attention.items()},
+        "seq_to_seq_layer.unify_heads.": "attention.unify.",
+        f"{behind}input_layer.0.": "outputs.logits.1.",
+        f"{behind}input_layer.1.": "outputs.logits.2.",
+        f"{behind}output_layer.0.": f"outputs.logits.{5 + 4 * len(inner)}.",
+    }
+    for i in range(len(inner)):  # dropout, then Linear, LayerNorm, GELU and dropout a layer
+        for part in (0, 1):
+            prefixes[f"{behind}hidden_layer_{i}.{part}."] = f"outputs.logits.{5 + 4 * i + part}."
+    ours, ignored = _renamed(state, prefixes)
+    ours["pooling.weight"] = state["seq_to_one_layer.query"].T
+    heads = attention_heads.get("speech", 4)
+    if not full:
+        ours["attention.queries"] = state["seq_to_seq_layer.query"].T
+        heads = state["seq_to_seq_layer.query"].shape[1]
+    width = state["feature_extractor_norm_layer.weight"].shape[0]
+    hidden = state["adapter_layer.adapter_layer.0.weight"].shape[0] if adapted else width
+    options = {
+        "hidden": hidden,
+        "attention": "full" if full else "sub_vector",
+        "attention_heads": heads,
+        "classifier": state[f"{behind}input_layer.0.weight"].shape[0],
+        "classifier_layers": 1 + len(inner),
+        "adapter": "first" if adapted else "needed",
+    }
+    dims = {"speech": width}
+    if both:
+        dims["text"] = state["text_feature_extractor_norm_layer.weight"].shape[0]
+    outputs = {"logits": len(state[f"{behind}output_layer.0.bias"])}
+    weights = state.get("feature_extractor.layer_weights")
+    summed = {} if weights is None else {"speech": weights}
+    taken = ("seq_to_one_layer.query", "seq_to_seq_layer.query", "feature_extractor.layer_weights")
+    ignored = [key for key in ignored if key not in taken]
+    return Released(options, dims, outputs, ours, summed, ignored)
+
+
+def _renamed(state: State, prefixes: Mapping[str, str]) -> tuple[dict[str, Tensor], list[str]]:
+    """Rename the keys that begin with one of the prefixes; return them, and the other keys."""
+    renamed, ignored = {}, []
+    for key, value in state.items():
+        prefix = next((p for p in prefixes if key.startswith(p)), None)
+        if prefix is None:
+            ignored.append(key)
+        else:
+            renamed[prefixes[prefix] + key.removeprefix(prefix)] = torch.as_tensor(value)
+    return renamed, sorted(ignored)
