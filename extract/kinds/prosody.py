@@ -27,7 +27,7 @@ share a batch.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -159,14 +159,18 @@ class Opensmile(Extractor):
 
 
 class FacodecOptions(FeatureOptions):
-    """Options of `kind: facodec`; `model` is its short name, hub id, or a folder."""
+    """Options of `kind: facodec`; `model` is its short name, hub id, or a folder.
+
+    `parts: prosody` leaves the timbre frames out.
+    """
 
     model: str = "facodec"
+    parts: Literal["prosody+speaker", "prosody"] = "prosody+speaker"
 
 
 @extractor("facodec")
 class Facodec(Extractor):
-    """Extract quantized prosody (256) beside timbre-encoder frames (256)."""
+    """Extract quantized prosody (256), beside timbre-encoder frames (256) by default."""
 
     Options: ClassVar[type[FeatureOptions]] = FacodecOptions
     item_shape = (512,)
@@ -179,6 +183,7 @@ class Facodec(Extractor):
         assert self.weights is not None
         self._model = load_facodec(self.weights.folder).to(device)
         self._device = device
+        self.item_shape = (self._width,)
 
     def batch_key(self, size: int) -> Hashable:
         """Return the padded length."""
@@ -209,8 +214,12 @@ class Facodec(Extractor):
         # cuDNN convolves in TF32 by default; facodec_model.py explains why not here
         with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
             frames = self._model(torch.from_numpy(waves).float().to(self._device))
-        out: np.ndarray = frames.cpu().numpy()
+        out: np.ndarray = frames[:, :, : self._width].cpu().numpy()
         return out
+
+    @property
+    def _width(self) -> int:
+        return 256 if self.options.parts == "prosody" else 512
 
 
 def facodec_length(samples: int) -> int:

@@ -9,6 +9,9 @@ T5, decoders); the layers below are as they leave their block.
 
 `quantize: int8` holds the weights of a large model in half the memory (Dettmers et al. 2022). It
 picks outlier channels over a whole batch, so there a result depends on the batch a little.
+
+`pad_to: 80` gives every text 80 frames, as UNICAMP's released code stores it: longer texts are cut,
+and the states of the padding tokens, which see the text, are frames like the others.
 """
 
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from ser.corpus.config import Name
 from ser.corpus.errors import UserError
@@ -37,11 +41,21 @@ class TextOptions(ModelOptions):
     """Options of `kind: text`.
 
     `of` names the transcripts: a feature of kind asr, or `transcript`, the manifest's own column.
+    `pad_to` is a number of tokens that every text is cut or padded to.
     """
 
     of: Name
     special_tokens: bool = True
     quantize: Literal["none", "int8"] = "none"
+    pad_to: int | None = Field(default=None, ge=2, le=LONGEST)
+
+    @model_validator(mode="after")
+    def _keeps_special_tokens(self) -> "TextOptions":
+        if self.pad_to is not None and not self.special_tokens:
+            raise ValueError(
+                "pad_to: padded texts keep their special tokens; leave `special_tokens` out"
+            )
+        return self
 
 
 @extractor("text")
@@ -69,6 +83,11 @@ class Text(Extractor):
             self._model.to(device)
         self._device = device
         self._window = window_of(self._tokenizer, self._model)
+        if (self.options.pad_to or 0) > self._window:
+            raise UserError(
+                f"{folder}: the model takes {self._window} tokens, and pad_to is "
+                f"{self.options.pad_to}; set it to {self._window} or less."
+            )
         self._states = int(config.num_hidden_layers) + 1
         self.item_shape = item_shape(self._states, int(config.hidden_size), self.options.layer)
         if self.options.compile:
@@ -80,6 +99,8 @@ class Text(Extractor):
 
     def extract(self, batch: Sequence[str]) -> list[np.ndarray]:
         """Return the states of each text's tokens `(tokens, *item_shape)`."""
+        if self.options.pad_to is not None:  # an empty text has frames like any other
+            return [windows[0] for windows in self._encode(batch)]
         texts = [text for text in batch if text.strip()]
         parts = iter(self._encode(texts) if texts else [])
         nothing = np.zeros((1, *self.item_shape), np.float32)
@@ -98,9 +119,9 @@ class Text(Extractor):
             states = hidden(self._model, self._states, self.options.layer, **arguments)
             chosen = states.float().cpu()
         windows: list[list[np.ndarray]] = [[] for _ in texts]
-        owners = inputs["overflow_to_sample_mapping"].tolist()
+        owners = map(int, inputs.get("overflow_to_sample_mapping", range(len(texts))))
         for i, frames, is_word, rows in zip(owners, chosen, words, keep, strict=True):
-            if is_word.any():
+            if is_word.any() or self.options.pad_to is not None:
                 windows[i].append(frames[rows].numpy())
         return windows
 
@@ -122,18 +143,23 @@ class Text(Extractor):
 
     def _tokens(self, texts: Sequence[str], **options: Any) -> tuple[Any, Any, Any]:
         """Return the tokens of each window, a mask of those of words, and one of those to keep."""
+        import torch
+
         inputs = self._tokenizer(
             list(texts),
             truncation=True,
-            max_length=self._window,
-            return_overflowing_tokens=True,  # the windows of a long text follow one another
+            max_length=self.options.pad_to or self._window,
+            # the windows of a long text follow one another
+            return_overflowing_tokens=self.options.pad_to is None,
             return_special_tokens_mask=True,
-            padding=True,
+            padding="max_length" if self.options.pad_to else True,
             return_tensors="pt",
             **options,
         )
         tokens = inputs["attention_mask"].bool()
         words = tokens & ~inputs["special_tokens_mask"].bool()
+        if self.options.pad_to is not None:
+            return inputs, words, torch.ones_like(tokens)
         return inputs, words, tokens if self.options.special_tokens else words
 
 

@@ -78,7 +78,8 @@ def test_published_weights_become_a_head_of_the_run(tmp_path):
         "weights/best.safetensors: cross_modal_gru, features of speech 16"
     )
     assert done.stdout.endswith(
-        "`{features: […], hidden: 8, init: weights/best.safetensors, epochs: 0}`\n"
+        "\nwrite `{head: cross_modal_gru, features: [{name: speech}], hidden: 8, loss: [wce], "
+        "init: weights/best.safetensors, epochs: 0}`\n"
     )
     entry = "  two: {features: [prosody], init: weights/best.safetensors, epochs: 0}"
     pipeline(tmp_path, re.sub(r"  two:.*", entry, PIPELINE))

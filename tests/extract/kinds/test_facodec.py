@@ -155,6 +155,15 @@ def test_features_are_the_references_alone_and_in_a_batch() -> None:
         np.testing.assert_allclose(together[:, 256:], alone[:, 256:], atol=4e-4)
 
 
+def test_prosody_alone_is_the_first_half() -> None:
+    wave = np.sin(np.arange(4_000) / 20).astype("f4")
+    (both,) = made("facodec", random_pair()).extract([wave])
+    extractor = made("facodec", random_pair(), parts="prosody")
+    (prosody,) = extractor.extract([wave])
+    assert (extractor.item_shape, prosody.shape) == ((256,), (21, 256))
+    np.testing.assert_array_equal(prosody, both[:, :256])
+
+
 # --- loading
 
 

@@ -261,3 +261,33 @@ def test_sentencepiece_tokenizer_without_its_package(tmp_path: Path) -> None:
         f"{tmp_path / 'spm.model'}: this tokenizer is a SentencePiece model; "
         "`pip install sentencepiece`."
     )
+
+
+def test_padded_texts_have_the_states_of_all_tokens() -> None:
+    """As UNICAMP's released code stores them: cut, padded, the padding masked but kept."""
+    import torch
+    from transformers import AutoModel
+
+    folder = tiny_text("Roberta")
+    texts = [TEXTS[0], "", " ".join(TEXTS) * 3]
+    inputs = tokenizer()(
+        texts, truncation=True, max_length=12, padding="max_length", return_tensors="pt"
+    )
+    arguments = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        expected = AutoModel.from_pretrained(folder).eval()(**arguments).last_hidden_state
+    extractor = made("text", folder, of="transcript", pad_to=12)
+    for frames, text, states in zip(extractor.extract(texts), texts, expected, strict=True):
+        (alone,) = extractor.extract([text])
+        np.testing.assert_allclose(frames, states, atol=1e-5)
+        np.testing.assert_allclose(alone, frames, atol=1e-5)
+        assert len(extractor.offsets(text) or frames) == 12
+
+
+def test_more_tokens_than_the_model_takes_are_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"the model takes \d+ tokens, and pad_to is 5000; set it to"
+    ):
+        made("text", tiny_text("Roberta"), of="transcript", pad_to=5000)
+    with pytest.raises(ValueError, match="pad_to: padded texts keep their special tokens"):
+        made("text", tiny_text("Roberta"), of="transcript", pad_to=8, special_tokens=False)
