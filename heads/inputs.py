@@ -97,6 +97,7 @@ class Prepared(nn.Module):
         moments: Mapping[str, Moments],
         outputs: Mapping[str, int],
         by_speaker: Iterable[str] = (),
+        *,
         free: Collection[str] = (),
     ) -> None:
         super().__init__()

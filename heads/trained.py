@@ -186,13 +186,13 @@ def _read_module(path: Path, config: HeadConfig, record: HeadRecord, device: str
         try:
             with torch.device("meta"):  # shapes alone: nothing larger than the file is ever made
                 head = build_head(config, dims, outputs)
-                expected = Prepared(head, layers, unknown, outputs, by_speaker, free)
+                expected = Prepared(head, layers, unknown, outputs, by_speaker, free=free)
         except NotImplementedError:  # a user's head that computes while it is built
             pass
         else:
             _require_same_shapes(path, expected)
         head = build_head(config, dims, outputs)
-        module = Prepared(head, layers, unknown, outputs, by_speaker, free)
+        module = Prepared(head, layers, unknown, outputs, by_speaker, free=free)
         tensors = load_file(path)
         _require_finite(tensors)
         module.load_state_dict(tensors)

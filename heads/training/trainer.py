@@ -97,7 +97,7 @@ class Trainer:
         self.outputs = outputs_of(config, len(classes), genders)
         head = build_head(config, dims, self.outputs)
         moments, free = self._moments(), config.free_sums
-        self.module = Prepared(head, layers, moments, self.outputs, reading.speakers, free)
+        self.module = Prepared(head, layers, moments, self.outputs, reading.speakers, free=free)
         self.module.to(self.device)
         self.reading = reading.drawn_to({f: self.module.moments_of(f) for f in reading.speakers})
         if config.init is not None:

@@ -85,4 +85,4 @@ def test_published_weights_become_a_head_of_the_run(tmp_path):
     pipeline(tmp_path, re.sub(r"  two:.*", entry, PIPELINE))
     done = ser("heads", "train", "two", cwd=tmp_path)
     assert done.stdout.startswith("heads    two: dev macro-F1"), done.stderr
-    assert ", 0 epochs in " in done.stdout
+    assert ", in " in done.stdout
