@@ -137,9 +137,10 @@ def side_by_side(pooled: Pooled, layers: Mapping[str, int]) -> np.ndarray:
 
 def _folds(train: Labelled) -> np.ndarray | None:
     """Return the fold of each row; None where there cannot be two."""
-    count = min(FOLDS, len({speaker or i for i, speaker in enumerate(train.speakers)}))
+    speakers = train.speakers or [None] * len(train)  # each clip may be of another speaker
+    count = min(FOLDS, len({speaker or i for i, speaker in enumerate(speakers)}))
     try:
-        return speaker_folds(train.classes, train.speakers, count, FOLD_SEED)
+        return speaker_folds(train.classes, speakers, count, FOLD_SEED)
     except UserError:  # too few speakers or clips
         return None
 

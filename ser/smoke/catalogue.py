@@ -15,6 +15,7 @@ from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, extractor_class, 
 from ser.extract.kinds.llm import LLMOptions
 from ser.extract.kinds.prosody import HOP
 from ser.extract.models import APACHE, ModelCard, card
+from ser.pipeline.baseline import is_reference
 from ser.pipeline.file import Pipeline
 from ser.presets import PUBLISHED, names, preset
 
@@ -97,7 +98,8 @@ def _in_words(needs: Requirements) -> str:
 
 
 def _heads(pipeline: Pipeline) -> str:
-    kinds = [config.head for config in pipeline.heads.values()]
+    heads = pipeline.heads
+    kinds = [config.head for name, config in heads.items() if not is_reference(name, heads)]
     kinds += [f"{config.training.head}*" for config in pipeline.finetune.values()]
     counted = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
     stacked = _predicts_classes(pipeline)

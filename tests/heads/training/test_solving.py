@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
+from ser.heads.classifier import HeadClassifier
 from ser.heads.fit import fit_head
 from ser.heads.job import HeadsJob
 from ser.heads.layers import layer_weights
@@ -134,3 +135,14 @@ def test_cross_fitting_chooses_in_every_fold(tmp_path):
     assert record.weights == ["head"]
     assert pl.read_csv(folder / "candidates.csv")["fold"].unique().to_list() == [None, 0, 1]
     assert set(record.checksums) == {"head.safetensors", "logits.h5", "candidates.csv"}
+
+
+def test_the_classifier_of_labels_alone_chooses_by_folds_of_clips(tmp_path):
+    manifest = make_manifest(90)
+    cache = make_layers(tmp_path, manifest)
+    train, test = manifest.utterances("train"), manifest.utterances("test")
+    model = HeadClassifier("linear_probe", ["deep"], cache={"deep": cache})
+    model.fit(train, manifest.column("emotion", train))
+    assert model.module_.inputs[0].layer_weights.argmax() == 1
+    assert model.score(test, manifest.column("emotion", test)) > 0.9
+    assert model.history_ == []

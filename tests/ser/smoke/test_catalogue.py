@@ -62,3 +62,9 @@ def test_a_mistake_names_the_preset_and_its_line(monkeypatch):
     monkeypatch.setattr(catalogue, "preset", lambda name: text)
     with pytest.raises(UserError, match=r"^presets/nu.yaml:\d+: heads.*did you mean 'wce'"):
         load("nu")
+
+
+def test_the_baseline_is_no_part_of_a_published_system(monkeypatch):
+    monkeypatch.setattr("ser.pipeline.baseline.DEFAULT", True)
+    rows = {row["preset"]: row for row in table().iter_rows(named=True)}
+    assert "linear_probe" not in rows["unicamp"]["heads"]
