@@ -52,7 +52,9 @@ def _parquet(path: Path) -> Iterator[pl.DataFrame]:
 
 
 def _stream(path: Path) -> Iterator[pl.DataFrame]:
-    beginning, rows, size, made = [], [], 0, False  # the beginning: schema and dictionaries
+    beginning: list[bytes] = []  # schema and dictionaries
+    rows: list[bytes] = []
+    size, made = 0, False
     with path.open("rb") as file:
         while (message := _message(file, path)) is not None:
             kind, data = message

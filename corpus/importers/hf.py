@@ -64,8 +64,8 @@ def hf(
     Licence and citation are those of the data set.
     """
     writer = Clips(folder, Path(clips) if clips else None)
-    options = (utterance, split, speaker, gender, emotion, arousal, valence, dominance)
-    options += (transcript, language, session)
+    options = [utterance, split, speaker, gender, emotion, arousal, valence, dominance]
+    options += [transcript, language, session]
     wanted = {name.lower() for name in (*COLUMNS, *options) if name}
     frames, counts = [], Counter[str]()
     for file in _files(folder):
