@@ -72,7 +72,7 @@ class FittedStack:
         Raises `UserError` when the protocol's logits are missing, and when the split that the model
         is fitted on has no labelled rows, lacks a class, or is too small for the folds.
         """
-        protocol, candidates = table.protocol(config.protocol), []
+        protocol, candidates = table.protocol(config.protocol), list[Candidate]()
         if config.model == AUTO:
             from ser.stack.selection import select
 

@@ -79,7 +79,8 @@ def _held_out(classifier: Any, X: np.ndarray, y: np.ndarray, fold: np.ndarray) -
             classifier.fit(X, y, fold)
         except MissingClassError:
             return None
-        return classifier.fold_proba(X, fold).argmax(axis=1)
+        predicted: np.ndarray = classifier.fold_proba(X, fold).argmax(axis=1)
+        return predicted
     chosen = np.empty(len(y), np.int64)
     for k in range(fold.max() + 1):
         held_out = fold == k
