@@ -6,7 +6,7 @@ The scores of a run are read from its report/metrics.json, those of a bundle fro
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -99,9 +99,9 @@ def read_card(predictor: "AudioPredictor") -> str | None:
 
 
 def _of_run(predictor: "AudioPredictor") -> "Predictor | None":
-    from ser.predict.predictor import Predictor
+    from ser.predict.published import PublishedPredictor
 
-    return predictor if isinstance(predictor, Predictor) else None
+    return None if isinstance(predictor, PublishedPredictor) else cast("Predictor", predictor)
 
 
 def _model(predictor: "Predictor") -> str:
