@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ser.factories import make_corpus, ser
+from tests.ser.factories import PIPELINE, make_corpus, ser
 
 READ = """
 import os, sys
@@ -39,6 +39,9 @@ exec "$2" -c "$3" "$1"
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     make_corpus(folder)
+    # another process reads it too
+    text = PIPELINE.replace("heads:\n", "heads:\n  baseline: false\n")
+    (folder / "pipeline.yaml").write_text(text)
     run_and_report(folder)
     return folder
 

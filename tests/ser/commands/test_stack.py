@@ -126,7 +126,7 @@ def test_fit_prints_the_candidates_of_auto(tmp_path):
     assert first.endswith("(protocol oof: all heads are cross-fitted)")
     start = f"{model} was chosen by macro-F1 of held-out training rows: mean_logits 0."
     assert second.startswith(start)
-    assert second.count(", ") == 5
+    assert second.count(", ") == 6
     written = json.loads((tmp_path / "run/stack/stack.json").read_text())
     assert written["config"]["model"] == model
 
