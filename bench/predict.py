@@ -79,9 +79,9 @@ def _bare(p: Predictor, clip: Path) -> Callable[[], object]:
         (one.extractor, wave if one.of is None else words[one.of].text) for one in p.features.load()
     ]
     ready = [
-        (module, features)
+        (module, features_of(module))
         for head in p._heads
-        for _, features in head._batches(inputs_of(head, [extracted[0]]), False)
+        for _, features_of in head._batches(inputs_of(head, [extracted[0]]), None)
         for module in head.modules
     ]
 

@@ -71,14 +71,14 @@ def tune(
 
     def objective(trial: optuna.Trial) -> float:
         options = changed(entry, {key: _suggest(trial, key, space[key]) for key in space})
+        options["seeds"] = 1  # a trial trains with one seed, whatever the head has
 
         def report(row: Mapping[str, Any]) -> None:
             trial.report(row[f"dev_{config.chosen_by}"], int(row["epoch"]))
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        # a trial trains with one seed, whatever the head has
-        model = HeadClassifier(cache=data[0], device=device, **options | {"seeds": 1})
+        model = HeadClassifier(cache=data[0], device=device, **options)
         score = model.fit(data[1], after_epoch=report).score_
         assert score is not None
         return score

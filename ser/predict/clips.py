@@ -76,6 +76,7 @@ class Segmentation:
     def pieces(self, blocks: Iterable[np.ndarray], path: str = "") -> "Iterator[Piece]":
         """Segment a stream of samples at 16 kHz; digital silence gives no piece."""
         at_speech = self.cut == "speech" or (self.cut == "auto" and _silero())
+        pieces: Iterator[Piece]
         if self.turns is not None:
             pieces = (Piece.at(*turn) for turn in cut_turns(blocks, self.turns.of(path)))
         else:
