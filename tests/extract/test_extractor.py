@@ -114,10 +114,11 @@ DEFAULTS = {  # part of the cache's format: whoever changes one raises that extr
         "compile": False,
         "special_tokens": True,
         "quantize": "none",
+        "pad_to": None,
     },
     ("prosody", 1): {"precision": "float16"},
     ("opensmile", 2): {"precision": "float16"},
-    ("facodec", 1): {"precision": "float16"},
+    ("facodec", 1): {"precision": "float16", "parts": "prosody+speaker"},
 }
 
 

@@ -82,7 +82,7 @@ def test_shards_of_the_same_name_are_distinguished(tmp_path):
 
 def test_ids_may_hold_what_they_like(tmp_path):
     manifest = make_manifest(30)
-    ids = {"u0": "a/b c.wav", "u1": "noise+u2", "u2": "Zoë\n", "u3": "noise"}
+    ids = {"u0": "a/b c.wav", "u1": "noise+u2", "u2": "Zoë, 2", "u3": "noise"}
     frame = manifest.frame.with_columns(utterance=manifest.frame["utterance"].replace(ids))
     manifest = type(manifest)(frame, manifest.classes)
     clean = make_feature(tmp_path, "a", manifest)
