@@ -190,6 +190,8 @@ def import_weights(
     if released.ignored:
         typer.echo(f"ignored, as the head does not read them: {listed(released.ignored)}")
     typer.echo(f"{out}: {head}, features of {dims}; outputs {outputs}")
+    if head == "cross_modal_gru" and "text" in released.dims:
+        typer.echo("text features of published weights have 80 tokens per clip: `pad_to: 80`")
     typer.echo(f"write `{yaml_entry(released, head, out)}`")
 
 
