@@ -123,7 +123,7 @@ def predict(
     splits: Sequence[Mapping[str, Sequence[str]]],
     make: Callable[[], ClassifierMixin],
 ) -> pl.DataFrame:
-    """Fit a classifier in every rotation; return its test predictions as a table for `ser score`."""
+    """Fit a classifier in every rotation; return its test predictions as `ser score` reads them."""
     rows = []
     for split in splits:
         labels = manifest.labels(split["train"])
