@@ -93,7 +93,7 @@ def speaker_scores(vectors: Vectors, manifest: Manifest) -> dict[str, np.ndarray
     groups: dict[str, list[str]] = {}
     for utterance, speaker in zip(utterances, manifest.column("speaker", utterances), strict=True):
         groups.setdefault(speaker, []).append(utterance)
-    scores = {}
+    scores: dict[str, np.ndarray] = {}
     for members in groups.values():
         values = np.stack([vectors[utterance] for utterance in members])
         deviation = values.std(axis=0)
