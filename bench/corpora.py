@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -56,7 +55,7 @@ def main() -> None:
     cache = heads_job(pooled).features[args.feature]
     pooled_frames = pool(cache, manifest.utterances(), args.layer)
     by_speaker = speaker_scores(pooled_frames, manifest)
-    sides: list[tuple[str, Vectors, Callable[[], ClassifierMixin]]] = [
+    sides: list[tuple[str, Vectors, Callable[[], Any]]] = [
         ("logistic regression", pooled_frames, _logistic),
         ("logistic regression, by speaker", by_speaker, _logistic),
     ]
@@ -121,7 +120,7 @@ def predict(
     vectors: Vectors,
     manifest: Manifest,
     splits: Sequence[Mapping[str, Sequence[str]]],
-    make: Callable[[], ClassifierMixin],
+    make: Callable[[], Any],
 ) -> pl.DataFrame:
     """Fit a classifier in every rotation; return its test predictions as `ser score` reads them."""
     rows = []
@@ -135,12 +134,12 @@ def predict(
     return pl.DataFrame(rows, ["utterance", "prediction"], orient="row")
 
 
-def _logistic() -> ClassifierMixin:
+def _logistic() -> Any:
     model = LogisticRegression(C=0.01, class_weight="balanced", max_iter=5000)
     return make_pipeline(StandardScaler(), model)
 
 
-def _svc() -> ClassifierMixin:
+def _svc() -> Any:
     return make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced"))
 
 
