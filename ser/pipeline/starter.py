@@ -71,6 +71,8 @@ heads:
     loss: [{name: label_smoothing, class_weight_power: 1}]
     features: [{name: whisper, layer: [2, 3]}]
   pooled-prosody: {<<: *pooled, features: [{name: whisper, layer: [2, 3]}, prosody]}
+  # logistic regression on the same statistics: the plain baseline of every table of scores
+  probe: {head: linear_probe, features: [{name: whisper, layer: [2, 3]}]}
 """
 SMALL_TEXT_HEAD = """\
   pooled-text: {<<: *pooled, features: [{name: whisper, layer: [2, 3]}, text]}

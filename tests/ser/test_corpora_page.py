@@ -55,7 +55,7 @@ def test_from_a_folder_of_clips_to_a_cross_validated_report(tmp_path):
     assert len(json.loads((pooled / "rotations.json").read_text())["rotations"]) == 10
     metrics = json.loads((pooled / "report" / "metrics.json").read_text())
     utterances = {name: np.sum(s["confusion"]) for name, s in metrics["test"].items()}
-    assert utterances == {"pooled": 34, "pooled-prosody": 34, "stack": 34}
+    assert utterances == {"pooled": 34, "pooled-prosody": 34, "probe": 34, "stack": 34}
     assert "Rotations" in (pooled / "report" / "report.html").read_text()
 
 

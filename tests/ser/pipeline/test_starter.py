@@ -70,7 +70,9 @@ def test_a_corpus_in_another_language_gets_no_text(tmp_path, clips):
 
 def test_a_small_corpus_gets_heads_averaged_over_seeds_and_trains_on_all_other_speakers(tmp_path):
     pipeline = loaded(corpus(tmp_path, 60, gender=pl.lit("Female")), tmp_path)
-    assert {(h.seeds, h.keep) for h in pipeline.heads.values()} == {(3, "last")}
+    trained = {n: (h.head, h.seeds, h.keep) for n, h in pipeline.heads.items()}
+    averaged = dict.fromkeys(("pooled", "pooled-prosody", "pooled-text"), ("mean_mlp", 3, "last"))
+    assert trained == averaged | {"probe": ("linear_probe", 1, "best")}
     assert pipeline.cv.dev_rule == "none"
 
 
