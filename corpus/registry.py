@@ -126,18 +126,24 @@ class Registry(Generic[Part, About]):
 
     def names(self) -> Sequence[str]:
         """Return the names of all parts that are known so far, sorted."""
-        return sorted({*self.built_in, *self._parts})
+        return sorted({*self.built_in, *self._added()})
 
     def list(self) -> Sequence[Entry]:
         """Describe all parts, those of installed packages too, the built-in ones first."""
-        load_installed()
+        if not _built_in_only.get():
+            load_installed()
         built_in = [Entry(n, b.summary, b.module, True) for n, b in sorted(self.built_in.items())]
-        added = sorted(n for n in self._parts if n not in self.built_in)
         return built_in + [
             Entry(name, _summary(part), getattr(part, "__module__", ""), False)
-            for name in added
+            for name in self._added()
             for part in [self._parts[name][0]]
         ]
+
+    def _added(self) -> Sequence[str]:
+        """Return the names of parts that are not built in, sorted; none where those are unknown."""
+        if _built_in_only.get():
+            return []
+        return sorted(name for name in self._parts if name not in self.built_in)
 
     def _find(self, name: str) -> tuple[Part, About]:
         if name not in self.built_in and _built_in_only.get():

@@ -143,3 +143,16 @@ def test_help_looks_for_no_package():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "None False\n"
+
+
+def test_where_only_built_in_parts_are_known_others_are_not_named_and_no_package_is_imported(
+    tmp_path, monkeypatch
+):
+    install(tmp_path, monkeypatch, "paints_unread", "raise SystemExit('imported')\n", "paints")
+    colours = make(red=BuiltIn("colours:red", "Red.", 1))
+    colours.add("blue", "#00f", 2)
+    with module.built_in_only():
+        assert colours.names() == ["red"]
+        assert [entry.name for entry in colours.list()] == ["red"]
+    assert "paints_unread" not in sys.modules
+    assert colours.names() == ["blue", "red"]
