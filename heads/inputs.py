@@ -33,7 +33,7 @@ def drawn_to_corpus(speakers: Moments, clips: np.ndarray, corpus: Moments) -> Mo
 
     The weight of the speaker is n / (n + 2) with n clips: the posterior mean of a normal prior
     (Gelman et al. 2013, "Bayesian Data Analysis", section 2.5) that is worth two clips. One clip
-    shows what is said and felt as much as who speaks; its own statistics would remove both.
+    contains words and emotion as much as the speaker; its own statistics would remove all three.
     """
     weight = (clips / (clips + PRIOR_CLIPS)).reshape(-1, *[1] * corpus[0].ndim)
     mean, deviation = (

@@ -24,14 +24,7 @@ from ser.engines.heads import Log
 from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.score.cross import FILE, Cell, Cross, score_cells
-from ser.stages.subruns import (
-    extract_once,
-    fit_stacks,
-    require_rotatable,
-    score_subruns,
-    train_subruns,
-    write_subrun,
-)
+from ser.stages.subruns import require_rotatable, run_subruns, write_subrun
 
 
 @dataclass(frozen=True)
@@ -73,16 +66,10 @@ def cross(
 
     Without a head that a stack needs there are no scores.
     """
-    failed = extract_once(list(planned.runs.values()), device, log)
-    for report in train_subruns(planned.runs, device, jobs, log=log, after_epoch=after_epoch):
-        after_head(report)
-        if report.done in ("failed", "busy"):
-            failed[f"heads/{report.name}"] = report.error
-    if any(name.startswith("heads/") for name in failed):
-        return None, failed
-    fit_stacks(planned.runs, log)
-    score_subruns(planned.runs)
-    return score(planned), failed
+    scored, failed = run_subruns(
+        planned.runs, device, jobs, log, after_epoch=after_epoch, after_head=after_head
+    )
+    return score(planned) if scored else None, failed
 
 
 def score(planned: CrossPlan) -> Cross:

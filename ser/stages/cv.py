@@ -37,14 +37,7 @@ from ser.score.rotations import (
 )
 from ser.score.run import Metrics, score_run
 from ser.stack.rotations import pool_stacks
-from ser.stages.subruns import (
-    extract_once,
-    fit_stacks,
-    require_rotatable,
-    score_subruns,
-    train_subruns,
-    write_subrun,
-)
+from ser.stages.subruns import require_rotatable, run_subruns, write_subrun
 
 
 @dataclass(frozen=True)
@@ -137,16 +130,10 @@ def cross_validate(
     Without a head that a stack needs there is no result.
     """
     runs = {r.prefix + name: p for r in repetitions for name, p in r.runs.items()}
-    failed = extract_once(list(runs.values()), device, log)
-    for report in train_subruns(runs, device, jobs, log=log, after_epoch=after_epoch):
-        after_head(report)
-        if report.done in ("failed", "busy"):
-            failed[f"heads/{report.name}"] = report.error
-    if any(name.startswith("heads/") for name in failed):
-        return None, failed
-    fit_stacks(runs, log)
-    score_subruns(runs)
-    return pool(repetitions, by), failed
+    scored, failed = run_subruns(
+        runs, device, jobs, log, after_epoch=after_epoch, after_head=after_head
+    )
+    return pool(repetitions, by) if scored else None, failed
 
 
 def pool(repetitions: Sequence[Repetition], by: str) -> CrossValidation:

@@ -9,7 +9,7 @@ same ones; the heads of all runs are trained as one list, by `ser.engines.heads`
 
 import copy
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,33 @@ def _raw(pipeline: Pipeline, manifest: Path, classes: Sequence[str], seed: int) 
             entry = raw["heads"][name] or {}
             raw["heads"][name] = entry | {"seed": config.seed + SEED_STEP * seed}
     return raw
+
+
+def run_subruns(
+    runs: Mapping[str, Pipeline],
+    device: str,
+    jobs: int | None,
+    log: Log,
+    *,
+    after_epoch: AfterEpoch = lambda progress: None,
+    after_head: Callable[[HeadReport], object] = lambda report: None,
+) -> tuple[bool, dict[str, str]]:
+    """Run every stage of every run; what is up to date is skipped.
+
+    Return whether stacks were fitted and scored, and what could not be extracted or trained.
+    Without a head that a stack needs nothing is fitted.
+    """
+    failed = extract_once(list(runs.values()), device, log)
+    trained = True
+    for report in train_subruns(runs, device, jobs, log=log, after_epoch=after_epoch):
+        after_head(report)
+        if report.done in ("failed", "busy"):
+            failed[f"heads/{report.name}"] = report.error
+            trained = False
+    if trained:
+        fit_stacks(runs, log)
+        score_subruns(runs)
+    return trained, failed
 
 
 def extract_once(runs: Sequence[Pipeline], device: str, log: Log) -> dict[str, str]:
