@@ -101,6 +101,17 @@ class Sampler(SamplerUse):
     no_consensus: float = Field(default=0.0, ge=0, le=1000)
 
 
+class ClassBalancedSampler(Sampler):
+    """Options of `class_balanced`; `weights` may move with the epoch, as in the UFG entry.
+
+    `to_uniform` begins balanced and ends near the corpus' own distribution, `to_distribution` the
+    other way round.
+    """
+
+    name: Literal["class_balanced"]
+    weights: Literal["constant", "to_uniform", "to_distribution"] = "constant"
+
+
 class Architecture(Section):
     """Base of the options of an architecture.
 

@@ -140,12 +140,20 @@ SAMPLERS: "Registry[Callable[..., np.ndarray], type[SamplerUse]]" = Registry(
     "sampler",
     "",
     {
-        name: BuiltIn(f"ser.heads.training.samplers:{name}", summary, own.Sampler)
-        for name, summary in (
-            ("natural", "Every utterance once."),
-            ("neutral_expressive", "Neutral and the rest equally likely, with replacement."),
-            ("class_balanced", "Each class equally likely, with replacement."),
-            ("undersample", "Each class cut to the rarest, anew every epoch."),
+        name: BuiltIn(f"ser.heads.training.samplers:{name}", summary, options)
+        for name, summary, options in (
+            ("natural", "Every utterance once.", own.Sampler),
+            (
+                "neutral_expressive",
+                "Neutral and the rest equally likely, with replacement.",
+                own.Sampler,
+            ),
+            (
+                "class_balanced",
+                "Each class equally likely, with replacement.",
+                own.ClassBalancedSampler,
+            ),
+            ("undersample", "Each class cut to the rarest, anew every epoch.", own.Sampler),
         )
     },
 )

@@ -3,7 +3,11 @@
 natural              every utterance once
 neutral_expressive   as many draws with replacement, neutral and the rest equally likely
                      (Ueda et al. 2025, section 3.1.1: inverse frequency of the two groups)
-class_balanced       as many draws with replacement, each class equally likely
+class_balanced       as many draws with replacement, each class equally likely: a clip of class c,
+                     n_c of N, has the weight N / n_c. These may move with the share s of the
+                     phase's epochs that are done: `to_uniform` (1 - s) N / n_c + s,
+                     `to_distribution` (1 - s) + s N / n_c (the UFG entry of 2025; weights of 1 draw
+                     classes as often as the corpus has them)
 undersample          every class cut to the rarest, without replacement, anew every epoch: short
                      epochs, and over many of them all utterances are seen; with `no_consensus`
                      some clips without a class beside them (the NTUA entry of 2025, MEDUSA: 1/8)
@@ -55,16 +59,23 @@ def sampler(
 
 
 def draw_epoch(
-    choice: SamplerUse, labels: np.ndarray, neutral: int | None, rng: np.random.Generator
+    choice: SamplerUse,
+    labels: np.ndarray,
+    neutral: int | None,
+    rng: np.random.Generator,
+    done: float = 0.0,
 ) -> np.ndarray:
     """Return positions into `labels`, int64 `(draws,)`; only undersample draws fewer than labels.
 
     `labels` are classes, int64 `(utterances,)`, -1 for an utterance without one; unless the sampler
     is natural, one or more has a class. `neutral` is the index of the neutral class, if there is
-    one. Raises `UserError` when a sampler returns anything but such positions.
+    one, `done` the share of the phase's epochs before this one, 0 to 1. Raises `UserError` when a
+    sampler returns anything but such positions.
     """
     function = SAMPLERS.get(choice.name)
     options = choice.model_dump(exclude=set(SamplerUse.model_fields))
+    if choice.name == "class_balanced":
+        options["done"] = done
     drawn = function(labels, neutral, rng, **options)
     if choice.name not in SAMPLERS.built_in and (problem := _problem(drawn, len(labels))):
         raise UserError(
@@ -102,10 +113,17 @@ def neutral_expressive(
 
 
 def class_balanced(
-    labels: np.ndarray, neutral: int | None, rng: np.random.Generator, *, no_consensus: float
+    labels: np.ndarray,
+    neutral: int | None,
+    rng: np.random.Generator,
+    *,
+    no_consensus: float,
+    weights: str,
+    done: float,
 ) -> np.ndarray:
-    """Draw each class equally often."""
-    return rng.choice(len(labels), size=len(labels), p=_balanced(labels))
+    """Draw each class equally often, or at a moving rate between that and the corpus' own."""
+    moving = {"to_uniform": 1 - done, "to_distribution": done}
+    return rng.choice(len(labels), size=len(labels), p=_balanced(labels, moving.get(weights, 1.0)))
 
 
 def undersample(
@@ -119,10 +137,14 @@ def undersample(
     return rng.permutation(np.concatenate([*drawn, order[labels[order] < 0][:beside]]))
 
 
-def _balanced(groups: np.ndarray) -> np.ndarray:
-    """Return the probability of each utterance: groups equally likely, apart from those without."""
+def _balanced(groups: np.ndarray, share: float = 1.0) -> np.ndarray:
+    """Return the probability of each utterance: groups equally likely, apart from those without.
+
+    `share` is that of the balancing weights N / n, the rest is a weight of 1.
+    """
     grouped = groups >= 0
     likely = np.full(len(groups), 1 / len(groups))
-    weights = 1.0 / np.bincount(groups[grouped])[groups[grouped]]
+    members = np.bincount(groups[grouped])[groups[grouped]]
+    weights = share / members + (1 - share) / len(members)
     likely[grouped] = weights / weights.sum() * grouped.mean()
     return likely

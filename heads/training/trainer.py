@@ -222,7 +222,8 @@ class Trainer:
     def _epoch(self, epoch: int, stage: HeadConfig, number: int) -> dict[str, Any]:
         labels = self.train.classes
         rng = self._random(epoch, ORDER)
-        order = draw_epoch(stage.sampler, labels, self.setting.neutral, rng)
+        done = number / stage.epochs
+        order = draw_epoch(stage.sampler, labels, self.setting.neutral, rng, done)
         drawn = order + len(labels) * self._draw_views(len(order), epoch)
         batches = bucket(drawn, self.lengths, stage.batch, rng)
         targets = self._targets_of(self.train, self._random(epoch, DROP))

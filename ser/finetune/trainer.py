@@ -170,7 +170,8 @@ class FineTuner:
         """Run the remaining steps of an epoch; `losses` are those of the steps already run."""
         seed, names = self.config.training.seed, self.train.utterances
         rng = np.random.default_rng([seed, epoch, ORDER])
-        order = draw_epoch(stage.sampler, self.train.classes, self.setting.neutral, rng)
+        done = number / stage.epochs
+        order = draw_epoch(stage.sampler, self.train.classes, self.setting.neutral, rng, done)
         lengths = self.clips.costs(names, epoch)
         batches = bucket(order, lengths, stage.batch * self.processes.size, rng)
         steps = [
@@ -193,7 +194,7 @@ class FineTuner:
                 self._part(share, inputs, targets, (*step_seed, i))
                 for i, (share, inputs) in enumerate(zip(shares, batches_read, strict=False))
             ]
-            now = rate(stage, number / stage.epochs, number * len(steps) + step)
+            now = rate(stage, done, number * len(steps) + step)
             loss = self._step(stage, parts, now)
             if not math.isfinite(loss):
                 raise UserError(

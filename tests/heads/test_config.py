@@ -60,11 +60,26 @@ def test_short_forms_and_defaults():
             {"features": ["a"], "sampler": {"name": "undersample", "no_consensus": 0.1}},
             "its no_consensus needs `no_consensus: keep` beside it",
         ),
+        (
+            {"features": ["a"], "sampler": {"name": "undersample", "weights": "to_uniform"}},
+            "Extra inputs",
+        ),
     ],
 )
 def test_mistakes_are_reported(entry, message):
     with pytest.raises(ValidationError, match=message):
         parse_head(entry)
+
+
+def test_moving_weights_of_a_sampler_are_in_what_is_recorded_and_read_back():
+    moving = {"name": "class_balanced", "weights": "to_distribution"}
+    config = parse_head({"features": ["a"], "sampler": moving})
+    assert config.model_dump(exclude_defaults=True)["sampler"] == moving
+    recorded = config.model_dump(mode="json")
+    again = parse_head({k: v for k, v in recorded.items() if k != "architecture"})
+    assert again.sampler == config.sampler
+    plain = parse_head({"features": ["a"], "sampler": "class_balanced"})
+    assert plain.model_dump(exclude_defaults=True)["sampler"] == {"name": "class_balanced"}
 
 
 def test_a_loss_has_its_own_options_and_others_do_not_have_them():

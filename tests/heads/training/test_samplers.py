@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser.heads.options import Sampler
+from ser.heads.options import ClassBalancedSampler, Sampler
 from ser.heads.training.samplers import draw_epoch
 
 SAMPLERS = ("natural", "neutral_expressive", "class_balanced", "undersample")
@@ -13,9 +13,10 @@ LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
 SEEDS = st.integers(0, 2**32)
 
 
-def draw(sampler, labels, seed=0, *, neutral=2, no_consensus=0.0):
-    options = Sampler(name=sampler, no_consensus=no_consensus)
-    return draw_epoch(options, labels, neutral, np.random.default_rng(seed))
+def draw(sampler, labels, seed=0, *, neutral=2, no_consensus=0.0, done=0.0, **options):
+    kind = ClassBalancedSampler if sampler == "class_balanced" else Sampler
+    choice = kind(name=sampler, no_consensus=no_consensus, **options)
+    return draw_epoch(choice, labels, neutral, np.random.default_rng(seed), done)
 
 
 def test_natural_sees_every_utterance_once():
@@ -41,6 +42,27 @@ def test_class_balanced_draws_every_class_equally():
     np.testing.assert_allclose(np.bincount(labels[order]) / 1000, [1 / 3] * 3, atol=0.05)
     # with replacement: 60 clips fill a third of the epoch
     assert set(order[labels[order] == 1]) > set(range(930, 960))
+
+
+@pytest.mark.parametrize("done", [0.0, 0.25, 0.95, 1.0])
+def test_weights_that_move_draw_classes_at_a_rate_between_equal_and_their_own(done):
+    counts = np.array([9_000, 600, 400])
+    labels = np.repeat([0, 1, 2], counts)
+    for weights, balanced in (("to_uniform", 1 - done), ("to_distribution", done)):
+        order = draw("class_balanced", labels, weights=weights, done=done)
+        of_class = balanced * 10_000 + (1 - balanced) * counts  # clips times N / n_c, and times 1
+        drawn = np.bincount(labels[order]) / 10_000
+        np.testing.assert_allclose(drawn, of_class / of_class.sum(), atol=0.015)
+
+
+def test_weights_begin_where_they_say():
+    labels = np.array([0] * 90 + [1] * 6 + [-1] * 4)
+    balanced = draw("class_balanced", labels, 3)
+    natural = draw("class_balanced", labels, 3, weights="to_distribution")
+    assert draw("class_balanced", labels, 3, weights="to_uniform").tolist() == balanced.tolist()
+    assert draw("class_balanced", labels, 3, done=0.9).tolist() == balanced.tolist()
+    expected = np.random.default_rng(3).choice(100, size=100, p=np.full(100, 0.01))
+    assert natural.tolist() == expected.tolist()
 
 
 def test_undersample_is_fresh_every_epoch_and_sees_all_in_the_end():

@@ -13,7 +13,7 @@ from ser.heads.training.checkpoint import Checkpoint
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import labelled
 from ser.heads.training.trainer import Trainer
-from tests.heads.factories import make_feature, make_manifest, make_trainer, with_ratings
+from tests.heads.factories import CLASSES, make_feature, make_manifest, make_trainer, with_ratings
 
 
 def test_it_learns_the_classes_of_the_features(tmp_path):
@@ -328,6 +328,7 @@ def test_a_loss_that_is_not_finite_is_reported(tmp_path):
 
 def test_a_training_resumes_from_its_checkpoint_bit_for_bit(tmp_path):
     options = {"ema": 0.9, "augment": {"mixup": 0.5, "seqaug": 0.5}, "epochs": 5}
+    options["sampler"] = {"name": "class_balanced", "weights": "to_uniform"}
     whole = make_trainer(tmp_path, **options)
     whole.fit()
 
@@ -347,6 +348,24 @@ def test_a_training_resumes_from_its_checkpoint_bit_for_bit(tmp_path):
     assert trained.history == rows
     names = make_manifest().utterances()
     assert again.predict(names)["logits"].tolist() == whole.predict(names)["logits"].tolist()
+
+
+def test_weights_of_a_sampler_move_from_epoch_to_epoch(tmp_path):
+    rows = make_manifest().frame.to_dicts()
+    for row in rows[::2]:  # else every class is as frequent, and there is nothing to balance
+        row["emotion"] = CLASSES[0]
+    manifest = Manifest(pl.DataFrame(rows), CLASSES)
+    fixed, moving = (
+        make_trainer(
+            tmp_path / weights,
+            manifest,
+            epochs=2,
+            sampler={"name": "class_balanced", "weights": weights},
+        ).fit()
+        for weights in ("constant", "to_uniform")
+    )
+    assert moving.history[0] == fixed.history[0]
+    assert moving.history[1]["train_loss"] != fixed.history[1]["train_loss"]
 
 
 class Every(Checkpoint):
