@@ -24,13 +24,13 @@ import polars as pl
 from safetensors.torch import save
 
 from ser.cache.checksums import checksums
-from ser.cache.files import clear, fingerprint, write_durably
+from ser.cache.files import clear, write_durably
 from ser.cache.logits import HeadLogits, SplitLogits
 from ser.corpus.errors import UserError
 from ser.corpus.folds import speaker_folds
 from ser.corpus.manifest import Manifest
 from ser.heads.config import HeadConfig
-from ser.heads.job import HeadsJob, by_split, head_spec, open_features
+from ser.heads.job import HeadJob
 from ser.heads.record import FILE, HeadRecord
 from ser.heads.trained import Outputs, mean_outputs
 from ser.heads.training.checkpoint import Checkpoint
@@ -45,20 +45,18 @@ FOLD_SEED = 7
 AfterEpoch = Callable[[int | None, int, int, float | None], None]  # fold, epoch, of all, dev score
 
 
-def fit_head(
-    job: HeadsJob, name: str, usable: Sequence[str], device: str, after_epoch: AfterEpoch
-) -> HeadRecord:
+def fit_head(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
     """Train one head on the utterances that are usable; return its record.
 
     Raises `UserError` for an empty train split, a class without a training utterance, too few
     speakers for the folds, or a loss that is no longer a number.
     """
-    started, config = time.monotonic(), job.configs[name]
-    fitting = _Fitting(job, name, usable, device, after_epoch)
+    started, config = time.monotonic(), head.config
+    fitting = _Fitting(head, device, after_epoch)
     trained = [fitting.train(number) for number in range(len(fitting.parts))]
     means = _mean_of_seeds(trained)
     outputs = {split: _combined(means, split, fitting.fold) for split in fitting.rows}
-    folder = fitting.folder
+    folder = head.folder
     clear(folder / FILE)
     for part in trained:
         if part.state is not None:
@@ -78,9 +76,9 @@ def fit_head(
     dev = fitting.rows.get("dev")
     scores = dev_scores(dev, outputs["dev"].final, config.metrics) if dev else {}
     record = HeadRecord(
-        head=name,
-        fingerprint=fingerprint(fitting.spec),
-        made_from=fitting.spec,
+        head=head.name,
+        fingerprint=head.fingerprint,
+        made_from=head.spec,
         config=config.model_dump(mode="json"),
         frames={f: list(column.item_shape) for f, column in fitting.reading.columns.items()},
         outputs=fitting.outputs,
@@ -88,7 +86,7 @@ def fit_head(
         best_epochs={part.name: part.best_epoch for part in trained},
         score=scores.get(f"dev_{config.chosen_by}", trained[-1].best_score),
         dev=dict(scores),
-        synthetic=job.manifest.synthetic_share(fitting.rows["train"].utterances),
+        synthetic=head.job.manifest.synthetic_share(fitting.rows["train"].utterances),
         epochs=history.height,
         seconds=round(time.monotonic() - started, 1),
         machine=machine() | {"device": device},
@@ -141,29 +139,22 @@ class _Combined:
 class _Fitting:
     """What all trainings of one head have in common."""
 
-    def __init__(
-        self,
-        job: HeadsJob,
-        name: str,
-        usable: Sequence[str],
-        device: str,
-        after_epoch: AfterEpoch,
-    ) -> None:
-        self.job, self.name, self.config = job, name, job.configs[name]
+    def __init__(self, head: HeadJob, device: str, after_epoch: AfterEpoch) -> None:
+        self.head, self.config = head, head.config
         self.device, self.after_epoch = device, after_epoch
-        self.folder = job.run / "heads" / name
+        self.folder, job = head.folder, head.job
         self.folder.mkdir(parents=True, exist_ok=True)
-        splits = by_split(job.manifest, usable)
-        if not splits.get("train"):
+        if not job.splits.get("train"):
             raise UserError(
                 f"{job.manifest.source}: no utterance of the train split has all features; mark "
                 "some rows with split 'train' and extract them."
             )
-        self.rows = {split: labelled(self.config, job.manifest, us) for split, us in splits.items()}
-        caches = open_features(job, name, usable)
-        self.spec = head_spec(job, name, usable, caches)
-        speakers = dict(zip(usable, job.manifest.column("speaker", usable), strict=True))
-        self.reading = Reading.of(self.config, caches, speakers)
+        self.rows = {
+            split: labelled(self.config, job.manifest, utterances)
+            for split, utterances in job.splits.items()
+        }
+        speakers = dict(zip(job.usable, job.manifest.column("speaker", job.usable), strict=True))
+        self.reading = Reading.of(self.config, head.caches, speakers)
         self.fold = _folds(self.config, self.rows["train"])
         self.parts = _parts(self.config, self.rows["train"], self.fold)
         cross_fit = self.config.cross_fit
@@ -177,16 +168,16 @@ class _Fitting:
         trainer = Trainer(
             self.config.model_copy(update={"seed": part.seed}),
             self.reading,
-            self.job.manifest.classes,
+            self.head.job.manifest.classes,
             train=part.train,
             dev=self.rows.get("dev", part.train.take([])),
-            genders=count_genders(self.config, self.job.manifest),
+            genders=count_genders(self.config, self.head.job.manifest),
             device=self.device,
         )
         self.outputs = trainer.outputs
         solved = self.config.architecture.solved
         epochs = 1 if solved else sum(stage.epochs for stage in self.config.stages)
-        checkpoint = Checkpoint(self.folder / f".{part.name}.checkpoint", fingerprint(self.spec))
+        checkpoint = Checkpoint(self.folder / f".{part.name}.checkpoint", self.head.fingerprint)
         with tracked(self.config, self.folder, part.name) as track:
 
             def report(row: Mapping[str, Any]) -> None:
@@ -317,7 +308,7 @@ def group_cells(
 def _write_logits(fitting: _Fitting, outputs: Mapping[str, _Combined]) -> None:
     rows, fold = {}, fitting.fold
     learned = fitting.config.init is not None or any(s.epochs for s in fitting.config.stages)
-    job, config = fitting.job, fitting.config
+    job, config = fitting.head.job, fitting.config
     groups = group_columns(job.manifest, job.groups)
     for split, labels in fitting.rows.items():
         combined = outputs[split]
@@ -329,9 +320,9 @@ def _write_logits(fitting: _Fitting, outputs: Mapping[str, _Combined]) -> None:
             labels, combined.final, kind, folds, combined.in_sample, groups=cells
         )
     file = HeadLogits(
-        fitting.name,
+        fitting.head.name,
         job.manifest.classes,
-        fingerprint(fitting.spec),
+        fitting.head.fingerprint,
         {f: job.features[f].fingerprint for f in config.feature_names},
         rows,
         config.attributes if "attributes" in config.gives else (),

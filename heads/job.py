@@ -3,16 +3,18 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from ser.cache.features import FeatureCache
+from ser.cache.files import fingerprint
 from ser.corpus.manifest import FURTHER, VOTE, Manifest
 from ser.heads.config import PRIOR_CLIPS, HeadConfig
 from ser.heads.training.views import Views, join_views, require_views, view_rows
 
+Spec = dict[str, object]  # plain values
 VERSION = 2  # raise it when a change of code changes the numbers
 
 
@@ -20,7 +22,8 @@ VERSION = 2  # raise it when a change of code changes the numbers
 class HeadsJob:
     """Heads to train on a corpus, and where their features and the views of these are.
 
-    Raises `UserError` for a view that none of a head's features has, or of other weights.
+    What it finds in the caches, it finds once: a job is of one moment. Raises `UserError` for a
+    view that none of a head's features has, or of other weights.
     """
 
     run: Path
@@ -35,13 +38,82 @@ class HeadsJob:
             if config.views:
                 require_views(name, self.read_by(name), self.views, config.views)
 
+    @cached_property
     def usable(self) -> list[str]:
-        """List the utterances that no feature failed for; see `usable_utterances`."""
+        """The utterances that no feature failed for; see `usable_utterances`."""
         return usable_utterances(self.manifest, self.features.values())
+
+    @cached_property
+    def splits(self) -> dict[str, list[str]]:
+        """The usable utterances of each split that has any."""
+        return by_split(self.manifest, self.usable)
+
+    @cached_property
+    def heads(self) -> dict[str, "HeadJob"]:
+        """The training of each head."""
+        return {name: HeadJob(self, name, config) for name, config in self.configs.items()}
 
     def read_by(self, name: str) -> dict[str, FeatureCache]:
         """Return the features of a head, clean."""
         return {f: self.features[f] for f in self.configs[name].feature_names}
+
+
+@dataclass(frozen=True)
+class HeadJob:
+    """The training of one head of a job."""
+
+    job: HeadsJob
+    name: str
+    config: HeadConfig
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the head in the run."""
+        return self.job.run / "heads" / self.name
+
+    @cached_property
+    def caches(self) -> Mapping[str, FeatureCache]:
+        """What the head reads its features from, with rows of its views if it has any."""
+        clean, names = self.job.read_by(self.name), self.config.views
+        return join_views(clean, self.job.views, names, self._train) if names else clean
+
+    @cached_property
+    def spec(self) -> Spec:
+        """Everything that the head's numbers depend on."""
+        config, job, caches = self.config, self.job, self.caches
+        spec: Spec = {
+            "version": VERSION,
+            # without defaults, so that a head does not go stale when there is a new option
+            "config": config.model_dump(
+                mode="json", exclude_defaults=True, exclude={"init", "log"}
+            ),
+            "classes": list(job.manifest.classes),
+            "labels": labels_digest(config, job.manifest, job.usable),
+            "features": {f: cache.fingerprint for f, cache in caches.items()},
+            "rows": {f: _rows_digest(cache, job.usable) for f, cache in caches.items()},
+        }
+        if any(use.normalize == "speaker" for use in config.features):
+            spec["speaker_prior"] = PRIOR_CLIPS
+        spec |= revision_spec(config)
+        if config.init is not None and config.init.is_file():
+            spec["init"] = hashlib.sha256(config.init.read_bytes()).hexdigest()
+        if config.views:
+            drawn = view_rows(config.views, self._train)
+            spec["views"] = {
+                f: {v: c.fingerprint for v, c in job.views.get(f, {}).items() if v in config.views}
+                for f in caches
+            }
+            spec["view_rows"] = {f: _rows_digest(cache, drawn) for f, cache in caches.items()}
+        return spec
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of the spec."""
+        return fingerprint(self.spec)
+
+    @property
+    def _train(self) -> list[str]:
+        return self.job.splits.get("train", [])
 
 
 def usable_utterances(manifest: Manifest, features: Iterable[FeatureCache]) -> list[str]:
@@ -56,43 +128,6 @@ def usable_utterances(manifest: Manifest, features: Iterable[FeatureCache]) -> l
     for cache in caches:
         cache.require(usable)
     return usable
-
-
-def open_features(job: HeadsJob, name: str, usable: Sequence[str]) -> Mapping[str, FeatureCache]:
-    """Return what a head reads its features from, with rows of its views if it has any."""
-    views, clean = job.configs[name].views, job.read_by(name)
-    if not views:
-        return clean
-    return join_views(clean, job.views, views, by_split(job.manifest, usable).get("train", []))
-
-
-def head_spec(
-    job: HeadsJob, name: str, usable: Sequence[str], caches: Mapping[str, FeatureCache]
-) -> dict[str, Any]:
-    """Return everything that a head's numbers depend on; its hash is the head's fingerprint."""
-    config = job.configs[name]
-    spec: dict[str, Any] = {
-        "version": VERSION,
-        # without defaults, so that a head does not go stale when there is a new option
-        "config": config.model_dump(mode="json", exclude_defaults=True, exclude={"init", "log"}),
-        "classes": list(job.manifest.classes),
-        "labels": labels_digest(config, job.manifest, usable),
-        "features": {f: cache.fingerprint for f, cache in caches.items()},
-        "rows": {f: _rows_digest(cache, usable) for f, cache in caches.items()},
-    }
-    if any(use.normalize == "speaker" for use in config.features):
-        spec["speaker_prior"] = PRIOR_CLIPS
-    spec |= revision_spec(config)
-    if config.init is not None and config.init.is_file():
-        spec["init"] = hashlib.sha256(config.init.read_bytes()).hexdigest()
-    if config.views:
-        drawn = view_rows(config.views, by_split(job.manifest, usable).get("train", []))
-        spec["views"] = {
-            f: {v: c.fingerprint for v, c in job.views.get(f, {}).items() if v in config.views}
-            for f in caches
-        }
-        spec["view_rows"] = {f: _rows_digest(cache, drawn) for f, cache in caches.items()}
-    return spec
 
 
 def revision_spec(config: HeadConfig) -> dict[str, int]:

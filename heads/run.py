@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ser.cache.checksums import is_undamaged
-from ser.cache.files import fingerprint
 from ser.cache.locks import locked
 from ser.corpus.check import require_speaker_disjoint
 from ser.corpus.errors import BusyError, DamagedError, UserError
 from ser.heads.config import HeadConfig
-from ser.heads.job import HeadsJob, head_spec, open_features
+from ser.heads.job import HeadJob, HeadsJob
 from ser.heads.record import HeadRecord, read_done
 from ser.heads.registry import HEADS, LOSSES, SAMPLERS
 
@@ -77,27 +76,28 @@ def train_heads(
     with one head is in its report.
     """
     require_speaker_disjoint(job.manifest)
-    usable = job.usable()
+    log.debug("%s: %d utterances", job.run, len(job.usable))  # raises for those not cached
     for name in names:
-        started, score_name = time.monotonic(), job.configs[name].chosen_by
+        head, state = job.heads[name], "current"
+        started, score_name = time.monotonic(), head.config.chosen_by
         try:
-            folder, state = job.run / "heads" / name, "current"
-            record = None if force else _current(job, name, usable)
+            folder = head.folder
+            record = None if force else _current(head)
             if record is not None:
                 _tidy(folder, name)
             else:
                 with locked(folder / LOCK, f"head '{name}' is being trained"):
                     remove_leftovers(folder)
                     # another process may have trained it meanwhile
-                    record = None if force else _current(job, name, usable)
+                    record = None if force else _current(head)
                     if record is None:
-                        record, state = _fit(job, name, usable, device, after_epoch), "trained"
+                        record, state = _fit(head, device, after_epoch), "trained"
         except BusyError as error:
             seconds = time.monotonic() - started
             yield HeadReport(name, "busy", None, score_name, 0, seconds, str(error))
         # PyTorch's are RuntimeErrors; a user's head or loss may raise anything
         except (Exception, SystemExit) as error:
-            own = _has_own_parts(job.configs[name]) and not isinstance(error, OSError | MemoryError)
+            own = _has_own_parts(head.config) and not isinstance(error, OSError | MemoryError)
             if not (own or isinstance(error, MISTAKES)):
                 raise
             plain = str(error).strip() and not isinstance(error, SystemExit)
@@ -148,32 +148,27 @@ def remove_leftovers(folder: Path, done: bool = False) -> None:
             path.unlink(missing_ok=True)
 
 
-def _fit(
-    job: HeadsJob, name: str, usable: Sequence[str], device: str, after_epoch: AfterEpoch
-) -> HeadRecord:
+def _fit(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
     from ser.heads.fit import fit_head  # imports torch, which is not needed to see what is current
 
     started = time.monotonic()
-    log.debug("%s: training on %s", job.run / "heads" / name, device)
+    log.debug("%s: training on %s", head.folder, device)
 
     def report(fold: int | None, epoch: int, epochs: int, score: float | None) -> None:
-        after_epoch(Progress(name, fold, epoch, epochs, score, time.monotonic() - started))
+        after_epoch(Progress(head.name, fold, epoch, epochs, score, time.monotonic() - started))
 
-    return fit_head(job, name, usable, device, report)
+    return fit_head(head, device, report)
 
 
 def current_heads(job: HeadsJob, names: Sequence[str]) -> list[str]:
     """Name the heads that are up to date with their config, features and labels."""
-    usable = job.usable()
-    return [name for name in names if _current(job, name, usable) is not None]
+    return [name for name in names if _current(job.heads[name]) is not None]
 
 
-def _current(job: HeadsJob, name: str, usable: Sequence[str]) -> HeadRecord | None:
+def _current(head: HeadJob) -> HeadRecord | None:
     """Return the record of a head that is current; None of one that is to be trained."""
-    record = read_undamaged(job.run, name)
-    if record is None or record.fingerprint != _fingerprint(job, name, usable):
-        return None
-    return record
+    record = read_undamaged(head.job.run, head.name)
+    return None if record is None or record.fingerprint != head.fingerprint else record
 
 
 def read_undamaged(run: Path, name: str) -> HeadRecord | None:
@@ -187,7 +182,3 @@ def read_undamaged(run: Path, name: str) -> HeadRecord | None:
     files = [f"{part}.safetensors" for part in record.weights] + ["logits.h5"]
     expected = {**dict.fromkeys(files), **record.checksums}  # older versions had no checksums
     return record if is_undamaged(run / "heads" / name, expected) else None
-
-
-def _fingerprint(job: HeadsJob, name: str, usable: Sequence[str]) -> str:
-    return fingerprint(head_spec(job, name, usable, open_features(job, name, usable)))
