@@ -4,13 +4,18 @@ For a batch the rows are sorted by (shard, row), the kernel reads them ahead, an
 utterance is copied once, cast to float32 in the same pass, into a padded buffer that is used again.
 A ring of threads stays ahead of the caller. There are no worker processes: the copy releases the
 interpreter lock, and a mapped file needs no pickling.
+
+A clip is read clean or from a view, an augmented copy that some features have. Where one feature of
+a batch has the view but not this clip of it, all are read clean: the features of one clip are never
+of different audio. A feature without the view (text: the words stay what they were) is read clean.
 """
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,6 +29,16 @@ if TYPE_CHECKING:
 POOL_BATCHES = 32  # batches that are sorted by length together
 
 
+class Clip(NamedTuple):
+    """An utterance as it is read: clean, or in a view of this name."""
+
+    utterance: str
+    view: str = ""
+
+
+Clips = Sequence[str | Clip]  # an id alone is clean
+
+
 @dataclass(frozen=True)
 class FeatureInput:
     """A feature as a head reads it: `stride` k gives the mean of every k frames.
@@ -35,6 +50,7 @@ class FeatureInput:
     cache: FeatureCache
     stride: int = 1
     layer: int | tuple[int, ...] | None = None
+    views: Mapping[str, FeatureCache] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         stored = self.cache.item_shape
@@ -61,9 +77,70 @@ class FeatureInput:
         """Return the layers that are read, of `(..., layers, dim)`: `(..., read * dim)`."""
         return side_by_side(values, self.layers)
 
-    def lengths(self, utterances: Sequence[str]) -> np.ndarray:
-        """Return the frames of each utterance after the stride: int64 `(utterances,)`."""
-        return after_stride(self.cache.lengths(utterances), self.stride)
+    @cached_property
+    def _starts(self) -> dict[str, int]:
+        """Where the places of each view start; those of the clean cache start at 0."""
+        starts, end = {}, 0
+        for view, cache in {"": self.cache, **self.views}.items():
+            starts[view] = end
+            end += len(cache.snapshot().utterance)
+        return starts
+
+    def find(self, utterances: Sequence[str], view: str = "") -> np.ndarray:
+        """Return the place of each utterance in a view: int64, -1 where it is not cached."""
+        rows = (self.views[view] if view else self.cache).snapshot().find(utterances)
+        return np.where(rows < 0, rows, rows + self._starts[view])
+
+    def by_cache(self, places: np.ndarray) -> Iterator[tuple[FeatureCache, np.ndarray, np.ndarray]]:
+        """Yield each cache that places are in, which of them these are, and their rows in it."""
+        starts = list(self._starts.values())
+        source = np.searchsorted(starts, places, "right") - 1
+        for i, cache in enumerate((self.cache, *self.views.values())):
+            if len(at := np.flatnonzero(source == i)):
+                yield cache, at, places[at] - starts[i]
+
+
+def find(features: Mapping[str, FeatureInput], clips: Clips) -> dict[str, np.ndarray]:
+    """Return the place of each clip in each feature: int64 `(clips,)`, -1 where it is not cached.
+
+    A clip is in its view only if every feature that has the view holds it.
+    """
+    utterances = [clip if isinstance(clip, str) else clip.utterance for clip in clips]
+    places = {name: feature.find(utterances) for name, feature in features.items()}
+    views = np.array(["" if isinstance(clip, str) else clip.view for clip in clips])
+    for view in dict.fromkeys(v for feature in features.values() for v in feature.views):
+        at = np.flatnonzero(views == view)
+        in_view = {
+            name: feature.find([utterances[i] for i in at], view)
+            for name, feature in features.items()
+            if view in feature.views
+        }
+        held = np.all([rows >= 0 for rows in in_view.values()], axis=0)
+        for name, rows in in_view.items():
+            places[name][at[held]] = rows[held]
+    return places
+
+
+def require(features: Mapping[str, FeatureInput], clips: Clips) -> dict[str, np.ndarray]:
+    """Find every clip; raises `UserError` that counts and names those that are not cached."""
+    places = find(features, clips)
+    for name, feature in features.items():
+        if (places[name] < 0).any():
+            names = (clip if isinstance(clip, str) else clip.utterance for clip in clips)
+            feature.cache.require(list(dict.fromkeys(names)))
+    return places
+
+
+def lengths_of(features: Mapping[str, FeatureInput], clips: Clips) -> dict[str, np.ndarray]:
+    """Return the frames of each clip as each feature is read: int64 `(clips,)`."""
+    return {name: _lengths(features[name], at) for name, at in require(features, clips).items()}
+
+
+def _lengths(feature: FeatureInput, places: np.ndarray) -> np.ndarray:
+    stored = np.empty(len(places), np.int64)
+    for cache, at, rows in feature.by_cache(places):
+        stored[at] = cache.snapshot().length[rows]
+    return after_stride(stored, feature.stride)
 
 
 @dataclass(frozen=True)
@@ -96,21 +173,6 @@ class Buffers:
         return self._flat[name][:size].view(shape)
 
 
-def load_batch(
-    features: Mapping[str, FeatureInput],
-    utterances: Sequence[str],
-    buffers: Buffers | None = None,
-    check: bool = False,
-) -> Batch:
-    """Read one batch; every feature is aligned by utterance id.
-
-    With `check` every utterance's crc32c is compared; raises `UserError` when one differs, or when
-    an utterance is not cached.
-    """
-    places = {name: feature.cache.require(utterances) for name, feature in features.items()}
-    return _load(features, utterances, places, buffers or Buffers(pin=False), check)
-
-
 def _load(
     features: Mapping[str, FeatureInput],
     utterances: Sequence[str],
@@ -122,8 +184,7 @@ def _load(
 
     frames, lengths = {}, {}
     for name, feature in features.items():
-        stored = feature.cache.snapshot().length[places[name]].astype(np.int64)
-        count = after_stride(stored, feature.stride)
+        count = _lengths(feature, places[name])
         shape = (len(utterances), int(count.max()), *feature.item_shape)
         frames[name] = buffers.take(name, shape)
         lengths[name] = torch.from_numpy(count)
@@ -132,16 +193,16 @@ def _load(
 
 
 def _fill(out: "torch.Tensor", feature: FeatureInput, places: np.ndarray, check: bool) -> None:
-    cache, snapshot = feature.cache, feature.cache.snapshot()
-    order = np.lexsort((snapshot.row[places], snapshot.shard[places]))
-    for place in places[order]:
-        shard = cache.shard(snapshot.shard_names[snapshot.shard[place]])
-        shard.will_need(int(snapshot.row[place]), int(snapshot.length[place]))
-    for i in order.tolist():
-        # select and narrow cost a third of an index expression
-        read_into(
-            out.select(0, i), cache.encoded(int(places[i]), check), feature.stride, feature.layers
-        )
+    for cache, at, rows in feature.by_cache(places):
+        snapshot = cache.snapshot()
+        order = np.lexsort((snapshot.row[rows], snapshot.shard[rows]))
+        for row in rows[order]:
+            shard = cache.shard(snapshot.shard_names[snapshot.shard[row]])
+            shard.will_need(int(snapshot.row[row]), int(snapshot.length[row]))
+        for i in order.tolist():
+            # select and narrow cost a third of an index expression
+            target, encoded = out.select(0, int(at[i])), cache.encoded(int(rows[i]), check)
+            read_into(target, encoded, feature.stride, feature.layers)
 
 
 def read_into(row: "torch.Tensor", encoded: Encoded, stride: int, layers: list[int] | None) -> None:
@@ -216,7 +277,7 @@ class BatchReader:
         self._ring = [Buffers(pin) for _ in range(threads + 1)]
 
     def batches(
-        self, plan: Sequence[Sequence[str]], missing: Literal["error", "skip"] = "error"
+        self, plan: Sequence[Clips], missing: Literal["error", "skip"] = "error"
     ) -> Iterator[Batch]:
         """Yield the batches of a plan, in its order; one plan at a time.
 
@@ -225,10 +286,10 @@ class BatchReader:
         names those it holds; a batch of nothing is not yielded). With `check` a damaged utterance
         raises `UserError`.
         """
-        plan, places = self._resolve([list(batch) for batch in plan], missing)
+        names, places = self._resolve(plan, missing)
         with ThreadPoolExecutor(self.threads) as pool:
             waiting: deque[Future[Batch]] = deque()
-            for i, (batch, at) in enumerate(zip(plan, places, strict=True)):
+            for i, (batch, at) in enumerate(zip(names, places, strict=True)):
                 ring = self._ring[i % len(self._ring)]
                 waiting.append(pool.submit(_load, self.features, batch, at, ring, self.check))
                 if len(waiting) == len(self._ring):
@@ -237,24 +298,19 @@ class BatchReader:
                 yield waiting.popleft().result()
 
     def _resolve(
-        self, plan: list[list[str]], missing: str
+        self, plan: Sequence[Clips], missing: str
     ) -> tuple[list[list[str]], list[dict[str, np.ndarray]]]:
-        """Find every utterance of a plan once, which for a whole epoch is much cheaper."""
-        flat = [u for batch in plan for u in batch]
-        places_of = {
-            name: feature.cache.snapshot().find(flat) for name, feature in self.features.items()
-        }
-        if missing == "error":
-            for name, feature in self.features.items():
-                if (places_of[name] < 0).any():
-                    feature.cache.require(list(dict.fromkeys(flat)))
+        """Find every clip of a plan once, which for a whole epoch is much cheaper."""
+        flat = [clip for batch in plan for clip in batch]
+        places_of = (require if missing == "error" else find)(self.features, flat)
         cached = np.all([rows >= 0 for rows in places_of.values()], axis=0)
         batches, places, start = [], [], 0
         for batch in plan:
             keep = start + np.flatnonzero(cached[start : start + len(batch)])
             start += len(batch)
             if len(keep):
-                batches.append([flat[i] for i in keep])
+                clips = (flat[i] for i in keep)
+                batches.append([c if isinstance(c, str) else c.utterance for c in clips])
                 places.append({name: rows[keep] for name, rows in places_of.items()})
         return batches, places
 

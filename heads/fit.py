@@ -154,7 +154,7 @@ class _Fitting:
             for split, utterances in job.splits.items()
         }
         speakers = dict(zip(job.usable, job.manifest.column("speaker", job.usable), strict=True))
-        self.reading = Reading.of(self.config, head.caches, speakers)
+        self.reading = Reading.of(self.config, head.caches, speakers, head.views)
         self.fold = _folds(self.config, self.rows["train"])
         self.parts = _parts(self.config, self.rows["train"], self.fold)
         cross_fit = self.config.cross_fit

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from ser.cache.features import FeatureCache
 from ser.cache.files import fingerprint
+from ser.cache.reader import Clip, Clips, FeatureInput, require
 from ser.corpus.manifest import FURTHER, VOTE, Manifest
 from ser.heads.config import PRIOR_CLIPS, HeadConfig
-from ser.heads.training.views import Views, join_views, require_views, view_rows
+from ser.heads.training.views import Views, require_views
 
 Spec = dict[str, object]  # plain values
 VERSION = 2  # raise it when a change of code changes the numbers
@@ -72,15 +74,22 @@ class HeadJob:
         return self.job.run / "heads" / self.name
 
     @cached_property
-    def caches(self) -> Mapping[str, FeatureCache]:
-        """What the head reads its features from, with rows of its views if it has any."""
-        clean, names = self.job.read_by(self.name), self.config.views
-        return join_views(clean, self.job.views, names, self._train) if names else clean
+    def caches(self) -> dict[str, FeatureCache]:
+        """The features of the head, clean."""
+        return self.job.read_by(self.name)
+
+    @cached_property
+    def views(self) -> Views:
+        """The views of each feature that the head reads."""
+        read = {f: self.job.views.get(f, {}) for f in self.caches}
+        names = self.config.views
+        return {f: {v: views[v] for v in names if v in views} for f, views in read.items()}
 
     @cached_property
     def spec(self) -> Spec:
         """Everything that the head's numbers depend on."""
         config, job, caches = self.config, self.job, self.caches
+        inputs = {f: FeatureInput(cache, views=self.views[f]) for f, cache in caches.items()}
         spec: Spec = {
             "version": VERSION,
             # without defaults, so that a head does not go stale when there is a new option
@@ -90,7 +99,7 @@ class HeadJob:
             "classes": list(job.manifest.classes),
             "labels": labels_digest(config, job.manifest, job.usable),
             "features": {f: cache.fingerprint for f, cache in caches.items()},
-            "rows": {f: _rows_digest(cache, job.usable) for f, cache in caches.items()},
+            "rows": _rows_digests(inputs, job.usable),
         }
         if any(use.normalize == "speaker" for use in config.features):
             spec["speaker_prior"] = PRIOR_CLIPS
@@ -98,22 +107,19 @@ class HeadJob:
         if config.init is not None and config.init.is_file():
             spec["init"] = hashlib.sha256(config.init.read_bytes()).hexdigest()
         if config.views:
-            drawn = view_rows(config.views, self._train)
+            train = job.splits.get("train", [])
             spec["views"] = {
-                f: {v: c.fingerprint for v, c in job.views.get(f, {}).items() if v in config.views}
-                for f in caches
+                f: {view: cache.fingerprint for view, cache in views.items()}
+                for f, views in self.views.items()
             }
-            spec["view_rows"] = {f: _rows_digest(cache, drawn) for f, cache in caches.items()}
+            drawn = [Clip(utterance, view) for view in config.views for utterance in train]
+            spec["view_rows"] = _rows_digests(inputs, drawn)
         return spec
 
     @cached_property
     def fingerprint(self) -> str:
         """The hash of the spec."""
         return fingerprint(self.spec)
-
-    @property
-    def _train(self) -> list[str]:
-        return self.job.splits.get("train", [])
 
 
 def usable_utterances(manifest: Manifest, features: Iterable[FeatureCache]) -> list[str]:
@@ -153,9 +159,15 @@ def _learned(config: HeadConfig, rows: pl.DataFrame) -> list[str]:
     return columns
 
 
-def _rows_digest(cache: FeatureCache, utterances: Sequence[str]) -> str:
-    checksums = cache.snapshot().crc32c[cache.require(utterances)].astype("<u4")
-    return hashlib.sha256(checksums.tobytes()).hexdigest()
+def _rows_digests(inputs: Mapping[str, FeatureInput], clips: Clips) -> dict[str, str]:
+    """Hash the checksums of clips in each feature."""
+    digests = {}
+    for name, places in require(inputs, clips).items():
+        checksums = np.empty(len(places), "<u4")
+        for cache, at, rows in inputs[name].by_cache(places):
+            checksums[at] = cache.snapshot().crc32c[rows]
+        digests[name] = hashlib.sha256(checksums.tobytes()).hexdigest()
+    return digests
 
 
 def by_split(manifest: Manifest, usable: Sequence[str]) -> dict[str, list[str]]:

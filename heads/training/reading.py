@@ -11,6 +11,7 @@ those of the training clips (`ser.heads.inputs.drawn_to_corpus`).
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,12 @@ import torch
 from torch import Tensor
 
 from ser.cache.features import FeatureCache
-from ser.cache.reader import Batch, FeatureInput
+from ser.cache.reader import Batch, Clips, FeatureInput, lengths_of
 from ser.corpus.errors import UserError
 from ser.heads.config import HeadConfig
 from ser.heads.head import mask_of
 from ser.heads.inputs import Moments, drawn_to_corpus
+from ser.heads.training.views import Views
 
 
 class SpeakerScores:
@@ -52,8 +54,8 @@ class SpeakerScores:
         return [utterance for utterance in utterances if utterance not in self._row]
 
     def apply(self, frames: Tensor, utterances: Sequence[str]) -> Tensor:
-        """Return the standard scores of `(batch, frames, ...)`, of clips or rows of views."""
-        at = [self._row[utterance.rpartition("\0")[2]] for utterance in utterances]
+        """Return the standard scores of `(batch, frames, ...)`, by utterance."""
+        at = [self._row[utterance] for utterance in utterances]
         mean, deviation = (
             torch.from_numpy(values[at].astype(np.float32)).to(frames.device).unsqueeze(1)
             for values in self._moments
@@ -74,9 +76,13 @@ class Reading:
         config: HeadConfig,
         caches: Mapping[str, FeatureCache],
         speakers: Mapping[str, str | None],
+        views: Views = MappingProxyType({}),
     ) -> "Reading":
         """Open the features of a head; `speakers` of every utterance that will be read."""
-        columns = {u.name: FeatureInput(caches[u.name], u.stride, u.layer) for u in config.features}
+        columns = {
+            use.name: FeatureInput(caches[use.name], use.stride, use.layer, views.get(use.name, {}))
+            for use in config.features
+        }
         scores = {
             use.name: SpeakerScores(columns[use.name], speakers)
             for use in config.features
@@ -89,10 +95,9 @@ class Reading:
         speakers = {name: scores.drawn_to(corpus[name]) for name, scores in self.speakers.items()}
         return replace(self, speakers=speakers)
 
-    def lengths(self, utterances: Sequence[str]) -> np.ndarray:
+    def lengths(self, clips: Clips) -> np.ndarray:
         """Return the frames of the longest feature, which a batch is padded to."""
-        lengths = [column.lengths(utterances) for column in self.columns.values()]
-        longest: np.ndarray = np.max(lengths, axis=0)
+        longest: np.ndarray = np.max(list(lengths_of(self.columns, clips).values()), axis=0)
         return longest
 
     def require(self, utterances: Sequence[str]) -> None:

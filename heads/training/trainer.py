@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ser.cache.reader import BatchReader, bucket, padded_share
+from ser.cache.reader import BatchReader, Clip, bucket, padded_share
 from ser.corpus.errors import UserError
 from ser.corpus.registry import origin
 from ser.heads.config import HeadConfig
@@ -37,7 +37,6 @@ from ser.heads.training.schedule import rate, stages
 from ser.heads.training.solving import solve
 from ser.heads.training.step import MicroBatch, backward
 from ser.heads.training.targets import Labelled, Targets, batch_targets, soft_labels, teachable
-from ser.heads.training.views import view_rows
 
 EVAL_BATCH = 4  # times the training batch: no gradients are kept
 ORDER, VIEW, DROP, STEP = range(4)  # the streams of random numbers of an epoch
@@ -61,10 +60,9 @@ class Trained:
 class Trainer:
     """Train one head on labelled utterances.
 
-    With `config.views` the columns hold a row of every view for every training utterance, as
-    `ser.heads.training.views.join_views` gives them. `genders` is how many the loss `gender`
-    distinguishes. Raises `UserError` for a class without a training utterance, or a neutral class
-    that is not among the classes.
+    With `config.views` the columns of `reading` have these views. `genders` is how many the loss
+    `gender` distinguishes. Raises `UserError` for a class without a training utterance, or a
+    neutral class that is not among the classes.
     """
 
     def __init__(
@@ -115,10 +113,11 @@ class Trainer:
         )
         self.averaged: AveragedModel | None = None
         self.reader = BatchReader(columns, pin=self.device.type == "cuda", check=True)
-        # what an epoch draws from: row i + k * len(train) is utterance i in the k-th view, 0 clean
-        names = self.train.utterances
-        self.rows = names + view_rows(config.views, names)
-        self.lengths = reading.lengths(self.rows)
+        self.views = ("", *config.views)  # "" is clean
+        lengths = [
+            reading.lengths([Clip(u, view) for u in self.train.utterances]) for view in self.views
+        ]
+        self.lengths = np.stack(lengths)  # (views, train)
         self._calibrate(head)
         if config.ema:
             average = get_ema_multi_avg_fn(config.ema)
@@ -224,10 +223,15 @@ class Trainer:
         rng = self._random(epoch, ORDER)
         done = number / stage.epochs
         order = draw_epoch(stage.sampler, labels, self.setting.neutral, rng, done)
-        drawn = order + len(labels) * self._draw_views(len(order), epoch)
-        batches = bucket(drawn, self.lengths, stage.batch, rng)
+        view = self._draw_views(len(order), epoch)
+        clips = [
+            Clip(self.train.utterances[i], self.views[v])
+            for i, v in zip(order.tolist(), view.tolist(), strict=True)
+        ]
+        lengths = self.lengths[view, order]
+        batches = bucket(range(len(clips)), lengths, stage.batch, rng)
         targets = self._targets_of(self.train, self._random(epoch, DROP))
-        plan = [[self.rows[i] for i in batch] for batch in batches]
+        plan = [[clips[i] for i in batch] for batch in batches]
         self.module.train()
         steps = math.ceil(len(batches) / stage.accumulate)
         parts: list[MicroBatch] = []
@@ -235,8 +239,9 @@ class Trainer:
         for i, batch in enumerate(self.reader.batches(plan)):
             # a batch is valid until the next: those that wait for others are copied
             features = self.reading.features(batch, self.device, copy=stage.accumulate > 1)
-            at = np.asarray(batches[i]) % len(labels)
-            parts.append(MicroBatch(features, targets(at), (self.config.seed, epoch, STEP, i)))
+            parts.append(
+                MicroBatch(features, targets(order[batches[i]]), (self.config.seed, epoch, STEP, i))
+            )
             if len(parts) == stage.accumulate or i + 1 == len(batches):
                 self._set_rate(stage, number, steps, len(losses))
                 losses.append(self._step(stage, parts))
@@ -250,7 +255,7 @@ class Trainer:
             "epoch": epoch,
             "lr": self.optimizer.param_groups[0]["lr"],
             "train_loss": loss,
-            "padded_share": padded_share(batches, self.lengths),
+            "padded_share": padded_share(batches, lengths),
         }
 
     def _set_rate(self, stage: HeadConfig, number: int, steps: int, step: int) -> None:

@@ -7,9 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser.cache.features import FeatureCache
-from ser.cache.reader import BatchReader, FeatureInput, bucket, load_batch, padded_share
+from ser.cache.reader import BatchReader, FeatureInput, bucket, lengths_of, padded_share
 from ser.corpus.errors import UserError
 from tests.cache.factories import make_cache, ragged
+
+
+def load_batch(features, utterances):
+    return next(BatchReader(features).batches([utterances]))
 
 
 def test_a_batch_is_padded_with_zeros_and_aligned_by_id(tmp_path):
@@ -35,7 +39,7 @@ def test_stride_is_the_mean_of_k_frames_and_of_what_is_left(tmp_path):
     column = FeatureInput(make_cache(tmp_path, {"u": frames}), stride=2)
     batch = load_batch({"x": column}, ["u"])
     assert batch.frames["x"][0].tolist() == [[1.0, 2.0], [5.0, 6.0], [8.0, 9.0]]
-    assert column.lengths(["u"]).tolist() == [3]
+    assert lengths_of({"x": column}, ["u"])["x"].tolist() == [3]
 
 
 def test_a_stride_longer_than_the_clip_is_its_mean(tmp_path):

@@ -13,7 +13,6 @@ from ser.heads.job import HeadsJob
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import count_genders, labelled
 from ser.heads.training.trainer import Trainer
-from ser.heads.training.views import join_views
 
 CLASSES = ("angry", "sad", "neutral")
 
@@ -83,14 +82,12 @@ def make_trainer(root, manifest=None, **options):
     manifest = manifest or make_manifest()
     caches = {n: make_feature(root, n, manifest, seed=i) for i, n in enumerate("ab")}
     views = {v: make_view(root, f"a+{v}", manifest) for v in options.get("views", ())}
-    if views:
-        caches = join_views(caches, {"a": views}, list(views), manifest.utterances("train"))
     entry = {"features": ["a", "b"], "hidden": 8, "epochs": 6, "lr": 1e-2, "batch": 8}
     config = unbounded(entry | options)
     rows = {s: labelled(config, manifest, manifest.utterances(s)) for s in ("train", "dev")}
     everyone = manifest.utterances()
     speakers = dict(zip(everyone, manifest.column("speaker", everyone), strict=True))
-    reading = Reading.of(config, caches, speakers)
+    reading = Reading.of(config, caches, speakers, {"a": views})
     return Trainer(
         config, reading, manifest.classes, **rows, genders=count_genders(config, manifest)
     )

@@ -8,7 +8,7 @@ from ser.pipeline.file import Origin
 from tests.heads.factories import make_job, make_manifest, make_view
 
 
-def test_rows_views_and_spec_are_found_once_on_the_way_to_the_trainer(tmp_path, monkeypatch):
+def test_rows_labels_and_spec_are_found_once_on_the_way_to_the_trainer(tmp_path, monkeypatch):
     calls = Counter()
 
     def counted(name):
@@ -20,7 +20,7 @@ def test_rows_views_and_spec_are_found_once_on_the_way_to_the_trainer(tmp_path, 
 
         return call
 
-    for name in ("usable_utterances", "by_split", "join_views", "labels_digest", "fingerprint"):
+    for name in ("usable_utterances", "by_split", "labels_digest", "fingerprint"):
         monkeypatch.setattr(ser.heads.job, name, counted(name))
     manifest = make_manifest()
     views = {"a": {"noise": make_view(tmp_path / "cache", "a+noise", manifest)}}
@@ -30,4 +30,4 @@ def test_rows_views_and_spec_are_found_once_on_the_way_to_the_trainer(tmp_path, 
     training = Training(Origin("pipeline.yaml"), "cpu")
     assert [r.done for r in train_with_jobs(job, ["one"], training, 1)] == ["trained"]
     assert [r.done for r in train_with_jobs(job, ["one"], training, 1)] == ["current"]
-    assert set(calls.values()) == {1} and len(calls) == 5
+    assert set(calls.values()) == {1} and len(calls) == 4

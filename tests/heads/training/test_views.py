@@ -1,4 +1,4 @@
-"""A feature and its views read as one: whose frames a row has, and when it is the clean ones."""
+"""Which frames a clip has in a view, when it is the clean ones, and whose weights a view is of."""
 
 import shutil
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ser.cache.features import FeatureCache
-from ser.cache.reader import FeatureInput, load_batch
+from ser.cache.reader import BatchReader, Clip, FeatureInput, lengths_of
 from ser.corpus.errors import UserError
-from ser.heads.training.views import join_views, require_views, view_rows
+from ser.heads.training.views import require_views
 from tests.heads.factories import make_feature, make_manifest, make_view
 
 
@@ -18,51 +18,59 @@ def make_corpus(root):
     return manifest, clean
 
 
-def read(joined, item):
-    return joined.frames(item).tolist()
+def read(features, clip):
+    """Return the frames of a clip in each feature."""
+    [batch] = BatchReader(features, check=True).batches([[clip]])
+    return {name: frames[0].tolist() for name, frames in batch.frames.items()}
 
 
-def test_a_row_holds_the_frames_of_its_view(tmp_path):
+def frames(cache, utterance):
+    return cache.frames(utterance).astype("f4").tolist()
+
+
+def test_a_clip_has_the_frames_of_its_view(tmp_path):
     manifest, clean = make_corpus(tmp_path)
-    train = manifest.utterances("train")
     noise, speed = (make_view(tmp_path, f"a+{v}", manifest, seed=9) for v in ("noise", "speed"))
-    joined = join_views(clean, {"a": {"noise": noise, "speed": speed}}, ["noise", "speed"], train)
-    for utterance in train:
-        assert read(joined["a"], f"noise\0{utterance}") == read(noise, utterance)
-        assert read(joined["a"], f"speed\0{utterance}") == read(speed, utterance)
-        assert read(joined["b"], f"noise\0{utterance}") == read(clean["b"], utterance)
-    for utterance in manifest.utterances():
-        assert read(joined["a"], utterance) == read(clean["a"], utterance)
-    rows = [*manifest.utterances(), *view_rows(["noise", "speed"], train)]
-    assert sorted(joined["a"].snapshot().utterance) == sorted(rows)
+    features = {
+        "a": FeatureInput(clean["a"], views={"noise": noise, "speed": speed}),
+        "b": FeatureInput(clean["b"]),
+    }
+    for utterance in manifest.utterances("train"):
+        both = {"b": frames(clean["b"], utterance)}
+        assert read(features, Clip(utterance, "noise")) == {"a": frames(noise, utterance)} | both
+        assert read(features, Clip(utterance, "speed")) == {"a": frames(speed, utterance)} | both
+        assert read(features, utterance) == {"a": frames(clean["a"], utterance)} | both
+    for utterance in manifest.utterances("dev"):
+        assert read(features, Clip(utterance)) == read(features, utterance)
 
 
 def test_a_clip_that_one_feature_lacks_is_read_clean_in_all(tmp_path):
     manifest, clean = make_corpus(tmp_path)
-    train = manifest.utterances("train")
     views = {
-        "a": {"noise": make_view(tmp_path, "a+noise", manifest, seed=9, skip=("u1",))},
-        "b": {"noise": make_view(tmp_path, "b+noise", manifest, seed=9, skip=("u2", "u10"))},
+        "a": make_view(tmp_path, "a+noise", manifest, seed=9, skip=("u1",)),
+        "b": make_view(tmp_path, "b+noise", manifest, seed=9, skip=("u2", "u10")),
     }
-    joined = join_views(clean, views, ["noise"], train)
-    for name in "ab":
-        view = views[name]["noise"]
-        for utterance in train:
-            source = clean[name] if utterance in ("u1", "u2", "u10") else view
-            assert read(joined[name], f"noise\0{utterance}") == read(source, utterance)
+    features = {name: FeatureInput(clean[name], views={"noise": views[name]}) for name in "ab"}
+    for utterance in manifest.utterances("train"):
+        source = clean if utterance in ("u1", "u2", "u10") else views
+        expected = {name: frames(source[name], utterance) for name in "ab"}
+        assert read(features, Clip(utterance, "noise")) == expected
 
 
-def test_a_batch_mixes_views_and_clean_rows(tmp_path):
+def test_a_batch_mixes_views_and_clean_clips(tmp_path):
     manifest, clean = make_corpus(tmp_path)
     noise = make_view(tmp_path, "a+noise", manifest, seed=9)
-    train = manifest.utterances("train")
-    joined = join_views(clean, {"a": {"noise": noise}}, ["noise"], train)
-    columns = {name: FeatureInput(joined[name]) for name in "ab"}
-    batch = load_batch(columns, ["u2", "noise\0u1", "noise\0u2", "u1"], check=True)
+    features = {
+        "a": FeatureInput(clean["a"], views={"noise": noise}),
+        "b": FeatureInput(clean["b"]),
+    }
+    clips = ["u2", Clip("u1", "noise"), Clip("u2", "noise"), Clip("u1")]
+    [batch] = BatchReader(features, check=True).batches([clips])
     expected = [clean["a"].frames("u2"), noise.frames("u1"), noise.frames("u2")]
-    for row, frames in zip(batch.frames["a"], [*expected, clean["a"].frames("u1")], strict=True):
-        assert np.array_equal(row[: len(frames)], frames)
-        assert not row[len(frames) :].any()
+    for row, stored in zip(batch.frames["a"], [*expected, clean["a"].frames("u1")], strict=True):
+        assert np.array_equal(row[: len(stored)], stored)
+        assert not row[len(stored) :].any()
+    assert batch.utterances == ["u2", "u1", "u2", "u1"]
     assert batch.lengths["b"][[0, 1]].tolist() == batch.lengths["b"][[2, 3]].tolist()
 
 
@@ -75,9 +83,9 @@ def test_shards_of_the_same_name_are_distinguished(tmp_path):
     )
     noise = FeatureCache(noise.path)
     assert noise.shards() == clean["a"].shards()
-    joined = join_views(clean, {"a": {"noise": noise}}, ["noise"], manifest.utterances("train"))
-    assert read(joined["a"], "u1") == read(clean["a"], "u1") != read(noise, "u1")
-    assert read(joined["a"], "noise\0u1") == read(noise, "u1")
+    features = {"a": FeatureInput(clean["a"], views={"noise": noise})}
+    assert read(features, "u1")["a"] == frames(clean["a"], "u1") != frames(noise, "u1")
+    assert read(features, Clip("u1", "noise"))["a"] == frames(noise, "u1")
 
 
 def test_ids_may_hold_what_they_like(tmp_path):
@@ -87,10 +95,10 @@ def test_ids_may_hold_what_they_like(tmp_path):
     manifest = type(manifest)(frame, manifest.classes)
     clean = make_feature(tmp_path, "a", manifest)
     noise = make_view(tmp_path, "a+noise", manifest, seed=9)
-    joined = join_views({"a": clean}, {"a": {"noise": noise}}, ["noise"], list(ids.values()))
+    features = {"a": FeatureInput(clean, views={"noise": noise})}
     for utterance in ids.values():
-        assert read(joined["a"], utterance) == read(clean, utterance)
-        assert read(joined["a"], f"noise\0{utterance}") == read(noise, utterance)
+        assert read(features, utterance)["a"] == frames(clean, utterance)
+        assert read(features, Clip(utterance, "noise"))["a"] == frames(noise, utterance)
 
 
 def test_a_view_by_other_weights_is_refused(tmp_path):
@@ -115,9 +123,10 @@ def test_a_view_by_other_weights_is_refused(tmp_path):
 def test_what_is_written_later_is_not_seen(tmp_path):
     manifest, clean = make_corpus(tmp_path)
     copy = FeatureCache(shutil.copytree(clean["a"].path, tmp_path / "copy"))
+    features = {"a": FeatureInput(clean["a"], views={"copy": copy})}
     train = manifest.utterances("train")
-    joined = join_views({"a": clean["a"]}, {"a": {"copy": copy}}, ["copy"], train)["a"]
-    assert np.array_equal(joined.lengths(view_rows(["copy"], train)), joined.lengths(train))
+    in_view = lengths_of(features, [Clip(utterance, "copy") for utterance in train])["a"]
+    assert np.array_equal(in_view, clean["a"].lengths(train))
     with copy.writer() as writer:
         writer.append("u0", np.zeros((40, 6), np.float32), 1, 2)
-    assert joined.lengths(["copy\0u0"]).tolist() == clean["a"].lengths(["u0"]).tolist()
+    assert lengths_of(features, [Clip("u0", "copy")])["a"] == clean["a"].lengths(["u0"])
