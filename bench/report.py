@@ -20,6 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
+from ser.corpus.machine import machine as machine_facts
+
 ROUND_SECONDS = 0.3
 HEADINGS: dict[str, Literal["left", "right"]] = {
     "side": "left",
@@ -189,12 +193,9 @@ def show(
 
 def machine() -> str:
     """Describe the machine in one line."""
-    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    models = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    model = models[0] if models else platform.machine()
+    facts, memory = machine_facts(), psutil.virtual_memory().total / 1e9
     return (
-        f"{model}, {os.cpu_count()} cores, {memory:.0f} GB, Linux {platform.release()}, "
+        f"{facts['cpu']}, {facts['cores']} cores, {memory:.0f} GB, Linux {platform.release()}, "
         f"Python {platform.python_version()}"
     )
 
@@ -253,15 +254,10 @@ def _usage() -> tuple[float, int]:
     """
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = time.process_time() + ended.ru_utime + ended.ru_stime
-    read = _read_bytes(os.getpid())
+    read = psutil.Process().io_counters().read_bytes
     for child in multiprocessing.active_children():
         if child.pid is not None:
             tasks = Path(f"/proc/{child.pid}/task").glob("*/schedstat")
             cpu += sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
-            read += _read_bytes(child.pid)
+            read += psutil.Process(child.pid).io_counters().read_bytes
     return cpu, read
-
-
-def _read_bytes(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/io").read_text(encoding="utf-8").splitlines()
-    return int(dict(line.split(": ") for line in lines)["read_bytes"])

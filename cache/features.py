@@ -29,6 +29,7 @@ from ser.cache.shard import (
 )
 from ser.cache.snapshot import Snapshot
 from ser.corpus.errors import UserError, plural
+from ser.corpus.machine import available_memory
 
 if TYPE_CHECKING:
     import zarr
@@ -274,12 +275,3 @@ class FeatureCache(FeatureFolder):
 
 def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def available_memory() -> int:
-    """Return the bytes that are free without swapping, as Linux reports; elsewhere 0."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return 0
-    fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
-    return int(fields["MemAvailable"].split()[0]) * 1024

@@ -24,6 +24,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from platformdirs import user_cache_path
+
 from ser.cache.urls import check_place, check_url, is_url, without_secrets
 from ser.corpus.errors import UserError
 from ser.version import install
@@ -257,8 +259,9 @@ def _at_once(task: Callable[[str], None], names: Sequence[str]) -> None:
 
 
 def _mirror(url: str) -> Path:
-    home = os.environ.get("SER_MIRROR") or "~/.cache/ser"
-    local = Path(home).expanduser() / hashlib.sha256(url.encode()).hexdigest()[:16]
+    given = os.environ.get("SER_MIRROR")
+    home = Path(given).expanduser() if given else user_cache_path("ser")
+    local = home / hashlib.sha256(url.encode()).hexdigest()[:16]
     try:
         local.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
 from ser.cache.files import first_line
 
@@ -126,15 +127,13 @@ def _limited_memory(size: int) -> Iterator[None]:
 
     Beyond them a decoder fails as it does when memory is full.
     """
-    status = Path("/proc/self/statm")
-    if not status.exists():  # not Linux
+    if not psutil.LINUX:
         yield
         return
     import resource
 
     with _LIMIT:
-        pages = int(status.read_text().split()[0])
-        limit = pages * resource.getpagesize() + size
+        limit = psutil.Process().memory_info().vms + size
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         if soft != resource.RLIM_INFINITY:
             limit = min(limit, soft)

@@ -146,15 +146,6 @@ def require_speaker_disjoint(manifest: Manifest) -> None:
         )
 
 
-def require_trainable(manifest: Manifest) -> None:
-    """Raise `UserError` when a class has no utterance in train."""
-    for name in _without_train(manifest):
-        raise UserError(
-            f"{manifest.source}: class '{name}' has no training utterance; remove it from "
-            "corpus.classes in pipeline.yaml or put some of its utterances into train."
-        )
-
-
 def render(report: Report, console: "Console", examples: int = 20) -> None:
     """Print the class table and the problems (at most `examples` of each kind) with rich."""
     from rich.table import Table

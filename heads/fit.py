@@ -28,6 +28,7 @@ from ser.cache.files import clear, write_durably
 from ser.cache.logits import HeadLogits, SplitLogits
 from ser.corpus.errors import UserError
 from ser.corpus.folds import speaker_folds
+from ser.corpus.machine import machine, versions
 from ser.corpus.manifest import Manifest
 from ser.heads.config import HeadConfig
 from ser.heads.job import HeadJob
@@ -39,7 +40,6 @@ from ser.heads.training.reading import Reading
 from ser.heads.training.targets import Labelled, count_genders, labelled
 from ser.heads.training.tracking import tracked
 from ser.heads.training.trainer import Trainer
-from ser.score.report.provenance import machine, versions
 
 FOLD_SEED = 7
 AfterEpoch = Callable[[int | None, int, int, float | None], None]  # fold, epoch, of all, dev score

@@ -88,18 +88,6 @@ def ece(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> floa
     return float((gap * n).sum() / max(n.sum(), 1))
 
 
-def nll(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean of -log p(true class); a p of 0 counts as float64's epsilon.
-
-    Raises ValueError without labelled rows.
-    """
-    probabilities, labels = _labelled(probabilities, labels)
-    if not len(labels):
-        raise ValueError("there are no labelled rows")
-    true = np.take_along_axis(probabilities, labels[:, None], axis=1)
-    return float(-np.log(true.clip(np.finfo(np.float64).eps)).mean())
-
-
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the T, between 0.01 and 100, for which `softmax(logits / T)` has the least NLL.
 

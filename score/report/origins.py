@@ -6,9 +6,9 @@ from typing import Any
 import polars as pl
 
 from ser.corpus.errors import plural
+from ser.corpus.machine import PACKAGES, machine, versions
 from ser.score.report.contents import Contents, Head
 from ser.score.report.formats import Table, frame_of
-from ser.score.report.provenance import PACKAGES, machine, versions
 
 
 def heads_table(contents: Contents) -> Table:

@@ -18,15 +18,14 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ser.cache.features import available_memory
 from ser.corpus.errors import StoppedError, UserError
+from ser.corpus.machine import available_memory, cores
 from ser.engines.memory import MemoryBudget, free_on, gpu_peak, watch_memory
 from ser.engines.workers import (
     ATTEMPTS,
     Answers,
     Send,
     Task,
-    cores,
     environments,
     gpus_of,
     run_tasks,

@@ -1,14 +1,13 @@
 """How many heads fit into memory at a time, and what a process of one takes."""
 
 import os
-import resource
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ser.corpus.errors import plural
+from ser.corpus.machine import private_memory
 from ser.engines.workers import Environment, Send, Task, environments, run_tasks
 from ser.extract.extractor import device_type
 
@@ -91,26 +90,14 @@ def gpu_peak(device: str) -> int:
 
 
 def watch_memory() -> Callable[[], int]:
-    """Return a function that returns this process's peak private memory so far, in bytes.
-
-    Not ru_maxrss: that counts pages of the feature files too, which all workers share and which the
-    kernel takes back when it needs them.
-    """
-    peak = _own_memory()
+    """Return a function that returns this process's peak private memory so far, in bytes."""
+    peak = private_memory()
 
     def sample() -> None:
         nonlocal peak
         while True:
-            peak = max(peak, _own_memory())
+            peak = max(peak, private_memory())
             time.sleep(SAMPLE_SECONDS)
 
     threading.Thread(target=sample, daemon=True).start()
     return lambda: peak
-
-
-def _own_memory() -> int:
-    status = Path("/proc/self/status")
-    if not status.exists():  # macOS, where ru_maxrss is in bytes
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
-    return sum(int(fields[key].split()[0]) * 1024 for key in ("RssAnon", "RssShmem"))

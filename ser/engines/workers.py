@@ -28,6 +28,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from ser.corpus.errors import UserError
+from ser.corpus.machine import cores
 from ser.engines.machine import machine_problem
 
 ATTEMPTS = 3  # at one task, when processes die
@@ -150,13 +151,6 @@ def _stop(workers: Sequence[_Worker]) -> None:
         worker.stop()
     for worker in workers:
         worker.end()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def gpus_of(device: str) -> list[str]:

@@ -9,6 +9,7 @@ from ser.cache.checksums import checksums
 from ser.cache.files import clear, fingerprint, keep_umask, remove, write_durably
 from ser.cache.logits import HeadLogits
 from ser.cache.swap import replace_folder
+from ser.corpus.machine import PACKAGES, machine, versions
 from ser.finetune.job import FineTuneJob, feature_fingerprint
 from ser.finetune.trainer import FineTuner, readable_rows
 from ser.heads.fit import group_cells, group_columns, save_weights, split_logits
@@ -16,7 +17,6 @@ from ser.heads.record import FILE
 from ser.heads.training.dev import dev_scores
 from ser.heads.training.targets import Labelled
 from ser.heads.training.trainer import Trained
-from ser.score.report.provenance import PACKAGES, machine, versions
 
 
 def write_results(

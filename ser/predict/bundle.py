@@ -26,6 +26,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 import ser.stack.run
 from ser.corpus.errors import UserError
 from ser.corpus.registry import built_in_only
@@ -175,18 +177,13 @@ def open_bundle(path: str | Path) -> Bundle:
     """
     path = Path(path)
     with path.open("rb") as file:
-        folder = _cache() / digest_of(file)
+        folder = user_cache_path("ser") / "bundles" / digest_of(file)
         if not is_unpacked(folder):
             shutil.rmtree(folder, ignore_errors=True)
             unpack(file, path, folder)
     bundle = Bundle(path, folder, parse_record(path, (folder / BUNDLE_JSON).read_bytes()))
     bundle.require_consistent()
     return bundle
-
-
-def _cache() -> Path:
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(given) if given else Path.home() / ".cache") / "ser" / "bundles"
 
 
 def _short(digest: str) -> str:

@@ -1,12 +1,10 @@
 """The counters of the server, in Prometheus's text format."""
 
-import resource
-import sys
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from ser.corpus.machine import peak_memory
+
 SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60, 120)
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 
 
 class Metrics:
@@ -38,8 +36,3 @@ class Metrics:
     def text(self) -> bytes:
         """Return all counters in Prometheus's text format."""
         return generate_latest(self._registry)
-
-
-def peak_memory() -> int:
-    """Return the highest resident memory of this process in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT

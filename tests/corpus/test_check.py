@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from ser.corpus.check import check, class_table, render, require_speaker_disjoint, require_trainable
+from ser.corpus.check import check, class_table, render, require_speaker_disjoint
 from ser.corpus.errors import UserError
 from ser.corpus.importers.registry import import_corpus
 from ser.corpus.manifest import Manifest
@@ -204,21 +204,11 @@ def test_a_class_without_training_utterance_is_an_error(tmp_path: Path) -> None:
     assert problems(rows, tmp_path) == [
         ("", "class without training utterance", "class 'fear'", "error")
     ]
-    with pytest.raises(UserError) as caught:
-        require_trainable(rows)
-    assert str(caught.value) == (
-        "m.csv: class 'fear' has no training utterance; remove it from corpus.classes in "
-        "pipeline.yaml or put some of its utterances into train."
-    )
 
 
 def test_a_corpus_without_train_split_is_only_scored(tmp_path: Path) -> None:
     wave(tmp_path / "a.wav")
     assert problems(manifest(row("a", split="test")), tmp_path) == []
-
-
-def test_a_trainable_corpus_passes() -> None:
-    require_trainable(manifest(row("a")))
 
 
 def test_the_class_table_keeps_class_order_and_counts_the_unlabelled() -> None:

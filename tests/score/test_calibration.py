@@ -11,7 +11,6 @@ from ser.score.calibration import (
     ece,
     equal_mass_curve,
     fit_temperature,
-    nll,
     reliability_curve,
 )
 from ser.score.heads import softmax
@@ -108,20 +107,12 @@ def test_no_label_has_no_error():
     assert ece(np.array([[0.5, 0.5]]), np.array([-1])) == 0
 
 
-def test_nll_is_the_log_loss():
-    logits, labels = sample(0)
-    assert nll(softmax(logits), labels) == pytest.approx(log_loss(labels, softmax(logits)))
-    assert nll(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(52 * np.log(2))
-    with pytest.raises(ValueError, match="there are no labelled rows"):
-        nll(np.eye(2), np.array([-1, -1]))
-
-
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_that_made_the_labels_is_found(temperature):
     logits, labels = sample(1, rows=20_000, temperature=temperature)
     actual = fit_temperature(logits, labels)
     assert actual == pytest.approx(temperature, rel=0.05)
-    losses = [nll(softmax(logits / (actual * by)), labels) for by in (0.99, 1, 1.01)]
+    losses = [log_loss(labels, softmax(logits / (actual * by))) for by in (0.99, 1, 1.01)]
     assert losses[1] == min(losses)
     before, after = (ece(softmax(logits / t), labels) for t in (1, actual))
     assert after <= before + 1e-3

@@ -10,13 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 
 import ser.cache.swap
 from ser.cache.locks import locked
 from ser.cache.logits import HeadLogits, SplitLogits
 from ser.corpus.errors import BusyError, Note, UserError
-from ser.score.calibration import ece, fit_temperature, nll
+from ser.score.calibration import ece, fit_temperature
 from ser.score.config import ScoreConfig
 from ser.score.run import score_run
 from ser.stack.config import StackConfig
@@ -162,7 +163,7 @@ def test_a_calibrated_stack_says_the_same_and_means_what_it_says(write_run, rewr
     assert mended["prediction"].equals(plain["prediction"])
     label = LogitTable.read(run / "heads", HEADS).splits["dev"].label
     before, after = (f.select("^p\\..*$").to_numpy() for f in (plain, mended))
-    assert nll(after, label) < nll(before, label)
+    assert log_loss(label, after) < log_loss(label, before)
     assert ece(after, label) < ece(before, label)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 
 from ser.corpus.errors import UserError
@@ -227,7 +228,7 @@ assert peak() - before > 190 << 20
 """
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="it counts what is in /proc")
+@pytest.mark.skipif(not psutil.LINUX, reason="macOS does not report what is shared")
 def test_memory_of_our_own_is_counted_when_it_is_gone_and_pages_of_files_are_not(tmp_path):
     np.ones(200 << 20, np.uint8).tofile(tmp_path / "shard")
     # in a process of its own: this one may keep the memory of earlier tests

@@ -1,18 +1,23 @@
-"""The machine and the package versions that a run was made with.
+"""The machine: its processor, memory and GPUs, and the versions of the packages on it.
 
-Read from the operating system and the packages' metadata, so nothing heavy is imported.
+Nothing heavy is imported: names are read from the operating system, versions from metadata.
 """
 
 import os
 import platform
+import resource
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ser.version import __version__
 
 PACKAGES = ("numpy", "polars", "scikit-learn", "lightgbm", "torch", "transformers")
+UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
@@ -28,17 +33,40 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Return platform, cpu, cores, memory_gb and gpu (names); None for what is unknown."""
-    names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
-    memory = None
-    if "SC_PHYS_PAGES" in names:
-        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     return {
         "platform": platform.platform(),
         "cpu": _named(Path("/proc/cpuinfo"), "model name") or platform.processor() or None,
         "cores": os.cpu_count(),
-        "memory_gb": memory,
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": _gpus(Path("/proc/driver/nvidia/gpus")),
     }
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Return the bytes that are free without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
+def private_memory() -> int:
+    """Return the bytes of resident memory of this process that it does not share.
+
+    Pages of the feature files are not counted: all workers share them, and the kernel takes them
+    back when it needs them. macOS does not report what is shared, so there all is counted.
+    """
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - getattr(memory, "shared", 0))
+
+
+def peak_memory() -> int:
+    """Return the highest resident memory of this process in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
 
 
 def _gpus(folder: Path) -> str | None:

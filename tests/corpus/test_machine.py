@@ -2,7 +2,7 @@ import os
 import platform
 from importlib.metadata import version
 
-from ser.score.report.provenance import _gpus, machine, versions
+from ser.corpus.machine import _gpus, machine, versions
 from ser.version import __version__
 
 
