@@ -34,10 +34,11 @@ from tqdm import tqdm
 from ser.cache.arrays import FORMAT, Array, load, opened
 from ser.cache.feature_writer import FeatureWriter
 from ser.cache.features import FeatureCache
-from ser.cache.files import first_line, hash64, staged
+from ser.cache.files import first_line, hash64
 from ser.cache.foreign_shard import ForeignShard
 from ser.cache.precision import Encoded, Precision, values
 from ser.cache.shard import ShardFrames, checksum
+from ser.corpus.atomic import staged
 from ser.corpus.errors import UserError
 from ser.corpus.progress import bars_hidden
 

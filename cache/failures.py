@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
-from ser.cache.files import DeniedError, readable, write_durably
+from ser.cache.files import DeniedError, readable
 from ser.corpus import parquet
+from ser.corpus.atomic import write_durably
 from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:

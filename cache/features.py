@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 
 from ser.cache.feature_writer import SHARD_BYTES, FeatureWriter
-from ser.cache.files import remove, write_durably
 from ser.cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
 from ser.cache.precision import Encoded, Precision, moments, values
 from ser.cache.remote import Remote
@@ -28,6 +27,7 @@ from ser.cache.shard import (
     require_whole,
 )
 from ser.cache.snapshot import Snapshot
+from ser.corpus.atomic import remove, write_durably
 from ser.corpus.errors import UserError, plural
 from ser.corpus.machine import available_memory
 

@@ -25,18 +25,7 @@ from typing import Any, ClassVar, Self
 import polars as pl
 
 from ser.cache.failures import FailureList
-from ser.cache.files import (
-    DeniedError,
-    alive,
-    fingerprint,
-    host,
-    new_shard_name,
-    remove,
-    remove_abandoned,
-    remove_leftovers,
-    sync_folder,
-    write_durably,
-)
+from ser.cache.files import DeniedError, alive, fingerprint, new_shard_name, remove_abandoned
 from ser.cache.index_file import IndexFile, latest
 from ser.cache.json_file import CHECKSUM, json_checksum
 from ser.cache.metadata import (
@@ -49,6 +38,7 @@ from ser.cache.metadata import (
     read_specs,
 )
 from ser.cache.remote import Remote, Root, StorageError
+from ser.corpus.atomic import host, remove, remove_leftovers, sync_folder, write_durably
 from ser.corpus.errors import UserError
 
 COMMIT_SECONDS = 20.0  # the most work that a kill loses, however large a shard may be

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ser.cache.files import write_durably
 from ser.corpus import parquet
+from ser.corpus.atomic import write_durably
 
 if TYPE_CHECKING:
     from ser.cache.folder import FeatureFolder

@@ -37,7 +37,7 @@ import h5py
 import numpy as np
 
 from ser.cache.checksums import note_unchecked
-from ser.cache.files import staged
+from ser.corpus.atomic import staged
 from ser.corpus.errors import DamagedError, UserError
 
 FORMAT = "ser-logits/1"

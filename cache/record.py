@@ -14,8 +14,8 @@ from pydantic import (
     ValidationError,
 )
 
-from ser.cache.files import write_durably
 from ser.cache.json_file import CHECKSUM, json_checksum, read_object
+from ser.corpus.atomic import write_durably
 from ser.corpus.errors import CONTROLS, DamagedError
 
 

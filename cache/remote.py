@@ -17,7 +17,6 @@ import errno
 import hashlib
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from platformdirs import user_cache_path
 
 from ser.cache.urls import check_place, check_url, is_url, without_secrets
+from ser.corpus.atomic import staged
 from ser.corpus.errors import UserError
 from ser.version import install
 
@@ -229,16 +229,10 @@ class Remote:
 
     def _get(self, name: str) -> None:
         target = self.local / name
-        part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
         with _reaching(f"{self.url}/{name}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with staged(target) as part:
                 self._storage.get_file(f"{self._path}/{name}", str(part))
-                with part.open("rb") as fetched:
-                    os.fsync(fetched.fileno())
-                part.replace(target)
-            finally:
-                part.unlink(missing_ok=True)
 
     def _put(self, source: Path, name: str) -> None:
         place = f"{self._path}/{name}"

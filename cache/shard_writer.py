@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ser.cache.files import sync_folder
 from ser.cache.precision import Encoded
 from ser.cache.shard import (
     CHUNK_ROWS,
@@ -20,6 +19,7 @@ from ser.cache.shard import (
     shard_index,
 )
 from ser.cache.small_arrays import chunk_file, write_array, write_metadata
+from ser.corpus.atomic import sync_folder
 
 
 class ShardWriter:

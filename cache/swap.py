@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ser.cache.files import remove, remove_leftovers, sync_file, sync_folder, temporary_path
+from ser.corpus.atomic import remove, remove_leftovers, sync_file, sync_folder, temporary_path
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
 

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 import google_crc32c
 import polars as pl
 
-from ser.cache.files import AGAIN, new_shard_name, now_ns, readable, write_durably
+from ser.cache.files import AGAIN, new_shard_name, now_ns, readable
 from ser.cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
 from ser.corpus import parquet
+from ser.corpus.atomic import write_durably
 from ser.corpus.errors import UserError, plural
 
 PART_ROWS = 256

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from ser.cache.features import FeatureCache
-from ser.cache.files import new_shard_name, sync_file, sync_folder
+from ser.cache.files import new_shard_name
 from ser.cache.folder import Damage, FeatureFolder
 from ser.cache.index_file import latest
 from ser.cache.metadata import read_metadata
@@ -19,6 +19,7 @@ from ser.cache.remote import DELETED, Root
 from ser.cache.shard import intact
 from ser.cache.shard_writer import ShardWriter
 from ser.cache.transcripts import TranscriptCache, checksums
+from ser.corpus.atomic import sync_file, sync_folder
 from ser.corpus.errors import UserError
 
 Folder = FeatureCache | TranscriptCache

@@ -25,6 +25,7 @@ import numpy as np
 import polars as pl
 
 from ser.corpus import parquet
+from ser.corpus.atomic import write_durably
 from ser.corpus.cells import (
     SPLITS,
     counted,
@@ -127,13 +128,11 @@ class Manifest:
         """Write `.parquet` with a checksum, or `.csv` by its name, through an atomic rename."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
         if path.suffix == ".csv":
-            self.frame.write_csv(part)
+            write_durably(path, self.frame.write_csv())
         else:
             metadata = {AUDIO: str(self.audio.resolve())} if self.audio is not None else {}
-            part.write_bytes(parquet.encode(self.frame, metadata))
-        part.replace(path)
+            write_durably(path, parquet.encode(self.frame, metadata))
 
     def audio_folder(self, given: str | Path | None = None) -> Path:
         """Return the folder that `path` is relative to.

@@ -24,8 +24,8 @@ import polars as pl
 from safetensors.torch import save
 
 from ser.cache.checksums import checksums
-from ser.cache.files import clear, write_durably
 from ser.cache.logits import HeadLogits, SplitLogits
+from ser.corpus.atomic import clear, write_durably
 from ser.corpus.errors import UserError
 from ser.corpus.folds import speaker_folds
 from ser.corpus.machine import machine, versions

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ser.cache.files import write_durably
+from ser.corpus.atomic import write_durably
 from ser.corpus.errors import UserError, listed
 from ser.heads import peers
 from ser.heads.config import HeadConfig, parse_head

@@ -21,7 +21,7 @@ import polars as pl
 import yaml
 from pydantic import ValidationError
 
-from ser.cache.files import write_durably
+from ser.corpus.atomic import write_durably
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.heads.arguments import Caches

@@ -23,8 +23,8 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
-from ser.cache.files import READ_ONLY, remove_leftovers, write_if_changed
 from ser.cache.logits import HeadLogits
+from ser.corpus.atomic import READ_ONLY, remove_leftovers, write_if_changed
 from ser.corpus.cells import SPLITS
 from ser.corpus.errors import StoppedError, UserError
 from ser.corpus.manifest import Manifest

@@ -23,11 +23,12 @@ import polars as pl
 from pydantic import ValidationError
 
 from ser.cache.checksums import checksums, is_undamaged, note_unchecked, require_undamaged
-from ser.cache.files import fingerprint, remove
+from ser.cache.files import fingerprint
 from ser.cache.locks import locked
 from ser.cache.logits import HeadLogits
 from ser.cache.record import describe
 from ser.cache.swap import recover_folder, replace_folder
+from ser.corpus.atomic import remove
 from ser.corpus.errors import DamagedError, UserError, plural
 from ser.score.record import PREDICTIONS
 from ser.stack.config import StackConfig

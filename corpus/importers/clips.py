@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ser.corpus.atomic import temporary_path
 from ser.corpus.config import check_path
 from ser.corpus.errors import UserError, plural, shown
 
@@ -96,7 +97,7 @@ class Clips:
             )
         path = self.out / f"{name}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
+        part = temporary_path(path)  # without a flush for each clip, which would take minutes
         part.write_bytes(data)
         part.replace(path)
         self._written += 1

@@ -15,7 +15,7 @@ from typing import Any
 import google_crc32c
 import torch
 
-from ser.cache.files import staged
+from ser.corpus.atomic import staged
 
 SECONDS = 60.0  # at most so much is lost
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from ser.cache.checksums import checksum_of, checksums, is_undamaged
-from ser.cache.files import remove, remove_leftovers, write_if_changed
 from ser.cache.record import Record
 from ser.cache.swap import recover_folder, replace_folder
+from ser.corpus.atomic import remove, remove_leftovers, write_if_changed
 from ser.corpus.errors import DamagedError
 from ser.score.report.contents import Contents
 from ser.score.report.figures import Figure, templates

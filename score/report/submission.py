@@ -12,8 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
-from ser.cache.files import write_if_changed
 from ser.cache.logits import HeadLogits
+from ser.corpus.atomic import write_if_changed
 from ser.corpus.errors import UserError
 from ser.corpus.importers.msp_podcast import LETTERS
 from ser.corpus.manifest import Manifest

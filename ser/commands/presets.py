@@ -138,7 +138,7 @@ def init(
     With --manifest, classes, features, heads and stack suit the corpus and its size, and the
     pipeline runs as it is.
     """
-    from ser.cache.files import write_durably
+    from ser.corpus.atomic import write_durably
     from ser.corpus.errors import UserError
     from ser.presets import variables, written
 

@@ -6,9 +6,10 @@ from typing import Any
 import polars as pl
 
 from ser.cache.checksums import checksums
-from ser.cache.files import clear, fingerprint, keep_umask, remove, write_durably
+from ser.cache.files import fingerprint
 from ser.cache.logits import HeadLogits
 from ser.cache.swap import replace_folder
+from ser.corpus.atomic import clear, keep_umask, remove, write_durably
 from ser.corpus.machine import PACKAGES, machine, versions
 from ser.finetune.job import FineTuneJob, feature_fingerprint
 from ser.finetune.trainer import FineTuner, readable_rows

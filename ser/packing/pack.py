@@ -10,7 +10,6 @@ any other, and card.md and head.json record its base model, which is never loade
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from zipfile import ZipFile, ZipInfo
 import yaml
 
 import ser
+from ser.corpus.atomic import staged
 from ser.corpus.errors import UserError
 from ser.corpus.registry import built_in_only
 from ser.extract.models import NOT_WANTED, Weights, card
@@ -274,18 +274,10 @@ def _without_paths(data: Any) -> Any:
 def _write(out: Path, record: BundleRecord, sources: Mapping[str, Path | bytes]) -> BundleRecord:
     """Write the zip under a temporary name, bundle.json last, and rename it."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    try:
-        with part.open("wb") as file:
-            with ZipFile(file, "w") as archive:
-                members = {name: _add(archive, name, source) for name, source in sources.items()}
-                record = record.model_copy(update={"members": members})
-                _add(archive, BUNDLE_JSON, record.model_dump_json(indent=1).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    with staged(out) as part, ZipFile(part, "w") as archive:
+        members = {name: _add(archive, name, source) for name, source in sources.items()}
+        record = record.model_copy(update={"members": members})
+        _add(archive, BUNDLE_JSON, record.model_dump_json(indent=1).encode())
     return record
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from ser.cache.files import READ_ONLY, remove_leftovers, write_durably
 from ser.cache.urls import check_place, is_url
+from ser.corpus.atomic import READ_ONLY, remove_leftovers, write_durably
 from ser.corpus.bounded_yaml import read_yaml
 from ser.corpus.classes import read_with_classes
 from ser.corpus.config import VARIABLE, CorpusConfig, require_set

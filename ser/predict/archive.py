@@ -8,15 +8,14 @@ once all are as bundle.json records them.
 import errno
 import hashlib
 import re
-import shutil
 import stat
 import struct
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+from ser.cache.swap import staged_folder
 from ser.corpus.errors import UserError
 from ser.predict.members import card_problem, model_problem, tensors_problem
 from ser.predict.record import AGAIN, BUNDLE_JSON, NAME, BundleRecord, Member, parse_record, refused
@@ -65,16 +64,8 @@ def _same(file: Path, member: Member) -> bool:
 def unpack(file: IO[bytes], path: Path, folder: Path) -> None:
     """Unpack into a temporary folder and rename it: `folder` is whole or absent."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
-    try:
+    with staged_folder(folder) as part:
         _extract(file, path, part)
-        try:
-            part.rename(folder)
-        except OSError:
-            if not is_unpacked(folder):  # another process was first
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _extract(file: IO[bytes], path: Path, folder: Path) -> BundleRecord:

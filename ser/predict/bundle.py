@@ -20,7 +20,6 @@ bundle is proved by the sha256 of the whole file, where the maker published it.
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -179,7 +178,6 @@ def open_bundle(path: str | Path) -> Bundle:
     with path.open("rb") as file:
         folder = user_cache_path("ser") / "bundles" / digest_of(file)
         if not is_unpacked(folder):
-            shutil.rmtree(folder, ignore_errors=True)
             unpack(file, path, folder)
     bundle = Bundle(path, folder, parse_record(path, (folder / BUNDLE_JSON).read_bytes()))
     bundle.require_consistent()

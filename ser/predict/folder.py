@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ser.cache.files import write_durably
+from ser.corpus.atomic import write_durably
 from ser.corpus.audio import SUFFIXES
 from ser.corpus.errors import UserError, plural
 from ser.corpus.progress import bars_hidden

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ser.cache.files import write_durably
+from ser.corpus.atomic import write_durably
 from ser.engines.heads import Log
 from ser.pipeline.file import Pipeline
 from ser.presets import preset

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import yaml
 
-from ser.cache.files import write_durably
+from ser.corpus.atomic import write_durably
 from ser.corpus.errors import UserError
 from ser.engines.heads import Log
 from ser.pipeline.file import Pipeline

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ser.cache.files import write_if_changed
+from ser.corpus.atomic import write_if_changed
 from ser.corpus.crossing import Crossing, crossings
 from ser.corpus.manifest import Manifest
 from ser.corpus.rotations import slug, text_column

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ser.cache.files import write_if_changed
+from ser.corpus.atomic import write_if_changed
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.corpus.rotations import Rotation, RotationConfig, rotations, slug

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from ser.cache.files import clear, write_durably
+from ser.corpus.atomic import clear, write_durably
 from ser.corpus.errors import UserError, nearest, plural
 from ser.engines.cluster import train_with_ray
 from ser.engines.engine import LOCAL, Engine

@@ -18,8 +18,8 @@ import polars as pl
 import yaml
 
 import ser.stack.run
-from ser.cache.files import write_if_changed
 from ser.corpus import parquet
+from ser.corpus.atomic import write_if_changed
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import AUDIO, Manifest, corpus_name
 from ser.corpus.rotations import slug

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ser.cache.files import host
 from ser.cache.locks import locked
+from ser.corpus.atomic import host
 from ser.corpus.errors import BusyError
 
 HOLD = """

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import ser.commands.main
-from ser.cache.files import write_durably
+from ser.corpus.atomic import write_durably
 from ser.corpus.errors import Note
 from ser.engines.machine import machine_problem
 
