@@ -199,8 +199,8 @@ def test_a_torn_fetch_has_no_zarr_json_and_is_repaired_by_the_next(remote, store
 
 def test_a_fetch_that_fails_leaves_no_part(remote, store):
     fill(store, remote, {"a.json": b"x"})
-    (remote.local / "a.json").mkdir(parents=True)
-    with pytest.raises(StorageError, match="Is a directory"):
+    (remote.local / "a.json" / "full").mkdir(parents=True)
+    with pytest.raises(StorageError, match="Directory not empty"):
         remote.fetch("a.json", again=True)
     assert [p.name for p in remote.local.iterdir()] == ["a.json"]
 
