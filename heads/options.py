@@ -165,10 +165,15 @@ class MeanMLPOptions(Architecture):
 
 
 class ConvPoolOptions(Architecture):
-    """Options of `head: conv_pool`; the defaults are the published ones."""
+    """Options of `head: conv_pool`; the defaults are the published ones.
+
+    `secondary` is the width of an output of that name, which no loss reads: the released heads have
+    17 secondary emotions.
+    """
 
     hidden: Width = 256
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    secondary: int = Field(default=0, ge=0, le=1000)
     revision: ClassVar[int] = 2
 
 
@@ -221,6 +226,32 @@ class ExpertLSTMOptions(Architecture):
     hidden: Width = 512
     dropout: float = Field(default=0.0, ge=0, lt=1)
     attention: Width | None = None
+
+
+class MDATOptions(Architecture):
+    """Options of `head: mdat`; the defaults are those of the UFG entry's configurations.
+
+    `feed_forward` is the inner width of the transformer layers, `attention_heads` are theirs,
+    `classifier` is the inner width of the SwiGLU. `steps` names features of one whole number per
+    frame, 0 to n - 1, and their n. `pooling` is of the two features that are fused.
+    """
+
+    hidden: Width = 512
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    attention_heads: Heads = 8
+    feed_forward: Width = 2048
+    classifier: Width = 768
+    pooling: Literal["attention", "mean"] = "attention"
+    steps: dict[Name, Annotated[int, Field(ge=2, le=100_000)]] = Field({}, max_length=100)
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "MDATOptions":
+        if self.hidden % self.attention_heads:
+            raise ValueError(
+                f"attention_heads: {self.attention_heads} do not divide hidden: {self.hidden}; "
+                "choose a divisor of it"
+            )
+        return self
 
 
 class ClassScoresOptions(Architecture):

@@ -5,6 +5,7 @@
     conv_pool        SAIL: `WavLMWrapper` and `WhisperWrapper` of vox-profile-release
     deep_fusion      NTUA: `DeepSER` of MEDUSA
     early_mha        BSC-UPC: `Classifier` of fedecosta/SpeechEmotionRecognition
+    mdat             UFG: `SERBimodalEmbeddingF0Model` with `use_mdat`; no weights are published
 
 Each function takes a state dict, and the number of attention heads by modality where it is not the
 released one, as weights do not show it. It raises `KeyError` for a state dict of another head.
@@ -107,8 +108,8 @@ def baseline(state: State, attention_heads: Mapping[str, int]) -> Released:
 def sail(state: State, attention_heads: Mapping[str, int]) -> Released:
     """Return SAIL's head, its classes in the order of the challenge and `other` by itself.
 
-    The 17 secondary emotions are ignored. WavLM's `weights` sum its layers; Whisper's file has
-    unused ones, and is known by its `embed_positions`.
+    The 17 secondary emotions stay in their order, as the output `secondary`. WavLM's `weights` sum
+    its layers; Whisper's file has unused ones, and is known by its `embed_positions`.
     """
     ours, read = {}, set()
 
@@ -128,6 +129,7 @@ def sail(state: State, attention_heads: Mapping[str, int]) -> Released:
             last = number == 2
             ours[f"outputs.logits.{number}.{part}"] = tensor[order] if last else tensor
             ours[f"outputs.other.{number}.{part}"] = tensor[len(order) :] if last else tensor
+            take(f"detailed_out_layer.{number}.{part}", f"outputs.secondary.{number}.{part}")
             for i, attribute in enumerate(OURS):
                 key = f"{attribute}_layer.{number}.{part}"
                 take(key, f"outputs.attributes.each.{i}.{number}.{part}")
@@ -138,7 +140,8 @@ def sail(state: State, attention_heads: Mapping[str, int]) -> Released:
         summed = {"speech": state["weights"]}
     outputs = {"logits": len(order), "other": 1, "attributes": len(OURS)}
     ignored = sorted(set(state) - read)
-    return Released({"hidden": hidden}, {"speech": dim}, outputs, ours, summed, ignored)
+    options = {"hidden": hidden, "secondary": len(state["detailed_out_layer.2.bias"])}
+    return Released(options, {"speech": dim}, outputs, ours, summed, ignored)
 
 
 def medusa(state: State, attention_heads: Mapping[str, int]) -> Released:
@@ -208,6 +211,48 @@ def bsc_upc(state: State, attention_heads: Mapping[str, int]) -> Released:
     taken = ("seq_to_one_layer.query", "seq_to_seq_layer.query", "feature_extractor.layer_weights")
     ignored = [key for key in ignored if key not in taken]
     return Released(options, dims, outputs, ours, summed, ignored)
+
+
+def ufg(state: State, attention_heads: Mapping[str, int]) -> Released:
+    """Return UFG's head of speech, text and pitch, its classes in the order of the challenge.
+
+    The transformers' attention heads are those of `speech`. The code has one more vector, for
+    padding of the pitch, which nothing reads here.
+    """
+    state = {key.removeprefix("model."): value for key, value in state.items()}
+    prefixes = {
+        "f0_embedding.": "projections.2.0.vectors.",
+        "f0_proj.0.": "projections.2.1.",
+        "co_attention.proj_audio.": "co_attention.first.",
+        "co_attention.proj_text.": "co_attention.second.",
+        "mlp.W.": "outputs.logits.gate.",
+        "mlp.V.": "outputs.logits.value.",
+        "mlp.W2.": "outputs.logits.out.",
+    }
+    for i, modality in enumerate(("audio", "text")):
+        prefixes |= {
+            f"{modality}_proj.0.": f"projections.{i}.0.",
+            f"{modality}_graph_attn.W.": f"graphs.{i}.projection.",
+            f"{modality}_graph_attn.a.": f"graphs.{i}.score.",
+            f"{modality}_trans_enc.": f"transformers.{i}.",
+            f"{modality}_attentive_pooling_proj.": f"pools.{i}.score.",
+        }
+    ours, ignored = _renamed(state, prefixes)
+    order = [SAIL.index(name) for name in MSP_PODCAST]  # theirs are in alphabetical order as well
+    for part in ("weight", "bias"):
+        ours[f"outputs.logits.out.{part}"] = ours[f"outputs.logits.out.{part}"][order]
+    ours["projections.2.0.vectors.weight"] = state["f0_embedding.weight"][:-1]
+    hidden = state["audio_proj.0.weight"].shape[0]
+    options = {
+        "hidden": hidden,
+        "attention_heads": attention_heads.get("speech", 8),
+        "feed_forward": state["audio_trans_enc.linear1.weight"].shape[0],
+        "classifier": state["mlp.W.weight"].shape[0],
+        "steps": {"pitch": len(state["f0_embedding.weight"]) - 1},
+    }
+    dims = {"speech": state["audio_proj.0.weight"].shape[1]}
+    dims |= {"text": state["text_proj.0.weight"].shape[1], "pitch": 1}
+    return Released(options, dims, {"logits": len(order)}, ours, ignored=ignored)
 
 
 def _renamed(state: State, prefixes: Mapping[str, str]) -> tuple[dict[str, Tensor], list[str]]:

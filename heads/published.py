@@ -33,6 +33,7 @@ READERS = {
     "conv_pool": peers.sail,
     "deep_fusion": peers.medusa,
     "early_mha": peers.bsc_upc,
+    "mdat": peers.ufg,
 }
 # losses of which each output is learned
 LOSS = {"logits": "wce", "other": "kld", "neutral_logit": "sml", "attributes": "ccc"}

@@ -73,6 +73,11 @@ HEADS: "Registry[Callable[..., nn.Module], type[Architecture]]" = Registry(
                 own.ExpertLSTMOptions,
             ),
             (
+                "mdat",
+                "Graph attention, co-attention and transformers (UFG).",
+                own.MDATOptions,
+            ),
+            (
                 "class_scores",
                 "Class scores or attributes made elsewhere, scaled.",
                 own.ClassScoresOptions,

@@ -14,6 +14,10 @@
 F0 is the autocorrelation of a 40 ms Hann window divided by the window's own (Boersma 1993,
 "Accurate short-term analysis of the fundamental frequency"), each frame by itself, no path finding.
 
+`values: pitch` is F0 alone, as the whole number of its step: the steps 1 to 255 are equally wide in
+mel = 1127 ln(1 + F0 / 700), from 50 to 1,100 Hz, and unvoiced frames are in step 1 (the UFG entry
+of 2025, which takes F0 of RMVPE at 50 Hz).
+
 `kind: opensmile`: the eGeMAPSv02 low-level descriptors (Eyben et al. 2016, "The Geneva Minimalistic
 Acoustic Parameter Set"), of samples clipped to the full scale of 16 bits: the package casts them to
 int16, where speech that overshoots would wrap around. openSMILE comes under audEERING's research
@@ -40,13 +44,17 @@ WINDOW = 640
 FFT = 2048
 F0_HZ = (60.0, 500.0)
 VOICED = 0.45
+PITCH_HZ = (50.0, 1100.0)
+PITCH_STEPS = 255
 SILENCE = 1e-10  # mean square that log energy bottoms out at
 FACODEC_HOP = 200
 FACODEC_SHORTEST = 2 * FACODEC_HOP  # the mel's edges reflect 412 samples: 600 have them, 400 not
 
 
 class ProsodyOptions(FeatureOptions):
-    """Options of `kind: prosody`."""
+    """Options of `kind: prosody`: all sixteen values, or the step of the pitch alone."""
+
+    values: Literal["all", "pitch"] = "all"
 
 
 @extractor("prosody")
@@ -59,6 +67,8 @@ class Prosody(Extractor):
 
     def load(self, device: str) -> None:
         """Prepare the window; there is no model."""
+        if self.options.values == "pitch":
+            self.item_shape = (1,)
         self._window = np.hanning(WINDOW)
         power = np.abs(np.fft.rfft(self._window, FFT)) ** 2
         self._own = np.fft.irfft(power)[: WINDOW // 2 + 1]
@@ -66,7 +76,8 @@ class Prosody(Extractor):
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return `max(1, ceil(samples / 160))` frames of each waveform."""
-        return [self._frames(np.asarray(wave, np.float64)) for wave in batch]
+        frames = [self._frames(np.asarray(wave, np.float64)) for wave in batch]
+        return frames if self.options.values == "all" else [_pitch_steps(rows) for rows in frames]
 
     def _frames(self, wave: np.ndarray) -> np.ndarray:
         count = max(1, -(-len(wave) // HOP))
@@ -107,6 +118,19 @@ class Prosody(Extractor):
         voicing = np.clip(lags[np.arange(len(lags)), best], 0, 1)
         octaves = np.log2(SAMPLE_RATE / (best + shortest) / 100)
         return voicing, np.where(voicing > VOICED, octaves, 0.0)
+
+
+def _pitch_steps(frames: np.ndarray) -> np.ndarray:
+    """Return the step of F0 `(frames, 1)` float32, whole numbers from 1 to `PITCH_STEPS`."""
+    voiced = frames[:, 0] > VOICED
+    hertz = np.where(voiced, 100 * 2.0 ** frames[:, 1], PITCH_HZ[0])
+    low, high = (_mel(np.float64(edge)) for edge in PITCH_HZ)
+    steps = np.rint(1 + (_mel(hertz) - low) * (PITCH_STEPS - 1) / (high - low))
+    return np.clip(steps, 1, PITCH_STEPS)[:, None].astype(np.float32)
+
+
+def _mel(hertz: np.ndarray | np.float64) -> np.ndarray | np.float64:
+    return 1127 * np.log(1 + hertz / 700)
 
 
 def _slope(values: np.ndarray) -> np.ndarray:

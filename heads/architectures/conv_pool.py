@@ -3,9 +3,9 @@
 The categorical system of SAIL at Interspeech 2025 (SAILER), on frozen features, as in the models
 that the team released (tiantiaf0627/vox-profile-release on GitHub): per feature three convolutions
 of kernel 1 to `hidden` channels, ReLU and dropout after the first two, masked mean; then a Linear,
-ReLU and a Linear for the classes and for each attribute. A pointwise convolution is a Linear on
-every frame and written as one, so no frame sees its neighbours and padding needs no care before the
-mean.
+ReLU and a Linear for the classes, for each attribute and, in the released models, for secondary
+emotions. A pointwise convolution is a Linear on every frame and written as one, so no frame sees
+its neighbours and padding needs no care before the mean.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,8 @@ class ConvPool(Head):
     ) -> None:
         assert isinstance(options, ConvPoolOptions)
         width = options.hidden * len(dims)
+        if options.secondary:
+            outputs = {**outputs, "secondary": options.secondary}
         super().__init__(outputs, lambda out: _classifier(width, options.hidden, out))
         if "attributes" in outputs:
             self.outputs["attributes"] = Apart(width, options.hidden, outputs["attributes"])

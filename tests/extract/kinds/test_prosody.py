@@ -15,6 +15,13 @@ class TestProsody(ExtractorConformance):
         return made("prosody", **options)
 
 
+class TestPitch(ExtractorConformance):
+    layered = False
+
+    def make(self, **options: Any) -> Extractor:
+        return made("prosody", values="pitch", **options)
+
+
 class TestOpensmile(ExtractorConformance):
     layered = False
     slack = 5  # samples // 160 - 4
@@ -37,6 +44,16 @@ def test_pitch_of_a_voice_is_found(hertz: float) -> None:
     inner = frames[5:-5]
     assert (inner[:, 0] > 0.8).all()
     np.testing.assert_allclose(100 * 2 ** inner[:, 1], hertz, rtol=0.02)
+
+
+@pytest.mark.parametrize(("hertz", "step"), [(80, 12), (160, 41), (320, 90), (400, 112)])
+def test_a_pitch_is_in_its_step(hertz: float, step: int) -> None:
+    silence, frames = made("prosody", values="pitch").extract(
+        [np.zeros(1600, np.float32), voice(hertz)]
+    )
+    assert silence.tolist() == [[1.0]] * 10
+    assert np.median(frames[5:-5]) == step
+    assert (frames == frames.round()).all()
 
 
 def test_noise_is_unvoiced() -> None:
