@@ -167,6 +167,9 @@ def test_the_twelve_configurations_of_ufg_differ_as_published():
     wavlm = [n for n, config in heads.items() if config.feature_names[0] == "wavlm"]
     assert (focal, plain) == ([6, 7, 8, 9, 10, 12], [1, 6])
     assert (balanced, wavlm) == ([3, 4, 5, 8, 9, 10], [11, 12])
+    moving = {n: weights for n in balanced if (weights := heads[n].sampler.weights) != "constant"}
+    uniform, distribution = "to_uniform", "to_distribution"
+    assert moving == {4: uniform, 5: distribution, 9: uniform, 10: distribution}
 
 
 def unweighted_focal(loss):
