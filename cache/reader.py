@@ -10,9 +10,7 @@ a batch has the view but not this clip of it, all are read clean: the features o
 of different audio. A feature without the view (text: the words stay what they were) is read clean.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -22,6 +20,7 @@ import numpy as np
 from ser.cache.features import FeatureCache
 from ser.cache.precision import Encoded
 from ser.corpus.errors import UserError
+from ser.corpus.lookahead import ahead
 
 if TYPE_CHECKING:
     import torch
@@ -287,15 +286,12 @@ class BatchReader:
         raises `UserError`.
         """
         names, places = self._resolve(plan, missing)
-        with ThreadPoolExecutor(self.threads) as pool:
-            waiting: deque[Future[Batch]] = deque()
-            for i, (batch, at) in enumerate(zip(names, places, strict=True)):
-                ring = self._ring[i % len(self._ring)]
-                waiting.append(pool.submit(_load, self.features, batch, at, ring, self.check))
-                if len(waiting) == len(self._ring):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+
+        def load(i: int) -> Batch:
+            buffers = self._ring[i % len(self._ring)]
+            return _load(self.features, names[i], places[i], buffers, self.check)
+
+        yield from ahead(load, range(len(names)), self.threads, most=self.threads)
 
     def _resolve(
         self, plan: Sequence[Clips], missing: str

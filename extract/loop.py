@@ -10,11 +10,10 @@ Bounded on both sides: memory holds a few batches, whatever the size of the corp
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ser.cache.feature_writer import FeatureWriter
 from ser.cache.transcripts import TranscriptWriter
 from ser.corpus.audio import AudioError
 from ser.corpus.errors import UserError, plural
+from ser.corpus.lookahead import ahead, batches_ahead
 from ser.corpus.progress import bars_hidden
 from ser.extract.extractor import SAMPLE_RATE, Extractor, describe_class, naming_the_class
 from ser.extract.sources import Sources
@@ -31,6 +31,7 @@ from ser.extract.sources import Sources
 DECODE_THREADS = 2
 AHEAD = 2  # batches decoded ahead of the model
 BEHIND = 2  # batches waiting to be written
+_Results = list[tuple[str, Any, int]]  # utterance, frames or transcript, content hash
 
 
 @dataclass
@@ -75,8 +76,9 @@ def run_batches(
     frames_alone = len(outputs) == 1 and extractor.gives == "frames"
     proven = not frames_alone or outputs[0].report.cached > 0
     clock = _Clock(outputs, sum(map(len, batches)))
-    writes: deque[Future[None]] = deque()
-    with clock, ThreadPoolExecutor(1) as writer:
+
+    def computed() -> Iterator[_Results]:
+        nonlocal proven
         for utterances, inputs, hashes in _decoded(sources, batches, failed):
             if wanted.isdisjoint(utterances):  # all that was wanted of it cannot be decoded
                 clock.done(utterances, [])
@@ -86,31 +88,25 @@ def run_batches(
             if not proven:
                 proven = _require_frames(extractor, [result for _, result in results])
             # others of the batch were computed again only to keep the batch the same
-            kept = [(u, result) for u, result in results if u in wanted]
-            writes.append(writer.submit(_write, kept, outputs, stat_hashes, hashes))
-            if len(writes) > BEHIND:
-                writes.popleft().result()
+            yield [(u, result, hashes[u]) for u, result in results if u in wanted]
             clock.done(utterances, inputs)
-        for write in writes:
-            write.result()
+
+    with clock:
+        for _ in ahead(partial(_write, outputs, stat_hashes), computed(), 1, BEHIND):
+            pass
     for output in outputs:
         output.report.failed |= {u: e for u, e in failed.items() if u in output.wanted}
         output.report.doubtful |= {u: d for u, d in sources.doubts.items() if u in output.wanted}
         output.report.overflowed = len(getattr(output.writer, "overflowed", ()))
 
 
-def _write(
-    results: Sequence[tuple[str, Any]],
-    outputs: Sequence[Output],
-    stat_hashes: Mapping[str, int],
-    hashes: Mapping[str, int],
-) -> None:
-    for utterance, result in results:
+def _write(outputs: Sequence[Output], stat_hashes: Mapping[str, int], results: _Results) -> None:
+    for utterance, result, content_hash in results:
         for output, part in zip(outputs, result if len(outputs) > 1 else (result,), strict=True):
             if utterance not in output.wanted:
                 continue
             try:
-                output.writer.append(utterance, part, stat_hashes[utterance], hashes[utterance])
+                output.writer.append(utterance, part, stat_hashes[utterance], content_hash)
             except ValueError as error:  # other frames or words than this feature has
                 output.report.failed[utterance] = str(error)
             else:
@@ -163,27 +159,24 @@ def _decoded(
     What cannot be decoded is listed as failed and left out.
     """
 
-    def decode(utterance: str) -> tuple[Any, int]:
-        return sources.load(utterance), sources.content_hash(utterance)
+    def decode(utterance: str) -> tuple[Any, int] | str:
+        try:
+            return sources.load(utterance), sources.content_hash(utterance)
+        except (AudioError, ValueError, OSError) as error:
+            return str(error)
+        except Exception as error:  # a decoder may raise anything
+            return describe(error)
 
-    with ThreadPoolExecutor(DECODE_THREADS) as pool:
-        waiting: deque[list[tuple[str, Future[tuple[Any, int]]]]] = deque()
-        for batch in [*batches, *[[]] * AHEAD]:
-            waiting.append([(u, pool.submit(decode, u)) for u in batch])
-            if len(waiting) <= AHEAD:
-                continue
-            utterances, inputs, hashes = [], [], {}
-            for utterance, future in waiting.popleft():
-                try:
-                    clip, hashes[utterance] = future.result()
-                except (AudioError, ValueError, OSError) as error:
-                    failed[utterance] = str(error)
-                except Exception as error:  # a decoder may raise anything
-                    failed[utterance] = describe(error)
-                else:
-                    utterances.append(utterance)
-                    inputs.append(clip)
-            yield utterances, inputs, hashes
+    decoded = batches_ahead(decode, batches, DECODE_THREADS, AHEAD)
+    for batch, results in zip(batches, decoded, strict=True):
+        inputs, hashes = [], {}
+        for utterance, result in zip(batch, results, strict=True):
+            if isinstance(result, str):
+                failed[utterance] = result
+            else:
+                clip, hashes[utterance] = result
+                inputs.append(clip)
+        yield list(hashes), inputs, hashes
 
 
 def robustly(

@@ -12,16 +12,16 @@ A clip that cannot be decoded is replaced by digital silence, and is neither tra
 a clip joined with it is left out of training in that epoch.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ser.corpus.augment import OtherSpeakers
+from ser.corpus.lookahead import batches_ahead
 from ser.extract.extractor import SAMPLE_RATE
 from ser.extract.sources import AudioSources, Sources, hash64
 from ser.finetune.config import FineTuneConfig
@@ -82,14 +82,8 @@ class Clips:
 
     def batches(self, plan: Sequence[Sequence[str]], epoch: int | None) -> Iterator[Inputs]:
         """Yield the batches of a plan in order; `epoch` is None for scoring."""
-        with ThreadPoolExecutor(THREADS) as pool:
-            waiting: deque[list[Future[Prepared | None]]] = deque()
-            for batch in plan:
-                waiting.append([pool.submit(self._prepared, u, epoch) for u in batch])
-                if len(waiting) > AHEAD:
-                    yield self._collated([future.result() for future in waiting.popleft()])
-            while waiting:
-                yield self._collated([future.result() for future in waiting.popleft()])
+        prepare = partial(self._prepared, epoch=epoch)
+        yield from map(self._collated, batches_ahead(prepare, plan, THREADS, AHEAD))
 
     def _prepared(self, utterance: str, epoch: int | None) -> Prepared | None:
         try:

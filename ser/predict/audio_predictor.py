@@ -18,9 +18,10 @@ from typing import Any, overload
 import numpy as np
 
 from ser.corpus.errors import UserError
+from ser.corpus.lookahead import ahead
 from ser.extract.run import default_frame_budget
 from ser.predict.attention import Pooling, explain_clip
-from ser.predict.clips import Clip, Cut, Piece, Segmentation, open_clip, prefetch, read_pieces
+from ser.predict.clips import AHEAD, THREADS, Clip, Cut, Piece, Segmentation, open_clip, read_pieces
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.result import Failure, Result, Segment, is_unsure, join
 from ser.predict.sources import Source, is_clip, read_source
@@ -163,7 +164,8 @@ class AudioPredictor(ABC):
         budget = default_frame_budget(self.device) / FRAMES_A_SECOND  # s
         collected: list[tuple[Clip, Piece | None]] = []
         segments: dict[int, list[Segment]] = {}
-        opened = prefetch(lambda source: open_clip(source, segmentation), map(read_source, clips))
+        sources = map(read_source, clips)
+        opened = ahead(lambda s: open_clip(s, segmentation), sources, THREADS, AHEAD)
         seconds = 0.0
         for clip, piece in read_pieces(opened):
             collected.append((clip, piece))

@@ -11,16 +11,14 @@ sides, is dropped when its speech is under 0.25 s, and cut at the lowest probabi
 15 s.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
@@ -43,9 +41,6 @@ _LOADING = Lock()
 SPEECH, SILENCE = 0.5, 0.35
 PAUSE, PAD = 10, 3  # chunks: 0.3 s and 0.1 s
 SHORT, LONG = 8, 15 * SAMPLE_RATE // CHUNK  # chunks: 0.25 s and 15 s
-
-Item = TypeVar("Item")
-Output = TypeVar("Output")
 
 
 @dataclass(frozen=True)
@@ -196,18 +191,6 @@ def read_pieces(clips: Iterable[Clip]) -> Iterator[tuple[Clip, Piece | None]]:
         except AudioError as error:
             clip.error, clip.damaged = str(error), True
         yield clip, None
-
-
-def prefetch(make: Callable[[Item], Output], items: Iterable[Item]) -> Iterator[Output]:
-    """Yield `make(item)` for each item, in order, a few computed ahead by threads."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[Future[Output]] = deque()
-        for item in items:
-            waiting.append(pool.submit(make, item))
-            if len(waiting) > AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
 
 
 def speech_pieces(blocks: Iterable[np.ndarray]) -> Iterator[Piece]:

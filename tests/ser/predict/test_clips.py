@@ -15,7 +15,6 @@ from ser.predict.clips import (
     PAD,
     Segmentation,
     open_clip,
-    prefetch,
     speech_pieces,
     speech_spans,
 )
@@ -114,19 +113,6 @@ def test_real_speech_is_cut_at_its_pauses_however_it_is_read(speech):
     for (start, end), begun in zip(whole, (2, 4 + seconds), strict=True):
         assert abs(start - begun) < 0.5
         assert abs(end - begun - seconds) < 0.7
-
-
-def test_results_keep_their_order_and_few_are_made_ahead():
-    collected = []
-
-    def make(i):
-        collected.append(i)
-        return i
-
-    stream = prefetch(make, iter(range(100)))
-    assert [next(stream) for _ in range(3)] == [0, 1, 2]
-    assert max(collected) < 12
-    assert list(stream) == list(range(3, 100))
 
 
 def test_unusable_chunk_sizes_are_reported():

@@ -1,0 +1,36 @@
+import threading
+
+import pytest
+
+from ser.corpus.lookahead import ahead, batches_ahead
+
+
+def test_results_are_in_order_and_only_so_many_items_are_taken_ahead():
+    taken = []
+
+    def items():
+        for i in range(9):
+            taken.append(i)
+            yield i
+
+    results = ahead(lambda i: i * i, items(), threads=3, most=2)
+    assert next(results) == 0
+    assert taken == [0, 1, 2]
+    assert list(results) == [1, 4, 9, 16, 25, 36, 49, 64]
+
+
+def test_threads_share_the_items_of_a_batch():
+    both = threading.Barrier(2)  # one thread alone would wait for ever
+
+    def meet(item):
+        both.wait(timeout=60)
+        return -item
+
+    assert list(batches_ahead(meet, [[1, 2], [3, 4]], threads=2, most=0)) == [[-1, -2], [-3, -4]]
+
+
+def test_an_error_is_raised_where_its_result_is_read():
+    results = ahead(lambda i: 6 // i, [3, 2, 0, 1], threads=1, most=3)
+    assert [next(results), next(results)] == [2, 3]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
