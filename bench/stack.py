@@ -40,7 +40,7 @@ from bench.report import Row, Target, arguments, drop, show
 from ser.cache.logits import HeadLogits, SplitLogits
 
 if TYPE_CHECKING:
-    from ser.stack.folds import FoldedClassifier
+    from ser.stack.estimators import Classifier
 
 CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 TRAIN = (6728, 2495, 1432, 1120, 16712, 29239, 6303, 2948)
@@ -181,22 +181,20 @@ def grow(model: str, rows: int) -> None:
     y = np.arange(rows) % 8
     X = rng.standard_normal((rows, 8 * HEADS), np.float32)
     X[np.arange(rows), y] += 1
-    stacker = _grown(model)
+    estimator = _grown(model)
     started = time.process_time()
-    stacker.fit_member(X, y, 42)
+    estimator.fit(X, y)
     print((time.process_time() - started) / GROWN_TREES)
 
 
-def _grown(model: str) -> "FoldedClassifier":
+def _grown(model: str) -> "Classifier":
     if model == "random_forest":
-        from ser.stack.forest import ForestStacker
+        from ser.stack.forest import Forest
 
-        return ForestStacker(trees=GROWN_TREES)
-    from ser.stack.boosting import LightGBMStacker
+        return Forest(trees=GROWN_TREES, random_state=42)
+    from ser.stack.boosting import Boosting
 
-    stacker = LightGBMStacker(rounds=GROWN_TREES)
-    stacker.classes_ = np.arange(8)
-    return stacker
+    return Boosting(rounds=GROWN_TREES)
 
 
 def _published(root: Path, trees: int, jobs: int) -> Cost:

@@ -8,20 +8,19 @@ trained on CCC the plain mean is often as good. Fit on rows that the heads were 
 where there are any.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, RegressorMixin
 
-from ser.stack.linear import read_linear
+from ser.stack.estimators import Estimator
+from ser.stack.linear import read_linear, write_linear
 
 RIDGE = "ridge.json"
 
 
-class MeanAttributes(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class MeanAttributes(Estimator):
     """The mean, for each attribute, of the columns that predict it.
 
     `columns` lists, for each attribute, the indices of its columns in `X`.
@@ -51,7 +50,7 @@ class MeanAttributes(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self.fit()
 
 
-class RidgeAttributes(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class RidgeAttributes(Estimator):
     """One ridge regression per attribute, each fitted on the rows where the attribute is known.
 
     `alpha` is the strength of the L2 penalty.
@@ -84,8 +83,7 @@ class RidgeAttributes(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def save(self, folder: Path) -> None:
         """Write the coefficients as JSON; every float64 is restored exactly."""
-        values = {"coefficient": self.coef_.tolist(), "intercept": self.intercept_.tolist()}
-        (folder / RIDGE).write_text(json.dumps(values))
+        write_linear(folder / RIDGE, self.coef_, self.intercept_)
 
     def load(self, folder: Path, attributes: int, dim: int) -> Self:
         """Read the coefficients."""

@@ -12,22 +12,26 @@ from ser.stack.table import TRAIN, LogitTable
 
 def make_classifier(config: StackConfig, table: LogitTable) -> Any:
     """Return the configured classifier, unfitted: a scikit-learn estimator."""
-    options = config.model_dump().get(config.model, {})
-    if config.folded:
-        shared = config.model_dump(include={"folds", "balance", "draws", "input", "seed"})
-        options |= {key: value for key, value in shared.items() if value is not None}
-    else:
-        options["classes"] = len(table.classes)
-    if config.model == "meta_soup":
-        options["extra"] = len(table.columns)
     make = META_MODELS.get(config.model)
-    if config.options is None or META_MODELS.about(config.model).options is None:
-        return make(**options)
-    if hasattr(make, "fit_member"):  # it derives from `FoldedClassifier`
-        return make(**options, **config.options.model_dump())
-    from ser.stack.estimator import EstimatorStacker
+    options = config.model_dump().get(config.model, {})
+    if not config.folded:
+        return make(classes=len(table.classes), **options)
+    from ser.stack.folds import FoldedClassifier
 
-    return EstimatorStacker(name=config.model, options=config.options, **options)
+    folding = config.model_dump(
+        include={"folds", "balance", "draws", "input", "seed"}, exclude_none=True
+    )
+    if config.model == "meta_soup":
+        folding["extra"] = len(table.columns)
+    if config.options is not None and META_MODELS.about(config.model).options is not None:
+        options = config.options.model_dump()
+        if not hasattr(make, "fit_member"):
+            from ser.stack.plugin import PluginClassifier
+
+            return FoldedClassifier(PluginClassifier(config.model, config.options), **folding)
+    if hasattr(make, "fit_member"):  # it derives from `FoldedClassifier`
+        return make(**folding, **options)
+    return FoldedClassifier(make(**options), **folding)
 
 
 def labelled_rows(

@@ -10,18 +10,18 @@ A row is held out of the members whose fold it is in. Their predictions for it e
 model does on unseen rows, provided that the folds are speaker-disjoint.
 """
 
-from abc import ABC, abstractmethod
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
 from ser.corpus.progress import bars_hidden
 from ser.score.heads import softmax
+from ser.stack import skops_file
+from ser.stack.estimators import Classifier
 
 Input = Literal["logits", "probabilities", "both"]
 
@@ -48,40 +48,85 @@ class MissingClassError(ValueError):
         self.label = label
 
 
-class FoldedClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
-    """Base class of the trained stackers; subclasses fit, evaluate, write and read one member.
+class FoldedClassifier(Classifier):
+    """The mean probabilities of clones of one classifier, each fitted on other rows.
 
-    A subclass's `__init__` takes `folds`, `balance`, `draws`, `input`, `extra` and `seed` besides
-    its own options. `input` other than "logits" needs columns that are blocks of class logits;
-    the last `extra` columns are something else and are passed through unchanged.
+    Args:
+        estimator: any classifier of scikit-learn's kind; a parameter `random_state` gets the seed
+            of the draw. One with `suffix`, `write` and `read` (`ser.stack.forest.Forest`) keeps
+            files of its own, any other is written by skops.
+        folds: members per draw, each fitted without one fold.
+        balance: undersample each class to the size of the rarest.
+        draws: how many subsets are drawn, with the seeds `seed`, `seed` + 1, …
+        input: what the members read. "probabilities" and "both" need columns that are blocks of
+            class logits.
+        extra: the last columns that are something else and are passed through unchanged.
+        seed: of the first draw and its folds.
 
     After `fit`: `classes_`, `rows_` (indices of the training rows that were used), `members_` and
     `held_out_` (for each member, indices of the training rows that were held out of it).
+
+    A subclass may fit, evaluate, write and read its members in another way: `fit_member`,
+    `predict_member`, `write_member`, `read_member`, and `suffix`, that of a member's file.
+
+    >>> X = np.repeat(np.eye(2, dtype=np.float32), 100, axis=0)  # 200 rows, 2 logits
+    >>> from ser.stack.linear import Logistic
+    >>> folded = FoldedClassifier(Logistic(c=1), folds=2).fit(X, np.repeat([0, 1], 100))
+    >>> folded.predict(X[[0, -1]]).tolist(), len(folded.members_)
+    ([0, 1], 2)
     """
 
-    suffix: str
-    folds: int
-    balance: bool
-    draws: int
-    input: Input
-    extra: int
-    seed: int
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        folds: int = 5,
+        balance: bool = True,
+        draws: int = 1,
+        input: Input = "logits",
+        extra: int = 0,
+        seed: int = 42,
+    ) -> None:
+        self.estimator = estimator
+        self.folds = folds
+        self.balance = balance
+        self.draws = draws
+        self.input = input
+        self.extra = extra
+        self.seed = seed
 
-    @abstractmethod
+    @property
+    def suffix(self) -> str:
+        """That of a member's file."""
+        suffix: str = getattr(self.estimator, "suffix", ".skops")
+        return suffix
+
     def fit_member(self, X: np.ndarray, y: np.ndarray, seed: int) -> Any:
         """Fit one member on inputs `(rows, dim)` and class indices `(rows,)`."""
+        from sklearn.base import clone
 
-    @abstractmethod
+        member = clone(self.estimator)
+        if "random_state" in member.get_params():
+            member.set_params(random_state=seed)
+        return member.fit(X, y)
+
     def predict_member(self, member: Any, X: np.ndarray) -> np.ndarray:
         """Return one member's output `(rows, classes)`, which is averaged over the members."""
+        output: np.ndarray = member.predict_proba(X)
+        return output
 
-    @abstractmethod
     def write_member(self, member: Any, path: Path) -> None:
         """Write one member to a file."""
+        if hasattr(member, "write"):
+            member.write(path)
+        else:
+            skops_file.write(member, path)
 
-    @abstractmethod
     def read_member(self, path: Path, classes: int, dim: int) -> Any:
         """Read one member; raises `UserError` for a file that `write_member` did not write."""
+        if hasattr(self.estimator, "read"):
+            return copy.copy(self.estimator).read(path, classes, dim)
+        return skops_file.read(path, type(self.estimator).__module__.partition(".")[0])
 
     def to_probability(self, mean: np.ndarray) -> np.ndarray:
         """Convert the members' mean output to probabilities; by default return it unchanged."""
@@ -141,11 +186,6 @@ class FoldedClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
             total[rows] += self.predict_member(member, X[rows])
         return self.to_probability(total / self.draws)
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the most probable class of every row; ties go to the first."""
-        chosen: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
-        return chosen
-
     def save(self, folder: Path) -> None:
         """Write every member to `<folder>/fold-<i><suffix>`, draw by draw."""
         for i, member in enumerate(self.members_):
@@ -157,12 +197,15 @@ class FoldedClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
         `dim` is the width of the `X` that `fit` was given.
         """
         self.classes_ = np.arange(classes)
-        width = dim if self.input != "both" else 2 * dim - self.extra
         self.members_ = [
-            self.read_member(folder / f"fold-{i}{self.suffix}", classes, width)
+            self.read_member(folder / f"fold-{i}{self.suffix}", classes, self._width(dim))
             for i in range(self.folds * self.draws)
         ]
         return self
+
+    def _width(self, dim: int) -> int:
+        """Return the width of a member's inputs."""
+        return dim if self.input != "both" else 2 * dim - self.extra
 
     def _splits(
         self, y: np.ndarray, fold: np.ndarray | None
@@ -174,6 +217,8 @@ class FoldedClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mis
                 for k in range(self.folds):
                     yield seed, rows[fold[rows] != k], rows[fold[rows] == k]
                 continue
+            from sklearn.model_selection import StratifiedKFold
+
             splitter = StratifiedKFold(self.folds, shuffle=True, random_state=seed)
             for train, held_out in splitter.split(rows, y[rows]):
                 yield seed, rows[train], rows[held_out]

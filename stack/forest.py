@@ -1,43 +1,40 @@
-"""The published meta-model, one random forest per fold, and extremely randomised trees.
+"""The published meta-model, a random forest, and extremely randomised trees; kept as plain arrays.
 
-Saved as skops files, which contain data and no code that runs on loading. They are read by
-`ser.stack.skops_forest`, which validates every tree before building it.
+scikit-learn fits them; saving and predicting need numpy alone (`ser.stack.trees`).
 """
 
-import os
-import sys
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
-from typing import Any
-from zipfile import ZIP_DEFLATED, BadZipFile
+from typing import ClassVar, Self
+from zipfile import BadZipFile
 
 import numpy as np
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
 from ser.corpus.errors import DamagedError
-from ser.stack.folds import FoldedClassifier, Input
+from ser.stack.estimators import Classifier
+from ser.stack.npz import BrokenFileError
 from ser.stack.record import StackRecord
-from ser.stack.skops_forest import BrokenForestError, ForeignTypeError, read_trees
+from ser.stack.skops_forest import ForeignTypeError, read_skops
+from ser.stack.trees import Tree, Trees
 
-BLOCK = 8192  # rows per thread, over all trees: few enough that they stay in the CPU cache
+UNREADABLE = (OSError, ValueError, BadZipFile, EOFError, NotImplementedError, zlib.error)
+FEW_ROWS = 1000  # on fewer, handing a tree to a thread takes longer than growing it
 
 
-class ForestStacker(FoldedClassifier):
-    """The mean of random forests fitted on the folds of a balanced subset (UNICAMP, section 4.2).
+class Forest(Classifier):
+    """A random forest with the published options (UNICAMP, section 4.2).
 
-    Usable on its own, on any features `(rows, dim)`. The results do not depend on `jobs`, the
-    number of threads (-1: all cores).
+    Usable on its own, on any features `(rows, dim)` float32. The results are those of scikit-learn,
+    to the last bit, and do not depend on `jobs`, the number of threads (-1: all cores).
 
     >>> X = np.repeat(np.eye(2, dtype=np.float32), 100, axis=0)  # 200 rows, 2 logits
-    >>> stacker = ForestStacker(trees=5, folds=2).fit(X, np.repeat([0, 1], 100))
-    >>> stacker.predict(X[[0, -1]]).tolist()
+    >>> forest = Forest(trees=5, random_state=0).fit(X, np.repeat([0, 1], 100))
+    >>> forest.predict(X[[0, -1]]).tolist()
     [0, 1]
     """
 
-    suffix = ".skops"
-    kind: type[RandomForestClassifier] | type[ExtraTreesClassifier] = RandomForestClassifier
+    suffix = ".npz"
+    kind: ClassVar[str] = "RandomForestClassifier"  # of scikit-learn
 
     def __init__(
         self,
@@ -46,108 +43,68 @@ class ForestStacker(FoldedClassifier):
         max_depth: int = 8,
         min_samples_leaf: int = 10,
         min_samples_split: int = 10,
-        folds: int = 5,
-        balance: bool = True,
-        draws: int = 1,
-        input: Input = "logits",
-        extra: int = 0,
-        seed: int = 42,
         jobs: int = -1,
+        random_state: int | None = None,
     ) -> None:
         self.trees = trees
         self.max_depth = max_depth
         self.min_samples_leaf = min_samples_leaf
         self.min_samples_split = min_samples_split
-        self.folds = folds
-        self.balance = balance
-        self.draws = draws
-        self.input = input
-        self.extra = extra
-        self.seed = seed
         self.jobs = jobs
+        self.random_state = random_state
 
-    def fit_member(self, X: np.ndarray, y: np.ndarray, seed: int) -> Any:
-        """Fit one forest."""
-        forest = self.kind(
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
+        """Fit on inputs `(rows, dim)` and labels `(rows,)`."""
+        import sklearn.ensemble
+
+        forest = getattr(sklearn.ensemble, self.kind)(
             n_estimators=self.trees,
             criterion="gini",
             max_depth=self.max_depth,
             min_samples_leaf=self.min_samples_leaf,
             min_samples_split=self.min_samples_split,
-            random_state=seed,
-            n_jobs=self.jobs,
+            random_state=self.random_state,
+            n_jobs=self.jobs if len(X) >= FEW_ROWS else None,
         ).fit(X, y)
-        # With several threads a forest sums its trees in the order in which they happen to finish.
-        return forest.set_params(n_jobs=None)
+        self.classes_ = forest.classes_
+        trees = [
+            Tree(t.children_left, t.children_right, t.feature, t.threshold, t.value[:, 0])
+            for t in (estimator.tree_ for estimator in forest.estimators_)
+        ]
+        self.trees_ = Trees.join(trees, len(self.classes_), X.shape[1])
+        return self
 
-    def predict_member(self, member: Any, X: np.ndarray) -> np.ndarray:
-        """Return one forest's probabilities, identical to the last bit to its `predict_proba`.
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return the mean of the trees: float64 `(rows, classes)`."""
+        return self.trees_.mean(np.asarray(X, np.float32), self.jobs)
 
-        A member is a fitted forest, or the list of trees read from a file.
+    def write(self, path: Path) -> None:
+        """Write the trees as npz."""
+        self.trees_.write(path)
 
-        Threads get blocks of rows rather than trees, whose sum would depend on the order in which
-        they finish.
-        """
-        trees = member if isinstance(member, list) else [e.tree_ for e in member.estimators_]
-
-        def mean_of_trees(block: np.ndarray) -> np.ndarray:
-            total = np.zeros((len(block), len(self.classes_)))
-            for tree in trees:
-                total += tree.predict(block)
-            return total / len(trees)
-
-        blocks = [X[i : i + BLOCK] for i in range(0, max(len(X), 1), BLOCK)]
-        with ThreadPoolExecutor(os.cpu_count() if self.jobs < 0 else self.jobs) as threads:
-            return np.concatenate(list(threads.map(mean_of_trees, blocks)))
-
-    def write_member(self, member: Any, path: Path) -> None:
-        """Write one fitted forest as a compressed skops file."""
-        _skops().dump(member, path, compression=ZIP_DEFLATED, compresslevel=1)
-
-    def read_member(self, path: Path, classes: int, dim: int) -> Any:
-        """Read and validate the trees of one forest; see `ser.stack.skops_forest`."""
-        remedy = StackRecord.remedy
+    def read(self, path: Path, classes: int, dim: int) -> Self:
+        """Read and check the trees, or those of an older version in a skops file."""
+        self.classes_ = np.arange(classes)
+        older, remedy = path.with_suffix(".skops"), StackRecord.remedy
         try:
-            return read_trees(path, self.kind.__name__, classes, dim)
+            if older.exists() and not path.exists():
+                path = older
+                self.trees_ = Trees.join(read_skops(path, self.kind), classes, dim)
+            else:
+                self.trees_ = Trees.read(path, classes, dim)
         except ForeignTypeError as error:
             problem = f"it contains {error}, which no forest needs"
             raise DamagedError(path, problem, f"do not trust the file and {remedy}") from error
-        except BrokenForestError as error:
+        except BrokenFileError as error:
             problem = f"it is not a forest with {classes} classes and {dim} inputs ({error})"
             raise DamagedError(path, problem, remedy) from error
-        except (
-            OSError,
-            ValueError,
-            BadZipFile,
-            EOFError,
-            NotImplementedError,
-            zlib.error,
-        ) as error:
+        except UNREADABLE as error:
             why = " ".join(str(error).split())[:200] or "it is truncated or altered"
-            problem = f"not readable as a forest ({why})"
-            raise DamagedError(path, problem, remedy) from error
+            raise DamagedError(path, f"not readable as a forest ({why})", remedy) from error
+        return self
 
 
-class ExtraTreesStacker(ForestStacker):
+class ExtraTrees(Forest):
     """The same with extremely randomised trees (Geurts et al. 2006)."""
 
-    kind = ExtraTreesClassifier
-
-
-def _skops() -> ModuleType:
-    """Import skops.io without torch.
-
-    On import skops enumerates all of scikit-learn's estimators, which imports scikit-learn's
-    adapter to torch, and so torch where it is installed: seconds, and 200 MB.
-    """
-    adapter = "sklearn.externals.array_api_compat.torch"
-    block = "skops.io" not in sys.modules and adapter not in sys.modules
-    if block:
-        sys.modules[adapter] = None  # type: ignore[assignment]
-    try:
-        import skops.io
-    finally:
-        if block:
-            del sys.modules[adapter]
-    module: ModuleType = skops.io
-    return module
+    kind = "ExtraTreesClassifier"

@@ -9,13 +9,11 @@ The score is the log-loss with equal class weights. Macro-F1 moves in steps of w
 a few similar heads its maximum is noise.
 """
 
-from typing import Self
-
 import numpy as np
 
 from ser.score.heads import softmax
 from ser.stack.offsets import TINY
-from ser.stack.rules import WeightedMean, required
+from ser.stack.rules import WeightedMean
 
 
 class Greedy(WeightedMean):
@@ -24,8 +22,6 @@ class Greedy(WeightedMean):
     Args:
         classes: the number of classes.
         rounds: how many heads are added; the weights are multiples of 1 / `rounds`.
-
-    Fit it on rows that the heads were not trained on.
 
     >>> y = np.array([0, 1, 0, 1])
     >>> good, useless = 3 * np.eye(2)[y], np.zeros((4, 2))
@@ -37,14 +33,12 @@ class Greedy(WeightedMean):
         super().__init__(classes)
         self.rounds = rounds
 
-    def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
-        """Select heads on logits `(rows, heads * classes)` and class indices `(rows,)`.
+    def weights(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return how often each head was added, divided by `rounds`.
 
         Ties go to the head named first.
         """
-        super().fit()
-        X, y = required(X, y)
-        true = softmax(self._by_head(X))[np.arange(len(y)), :, y]  # (rows, heads)
+        true = softmax(logits)[np.arange(len(y)), :, y]  # (rows, heads)
         weight = 1 / np.bincount(y, minlength=self.classes)[y]
         total, added = np.zeros((len(y), 1)), np.zeros(true.shape[1])
         for size in range(1, self.rounds + 1):
@@ -52,5 +46,4 @@ class Greedy(WeightedMean):
             best = int((weight @ np.log(mean)).argmax())
             total += true[:, [best]]
             added[best] += 1
-        self.weights_ = added / self.rounds
-        return self
+        return added / self.rounds

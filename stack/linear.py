@@ -11,7 +11,6 @@ differs from an ensemble only in where the softmax is taken.
 """
 
 import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +19,7 @@ import numpy as np
 from ser.cache.json_file import read_object
 from ser.corpus.errors import DamagedError
 from ser.score.heads import softmax
+from ser.stack.estimators import Classifier
 from ser.stack.folds import FoldedClassifier, Input
 from ser.stack.record import StackRecord
 
@@ -27,27 +27,10 @@ SOUP = "soup.json"
 ITERATIONS = 1000
 
 
-@dataclass(frozen=True)
-class Linear:
-    """A linear classifier: `coefficient` `(classes, dim)`, `intercept` `(classes,)`."""
-
-    coefficient: np.ndarray
-    intercept: np.ndarray
-
-    def logits(self, X: np.ndarray) -> np.ndarray:
-        """Return the logits of inputs `(rows, dim)`: float64 `(rows, classes)`."""
-        logits: np.ndarray = X.astype(np.float64) @ self.coefficient.T + self.intercept
-        return logits
-
-    def write(self, path: Path) -> None:
-        """Write the model as JSON; every float64 is restored exactly."""
-        path.write_text(json.dumps({name: v.tolist() for name, v in asdict(self).items()}))
-
-    @classmethod
-    def read(cls, path: Path, classes: int, dim: int) -> "Linear":
-        """Read what `write` wrote."""
-        description = f"a model with {classes} classes and {dim} inputs"
-        return cls(*read_linear(path, description, classes, dim))
+def write_linear(path: Path, coefficient: np.ndarray, intercept: np.ndarray) -> None:
+    """Write a linear model as JSON; every float64 is restored exactly."""
+    values = {"coefficient": coefficient.tolist(), "intercept": intercept.tolist()}
+    path.write_text(json.dumps(values))
 
 
 def read_linear(
@@ -69,36 +52,21 @@ def read_linear(
     return coefficient, intercept
 
 
-class LogisticStacker(FoldedClassifier):
-    """The mean probabilities of multinomial logistic regressions fitted on the folds.
+class Logistic(Classifier):
+    """A multinomial logistic regression on standardised inputs, which predicts without them.
 
-    Usable on its own, on any features `(rows, dim)`. `c` is the inverse strength of the L2
-    penalty on the coefficients of the standardised inputs.
+    `c` is the inverse strength of the L2 penalty on the coefficients of the standardised inputs.
+    After `fit`: `coef_` `(classes, dim)` and `intercept_` `(classes,)`, those of the inputs as
+    they are.
     """
 
     suffix = ".json"
 
-    def __init__(
-        self,
-        *,
-        c: float = 0.1,
-        folds: int = 5,
-        balance: bool = True,
-        draws: int = 1,
-        input: Input = "logits",
-        extra: int = 0,
-        seed: int = 42,
-    ) -> None:
+    def __init__(self, c: float = 0.1) -> None:
         self.c = c
-        self.folds = folds
-        self.balance = balance
-        self.draws = draws
-        self.input = input
-        self.extra = extra
-        self.seed = seed
 
-    def fit_member(self, X: np.ndarray, y: np.ndarray, seed: int) -> Linear:
-        """Fit one regression; `seed` has no effect, as there is one optimum."""
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
+        """Fit on inputs `(rows, dim)` and labels `(rows,)`; there is one optimum, and no seed."""
         from sklearn.linear_model import LogisticRegression
 
         X = X.astype(np.float64)
@@ -109,23 +77,33 @@ class LogisticStacker(FoldedClassifier):
         if len(coefficient) == 1:  # for two classes scikit-learn stores the second's log odds only
             coefficient = np.concatenate([-coefficient, coefficient]) / 2
             intercept = np.concatenate([-intercept, intercept]) / 2
-        coefficient = coefficient / scale
-        return Linear(coefficient, intercept - coefficient @ mean)
+        self.classes_ = model.classes_
+        self.coef_ = coefficient / scale
+        self.intercept_ = intercept - self.coef_ @ mean
+        return self
 
-    def predict_member(self, member: Linear, X: np.ndarray) -> np.ndarray:
-        """Return one regression's probabilities `(rows, classes)`."""
-        return softmax(member.logits(X))
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Return the logits of inputs `(rows, dim)`: float64 `(rows, classes)`."""
+        logits: np.ndarray = X.astype(np.float64) @ self.coef_.T + self.intercept_
+        return logits
 
-    def write_member(self, member: Linear, path: Path) -> None:
-        """Write one regression."""
-        member.write(path)
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return the softmax of the logits: float64 `(rows, classes)`."""
+        return softmax(self.decision_function(X))
 
-    def read_member(self, path: Path, classes: int, dim: int) -> Linear:
-        """Read one regression."""
-        return Linear.read(path, classes, dim)
+    def write(self, path: Path) -> None:
+        """Write the coefficients."""
+        write_linear(path, self.coef_, self.intercept_)
+
+    def read(self, path: Path, classes: int, dim: int) -> Self:
+        """Read the coefficients; raises `DamagedError` for a model of another shape."""
+        description = f"a model with {classes} classes and {dim} inputs"
+        self.coef_, self.intercept_ = read_linear(path, description, classes, dim)
+        self.classes_ = np.arange(classes)
+        return self
 
 
-class MetaSoup(LogisticStacker):
+class MetaSoup(FoldedClassifier):
     """The average of the weights of linear meta-classifiers: a single linear model (MEDUSA).
 
     Each of the `draws` balanced subsets gives one classifier per fold. After `fit`, `members_` are
@@ -144,21 +122,27 @@ class MetaSoup(LogisticStacker):
         seed: int = 42,
     ) -> None:
         super().__init__(
-            c=c, folds=folds, balance=balance, draws=draws, input=input, extra=extra, seed=seed
+            Logistic(c),
+            folds=folds,
+            balance=balance,
+            draws=draws,
+            input=input,
+            extra=extra,
+            seed=seed,
         )
+        self.c = c
 
     def fit(self, X: np.ndarray, y: np.ndarray, fold: np.ndarray | None = None) -> Self:
         """Fit the members as in `FoldedClassifier.fit`, then average their weights."""
         super().fit(X, y, fold)
-        self.soup_ = Linear(
-            np.mean([member.coefficient for member in self.members_], axis=0),
-            np.mean([member.intercept for member in self.members_], axis=0),
-        )
+        self.soup_ = Logistic(self.c)
+        self.soup_.coef_ = np.mean([member.coef_ for member in self.members_], axis=0)
+        self.soup_.intercept_ = np.mean([member.intercept_ for member in self.members_], axis=0)
         return self
 
-    def predict_member(self, member: Linear, X: np.ndarray) -> np.ndarray:
+    def predict_member(self, member: Logistic, X: np.ndarray) -> np.ndarray:
         """Return one classifier's logits; their mean equals the logits of the averaged weights."""
-        return member.logits(X)
+        return member.decision_function(X)
 
     def to_probability(self, mean: np.ndarray) -> np.ndarray:
         """Take the softmax of the mean logits."""
@@ -166,7 +150,7 @@ class MetaSoup(LogisticStacker):
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return the averaged model's probabilities: float64 `(rows, classes)`."""
-        return softmax(self.soup_.logits(self._inputs(X)))
+        return self.soup_.predict_proba(self._inputs(X))
 
     def save(self, folder: Path) -> None:
         """Write the averaged model as `<folder>/soup.json`."""
@@ -175,6 +159,5 @@ class MetaSoup(LogisticStacker):
     def load(self, folder: Path, classes: int, dim: int) -> Self:
         """Read the averaged model."""
         self.classes_ = np.arange(classes)
-        width = dim if self.input != "both" else 2 * dim - self.extra
-        self.soup_ = Linear.read(folder / SOUP, classes, width)
+        self.soup_ = Logistic(self.c).read(folder / SOUP, classes, self._width(dim))
         return self

@@ -6,23 +6,16 @@ that their sum is the inverse of a temperature, and the probabilities are calibr
 the fit). `mean_logits` is the pool of equal weights, `best_head` the pool of one.
 """
 
-import json
-from pathlib import Path
-from typing import Self
-
 import numpy as np
 
 from ser.score.heads import softmax
-from ser.stack.rules import RULE, Rule, damaged, read_values, required
+from ser.stack.rules import WeightedMean
 
 TINY = float(np.finfo(np.float64).tiny)
-LARGEST = 1e6  # a weight that a file may have
 
 
-class LogPool(Rule):
-    """The softmax of the weighted sum of the heads' logits; `weights_` are set by `fit`.
-
-    Fit it on rows that the heads were not trained on.
+class LogPool(WeightedMean):
+    """The softmax of the weighted sum of the heads' logits; the weights need not sum to 1.
 
     >>> y = np.array([0, 1, 0, 1])
     >>> good, wrong = np.eye(2)[y], np.eye(2)[1 - y] / 2
@@ -31,15 +24,13 @@ class LogPool(Rule):
     (True, 0.0)
     """
 
-    weights_: np.ndarray
+    largest = 1e6
 
-    def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
-        """Fit the weights on logits `(rows, heads * classes)` and class indices `(rows,)`."""
+    def weights(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the weights with the least log-loss."""
         from scipy.optimize import minimize
 
-        super().fit()
-        X, y = required(X, y)
-        logits, rows = self._by_head(X), np.arange(len(y))
+        rows = np.arange(len(y))
         share = 1 / np.bincount(y, minlength=self.classes)[y]
         share /= share.sum()
 
@@ -50,25 +41,13 @@ class LogPool(Rule):
             return float(value), np.einsum("r,rc,rhc->h", share, probability, logits)
 
         heads = logits.shape[1]
-        start, bounds = np.full(heads, 1 / heads), [(0, LARGEST)] * heads
-        self.weights_ = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
-        if not self.weights_.any():  # every head is worse than none
-            self.weights_ = start
-        return self
+        start, bounds = np.full(heads, 1 / heads), [(0, self.largest)] * heads
+        weights: np.ndarray = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B").x
+        return weights if weights.any() else start  # every head is worse than none
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return the softmax of the weighted sum of the logits: `(rows, classes)`."""
         return softmax(np.einsum("rhc,h->rc", self._by_head(X), self.weights_))
 
-    def save(self, folder: Path) -> None:
-        """Write the weights."""
-        (folder / RULE).write_text(json.dumps({"weights": self.weights_.tolist()}))
-
-    def load(self, folder: Path, classes: int, dim: int) -> Self:
-        """Read the weights; raises `UserError` for a file without the weights of these heads."""
-        super().fit()
-        self.weights_ = np.array(read_values(folder / RULE, "weights", (int, float)), np.float64)
-        inside = 0 <= self.weights_.min() <= self.weights_.max() <= LARGEST
-        if len(self.weights_) != dim // classes or not inside or not self.weights_.any():
-            raise damaged(folder / RULE)
-        return self
+    def _is_valid(self) -> bool:
+        return bool(self.weights_.any())

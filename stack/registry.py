@@ -35,10 +35,10 @@ META_MODELS = Registry[Callable[..., Any], MetaModelInfo](
         name: BuiltIn(f"ser.stack.{place}", summary, MetaModelInfo(folded))
         # scikit-learn's and LightGBM's import costs a second, so only the one needed is paid
         for name, place, folded, summary in (
-            ("random_forest", "forest:ForestStacker", True, "Random forests, as published."),
-            ("extra_trees", "forest:ExtraTreesStacker", True, "Extremely randomised trees."),
-            ("lightgbm", "boosting:LightGBMStacker", True, "Gradient-boosted trees."),
-            ("logistic", "linear:LogisticStacker", True, "Logistic regressions."),
+            ("random_forest", "forest:Forest", True, "Random forests, as published."),
+            ("extra_trees", "forest:ExtraTrees", True, "Extremely randomised trees."),
+            ("lightgbm", "boosting:Boosting", True, "Gradient-boosted trees."),
+            ("logistic", "linear:Logistic", True, "Logistic regressions."),
             ("meta_soup", "linear:MetaSoup", True, "The average of linear classifiers (MEDUSA)."),
             ("auto", "selection:select", False, "One of the others, by out-of-fold macro-F1."),
             ("mean_logits", "rules:MeanLogits", False, "The mean of the heads' logits."),

@@ -18,22 +18,22 @@ and `top_k` on rows that the heads were not trained on. `ser.stack.greedy` and
 
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
 
 from ser.cache.json_file import read_object
 from ser.corpus.errors import DamagedError
 from ser.score.heads import softmax
 from ser.score.metrics import confusion, macro_f1
+from ser.stack.estimators import Classifier
 from ser.stack.record import StackRecord
 
 RULE = "rule.json"
 SUM = 1e-6  # how far from 1 the weights of a rule may sum
 
 
-class Rule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Rule(Classifier):
     """Base class of the rules; a subclass defines `predict_proba`."""
 
     def __init__(self, classes: int) -> None:
@@ -43,15 +43,6 @@ class Rule(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Set `classes_`."""
         self.classes_ = np.arange(self.classes)
         return self
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Return the most probable class of every row; ties go to the first."""
-        chosen: np.ndarray = self.predict_proba(X).argmax(axis=1)
-        return chosen
-
-    def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return the probability of each class: float64 `(rows, classes)`."""
-        raise NotImplementedError
 
     def save(self, folder: Path) -> None:
         """Write nothing: the options describe the rule completely."""
@@ -115,12 +106,26 @@ class Majority(Rule):
 
 
 class WeightedMean(Rule):
-    """Base class: a weighted mean of the heads' probabilities.
+    """Base class: a weighted mean of the heads' probabilities; a subclass finds the `weights`.
 
-    `fit` of a subclass sets `weights_`, float64 `(heads,)`, none negative, which sum to 1.
+    After `fit`, `weights_` are float64 `(heads,)`, none negative, and sum to 1.
     """
 
+    largest: ClassVar[float] = 1  # a weight that a file may have
     weights_: np.ndarray
+
+    def weights(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the weights by logits `(rows, heads, classes)` and class indices `(rows,)`."""
+        raise NotImplementedError
+
+    def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
+        """Find the weights by logits `(rows, heads * classes)` and class indices `(rows,)`.
+
+        Fit it on rows that the heads were not trained on.
+        """
+        X, y = required(X, y)
+        self.weights_ = self.weights(self._by_head(X), y)
+        return super().fit()
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return the weighted mean of the heads' softmax: `(rows, classes)`."""
@@ -133,31 +138,28 @@ class WeightedMean(Rule):
 
     def load(self, folder: Path, classes: int, dim: int) -> Self:
         """Read the weights; raises `UserError` for a file without the weights of these heads."""
-        super().fit()
-        weights = read_values(folder / RULE, "weights", (int, float))
-        self.weights_ = np.array(weights, np.float64)
-        if (
-            len(weights) != dim // classes
-            or not 0 <= self.weights_.min() <= self.weights_.max() <= 1
-            or abs(self.weights_.sum() - 1) > SUM
-        ):
+        self.weights_ = np.array(read_values(folder / RULE, "weights", (int, float)), np.float64)
+        inside = 0 <= self.weights_.min() <= self.weights_.max() <= self.largest
+        if len(self.weights_) != dim // classes or not inside or not self._is_valid():
             raise damaged(folder / RULE)
-        return self
+        return super().fit()
+
+    def _is_valid(self) -> bool:
+        return bool(abs(self.weights_.sum() - 1) <= SUM)
 
 
 class BestHead(WeightedMean):
     """The probabilities of the head with the best macro-F1; ties go to the head named first."""
 
-    def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
-        """Choose the head on logits `(rows, heads * classes)` and class indices `(rows,)`."""
-        super().fit()
-        scores = head_scores(*required(X, y), self.classes)
-        self.weights_ = np.eye(len(scores))[scores.argmax()]
-        return self
+    def weights(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return 1 for the best head and 0 for the others."""
+        scores = head_scores(logits, y, self.classes)
+        best: np.ndarray = np.eye(len(scores))[scores.argmax()]
+        return best
 
 
 class Weighted(WeightedMean):
-    """The weighted mean of the heads' probabilities; after `fit`, `weights_` sum to 1.
+    """The mean weighted by least squares, or by the heads' macro-F1.
 
     All weights are equal where every head's would be 0.
     """
@@ -166,17 +168,14 @@ class Weighted(WeightedMean):
         super().__init__(classes)
         self.by = by
 
-    def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
-        """Fit the weights on logits `(rows, heads * classes)` and class indices `(rows,)`."""
-        super().fit()
-        X, y = required(X, y)
+    def weights(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the solution of non-negative least squares, or the scores, made to sum to 1."""
         if self.by == "nnls":
-            weights = self._least_squares(softmax(self._by_head(X)), y)
+            weights = self._least_squares(softmax(logits), y)
         else:
-            weights = head_scores(X, y, self.classes)
+            weights = head_scores(logits, y, self.classes)
         total = weights.sum()
-        self.weights_ = weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
-        return self
+        return weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
 
     def _least_squares(self, probability: np.ndarray, y: np.ndarray) -> np.ndarray:
         from scipy.optimize import nnls
@@ -229,7 +228,7 @@ class TopK(Rule):
         return self
 
     def _rule(self) -> Majority | MeanProba:
-        return (Majority if self.by == "plurality" else MeanProba)(self.classes)
+        return (Majority if self.by == "plurality" else MeanProba)(self.classes).fit()
 
     def _selected(self, X: np.ndarray) -> np.ndarray:
         return self._by_head(X)[:, self.heads_].reshape(len(X), -1)

@@ -1,7 +1,7 @@
 """Fit the stack of a run on its heads' logits, and predict from any logits of those heads.
 
     <run>/heads/<head>/logits.h5      read, aligned by utterance id
-    <run>/stack/fold-<i>.skops|.txt   the members of a trained model; fixed rules have no files
+    <run>/stack/fold-<i>.npz|.txt     the members of a trained model; fixed rules have no files
     <run>/stack/*.json                a fitted soup, rule or ridge regression
     <run>/stack/predictions.parquet   utterance, split, prediction, p.<class>,
                                       predicted.<attribute>, for every row of every split

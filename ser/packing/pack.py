@@ -225,7 +225,7 @@ def _of_stack(
             temperature = record.temperature * evaluation.temperature
             record = record.model_copy(update={"temperature": temperature})
             yield f"stack/{path.name}", record.to_json().encode()
-        elif path.suffix in (".json", ".skops", ".txt"):
+        elif path.suffix in (".json", ".npz", ".skops", ".txt"):
             yield f"stack/{path.name}", path
 
 

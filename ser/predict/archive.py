@@ -25,7 +25,7 @@ MODEL_FILE = rf"(?!pytorch_|adapter_){NAME}\.(?:safetensors|json|txt|model)|mode
 MEMBER = re.compile(
     rf"{re.escape(BUNDLE_JSON)}|{re.escape(PIPELINE)}|{re.escape(CARD)}"
     rf"|heads/{NAME}/(?:head\.json|{NAME}\.safetensors)"
-    rf"|stack/{NAME}\.(?:json|skops|txt)"
+    rf"|stack/{NAME}\.(?:json|npz|skops|txt)"
     rf"|models/{NAME}/(?:{MODEL_FILE})",
     re.ASCII,
 )

@@ -4,7 +4,7 @@
                                   the stack, each feature's model by id and digest
     pipeline.yaml, card.md        as resolved, without paths; the model card
     heads/<head>/                 head.json and *.safetensors of the heads in use
-    stack/                        stack.json, fold-<i>.skops|.txt, *.json
+    stack/                        stack.json, fold-<i>.npz|.skops|.txt, *.json
     models/<feature>/             the fine-tuned models, and the foundation models where they were
                                   embedded
 

@@ -2,10 +2,14 @@ import numpy as np
 import pytest
 
 from ser.corpus.errors import UserError
-from ser.stack.boosting import LightGBMStacker
+from ser.stack.boosting import Boosting
+from ser.stack.folds import FoldedClassifier
 from tests.stack.factories import trials
 
-SMALL = {"rounds": 5, "folds": 2, "min_data_in_leaf": 5}
+
+def stacker(seed=42, **options):
+    boosting = Boosting(**{"rounds": 5, "min_data_in_leaf": 5} | options)
+    return FoldedClassifier(boosting, folds=2, seed=seed)
 
 
 def logits(rows=300, classes=3, seed=0):
@@ -17,68 +21,68 @@ def logits(rows=300, classes=3, seed=0):
 
 def test_it_learns_and_its_probabilities_are_ones():
     X, y = logits()
-    stacker = LightGBMStacker(**SMALL).fit(X, y)
+    fitted = stacker().fit(X, y)
     X, y = logits(seed=1)
-    assert stacker.score(X, y) > 0.75
-    np.testing.assert_allclose(stacker.predict_proba(X).sum(axis=1), 1)
-    assert stacker.predict_proba(X).shape == (300, 3)
+    assert fitted.score(X, y) > 0.75
+    np.testing.assert_allclose(fitted.predict_proba(X).sum(axis=1), 1)
+    assert fitted.predict_proba(X).shape == (300, 3)
 
 
 def test_two_classes_have_two_columns():
     X, y = logits(classes=2)
-    assert LightGBMStacker(**SMALL).fit(X, y).predict_proba(X).shape == (300, 2)
+    assert stacker().fit(X, y).predict_proba(X).shape == (300, 2)
 
 
 def test_jobs_change_no_number_and_the_seed_does():
     X, y = logits()
-    one = LightGBMStacker(jobs=1, **SMALL).fit(X, y).predict_proba(X)
-    assert np.array_equal(LightGBMStacker(jobs=2, **SMALL).fit(X, y).predict_proba(X), one)
-    assert not np.array_equal(LightGBMStacker(seed=1, **SMALL).fit(X, y).predict_proba(X), one)
+    one = stacker(jobs=1).fit(X, y).predict_proba(X)
+    assert np.array_equal(stacker(jobs=2).fit(X, y).predict_proba(X), one)
+    assert not np.array_equal(stacker(seed=1).fit(X, y).predict_proba(X), one)
 
 
 def test_saved_as_text_and_loaded_it_gives_the_same_numbers(tmp_path):
     X, y = logits()
-    stacker = LightGBMStacker(**SMALL).fit(X, y)
-    stacker.save(tmp_path)
+    fitted = stacker().fit(X, y)
+    fitted.save(tmp_path)
     assert (tmp_path / "fold-1.txt").read_text().startswith("tree\n")
-    loaded = LightGBMStacker(**SMALL).load(tmp_path, 3, 6)
-    assert np.array_equal(loaded.predict_proba(X), stacker.predict_proba(X))
+    loaded = stacker().load(tmp_path, 3, 6)
+    assert np.array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
 
 
 def test_what_is_not_a_model_of_this_shape_is_refused(tmp_path):
     path = tmp_path / "fold-0.txt"
     X, y = logits()
-    LightGBMStacker(**SMALL).fit(X, y).save(tmp_path)
+    stacker().fit(X, y).save(tmp_path)
     with pytest.raises(UserError) as error:
-        LightGBMStacker().read_member(path, 3, 9)
+        Boosting().read(path, 3, 9)
     assert str(error.value) == (
         f"{path}: it is not a model with 3 classes and 9 inputs; fit the stack again with "
         "`ser stack fit`."
     )
     path.write_text("not a model")
     with pytest.raises(UserError, match="not readable as a LightGBM model"):
-        LightGBMStacker().read_member(path, 3, 6)
+        Boosting().read(path, 3, 6)
     path.unlink()
     with pytest.raises(UserError, match="it is missing; fit the stack again with `ser stack fit`"):
-        LightGBMStacker().read_member(path, 3, 6)
+        Boosting().read(path, 3, 6)
 
 
 @pytest.mark.parametrize("part", [1, 9, 50, 75, 97, 99.9])
 def test_a_file_that_was_cut_short_is_refused(tmp_path, part):
     X, y = logits()
-    LightGBMStacker(**SMALL).fit(X, y).save(tmp_path)
+    stacker().fit(X, y).save(tmp_path)
     path = tmp_path / "fold-0.txt"
     text = path.read_text()
     path.write_text(text[: int(len(text) * part / 100)])
     with pytest.raises(UserError) as error:
-        LightGBMStacker().read_member(path, 3, 6)
+        Boosting().read(path, 3, 6)
     assert str(error.value).startswith(f"{path}: not readable as a LightGBM model (")
     assert str(error.value).endswith("; fit the stack again with `ser stack fit`.")
 
 
 def test_no_damaged_file_ends_the_process(tmp_path):
     X, y = logits(rows=120)
-    LightGBMStacker(rounds=2, folds=2, min_data_in_leaf=5, num_leaves=5).fit(X, y).save(tmp_path)
+    stacker(rounds=2, num_leaves=5).fit(X, y).save(tmp_path)
     read, refused = trials("lightgbm", tmp_path / "fold-0.txt", 400)
     assert read + refused == 400
     assert min(read, refused) > 40  # many are changed only within what LightGBM can read

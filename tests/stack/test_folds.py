@@ -4,8 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser.score.heads import softmax
-from ser.stack.folds import MissingClassError, balanced_rows
-from ser.stack.linear import LogisticStacker
+from ser.stack.folds import FoldedClassifier, MissingClassError, balanced_rows
+from ser.stack.linear import Logistic
+
+
+def folded(**options):
+    return FoldedClassifier(Logistic(), **options)
+
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(np.array)
 
@@ -37,14 +42,14 @@ def test_no_member_is_fitted_on_what_is_held_out_of_it(monkeypatch):
     X, y = logits()
     fold = np.arange(200) % 4
     fitted = []
-    fit_member = LogisticStacker.fit_member
+    fit = Logistic.fit
 
-    def remember(self, rows, y, seed):
+    def remember(self, rows, y):
         fitted.append({row.tobytes() for row in rows})
-        return fit_member(self, rows, y, seed)
+        return fit(self, rows, y)
 
-    monkeypatch.setattr(LogisticStacker, "fit_member", remember)
-    stacker = LogisticStacker(folds=4, draws=2).fit(X, y, fold)
+    monkeypatch.setattr(Logistic, "fit", remember)
+    stacker = folded(folds=4, draws=2).fit(X, y, fold)
     assert len(fitted) == len(stacker.members_) == 8
     for i, (rows, held_out) in enumerate(zip(fitted, stacker.held_out_, strict=True)):
         assert set(fold[held_out]) == {i % 4}
@@ -55,7 +60,7 @@ def test_no_member_is_fitted_on_what_is_held_out_of_it(monkeypatch):
 def test_held_out_probabilities_are_those_of_the_members_that_have_not_seen_the_row():
     X, y = logits()
     fold = np.arange(200) % 2
-    stacker = LogisticStacker(folds=2, balance=False).fit(X, y, fold)
+    stacker = folded(folds=2, balance=False).fit(X, y, fold)
     values = [stacker.predict_member(member, X) for member in stacker.members_]
     assert stacker.rows_.tolist() == list(range(200))
     assert np.array_equal(stacker.held_out_proba(X), np.where(fold[:, None] == 0, *values))
@@ -64,7 +69,7 @@ def test_held_out_probabilities_are_those_of_the_members_that_have_not_seen_the_
 def test_draws_use_more_of_the_frequent_classes_and_are_averaged():
     X, y = logits()
     X, y = np.concatenate([X, X[y == 0] + 1]), np.concatenate([y, y[y == 0]])
-    one, four = (LogisticStacker(draws=draws).fit(X, y) for draws in (1, 4))
+    one, four = (folded(draws=draws).fit(X, y) for draws in (1, 4))
     assert len(one.rows_) == 3 * np.bincount(y).min() < len(four.rows_)
     values = np.mean([four.predict_member(member, X) for member in four.members_], axis=0)
     assert np.array_equal(four.predict_proba(X), values)
@@ -73,7 +78,7 @@ def test_draws_use_more_of_the_frequent_classes_and_are_averaged():
 def test_a_class_that_a_fold_takes_away_is_named():
     X, y = logits()
     with pytest.raises(MissingClassError) as error:
-        LogisticStacker(folds=2).fit(X, np.array(["a", "b", "c"])[y], (y != 1).astype(int))
+        folded(folds=2).fit(X, np.array(["a", "b", "c"])[y], (y != 1).astype(int))
     assert error.value.label == "b"
 
 
@@ -81,23 +86,21 @@ def test_inputs_may_be_probabilities_or_both_and_other_columns_are_passed_on():
     X, y = logits()
     X = np.concatenate([X, X[:, :1]], axis=1)
     proba = softmax(X[:, :6].reshape(200, 2, 3)).reshape(200, 6)
-    wanted = LogisticStacker().fit(np.concatenate([proba, X[:, 6:]], axis=1), y)
-    stacker = LogisticStacker(input="probabilities", extra=1).fit(X, y)
-    assert np.allclose(stacker.members_[0].coefficient, wanted.members_[0].coefficient, atol=1e-6)
-    both = LogisticStacker(input="both", extra=1).fit(X, y)
-    assert both.members_[0].coefficient.shape == (3, 6 + 6 + 1)
+    wanted = folded().fit(np.concatenate([proba, X[:, 6:]], axis=1), y)
+    stacker = folded(input="probabilities", extra=1).fit(X, y)
+    assert np.allclose(stacker.members_[0].coef_, wanted.members_[0].coef_, atol=1e-6)
+    both = folded(input="both", extra=1).fit(X, y)
+    assert both.members_[0].coef_.shape == (3, 6 + 6 + 1)
 
 
 def test_fold_proba_predicts_every_row_by_the_members_of_its_fold():
-    from ser.stack.linear import LogisticStacker
-
     rng = np.random.default_rng(0)
     y, fold = np.arange(90) % 3, np.arange(90) // 3 % 3
     X = (np.eye(3)[y] + rng.normal(size=(90, 3))).astype(np.float32)
-    whole = LogisticStacker(folds=3, balance=False, draws=2).fit(X, y, fold)
+    whole = folded(folds=3, balance=False, draws=2).fit(X, y, fold)
     assert whole.fold_proba(X, fold) == pytest.approx(whole.held_out_proba(X))
     y[:20] = 0  # the draws leave rows out
-    drawn = LogisticStacker(folds=3).fit(X, y, fold)
+    drawn = folded(folds=3).fit(X, y, fold)
     every = drawn.fold_proba(X, fold)
     assert len(drawn.rows_) < len(every) == 90
     assert every[drawn.rows_] == pytest.approx(drawn.held_out_proba(X))

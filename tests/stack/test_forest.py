@@ -5,16 +5,23 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
+import skops.io
 from sklearn.base import clone
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from ser.corpus.errors import UserError
-from ser.stack.forest import ExtraTreesStacker, ForestStacker, _skops
+from ser.stack import trees
+from ser.stack.folds import FoldedClassifier
+from ser.stack.forest import ExtraTrees, Forest
 from tests.stack.factories import trials
 
-SMALL = {"trees": 5, "folds": 2}
+SMALL = {"n_estimators": 5, "max_depth": 8, "min_samples_leaf": 10, "min_samples_split": 10}
+
+
+def stacker(kind=Forest, trees=5, jobs=-1, **options):
+    return FoldedClassifier(kind(trees=trees, jobs=jobs), **{"folds": 2} | options)
 
 
 def logits(rows=300, classes=3, heads=2, seed=0):
@@ -42,63 +49,102 @@ def test_equals_the_published_recipe_written_out():
             random_state=42,
         )
         collected.append(forest.fit(X_bal[train], y_bal[train]).predict_proba(X))
-    stacker = ForestStacker().fit(X, y)
-    assert np.array_equal(stacker.predict_proba(X), np.mean(collected, axis=0))
-    assert np.array_equal(stacker.predict(X), np.mean(collected, axis=0).argmax(axis=1))
-    assert np.array_equal(stacker.rows_, rows)
+    fitted = FoldedClassifier(Forest()).fit(X, y)
+    assert np.array_equal(fitted.predict_proba(X), np.mean(collected, axis=0))
+    assert np.array_equal(fitted.predict(X), np.mean(collected, axis=0).argmax(axis=1))
+    assert np.array_equal(fitted.rows_, rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"), [(Forest, RandomForestClassifier), (ExtraTrees, ExtraTreesClassifier)]
+)
+def test_the_arrays_predict_as_scikit_learn_to_the_last_bit(tmp_path, monkeypatch, kind, model):
+    X, y = logits()
+    forest = model(**SMALL, random_state=7).fit(X, y)
+    unseen = np.random.default_rng(1).normal(size=(500, 6)).astype(np.float32) * 3
+    root = forest.estimators_[0].tree_  # rows at a threshold, and just beside it
+    unseen[:3, root.feature[0]] = np.nextafter(
+        np.float32(root.threshold[0]), np.float32([-9, root.threshold[0], 9])
+    )
+    wanted = forest.predict_proba(unseen)
+    ours = kind(trees=5, random_state=7).fit(X, y)
+    assert np.array_equal(ours.predict_proba(unseen), wanted)
+    assert np.array_equal(
+        kind(trees=5, random_state=7, jobs=2).fit(X, y).predict_proba(X), ours.predict_proba(X)
+    )
+    ours.write(tmp_path / "forest.npz")
+    assert np.array_equal(kind().read(tmp_path / "forest.npz", 3, 6).predict_proba(unseen), wanted)
+    skops.io.dump(forest, tmp_path / "old.skops", compression=ZIP_DEFLATED)
+    assert np.array_equal(kind().read(tmp_path / "old.npz", 3, 6).predict_proba(unseen), wanted)
+    for cells in (1, 50):  # one row at a time, and ten
+        monkeypatch.setattr(trees, "CELLS", cells)
+        assert np.array_equal(ours.predict_proba(unseen), wanted)
+    assert ours.predict_proba(X[:0]).shape == (0, 3)
+
+
+def test_a_tree_that_is_a_leaf_predicts_its_shares():
+    X, y = logits()
+    forest = Forest(trees=2, min_samples_leaf=200, random_state=0).fit(X, y)
+    assert forest.trees_.depth == 0
+    assert len(np.unique(forest.predict_proba(X), axis=0)) == 1
 
 
 def test_jobs_change_no_number_and_balance_and_seed_do():
     X, y = logits()
-    one = ForestStacker(jobs=1, **SMALL).fit(X, y).predict_proba(X)
-    assert np.array_equal(ForestStacker(jobs=2, **SMALL).fit(X, y).predict_proba(X), one)
-    other = ForestStacker(jobs=1, balance=False, **SMALL).fit(X, y)
+    one = stacker(jobs=1).fit(X, y).predict_proba(X)
+    assert np.array_equal(stacker(jobs=2).fit(X, y).predict_proba(X), one)
+    other = stacker(jobs=1, balance=False).fit(X, y)
     assert len(other.rows_) == len(y)
     assert not np.array_equal(other.predict_proba(X), one)
-    assert not np.array_equal(ForestStacker(seed=1, **SMALL).fit(X, y).predict_proba(X), one)
+    assert not np.array_equal(stacker(seed=1).fit(X, y).predict_proba(X), one)
 
 
 def test_it_keeps_labels_of_any_kind():
     X, y = logits()
     names = np.array(["sad", "angry", "fear"])[y]
-    stacker = ForestStacker(**SMALL).fit(X, names)
-    assert stacker.classes_.tolist() == ["angry", "fear", "sad"]
-    assert stacker.score(X, names) > 0.6
-    assert stacker.get_params()["trees"] == 5
+    fitted = stacker().fit(X, names)
+    assert fitted.classes_.tolist() == ["angry", "fear", "sad"]
+    assert fitted.score(X, names) > 0.6
+    assert fitted.get_params()["estimator__trees"] == 5
 
 
-def test_it_predicts_as_the_forests_for_any_block_size(monkeypatch):
+@pytest.mark.parametrize("kind", [Forest, ExtraTrees])
+def test_saved_and_loaded_it_gives_the_same_numbers_and_saved_twice_the_same_bytes(tmp_path, kind):
     X, y = logits()
-    stacker = ForestStacker(**SMALL).fit(X, y)
-    wanted = np.mean([forest.predict_proba(X) for forest in stacker.members_], axis=0)
-    for block in (8192, 7):
-        monkeypatch.setattr("ser.stack.forest.BLOCK", block)
-        assert np.array_equal(stacker.predict_proba(X), wanted)
-    assert stacker.predict_proba(X[:0]).shape == (0, 3)
+    fitted = stacker(kind).fit(X, y)
+    fitted.save(tmp_path)
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(whole) == ["fold-0.npz", "fold-1.npz"]
+    loaded = clone(fitted).load(tmp_path, 3, 6)
+    assert np.array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    loaded.save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
 
 
-@pytest.mark.parametrize("kind", [ForestStacker, ExtraTreesStacker])
-def test_saved_and_loaded_it_gives_the_same_numbers(tmp_path, kind):
+def test_neither_skops_nor_scikit_learn_is_needed_to_predict(tmp_path):
     X, y = logits()
-    stacker = kind(**SMALL).fit(X, y)
-    stacker.save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold-0.skops", "fold-1.skops"]
-    loaded = clone(stacker).load(tmp_path, 3, 6)
-    assert np.array_equal(loaded.predict_proba(X), stacker.predict_proba(X))
+    Forest(trees=2, random_state=0).fit(X, y).write(tmp_path / "forest.npz")
+    code = (
+        "import sys, numpy, pathlib; from ser.stack.forest import Forest\n"
+        "forest = Forest().read(pathlib.Path(sys.argv[1]), 3, 6)\n"
+        "forest.predict(numpy.zeros((2, 6), numpy.float32))\n"
+        "assert not {'sklearn', 'skops', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "forest.npz")], check=True)
 
 
-def test_extra_trees_are_others_and_no_forest_is_taken_for_them(tmp_path):
+def test_extra_trees_are_others_and_no_old_forest_is_taken_for_them(tmp_path):
     X, y = logits()
-    extra, forest = ExtraTreesStacker(**SMALL).fit(X, y), ForestStacker(**SMALL).fit(X, y)
+    extra, forest = stacker(ExtraTrees).fit(X, y), stacker().fit(X, y)
     assert not np.array_equal(extra.predict_proba(X), forest.predict_proba(X))
-    forest.save(tmp_path)
-    with pytest.raises(UserError, match="it is not a forest with 3 classes"):
-        ExtraTreesStacker(**SMALL).load(tmp_path, 3, 6)
+    skops.io.dump(RandomForestClassifier(2).fit(X, y), tmp_path / "fold-0.skops")
+    with pytest.raises(UserError, match="it is not a ExtraTreesClassifier"):
+        stacker(ExtraTrees).load(tmp_path, 3, 6)
 
 
 def refusal(path, classes=3, dim=6) -> str:
     with pytest.raises(UserError) as error:
-        ForestStacker().read_member(path, classes, dim)
+        Forest().read(path.with_suffix(".npz"), classes, dim)
     return str(error.value)
 
 
@@ -107,7 +153,7 @@ def test_a_file_with_foreign_types_is_not_loaded(tmp_path):
     X, y = logits()
     forest = RandomForestClassifier(2).fit(X, y)
     forest.extra = subprocess.CompletedProcess([], 0)
-    _skops().dump(forest, path)
+    skops.io.dump(forest, path)
     assert refusal(path) == (
         f"{path}: it contains subprocess.CompletedProcess, which no forest needs; do not trust the "
         "file and fit the stack again with `ser stack fit`."
@@ -124,11 +170,11 @@ def test_what_is_not_a_forest_of_this_shape_is_refused(tmp_path):
             "again with `ser stack fit`."
         )
 
-    _skops().dump(LogisticRegression().fit(X, y), path)
+    skops.io.dump(LogisticRegression().fit(X, y), path)
     assert refusal(path) == wrong("it is not a RandomForestClassifier")
-    _skops().dump(RandomForestClassifier(2).fit(X[:, :5], y), path)
+    skops.io.dump(RandomForestClassifier(2).fit(X[:, :5], y), path)
     assert refusal(path, dim=4) == wrong("a tree does not take 4 inputs", 4)
-    _skops().dump(RandomForestClassifier(2).fit(X, y % 2), path)
+    skops.io.dump(RandomForestClassifier(2).fit(X, y % 2), path)
     assert refusal(path) == wrong("a tree does not have 3 classes")
 
 
@@ -141,7 +187,7 @@ def test_node_indices_that_would_read_beyond_memory_are_refused(tmp_path, field)
     state = tree.__getstate__()
     state["nodes"][field][0] = 10**9
     tree.__setstate__(state)
-    _skops().dump(forest, path)
+    skops.io.dump(forest, path)
     assert refusal(path).startswith(f"{path}: it is not a forest with 3 classes and 6 inputs (")
 
 
@@ -151,8 +197,8 @@ def test_node_indices_that_would_read_beyond_memory_are_refused(tmp_path, field)
         (lambda nodes, values: nodes["left_child"].__setitem__(0, 0), "its nodes do not form"),
         (lambda nodes, values: nodes["right_child"].__setitem__(0, 1), "its nodes do not form"),
         (lambda nodes, values: nodes["threshold"].__setitem__(0, np.nan), "does not take 6 inputs"),
-        (lambda nodes, values: values.__setitem__(0, np.inf), "do not sum to 1"),
-        (lambda nodes, values: values.__setitem__(0, 3), "do not sum to 1"),
+        (lambda nodes, values: values.__setitem__(-1, np.inf), "do not sum to 1"),
+        (lambda nodes, values: values.__setitem__(-1, 3), "do not sum to 1"),
     ],
 )
 def test_arrays_that_are_not_a_tree_are_refused(tmp_path, change, expected):
@@ -163,21 +209,21 @@ def test_arrays_that_are_not_a_tree_are_refused(tmp_path, change, expected):
     state = tree.__getstate__()
     change(state["nodes"], state["values"])
     tree.__setstate__(state)
-    _skops().dump(forest, path)
+    skops.io.dump(forest, path)
     assert expected in refusal(path)
 
 
 def rewritten(source, target, change):
-    """Write a skops file again, each member as `change(name, data)` has it."""
+    """Write a zip file again, each member as `change(name, data)` has it."""
     with ZipFile(source) as old, ZipFile(target, "w", ZIP_DEFLATED) as new:
         for name in old.namelist():
             new.writestr(name, change(name, old.read(name)))
 
 
-def test_a_file_that_inflates_or_states_more_than_it_has_is_refused(tmp_path):
+def test_an_old_file_that_inflates_or_states_more_than_it_has_is_refused(tmp_path):
     X, y = logits()
-    ForestStacker(**SMALL).fit(X, y).save(tmp_path)
-    good, path = tmp_path / "fold-0.skops", tmp_path / "bad.skops"
+    good, path = tmp_path / "good.skops", tmp_path / "bad.skops"
+    skops.io.dump(RandomForestClassifier(**SMALL, random_state=0).fit(X, y), good)
 
     def filled(name, data):
         return data + b" " * 50_000_000 if name == "schema.json" else data
@@ -195,33 +241,59 @@ def test_a_file_that_inflates_or_states_more_than_it_has_is_refused(tmp_path):
         return re.sub(rb'("node_count": \{[^}]*"content": )"\d+"', rb'\1"999999999"', data)
 
     rewritten(good, path, counted)
-    stacker = ForestStacker(**SMALL)
-    stacker.classes_ = np.arange(3)
-    trees, same = (stacker.read_member(p, 3, 6) for p in (path, good))
-    assert np.array_equal(stacker.predict_member(trees, X), stacker.predict_member(same, X))
+    forests = [Forest().read(p.with_suffix(".npz"), 3, 6) for p in (path, good)]
+    assert np.array_equal(*(forest.predict_proba(X) for forest in forests))
 
 
-def test_no_damaged_file_ends_the_process(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("roots", lambda a: a + 1, "its nodes do not form a tree"),
+        ("roots", lambda a: a[:0], "its nodes do not form a tree"),
+        ("roots", lambda a: np.repeat(a, 2), "its nodes do not form a tree"),
+        ("children", lambda a: a[::-1], "a tree does not have 3 classes"),
+        ("children", lambda a: a[:, :1], "its nodes do not form a tree"),
+        ("children", lambda a: np.where(a == 1, 10**9, a), "its nodes do not form a tree"),
+        ("children", lambda a: np.where(a == 1, -1, a), "its nodes do not form a tree"),
+        ("children", lambda a: a.astype(np.int32), "its arrays are of other types"),
+        ("feature", lambda a: a + 6, "a tree does not take 6 inputs"),
+        ("feature", lambda a: a[1:], "a tree has no nodes"),
+        ("threshold", lambda a: np.full_like(a, np.nan), "a tree does not take 6 inputs"),
+        ("share", lambda a: a[:, :2], "a tree does not have 3 classes"),
+        ("share", lambda a: a * 2, "a tree's shares of the classes do not sum to 1"),
+        ("share", lambda a: -a, "a tree's shares of the classes do not sum to 1"),
+        ("share", lambda a: np.zeros((0, 10**12)), "a tree does not have 3 classes"),
+    ],
+)
+def test_arrays_that_are_not_trees_are_refused(tmp_path, name, change, expected):
     X, y = logits()
-    ForestStacker(trees=2, folds=2).fit(X, y).save(tmp_path)
-    read, refused = trials("forest", tmp_path / "fold-0.skops", 150)
+    path = tmp_path / "forest.npz"
+    Forest(trees=2, random_state=0).fit(X, y).write(path)
+    with np.load(path) as arrays:
+        np.savez(path, **dict(arrays) | {name: change(arrays[name])})
+    assert refusal(path) == (
+        f"{path}: it is not a forest with 3 classes and 6 inputs ({expected}); fit the stack "
+        "again with `ser stack fit`."
+    )
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".skops"])
+def test_no_damaged_file_ends_the_process(tmp_path, suffix):
+    X, y = logits()
+    path = tmp_path / f"fold-0{suffix}"
+    if suffix == ".npz":
+        Forest(trees=2, random_state=0).fit(X, y).write(path)
+    else:
+        skops.io.dump(RandomForestClassifier(2, max_depth=8, random_state=0).fit(X, y), path)
+    read, refused = trials("forest", path, 150)
     assert read + refused == 150
     assert min(read, refused) > 15
 
 
 def test_a_cut_file_is_refused(tmp_path):
-    path = tmp_path / "fold-0.skops"
+    path = tmp_path / "fold-0.npz"
     path.write_bytes(b"PK")
     assert refusal(path) == (
         f"{path}: not readable as a forest (File is not a zip file); fit the stack again with "
         "`ser stack fit`."
     )
-
-
-def test_skops_comes_without_torch_and_torch_still_comes_after():
-    code = (
-        "import sys, stack.forest; stack.forest._skops(); assert 'torch' not in sys.modules\n"
-        "import sklearn.externals.array_api_compat as a; assert not hasattr(a, 'torch')\n"
-        "assert 'sklearn.externals.array_api_compat.torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -21,7 +21,7 @@ from ser.score.calibration import ece, fit_temperature
 from ser.score.config import ScoreConfig
 from ser.score.run import score_run
 from ser.stack.config import StackConfig
-from ser.stack.forest import ForestStacker
+from ser.stack.folds import FoldedClassifier
 from ser.stack.model import FittedStack
 from ser.stack.record import StackRecord
 from ser.stack.run import fit, is_current, predict
@@ -118,15 +118,15 @@ def test_the_protocol_decides_the_logits_that_are_learned_from_and_asked(write_r
 
 
 def test_out_of_fold_members_hear_no_speaker_of_their_fold(write_run, monkeypatch):
-    from ser.stack.linear import LogisticStacker
+    from ser.stack.linear import Logistic
 
     run = write_run(kind="out-of-fold", sizes={"train": 90, "dev": 12}, speakers=9)
     given = []
     monkeypatch.setattr(
-        LogisticStacker,
-        "fit_member",
-        lambda self, X, y, seed, fit=LogisticStacker.fit_member: (
-            given.append({row.tobytes() for row in X}) or fit(self, X, y, seed)
+        Logistic,
+        "fit",
+        lambda self, X, y, fit=Logistic.fit: (
+            given.append({row.tobytes() for row in X}) or fit(self, X, y)
         ),
     )
     fit(run, HEADS, StackConfig(model="logistic", folds=3, balance=False))
@@ -285,12 +285,12 @@ def test_a_fit_that_dies_while_saving_leaves_the_old_stack(write_run, monkeypatc
     fit(run, HEADS, FOREST)
     before = {path.name: path.read_bytes() for path in (run / "stack").iterdir()}
 
-    def die(self: ForestStacker, folder: Path) -> None:
-        self.write_member(self.members_[0], folder / "fold-0.skops")
+    def die(self: FoldedClassifier, folder: Path) -> None:
+        self.write_member(self.members_[0], folder / "fold-0.npz")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ForestStacker, "save", die)
+        patch.setattr(FoldedClassifier, "save", die)
         with pytest.raises(KeyboardInterrupt):
             fit(run, HEADS, FOREST.model_copy(update={"seed": 1}))
     assert {path.name: path.read_bytes() for path in (run / "stack").iterdir()} == before

@@ -20,7 +20,8 @@ from ser.corpus.errors import UserError
 from ser.predict.members import card_problem, model_problem, pipeline_problem
 from ser.predict.record import AGAIN
 from ser.score.metrics import METRICS, metric, uar
-from ser.stack.boosting import LightGBMStacker
+from ser.stack.boosting import Boosting
+from ser.stack.folds import FoldedClassifier
 from ser.stack.config import StackConfig
 from ser.stack.record import StackRecord
 from tests.ser.predict.factories import changed, refusal
@@ -192,7 +193,7 @@ def test_a_lightgbm_text_that_would_end_the_process(light, tmp_path):
     rng = np.random.default_rng(0)
     y = np.arange(90) % 3
     X = (rng.normal(size=(90, 3)) + np.eye(3)[y]).astype(np.float32)
-    LightGBMStacker(rounds=1, folds=2, min_data_in_leaf=5).fit(X, y).save(tmp_path)
+    FoldedClassifier(Boosting(rounds=1, min_data_in_leaf=5), folds=2).fit(X, y).save(tmp_path)
     files = {p.name: p.read_bytes() for p in tmp_path.glob("fold-*.txt")}
     path = tmp_path / "b.ser"
     assert ser.load(with_stack(light, path, files, "lightgbm"), "cpu").stack is not None
