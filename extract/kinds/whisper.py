@@ -19,16 +19,21 @@ import math
 import zlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from ser.cache.transcripts import Transcript, Word
+from ser.extract.encoding import EncoderExtractor, dtype_on
 from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, ModelOptions, extractor
 from ser.extract.kinds.whisper_models import WhisperModel, load_whisper
 from ser.extract.layers import choose, item_shape
 from ser.extract.models import Weights
+
+if TYPE_CHECKING:
+    from ser.extract.kinds.whisper_encoder import WhisperEncoder
 
 HOP = 320  # samples a frame: 10 ms mels, halved by the second convolution
 LONGEST = 30 * SAMPLE_RATE
@@ -51,38 +56,62 @@ def window_samples(samples: int, window: Window, silence: int) -> int:
     return min(LONGEST, math.ceil((samples + silence) / TRIM_STEP) * TRIM_STEP)
 
 
+def cut(wave: np.ndarray) -> list[np.ndarray]:
+    """Cut a waveform into pieces of at most 30 s."""
+    return [wave[i : i + LONGEST] for i in range(0, max(len(wave), 1), LONGEST)]
+
+
+def own_frames(piece: np.ndarray) -> int:
+    """Return how many frames of its window are those of a piece."""
+    return max(1, math.ceil(len(piece) / HOP))
+
+
+class LogMels:
+    """The log-mels of a model's own feature extractor, which has `bands` if the folder has none."""
+
+    def __init__(self, folder: Path, bands: int) -> None:
+        from transformers import WhisperFeatureExtractor
+
+        self.extractor = (
+            WhisperFeatureExtractor.from_pretrained(folder)
+            if (folder / "preprocessor_config.json").exists()
+            else WhisperFeatureExtractor(feature_size=bands)
+        )
+
+    def __call__(self, piece: np.ndarray, window: int) -> np.ndarray:
+        """Return float32 `(bands, 10 ms frames)` of a piece in a window of so many samples."""
+        padded = np.pad(piece, (0, window - len(piece)))
+        batch = self.extractor(
+            padded, sampling_rate=SAMPLE_RATE, padding="do_not_pad", return_tensors="np"
+        )
+        mels: np.ndarray = batch["input_features"][0]
+        return mels
+
+
 class WindowedWhisper:
-    """Cut waveforms into windows, make log-mels, run the encoder on windows of one length."""
+    """Make log-mels of pieces in windows, and run the encoder on windows of one length."""
 
     def __init__(
         self, weights: Weights | None, device: str, words: bool, layer: int | str = -1
     ) -> None:
-        from transformers import WhisperFeatureExtractor
-
         assert weights is not None
         self.model: WhisperModel = load_whisper(weights, device, words, layer)
-        if (weights.folder / "preprocessor_config.json").exists():
-            self._mels = WhisperFeatureExtractor.from_pretrained(weights.folder)
-        else:
-            self._mels = WhisperFeatureExtractor(feature_size=self.model.n_mels)
-
-    def cut(self, wave: np.ndarray) -> list[np.ndarray]:
-        """Cut a waveform into pieces of at most 30 s."""
-        return [wave[i : i + LONGEST] for i in range(0, max(len(wave), 1), LONGEST)]
+        self._mels = LogMels(weights.folder, self.model.n_mels)
 
     def encode(self, pieces: Sequence[np.ndarray], window: Callable[[int], int]) -> Encoded:
         """Encode pieces in windows of `window(samples)`; returns (positions, states) for each."""
         by_window: dict[int, list[int]] = {}
         for i, piece in enumerate(pieces):
             by_window.setdefault(window(len(piece)), []).append(i)
-        encoded = []
-        for samples, positions in by_window.items():
-            padded = [np.pad(pieces[i], (0, samples - len(pieces[i]))) for i in positions]
-            mels = self._mels(
-                padded, sampling_rate=SAMPLE_RATE, padding="do_not_pad", return_tensors="np"
-            )
-            encoded.append((positions, self.model.encode(mels["input_features"])))
-        return encoded
+        return [
+            (rows, self.model.encode(np.stack([self._mels(pieces[i], samples) for i in rows])))
+            for samples, rows in by_window.items()
+        ]
+
+
+def window_of(options: "WhisperOptions | AsrOptions", samples: int) -> int:
+    """Return the `window_samples` of a feature's options."""
+    return window_samples(samples, options.window, round(options.silence * SAMPLE_RATE))
 
 
 class WindowedExtractor(Extractor):
@@ -90,8 +119,7 @@ class WindowedExtractor(Extractor):
 
     def window(self, samples: int) -> int:
         """Return the window of a clip of at most 30 s, in samples."""
-        silence = round(self.options.silence * SAMPLE_RATE)
-        return window_samples(samples, self.options.window, silence)
+        return window_of(self.options, samples)
 
     def batch_key(self, size: int) -> Hashable:
         """Return the window: clips over 30 s have several and go alone."""
@@ -112,11 +140,18 @@ class WhisperOptions(ModelOptions):
 
 
 @extractor("whisper")
-class WhisperFeatures(WindowedExtractor):
+class WhisperFeatures(WindowedExtractor, EncoderExtractor):
     """Extract hidden states of a Whisper encoder."""
 
     Options: ClassVar[type[FeatureOptions]] = WhisperOptions
     frame_rate = SAMPLE_RATE / HOP
+
+    def build_encoder(self, device: str) -> "WhisperEncoder":
+        """Load the encoder to be trained, which CTranslate2 cannot be."""
+        from ser.extract.kinds.whisper_encoder import WhisperEncoder
+
+        assert self.weights is not None
+        return WhisperEncoder(self.options, self.weights.folder, dtype_on(device)).to(device)
 
     def load(self, device: str) -> None:
         """Load the encoder."""
@@ -131,24 +166,24 @@ class WhisperFeatures(WindowedExtractor):
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return `ceil(samples / 320)` frames of each waveform."""
-        cuts = [self._whisper.cut(wave) for wave in batch]
-        pieces = [piece for cut in cuts for piece in cut]
+        cuts = [cut(wave) for wave in batch]
+        pieces = [piece for own in cuts for piece in own]
         return self.frames(cuts, self._whisper.encode(pieces, self.window))
 
     def frames(self, cuts: Sequence[Sequence[np.ndarray]], encoded: Encoded) -> list[np.ndarray]:
         """Take the clips' own frames out of encoded windows."""
-        pieces = [piece for cut in cuts for piece in cut]
+        pieces = [piece for own in cuts for piece in own]
         frames: list[np.ndarray] = [np.empty(0)] * len(pieces)
         for positions, states in encoded:
             features = states[: self._whisper.model.states]
             chosen = features[0] if len(features) == 1 else choose(features, self.options.layer)
             host = self._whisper.model.frames(chosen)
             for row, i in enumerate(positions):
-                frames[i] = host[row, : max(1, math.ceil(len(pieces[i]) / HOP))]
-        ends = np.cumsum([len(cut) for cut in cuts])
+                frames[i] = host[row, : own_frames(pieces[i])]
+        ends = np.cumsum([len(own) for own in cuts])
         return [
-            np.concatenate(frames[end - len(cut) : end])
-            for end, cut in zip(ends, cuts, strict=True)
+            np.concatenate(frames[end - len(own) : end])
+            for end, own in zip(ends, cuts, strict=True)
         ]
 
 
@@ -186,13 +221,13 @@ class Asr(WindowedExtractor):
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[Transcript]:
         """Return the words of each waveform."""
-        cuts = [self._whisper.cut(wave) for wave in batch]
-        pieces = [piece for cut in cuts for piece in cut]
+        cuts = [cut(wave) for wave in batch]
+        pieces = [piece for own in cuts for piece in own]
         return self.words(cuts, self._whisper.encode(pieces, self.window))
 
     def words(self, cuts: Sequence[Sequence[np.ndarray]], encoded: Encoded) -> list[Transcript]:
         """Decode the words of encoded windows; a loop is decoded again from the full window."""
-        pieces = [piece for cut in cuts for piece in cut]
+        pieces = [piece for own in cuts for piece in own]
         words = self._read(pieces, encoded)
         if self.options.window == "trim":
             again = [i for i, transcript in enumerate(words) if repeats(transcript.text)]
@@ -206,10 +241,10 @@ class Asr(WindowedExtractor):
             else replace(transcript, text=self._normalise(transcript.text))
             for transcript, piece in zip(words, pieces, strict=True)
         ]
-        ends = np.cumsum([len(cut) for cut in cuts])
+        ends = np.cumsum([len(own) for own in cuts])
         return [
-            join(words[end - len(cut) : end], self.options.language)
-            for end, cut in zip(ends, cuts, strict=True)
+            join(words[end - len(own) : end], self.options.language)
+            for end, own in zip(ends, cuts, strict=True)
         ]
 
     def _read(self, pieces: Sequence[np.ndarray], encoded: Encoded) -> list[Transcript]:
@@ -239,8 +274,8 @@ class FramesAndWords(WindowedExtractor):
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[Any]:
         """Return (frames, transcript) of each waveform."""
-        cuts = [self._whisper.cut(wave) for wave in batch]
-        encoded = self._whisper.encode([piece for cut in cuts for piece in cut], self.window)
+        cuts = [cut(wave) for wave in batch]
+        encoded = self._whisper.encode([piece for own in cuts for piece in own], self.window)
         frames = self._frames.frames(cuts, encoded)
         return list(zip(frames, self._words.words(cuts, encoded), strict=True))
 

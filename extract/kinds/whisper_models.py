@@ -62,7 +62,7 @@ def load_whisper(weights: Weights, device: str, words: bool, layer: int | str = 
     Raises `ValueError` for CTranslate2 weights that have no other `layer` than the last, as they
     are quantized.
     """
-    if not (weights.folder / "model.bin").exists():
+    if not has_ctranslate2(weights.folder):
         return HuggingFaceWhisper(weights.folder, device, words)
     if layer == -1:
         return CTranslate2Whisper(weights.folder, device, words)
@@ -203,6 +203,11 @@ class HuggingFaceWhisper(TorchWhisper):
 
         dtype = torch.bfloat16 if device_type(device) == "cuda" else torch.float32
         model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        if words and not model.config.decoder_layers:
+            raise UserError(
+                f"{folder}: this Whisper has no decoder, as it was fine-tuned from CTranslate2 "
+                "weights; use the original model for kind asr."
+            )
         self._model = model.eval().to(device)
         super().__init__(self._model.model.encoder, device)
         if words:
@@ -279,6 +284,21 @@ class HuggingFaceWhisper(TorchWhisper):
             ).logits[:, 0]
         silent: list[float] = logits.float().softmax(-1)[:, token].cpu().tolist()
         return silent
+
+
+def torch_encoder(folder: Path, dtype: "torch.dtype") -> Any:
+    """Load transformers' encoder alone, of Hugging Face or CTranslate2 weights (float32)."""
+    from transformers import WhisperForConditionalGeneration
+
+    if has_ctranslate2(folder):
+        return read_whisper_encoder(folder)
+    whole: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    return whole.model.encoder
+
+
+def has_ctranslate2(folder: Path) -> bool:
+    """Return whether the weights in a folder are CTranslate2's."""
+    return (folder / "model.bin").exists()
 
 
 def encoder_states(encoder: Any, mels: "torch.Tensor") -> list["torch.Tensor"]:

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from ser.corpus.errors import UserError, plural
+from ser.extract.encoder import Encoder
 from ser.finetune.config import FineTuneConfig, LoRA
-from ser.finetune.encoders import Encoder
 
 CONVOLUTIONS = ("feature_extractor.", "conv1.", "conv2.")
 # WavLM computes attention from the raw weights of these, bypassing adapters
@@ -47,18 +47,15 @@ def _blocks(model: nn.Module, layers: int) -> str:
     )
 
 
-def freeze(encoder: Encoder) -> None:
+def freeze(encoder: Encoder, config: FineTuneConfig) -> None:
     """Exclude from training the parts that the config freezes; raises `UserError`."""
     by_name = depths(encoder.model, encoder.layers)
-    configured = encoder.config.freeze
-    for part in encoder.frozen if configured is None else configured:
+    for part in encoder.frozen if config.freeze is None else config.freeze:
         frozen = [
             name for name, depth in by_name.items() if _is_in(part, name, depth, encoder.layers)
         ]
         if not frozen:
-            raise UserError(
-                f"finetune: {encoder.config.model} has no {part} to freeze; correct `freeze:`."
-            )
+            raise UserError(f"finetune: {config.model} has no {part} to freeze; correct `freeze:`.")
         for name in frozen:
             encoder.model.get_parameter(name).requires_grad_(False)
 
@@ -78,15 +75,18 @@ def _is_in(part: str, name: str, depth: int, layers: int) -> bool:
     return depth <= count
 
 
-def adapt(encoder: Encoder, lora: LoRA) -> Any:
-    """Freeze the model and add adapters to its linear layers; return peft's wrapper of it."""
+def adapt(encoder: Encoder, name: str, lora: LoRA) -> Any:
+    """Freeze the model and add adapters to its linear layers; return peft's wrapper of it.
+
+    `name` is that of the model, for messages.
+    """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # peft takes floats
         lora_dropout=lora.dropout,
-        target_modules=_targets(encoder, lora),
+        target_modules=_targets(encoder, name, lora),
         bias="none",
     )
     with warnings.catch_warnings():  # caused within peft, and not fixable here
@@ -94,7 +94,7 @@ def adapt(encoder: Encoder, lora: LoRA) -> Any:
         return get_peft_model(encoder.model, config)
 
 
-def _targets(encoder: Encoder, lora: LoRA) -> list[str]:
+def _targets(encoder: Encoder, model: str, lora: LoRA) -> list[str]:
     prefix, first = _blocks(encoder.model, encoder.layers), 0
     if lora.layers is not None:
         first = max(0, encoder.layers - lora.layers)
@@ -102,7 +102,7 @@ def _targets(encoder: Encoder, lora: LoRA) -> list[str]:
     for target in lora.targets:
         if target.rpartition(".")[2] in bypassed:
             raise UserError(
-                f"finetune: lora.targets: {encoder.config.model} bypasses {target} in its "
+                f"finetune: lora.targets: {model} bypasses {target} in its "
                 "attention, so an adapter there has no effect; use intermediate_dense, "
                 "output_dense."
             )
@@ -121,7 +121,7 @@ def _targets(encoder: Encoder, lora: LoRA) -> list[str]:
         available = ", ".join(dict.fromkeys(linear.values()))
         raise UserError(
             f"finetune: lora.targets: {', '.join(ends)} match no linear layer of "
-            f"{encoder.config.model}; its linear layers are {available}."
+            f"{model}; its linear layers are {available}."
         )
     return chosen
 

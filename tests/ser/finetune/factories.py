@@ -5,6 +5,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from ser.extract.encoder import collate
 from ser.extract.models import resolve
 from ser.finetune.config import parse_finetune
 from ser.finetune.module import FineTuned
@@ -14,7 +15,14 @@ from ser.heads.job import by_split
 from ser.heads.training.targets import labelled
 from ser.pipeline.file import Pipeline
 from ser.stages.finetune import finetune_job
-from tests.extract.factories import tiny_speech, tiny_text, tiny_w2v_bert, tiny_whisper
+from tests.extract.factories import (
+    ctranslate2_whisper,
+    tiny_family,
+    tiny_speech,
+    tiny_text,
+    tiny_w2v_bert,
+    tiny_whisper,
+)
 from tests.ser.factories import make_corpus
 
 MODELS = {
@@ -25,9 +33,18 @@ MODELS = {
     "wav2vec2-group": ("speech", lambda: tiny_speech("Wav2Vec2", "group")),
     "w2v-bert": ("speech", tiny_w2v_bert),
     "whisper": ("whisper", tiny_whisper),
+    "whisper-ctranslate2": ("whisper", lambda: ctranslate2_whisper(None)),
     "roberta": ("text", lambda: tiny_text("Roberta")),
+    "t5": ("text", lambda: tiny_family("t5")),
 }
-RANDOM = ("dropout", "layerdrop", "mask_time_prob", "mask_feature_prob", "dropout_prob")
+RANDOM = (
+    "dropout",
+    "dropout_rate",
+    "layerdrop",
+    "mask_time_prob",
+    "mask_feature_prob",
+    "dropout_prob",
+)
 _CALM = TemporaryDirectory(prefix="ser-calm-")
 
 
@@ -90,10 +107,6 @@ def make_tuner(path, *overrides):
 
 def batch(encoder, inputs):
     """Return `(inputs, sizes)` of clips or texts."""
-    rows = [encoder.prepare(source) for source in inputs]
-    longest = max(len(row) for row, _ in rows)
-    first = torch.from_numpy(rows[0][0])
-    padded = torch.zeros(len(rows), longest, *first.shape[1:], dtype=first.dtype)
-    for target, (row, _) in zip(padded, rows, strict=True):
-        target[: len(row)] = torch.from_numpy(row)
-    return padded, torch.tensor([(len(row), frames) for row, frames in rows])
+    pieces = [encoder.prepare(source)[0] for source in inputs]
+    sizes = torch.tensor([(len(piece.inputs), piece.frames) for piece in pieces])
+    return collate([piece.inputs for piece in pieces], encoder.padding), sizes

@@ -10,12 +10,12 @@ WAVES = [clip(0.5, 1), clip(0.4, 2)]
 
 
 def inputs(model):
-    return TEXTS[:2] if model == "roberta" else WAVES
+    return TEXTS[:2] if model in ("roberta", "t5") else WAVES
 
 
 def a_step(module, model):
     """Take one step; return the names of the parameters that it changed."""
-    config = module.encoder.config
+    config = module.config
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     groups = parameter_groups(config, module.encoder, module.head)
     adam = optimizer(config, groups)
@@ -69,7 +69,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_the_rest_learns(model, freeze, kep
 
 def test_rates_by_layer():
     module = make_module("wavlm-layer", layer_decay=0.5, lr=1e-3, head_lr=4e-3, freeze=[])
-    groups = parameter_groups(module.encoder.config, module.encoder, module.head)
+    groups = parameter_groups(module.config, module.encoder, module.head)
     assert [group["scale"] for group in groups] == [0.25, 0.5, 1.0, 4.0]
     sizes = [sum(p.numel() for p in group["params"]) for group in groups]
     assert sum(sizes) == sum(p.numel() for p in module.parameters())
@@ -79,7 +79,7 @@ def test_rates_by_layer():
 
 def test_one_rate_is_one_group_and_the_head_another():
     module = make_module("whisper")
-    groups = parameter_groups(module.encoder.config, module.encoder, module.head)
+    groups = parameter_groups(module.config, module.encoder, module.head)
     assert [group["scale"] for group in groups] == [1.0, 1.0]
 
 

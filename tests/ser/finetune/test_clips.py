@@ -22,7 +22,7 @@ def test_a_crop_depends_on_epoch_and_utterance_and_scoring_uses_the_middle(tmp_p
     assert not np.array_equal(heard(clip_source, "u3", 0), heard(clip_source, "u3", 1))
     whole = clip_source.sources.load("u3")
     start = (len(whole) - 4000) // 2
-    expected = clip_source.encoder.prepare(whole[start : start + 4000])[0]
+    expected = clip_source.encoder.prepare(whole[start : start + 4000])[0].inputs
     np.testing.assert_array_equal(heard(clip_source, "u3", None), expected)
     assert clip_source.costs(["u3"], 0).tolist() == [9]
     assert clip_source.costs(["u3"], None).tolist() == [12]
@@ -77,4 +77,4 @@ def test_a_clip_too_short_for_a_model_is_reported(tmp_path, model):
     clip_source = make_tuner(path).clips
     (batch,) = clip_source.batches([["u0"]], None)
     assert not batch.usable[0]
-    assert clip_source.failed == {"u0": "480 samples are too few for one frame (560)"}
+    assert clip_source.failed == {"u0": "480 samples are fewer than one frame needs (560)"}

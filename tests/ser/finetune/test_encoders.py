@@ -10,11 +10,10 @@ from ser.extract.extractor import extractor_class, parse_options
 from ser.extract.models import resolve
 from ser.extract.testing import TEXTS, clip
 from ser.finetune.config import parse_finetune
-from ser.finetune.encoders import WhisperEncoder
 from ser.finetune.module import FineTuned
 from tests.ser.finetune.factories import MODELS, batch, entry, make_module
 
-SAID = {"roberta": [TEXTS[0], "", TEXTS[1]]}
+SAID = {model: [TEXTS[0], "", TEXTS[1]] for model in ("roberta", "t5")}
 WAVES = [clip(0.61, 1), clip(0.31, 2), clip(0.9, 3), clip(0.31, 4)]
 
 
@@ -38,7 +37,7 @@ def test_frames_are_those_that_extract_gives_of_the_saved_model(tmp_path, model,
             parameter.add_(0.01 * torch.randn_like(parameter))
         frames, mask = module.encoder(*batch(module.encoder, spoken(model)))
     module.encoder.save(tmp_path)
-    found = extracted(module.encoder.config, tmp_path, spoken(model))
+    found = extracted(module.config, tmp_path, spoken(model))
     for row, real, expected in zip(frames, mask, found, strict=True):
         assert int(real.sum()) == len(expected)
         np.testing.assert_allclose(row[real].numpy(), expected, atol=1e-5)
@@ -86,15 +85,14 @@ def test_an_activation_computed_again_is_the_same():
             torch.testing.assert_close(one.grad, other.grad)
 
 
-def test_ctranslate2_weights_are_refused(tmp_path):
-    for name in ("model.bin", "config.json"):
-        (tmp_path / name).write_text("{}")
-    config = parse_finetune("ft", entry("whisper") | {"model": str(tmp_path)})
+def test_words_are_not_transcribed_by_an_encoder_alone(tmp_path):
+    make_module("whisper-ctranslate2").encoder.save(tmp_path)
+    options = parse_options({"kind": "asr", "model": str(tmp_path)})
     with pytest.raises(UserError) as raised:
-        WhisperEncoder(config, resolve(str(tmp_path)))
+        extractor_class("asr")(options, resolve(str(tmp_path))).load("cpu")
     assert str(raised.value) == (
-        f"{tmp_path}: CTranslate2 weights cannot be trained; give the Hugging Face folder of the "
-        "model (`hf download` fetches it, or convert it)."
+        f"{tmp_path}: this Whisper has no decoder, as it was fine-tuned from CTranslate2 weights; "
+        "use the original model for kind asr."
     )
 
 

@@ -114,10 +114,10 @@ def test_training_clips_are_joined_then_cropped_and_scored_clips_are_unchanged(t
     join = clips.joins.draw(utterance, 0)
     joined = join.apply(clips.sources.load(utterance), clips.sources.load(join.partner))
     (batch,) = clips.batches([[utterance]], 0)
-    np.testing.assert_array_equal(batch.inputs[0].numpy(), clips.encoder.prepare(joined)[0])
+    np.testing.assert_array_equal(batch.inputs[0].numpy(), clips.encoder.prepare(joined)[0].inputs)
     assert clips.costs([utterance], 0).tolist() == [int(batch.sizes[0, 1])]
     (scored,) = clips.batches([[utterance]], None)
-    clean = clips.encoder.prepare(clips.sources.load(utterance))[0]
+    clean = clips.encoder.prepare(clips.sources.load(utterance))[0].inputs
     np.testing.assert_array_equal(scored.inputs[0].numpy(), clean)
     short = make_tuner(joined_pipeline(tmp_path / "short", crop=0.4)).clips
     (cut,) = short.batches([[utterance]], 0)

@@ -1,0 +1,118 @@
+"""Pretrained models that give frames: extraction runs them, and fine-tuning trains them.
+
+1. `prepare` converts one clip or text to the model's inputs (normalised waveform, log-mels or
+   tokens), cut into pieces that the model takes at once.
+2. `run` runs padded pieces. Where a model cannot be masked (group-norm speech models, Whisper),
+   only inputs of equal length run together, so that no clip's frames depend on its neighbours.
+3. `frames` returns the frames of pieces without gradients, `forward` those of a batch with them.
+4. `save` writes the Hugging Face format, which `extract` loads by `model: FOLDER`; its frames equal
+   those of this encoder.
+
+Randomness in training (dropout, LayerDrop, SpecAugment) follows the model's own config.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+
+class Piece(NamedTuple):
+    """A part of a clip or text that the model takes at once.
+
+    `inputs` are `(length, …)`, of which attention does not see the last `hidden`. The model gives
+    `frames` frames, and those of `kept` belong to the result.
+    """
+
+    inputs: np.ndarray
+    frames: int
+    kept: slice | np.ndarray = slice(None)
+    hidden: int = 0
+
+
+class Encoder(nn.Module):
+    """A model and the preparation of its inputs; `item_shape` is that of a frame."""
+
+    model: Any  # of transformers
+    batch_mask = True  # inputs of different lengths may run together
+    padding = 0  # the value of padded inputs
+    at_once = sys.maxsize  # pieces in one run of clips that are cut
+    item_shape: tuple[int, ...]
+    layers: int  # blocks
+    frozen: tuple[str, ...] = ()  # the parts that fine-tuning freezes by default
+
+    def prepare(self, source: Any) -> list[Piece]:
+        """Return the pieces of a waveform `(samples,)` at 16 kHz, or of a text.
+
+        Raises `ValueError` for a source that is too short.
+        """
+        raise NotImplementedError
+
+    def cost(self, size: int) -> float:
+        """Estimate the frames of the first piece of a source of this many samples or characters."""
+        raise NotImplementedError
+
+    def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Return the frames `(batch, frames, *item_shape)` of inputs `(batch, length, …)`."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write model and preprocessor in Hugging Face form."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def frames(self, pieces: Sequence[Piece], most: int = sys.maxsize) -> list[np.ndarray]:
+        """Return the kept frames of each piece, float32 `(frames, *item_shape)`.
+
+        At most `most` pieces run at a time. A piece of length 0 is a frame of zeros.
+        """
+        frames = [np.zeros((piece.frames, *self.item_shape), np.float32) for piece in pieces]
+        lengths = torch.tensor([len(piece.inputs) - piece.hidden for piece in pieces])
+        for group in self._groups(lengths.tolist()):
+            for rows in (group[i : i + most] for i in range(0, len(group), most)):
+                inputs = collate([pieces[i].inputs for i in rows], self.padding)
+                mask = torch.arange(inputs.shape[1]) < lengths[rows].unsqueeze(1)
+                device = self.model.device
+                states = self.run(inputs.to(device), mask.to(device)).float().cpu().numpy()
+                for i, own in zip(rows, states, strict=True):
+                    frames[i] = own[: pieces[i].frames][pieces[i].kept]
+        return frames
+
+    def forward(self, inputs: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return frames `(batch, frames, *item_shape)`, 0 where padded, and their mask.
+
+        Inputs are `(batch, length, …)`; sizes, int64 `(batch, 2)` on the host, are the length of
+        each input and its number of frames. An input of length 0 is a frame of zeros.
+        """
+        counts = sizes[:, 1].to(inputs.device)
+        width = int(sizes[:, 1].max())
+        frames = torch.zeros(len(sizes), width, *self.item_shape, device=inputs.device)
+        for rows in self._groups(sizes[:, 0].tolist()):
+            lengths = sizes[rows, 0]
+            longest = int(lengths.max())
+            mask = torch.arange(longest) < lengths.unsqueeze(1)
+            states = self.run(inputs[rows, :longest], mask.to(inputs.device)).float()
+            count = min(width, states.shape[1])
+            frames[rows, :count] = states[:, :count]
+        mask = torch.arange(width, device=inputs.device) < counts.unsqueeze(1)
+        shaped = mask.view(*mask.shape, *(1 for _ in self.item_shape))
+        return frames.where(shaped, 0.0), mask
+
+    def _groups(self, lengths: list[int]) -> list[list[int]]:
+        """Group the rows that may run as one batch, without those of length 0."""
+        groups: dict[int, list[int]] = {}
+        for row, length in enumerate(lengths):
+            if length:
+                groups.setdefault(0 if self.batch_mask else length, []).append(row)
+        return list(groups.values())
+
+
+def collate(inputs: Sequence[np.ndarray], padding: int = 0) -> Tensor:
+    """Pad inputs `(length, …)` at their ends to one tensor `(batch, length, …)`."""
+    tensors = [torch.from_numpy(array) for array in inputs]
+    return pad_sequence(tensors, batch_first=True, padding_value=padding)

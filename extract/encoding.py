@@ -1,0 +1,51 @@
+"""Extraction by an encoder, the same module that fine-tuning trains."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ser.extract.extractor import Extractor, device_type
+
+if TYPE_CHECKING:
+    import torch
+
+    from ser.extract.encoder import Encoder
+
+
+class EncoderExtractor(Extractor):
+    """An extractor whose model is an `Encoder`."""
+
+    encoder: "Encoder"  # after load
+
+    def build_encoder(self, device: str) -> "Encoder":
+        """Load the encoder onto a device; fine-tuning trains that of the CPU, in float32."""
+        raise NotImplementedError
+
+    def load(self, device: str) -> None:
+        """Load the encoder for evaluation."""
+        import torch
+
+        self.encoder = self.build_encoder(device).eval()
+        self.item_shape = self.encoder.item_shape
+        if getattr(self.options, "compile", False):
+            self.encoder.model = torch.compile(self.encoder.model, dynamic=True)
+
+    def extract(self, batch: Sequence[Any]) -> list[np.ndarray]:
+        """Return the frames of each input, those of its pieces joined."""
+        return [np.concatenate(frames) for frames in self.frames_of_pieces(batch)]
+
+    def frames_of_pieces(self, batch: Sequence[Any]) -> list[list[np.ndarray]]:
+        """Return the frames of each piece of each input; pieces of cut ones run a few at a time."""
+        pieces_of = [self.encoder.prepare(source) for source in batch]
+        pieces = [piece for own in pieces_of for piece in own]
+        most = self.encoder.at_once if len(pieces) > len(batch) else len(pieces)
+        frames = iter(self.encoder.frames(pieces, most))
+        return [[next(frames) for _ in own] for own in pieces_of]
+
+
+def dtype_on(device: str) -> "torch.dtype":
+    """Return the type of weights on a device: bfloat16 on a GPU, float32 on a CPU."""
+    import torch
+
+    return torch.bfloat16 if device_type(device) == "cuda" else torch.float32
