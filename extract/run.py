@@ -33,12 +33,12 @@ from ser.extract.extractor import (
     choose_device,
     device_type,
     extractor_class,
-    naming_the_class,
-    require_shape,
+    load,
     weights_of,
 )
 from ser.extract.loop import Output, Report, run_batches
 from ser.extract.models import Weights, card, resolve
+from ser.extract.passes import joined
 from ser.extract.sources import AudioSources, Sources, TextSources, ViewSources, plan_batches
 
 log = logging.getLogger("ser.extract")
@@ -132,7 +132,7 @@ def extract_together(
     frame_budget: float | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> list[Report]:
-    """Extract one feature, or Whisper's frames and words in one pass; see `same_pass`.
+    """Extract one feature, or Whisper's frames and words in one pass; see `passes`.
 
     Clips are decoded and encoded once; each result is what it would be alone, to the bit.
     """
@@ -169,28 +169,6 @@ def extract_together(
     for part in parts:
         part.finish(sources.unusable, time.monotonic() - started, idle)
     return [part.report for part in parts]
-
-
-def same_pass(features: FeatureOptions, words: FeatureOptions) -> bool:
-    """Return whether these are frames and words of one Whisper in the same windows."""
-    if (features.kind, words.kind) != ("whisper", "asr"):
-        return False
-    mine, theirs = (options.model_dump() for options in (features, words))
-    same = ["model", "window"] + (["silence"] if mine["window"] == "trim" else [])
-    return all(mine[key] == theirs[key] for key in same)
-
-
-def passes(features: Mapping[str, FeatureOptions], names: Sequence[str]) -> list[list[str]]:
-    """Group the features that share one pass of their model, in order."""
-    clean = {name: features[name] for name in names if "+" not in name}
-    groups: dict[str, list[str]] = {name: [name] for name in names}
-    for frames, options in clean.items():
-        for words, other in clean.items():
-            if same_pass(options, other) and len(groups.get(frames, ())) == 1 and words in groups:
-                groups[frames].append(words)
-                del groups[words]
-    order = {name: i for i, name in enumerate(names)}
-    return sorted(groups.values(), key=lambda group: min(order[name] for name in group))
 
 
 class _JobState:
@@ -263,31 +241,6 @@ class _JobState:
 def default_frame_budget(device: str) -> int:
     """Return how many frames a batch may occupy on a device, such as `cpu` or `cuda:1`."""
     return FRAME_BUDGET.get(device_type(device), CPU_FRAME_BUDGET)
-
-
-def joined(extractors: Sequence[Extractor]) -> Extractor:
-    """Return the one extractor, or that of the frames and the words of one Whisper."""
-    if len(extractors) == 1:
-        return extractors[0]
-    from ser.extract.kinds.whisper import Asr, FramesAndWords, WhisperFeatures
-
-    frames, words = extractors
-    assert isinstance(frames, WhisperFeatures) and isinstance(words, Asr)
-    return FramesAndWords(frames, words)
-
-
-def load(extractor: Extractor, name: str, device: str) -> None:
-    """Load the model of a named feature.
-
-    Raises `UserError` when its options do not fit it, for a user's class that raises anything, and
-    for an extractor that does not know the shape or the rate of its frames afterwards.
-    """
-    try:
-        with naming_the_class(extractor.options.kind, type(extractor), "loaded", "load"):
-            extractor.load(device)
-    except ValueError as error:
-        raise UserError(f"features.{name}: {error}.") from error
-    require_shape(extractor)
 
 
 def _imported(job: Job) -> Report:

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,11 +27,8 @@ VERSION = 6
 TYPES = ("<f4", "i1", "<i2", "<i4", "<f2", "<u2")
 BFLOAT16 = 5
 # a whole Whisper around the encoder has no decoder to speak of
-NO_DECODER = {
-    **dict.fromkeys(("decoder_layers", "pad_token_id", "bos_token_id", "eos_token_id"), 0),
-    **dict.fromkeys(("vocab_size", "max_target_positions"), 1),
-    "decoder_start_token_id": 0,
-}
+NO_DECODER: dict[str, Any] = {"decoder_layers": 0, "vocab_size": 1, "max_target_positions": 1}
+NO_DECODER |= {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "decoder_start")}
 SIDE, LAYER = "encoder/", "/ffn/linear_0/weight"  # what each layer has once
 
 

@@ -57,6 +57,7 @@ class Text(EncoderExtractor):
 
     Options: ClassVar[type[FeatureOptions]] = TextOptions
     reads: ClassVar[Literal["audio", "text"]] = "text"
+    encoder: "TextEncoder"
 
     def build_encoder(self, device: str) -> "TextEncoder":
         """Load the model and its tokenizer."""

@@ -17,18 +17,11 @@ from ser.cache.files import fingerprint
 from ser.cache.precision import Encoded, encode
 from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError
-from ser.extract.extractor import Extractor, FeatureOptions, build_extractor, weights_of
+from ser.extract.extractor import Extractor, FeatureOptions, build_extractor, load, weights_of
 from ser.extract.loop import robustly
 from ser.extract.models import Weights, resolve
-from ser.extract.run import (
-    TRANSCRIPT,
-    default_frame_budget,
-    joined,
-    load,
-    options_spec,
-    passes,
-    plan,
-)
+from ser.extract.passes import joined, passes
+from ser.extract.run import TRANSCRIPT, default_frame_budget, options_spec, plan
 
 
 @dataclass(frozen=True)

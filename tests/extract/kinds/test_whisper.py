@@ -20,7 +20,8 @@ from ser.extract.kinds.whisper import (
 )
 from ser.extract.kinds.whisper_models import load_whisper
 from ser.extract.models import Weights
-from ser.extract.run import Job, extract, extract_together, open_feature, same_pass
+from ser.extract.passes import same_pass
+from ser.extract.run import Job, extract, extract_together, open_feature
 from ser.extract.testing import ExtractorConformance, clip
 from tests.extract.factories import (
     ctranslate2_whisper,

@@ -1,0 +1,39 @@
+"""Features that share one pass of their model: the frames and the words of a Whisper."""
+
+from collections.abc import Mapping, Sequence
+
+from ser.extract.extractor import Extractor, FeatureOptions
+
+
+def same_pass(features: FeatureOptions, words: FeatureOptions) -> bool:
+    """Return whether these are frames and words of one Whisper in the same windows."""
+    if (features.kind, words.kind) != ("whisper", "asr"):
+        return False
+    mine, theirs = (options.model_dump() for options in (features, words))
+    same = ["model", "window"] + (["silence"] if mine["window"] == "trim" else [])
+    return all(mine[key] == theirs[key] for key in same)
+
+
+def passes(features: Mapping[str, FeatureOptions], names: Sequence[str]) -> list[list[str]]:
+    """Group the features that share one pass of their model, in order."""
+    words_of: dict[str, str] = {}  # by the frames that they are read with
+    clean = [name for name in names if "+" not in name]
+    for frames in clean:
+        free = [name for name in clean if name not in words_of.values()]
+        words = next((w for w in free if same_pass(features[frames], features[w])), None)
+        if words is not None:
+            words_of[frames] = words
+    alone = [name for name in names if name not in words_of.values()]
+    groups = [[name, words_of[name]] if name in words_of else [name] for name in alone]
+    return sorted(groups, key=lambda group: min(map(names.index, group)))
+
+
+def joined(extractors: Sequence[Extractor]) -> Extractor:
+    """Return the one extractor, or that of the frames and the words of one Whisper."""
+    if len(extractors) == 1:
+        return extractors[0]
+    from ser.extract.kinds.whisper import Asr, FramesAndWords, WhisperFeatures
+
+    frames, words = extractors
+    assert isinstance(frames, WhisperFeatures) and isinstance(words, Asr)
+    return FramesAndWords(frames, words)
