@@ -120,7 +120,8 @@ def read_whisper_encoder(folder: Path) -> "torch.nn.Module":
         )
         with torch.device("meta"):
             encoder: torch.nn.Module = WhisperEncoder(config)
-        tensors = {name: torch.from_numpy(array) for name, array in state.items()}
+        # copies, as the file has equal arrays once and training changes each on its own
+        tensors = {name: torch.tensor(array) for name, array in state.items()}
         encoder.load_state_dict(tensors, assign=True)
     except (KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ValueError("model.bin does not hold the encoder of a Whisper model") from error
