@@ -43,7 +43,7 @@ class GraphAttention(nn.Module):
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Return `(batch, frames, width)`."""
-        nodes = self.projection(frames)
+        nodes: Tensor = self.projection(frames)
         # the score of a pair is a sum of one number for each: no pair is written out
         own, other = (nodes @ part for part in self.score.weight[0].chunk(2))
         scores = leaky_relu(own.unsqueeze(2) + other.unsqueeze(1), 0.2)

@@ -1,19 +1,58 @@
-"""The MEDUSA head: against its formulas written out, and the conformance suite."""
+"""The MEDUSA head: as the released module, as its formulas, and the conformance suite."""
 
+import json
+from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+import pytest
 import torch
 from torch.nn.functional import layer_norm
 
 from ser.heads.architectures.deep_fusion import DeepFusion
 from ser.heads.options import DeepFusionOptions
+from ser.heads.published import READERS, prepared
 from ser.heads.testing import EVERY_OUTPUT, HeadConformance, padded
+from tests.heads.factories import published_weights
+
+PUBLISHED = json.loads((Path(__file__).parent / "deep_fusion_published.json").read_text())
 
 
 class TestDeepFusion(HeadConformance):
     name = "deep_fusion"
     options: ClassVar = {"hidden": 8, "feed_forward": 12}
     outputs: ClassVar = EVERY_OUTPUT
+
+
+def published():
+    """Return the released module's weights as our head, and its clips."""
+    clips = []
+    for seed, frames in enumerate(PUBLISHED["lengths"]):
+        rng = np.random.Generator(np.random.PCG64(seed))
+        draws = [rng.standard_normal(s).astype("f4") for s in zip(frames, (10, 6), strict=True)]
+        clips.append({f"feature-{i}": torch.from_numpy(x) for i, x in enumerate(draws)})
+    return prepared(READERS["deep_fusion"](published_weights(PUBLISHED), {}), "deep_fusion"), clips
+
+
+def test_the_released_module_gives_the_same_outputs_alone_and_in_a_padded_batch():
+    module, clips = published()
+    with torch.inference_mode():
+        alone = [module(padded([clip], 0, 0.0)) for clip in clips]
+        batch = module(padded(clips, 4, 3.0))
+    for key in ("logits", "attributes"):
+        for ours in (torch.cat([out[key] for out in alone]), batch[key]):
+            np.testing.assert_allclose(ours.numpy(), PUBLISHED[key], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("leg", ["legs.0", "legs.1", "shallow", "deep"])
+@pytest.mark.parametrize("layer", ["first", "second"])
+def test_uniform_attention_of_any_layer_is_told_from_theirs(leg, layer):
+    module, clips = published()
+    with torch.inference_mode():
+        attention = module.head.get_submodule(f"{leg}.{layer}.self_attn")
+        attention.in_proj_weight[: attention.embed_dim] = 0  # the queries
+        logits = module(padded(clips, 4, 3.0))["logits"].numpy()
+    assert np.abs(logits - PUBLISHED["logits"]).max() > 1e-3
 
 
 def make(dims):
