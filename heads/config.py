@@ -73,7 +73,8 @@ class Augment(Section):
     """How often training clips are changed in feature space (0: never, 1: always).
 
     `mixup`: the probability that a clip's embedding and targets are mixed with those of another
-    clip of the batch, by a share from Beta(mixup_alpha, mixup_alpha) (manifold mix-up). `seqaug`:
+    clip of the batch, by a share from Beta(mixup_alpha, mixup_alpha) (manifold mix-up); `mixup_of:
+    batch` mixes all clips of a batch or none. `seqaug`:
     the probability that a random subset of a clip's channels is permuted in time, its size from
     Beta(seqaug_alpha, seqaug_alpha). `time_mask`: the probability that a span of up to
     `time_mask_share` of a clip's frames is set to zero.
@@ -81,6 +82,7 @@ class Augment(Section):
 
     mixup: float = Field(default=0.0, ge=0, le=1)
     mixup_alpha: float = Field(default=0.2, gt=0, le=1000)
+    mixup_of: Literal["clip", "batch"] = "clip"
     seqaug: float = Field(default=0.0, ge=0, le=1)
     seqaug_alpha: float = Field(default=0.5, gt=0, le=1000)
     time_mask: float = Field(default=0.0, ge=0, le=1)

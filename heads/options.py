@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ser.corpus.config import Name, Section, Width
+from ser.corpus.config import Name, Section, Seed, Width
 
 Heads = Annotated[int, Field(ge=1, le=1024)]  # of attention
 
@@ -99,6 +99,13 @@ class Sampler(SamplerUse):
 
     name: Literal["natural", "neutral_expressive", "class_balanced", "undersample"] = "natural"
     no_consensus: float = Field(default=0.0, ge=0, le=1000)
+
+
+class UndersampleSampler(Sampler):
+    """Options of `undersample`: a `subset_seed` keeps its subset of the classes for all epochs."""
+
+    name: Literal["undersample"]
+    subset_seed: Seed | None = None
 
 
 class ClassBalancedSampler(Sampler):

@@ -158,7 +158,11 @@ SAMPLERS: "Registry[Callable[..., np.ndarray], type[SamplerUse]]" = Registry(
                 "Each class equally likely, with replacement.",
                 own.ClassBalancedSampler,
             ),
-            ("undersample", "Each class cut to the rarest, anew every epoch.", own.Sampler),
+            (
+                "undersample",
+                "Each class cut to the rarest, anew every epoch.",
+                own.UndersampleSampler,
+            ),
         )
     },
 )

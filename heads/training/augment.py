@@ -2,7 +2,8 @@
 
 mix-up     a clip's embedding and targets are share * its own + (1 - share) * a partner's, share
            from Beta(a, a) for each clip (Verma et al. 2019, "Manifold Mixup"; per clip and before
-           the last layers as in the NTUA entry of 2025, MEDUSA)
+           the last layers as in the NTUA entry of 2025, MEDUSA, whose code decides once a batch:
+           `mixup_of: batch`)
 SeqAug     a random subset of the channels, all by one permutation, changes places in time; its
            share of the channels is from Beta(a, a) (Georgiou, Potamianos 2023, "SeqAug: Sequential
            Feature Resampling as a modality agnostic augmentation method"). Each feature of a clip
@@ -43,7 +44,8 @@ def mixing(config: Augment, batch: int, rng: np.random.Generator) -> Mixing | No
     if not config.mixup:
         return None
     share = rng.beta(config.mixup_alpha, config.mixup_alpha, batch)
-    share = np.where(rng.random(batch) < config.mixup, share, 1.0)
+    decisions = batch if config.mixup_of == "clip" else 1
+    share = np.where(rng.random(decisions) < config.mixup, share, 1.0)
     partner = rng.permutation(batch)
     return Mixing(torch.from_numpy(partner), torch.from_numpy(share.astype(np.float32)))
 

@@ -10,7 +10,8 @@ class_balanced       as many draws with replacement, each class equally likely: 
                      classes as often as the corpus has them)
 undersample          every class cut to the rarest, without replacement, anew every epoch: short
                      epochs, and over many of them all utterances are seen; with `no_consensus`
-                     some clips without a class beside them (the NTUA entry of 2025, MEDUSA: 1/8)
+                     some clips without a class beside them (the NTUA entry of 2025, MEDUSA: 1/8).
+                     With `subset_seed` that of the classes is always the same, as in MEDUSA's code
 
 Where clips without a class are trained on, balancing with replacement leaves them their share of
 the draws.
@@ -127,12 +128,20 @@ def class_balanced(
 
 
 def undersample(
-    labels: np.ndarray, neutral: int | None, rng: np.random.Generator, *, no_consensus: float
+    labels: np.ndarray,
+    neutral: int | None,
+    rng: np.random.Generator,
+    *,
+    no_consensus: float,
+    subset_seed: int | None,
 ) -> np.ndarray:
     """Draw as many utterances of each class as the rarest has."""
     classes, counts = np.unique(labels[labels >= 0], return_counts=True)
     order = rng.permutation(len(labels))
-    drawn = [order[labels[order] == c][: counts.min()] for c in classes]
+    kept = order
+    if subset_seed is not None:
+        kept = np.random.default_rng(subset_seed).permutation(len(labels))
+    drawn = [kept[labels[kept] == c][: counts.min()] for c in classes]
     beside = round(no_consensus * len(classes) * counts.min())
     return rng.permutation(np.concatenate([*drawn, order[labels[order] < 0][:beside]]))
 

@@ -184,6 +184,15 @@ def test_mixing_draws_a_share_for_each_clip_and_leaves_the_rest_alone():
     assert even.share.std() == pytest.approx(np.sqrt(1 / 4 / 401), rel=0.1)
 
 
+def test_mixing_of_a_batch_mixes_all_clips_or_none():
+    config = Augment(mixup=0.3, mixup_alpha=2, mixup_of="batch")
+    mixed = [
+        int((mixing(config, 8, np.random.default_rng(seed)).share < 1).sum()) for seed in range(400)
+    ]
+    assert set(mixed) == {0, 8}
+    assert np.mean(mixed) / 8 == pytest.approx(0.3, abs=0.06)
+
+
 def test_mixing_is_deterministic_by_its_generator():
     first, again, other = (
         mixing(Augment(mixup=0.5), 16, np.random.default_rng(seed)) for seed in (1, 1, 2)

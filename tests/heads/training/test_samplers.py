@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser.heads.options import ClassBalancedSampler, Sampler
+from ser.heads.registry import SAMPLERS as REGISTERED
 from ser.heads.training.samplers import draw_epoch
 
 SAMPLERS = ("natural", "neutral_expressive", "class_balanced", "undersample")
@@ -14,8 +14,7 @@ SEEDS = st.integers(0, 2**32)
 
 
 def draw(sampler, labels, seed=0, *, neutral=2, no_consensus=0.0, done=0.0, **options):
-    kind = ClassBalancedSampler if sampler == "class_balanced" else Sampler
-    choice = kind(name=sampler, no_consensus=no_consensus, **options)
+    choice = REGISTERED.about(sampler)(name=sampler, no_consensus=no_consensus, **options)
     return draw_epoch(choice, labels, neutral, np.random.default_rng(seed), done)
 
 
@@ -72,6 +71,19 @@ def test_undersample_is_fresh_every_epoch_and_sees_all_in_the_end():
     assert set(np.concatenate(epochs)) == set(range(106))
     # in random order: classes do not come one after another
     assert (np.diff(labels[epochs[0]]) != 0).sum() > 3
+
+
+def test_a_subset_with_a_seed_is_the_same_in_every_epoch_in_another_order():
+    labels = np.array([0] * 90 + [1] * 6 + [-1] * 20)
+    one, two, three = (
+        draw("undersample", labels, seed, no_consensus=0.5, subset_seed=subset)
+        for seed, subset in ((0, 42), (1, 42), (0, 43))
+    )
+    assert np.bincount(labels[one] + 1).tolist() == [6, 6, 6]
+    classes, again, other = (sorted(order[labels[order] >= 0]) for order in (one, two, three))
+    assert classes == again != other
+    assert one.tolist() != two.tolist()
+    assert set(one[labels[one] < 0]) != set(two[labels[two] < 0])  # these are drawn anew
 
 
 @settings(deadline=None)
