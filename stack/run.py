@@ -4,7 +4,8 @@
     <run>/stack/fold-<i>.npz|.txt     the members of a trained model; fixed rules have no files
     <run>/stack/*.json                a fitted soup, rule or ridge regression
     <run>/stack/predictions.parquet   utterance, split, prediction, p.<class>,
-                                      predicted.<attribute>, for every row of every split
+                                      predicted.<attribute>, for every row of dev, test and
+                                      unlabelled; `predict` predicts train, too
     <run>/stack/stack.json            the options, the heads and the other files' checksums
 
 The folder is written under a temporary name and swapped with the old one in one step, so that an
@@ -13,7 +14,7 @@ by one process at a time.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,16 @@ from ser.score.record import PREDICTIONS
 from ser.stack.config import StackConfig
 from ser.stack.model import FittedStack
 from ser.stack.record import FORMAT, StackRecord
-from ser.stack.table import LogitTable
+from ser.stack.table import TRAIN, LogitTable
 
 log = logging.getLogger("ser.stack")
 
 
 def fit(run: Path, heads: Sequence[str], config: StackConfig) -> StackRecord:
-    """Fit the stack on train, predict every split, save both; return its record.
+    """Fit the stack on train, predict the other splits, save both; return its record.
 
-    Rows without a label are left out of training. The same logits and configuration give the same
-    results.
+    Rows without a label are left out of training. Train is predicted where it is the only split.
+    The same logits and configuration give the same results.
 
     Args:
         run: the run folder, with `heads/<head>/logits.h5`.
@@ -107,7 +108,7 @@ def predict(run: Path, logits_folder: Path | None = None) -> pl.DataFrame:
     """
     folder = run / "heads" if logits_folder is None else logits_folder
     table = LogitTable.read(folder, stacked_heads(run))
-    return _predictions(table, load(run, table))
+    return _predictions(table, load(run, table), table.splits)
 
 
 def stacked_heads(run: Path) -> list[str]:
@@ -187,9 +188,10 @@ def _fingerprint(config: StackConfig, heads: dict[str, str]) -> str:
     return fingerprint({"format": FORMAT, "config": config.spec(), "heads": list(heads.items())})
 
 
-def _predictions(table: LogitTable, stack: FittedStack) -> pl.DataFrame:
+def _predictions(table: LogitTable, stack: FittedStack, splits: Iterable[str]) -> pl.DataFrame:
     frames, names = [], np.array(table.classes, object)
-    for split, rows in table.splits.items():
+    for split in splits:
+        rows = table.splits[split]
         prediction = stack.predict(rows)
         columns = {
             "utterance": pl.Series(rows.utterance, dtype=pl.String()),
@@ -208,13 +210,14 @@ def _predictions(table: LogitTable, stack: FittedStack) -> pl.DataFrame:
 
 
 def _save(run: Path, record: StackRecord, stack: FittedStack, table: LogitTable) -> StackRecord:
-    """Predict every split and write all files, those of the models in a second thread."""
+    """Predict and write all files, those of the models in a second thread."""
     part = run / ".stack.part"
     remove(part)  # left by a process that was killed
     part.mkdir()
     with ThreadPoolExecutor(1) as writer:
         saved = writer.submit(stack.save, part)
-        _predictions(table, stack).write_parquet(part / PREDICTIONS)
+        others = [split for split in table.splits if split != TRAIN] or [TRAIN]
+        _predictions(table, stack, others).write_parquet(part / PREDICTIONS)
         saved.result()
     files = [path.name for path in part.iterdir()]
     record = record.model_copy(update={"checksums": checksums(part, files)})

@@ -84,7 +84,7 @@ def test_every_model_is_kept_with_attributes_and_without(write_run, config, kind
     assert (said.temperature != 1) == config.calibrate
     saved = pl.read_parquet(run / "stack" / "predictions.parquet")
     assert saved.columns[-2:] == ["predicted.valence", "predicted.arousal"]
-    assert predict(run).equals(saved)
+    assert predict(run).filter(pl.col("split") != "train").equals(saved)
     first = (run / "stack" / "predictions.parquet").read_bytes()
     fit(run, ["a", "b", "c"], config)
     assert (run / "stack" / "predictions.parquet").read_bytes() == first
@@ -172,18 +172,26 @@ def test_the_saved_stack_predicts_what_the_fitted_one_did(write_run, config):
     run = write_run()
     returned = fit(run, HEADS, config)
     saved = pl.read_parquet(run / "stack" / "predictions.parquet")
-    assert predict(run).equals(saved)
+    assert predict(run).filter(pl.col("split") != "train").equals(saved)
     assert returned == StackRecord.read(run / "stack" / "stack.json")
     assert saved.columns == ["utterance", "split", "prediction", "p.angry", "p.sad", "p.happy"]
-    assert saved["split"].value_counts().sort("split").rows() == [
+    assert saved["split"].value_counts().sort("split").rows() == [("", 5), ("dev", 12)]
+    sums = saved.select(pl.sum_horizontal("^p\\..*$")).to_series().to_list()
+    assert sums == pytest.approx([1] * 17)
+    assert not list(run.glob(".stack*"))
+
+
+def test_train_is_predicted_when_asked_for_or_alone(write_run):
+    run = write_run()
+    fit(run, HEADS, FOREST)
+    assert predict(run)["split"].value_counts().sort("split").rows() == [
         ("", 5),
         ("dev", 12),
         ("train", 40),
     ]
-    assert saved.select(pl.sum_horizontal("^p\\..*$")).to_series().to_list() == pytest.approx(
-        [1] * 57
-    )
-    assert not list(run.glob(".stack*"))
+    run = write_run(run / "alone", sizes={"train": 40})
+    fit(run, HEADS, FOREST)
+    assert predict(run).equals(pl.read_parquet(run / "stack" / "predictions.parquet"))
 
 
 def test_stack_json_says_what_made_it(write_run):
@@ -551,7 +559,7 @@ def test_unicamp_with_twelve_heads_equals_the_published_recipe(tmp_path, per_cla
         head = HeadLogits(name, tuple("ASHUFDCN"), name, {}, rows)
         head.write(tmp_path / "heads" / name / "logits.h5")
     fit(tmp_path, heads, StackConfig(model="random_forest", protocol="unicamp"))
-    found = pl.read_parquet(tmp_path / "stack" / "predictions.parquet")
+    found = predict(tmp_path)
 
     X, y = logits["train"], label
     forests = []

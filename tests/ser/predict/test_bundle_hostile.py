@@ -21,8 +21,8 @@ from ser.predict.members import card_problem, model_problem, pipeline_problem
 from ser.predict.record import AGAIN
 from ser.score.metrics import METRICS, metric, uar
 from ser.stack.boosting import Boosting
-from ser.stack.folds import FoldedClassifier
 from ser.stack.config import StackConfig
+from ser.stack.folds import FoldedClassifier
 from ser.stack.record import StackRecord
 from tests.ser.predict.factories import changed, refusal
 
