@@ -1,16 +1,18 @@
 """A small corpus: what `ser cv` gave, beside scikit-learn on the same frames and rotations.
 
-    ser cv --pipeline emovo.yaml --by speaker --seeds 3
-    python -m bench.corpora emovo.yaml --cv speaker --feature whisper --layer 2
+    ser cv --pipeline presets/acted-speakers.yaml
+    python -m bench.corpora presets/acted-speakers.yaml --features tiny base
 
 Each system is scored on the pooled test predictions of all rotations: macro-F1 with its interval
 over speakers, and where `ser cv` had several seeds, the mean and deviation of their macro-F1. The
 others are what a competent user would write in ten lines, fitted anew in every rotation:
 
-logistic regression  mean and deviation of a layer over time, standardised on train, L2 (C = 0.01),
-                     classes balanced; and the same with each speaker's own mean and deviation,
-                     which uses unlabelled test clips
+logistic regression  mean and deviation of the features over time, side by side, standardised on
+                     train, L2 (C = 0.01), classes balanced; and the same with each speaker's own
+                     mean and deviation, which uses unlabelled test clips
 SVC                  88 eGeMAPS functionals (opensmile), standardised, RBF kernel (C = 1), balanced
+
+`--cv none` compares them on the split of the manifest, after `ser run`; `--set` is that of `ser`.
 """
 
 import statistics
@@ -45,15 +47,19 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("pipeline", type=Path)
     parser.add_argument("--cv", default="speaker", help="the cross-validation, as speaker-6-groups")
-    parser.add_argument("--feature", default="whisper", help="the feature that is pooled")
+    parser.add_argument("--features", nargs="+", default=["whisper"], help="those that are pooled")
     parser.add_argument("--layer", type=int, default=2, help="of a feature with all layers")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     args = parser.parse_args()
-    pooled = Pipeline.load(pooled_file(Pipeline.load(args.pipeline), args.cv))
+    pipeline = Pipeline.load(args.pipeline, args.set)
+    rotated = args.cv != "none"
+    pooled = Pipeline.load(pooled_file(pipeline, args.cv)) if rotated else pipeline
     manifest = read_manifest(pooled)
-    rotations = Rotations.read(pooled.run / FILE)
-    splits = [_split(pooled.run / rotation.name) for rotation in rotations.rotations]
-    cache = heads_job(pooled).features[args.feature]
-    pooled_frames = pool(cache, manifest.utterances(), args.layer)
+    rotations = Rotations.read(pooled.run / FILE) if rotated else None
+    splits = _splits(pooled, rotations)
+    features = heads_job(pooled).features
+    caches = [features[name] for name in args.features]
+    pooled_frames = pool(caches, manifest.utterances(), args.layer)
     by_speaker = speaker_scores(pooled_frames, manifest)
     sides: list[tuple[str, Vectors, Callable[[], Any]]] = [
         ("logistic regression", pooled_frames, _logistic),
@@ -67,22 +73,33 @@ def main() -> None:
             file = Path(folder) / f"{name}.csv"
             predict(vectors, manifest, splits, make).write_csv(file)
             rows.append(_scored(name, file, manifest, pooled))
-    notes = [f"{args.pipeline}, cross-validation by {args.cv}: {len(manifest)} clips"]
+    notes = [f"{args.pipeline}, cross-validation: {args.cv}; {len(manifest)} clips"]
     show({"macro-F1, pooled test predictions": rows}, [], notes, args.json)
 
 
-def _split(run: Path) -> dict[str, list[str]]:
-    manifest = read_manifest(Pipeline.load(run / "pipeline.yaml"))
-    return {split: manifest.utterances(split) for split in ("train", "test")}
+def _splits(pooled: Pipeline, rotations: Rotations | None) -> list[dict[str, list[str]]]:
+    """Return train and test of every rotation, or of the pipeline's own manifest."""
+    runs = [pooled.run / part.name for part in rotations.rotations] if rotations else []
+    pipelines = [Pipeline.load(run / "pipeline.yaml") for run in runs] or [pooled]
+    manifests = [read_manifest(pipeline) for pipeline in pipelines]
+    return [{split: m.utterances(split) for split in ("train", "test")} for m in manifests]
 
 
-def pool(cache: FeatureCache, utterances: Sequence[str], layer: int) -> dict[str, np.ndarray]:
-    """Return the mean and deviation over time of one layer of each utterance's frames."""
+def pool(
+    caches: Sequence[FeatureCache], utterances: Sequence[str], layer: int
+) -> dict[str, np.ndarray]:
+    """Return the mean and deviation over time of each utterance's frames, feature by feature.
+
+    Of a feature with all its layers `layer` is taken.
+    """
     vectors = {}
     for utterance in utterances:
-        frames = cache.frames(utterance).astype(np.float64)
-        frames = frames[:, layer] if frames.ndim == 3 else frames
-        vectors[utterance] = np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
+        statistics: list[np.ndarray] = []
+        for cache in caches:
+            frames = cache.frames(utterance).astype(np.float64)
+            frames = frames[:, layer] if frames.ndim == 3 else frames
+            statistics += [frames.mean(axis=0), frames.std(axis=0)]
+        vectors[utterance] = np.concatenate(statistics)
     return vectors
 
 
@@ -143,12 +160,13 @@ def _svc() -> Any:
     return make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced"))
 
 
-def _of_run(pooled: Pipeline, rotations: Rotations) -> list[Row]:
+def _of_run(pooled: Pipeline, rotations: Rotations | None) -> list[Row]:
     """Return a row for each system of the run: its interval, and its seeds where there are any."""
+    repetitions = rotations.repetitions if rotations else ()
     metrics = score_run(pooled.run, pooled.score, pooled.systems, read_manifest(pooled))["test"]
     rows = []
     for name, numbers in metrics.items():
-        seeds = [r.scores[name]["macro_f1"] for r in rotations.repetitions if name in r.scores]
+        seeds = [r.scores[name]["macro_f1"] for r in repetitions if name in r.scores]
         rows.append(_row(name, numbers, seeds))
     return rows
 
