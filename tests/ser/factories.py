@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from ser.commands.main import main
+from tests.ser import warm
 
 BIN = Path(sys.executable).parent
 CLASSES = ("angry", "sad", "neutral")
@@ -67,8 +68,13 @@ def ser_process(*words, cwd, **environment):
 
 
 def bash(script, cwd, **environment):
-    """Run the commands of a page, on one core and without a browser, which takes 10 s to draw."""
-    environment = {"BROWSER_PATH": str(cwd / "no browser")} | environment
+    """Run the commands of a page, on one core and without a browser, which takes 10 s to draw.
+
+    `ser` has its libraries already, unless variables are given, which libraries may read.
+    """
+    first = BIN if environment else warm.folder()
+    path = f"{first}:{BIN}:{os.environ['PATH']}"
+    environment = {"BROWSER_PATH": str(cwd / "no browser"), "PATH": path} | environment
     core = os.sched_getaffinity(0).pop()
     command = ["taskset", "--cpu-list", str(core), "bash", "-euo", "pipefail", "-c", script]
     return run_process(command if shutil.which("taskset") else command[3:], cwd, environment)
