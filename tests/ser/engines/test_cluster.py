@@ -112,21 +112,23 @@ def test_variables_of_the_pipeline_go_with_it(tmp_path, monkeypatch):
     assert _environment(tmp_path / "p.yaml") == {"env_vars": {"MY_KEY": "secret"}}
 
 
+@pytest.mark.parametrize("killed", [(), pytest.param(("two",), marks=pytest.mark.slow)])
 def test_heads_are_trained_to_the_bits_of_one_process_and_a_killed_one_resumes(
-    cluster, tmp_path, monkeypatch
+    cluster, tmp_path, monkeypatch, killed
 ):
     monkeypatch.setattr(sys, "path", list(sys.path))
     path = fragile_heads.make_fragile_heads(tmp_path)
+    names = ("one", *killed)
     local = fragile_heads.job_of(path, "run=here")
-    assert [report.done for report in train_heads(local, ["one", "two"])] == ["trained"] * 2
-    fragile_heads.tell(path, "kill", "two")
-    how, names = Training(origin(path), device="cpu"), ("one", "two")
+    assert [report.done for report in train_heads(local, names)] == ["trained"] * len(names)
+    fragile_heads.tell(path, "kill", *killed)
+    how = Training(origin(path), device="cpu")
     reports = train_with_ray(fragile_heads.job_of(path), names, how)
-    assert sorted((r.name, r.done) for r in reports) == [("one", "trained"), ("two", "trained")]
+    assert sorted((r.name, r.done) for r in reports) == [(name, "trained") for name in names]
     assert fragile_heads.logits(path, "run", names) == fragile_heads.logits(path, "here", names)
     assert not list((path.parent / "run").glob(".seen*"))
     again = train_with_ray(fragile_heads.job_of(path), names, how)
-    assert [report.done for report in again] == ["current"] * 2
+    assert [report.done for report in again] == ["current"] * len(names)
 
 
 @pytest.mark.slow
@@ -140,6 +142,7 @@ def test_head_that_kills_every_worker_fails(cluster, tmp_path, monkeypatch):
     assert report.error.startswith("its worker died 3 times (")
 
 
+@pytest.mark.slow
 def test_lost_node_loses_only_its_shard(cluster, pipeline):
     folder = pipeline.parent
     hold = folder / "hold"
