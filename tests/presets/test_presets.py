@@ -158,6 +158,14 @@ def test_abhinaya_and_sail_are_fine_tuned_as_published():
     assert sail.features["tuned"].model == str((sail.run / "finetuned/whisper").resolve())
 
 
+def test_the_heads_of_unicamp_are_in_the_order_of_the_notebook_that_stacks_them():
+    plain = ["hubert-roberta", "whisper-roberta", "wavlm-roberta", "whisper-deberta"]
+    ranking = ["hubert-roberta", "whisper-deberta", "whisper-roberta", "wavlm-roberta"]
+    both = ["hubert-whisper", "whisper-roberta-ns3"]
+    names = [f"{name}-wce" for name in plain + both]
+    assert list(load("unicamp").heads) == names + [f"{name}-wce-sml" for name in ranking + both]
+
+
 def test_the_twelve_configurations_of_ufg_differ_as_published():
     heads = {int(name.removeprefix("eval-")): config for name, config in load("ufg").heads.items()}
     assert list(heads) == list(range(1, 13))
