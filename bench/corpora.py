@@ -37,6 +37,7 @@ from ser.pipeline.jobs import heads_job
 from ser.score.external_scores import score_external
 from ser.score.rotations import FILE, Rotations
 from ser.score.run import score_run
+from ser.score.scores import SystemScores
 from ser.score.truth import manifest_truth
 from ser.stages.cv import pooled_file
 
@@ -165,26 +166,29 @@ def _of_run(pooled: Pipeline, rotations: Rotations | None) -> list[Row]:
     repetitions = rotations.repetitions if rotations else ()
     metrics = score_run(pooled.run, pooled.score, pooled.systems, read_manifest(pooled))["test"]
     rows = []
-    for name, numbers in metrics.items():
+    for name, scores in metrics.items():
         seeds = [r.scores[name]["macro_f1"] for r in repetitions if name in r.scores]
-        rows.append(_row(name, numbers, seeds))
+        rows.append(_row(name, scores, seeds))
     return rows
 
 
 def _scored(name: str, file: Path, manifest: Manifest, pooled: Pipeline) -> Row:
     truth = manifest_truth(manifest, (), pooled.score.secondary_votes)
     scores = score_external([file], truth, manifest.classes, pooled.score)
-    [numbers] = scores.metrics["test"].values()
-    return _row(name, numbers, [])
+    [system] = scores.metrics["test"].values()
+    return _row(name, system, [])
 
 
-def _row(name: str, numbers: Mapping[str, Any], seeds: Sequence[float]) -> Row:
-    interval = numbers["interval"]["macro_f1"]
-    text = "%" if interval is None else "% [{:.1f}, {:.1f}]".format(*(100 * v for v in interval))
+def _row(name: str, scores: SystemScores, seeds: Sequence[float]) -> Row:
+    assert scores.classes is not None
+    f1 = scores.classes.scores["macro_f1"]
+    text = "%"
+    if f1.interval is not None:
+        text += " [{:.1f}, {:.1f}]".format(*(100 * edge for edge in f1.interval))
     if len(seeds) > 1:
         mean, deviation = statistics.mean(seeds), statistics.stdev(seeds)
         text += f"; {len(seeds)} seeds: {100 * mean:.1f} ± {100 * deviation:.1f}"
-    return Row(name, 100 * numbers["macro_f1"], text)
+    return Row(name, 100 * f1.value, text)
 
 
 if __name__ == "__main__":

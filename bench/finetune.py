@@ -26,6 +26,7 @@ from bench.report import arguments, machine
 from ser.heads.record import read_done
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.score.run import score_run
+from ser.score.scores import SystemScores
 from ser.stages.extract import extract_features
 from ser.stages.finetune import fine_tunings
 from ser.stages.heads import train
@@ -112,11 +113,11 @@ def _trained(pipeline: Pipeline, only: Sequence[str] | None, seed: int) -> list[
     metrics = score_run(pipeline.run, pipeline.score, [*heads, *models], read_manifest(pipeline))
     rows = []
     for name in [*heads, *models]:
-        numbers = metrics.get("test", {}).get(name, {})
+        scores = metrics.get("test", {}).get(name, SystemScores())
         record = read_done(pipeline.run, name)
         assert record is not None, f"{name} was not trained"
-        row = {"system": name, "seed": seed, "macro-F1": numbers.get("macro_f1")}
-        row["CCC"] = numbers.get("attributes", {}).get("mean", {}).get("ccc")
+        row = {"system": name, "seed": seed, "macro-F1": scores.score("macro_f1")}
+        row["CCC"] = scores.score("ccc")
         row["minutes"] = record.seconds / 60
         row["extraction minutes"] = extraction if name in heads else None
         row["trained parameters"] = record.trainable_parameters or _size(pipeline.run, name)

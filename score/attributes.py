@@ -12,7 +12,6 @@ bootstrap needs these sums only once per speaker.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -82,7 +81,7 @@ def binned_confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 def score_attributes(
     truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, float]]:
     """Return ccc, rmse, pearson and n of every attribute, and of their `mean`.
 
     `truth` and `predicted` are `(rows, attributes)`, aligned by utterance id. An attribute without
@@ -92,7 +91,7 @@ def score_attributes(
     n = rated.sum(axis=0)
     columns = {"ccc": ccc, "rmse": rmse, "pearson": pearson}
     scores = {name: metric(truth, predicted) for name, metric in columns.items()}
-    scored: dict[str, dict[str, Any]] = {
+    scored: dict[str, dict[str, float]] = {
         name: {column: float(values[i]) for column, values in scores.items()} | {"n": int(n[i])}
         for i, name in enumerate(names)
     }

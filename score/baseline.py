@@ -5,28 +5,20 @@ from the frames than a linear model of their statistics.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
 
-Metric = Literal["macro_f1", "ccc"]
+from ser.score.scores import Ranked, SystemScores
+
 BELOW = "↓"  # behind the name of a system below the baseline
 
 
-def score_of(numbers: Mapping[str, Any], metric: Metric) -> float | None:
-    """Return the macro-F1 or the mean CCC of an entry of metrics.json, None without one."""
-    if metric == "ccc":
-        mean: Mapping[str, Any] = numbers.get("attributes", {}).get("mean", {})
-        return mean.get("ccc")
-    return numbers.get(metric)
-
-
-def name_of(systems: Mapping[str, Mapping[str, Any]]) -> str | None:
+def name_of(systems: Mapping[str, SystemScores]) -> str | None:
     """Name the baseline among the systems of a split, None without one."""
-    return next((name for name, numbers in systems.items() if numbers.get("baseline")), None)
+    return next((name for name, scores in systems.items() if scores.baseline), None)
 
 
-def labels(systems: Mapping[str, Mapping[str, Any]], metric: Metric) -> dict[str, str]:
+def labels(systems: Mapping[str, SystemScores], metric: Ranked) -> dict[str, str]:
     """Return what a table shows for each system of a split."""
-    scores = {name: score_of(numbers, metric) for name, numbers in systems.items()}
+    scores = {name: system.score(metric) for name, system in systems.items()}
     return marked(scores, name_of(systems))
 
 

@@ -27,7 +27,6 @@ show (arXiv 2606.27536, Interspeech 2026, whose limits are not in its abstract).
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -48,7 +47,7 @@ def score_distributions(
     *,
     resamples: int = 1000,
     seed: int = 42,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Score one system against the votes; {} where no utterance has any.
 
     Returns n, speakers (None where none is known), the metrics, their `interval` over speakers,
@@ -131,7 +130,7 @@ def _metrics(sums: np.ndarray) -> dict[str, np.ndarray]:
     return {name: metrics[name] for name in METRICS}
 
 
-def _scored(draw: Resamples, statistics: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+def _scored(draw: Resamples, statistics: np.ndarray, mask: np.ndarray) -> dict[str, object]:
     inside = statistics * mask[:, None]
     speakers = len(np.unique(draw.cluster[mask])) if draw.known else None
     drawn = _metrics(draw.sums(inside))

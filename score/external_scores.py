@@ -1,9 +1,8 @@
 """The scores of other tools' predictions, alone or beside those of a run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +13,8 @@ from ser.score.comparison import Comparison
 from ser.score.config import ScoreConfig
 from ser.score.external import External, read_external
 from ser.score.pairs import System, compare_systems, with_truth
-from ser.score.run import SCORED, Metrics
+from ser.score.run import SCORED
+from ser.score.scores import Metrics, Score, SystemScores
 from ser.score.system import score_system
 from ser.score.truth import manifest_truth
 
@@ -82,9 +82,10 @@ def score_external(
         for tool in tools:
             rows = tool.frame.filter(pl.col("split") == split).drop("split")
             rows = rows.join(truth, "utterance", maintain_order="left")
-            if numbers := score_system(rows, split, tool.classes, config):
-                entry = with_classes(numbers, everything) | {"missing": tool.missing[split]}
-                metrics.setdefault(split, {})[tool.name] = entry
+            if scores := score_system(rows, split, tool.classes, config):
+                scores = with_classes(scores, everything)
+                scores.missing = tool.missing[split]
+                metrics.setdefault(split, {})[tool.name] = scores
     labels = truth.drop("split")
     systems = [
         System(str(file), tool.name, tool.classes, with_truth(tool.frame, labels, classes))
@@ -105,18 +106,17 @@ def _renamed(tools: Sequence[External], files: Sequence[Path]) -> Iterator[Exter
         yield External(str(file), tool.classes, tool.frame, tool.missing, tool.notes)
 
 
-def with_classes(numbers: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Return an entry of metrics.json with further classes, which no row has.
+def with_classes(scores: SystemScores, classes: Sequence[str]) -> SystemScores:
+    """Return the scores of a system with further classes, which no row has.
 
     So that systems with different classes can be shown in one table.
     """
-    if "per_class" not in numbers or len(numbers["per_class"]) == len(classes):
-        return dict(numbers)
-    names = list(numbers["per_class"])
-    places = [classes.index(name) for name in names]
+    own = scores.classes
+    if own is None or len(own.per_class) == len(classes):
+        return scores
+    places = [classes.index(name) for name in own.per_class]
     matrix = np.zeros((len(classes), len(classes)), np.int64)
-    matrix[np.ix_(places, places)] = numbers["confusion"]
-    return dict(numbers) | {
-        "per_class": {name: numbers["per_class"].get(name, 0.0) for name in classes},
-        "confusion": matrix.tolist(),
-    }
+    matrix[np.ix_(places, places)] = own.confusion
+    per_class = {name: own.per_class.get(name, Score(value=0.0)) for name in classes}
+    wider = own.model_copy(update={"per_class": per_class, "confusion": matrix.tolist()})
+    return scores.model_copy(update={"classes": wider})

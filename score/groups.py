@@ -9,17 +9,15 @@ A group's means are over the classes that occur in it, so groups with different 
 compare.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ser.score.attributes import resampled_ccc, score_attributes
 from ser.score.bootstrap import Resamples
 from ser.score.metrics import confusion, reported
+from ser.score.scores import GAP, MEAN
 from ser.score.speakers import too_few
-
-GAP = "gap"
 
 # a score, and its values in every resample, NaN where a resample has no rows
 Scores = dict[str, tuple[float, np.ndarray]]
@@ -50,13 +48,13 @@ def attribute_scores(draw: Resamples, truth: np.ndarray, predicted: np.ndarray) 
     if not rated.any():
         return {}
     truth, predicted = truth[:, rated], predicted[:, rated]
-    mean = score_attributes(truth, predicted, [str(i) for i in range(truth.shape[1])])["mean"]
+    mean = score_attributes(truth, predicted, [str(i) for i in range(truth.shape[1])])[MEAN]
     return {"ccc": (mean["ccc"], resampled_ccc(draw, truth, predicted).mean(axis=1))}
 
 
 def score_groups(
     groups: Sequence[str | None], draw: Resamples, scores: Callable[[np.ndarray], Scores]
-) -> dict[str, Any]:
+) -> dict[str, dict[str, object]]:
     """Score every group: `{group: {n, speakers, <metric>, interval: {...}}, "gap": {...}}`.
 
     `groups` has the group of each row, None for none; `scores` scores the rows of a mask `(rows,)`.
@@ -65,14 +63,15 @@ def score_groups(
     smaller group; it needs two groups.
     """
     member = np.array(groups, object)
-    scored: dict[str, Any] = {}
+    scored: dict[str, dict[str, object]] = {}
+    clusters: dict[str, int] = {}
     by_metric: dict[str, Scores] = {}  # metric -> group -> score
     for group in sorted({group for group in groups if group is not None}):
         mask = member == group
         of_group = scores(mask)
-        clusters = len(np.unique(draw.cluster[mask]))
-        speakers = clusters if draw.known else None
-        if too_few(speakers) or clusters < 2:
+        clusters[group] = len(np.unique(draw.cluster[mask]))
+        speakers = clusters[group] if draw.known else None
+        if too_few(speakers) or clusters[group] < 2:
             of_group = {name: (value, drawn * np.nan) for name, (value, drawn) in of_group.items()}
         interval = {metric: draw.interval(drawn) for metric, (_, drawn) in of_group.items()}
         values = {metric: value for metric, (value, _) in of_group.items()}
@@ -80,14 +79,15 @@ def score_groups(
         scored[group] = {**counts, **values, "interval": interval}
         for metric, score in of_group.items():
             by_metric.setdefault(metric, {})[group] = score
-    gaps = {metric: _gap(draw, groups) for metric, groups in by_metric.items() if len(groups) > 1}
-    for gap in gaps.values():
-        sizes = [scored[gap[side]]["speakers"] for side in ("highest", "lowest")]
-        gap["speakers"] = min(sizes) if draw.known else None
+    gaps: dict[str, object] = {
+        metric: _gap(draw, of_groups, clusters)
+        for metric, of_groups in by_metric.items()
+        if len(of_groups) > 1
+    }
     return scored | ({GAP: gaps} if gaps else {})
 
 
-def _gap(draw: Resamples, scores: Scores) -> dict[str, Any]:
+def _gap(draw: Resamples, scores: Scores, clusters: Mapping[str, int]) -> dict[str, object]:
     highest = max(scores, key=lambda group: scores[group][0])
     lowest = min(scores, key=lambda group: scores[group][0])
     (high, drawn_high), (low, drawn_low) = scores[highest], scores[lowest]
@@ -96,4 +96,5 @@ def _gap(draw: Resamples, scores: Scores) -> dict[str, Any]:
         "interval": draw.interval(drawn_high - drawn_low),
         "highest": highest,
         "lowest": lowest,
+        "speakers": min(clusters[highest], clusters[lowest]) if draw.known else None,
     }

@@ -10,7 +10,6 @@ the same rows are always averaged over the same classes. This is scikit-learn's
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -146,7 +145,7 @@ def row_normalised(matrix: np.ndarray) -> np.ndarray:
     return _ratio(matrix, np.broadcast_to(matrix.sum(axis=-1, keepdims=True), matrix.shape))
 
 
-def score(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+def score(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> dict[str, object]:
     """Return one system's entry of metrics.json, except for its intervals.
 
     `labels` and `predictions` are indices into `classes`; rows with label -1 are not counted.

@@ -17,7 +17,7 @@ macro-F1 the emotions, by mean CCC the attributes.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -32,6 +32,7 @@ from ser.score.config import ScoreConfig
 from ser.score.heads import classifies, read_heads, require_same_utterances, softmax
 from ser.score.metrics import confusion, macro_f1
 from ser.score.record import StackSummary, has_stack, read_predictions, stack_file
+from ser.score.scores import Metrics, Ranked, SystemScores, TrainScores, plain_values
 from ser.score.system import score_system
 from ser.score.truth import PREDICTED, ground_truth
 
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 SCORED = ("dev", "test")
 STACK = "stack"  # the stack's name among the heads
-
-Metrics = dict[str, dict[str, dict[str, Any]]]  # split -> head or "stack" -> numbers
 
 
 class NotWrittenError(StoppedError):
@@ -59,9 +58,9 @@ def score_run(
     manifest: Manifest | None = None,
     baseline: str | None = None,
 ) -> Metrics:
-    """Score the heads and the stack of a run, write the report, return metrics.json.
+    """Score the heads and the stack of a run, write the report, return what metrics.json holds.
 
-    `baseline` names the head that the others are compared with; its entry has `baseline: true`.
+    `baseline` names the head that the others are compared with; its scores have `baseline` set.
     Heads may predict classes, attributes, or both. Splits without labelled rows are left out, and
     rows without a label are not counted. Files that would not change are not written;
     `NotWrittenError` has the metrics of a run that is read-only.
@@ -84,13 +83,15 @@ def score_run(
         for name, frame in systems.items():
             rows = frame.filter(pl.col("split") == split)
             joined = rows.join(truth, "utterance", "left", maintain_order="left")
-            if numbers := score_system(joined, split, classes, config):
-                metrics[split][name] = numbers | ({"baseline": True} if name == baseline else {})
-    metrics = {split: numbers for split, numbers in metrics.items() if numbers}
-    scored = metrics.get("test") or metrics.get("dev") or {}
-    for name, train in _of_train(logits, truth, metrics.get("test", {})).items():
-        if name in scored:
-            scored[name]["train"] = train
+            if scores := score_system(joined, split, classes, config):
+                if name == baseline:
+                    scores.baseline = True
+                metrics[split][name] = scores
+    metrics = {split: systems for split, systems in metrics.items() if systems}
+    for name, scores in (metrics.get("test") or metrics.get("dev") or {}).items():
+        test = metrics.get("test", {}).get(name)
+        if name in logits and (train := _of_train(logits[name], truth, test)):
+            scores.train = train
     try:
         _write(run / "report", metrics, _predictions(systems, metrics, truth, classes))
     except OSError as error:
@@ -109,21 +110,16 @@ def render(metrics: Metrics, console: "Console") -> None:
             systems = metrics[split]
             print_split(split, systems, best(systems, "macro_f1"), best(systems, "ccc"), console)
     scored = metrics.get("test") or metrics.get("dev") or {}
-    if train := {name: numbers["train"] for name, numbers in scored.items() if "train" in numbers}:
+    if train := {name: scores.train for name, scores in scored.items() if scores.train}:
         print_train(train, console)
 
 
-def best(systems: Mapping[str, Mapping[str, Any]], metric: str) -> str | None:
+def best(systems: Mapping[str, SystemScores], metric: Ranked) -> str | None:
     """Name the stack, or without one the system of a split with the highest macro_f1 or (mean) ccc.
 
     None where no system has the metric.
     """
-    if metric == "ccc":
-        values = {
-            n: s["attributes"]["mean"]["ccc"] for n, s in systems.items() if "attributes" in s
-        }
-    else:
-        values = {name: s[metric] for name, s in systems.items() if metric in s}
+    values = {n: v for n, scores in systems.items() if (v := scores.score(metric)) is not None}
     return STACK if STACK in values else max(values, key=lambda name: values[name], default=None)
 
 
@@ -181,34 +177,33 @@ def of_stack(run: Path, heads: Mapping[str, HeadLogits]) -> pl.DataFrame:
 
 
 def _of_train(
-    heads: Mapping[str, HeadLogits], truth: pl.DataFrame, test: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Return each head's macro-F1 on train, in sample and out of fold, and its gap to test."""
-    train: dict[str, dict[str, Any]] = {}
-    for name, head in heads.items():
-        if "train" not in head.splits or not classifies(head):
-            continue
-        rows = head.splits["train"]
-        ids = pl.DataFrame({"utterance": rows.utterance}, schema={"utterance": pl.String()})
-        labels = ids.join(truth, "utterance", "left", maintain_order="left")["label"].to_numpy()
-        if not (labels >= 0).any():
-            continue
-        if rows.rows == "held-out":  # no head was trained on them
-            continue
-        unseen = rows.rows == "out-of-fold"
-        scores = {
-            kind: None
-            if logits is None
-            else float(macro_f1(confusion(labels, logits.argmax(axis=1), len(head.classes))))
-            for kind, logits in (
-                ("in_sample", rows.in_sample if unseen else rows.logits),
-                ("out_of_fold", rows.logits if unseen else None),
-            )
-        }
-        in_sample, on_test = scores["in_sample"], test.get(name, {}).get("macro_f1")
-        gap = None if in_sample is None or on_test is None else in_sample - on_test
-        train[name] = scores | {"optimism": gap}
-    return train
+    head: HeadLogits, truth: pl.DataFrame, test: SystemScores | None
+) -> TrainScores | None:
+    """Return a head's macro-F1 on train, in sample and out of fold, and its gap to test.
+
+    None without labelled rows of train, and for a head that was trained on none of them.
+    """
+    rows = head.splits.get("train")
+    if rows is None or not classifies(head) or rows.rows == "held-out":
+        return None
+    ids = pl.DataFrame({"utterance": rows.utterance}, schema={"utterance": pl.String()})
+    labels = ids.join(truth, "utterance", "left", maintain_order="left")["label"].to_numpy()
+    if not (labels >= 0).any():
+        return None
+
+    def score(logits: np.ndarray | None) -> float | None:
+        if logits is None:
+            return None
+        return float(macro_f1(confusion(labels, logits.argmax(axis=1), len(head.classes))))
+
+    unseen = rows.rows == "out-of-fold"
+    in_sample = score(rows.in_sample if unseen else rows.logits)
+    on_test = None if test is None else test.score("macro_f1")
+    return TrainScores(
+        in_sample=in_sample,
+        out_of_fold=score(rows.logits) if unseen else None,
+        optimism=None if in_sample is None or on_test is None else in_sample - on_test,
+    )
 
 
 def _predictions(
@@ -245,4 +240,4 @@ def _write(folder: Path, metrics: Metrics, predictions: pl.DataFrame) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     write_if_changed(folder / "predictions.csv", predictions.write_csv(float_precision=6))
-    write_if_changed(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    write_if_changed(folder / "metrics.json", json.dumps(plain_values(metrics), indent=2) + "\n")

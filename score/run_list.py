@@ -16,19 +16,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from polars.exceptions import PolarsError
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ser.cache.json_file import read_object
-from ser.cache.record import describe
 from ser.corpus.bounded_yaml import LARGEST, parse_yaml, shorten
 from ser.corpus.errors import DamagedError, UserError, plural
 from ser.corpus.manifest import corpus_name
 from ser.score.record import HeadSummary, StackSummary, scores_are_current
 from ser.score.rotations import FILE as ROTATIONS
 from ser.score.run import SCORED, STACK
+from ser.score.scores import SystemScores, read_metrics
 
 PIPELINE, METRICS = "pipeline.yaml", "metrics.json"
 PARTS = ("heads", "stack", "report", "finetuned")  # folders of a run, in which no run is searched
@@ -36,7 +34,6 @@ DEEPEST = 5  # levels below the folder
 MOST = 20_000  # folders that are searched, and heads of a run that are read
 State = Literal["complete", "incomplete", "damaged"]
 LONGEST = 200  # characters of a reason
-REMEDY = "score the run again with `ser score`"
 HEAD_FILES = ("head.json", "logits.h5")
 
 T = TypeVar("T")
@@ -78,24 +75,6 @@ class RunList:
 
     runs: list[RunSummary] = field(default_factory=list)
     whole: bool = True
-
-
-class _Ccc(BaseModel):
-    ccc: float | None = None
-
-
-class _Scores(BaseModel):
-    baseline: bool = False
-    macro_f1: float | None = None
-    attributes: dict[str, _Ccc] = {}
-
-    @property
-    def ccc(self) -> float | None:
-        mean = self.attributes.get("mean")
-        return None if mean is None else mean.ccc
-
-
-_METRICS = TypeAdapter(dict[str, dict[str, _Scores]])
 
 
 def list_runs(folder: Path) -> RunList:
@@ -232,7 +211,7 @@ def _with_pipeline(summary: RunSummary, run: _Run) -> RunSummary:
     )
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def _read_mapping(path: Path) -> dict[str, object]:
     with path.open("rb") as file:
         values = parse_yaml(str(path), file.read(LARGEST + 1)).value
     if not isinstance(values, dict):
@@ -261,7 +240,7 @@ def _with_stack(summary: RunSummary, run: _Run) -> RunSummary:
 
 def _with_scores(summary: RunSummary, run: _Run) -> RunSummary:
     """Add the scores of the head that is best on dev and of the stack."""
-    metrics = run.read(f"report/{METRICS}", _read_metrics)
+    metrics = run.read(f"report/{METRICS}", read_metrics)
     split = next((name for name in reversed(SCORED) if metrics and name in metrics), None)
     if metrics is None or split is None:
         return summary
@@ -269,30 +248,23 @@ def _with_scores(summary: RunSummary, run: _Run) -> RunSummary:
     heads = {n: s for n, s in metrics.get("dev", scored).items() if n != STACK and n in scored}
     heads = {n: s for n, s in heads.items() if not scored[n].baseline} or heads
     best = max(heads, key=lambda name: _rank(heads[name]), default=None)
-    head, stack = scored.get(best or "", _Scores()), scored.get(STACK, _Scores())
+    head, stack = scored.get(best or "", SystemScores()), scored.get(STACK, SystemScores())
     return replace(
         summary,
         split=split,
-        baseline_macro_f1=next((s.macro_f1 for s in scored.values() if s.baseline), None),
+        baseline_macro_f1=next((s.score("macro_f1") for s in scored.values() if s.baseline), None),
         best_head=best,
-        head_macro_f1=head.macro_f1,
-        head_ccc=head.ccc,
-        stack_macro_f1=stack.macro_f1,
-        stack_ccc=stack.ccc,
+        head_macro_f1=head.score("macro_f1"),
+        head_ccc=head.score("ccc"),
+        stack_macro_f1=stack.score("macro_f1"),
+        stack_ccc=stack.score("ccc"),
     )
 
 
-def _rank(scores: _Scores) -> tuple[float, float]:
+def _rank(scores: SystemScores) -> tuple[float, float]:
     """Order heads by macro-F1, those of attributes alone by mean CCC."""
-    f1, rated = scores.macro_f1, scores.ccc
+    f1, rated = scores.score("macro_f1"), scores.score("ccc")
     return -2.0 if f1 is None else f1, -2.0 if rated is None else rated
-
-
-def _read_metrics(path: Path) -> dict[str, dict[str, _Scores]]:
-    try:
-        return _METRICS.validate_python(read_object(path, REMEDY))
-    except ValidationError as error:
-        raise DamagedError(path, describe(error), REMEDY) from error
 
 
 def _lacks(summary: RunSummary, run: _Run) -> str | None:

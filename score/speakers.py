@@ -7,8 +7,7 @@ there is none, and no p-value; under 20 a note goes with the table.
 A number of speakers is None where no speaker is known: each utterance then counts as its own.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 LEAST = 5  # speakers that an interval or a p-value needs
 FEW = 20  # speakers under which both are rough
@@ -22,20 +21,6 @@ UNKNOWN = (
 def too_few(speakers: int | None) -> bool:
     """Return whether there are too few speakers for an interval or a p-value."""
     return speakers is not None and speakers < LEAST
-
-
-def speakers_of(numbers: Mapping[str, Any]) -> int | None:
-    """Return the number of speakers of a system's entry in metrics.json, None if none is known.
-
-    An entry of an earlier version has `clusters` alone.
-    """
-    if "speakers" in numbers:
-        speakers: int | None = numbers["speakers"]
-        return speakers
-    clusters, rows = numbers.get("clusters"), numbers.get("n")
-    if rows is None:
-        rows = numbers["attributes"]["mean"].get("n")
-    return clusters if clusters is not None and rows is not None and clusters < rows else None
 
 
 def shown_interval(

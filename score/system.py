@@ -15,7 +15,6 @@ clusters       the number of speakers, or of utterances where no speaker is know
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,14 +28,15 @@ from ser.score.config import ScoreConfig
 from ser.score.distributions import score_distributions
 from ser.score.groups import Scores, attribute_scores, class_scores, score_groups
 from ser.score.metrics import per_class_f1, reported, score
+from ser.score.scores import MEAN, SystemScores
 from ser.score.speakers import speakers_note
 from ser.score.truth import GROUP, PREDICTED, TRUTH
 
 
 def score_system(
     rows: pl.DataFrame, split: str, classes: Sequence[str], config: ScoreConfig
-) -> dict[str, Any]:
-    """Return the entry of one system on one split in metrics.json; {} without labelled rows.
+) -> SystemScores | None:
+    """Return the entry of one system on one split in metrics.json; None without labelled rows.
 
     `rows` has the system's predictions (`ser.score.run.of_head`) and their truth
     (`ser.score.truth.ground_truth`), one row per utterance.
@@ -52,7 +52,7 @@ def score_system(
     rated = [pl.col(TRUTH + name).is_not_nan() for name in attributes]
     rows = rows.filter(pl.any_horizontal(pl.col("label") >= 0, *rated))
     if not rows.height:
-        return {}
+        return None
     draw = resample_speakers(rows["speaker"].to_list(), config.resamples, config.seed)
     labels, shape = rows["label"].to_numpy(), (rows.height, len(attributes))
     truth, predicted = (
@@ -60,7 +60,7 @@ def score_system(
         for side in (TRUTH, PREDICTED)
     )
     predictions = np.zeros(len(labels), np.int64)
-    numbers: dict[str, Any] = {}
+    numbers: dict[str, object] = {}
     if (labels >= 0).any():
         index = {name: i for i, name in enumerate(classes)}
         chosen = rows["prediction"].replace_strict(index, return_dtype=pl.Int64)
@@ -83,12 +83,14 @@ def score_system(
     clusters = draw.counts.shape[1]
     counts = {"clusters": clusters, "speakers": draw.speakers}
     note = speakers_note(draw.speakers, split)
-    return numbers | distributions | {"groups": groups, **counts, "speakers_note": note}
+    return SystemScores.model_validate(
+        numbers | distributions | {"groups": groups, **counts, "speakers_note": note}
+    )
 
 
 def _distributions(
     rows: pl.DataFrame, classes: Sequence[str], config: ScoreConfig
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, object]:
     """Return `distributions` of one system's entry; {} without probabilities, or without votes."""
     needed = (prefix + name for prefix in (VOTE, "p.") for name in classes)
     if not {"prediction", *needed} <= set(rows.columns):
@@ -114,7 +116,7 @@ def _class_numbers(
     predictions: np.ndarray,
     classes: Sequence[str],
     config: ScoreConfig,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     numbers = score(labels, predictions, classes)
     matrix = np.array(numbers["confusion"])
     numbers["bootstrap"] = balanced_bootstrap(matrix, config.bootstrap, config.seed)
@@ -122,8 +124,9 @@ def _class_numbers(
     some = drawn.any(axis=(1, 2))  # where speakers with ratings alone were drawn, there is none
     metrics = reported(config.metrics)
     numbers |= {name: float(metrics[name](matrix)) for name in config.metrics}
-    intervals: dict[str, Any]
-    intervals = {name: draw.interval(metric(drawn[some])) for name, metric in metrics.items()}
+    intervals: dict[str, object] = {
+        name: draw.interval(metric(drawn[some])) for name, metric in metrics.items()
+    }
     f1 = np.where(drawn.any(axis=2), per_class_f1(drawn), np.nan)
     intervals["per_class"] = {name: draw.interval(f1[:, i]) for i, name in enumerate(classes)}
     return numbers | {"interval": intervals}
@@ -131,7 +134,7 @@ def _class_numbers(
 
 def _confidence_numbers(
     rows: pl.DataFrame, labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return what needs probabilities, which the predictions of another tool may lack."""
     columns = [f"p.{name}" for name in classes]
     if not set(columns) <= set(rows.columns):
@@ -148,12 +151,15 @@ def _confidence_numbers(
 
 def _attribute_numbers(
     draw: Resamples, truth: np.ndarray, predicted: np.ndarray, attributes: Sequence[str]
-) -> dict[str, Any]:
-    numbers = score_attributes(truth, predicted, attributes)
+) -> dict[str, dict[str, object]]:
+    numbers: dict[str, dict[str, object]] = {
+        name: dict(scores)
+        for name, scores in score_attributes(truth, predicted, attributes).items()
+    }
     drawn = resampled_ccc(draw, truth, predicted)
     binned = binned_confusion(truth, predicted)
     for i, name in enumerate(attributes):
         numbers[name] |= {"interval": draw.interval(drawn[:, i]), "confusion": binned[i].tolist()}
     rated = ~np.isnan(truth).all(axis=0)
-    numbers["mean"]["interval"] = draw.interval(drawn[:, rated].mean(axis=1))
+    numbers[MEAN]["interval"] = draw.interval(drawn[:, rated].mean(axis=1))
     return numbers

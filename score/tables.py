@@ -1,20 +1,26 @@
 """The tables of a run's scores, for the terminal: 80 columns are enough for eight classes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ser.corpus.errors import plural
 from ser.corpus.text_table import print_table
 from ser.score import baseline
-from ser.score.groups import GAP
-from ser.score.metrics import REPORTED
-from ser.score.speakers import speakers_note, speakers_of, with_interval
+from ser.score.scores import (
+    ClassScores,
+    Groups,
+    Score,
+    SystemScores,
+    TrainScores,
+    VoteScores,
+)
+from ser.score.speakers import speakers_note, with_interval
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-Systems = Mapping[str, Mapping[str, Any]]
+Systems = Mapping[str, SystemScores]
 
 
 def print_split(
@@ -30,46 +36,45 @@ def print_split(
     a system that predicts classes; without one, the groups are those of `regressor`, which predicts
     attributes.
     """
-    classifiers = {name: numbers for name, numbers in systems.items() if "macro_f1" in numbers}
+    classifiers = {name: scores.classes for name, scores in systems.items() if scores.classes}
     base = baseline.name_of(systems)
     if classifier is not None:
-        numbers = classifiers[classifier]
-        title = f"{split}: {_counted('labelled', numbers['n'], numbers)}"
-        names = baseline.labels(classifiers, "macro_f1")
-        _print(console, title, _scores_table(classifiers, names))
+        scores = classifiers[classifier]
+        title = f"{split}: {_counted('labelled', scores.n, systems[classifier])}"
+        names = baseline.labels({name: systems[name] for name in classifiers}, "macro_f1")
+        _print(console, title, _scores_table(systems, names))
         _print_sentence(console, baseline.note(names, base))
-        _print_note(console, split, numbers)
+        _print_note(console, split, systems[classifier])
         _print(console, f"{split}: F1 per class, %", _f1_table(classifiers))
         title = f"{split}: confusion matrix of {classifier} (rows true, columns predicted)"
-        _print(console, title, _confusion_table(numbers))
-        if absent := absent_classes(numbers):
+        _print(console, title, _confusion_table(scores))
+        if absent := scores.absent:
             note = f"{split}: no utterance is {', '.join(absent)}; means leave such classes out."
             console.print(note, markup=False, highlight=False)
-    if regressor is not None:
-        n = systems[regressor]["attributes"]["mean"]["n"]
-        title = f"{split}: {_counted('rated', n, systems[regressor])}"
+    if regressor is not None and (mean := systems[regressor].mean) is not None:
+        title = f"{split}: {_counted('rated', mean.n, systems[regressor])}"
         names = baseline.labels(systems, "ccc")
         _print(console, title, _attributes_table(systems, names))
         if classifier is None:
             _print_sentence(console, baseline.note(names, base))
             _print_note(console, split, systems[regressor])
-    if scored := {n: s["distributions"] for n, s in systems.items() if "distributions" in s}:
-        _print_distributions(console, split, scored, classifier)
+    if voted := {name: s.distributions for name, s in systems.items() if s.distributions}:
+        _print_distributions(console, split, voted, classifier)
     shown = classifier or regressor
-    groups = systems[shown]["groups"] if shown is not None else {}
-    for column, scored in groups.items():
-        _print(console, f"{split}: {shown} by {column}", _groups_table(scored))
+    groups = systems[shown].groups if shown is not None else {}
+    for column, grouped in groups.items():
+        _print(console, f"{split}: {shown} by {column}", _groups_table(grouped))
 
 
-def print_train(train: Systems, console: "Console") -> None:
+def print_train(train: Mapping[str, TrainScores], console: "Console") -> None:
     """Print the score of each head on train, and its gap to test (`optimism` in metrics.json)."""
     table = _table()
     table.add_column("system", overflow="fold")
-    columns = {"in_sample": "in sample", "out_of_fold": "out of fold", "optimism": "gap to test"}
-    for title in columns.values():
+    for title in ("in sample", "out of fold", "gap to test"):
         table.add_column(title, justify="right", no_wrap=True)
-    for name, numbers in train.items():
-        table.add_row(name, *(_number(numbers[key]) for key in columns))
+    for name, scores in train.items():
+        cells = (scores.in_sample, scores.out_of_fold, scores.optimism)
+        table.add_row(name, *map(_number, cells))
     _print(console, "train: macro-F1, and the generalization gap: in sample minus test", table)
 
 
@@ -80,42 +85,39 @@ def _print(console: "Console", title: str, table: "Table") -> None:
 
 
 def _print_distributions(
-    console: "Console", split: str, scored: Systems, classifier: str | None
+    console: "Console", split: str, scored: Mapping[str, VoteScores], classifier: str | None
 ) -> None:
-    rows = plural(next(iter(scored.values()))["n"], "utterance")
+    rows = plural(next(iter(scored.values())).n, "utterance")
     title = f"{split}: probabilities against the votes of the raters, {rows}"
     _print(console, title, _distributions_table("system", scored))
     shown = scored.get(classifier or "")
-    strata = shown["by_entropy"] if shown is not None else {}
+    strata = shown.by_entropy if shown is not None else {}
     if len(strata) > 1:
         title = f"{split}: {classifier} by the entropy of the votes, in bits"
-        ranges = {stratum_title(name, numbers): numbers for name, numbers in strata.items()}
+        ranges = {stratum_title(name, scores): scores for name, scores in strata.items()}
         _print(console, title, _distributions_table("entropy", ranges))
 
 
-def stratum_title(name: str, numbers: Mapping[str, Any]) -> str:
+def stratum_title(name: str, scores: VoteScores) -> str:
     """Write a stratum of entropy and its limits."""
-    low, high = numbers["entropy"]
+    low, high = scores.entropy or (0.0, 0.0)
     return f"{name} ({low:.2f})" if low == high else f"{name} ({low:.2f}–{high:.2f})"
 
 
-def _distributions_table(heading: str, scored: Systems) -> "Table":
+def _distributions_table(heading: str, scored: Mapping[str, VoteScores]) -> "Table":
     table = _table()
     table.add_column(heading, overflow="fold")
     for title in ("n", "JSD, 95 %", "KLD", "cosine", "soft F1", "hit"):
         table.add_column(title, justify="right", no_wrap=True)
-    for name, numbers in scored.items():
-        table.add_row(
-            name,
-            str(numbers["n"]),
-            with_interval(numbers["jsd"], numbers["interval"]["jsd"], numbers["speakers"]),
-            *(_number(numbers[key]) for key in ("kld", "cosine", "soft_macro_f1", "hit_rate")),
-        )
+    for name, part in scored.items():
+        others = (part.scores[m].value for m in ("kld", "cosine", "soft_macro_f1", "hit_rate"))
+        jsd = _with_interval(part.scores["jsd"], part.speakers)
+        table.add_row(name, str(part.n), jsd, *map(_number, others))
     return table
 
 
-def _print_note(console: "Console", split: str, numbers: Mapping[str, Any]) -> None:
-    _print_sentence(console, speakers_note(speakers_of(numbers), split))
+def _print_note(console: "Console", split: str, scores: SystemScores) -> None:
+    _print_sentence(console, speakers_note(scores.speakers, split))
 
 
 def _print_sentence(console: "Console", sentence: str | None) -> None:
@@ -129,48 +131,45 @@ def _scores_table(systems: Systems, names: Mapping[str, str]) -> "Table":
     further = further_metrics(systems.values())
     for name in ("macro-F1, 95 %", "balanced, range", "UAR", "acc.", *further):
         table.add_column(name, justify="right", no_wrap=True)
-    for name, numbers in systems.items():
-        mean, low, high = (numbers["bootstrap"][key] for key in ("mean", "min", "max"))
+    for name, label in names.items():
+        speakers, scores = systems[name].speakers, systems[name].classes
+        assert scores is not None
+        subsets = scores.bootstrap
+        constant = subsets.min == subsets.max
+        between = None if constant else [subsets.min, subsets.max]
         table.add_row(
-            names[name],
-            with_interval(
-                numbers["macro_f1"], numbers["interval"]["macro_f1"], speakers_of(numbers)
-            ),
-            _number(mean) if low == high else with_interval(mean, [low, high], None),
-            _number(numbers["uar"]),
-            _number(numbers["accuracy"]),
-            *(_number(numbers.get(name)) for name in further),
+            label,
+            _with_interval(scores.scores["macro_f1"], speakers),
+            _number(subsets.mean) if constant else with_interval(subsets.mean, between, None),
+            *(_number(_value(scores, metric)) for metric in ("uar", "accuracy", *further)),
         )
     return table
 
 
-def further_metrics(systems: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Name the metrics of `score.metrics` that systems have intervals of."""
-    always = {*REPORTED, "per_class"}
-    return list(dict.fromkeys(m for n in systems for m in n.get("interval", ()) if m not in always))
+def further_metrics(systems: Iterable[SystemScores]) -> list[str]:
+    """Name the metrics of `score.metrics` that systems have."""
+    return list(dict.fromkeys(m for s in systems if s.classes for m in s.classes.further))
 
 
-def _f1_table(systems: Systems) -> "Table":
-    first = next(iter(systems.values()))
+def _value(scores: ClassScores, metric: str) -> float | None:
+    return scores.scores[metric].value if metric in scores.scores else None
+
+
+def _f1_table(classifiers: Mapping[str, ClassScores]) -> "Table":
     table = _table()
     table.add_column("system", overflow="fold")
-    _add_class_columns(table, list(first["per_class"]))
-    for name, numbers in systems.items():
-        table.add_row(
-            name,
-            *(
-                f"{100 * f1:.0f}" if sum(row) else "-"
-                for f1, row in zip(numbers["per_class"].values(), numbers["confusion"], strict=True)
-            ),
-        )
+    _add_class_columns(table, list(next(iter(classifiers.values())).per_class))
+    for name, scores in classifiers.items():
+        f1 = zip(scores.per_class.values(), scores.confusion, strict=True)
+        table.add_row(name, *(f"{100 * s.value:.0f}" if sum(row) else "-" for s, row in f1))
     return table
 
 
-def _confusion_table(numbers: Mapping[str, Any]) -> "Table":
+def _confusion_table(scores: ClassScores) -> "Table":
     table = _table()
     table.add_column("", overflow="fold")
-    _add_class_columns(table, list(numbers["per_class"]))
-    for true, counts in zip(numbers["per_class"], numbers["confusion"], strict=True):
+    _add_class_columns(table, list(scores.per_class))
+    for true, counts in zip(scores.per_class, scores.confusion, strict=True):
         table.add_row(true, *map(str, counts))
     return table
 
@@ -181,56 +180,42 @@ def _attributes_table(systems: Systems, names: Mapping[str, str]) -> "Table":
     table.add_column("attribute", no_wrap=True)
     for name in ("CCC, 95 %", "Pearson", "RMSE"):
         table.add_column(name, justify="right", no_wrap=True)
-    for system, scored in systems.items():
-        for name, numbers in scored.get("attributes", {}).items():
-            if numbers["n"]:
-                ccc = with_interval(numbers["ccc"], numbers["interval"], speakers_of(scored))
-                pearson, rmse = _number(numbers["pearson"]), _number(numbers["rmse"])
-                table.add_row(names[system], name, ccc, pearson, rmse)
+    for system, scores in systems.items():
+        for name, rated in scores.attributes.items():
+            if rated.n:
+                ccc = with_interval(rated.ccc, rated.interval, scores.speakers)
+                table.add_row(names[system], name, ccc, _number(rated.pearson), _number(rated.rmse))
     return table
 
 
-def _groups_table(scored: Mapping[str, Any]) -> "Table":
+def _groups_table(scored: Groups) -> "Table":
     """Make a row a group and one of the gap, a column a metric."""
-    groups = {name: numbers for name, numbers in scored.items() if name != GAP}
     titles = {"macro_f1": "macro-F1, 95 %", "ccc": "mean CCC, 95 %"}
-    shown = [metric for metric in titles if any(metric in group for group in groups.values())]
+    shown = [m for m in titles if any(m in group.scores for group in scored.groups.values())]
     table = _table()
     table.add_column("group", overflow="fold")
     table.add_column("n", justify="right", no_wrap=True)
     for metric in shown:
         table.add_column(titles[metric], justify="right", no_wrap=True)
-    for name, numbers in groups.items():
-        cells = [
-            with_interval(numbers[metric], numbers["interval"][metric], numbers.get("speakers"))
-            if metric in numbers
-            else "-"
-            for metric in shown
-        ]
-        table.add_row(name, str(numbers["n"]), *cells)
-    if gap := scored.get(GAP):
-        cells = [
-            with_interval(
-                gap[metric]["difference"], gap[metric]["interval"], gap[metric].get("speakers")
-            )
-            if metric in gap
-            else "-"
-            for metric in shown
-        ]
+    for name, group in scored.groups.items():
+        cells = (_with_interval(group.scores.get(metric), group.speakers) for metric in shown)
+        table.add_row(name, str(group.n), *cells)
+    if scored.gap:
+        gaps = (scored.gap.get(metric) for metric in shown)
+        cells = (
+            "-" if g is None else with_interval(g.difference, g.interval, g.speakers) for g in gaps
+        )
         table.add_row("gap (highest - lowest)", "", *cells)
     return table
 
 
-def _counted(kind: str, rows: int, numbers: Mapping[str, Any]) -> str:
-    speakers = speakers_of(numbers)
-    of_speakers = "" if speakers is None else f" of {plural(speakers, 'speaker')}"
+def _with_interval(score: Score | None, speakers: int | None) -> str:
+    return "-" if score is None else with_interval(score.value, score.interval, speakers)
+
+
+def _counted(kind: str, rows: int, scores: SystemScores) -> str:
+    of_speakers = "" if scores.speakers is None else f" of {plural(scores.speakers, 'speaker')}"
     return f"{plural(rows, f'{kind} utterance')}{of_speakers}"
-
-
-def absent_classes(numbers: Mapping[str, Any]) -> list[str]:
-    """Name the classes that no utterance of a split has."""
-    rows = zip(numbers["per_class"], numbers["confusion"], strict=True)
-    return [name for name, counts in rows if not sum(counts)]
 
 
 def _number(value: float | None) -> str:

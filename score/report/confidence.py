@@ -11,7 +11,7 @@ def calibration_section(contents: Contents) -> Section | None:
     if contents.classifier is None or contents.reliability is None:
         return None
     text = (
-        f"The expected calibration error (ECE) is {contents.numbers['ece']:.3f}, in 15 bins of "
+        f"The expected calibration error (ECE) is {contents.classes.ece:.3f}, in 15 bins of "
         "equal width, as published. The curve has bins of equal mass; points below the diagonal "
         "are over-confident."
     )
@@ -26,9 +26,9 @@ def abstention_section(contents: Contents) -> Section | None:
     if shown is None:
         return None
     systems = {
-        name: numbers
-        for name, numbers in contents.metrics[shown.split].items()
-        if numbers.get("risk") is not None and numbers["n"] >= len(COVERAGES)
+        name: scores
+        for name, system in contents.metrics[shown.split].items()
+        if (scores := system.classes) and scores.risk and scores.n >= len(COVERAGES)
     }
     if shown.system not in systems:
         return None
@@ -36,7 +36,7 @@ def abstention_section(contents: Contents) -> Section | None:
         "What a system gains by predicting only the utterances that it is most confident of. "
         "Coverage is their share, risk the share of wrong predictions among them, confidence the "
         "highest probability. AURC, the mean of the risk over all coverages (Geifman et al. 2019), "
-        f"is {systems[shown.system]['aurc']:.3f} for {shown.title}. `ser score --risk` chooses a "
+        f"is {systems[shown.system].aurc:.3f} for {shown.title}. `ser score --risk` chooses a "
         "threshold on dev."
     )
     figure = curves.abstention_figure(systems, shown.system, shown.split)

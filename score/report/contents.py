@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -40,7 +39,8 @@ from ser.score.record import (
 from ser.score.report.exploration import Exploration
 from ser.score.rotations import FILE as ROTATIONS
 from ser.score.rotations import Rotations
-from ser.score.run import SCORED, STACK, Metrics, best, of_head
+from ser.score.run import SCORED, STACK, best, of_head
+from ser.score.scores import ClassScores, Metrics, Ranked, SystemScores
 from ser.score.truth import ground_truth
 
 HARDEST = 20  # utterances that are listed
@@ -105,10 +105,18 @@ class Contents:
     exploration: Exploration | None = None
 
     @property
-    def numbers(self) -> dict[str, Any]:
-        """Return the entry of metrics.json of the classifier; {} without one."""
-        shown = self.classifier
-        return {} if shown is None else self.metrics[shown.split][shown.system]
+    def scores(self) -> SystemScores:
+        """Return the scores of the classifier, or without one of the regressor."""
+        shown = self.classifier or self.regressor
+        return SystemScores() if shown is None else self.metrics[shown.split][shown.system]
+
+    @property
+    def classes(self) -> ClassScores:
+        """Return the scores of the classifier, which there must be."""
+        assert self.classifier is not None
+        scores = self.scores.classes
+        assert scores is not None
+        return scores
 
 
 def gather(
@@ -167,7 +175,7 @@ def gather(
     )
 
 
-def choose_shown(metrics: Metrics, metric: str) -> Shown | None:
+def choose_shown(metrics: Metrics, metric: Ranked) -> Shown | None:
     """Choose the system and the split that are shown, for `macro_f1` or `ccc`."""
     best_of = {split: name for split in SCORED if (name := best(metrics.get(split, {}), metric))}
     if not best_of:

@@ -18,6 +18,7 @@ from ser.score.report.figures import (
     escaped,
     plain,
 )
+from ser.score.scores import ClassScores, VoteScores
 from ser.score.tables import stratum_title
 
 BAND = "rgba(42, 127, 193, 0.18)"  # of blue lines
@@ -50,14 +51,14 @@ def curves_figure(
     )
 
 
-def abstention_figure(systems: Mapping[str, Mapping[str, Any]], shown: str, split: str) -> Figure:
+def abstention_figure(systems: Mapping[str, ClassScores], shown: str, split: str) -> Figure:
     """Draw risk by coverage, a line a system: that of the system shown is thick."""
     plot = go.Figure()
-    for name, numbers in sorted(systems.items(), key=lambda item: item[0] == shown):
+    for name, scores in sorted(systems.items(), key=lambda item: item[0] == shown):
         line = {"color": BLUE, "width": 3} if name == shown else {"color": GREY, "width": 1.2}
         scatter = go.Scatter(
             x=list(COVERAGES),
-            y=numbers["risk"],
+            y=scores.risk,
             mode="lines",
             line=line,
             name=escaped(name),
@@ -213,13 +214,13 @@ def reliability_figure(curve: pl.DataFrame, subject: str) -> Figure | None:
     )
 
 
-def strata_figure(strata: Mapping[str, Mapping[str, Any]], subject: str) -> Figure | None:
+def strata_figure(strata: Mapping[str, VoteScores], subject: str) -> Figure | None:
     """Draw the Jensen-Shannon divergence from the votes by their entropy; None for few strata."""
     if len(strata) < FEWEST:
         return None
-    titles = [stratum_title(name, numbers) for name, numbers in strata.items()]
-    values = [numbers["jsd"] for numbers in strata.values()]
-    intervals = [numbers["interval"]["jsd"] for numbers in strata.values()]
+    titles = [stratum_title(name, scores) for name, scores in strata.items()]
+    values = [scores.scores["jsd"].value for scores in strata.values()]
+    intervals = [scores.scores["jsd"].interval for scores in strata.values()]
     dots = go.Scatter(x=titles, y=values, mode="markers", marker={"size": 10, "color": BLUE})
     dots.update(error_y=error_bars(values, intervals))
     plot = go.Figure(dots.update(hovertemplate="%{x}: %{y:.3f}<extra></extra>"))

@@ -9,7 +9,6 @@ User-given names are escaped, as plotly reads some HTML in text.
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -17,9 +16,8 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from ser.score.attributes import BINS, LOWEST
-from ser.score.groups import GAP
 from ser.score.metrics import row_normalised
-from ser.score.tables import absent_classes
+from ser.score.scores import AttributeScores, ClassScores, Groups
 
 BLUE, VERMILLION, GREEN, GREY = "#2a7fc1", "#d2601a", "#1c936c", "#868e96"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
@@ -110,14 +108,13 @@ def confusion_figure(
     )
 
 
-def per_class_figure(numbers: Mapping[str, Any], subject: str) -> Figure | None:
+def per_class_figure(scores: ClassScores, subject: str) -> Figure | None:
     """Draw F1 of each class that occurs, with intervals; None for very few classes."""
-    absent = absent_classes(numbers)
-    present = [name for name in numbers["per_class"] if name not in absent]
+    present = [name for name in scores.per_class if name not in scores.absent]
     if len(present) < FEWEST:
         return None
-    f1 = [numbers["per_class"][name] for name in present]
-    intervals = [numbers["interval"]["per_class"][name] for name in present]
+    f1 = [scores.per_class[name].value for name in present]
+    intervals = [scores.per_class[name].interval for name in present]
     between = ", with 95 % intervals over resampled speakers" if any(intervals) else ""
     bars = go.Bar(
         x=f1,
@@ -140,20 +137,20 @@ def per_class_figure(numbers: Mapping[str, Any], subject: str) -> Figure | None:
     )
 
 
-def groups_figure(groups: Mapping[str, Mapping[str, Any]], subject: str) -> Figure | None:
+def groups_figure(columns: Mapping[str, Groups], subject: str) -> Figure | None:
     """Draw the macro-F1 of each group, or else its mean CCC; None for very few groups."""
-    scored = [numbers for scores in groups.values() for g, numbers in scores.items() if g != GAP]
-    classified = any("macro_f1" in numbers for numbers in scored)
+    groups = {
+        f"{column}: {name}": group.scores
+        for column, scored in columns.items()
+        for name, group in scored.groups.items()
+    }
+    classified = any("macro_f1" in scores for scores in groups.values())
     metric, title = ("macro_f1", "macro-F1") if classified else ("ccc", "mean CCC")
-    rows = [
-        (f"{column}: {group}", numbers[metric], numbers["interval"][metric])
-        for column, scores in groups.items()
-        for group, numbers in scores.items()
-        if group != GAP and metric in numbers
-    ]
+    rows = {name: scores[metric] for name, scores in groups.items() if metric in scores}
     if len(rows) < FEWEST:
         return None
-    names, values, intervals = zip(*rows, strict=True)
+    names, values = list(rows), [score.value for score in rows.values()]
+    intervals = [score.interval for score in rows.values()]
     between = ", with 95 % intervals over speakers" if any(intervals) else ""
     dots = go.Scatter(x=values, y=plain(names), mode="markers", marker={"size": 10})
     dots.update(marker_color=BLUE, error_x=error_bars(values, intervals))
@@ -218,12 +215,12 @@ def _two_lines(name: str) -> str:
     return f"{name[:middle]}<br>{name[middle:]}"
 
 
-def bins_figure(attributes: Mapping[str, Mapping[str, Any]], subject: str) -> Figure:
+def bins_figure(attributes: Mapping[str, AttributeScores], subject: str) -> Figure:
     """Draw the confusion of each attribute in six bins, side by side or below each other."""
     matrices = {
-        name: np.array(numbers["confusion"])
-        for name, numbers in attributes.items()
-        if "confusion" in numbers
+        name: np.array(scores.confusion)
+        for name, scores in attributes.items()
+        if scores.confusion is not None
     }
     many = len(matrices) > 1
     return Figure(
@@ -313,7 +310,7 @@ def _matrix_width(classes: int) -> int:
 
 def error_bars(
     values: Sequence[float], intervals: Sequence[Sequence[float] | None]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return error bars; none for a value without an interval."""
     if not any(intervals):
         return {"visible": False}

@@ -6,10 +6,11 @@ decimals unless `digits` has another count; a list of two numbers is an interval
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import polars as pl
 
+Column = pl.DataType | type[pl.DataType]
+Schema = dict[str, Column]
 NONE = "–"
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -129,7 +130,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
 
-def frame_of(rows: Sequence[Sequence[Any]], schema: Mapping[str, Any]) -> pl.DataFrame:
+def frame_of(rows: Sequence[Sequence[object]], schema: Mapping[str, Column]) -> pl.DataFrame:
     """Return rows as a frame."""
     return pl.DataFrame(rows, dict(schema), orient="row")
 

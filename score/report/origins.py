@@ -8,7 +8,7 @@ import polars as pl
 from ser.corpus.errors import plural
 from ser.corpus.machine import PACKAGES, machine, versions
 from ser.score.report.contents import Contents, Head
-from ser.score.report.formats import Table, frame_of
+from ser.score.report.formats import Schema, Table, frame_of
 
 
 def heads_table(contents: Contents) -> Table:
@@ -49,7 +49,7 @@ def features_table(contents: Contents) -> Table:
         for feature in head.features.items():
             readers.setdefault(feature, []).append(name)
     rows = [(*feature, ", ".join(names)) for feature, names in readers.items()]
-    schema: dict[str, Any] = dict.fromkeys(("Feature", "Fingerprint", "Read by"), pl.String)
+    schema: Schema = dict.fromkeys(("Feature", "Fingerprint", "Read by"), pl.String)
     caption = "The features. A fingerprint covers everything that changes a feature's numbers."
     return Table("features", caption, frame_of(rows, schema), wraps="Read by")
 

@@ -4,7 +4,6 @@ A run only has the sections that it has numbers for.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import polars as pl
 
@@ -18,8 +17,8 @@ from ser.score.report.exploration_sections import data_section, layers_section, 
 from ser.score.report.protocols import cross_section, rotations_section
 from ser.score.report.section import Section, with_figure
 from ser.score.run import STACK
-from ser.score.speakers import LEAST, not_available, speakers_note, speakers_of, too_few
-from ser.score.tables import absent_classes
+from ser.score.scores import MEAN, Score
+from ser.score.speakers import LEAST, not_available, speakers_note, too_few
 
 METRICS = {"macro_f1": "Macro-F1", "uar": "UAR", "accuracy": "Accuracy"}
 
@@ -52,20 +51,16 @@ def sections(contents: Contents) -> list[Section]:
 
 def _result(contents: Contents) -> Section:
     name, title = "result", "Result"
-    details = _details(contents)
+    details, speakers = _details(contents), contents.scores.speakers
     if contents.classifier is not None:
         shown = contents.classifier
-        numbers, interval = contents.numbers, contents.numbers["interval"]
-        speakers = speakers_of(numbers)
-        facts = [_fact(METRICS[m], numbers[m], interval[m], speakers) for m in METRICS]
-        n, score = numbers["n"], ("a macro-F1", numbers["macro_f1"], interval["macro_f1"])
-    elif contents.regressor is not None:
+        scores = contents.classes.scores
+        facts = [_fact(METRICS[m], scores[m], speakers) for m in METRICS]
+        n, what, score = contents.classes.n, "a macro-F1", scores["macro_f1"]
+    elif contents.regressor is not None and (mean := contents.scores.mean) is not None:
         shown = contents.regressor
-        numbers = contents.metrics[shown.split][shown.system]
-        mean = numbers["attributes"]["mean"]
-        n, score = mean["n"], ("a mean CCC", mean["ccc"], mean["interval"])
-        speakers = speakers_of(numbers)
-        facts = [_fact("Mean CCC", mean["ccc"], mean["interval"], speakers)]
+        n, what, score = mean.n, "a mean CCC", Score(value=mean.ccc, interval=mean.interval)
+        facts = [_fact("Mean CCC", score, speakers)]
     else:
         text = "No utterance of dev or test has an emotion or a rating, so there are no scores."
         return Section(name, title, text, details=details)
@@ -75,7 +70,7 @@ def _result(contents: Contents) -> Section:
     return Section(
         name,
         title,
-        _sentence(contents, shown, score, n),
+        _sentence(contents, shown, f"{what} of {_with_interval(score)}", n),
         details=details,
         facts=facts,
         notes=_notes(contents, speakers, shown.split),
@@ -91,17 +86,15 @@ def _details(contents: Contents) -> list[tuple[str, str]]:
     return [(label, value) for label, value in details if value is not None]
 
 
-def _sentence(contents: Contents, shown: Shown, score: tuple[str, float, Any], n: int) -> str:
-    what, value, interval = score
-    speakers = speakers_of(contents.metrics[shown.split][shown.system])
+def _sentence(contents: Contents, shown: Shown, score: str, n: int) -> str:
+    speakers = contents.scores.speakers
     of_speakers = "" if speakers is None else f" of {plural(speakers, 'speaker')}"
     utterances = f"{n} {shown.split} {'utterance' if n == 1 else 'utterances'}{of_speakers}"
-    between = "" if interval is None else f" {_interval(interval)}"
     name = shown.title
     if shown.system == STACK and (stack := contents.stack) is not None:
         model = stack.config.model.replace("_", " ")
         name += f" ({model} over {plural(len(stack.heads), 'head')})"
-    return f"{name[0].upper()}{name[1:]} reaches {what} of {value:.3f}{between} on {utterances}."
+    return f"{name[0].upper()}{name[1:]} reaches {score} on {utterances}."
 
 
 def _notes(contents: Contents, speakers: int | None, split: str) -> list[str]:
@@ -115,7 +108,8 @@ def _notes(contents: Contents, speakers: int | None, split: str) -> list[str]:
 
 def _better_head(contents: Contents) -> list[str]:
     """Note a single head that does better on dev than the stack that is shown."""
-    dev = {n: s["macro_f1"] for n, s in contents.metrics.get("dev", {}).items() if "macro_f1" in s}
+    systems = contents.metrics.get("dev", {})
+    dev = {name: f1 for name, s in systems.items() if (f1 := s.score("macro_f1")) is not None}
     highest = max(dev, key=lambda name: dev[name], default=STACK)
     if STACK not in dev or dev[highest] <= dev[STACK]:
         return []
@@ -125,11 +119,15 @@ def _better_head(contents: Contents) -> list[str]:
     ]
 
 
-def _fact(
-    label: str, value: float, interval: Sequence[float] | None, speakers: int | None
-) -> tuple[str, str, str]:
+def _fact(label: str, score: Score, speakers: int | None) -> tuple[str, str, str]:
     missing = not_available(speakers) if too_few(speakers) else ""
-    return label, f"{value:.3f}", missing if interval is None else _interval(interval)
+    interval = missing if score.interval is None else _interval(score.interval)
+    return label, f"{score.value:.3f}", interval
+
+
+def _with_interval(score: Score) -> str:
+    between = "" if score.interval is None else f" {_interval(score.interval)}"
+    return f"{score.value:.3f}{between}"
 
 
 def _interval(interval: Sequence[float]) -> str:
@@ -152,13 +150,13 @@ def _systems(contents: Contents) -> Section | None:
 def _classes(contents: Contents) -> Section | None:
     if contents.classifier is None:
         return None
-    numbers, subject = contents.numbers, contents.classifier.subject
+    scores, subject = contents.classes, contents.classifier.subject
     text = f"Predictions of {subject} by true class. Macro-F1 is the mean of F1 over the classes."
-    if absent := absent_classes(numbers):
+    if absent := scores.absent:
         text += f" {contents.classifier.split.capitalize()} has no utterance of "
         text += f"{', '.join(absent)}; means leave such classes out."
-    matrix = figures.confusion_figure(numbers["confusion"], list(numbers["per_class"]), subject)
-    per_class = figures.per_class_figure(numbers, subject)
+    matrix = figures.confusion_figure(scores.confusion, list(scores.per_class), subject)
+    per_class = figures.per_class_figure(scores, subject)
     return Section(
         "classes",
         "Classes",
@@ -173,8 +171,8 @@ def _attributes(contents: Contents) -> Section | None:
     shown = contents.regressor
     if shown is None:
         return None
-    attributes = contents.metrics[shown.split][shown.system]["attributes"]
-    rated = {name: n for name, n in attributes.items() if n["n"] and name != "mean"}
+    attributes = contents.metrics[shown.split][shown.system].attributes
+    rated = {name: scores for name, scores in attributes.items() if scores.n and name != MEAN}
     text = "The concordance correlation coefficient (CCC, Lin 1989) with 95 % intervals."
     figure = figures.bins_figure(rated, shown.subject)
     table = tables.attributes_table(contents, shown.split)
@@ -183,15 +181,15 @@ def _attributes(contents: Contents) -> Section | None:
 
 def _votes(contents: Contents) -> Section | None:
     shown = contents.classifier
-    if shown is None or "distributions" not in contents.numbers:
+    scores = contents.scores.distributions
+    if shown is None or scores is None:
         return None
-    scores = contents.numbers["distributions"]
     text = (
         f"How close the probabilities are to the distribution of the raters' votes, on "
-        f"{plural(scores['n'], 'utterance')} of {shown.split} with a vote for a class, whether the "
+        f"{plural(scores.n, 'utterance')} of {shown.split} with a vote for a class, whether the "
         "raters agree or not. Utterances on which they disagree (of high entropy) are shown apart."
     )
-    strata = scores["by_entropy"]
+    strata = scores.by_entropy
     figure = curves.strata_figure(strata, shown.subject)
     drawn = [] if figure is None else [figure]
     tables_of = [tables.votes_table(contents, shown.split)]
@@ -202,7 +200,7 @@ def _votes(contents: Contents) -> Section | None:
 
 def _groups(contents: Contents) -> Section | None:
     shown = contents.classifier or contents.regressor
-    groups = contents.metrics[shown.split][shown.system]["groups"] if shown is not None else {}
+    groups = contents.scores.groups
     if shown is None or not groups:
         return None
     text = (

@@ -1,7 +1,6 @@
 """The tables of a report: the scores of a run, as polars frames with captions."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import polars as pl
 
@@ -9,18 +8,18 @@ from ser.corpus.errors import plural
 from ser.score import baseline
 from ser.score.abstention import COVERAGES
 from ser.score.distributions import METRICS as DISTRIBUTION_METRICS
-from ser.score.groups import GAP
 from ser.score.record import Phase, StackSummary
 from ser.score.report.contents import Contents
-from ser.score.report.formats import NONE, Table, frame_of
+from ser.score.report.formats import NONE, Schema, Table, frame_of
 from ser.score.rotation_tables import rotation_rows
 from ser.score.rotations import Rotations
 from ser.score.run import STACK
-from ser.score.speakers import LEAST, not_available, speakers_of, too_few
+from ser.score.scores import ClassScores, Groups, Ranked, Score, VoteScores
+from ser.score.speakers import LEAST, not_available, too_few
 from ser.score.tables import further_metrics, stratum_title
 
 INTERVAL = pl.List(pl.Float64)
-VOTES: dict[str, Any] = {"n": pl.Int64}  # columns of the tables of votes
+VOTES: Schema = {"n": pl.Int64}  # columns of the tables of votes
 for _title in ("JSD", "KLD", "Cosine", "Soft macro-F1", "Hit rate"):
     VOTES |= {_title: pl.Float64, f"{_title}, 95 %": INTERVAL}
 ACRONYMS = {"ce", "wce", "sml", "kld", "ccc", "mse", "vs"}  # names of losses
@@ -28,7 +27,7 @@ ACRONYMS = {"ce", "wce", "sml", "kld", "ccc", "mse", "vs"}  # names of losses
 
 def paper_table(contents: Contents) -> Table:
     """Make the table of the UNICAMP paper (Table 2), in its column order, a row a system."""
-    schema = {
+    schema: Schema = {
         "System": pl.String,
         "Features": pl.String,
         "Loss": pl.String,
@@ -43,19 +42,14 @@ def paper_table(contents: Contents) -> Table:
     rows = []
     names = baseline.labels(dev | test, "macro_f1")
     for system in _systems(contents, "macro_f1"):
-        on_dev, on_test = dev.get(system, {}), test.get(system, {})
-        balanced = on_dev.get("bootstrap", {})
-        rows.append(
-            (
-                names[system],
-                *_ingredients(contents, system),
-                on_dev.get("macro_f1"),
-                on_dev.get("accuracy"),
-                balanced.get("mean"),
-                [balanced["min"], balanced["max"]] if balanced else None,
-                on_test.get("macro_f1"),
-            )
-        )
+        on_dev = dev[system].classes if system in dev else None
+        on_test = test[system].score("macro_f1") if system in test else None
+        scored: tuple[object, ...] = (None, None, None, None)
+        if on_dev is not None:
+            f1, accuracy = (on_dev.scores[metric].value for metric in ("macro_f1", "accuracy"))
+            subsets = on_dev.bootstrap
+            scored = (f1, accuracy, subsets.mean, [subsets.min, subsets.max])
+        rows.append((names[system], *_ingredients(contents, system), *scored, on_test))
     return Table(
         "systems",
         "All systems: scores on dev, mean and range (lowest to highest) of macro-F1 over "
@@ -67,18 +61,17 @@ def paper_table(contents: Contents) -> Table:
 
 def intervals_table(contents: Contents, split: str) -> Table:
     """Make the table of the metrics with intervals, and ECE, of one split."""
-    schema: dict[str, Any] = {"System": pl.String}
+    schema: Schema = {"System": pl.String}
     titles = {"macro_f1": "Macro-F1", "uar": "UAR", "accuracy": "Acc."}
     titles |= {name: name for name in further_metrics(contents.metrics[split].values())}
     for title in titles.values():
         schema |= {title: pl.Float64, f"{title}, 95 %": INTERVAL}
     rows = []
     names = baseline.labels(contents.metrics[split], "macro_f1")
-    for system, numbers in contents.metrics[split].items():
-        if "macro_f1" in numbers:
-            cells = [(numbers[m], numbers["interval"][m]) for m in titles]
-            scores = [cell for pair in cells for cell in pair]
-            rows.append((names[system], *scores, numbers["ece"], numbers.get("aurc")))
+    for system, scores in contents.metrics[split].items():
+        if (classes := scores.classes) is not None:
+            cells = _cells(classes.scores, titles)
+            rows.append((names[system], *cells, classes.ece, classes.aurc))
     return Table(
         f"intervals-{split}",
         f"Scores on {split} with 95 % intervals over resampled speakers, and the expected "
@@ -93,10 +86,10 @@ def intervals_table(contents: Contents, split: str) -> Table:
 def confusion_table(contents: Contents) -> Table:
     """Make the table of counts behind the confusion matrix."""
     assert contents.classifier is not None
-    numbers = contents.numbers
-    classes = list(numbers["per_class"])
-    rows = [(c, *counts) for c, counts in zip(classes, numbers["confusion"], strict=True)]
-    schema = {"True class": pl.String, **dict.fromkeys(classes, pl.Int64)}
+    scores = contents.classes
+    classes = list(scores.per_class)
+    rows = [(c, *counts) for c, counts in zip(classes, scores.confusion, strict=True)]
+    schema: Schema = {"True class": pl.String, **dict.fromkeys(classes, pl.Int64)}
     caption = (
         f"Utterances of {contents.classifier.split} by true class (rows) and prediction (columns)."
     )
@@ -106,14 +99,12 @@ def confusion_table(contents: Contents) -> Table:
 def per_class_table(contents: Contents) -> Table:
     """Make the table of F1 per class."""
     assert contents.classifier is not None
-    numbers = contents.numbers
+    scores = contents.classes
     rows = [
-        (name, sum(counts), f1 if sum(counts) else None, numbers["interval"]["per_class"][name])
-        for (name, f1), counts in zip(
-            numbers["per_class"].items(), numbers["confusion"], strict=True
-        )
+        (name, sum(counts), f1.value if sum(counts) else None, f1.interval)
+        for (name, f1), counts in zip(scores.per_class.items(), scores.confusion, strict=True)
     ]
-    schema = {"Class": pl.String, "n": pl.Int64, "F1": pl.Float64, "95 %": INTERVAL}
+    schema: Schema = {"Class": pl.String, "n": pl.Int64, "F1": pl.Float64, "95 %": INTERVAL}
     caption = f"F1 of each class on {contents.classifier.split}, with 95 % intervals."
     no_interval = _no_interval(contents, contents.classifier.split)
     return Table("per-class", caption, frame_of(rows, schema), no_interval=no_interval)
@@ -147,7 +138,7 @@ def rotations_table(rotations: Rotations) -> Table:
     systems = list(dict.fromkeys(s for part in rotations.rotations for s in part.scores))
     classes = any("macro_f1" in part.scores[s] for part in rotations.rotations for s in part.scores)
     metric, title = ("macro_f1", "Macro-F1") if classes else ("ccc", "Mean CCC")
-    schema: dict[str, Any] = {"Rotation": pl.String, "Speakers": pl.Int64, "n": pl.Int64}
+    schema: Schema = {"Rotation": pl.String, "Speakers": pl.Int64, "n": pl.Int64}
     schema |= dict.fromkeys(systems, pl.Float64)
     rows = [
         (
@@ -172,12 +163,13 @@ def reliability_table(reliability: pl.DataFrame) -> Table:
     return Table("reliability", "Mean confidence and accuracy in bins of equal mass.", frame)
 
 
-def abstention_table(systems: Mapping[str, Mapping[str, Any]]) -> Table:
+def abstention_table(systems: Mapping[str, ClassScores]) -> Table:
     """Make the table of the risk-coverage curves: AURC, and the risk at some coverages."""
     shown = {f"{c:.0%}": COVERAGES.index(c) for c in (1.0, 0.9, 0.8, 0.7, 0.5)}
     rows = [
-        (name, numbers["aurc"], *(numbers["risk"][i] for i in shown.values()))
-        for name, numbers in systems.items()
+        (name, scores.aurc, *(scores.risk[i] for i in shown.values()))
+        for name, scores in systems.items()
+        if scores.risk is not None
     ]
     titles = ("AURC", *(f"Risk at {coverage}" for coverage in shown))
     schema = {"System": pl.String, **dict.fromkeys(titles, pl.Float64)}
@@ -188,9 +180,9 @@ def abstention_table(systems: Mapping[str, Mapping[str, Any]]) -> Table:
 def votes_table(contents: Contents, split: str) -> Table:
     """Make the table of probabilities against the votes of the raters: a row a system."""
     rows = [
-        (system, *_votes_cells(numbers["distributions"]))
-        for system, numbers in contents.metrics[split].items()
-        if "distributions" in numbers
+        (system, *_votes_cells(scores.distributions))
+        for system, scores in contents.metrics[split].items()
+        if scores.distributions is not None
     ]
     caption = (
         f"Probabilities on {split} against the votes of the raters, with 95 % intervals over "
@@ -202,41 +194,39 @@ def votes_table(contents: Contents, split: str) -> Table:
     return Table("votes", caption, frame, no_interval=_no_interval(contents, split))
 
 
-def strata_table(strata: Mapping[str, Any], subject: str) -> Table:
+def strata_table(strata: Mapping[str, VoteScores], subject: str) -> Table:
     """Make the table of a system's scores by the entropy of the votes, a row a stratum."""
-    rows = [
-        (stratum_title(name, numbers), *_votes_cells(numbers)) for name, numbers in strata.items()
-    ]
+    rows = [(stratum_title(name, scores), *_votes_cells(scores)) for name, scores in strata.items()]
     caption = f"The same of {subject} by the entropy of the votes, in bits."
     frame = frame_of(rows, {"Entropy": pl.String} | VOTES)
     return Table("votes-entropy", caption, frame, no_interval="n/a")
 
 
-def _votes_cells(numbers: Mapping[str, Any]) -> list[Any]:
-    cells = [numbers["n"]]
-    for metric in DISTRIBUTION_METRICS:
-        cells += [numbers[metric], numbers["interval"][metric]]
-    return cells
+def _votes_cells(votes: VoteScores) -> tuple[object, ...]:
+    return votes.n, *_cells(votes.scores, DISTRIBUTION_METRICS)
 
 
-def group_table(column: str, scored: Mapping[str, Any]) -> Table:
+def _cells(scores: Mapping[str, Score], metrics: Iterable[str]) -> list[object]:
+    """Return two cells a metric, its value and its interval; None where there is no such score."""
+    shown = (scores.get(metric) for metric in metrics)
+    return [cell for s in shown for cell in ((None, None) if s is None else (s.value, s.interval))]
+
+
+def group_table(column: str, scored: Groups) -> Table:
     """Make the table of one grouping, the gap last."""
     titles = {"macro_f1": "Macro-F1", "uar": "UAR", "ccc": "Mean CCC"}
-    groups = {name: numbers for name, numbers in scored.items() if name != GAP}
-    titles = {m: title for m, title in titles.items() if any(m in g for g in groups.values())}
-    schema: dict[str, Any] = {column.capitalize(): pl.String, "n": pl.Int64, "Speakers": pl.Int64}
+    groups = scored.groups
+    titles = {m: t for m, t in titles.items() if any(m in g.scores for g in groups.values())}
+    schema: Schema = {column.capitalize(): pl.String, "n": pl.Int64, "Speakers": pl.Int64}
     for title in titles.values():
         schema |= {title: pl.Float64, f"{title}, 95 %": INTERVAL}
-    rows = []
-    for name, numbers in groups.items():
-        cells = [(numbers.get(m), numbers["interval"].get(m)) for m in titles]
-        counts = (numbers["n"], numbers.get("speakers"))
-        rows.append((name, *counts, *(cell for pair in cells for cell in pair)))
-    if gap := scored.get(GAP):
-        gaps = [gap.get(metric, {}) for metric in titles]
-        cells = [(numbers.get("difference"), numbers.get("interval")) for numbers in gaps]
-        gap_cells = (cell for pair in cells for cell in pair)
-        rows.append(("gap (highest – lowest)", None, None, *gap_cells))
+    rows: list[tuple[object, ...]] = [
+        (name, group.n, group.speakers, *_cells(group.scores, titles))
+        for name, group in groups.items()
+    ]
+    if scored.gap:
+        gaps = {m: Score(value=g.difference, interval=g.interval) for m, g in scored.gap.items()}
+        rows.append(("gap (highest – lowest)", None, None, *_cells(gaps, titles)))
     caption = (
         f"Scores by {column}, with 95 % intervals over resampled speakers; a group of fewer than "
         f"{LEAST} has none."
@@ -268,7 +258,7 @@ def hardest_table(hardest: pl.DataFrame) -> Table:
 
 def attributes_table(contents: Contents, split: str) -> Table:
     """Make the table of attributes: a row a system and attribute, and of their mean."""
-    schema = {
+    schema: Schema = {
         "System": pl.String,
         "Attribute": pl.String,
         "n": pl.Int64,
@@ -279,10 +269,10 @@ def attributes_table(contents: Contents, split: str) -> Table:
     }
     names = baseline.labels(contents.metrics[split], "ccc")
     rows = [
-        (names[system], name, n["n"], n["ccc"], n["interval"], n["pearson"], n["rmse"])
-        for system, numbers in contents.metrics[split].items()
-        for name, n in numbers.get("attributes", {}).items()
-        if n["n"]
+        (names[system], name, rated.n, rated.ccc, rated.interval, rated.pearson, rated.rmse)
+        for system, scores in contents.metrics[split].items()
+        for name, rated in scores.attributes.items()
+        if rated.n
     ]
     caption = f"Attributes on {split}; RMSE in points of the 1–7 scale."
     no_interval = _no_interval(contents, split)
@@ -296,9 +286,9 @@ def generalization_table(contents: Contents) -> Table | None:
     """
     scored = contents.metrics.get("test") or contents.metrics.get("dev") or {}
     rows = [
-        (system, *(numbers["train"][k] for k in ("in_sample", "out_of_fold", "optimism")))
-        for system, numbers in scored.items()
-        if "train" in numbers
+        (system, train.in_sample, train.out_of_fold, train.optimism)
+        for system, scores in scored.items()
+        if (train := scores.train) is not None
     ]
     titles = ("In sample", "Out of fold", "Gap to test")
     schema = {"Head": pl.String, **dict.fromkeys(titles, pl.Float64)}
@@ -314,13 +304,14 @@ def _note(names: Mapping[str, str]) -> str:
 
 def _no_interval(contents: Contents, split: str) -> str:
     """Return what the tables of a split have for an interval that is missing."""
-    speakers = speakers_of(next(iter(contents.metrics[split].values())))
+    speakers = next(iter(contents.metrics[split].values())).speakers
     return not_available(speakers) if too_few(speakers) else NONE
 
 
-def _systems(contents: Contents, metric: str) -> list[str]:
+def _systems(contents: Contents, metric: Ranked) -> list[str]:
     """Name every system that a split has the metric of, the stack last."""
-    names = [n for systems in contents.metrics.values() for n, s in systems.items() if metric in s]
+    scored = [item for systems in contents.metrics.values() for item in systems.items()]
+    names = [name for name, scores in scored if scores.score(metric) is not None]
     return sorted(dict.fromkeys(names), key=lambda name: name == STACK)
 
 

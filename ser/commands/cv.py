@@ -78,6 +78,7 @@ def cv(
     from ser.score.rotation_tables import print_rotations
     from ser.score.rotations import summary
     from ser.score.run import render
+    from ser.score.scores import plain_values
     from ser.stages.cv import cross_validate, plan
 
     pipeline, workers = load_pipeline(path, overrides), parse_jobs(jobs)
@@ -99,7 +100,7 @@ def cv(
     if as_json:
         rotations = validated.rotations.model_dump(mode="json")
         print_json(
-            {"folder": str(folder), **validated.metrics, **rotations}
+            {"folder": str(folder), **plain_values(validated.metrics), **rotations}
             | {"summary": summary(validated.rotations)}
         )
     else:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ser.score.comparison import Comparison
     from ser.score.external_scores import ExternalScores
     from ser.score.report.run import Format
-    from ser.score.run import Metrics
+    from ser.score.scores import Metrics
     from ser.score.thresholds import Threshold
 
 FORMATS: "tuple[Format, ...]" = ("svg", "png")
@@ -156,6 +156,7 @@ def _print_metrics(
     from ser.commands.runs import print_comparison
     from ser.score.external_scores import with_classes
     from ser.score.run import render
+    from ser.score.scores import plain_values
 
     comparisons: list[Comparison] = []
     if others is not None:
@@ -168,12 +169,12 @@ def _print_metrics(
         for note in others.notes:
             log.warning(note)
     if as_json:
-        further: dict[str, Any] = {}
+        further: dict[str, object] = {}
         if others is not None:
             further["comparisons"] = [asdict(comparison) for comparison in comparisons]
         if thresholds is not None:
             further["thresholds"] = [asdict(threshold) for threshold in thresholds]
-        print_json(metrics | further)
+        print_json(plain_values(metrics) | further)
         return
     render(metrics, console())
     for comparison in comparisons:

@@ -5,13 +5,12 @@ read from report/metrics.json and the manifest; what is unknown is called unknow
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from ser.cache.json_file import read_object
 from ser.corpus.classes import read_with_classes
 from ser.corpus.errors import UserError
 from ser.extract.models import card
@@ -21,10 +20,10 @@ from ser.packing.evaluation_tables import evaluation_sections
 from ser.packing.markdown import number, percent, table
 from ser.predict.record import BundleRecord
 from ser.score import baseline
-from ser.score.groups import GAP
 from ser.score.record import scores_are_current
 from ser.score.run import SCORED, STACK
-from ser.score.speakers import FEW, not_available, shown_interval, speakers_of, too_few
+from ser.score.scores import Groups, Score, SystemScores, read_metrics
+from ser.score.speakers import FEW, not_available, shown_interval, too_few
 from ser.version import install
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def _scores(predictor: "Predictor", name: str) -> list[str]:
     if not path.is_file():
         return ["The run was not scored before packing (`ser score`)."]
     _require_same_stack(predictor)
-    metrics = read_object(path, "run `ser score` again")
+    metrics = read_metrics(path)
     parts = []
     for split in SCORED:
         scored = metrics.get(split, {})
@@ -95,10 +94,10 @@ def _scores(predictor: "Predictor", name: str) -> list[str]:
             continue
         own = systems[name]
         parts += [
-            _split_title(split, speakers_of(own)),
+            _split_title(split, own.speakers),
             *_class_scores(systems, own),
             *_attribute_scores(systems),
-            *_group_scores(own["groups"]),
+            *_group_scores(own.groups),
         ]
     return parts or [f"report/metrics.json has no scores of {name}."]
 
@@ -111,54 +110,51 @@ def _split_title(split: str, speakers: int | None) -> str:
     return f"{title} (rough):" if speakers is not None and speakers < FEW else f"{title}:"
 
 
-def _class_scores(systems: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+def _class_scores(systems: Mapping[str, SystemScores], own: SystemScores) -> list[str]:
     names = {"macro_f1": "macro-F1", "uar": "UAR", "accuracy": "accuracy"}
-    if "macro_f1" not in own:
+    if own.classes is None:
         return []
     shown = baseline.labels(systems, "macro_f1")
     rows = [
-        [
-            shown[name],
-            str(s["n"]),
-            *(percent(s[key], _shown(s, s["interval"][key])) for key in names),
-        ]
+        [shown[name], str(c.n), *(_percent(c.scores[metric], s.speakers) for metric in names)]
         for name, s in systems.items()
-        if "macro_f1" in s
+        if (c := s.classes) is not None
     ]
-    f1 = own["interval"]["per_class"]
-    per_class = [
-        [name, percent(value, _shown(own, f1.get(name)))]
-        for name, value in own["per_class"].items()
-    ]
+    f1 = [[name, _percent(s, own.speakers)] for name, s in own.classes.per_class.items()]
     scores = [table(["system", "n", *names.values()], rows)]
     if sentence := baseline.note(shown, baseline.name_of(systems)):
         scores.append(sentence)
-    return [*scores, table(["class", "F1"], per_class)]
+    return [*scores, table(["class", "F1"], f1)]
 
 
-def _attribute_scores(systems: Mapping[str, Any]) -> list[str]:
+def _percent(score: Score, speakers: int | None) -> str:
+    return percent(score.value, shown_interval(score.interval, speakers))
+
+
+def _attribute_scores(systems: Mapping[str, SystemScores]) -> list[str]:
     shown = baseline.labels(systems, "ccc")
     rows = [
-        [shown[name], attribute, str(s["n"]), number(s["ccc"], _shown(system, s["interval"]))]
+        [
+            shown[name],
+            attribute,
+            str(s.n),
+            number(s.ccc, shown_interval(s.interval, system.speakers)),
+        ]
         for name, system in systems.items()
-        for attribute, s in system.get("attributes", {}).items()
+        for attribute, s in system.attributes.items()
     ]
     return [table(["system", "attribute", "n", "CCC"], rows)] if rows else []
 
 
-def _shown(system: Mapping[str, Any], interval: Sequence[float] | None) -> Sequence[float] | None:
-    return shown_interval(interval, speakers_of(system))
-
-
-def _group_scores(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _group_scores(columns: Mapping[str, Groups]) -> list[str]:
     rows = []
-    for column, scored in groups.items():
-        for group, numbers in scored.items():
-            key = next((k for k in ("macro_f1", "ccc") if k in numbers), None)
-            if group != GAP and key is not None:
-                show = percent if key == "macro_f1" else number
-                value = show(numbers[key], numbers["interval"][key])
-                rows.append([f"{column}: {group}", str(numbers["n"]), key, value])
+    for column, scored in columns.items():
+        for name, group in scored.groups.items():
+            metric = next((m for m in ("macro_f1", "ccc") if m in group.scores), None)
+            if metric is not None:
+                score, show = group.scores[metric], percent if metric == "macro_f1" else number
+                value = show(score.value, score.interval)
+                rows.append([f"{column}: {name}", str(group.n), metric, value])
     return [table(["group", "n", "score", "value"], rows)] if rows else []
 
 

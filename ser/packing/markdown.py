@@ -1,7 +1,6 @@
 """Tables and numbers of a model card, in Markdown."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -27,5 +26,5 @@ def number(value: float | None, interval: Sequence[float] | None = None) -> str:
     return shown + _interval(interval, lambda edge: f"{edge:.3f}")
 
 
-def _interval(interval: Sequence[float] | None, show: Any) -> str:
+def _interval(interval: Sequence[float] | None, show: Callable[[float], str]) -> str:
     return "" if interval is None else f" ({show(interval[0])} to {show(interval[1])})"

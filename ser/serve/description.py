@@ -6,18 +6,17 @@ The scores of a run are read from its report/metrics.json, those of a bundle fro
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from ser.cache.json_file import read_object
 from ser.corpus.classes import read_with_classes
 from ser.corpus.errors import UserError, plural
 from ser.corpus.manifest import corpus_name
 from ser.score.record import scores_are_current
 from ser.score.run import SCORED, STACK
-from ser.score.speakers import shown_interval, speakers_of
+from ser.score.scores import ClassScores, read_metrics
+from ser.score.speakers import shown_interval
 
 if TYPE_CHECKING:
     from ser.predict.audio_predictor import AudioPredictor
@@ -31,53 +30,6 @@ LIMITS = (
 )
 UNSCORED = "Unknown: the model has not been scored (run `ser score`)."
 ROW = ("", "system", "n", "macro-F1", "UAR", "accuracy", "")  # of the card's scores, split at "|"
-
-_Split = TypeAdapter(dict[str, dict[str, Any]])  # of metrics.json: its systems by name
-_Share = Annotated[float, Field(ge=0, le=1)]
-_Count = Annotated[int, Field(ge=0)]
-
-
-class _Scores(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-
-
-class _Interval(_Scores):
-    macro_f1: Annotated[list[_Share], Field(min_length=2, max_length=2)] | None
-
-
-class _Speakers(_Scores):
-    """The speakers of a system's entry in metrics.json; None where none is known."""
-
-    clusters: _Count | None = None  # all that an earlier version has
-    speakers: _Count | None = None
-
-
-class _ClassScores(_Scores):
-    """What the description reads of a system's scores of classes in metrics.json."""
-
-    n: Annotated[int, Field(ge=1)]
-    accuracy: _Share
-    macro_f1: _Share
-    interval: _Interval
-    per_class: dict[str, Any]
-    confusion: list[list[_Count]]
-
-    @model_validator(mode="after")
-    def _require_square(self) -> "_ClassScores":
-        if {len(self.confusion), *map(len, self.confusion)} != {len(self.per_class)}:
-            raise ValueError("the confusion matrix has not one row and column per class")
-        if not any(map(any, self.confusion)):
-            raise ValueError("the confusion matrix is empty")
-        return self
-
-
-class _Mean(_Scores):
-    ccc: Annotated[float, Field(ge=-1.001, le=1.001)]  # rounding can take it past 1
-    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-
-
-class _AttributeScores(_Scores):
-    mean: _Mean
 
 
 def describe(predictor: "AudioPredictor") -> dict[str, str]:
@@ -142,7 +94,7 @@ def _errors(predictor: "Predictor") -> str:
         return _errors_of_card(card, name)
     try:
         return _errors_of_run(predictor.run, name)
-    except (UserError, ValidationError, pl.exceptions.PolarsError, OSError):
+    except (UserError, pl.exceptions.PolarsError, OSError):
         return "Unknown: the scores are not readable (run `ser score` again)."
 
 
@@ -158,34 +110,31 @@ def _errors_elsewhere(evaluation: "Evaluation") -> str:
 def _errors_of_run(run: Path, name: str) -> str:
     """Describe a system's scores of the last split that it has been scored on.
 
-    Raises `UserError`, `ValidationError`, `PolarsError` or `OSError` for damaged files.
+    Raises `UserError`, `PolarsError` or `OSError` for damaged files.
     """
     path = run / "report" / "metrics.json"
-    metrics = read_object(path, "run `ser score` again") if path.is_file() else {}
-    scored = {split: _Split.validate_python(metrics.get(split, {})) for split in SCORED}
-    split = next((split for split in reversed(SCORED) if name in scored[split]), None)
+    metrics = read_metrics(path) if path.is_file() else {}
+    split = next((split for split in reversed(SCORED) if name in metrics.get(split, {})), None)
     if split is None or (name == STACK and not scores_are_current(run)):
         return UNSCORED
-    numbers, sentences = scored[split][name], []
-    _Speakers.model_validate(numbers)
-    if "macro_f1" in numbers:
-        scores = _ClassScores.model_validate(numbers)
-        sentences.append(_class_errors(scores, speakers_of(numbers), split))
-    if "attributes" in numbers:
-        mean = _AttributeScores.model_validate(numbers["attributes"]).mean
-        score = _score(mean.ccc, shown_interval(mean.interval, speakers_of(numbers)))
+    scores, sentences = metrics[split][name], []
+    if scores.classes is not None:
+        sentences.append(_class_errors(scores.classes, scores.speakers, split))
+    if (mean := scores.mean) is not None:
+        score = _score(mean.ccc, shown_interval(mean.interval, scores.speakers))
         sentences.append(f"Attributes have a mean CCC of {score} on {split}.")
     return " ".join(sentences) or UNSCORED
 
 
-def _class_errors(scores: _ClassScores, speakers: int | None, split: str) -> str:
+def _class_errors(classes: ClassScores, speakers: int | None, split: str) -> str:
     of_speakers = "" if speakers is None else f" of {plural(speakers, 'speaker')}"
-    rows = enumerate(zip(scores.per_class, scores.confusion, strict=True))
+    rows = enumerate(zip(classes.per_class, classes.confusion, strict=True))
     recall = {name: counts[i] / sum(counts) for i, (name, counts) in rows if sum(counts)}
     best, worst = max(recall, key=lambda c: recall[c]), min(recall, key=lambda c: recall[c])
-    score = _score(scores.macro_f1, shown_interval(scores.interval.macro_f1, speakers))
+    f1, accuracy = classes.scores["macro_f1"], classes.scores["accuracy"].value
+    score = _score(f1.value, shown_interval(f1.interval, speakers))
     return (
-        f"{_percent(1 - scores.accuracy)} of {scores.n} {split} utterances{of_speakers} are "
+        f"{_percent(1 - accuracy)} of {classes.n} {split} utterances{of_speakers} are "
         f"misclassified (macro-F1 {score}). Recall is highest for {best} "
         f"({_percent(recall[best])}) and lowest for {worst} ({_percent(recall[worst])})."
     )

@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,6 +11,7 @@ from ser.corpus.atomic import write_durably
 from ser.corpus.errors import UserError
 from ser.engines.heads import Log
 from ser.pipeline.file import Pipeline
+from ser.score.scores import Metrics
 from ser.smoke.shrink import shrink
 from ser.stages.run import run_all
 from ser.synthetic.corpus import WORDS, synthesize
@@ -20,7 +20,7 @@ from ser.synthetic.server import ChatServer
 NOTE = "the audio is tones and the weights are random, so the scores mean nothing"
 
 
-def smoke(pipeline: Pipeline, folder: Path, log: Log) -> tuple[dict[str, Any], dict[str, str]]:
+def smoke(pipeline: Pipeline, folder: Path, log: Log) -> tuple[Metrics, dict[str, str]]:
     """Run a scaled-down pipeline in `folder`; return metrics and failures as `run_all`.
 
     `folder` gets the corpus, the tiny models, `pipeline.yaml`, cache and run. Raises `UserError`

@@ -35,7 +35,8 @@ from ser.score.rotations import (
     pool_heads,
     rotation_scores,
 )
-from ser.score.run import Metrics, score_run
+from ser.score.run import score_run
+from ser.score.scores import Metrics
 from ser.stack.rotations import pool_stacks
 from ser.stages.subruns import require_rotatable, run_subruns, write_subrun
 

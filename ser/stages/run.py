@@ -19,6 +19,7 @@ from ser.extract.check import check_features
 from ser.extract.extractor import FeatureOptions
 from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, read_manifest
+from ser.score.scores import Metrics
 from ser.stages.extract import describe_extraction, extract_features
 from ser.stages.finetune import fine_tunings
 from ser.stages.heads import describe_head, failed_heads, train
@@ -38,7 +39,7 @@ def run_all(
     after_head: Callable[[HeadReport], object] | None = None,
     after_model: Callable[[str], object] = lambda name: None,
     report: bool = False,
-) -> tuple[dict[str, Any], dict[str, str]]:
+) -> tuple[Metrics, dict[str, str]]:
     """Run the whole pipeline; return the metrics and what could not be extracted or trained.
 
     Without a head that the stack needs there is no stack and no score.
@@ -122,7 +123,7 @@ def _fit_stack(pipeline: Pipeline, log: Log) -> None:
     log(f"stack    {name}: fitted in {time.monotonic() - started:.1f} s")
 
 
-def _write_report(pipeline: Pipeline, metrics: dict[str, Any], log: Log) -> None:
+def _write_report(pipeline: Pipeline, metrics: Metrics, log: Log) -> None:
     """Write the report page; figure files, which need a browser, are left to `ser report`."""
     page = pipeline.run / "report" / "report.html"
     if any(find_spec(package) is None for package in REPORT_PACKAGES):

@@ -27,7 +27,8 @@ from ser.score.pairs import read_system
 from ser.score.record import has_stack
 from ser.score.report.contents import Contents, gather
 from ser.score.report.exploration import Exploration, explore
-from ser.score.run import STACK, Metrics, of_head, score_run
+from ser.score.run import STACK, of_head, score_run
+from ser.score.scores import Metrics
 from ser.score.thresholds import Threshold, threshold_for
 from ser.score.truth import ground_truth, manifest_truth, missing_groups
 from ser.stack.compare import top_curve

@@ -1,9 +1,10 @@
 from ser.score.baseline import labels, marked, name_of, note
+from tests.score.factories import system
 
 SYSTEMS = {
-    "audio": {"macro_f1": 0.5, "attributes": {"mean": {"ccc": 0.4}}},
-    "probe": {"macro_f1": 0.6, "attributes": {"mean": {"ccc": 0.3}}, "baseline": True},
-    "stack": {"macro_f1": 0.7},
+    "audio": system(0.5, 0.4),
+    "probe": system(0.6, 0.3, baseline=True),
+    "stack": system(0.7),
 }
 
 

@@ -134,18 +134,21 @@ def test_votes_of_the_manifest_are_matched_by_id_and_class(tmp_path, write_head)
     votes = {"votes.angry": [1, 3, 0], "votes.sad": [1, 1, 0], "votes.other": [8, 0, 5]}
     votes |= {"votes2.sad": [0, 0, 1]}
     metrics = score_run(tmp_path, ScoreConfig(), ["a"], manifest(votes))
-    scores = metrics["dev"]["a"]["distributions"]
-    assert (scores["n"], scores["jsd"]) == (2, pytest.approx(0, abs=1e-9))  # of other, no vote
+    scores = metrics["dev"]["a"].distributions
+    assert (scores.n, scores.scores["jsd"].value) == (
+        2,
+        pytest.approx(0, abs=1e-9),
+    )  # of other, no vote
     merged = ScoreConfig(secondary_votes=0.5)
-    scores = score_run(tmp_path, merged, ["a"], manifest(votes))["dev"]["a"]["distributions"]
-    assert scores["n"] == 3  # one has a further choice alone, and no consensus
-    assert scores["hit_rate"] == 1.0
+    scores = score_run(tmp_path, merged, ["a"], manifest(votes))["dev"]["a"].distributions
+    assert scores.n == 3  # one has a further choice alone, and no consensus
+    assert scores.scores["hit_rate"].value == 1.0
     text = printed(metrics)
     assert "dev: probabilities against the votes of the raters, 2 utterances\n" in text
     assert "a 2 0.000 [.000, .000] 0.000 1.000 1.000 1.000" in lines(text)
     assert max(map(len, text.splitlines())) <= 80
     plain = score_run(tmp_path, ScoreConfig(), ["a"], manifest({}))
-    assert "distributions" not in plain["dev"]["a"]
+    assert plain["dev"]["a"].distributions is None
 
 
 def test_a_metric_of_ones_own_cannot_take_the_name():

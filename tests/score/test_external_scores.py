@@ -7,6 +7,8 @@ from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.score.config import ScoreConfig
 from ser.score.external_scores import score_alone, with_classes
+from ser.score.scores import plain_values
+from tests.score.factories import system
 
 CONFIG = ScoreConfig(bootstrap=2, resamples=50)
 EMOTIONS = ["angry", "angry", "sad", "sad", "angry", "sad"]
@@ -35,7 +37,8 @@ def test_tables_are_scored_and_compared_with_the_first(tmp_path):
     calm = table(tmp_path / "calm.csv", ["calm", *EMOTIONS[1:]])
     scores = score_alone([right, calm], manifest(), CONFIG)
     assert list(scores.metrics) == ["test"]
-    first, second = scores.metrics["test"]["right.csv"], scores.metrics["test"]["calm.csv"]
+    plain = plain_values(scores.metrics)["test"]
+    first, second = plain["right.csv"], plain["calm.csv"]
     assert (first["macro_f1"], first["missing"], first["aurc"]) == (1.0, 0, None)
     assert set(first["groups"]["gender"]) == {"f", "m", "gap"}
     assert scores.classes == ("angry", "sad", "calm")
@@ -51,7 +54,7 @@ def test_tables_are_scored_and_compared_with_the_first(tmp_path):
 
 def test_without_dev_and_test_all_utterances_are_scored(tmp_path):
     scores = score_alone([table(tmp_path / "t.csv", EMOTIONS)], manifest(split="train"), CONFIG)
-    assert scores.metrics["test"]["t.csv"]["n"] == 6
+    assert scores.metrics["test"]["t.csv"].classes.n == 6
     assert scores.notes == [
         "m.csv: it has no dev and no test split; all of its 6 utterances are scored, as test."
     ]
@@ -62,7 +65,7 @@ def test_missing_utterances_are_counted(tmp_path):
         [table(tmp_path / "t.csv", EMOTIONS[:4])], manifest(), CONFIG, partial=True
     )
     entry = scores.metrics["test"]["t.csv"]
-    assert (entry["n"], entry["missing"]) == (4, 2)
+    assert (entry.classes.n, entry.missing) == (4, 2)
 
 
 def test_files_of_one_name_are_distinguished_by_their_folders(tmp_path):
@@ -85,8 +88,7 @@ def test_a_manifest_without_labels_is_refused(tmp_path):
 
 
 def test_further_classes_have_no_rows():
-    entry = {"per_class": {"b": 1.0}, "confusion": [[2]]}
-    assert with_classes(entry, ("a", "b")) == {
-        "per_class": {"a": 0.0, "b": 1.0},
-        "confusion": [[0, 0], [0, 2]],
-    }
+    one = system(per_class={"b": 1.0}, confusion=[[2]])
+    both = with_classes(one, ("a", "b")).classes
+    assert {name: score.value for name, score in both.per_class.items()} == {"a": 0.0, "b": 1.0}
+    assert both.confusion == [[0, 0], [0, 2]]

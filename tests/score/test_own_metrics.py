@@ -12,6 +12,7 @@ from ser.heads.config import parse_head
 from ser.score.config import ScoreConfig
 from ser.score.metrics import METRICS, metric, reported
 from ser.score.run import render, score_run
+from ser.score.scores import plain_values
 from tests.heads.factories import make_trainer
 
 ROWS = {"dev": ([[2, 0], [2, 0], [0, 1], [0, 2]], [0, 1, 1, 1])}
@@ -36,7 +37,7 @@ def test_a_metric_is_reported_with_its_interval_and_by_group(tmp_path, write_hea
     register("worst", worst_recall)
     write_head("a", ROWS)
     metrics = score_run(tmp_path, ScoreConfig(metrics=("worst", "micro_f1")), ["a"])
-    numbers = metrics["dev"]["a"]
+    numbers = plain_values(metrics)["dev"]["a"]
     assert numbers["worst"] == pytest.approx(2 / 3)
     assert list(numbers["interval"]) == [
         *("macro_f1", "uar", "accuracy", "worst", "micro_f1", "per_class")

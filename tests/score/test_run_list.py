@@ -9,6 +9,7 @@ import pytest
 import ser.score.run_list
 from ser.corpus.errors import UserError
 from ser.score.run_list import RunSummary, list_runs
+from tests.score.factories import entry
 
 PIPELINE = """\
 corpus: {manifest: data/ravdess.parquet}
@@ -17,11 +18,11 @@ heads: {defaults: {epochs: 1}, one: {features: [whisper]}, two: {features: [pros
 """
 METRICS = {
     "dev": {
-        "one": {"macro_f1": 0.5, "attributes": {"mean": {"ccc": 0.25}}},
-        "two": {"macro_f1": 0.75},
-        "stack": {"macro_f1": 0.875},
+        "one": entry(0.5, 0.25),
+        "two": entry(0.75),
+        "stack": entry(0.875),
     },
-    "test": {"one": {"macro_f1": 0.625}, "two": {"macro_f1": 0.375}, "stack": {"macro_f1": 0.5}},
+    "test": {"one": entry(0.625), "two": entry(0.375), "stack": entry(0.5)},
 }
 NOON = 1_800_000_000  # 2027-01-15T08:00:00Z
 
@@ -68,7 +69,7 @@ def test_a_complete_run_has_the_scores_of_the_head_that_is_best_on_dev(tmp_path)
 
 
 def test_without_labels_on_test_the_scores_are_those_on_dev(tmp_path):
-    dev = {"one": {"attributes": {"mean": {"ccc": 0.25}}}, "two": {}}
+    dev = {"one": entry(None, 0.25), "two": {}}
     write_run(tmp_path, metrics={"dev": dev})
     (run,) = list_runs(tmp_path).runs
     assert (run.run, run.split, run.best_head, run.head_macro_f1) == (".", "dev", "one", None)

@@ -6,12 +6,21 @@ from rich.console import Console
 from ser.corpus.config import MSP_CLASSES
 from ser.score.config import ScoreConfig
 from ser.score.run import render, score_run
+from ser.score.scores import SystemScores
 
 
 def printed(metrics, width=80) -> str:
     console = Console(file=io.StringIO(), width=width)
-    render(metrics, console)
+    render(read(metrics), console)
     return console.file.getvalue()
+
+
+def read(metrics):
+    """Return scores as they are read from metrics.json."""
+    return {
+        split: {name: SystemScores.model_validate(entry) for name, entry in systems.items()}
+        for split, systems in metrics.items()
+    }
 
 
 def lines(text: str) -> list[str]:

@@ -54,8 +54,8 @@ def test_pooled_stack_has_the_test_rows_of_every_rotation_and_is_scored(tmp_path
     assert list(metrics) == ["test"] and list(metrics["test"]) == ["one", "two", "stack"]
     rows = pl.concat(frames)["prediction"].to_list()
     right = sum(name == CLASSES[i % 2] for i, name in enumerate(rows))
-    assert metrics["test"]["stack"]["accuracy"] == right / 24
-    assert metrics["test"]["stack"]["clusters"] == 12
+    assert metrics["test"]["stack"].classes.scores["accuracy"].value == right / 24
+    assert metrics["test"]["stack"].clusters == 12
     before = (pooled / "stack").stat().st_ino
     pool_stacks(runs, pooled)
     assert (pooled / "stack").stat().st_ino == before

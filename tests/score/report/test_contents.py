@@ -7,6 +7,8 @@ from ser.score.config import ScoreConfig
 from ser.score.record import HeadSummary
 from ser.score.report.contents import HARDEST, Shown, choose_shown, gather
 from ser.score.run import score_run
+from ser.score.scores import SystemScores
+from tests.score.factories import system
 from tests.score.report.conftest import CLASSES, NAUGHTY
 
 FAST = ScoreConfig(resamples=20)
@@ -14,14 +16,14 @@ FAST = ScoreConfig(resamples=20)
 
 def test_the_head_that_is_best_on_dev_is_shown_on_test():
     metrics = {
-        "dev": {"a": {"macro_f1": 0.6}, "b": {"macro_f1": 0.5}},
-        "test": {"a": {"macro_f1": 0.1}, "b": {"macro_f1": 0.9}},
+        "dev": {"a": system(0.6), "b": system(0.5)},
+        "test": {"a": system(0.1), "b": system(0.9)},
     }
     assert choose_shown(metrics, "macro_f1") == Shown("test", "a")
     assert choose_shown({"dev": metrics["dev"]}, "macro_f1") == Shown("dev", "a")
     assert choose_shown({"test": metrics["test"]}, "macro_f1") == Shown("test", "b")
     assert choose_shown(metrics, "ccc") is None
-    metrics["test"]["stack"] = metrics["dev"]["stack"] = {"macro_f1": 0.0}
+    metrics["test"]["stack"] = metrics["dev"]["stack"] = system(0.0)
     assert choose_shown(metrics, "macro_f1") == Shown("test", "stack")
 
 
@@ -93,4 +95,4 @@ def test_a_run_without_labels_has_nothing_to_show(tmp_path, write_head):
     write_head("only", {"": ([[1, 0]], [-1])})
     contents = gather(tmp_path, score_run(tmp_path, FAST, ["only"]), ["only"])
     assert (contents.classifier, contents.regressor, contents.hardest) == (None, None, None)
-    assert contents.numbers == {}
+    assert contents.scores == SystemScores()

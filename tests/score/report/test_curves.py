@@ -35,12 +35,12 @@ def test_the_top_k_figure_has_a_line_a_split_and_rule_and_a_band():
 
 
 def test_strata_are_dots_with_intervals_and_two_are_too_few(full):
-    strata = full.numbers["distributions"]["by_entropy"]
-    assert strata["low"]["interval"]["jsd"] is None  # of four speakers
-    strata["high"]["interval"]["jsd"] = [0.1, 0.9]
+    strata = full.scores.distributions.by_entropy
+    assert strata["low"].scores["jsd"].interval is None  # of four speakers
+    strata["high"].scores["jsd"].interval = [0.1, 0.9]
     (dots,) = curves.strata_figure(strata, "the stack on test").plot.data
     assert dots.x == ("low (0.00)", "medium (0.81)", "high (1.00)")
-    assert dots.y == tuple(numbers["jsd"] for numbers in strata.values())
+    assert dots.y == tuple(scores.scores["jsd"].value for scores in strata.values())
     assert dots.error_y.array == (0, 0, pytest.approx(0.9 - dots.y[2]))
     del strata["low"]
     assert curves.strata_figure(strata, "the stack on test") is None

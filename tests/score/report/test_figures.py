@@ -4,6 +4,7 @@ import pytest
 
 from ser.score.report import curves, figures
 from ser.score.report.sections import sections
+from tests.score.factories import system
 from tests.score.report.conftest import top
 
 
@@ -72,25 +73,25 @@ def test_a_confusion_matrix_has_counts_on_colours_of_the_share_of_the_row():
 
 def test_bars_are_of_the_classes_that_occur_and_one_speaker_has_no_interval():
     names = ["angry", "sad", "calm", "happy"]
-    numbers = {
-        "per_class": dict(zip(names, (0.5, 0.0, 0.25, 1.0), strict=True)),
-        "confusion": [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]],
-        "interval": {"per_class": dict.fromkeys(names) | {"angry": [0.25, 1.0]}},
-    }
-    (bars,) = figures.per_class_figure(numbers, "x on test").plot.data
+    scores = system(
+        per_class=dict(zip(names, (0.5, 0.0, 0.25, 1.0), strict=True)),
+        confusion=[[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]],
+        interval={"per_class": dict.fromkeys(names) | {"angry": [0.25, 1.0]}},
+    )
+    (bars,) = figures.per_class_figure(scores.classes, "x on test").plot.data
     assert (bars.y, bars.x) == (("angry", "calm", "happy"), (0.5, 0.25, 1.0))
     assert (bars.error_x.array, bars.error_x.arrayminus) == ((0.5, 0, 0), (0.25, 0, 0))
 
 
 def test_two_points_give_no_figure():
-    numbers = {
-        "per_class": {"angry": 0.5, "sad": 0.5},
-        "confusion": [[1, 1], [1, 1]],
-        "interval": {"per_class": {"angry": None, "sad": None}},
-    }
-    assert figures.per_class_figure(numbers, "x") is None
-    scored = {"macro_f1": 0.5, "interval": {"macro_f1": None}}
-    assert figures.groups_figure({"gender": {"female": scored, "male": scored}}, "x") is None
+    group = {"n": 2, "macro_f1": 0.5, "interval": {"macro_f1": None}}
+    scores = system(
+        per_class={"angry": 0.5, "sad": 0.5},
+        confusion=[[1, 1], [1, 1]],
+        groups={"gender": {"female": group, "male": group}},
+    )
+    assert figures.per_class_figure(scores.classes, "x") is None
+    assert figures.groups_figure(scores.groups, "x") is None
     two = pl.DataFrame({"system": ["a", "b"], "a": [1.0, 0.5], "b": [0.5, 1.0]})
     assert figures.agreement_figure(two) is None
     assert curves.top_figure(top().filter(pl.col("k") < 3)) is None

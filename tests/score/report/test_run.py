@@ -1,4 +1,3 @@
-import json
 import re
 import shutil
 
@@ -9,6 +8,7 @@ from kaleido.errors import ChromeNotFoundError
 from ser.score.report import run as report
 from ser.score.report.run import NO_BROWSER, write_report
 from ser.score.report.sections import sections
+from ser.score.scores import read_metrics
 
 browser = pytest.mark.skipif(
     not any(map(shutil.which, ("chromium", "google-chrome"))), reason="there is no Chrome"
@@ -88,4 +88,4 @@ def test_the_same_run_gives_the_same_files(full):
     first = [(full.run / "report" / name).read_text() for name in names]
     write_report(full, ())
     assert [(full.run / "report" / name).read_text() for name in names] == first
-    assert json.loads((full.run / "report" / "metrics.json").read_text()) == full.metrics
+    assert read_metrics(full.run / "report" / "metrics.json") == full.metrics

@@ -36,13 +36,13 @@ def test_a_full_run_has_every_section_in_order(full):
 
 
 def test_the_result_is_reported_in_one_sentence_with_corpus_day_and_command(full):
-    numbers = full.metrics["test"]["stack"]
-    full.metrics["dev"]["stack"]["macro_f1"] = 1.0
-    low, high = numbers["interval"]["macro_f1"]
+    f1 = full.metrics["test"]["stack"].classes.scores["macro_f1"]
+    full.metrics["dev"]["stack"].classes.scores["macro_f1"].value = 1.0
+    low, high = f1.interval
     (full.run / "pipeline.yaml").touch()
     result = by_name(replace(full, day="2026-01-31", command="ser run"))["result"]
     assert result.text == (
-        f"The stack (random forest over 2 heads) reaches a macro-F1 of {numbers['macro_f1']:.3f} "
+        f"The stack (random forest over 2 heads) reaches a macro-F1 of {f1.value:.3f} "
         f"[{low:.3f}, {high:.3f}] on 30 test utterances of 5 speakers."
     )
     assert result.details == [
@@ -59,26 +59,26 @@ def test_the_result_is_reported_in_one_sentence_with_corpus_day_and_command(full
 
 def test_abstention_has_the_curve_and_the_area_of_every_system(full):
     section = by_name(full)["abstention"]
-    systems = full.metrics["test"]
+    systems = {name: scores.classes for name, scores in full.metrics["test"].items()}
     (table,) = section.tables
-    assert [row[:2] for row in table.frame.rows()] == [(n, s["aurc"]) for n, s in systems.items()]
+    assert [row[:2] for row in table.frame.rows()] == [(n, s.aurc) for n, s in systems.items()]
     assert table.frame["Risk at 100%"].to_list() == pytest.approx(
-        [1 - systems[name]["accuracy"] for name in ("good", "poor", "stack")]
+        [1 - systems[name].scores["accuracy"].value for name in ("good", "poor", "stack")]
     )
     (figure,) = section.figures
     lines = {line.name: list(line.y) for line in figure.plot.data}
-    assert lines == {name: numbers["risk"] for name, numbers in systems.items()}
+    assert lines == {name: scores.risk for name, scores in systems.items()}
     assert list(lines)[-1] == "stack"  # drawn above the others
-    del systems["stack"]["risk"]  # as an earlier version wrote it
+    systems["stack"].risk = None  # as an earlier version wrote it
     assert "abstention" not in by_name(full)
 
 
 def test_a_head_that_is_better_than_the_stack_on_dev_is_noted(full):
-    full.metrics["dev"]["good"]["macro_f1"] = 0.9
-    full.metrics["dev"]["stack"]["macro_f1"] = 0.8
+    full.metrics["dev"]["good"].classes.scores["macro_f1"].value = 0.9
+    full.metrics["dev"]["stack"].classes.scores["macro_f1"].value = 0.8
     note = "On dev, the head good alone scores higher than the stack (0.900 against 0.800)."
     assert by_name(full)["result"].notes[-1] == note
-    full.metrics["dev"]["stack"]["macro_f1"] = 0.9
+    full.metrics["dev"]["stack"].classes.scores["macro_f1"].value = 0.9
     assert note not in by_name(full)["result"].notes
 
 
@@ -134,7 +134,7 @@ def test_a_head_of_attributes_alone_leads_with_its_ccc(full, tmp_path, write_hea
 
 
 def test_a_class_without_utterances_is_named(full):
-    full.metrics["test"]["stack"]["confusion"][1] = [0, 0, 0]
+    full.metrics["test"]["stack"].classes.confusion[1] = [0, 0, 0]
     assert by_name(full)["classes"].text.endswith(
         "Test has no utterance of sad; means leave such classes out."
     )

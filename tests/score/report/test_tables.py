@@ -28,14 +28,13 @@ def test_the_papers_table_has_its_columns_and_a_row_a_system(full):
         ["poor", "–", "WCE + SML", "neutral expressive"],
         ["stack", "random forest of 2 heads", "–", "yes"],
     ]
-    dev, test = full.metrics["dev"]["poor"], full.metrics["test"]["poor"]
-    balanced = dev["bootstrap"]
+    dev = full.metrics["dev"]["poor"].classes
     assert table.frame.row(1)[4:] == (
-        dev["macro_f1"],
-        dev["accuracy"],
-        balanced["mean"],
-        [balanced["min"], balanced["max"]],
-        test["macro_f1"],
+        dev.scores["macro_f1"].value,
+        dev.scores["accuracy"].value,
+        dev.bootstrap.mean,
+        [dev.bootstrap.min, dev.bootstrap.max],
+        full.metrics["test"]["poor"].score("macro_f1"),
     )
     assert {column for _, column in table.bold()} == {4, 5, 6, 8}
 
@@ -89,32 +88,26 @@ def test_a_head_without_head_json_is_identified_by_its_features(full):
 
 def test_intervals_are_those_of_the_metrics(full):
     table = tables.intervals_table(full, "test")
-    numbers = full.metrics["test"]["good"]
+    good = full.metrics["test"]["good"].classes
+    f1, uar, accuracy = (good.scores[metric] for metric in ("macro_f1", "uar", "accuracy"))
     assert table.frame.row(0) == (
-        "good",
-        numbers["macro_f1"],
-        numbers["interval"]["macro_f1"],
-        numbers["uar"],
-        numbers["interval"]["uar"],
-        numbers["accuracy"],
-        numbers["interval"]["accuracy"],
-        numbers["ece"],
-        numbers["aurc"],
+        *("good", f1.value, f1.interval, uar.value, uar.interval),
+        *(accuracy.value, accuracy.interval, good.ece, good.aurc),
     )
 
 
 def test_the_confusion_table_has_the_counts(full):
     table = tables.confusion_table(full)
     assert table.columns == ["True class", *CLASSES]
-    counts = np.array(full.metrics["test"]["stack"]["confusion"])
+    counts = np.array(full.metrics["test"]["stack"].classes.confusion)
     assert (table.frame.select(CLASSES).to_numpy() == counts).all()
     assert counts.sum(axis=1).tolist() == [10, 10, 10]
 
 
 def test_a_class_that_does_not_occur_has_no_f1(full):
-    numbers = full.metrics["test"]["stack"]
-    numbers["confusion"][1] = [0, 0, 0]
-    numbers["interval"]["per_class"]["sad"] = None
+    stack = full.metrics["test"]["stack"].classes
+    stack.confusion[1] = [0, 0, 0]
+    stack.per_class["sad"].interval = None
     assert tables.per_class_table(full).rows()[1] == ["sad", "0", "–", "–"]
 
 
@@ -138,22 +131,22 @@ def test_the_best_k_heads_are_a_row_each():
 
 
 def test_groups_end_with_the_gap(full):
-    scored = full.metrics["test"]["stack"]["groups"]["gender"]
+    scored = full.metrics["test"]["stack"].groups["gender"]
     table = tables.group_table("gender", scored)
     titles = ["Macro-F1", "Macro-F1, 95 %", "UAR", "UAR, 95 %"]
     assert table.columns == ["Gender", "n", "Speakers", *titles]
     assert table.frame["Gender"].to_list() == ["female", "male", "gap (highest – lowest)"]
     assert table.frame.select("n", "Speakers").rows() == [(12, 2), (18, 3), (None, None)]
-    assert scored["gap"]["macro_f1"]["interval"] is None
-    difference = scored["gap"]["macro_f1"]["difference"]
+    assert scored.gap["macro_f1"].interval is None
+    difference = scored.gap["macro_f1"].difference
     assert table.rows()[2][3:5] == [f"{difference:.3f}", "n/a"]  # of two and three speakers
 
 
 def test_under_five_speakers_the_tables_have_no_interval(full):
-    for numbers in full.metrics["test"].values():
-        numbers |= {"speakers": 4, "clusters": 4}
-        numbers["interval"] = dict.fromkeys(numbers["interval"])
-        numbers["interval"]["per_class"] = dict.fromkeys(CLASSES)
+    for system in full.metrics["test"].values():
+        system.speakers = system.clusters = 4
+        for score in (*system.classes.scores.values(), *system.classes.per_class.values()):
+            score.interval = None
     cells = [cell for row in tables.intervals_table(full, "test").rows() for cell in row]
     assert cells.count("n/a: 4 speakers") == 3 * len(full.metrics["test"])
     assert [row[3] for row in tables.per_class_table(full).rows()] == ["n/a: 4 speakers"] * 3
@@ -167,35 +160,29 @@ def test_attributes_and_their_mean_are_a_row_each(full):
         ("poor", "valence", 30),
         ("poor", "mean", 30),
     ]
-    numbers = full.metrics["test"]["good"]["attributes"]["valence"]
-    assert table.frame.row(0)[3:] == tuple(
-        numbers[k] for k in ("ccc", "interval", "pearson", "rmse")
-    )
+    scores = full.metrics["test"]["good"].attributes["valence"]
+    assert table.frame.row(0)[3:] == (scores.ccc, scores.interval, scores.pearson, scores.rmse)
 
 
 def test_the_generalization_gap_is_of_heads_with_rows_of_train(full):
     table = tables.generalization_table(full)
-    train = full.metrics["test"]["poor"]["train"]
-    assert table.frame.row(1) == (
-        "poor",
-        train["in_sample"],
-        train["out_of_fold"],
-        train["optimism"],
-    )
-    for numbers in full.metrics["test"].values():
-        numbers.pop("train", None)
+    train = full.metrics["test"]["poor"].train
+    assert table.frame.row(1) == ("poor", train.in_sample, train.out_of_fold, train.optimism)
+    for system in full.metrics["test"].values():
+        system.train = None
     assert tables.generalization_table(full) is None
 
 
 def test_votes_have_a_row_a_system_and_a_row_a_stratum(full):
     table = tables.votes_table(full, "test")
-    scores = full.metrics["test"]["good"]["distributions"]
+    votes = full.metrics["test"]["good"].distributions
+    jsd, kld = votes.scores["jsd"], votes.scores["kld"]
     assert table.columns[:4] == ["System", "n", "JSD", "JSD, 95 %"]
     assert table.frame.row(0)[:6] == (
-        *("good", 30, scores["jsd"], scores["interval"]["jsd"]),
-        *(scores["kld"], scores["interval"]["kld"]),
+        *("good", 30, jsd.value, jsd.interval),
+        *(kld.value, kld.interval),
     )
     assert table.frame["System"].to_list() == ["good", "poor", "stack"]
-    strata = tables.strata_table(scores["by_entropy"], "the head good on test")
+    strata = tables.strata_table(votes.by_entropy, "the head good on test")
     assert strata.frame["Entropy"].to_list() == ["low (0.00)", "medium (0.81)", "high (1.00)"]
     assert strata.frame["n"].to_list() == [12, 9, 9]

@@ -104,7 +104,7 @@ def test_attributes_and_classes_from_the_manifest_to_the_prediction(tmp_path):
     assert done == ["ft"]
     assert lines[0].startswith("finetune ft: dev macro-F1 ")
     assert set(metrics["dev"]) == {"ft", "stack"}
-    assert {"arousal", "valence", "dominance", "mean"} == set(metrics["dev"]["ft"]["attributes"])
+    assert {"arousal", "valence", "dominance", "mean"} == set(metrics["dev"]["ft"].attributes)
     prediction = Predictor(tmp_path / "run")(str(tmp_path / "audio" / "u0.wav"))
     rows = logits(tmp_path).splits["train"]
     at = rows.utterance.index("u0")
@@ -125,7 +125,7 @@ def test_one_model_an_attribute_is_one_system(tmp_path):
     path.write_text(path.read_text() + "stack: {attributes: mean}\n")
     with_columns(tmp_path, arousal=[6.0, 2.0, 4.0], valence=[2.0, 3.0, 5.0])
     metrics, _ = run_all(Pipeline.load(path), "cpu", lambda line: None)
-    assert set(metrics["test"]["stack"]["attributes"]) >= {"arousal", "valence"}
+    assert set(metrics["test"]["stack"].attributes) >= {"arousal", "valence"}
 
 
 def test_what_it_was_made_of_makes_it_stale(tmp_path):

@@ -7,8 +7,10 @@ import soundfile
 
 import ser
 from ser.packing.card import _class_scores
+from ser.score.scores import read_metrics
 from ser.serve.description import _errors, _errors_of_card, describe
 from ser.serve.page import EXAMPLE
+from tests.score.factories import entry
 
 
 @pytest.fixture
@@ -56,8 +58,10 @@ def test_scores_of_another_stack_are_not_shown(small, run):
 
 
 def test_the_scores_of_a_bundle_are_read_from_its_card(small):
-    numbers = json.loads((small.run / "report" / "metrics.json").read_text())["test"]["stack"]
-    card = "\n\n".join(_class_scores({"stack": numbers, "gru": numbers}, numbers))
+    path = small.run / "report" / "metrics.json"
+    scores = read_metrics(path)["test"]["stack"]
+    numbers = json.loads(path.read_text())["test"]["stack"]
+    card = "\n\n".join(_class_scores({"stack": scores, "gru": scores}, scores))
     wrong, f1 = 100 - 100 * numbers["accuracy"], 100 * numbers["macro_f1"]
     assert _errors_of_card(card, "stack") == (
         f"{wrong:.0f} % of {numbers['n']} utterances are misclassified (macro-F1 {f1:.1f} %); see "
@@ -85,10 +89,10 @@ def test_a_card_with_impossible_scores_is_only_referred_to(cells):
 
 
 def test_damaged_scores_are_unknown(tmp_path):
-    scores = {
+    scores = entry(
         **{"n": 4, "accuracy": 0.75, "macro_f1": 0.7, "per_class": {"a": 0.8, "b": 0.6}},
         **{"confusion": [[2, 0], [1, 1]], "interval": {"macro_f1": [0.5, 0.9]}},
-    }
+    )
     p = SimpleNamespace(run=tmp_path, stack=None, heads=["gru"], evaluation=None)
     file = tmp_path / "report" / "metrics.json"
     file.parent.mkdir()

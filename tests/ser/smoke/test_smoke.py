@@ -1,11 +1,10 @@
 """Three published systems, whole, on made-up data; `make presets` runs them all."""
 
-import json
-
 import polars as pl
 import pytest
 
 from ser.corpus.errors import UserError
+from ser.score.scores import read_metrics
 from ser.smoke.catalogue import load
 from ser.smoke.smoke import padded_share, smoke
 
@@ -24,7 +23,7 @@ def test_a_published_system_runs_whole(tmp_path, name):
     assert failed == {}
     for split in ("dev", "test"):
         assert set(metrics[split]) == {*pipeline.systems, "stack"}
-    assert json.loads((tmp_path / "run" / "report" / "metrics.json").read_text()) == metrics
+    assert read_metrics(tmp_path / "run" / "report" / "metrics.json") == metrics
     assert said[0] == f"corpus   {tmp_path / 'audio'}: 104 synthetic utterances"
     assert [line.split()[0] for line in said[-4:]] == ["stack", "score", "score", "smoke"]
     trained = [line.split()[1] for line in said if line.startswith(("heads", "finetune"))]

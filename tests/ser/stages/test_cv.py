@@ -11,6 +11,7 @@ from ser.corpus.manifest import Manifest
 from ser.corpus.rotations import RotationConfig
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.score.rotations import Rotations
+from ser.score.scores import read_metrics
 from ser.stages.cv import cross_validate, plan, pooled_file
 from ser.stages.score import score_pipeline
 from tests.ser.factories import make_corpus
@@ -68,9 +69,9 @@ def test_rotations_are_runs_that_are_pooled_scored_and_resumed(tmp_path):
     own = HeadLogits.read(second.run / "heads" / "one" / "logits.h5").splits["test"]
     rows = [pooled.utterance.index(u) for u in own.utterance]
     assert (pooled.logits[rows] == own.logits).all()
-    assert result.metrics["test"]["one"]["n"] == 18
-    assert result.metrics["test"]["stack"]["clusters"] == 3
-    assert json.loads((folder / "report" / "metrics.json").read_text()) == result.metrics
+    assert result.metrics["test"]["one"].classes.n == 18
+    assert result.metrics["test"]["stack"].clusters == 3
+    assert read_metrics(folder / "report" / "metrics.json") == result.metrics
     assert pooled_file(pipeline, "speaker") == folder / "pipeline.yaml"
     assert score_pipeline(result.pooled, ["one"]) == result.metrics
     scored = json.loads((second.run / "report" / "metrics.json").read_text())
@@ -79,7 +80,7 @@ def test_rotations_are_runs_that_are_pooled_scored_and_resumed(tmp_path):
     rotations = Rotations.read(folder / "rotations.json")
     assert [part.name for part in rotations.rotations] == [f"speaker-{s}" for s in SPEAKERS]
     first, repeated = rotations.repetitions
-    assert first.scores["one"]["macro_f1"] == result.metrics["test"]["one"]["macro_f1"]
+    assert first.scores["one"]["macro_f1"] == result.metrics["test"]["one"].score("macro_f1")
     seed_2 = Rotations.read(folder / "seed-2" / "rotations.json")
     assert (repeated.seed, seed_2.repetitions) == (2, [])
 

@@ -32,7 +32,7 @@ def test_without_the_manifest_the_logits_have_the_truth(tmp_path):
     with pytest.warns(Note) as notes:
         metrics = score_pipeline(pipeline, ["one"])
     assert [str(note.message) for note in notes] == [f"{sentence}."]
-    assert set(metrics["dev"]["one"]["groups"]) == {"gender"}
+    assert set(metrics["dev"]["one"].groups) == {"gender"}
     assert synthetic_share(pipeline, ["one"]) == 0.5
 
 
@@ -44,7 +44,7 @@ def test_older_logits_have_no_groups_and_that_is_said(tmp_path):
         "stored with the logits. The logits do not store gender: to score by group, copy the "
         "manifest there, or train the heads again with `ser heads train-all --force` where it is."
     )
-    assert metrics["dev"]["one"]["groups"] == {}
+    assert metrics["dev"]["one"].groups == {}
     assert synthetic_share(pipeline, ["one"]) == 0
 
 

@@ -1,0 +1,19 @@
+"""Makers of scores, as small as they may be."""
+
+from ser.score.scores import SystemScores
+
+HALF = {"mean": 0.5, "min": 0.5, "max": 0.5}
+
+
+def entry(macro_f1=0.5, ccc=None, **more):
+    """Return a system's entry of metrics.json: its macro-F1, its mean CCC, or both."""
+    if macro_f1 is not None:
+        scores = {"macro_f1": macro_f1, "uar": 0.5, "accuracy": 0.5, "n": 2, "interval": {}}
+        scores |= {"per_class": {"sad": 0.5}, "confusion": [[2]], "bootstrap": HALF}
+        more = scores | more
+    return more | ({} if ccc is None else {"attributes": {"mean": {"ccc": ccc, "n": 2}}})
+
+
+def system(macro_f1=0.5, ccc=None, **more):
+    """Return the scores of a system; see `entry`."""
+    return SystemScores.model_validate(entry(macro_f1, ccc, **more))
