@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader
 from ser.cache.features import FeatureCache
 from ser.heads.architectures.cross_modal_gru import CrossModalGRU, Modality
 from ser.heads.config import HeadConfig, parse_head
+from ser.heads.training.cached import head_trainer
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import Labelled
-from ser.heads.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from bench.heads import Size
@@ -68,14 +68,14 @@ class Clips:
 
 
 class Ours:
-    """Training by `ser.heads.training.trainer`, from the cache; `stride` is that of speech."""
+    """Training by `ser.heads.training`, from the cache; `stride` is that of speech."""
 
     def __init__(self, clips: Clips, size: "Size", stride: int) -> None:
         self.config = _config(size, stride)
         train = Labelled(clips.names, clips.labels)
         reading = Reading.of(self.config, clips.caches, {})
         dev = Labelled([], np.empty(0, dtype=np.int64))
-        self.trainer = Trainer(self.config, reading, CLASSES, train=train, dev=dev)
+        self.trainer = head_trainer(self.config, reading, CLASSES, train=train, dev=dev)
         self.padded_share = 0.0
 
     def epoch(self) -> None:

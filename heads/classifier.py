@@ -35,9 +35,10 @@ from ser.heads.arguments import (
 from ser.heads.config import HeadConfig, parse_head, valid_keys
 from ser.heads.job import by_split, usable_utterances
 from ser.heads.scaling import scaled
+from ser.heads.training.cached import EVAL_BATCH, head_trainer, predict_outputs
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import Labelled, count_genders, labelled
-from ser.heads.training.trainer import EVAL_BATCH, AfterEpoch, Trainer, predict_outputs
+from ser.heads.training.trainer import AfterEpoch
 from ser.score.estimator import SectionClassifier
 from ser.score.heads import softmax
 
@@ -111,7 +112,7 @@ class HeadClassifier(SectionClassifier):
             after_epoch: called with the row of `history_` after each epoch.
 
         Raises `UserError` for utterances that are not cached, for labels that do not fit, for a
-        wrong option, and for what `Trainer` refuses.
+        wrong option, and for what `head_trainer` refuses.
         """
         config = self._config()
         caches = open_caches(self.cache, config.feature_names)
@@ -186,7 +187,7 @@ class HeadClassifier(SectionClassifier):
         after_epoch: AfterEpoch,
     ) -> Self:
         config = scaled(config, len(train))
-        trainer = Trainer(
+        trainer = head_trainer(
             config,
             reading,
             [str(name) for name in classes.tolist()],
@@ -199,7 +200,7 @@ class HeadClassifier(SectionClassifier):
         self.config_, self.classes_ = config, classes
         self.module_, self.history_ = trained.module.eval(), trained.history
         self.best_epoch_, self.score_ = trained.best_epoch, trained.best_score
-        self._reading, self._widths = trainer.reading, trainer.outputs
+        self._reading, self._widths = trainer.data.reading, trainer.task.outputs
         return self
 
     def outputs(self, X: Utterances) -> dict[str, np.ndarray]:

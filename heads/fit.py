@@ -24,22 +24,21 @@ import polars as pl
 from safetensors.torch import save
 
 from ser.cache.checksums import checksums
-from ser.cache.logits import HeadLogits, SplitLogits
 from ser.corpus.atomic import clear, write_durably
 from ser.corpus.errors import UserError
 from ser.corpus.folds import speaker_folds
 from ser.corpus.machine import machine, versions
-from ser.corpus.manifest import Manifest
 from ser.heads.config import HeadConfig
 from ser.heads.job import HeadJob
+from ser.heads.logits import ScoredRows, write_logits
 from ser.heads.record import FILE, HeadRecord
 from ser.heads.trained import Outputs, mean_outputs
+from ser.heads.training.cached import head_trainer
 from ser.heads.training.checkpoint import Checkpoint
 from ser.heads.training.dev import dev_scores
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import Labelled, count_genders, labelled
 from ser.heads.training.tracking import tracked
-from ser.heads.training.trainer import Trainer
 
 FOLD_SEED = 7
 AfterEpoch = Callable[[int | None, int, int, float | None], None]  # fold, epoch, of all, dev score
@@ -54,27 +53,27 @@ def fit_head(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
     started, config = time.monotonic(), head.config
     fitting = _Fitting(head, device, after_epoch)
     trained = [fitting.train(number) for number in range(len(fitting.parts))]
-    means = _mean_of_seeds(trained)
-    outputs = {split: _combined(means, split, fitting.fold) for split in fitting.rows}
-    folder = head.folder
+    splits, folder = fitting.scored(_mean_of_seeds(trained)), head.folder
     clear(folder / FILE)
     for part in trained:
         if part.state is not None:
             save_weights(folder / f"{part.name}.safetensors", part.state)
-    history = pl.concat([part.history for part in trained], how="diagonal")
-    clear(folder / "history.csv")
-    if history.height:  # a head without epochs has none
-        write_durably(folder / "history.csv", history.write_csv())
-    candidates = pl.concat([part.candidates for part in trained], how="diagonal")
-    clear(folder / "candidates.csv")
-    if candidates.height:  # of a head that was solved
-        write_durably(folder / "candidates.csv", candidates.write_csv())
-    _write_logits(fitting, outputs)
+    epochs = _write_table(folder / "history.csv", [part.history for part in trained])
+    candidates = _write_table(folder / "candidates.csv", [part.candidates for part in trained])
+    write_logits(
+        folder,
+        config,
+        head.job.manifest,
+        splits,
+        fingerprint=head.fingerprint,
+        features={f: head.job.features[f].fingerprint for f in config.feature_names},
+        groups=head.job.groups,
+    )
     files = [f"{name}.safetensors" for name in fitting.weights] + ["logits.h5"]
-    files += ["history.csv"] if history.height else []
-    files += ["candidates.csv"] if candidates.height else []
-    dev = fitting.rows.get("dev")
-    scores = dev_scores(dev, outputs["dev"].final, config.metrics) if dev else {}
+    files += ["history.csv"] if epochs else []
+    files += ["candidates.csv"] if candidates else []
+    dev = splits.get("dev")
+    scores = dev_scores(dev.labels, dev.outputs, config.metrics) if dev else {}
     record = HeadRecord(
         head=head.name,
         fingerprint=head.fingerprint,
@@ -87,7 +86,7 @@ def fit_head(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
         score=scores.get(f"dev_{config.chosen_by}", trained[-1].best_score),
         dev=dict(scores),
         synthetic=head.job.manifest.synthetic_share(fitting.rows["train"].utterances),
-        epochs=history.height,
+        epochs=epochs,
         seconds=round(time.monotonic() - started, 1),
         machine=machine() | {"device": device},
         versions=versions(),
@@ -102,6 +101,15 @@ def save_weights(path: Path, state: Mapping[str, Any]) -> None:
     """Write weights to a safetensors file, whole or not at all."""
     # not safetensors' own `save_file`, whose files only their owner may read
     write_durably(path, save({k: v.contiguous().cpu() for k, v in state.items()}))
+
+
+def _write_table(path: Path, tables: Sequence[pl.DataFrame]) -> int:
+    """Write the rows of all trainings and return their number; without any there is no file."""
+    table = pl.concat(tables, how="diagonal")
+    clear(path)
+    if table.height:
+        write_durably(path, table.write_csv())
+    return table.height
 
 
 @dataclass(frozen=True)
@@ -126,14 +134,6 @@ class _Trained:
     candidates: pl.DataFrame
     best_epoch: int
     best_score: float | None
-
-
-@dataclass(frozen=True)
-class _Combined:
-    """A head's outputs for a split; for train also those of rows that it was trained on."""
-
-    final: Outputs
-    in_sample: np.ndarray | None = None
 
 
 class _Fitting:
@@ -165,7 +165,7 @@ class _Fitting:
     def train(self, number: int) -> _Trained:
         """Run or resume one training, and predict every row."""
         part = self.parts[number]
-        trainer = Trainer(
+        trainer = head_trainer(
             self.config.model_copy(update={"seed": part.seed}),
             self.reading,
             self.head.job.manifest.classes,
@@ -174,7 +174,7 @@ class _Fitting:
             genders=count_genders(self.config, self.head.job.manifest),
             device=self.device,
         )
-        self.outputs = trainer.outputs
+        self.outputs = dict(trainer.task.outputs)
         solved = self.config.architecture.solved
         epochs = 1 if solved else sum(stage.epochs for stage in self.config.stages)
         checkpoint = Checkpoint(self.folder / f".{part.name}.checkpoint", self.head.fingerprint)
@@ -203,6 +203,21 @@ class _Fitting:
             trained.best_epoch,
             trained.best_score,
         )
+
+    def scored(self, means: Mapping[int | None, Mapping[str, Outputs]]) -> dict[str, ScoredRows]:
+        """Return the rows of every split with the outputs for them."""
+        learned = self.config.init is not None or any(s.epochs for s in self.config.stages)
+        scored = {}
+        for split, labels in self.rows.items():
+            whole = [outputs[split] for fold, outputs in means.items() if fold is None]
+            folds = [outputs[split] for fold, outputs in means.items() if fold is not None]
+            if split == "train" and self.fold is not None:
+                scored[split] = _out_of_fold(labels, self.fold, folds, whole)
+            else:
+                kind = "in-sample" if split == "train" and learned else "held-out"
+                outputs = whole[0] if whole else mean_outputs(folds)
+                scored[split] = ScoredRows(labels, outputs, kind)
+        return scored
 
     def clean(self) -> None:
         """Delete what is needed no more: checkpoints, and weights of another kind of fitting."""
@@ -243,90 +258,19 @@ def _mean_of_seeds(trained: Sequence[_Trained]) -> dict[int | None, dict[str, Ou
     }
 
 
-def _combined(
-    means: Mapping[int | None, Mapping[str, Outputs]], split: str, fold: np.ndarray | None
-) -> _Combined:
-    """Combine the outputs of the folds, and of the training on all of train, for a split."""
-    whole = [outputs[split] for held_out, outputs in means.items() if held_out is None]
-    if fold is None:
-        return _Combined(whole[0])
-    folds = [outputs[split] for held_out, outputs in means.items() if held_out is not None]
-    names = list(folds[0])
-    if split != "train":
-        return _Combined(whole[0] if whole else mean_outputs(folds))
+def _out_of_fold(
+    labels: Labelled, fold: np.ndarray, folds: Sequence[Outputs], whole: Sequence[Outputs]
+) -> ScoredRows:
+    """Return the rows of train, each with the outputs of the fold that did not train on it.
+
+    `in_sample` are the logits of the training on all of train, where there is one (`whole`), or the
+    mean of the other folds.
+    """
     at = np.arange(len(fold))
-    stacked = {name: np.stack([out[name] for out in folds]) for name in names}
+    stacked = {name: np.stack([outputs[name] for outputs in folds]) for name in folds[0]}
     held_out = {name: values[fold, at] for name, values in stacked.items()}
-    if "logits" not in names:
-        return _Combined(held_out)
-    logits = stacked["logits"]
-    in_sample = (logits.sum(axis=0) - logits[fold, at]) / (len(folds) - 1)
-    return _Combined(held_out, whole[0]["logits"] if whole else in_sample.astype(np.float32))
-
-
-def split_logits(
-    labels: Labelled,
-    outputs: Outputs,
-    kind: str,
-    fold: np.ndarray | None = None,
-    in_sample: np.ndarray | None = None,
-    *,
-    groups: list[list[str]] | None = None,
-) -> SplitLogits:
-    """Return the rows of a split for `logits.h5`; `kind` is "in-sample", "held-out", …."""
-    none = np.full(len(labels), -1)
-    return SplitLogits(
-        utterance=labels.utterances,
-        logits=outputs.get("logits", np.empty((len(labels), 0), np.float32)),
-        label=labels.classes.astype(np.int8),
-        speaker=[speaker or "" for speaker in labels.speakers],
-        fold=(none if fold is None else fold).astype(np.int8),
-        rows=kind,
-        in_sample=in_sample,
-        predicted=outputs.get("attributes"),
-        truth=labels.attributes,
-        groups=groups,
-    )
-
-
-def group_columns(manifest: Manifest, groups: Sequence[str]) -> tuple[str, ...]:
-    """Return the group columns that the manifest has."""
-    return tuple(name for name in groups if name in manifest.frame.columns)
-
-
-def group_cells(
-    manifest: Manifest, columns: Sequence[str], utterances: Sequence[str]
-) -> list[list[str]]:
-    """Return the text of each utterance's group columns, "" where a cell is empty."""
-    texts = pl.DataFrame({"utterance": list(utterances)}, schema={"utterance": pl.String()}).join(
-        manifest.frame, "utterance", "left", maintain_order="left"
-    )
-    cells = texts.select(pl.col(name).cast(pl.String).fill_null("") for name in columns)
-    return [list(row) for row in cells.iter_rows()] if columns else [[] for _ in utterances]
-
-
-def _write_logits(fitting: _Fitting, outputs: Mapping[str, _Combined]) -> None:
-    rows, fold = {}, fitting.fold
-    learned = fitting.config.init is not None or any(s.epochs for s in fitting.config.stages)
-    job, config = fitting.head.job, fitting.config
-    groups = group_columns(job.manifest, job.groups)
-    for split, labels in fitting.rows.items():
-        combined = outputs[split]
-        of_train = "out-of-fold" if fold is not None else "in-sample" if learned else "held-out"
-        folds = fold if split == "train" else None
-        kind = of_train if split == "train" else "held-out"
-        cells = group_cells(job.manifest, groups, labels.utterances)
-        rows[split] = split_logits(
-            labels, combined.final, kind, folds, combined.in_sample, groups=cells
-        )
-    file = HeadLogits(
-        fitting.head.name,
-        job.manifest.classes,
-        fitting.head.fingerprint,
-        {f: job.features[f].fingerprint for f in config.feature_names},
-        rows,
-        config.attributes if "attributes" in config.gives else (),
-        groups,
-        synthetic=job.manifest.synthetic_share(job.manifest.utterances()),
-    )
-    file.write(fitting.folder / "logits.h5")
+    in_sample = whole[0].get("logits") if whole else None
+    if in_sample is None and "logits" in held_out:
+        others = stacked["logits"].sum(axis=0) - held_out["logits"]
+        in_sample = (others / (len(folds) - 1)).astype(np.float32)
+    return ScoredRows(labels, held_out, "out-of-fold", fold, in_sample)

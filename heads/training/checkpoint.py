@@ -1,12 +1,13 @@
-"""Where a training has come to: all that the next epoch needs, in one file, once a minute.
+"""The state of a training: all that its next step needs, in one file, once a minute.
 
-Nothing random is kept: every epoch is seeded by its number, so a training that goes on is bit for
+Nothing random is kept: every step is seeded by its number, so a training that goes on is bit for
 bit the one that was never interrupted. The file is read with `weights_only`; one that is damaged
 (its last four bytes are the crc32c of the others) or that another training left (another
 fingerprint) is ignored.
 """
 
 import io
+import logging
 import pickle
 import time
 from pathlib import Path
@@ -17,21 +18,25 @@ import torch
 
 from ser.corpus.atomic import staged
 
+VERSION = 2  # of the state
 SECONDS = 60.0  # at most so much is lost
+log = logging.getLogger("ser.heads")
 
 
 class Checkpoint:
-    """Keep the state of one training in a file; without a path, nowhere."""
+    """The state of one training in a file; without a path, nowhere.
 
-    def __init__(self, path: Path | None, fingerprint: str = "") -> None:
+    Of several processes of a training all read it and one `writes`.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: str = "", *, writes: bool = True) -> None:
         self.path, self.fingerprint = path, fingerprint
+        self._writes = writes and path is not None
         self._written = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
         """Return the state of this training, None where there is none."""
-        if self.path is None or not self.path.exists():
-            return None
-        if not self.path.is_file():
+        if self.path is None or not self.path.is_file():
             return None
         data = self.path.read_bytes()
         if _checksum(data[:-4]) != data[-4:]:
@@ -40,21 +45,38 @@ class Checkpoint:
             saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
             return None  # a file that is not ours
-        ours = isinstance(saved, dict) and saved.get("fingerprint") == self.fingerprint
-        return saved["state"] if ours else None
+        if not isinstance(saved, dict) or saved.get("fingerprint") != self.fingerprint:
+            return None
+        if saved.get("version") != VERSION:
+            log_restart(self.path)
+            return None
+        state: dict[str, Any] = saved["state"]
+        return state
 
-    def write(self, state: dict[str, Any], now: bool = False) -> None:
-        """Write a state if the last one is a minute old, or `now`."""
-        if self.path is None or not (now or time.monotonic() - self._written >= SECONDS):
+    def is_due(self) -> bool:
+        """Return whether the last state was written a minute ago, or earlier."""
+        return self._writes and time.monotonic() - self._written >= SECONDS
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Replace the file by one with this state."""
+        if self.path is None or not self._writes:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # into memory first: PyTorch's own writer hides that a disk is full
         buffer = io.BytesIO()
-        torch.save({"fingerprint": self.fingerprint, "state": state}, buffer)
+        saved = {"version": VERSION, "fingerprint": self.fingerprint, "state": state}
+        torch.save(saved, buffer)
         with staged(self.path) as part, part.open("wb") as file:
             file.write(buffer.getbuffer())
             file.write(_checksum(buffer.getbuffer()))
         self._written = time.monotonic()
+
+
+def log_restart(path: Path) -> None:
+    """Warn that a training starts again, since another version of ser wrote its checkpoint."""
+    log.warning(
+        "%s: the unfinished training is of another version of ser, so it starts again.", path
+    )
 
 
 def _checksum(data: bytes | memoryview) -> bytes:

@@ -9,7 +9,7 @@ those of the training clips (`ser.heads.inputs.drawn_to_corpus`).
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ser.cache.features import FeatureCache
-from ser.cache.reader import Batch, Clips, FeatureInput, lengths_of
+from ser.cache.reader import Batch, BatchReader, Clips, FeatureInput, bucket, lengths_of
 from ser.corpus.errors import UserError
 from ser.heads.config import HeadConfig
 from ser.heads.head import mask_of
@@ -126,3 +126,15 @@ class Reading:
                 frames = self.speakers[name].apply(frames, batch.utterances)
             features[name] = (frames, mask.to(device))
         return features
+
+    def batches(
+        self, reader: BatchReader, utterances: Sequence[str], batch: int, device: torch.device
+    ) -> Iterator[tuple[list[int], dict[str, tuple[Tensor, Tensor]]]]:
+        """Yield the positions and the features of utterances, in batches of similar length.
+
+        `reader` reads the columns; features are valid until the next batch.
+        """
+        positions = bucket(range(len(utterances)), self.lengths(utterances), batch, None)
+        plan = [[utterances[i] for i in part] for part in positions]
+        for part, read in zip(positions, reader.batches(plan), strict=True):
+            yield part, self.features(read, device)

@@ -11,7 +11,7 @@ During the first `warmup` steps of a phase the rate is multiplied by (step + 1) 
 """
 
 import math
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ser.heads.config import HeadConfig
 
@@ -35,8 +35,25 @@ def _decayed(config: HeadConfig, done: float) -> float:
             return first
 
 
-def stages(config: HeadConfig) -> Iterator[tuple[HeadConfig, int]]:
-    """Yield, for every epoch of the training, its phase's config and its number in the phase."""
-    for stage in config.stages:
-        for epoch in range(stage.epochs):
-            yield stage, epoch
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch of a training: its number, the config of its phase, and its number in the phase."""
+
+    number: int
+    stage: HeadConfig
+    in_phase: int
+
+    @property
+    def done(self) -> float:
+        """Return the share of the phase's epochs before this one."""
+        return self.in_phase / self.stage.epochs
+
+    def rate(self, step: int, steps: int) -> float:
+        """Return the learning rate at a step of an epoch of so many."""
+        return rate(self.stage, self.done, self.in_phase * steps + step)
+
+
+def epochs(config: HeadConfig) -> list[Epoch]:
+    """List the epochs of a training, phase by phase."""
+    phases = [(stage, epoch) for stage in config.stages for epoch in range(stage.epochs)]
+    return [Epoch(number, stage, epoch) for number, (stage, epoch) in enumerate(phases)]

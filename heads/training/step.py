@@ -10,7 +10,7 @@ So it is with several processes: each takes the loss of the outputs of all, and 
 its own clips back. The sum of their gradients is that of the one large batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,9 +22,8 @@ from ser.heads.head import Mix
 from ser.heads.training.augment import augment_features, mixing
 from ser.heads.training.losses import Setting
 from ser.heads.training.objective import total_loss
+from ser.heads.training.processes import Processes
 from ser.heads.training.targets import Targets, joined
-
-Gather = Callable[[Tensor], tuple[Tensor, slice]]  # the rows of all processes, and which are ours
 
 
 @dataclass(frozen=True)
@@ -41,35 +40,66 @@ def backward(
     stage: HeadConfig,
     parts: Sequence[MicroBatch],
     setting: Setting,
-    gather: Gather | None = None,
+    processes: Processes = Processes(),  # noqa: B008  immutable
 ) -> Tensor:
-    """Put the gradient of the loss over all parts onto the parameters; return the loss.
+    """Put the gradient of the loss over all parts onto the parameters; return the loss, a scalar.
 
-    With `gather` the loss is over the parts of all processes, and the gradient our share of it.
+    With several processes the loss is over the parts of all, and the gradient our share of it.
     """
-    if len(parts) == 1 and gather is None:
-        outputs, targets = _forward(module, stage, parts[0])
+    if len(parts) > 1:
+        return _backward_in_parts(module, stage, parts, setting, processes)
+    outputs, targets = _forward(module, stage, parts[0])
+    if processes.size == 1:
         loss = total_loss(stage, outputs, targets, setting)
         loss.backward()
         return loss.detach()
-    with torch.set_grad_enabled(len(parts) == 1):
-        batches = [_forward(module, stage, part) for part in parts]
-    names = list(batches[0][0])
-    outputs = {n: torch.cat([out[n] for out, _ in batches]).detach() for n in names}
-    targets, local = joined([targets for _, targets in batches]), slice(None)
-    if gather is not None:
-        local = gather(targets.classes)[1]
-        outputs = {name: gather(rows)[0] for name, rows in outputs.items()}
-        targets = targets.each(lambda rows: gather(rows)[0])
-    leaves = {name: rows.requires_grad_() for name, rows in outputs.items()}
+    loss, slopes = _slopes(stage, outputs, targets, setting, processes)
+    _carry_back(outputs, slopes)
+    return loss
+
+
+def _backward_in_parts(
+    module: nn.Module,
+    stage: HeadConfig,
+    parts: Sequence[MicroBatch],
+    setting: Setting,
+    processes: Processes,
+) -> Tensor:
+    """Run every part twice: for the loss over all of them, and to carry its share back."""
+    with torch.no_grad():
+        passes = [_forward(module, stage, part) for part in parts]
+    outputs = {name: torch.cat([out[name] for out, _ in passes]) for name in passes[0][0]}
+    targets = joined([part_targets for _, part_targets in passes])
+    loss, slopes = _slopes(stage, outputs, targets, setting, processes)
+    start = 0
+    for part in parts:
+        end = start + len(part.targets.classes)
+        part_outputs, _ = _forward(module, stage, part)
+        _carry_back(part_outputs, {name: slope[start:end] for name, slope in slopes.items()})
+        start = end
+    return loss
+
+
+def _slopes(
+    stage: HeadConfig,
+    outputs: Mapping[str, Tensor],
+    targets: Targets,
+    setting: Setting,
+    processes: Processes,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss over the outputs of all processes, and its slope at each of ours."""
+    _, ours = processes.gather(targets.classes)
+    gathered = {name: processes.gather(rows.detach())[0] for name, rows in outputs.items()}
+    targets = targets.each(lambda rows: processes.gather(rows)[0])
+    leaves = {name: rows.requires_grad_() for name, rows in gathered.items()}
     loss = total_loss(stage, leaves, targets, setting)
     slopes = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    sizes = [len(of_part.classes) for _, of_part in batches]
-    shares = zip(*(slope[local].split(sizes) for slope in slopes), strict=True)
-    for part, share in zip(parts, shares, strict=True):
-        again = batches[0][0] if len(parts) == 1 else _forward(module, stage, part)[0]
-        torch.autograd.backward([again[name] for name in names], list(share))
-    return loss.detach()
+    return loss.detach(), {name: slope[ours] for name, slope in zip(leaves, slopes, strict=True)}
+
+
+def _carry_back(outputs: Mapping[str, Tensor], slopes: Mapping[str, Tensor]) -> None:
+    """Add the gradient of outputs with these slopes to the parameters."""
+    torch.autograd.backward(list(outputs.values()), [slopes[name] for name in outputs])
 
 
 def _forward(

@@ -1,51 +1,73 @@
-"""Train one head from the cache.
+"""The training loop of heads and of fine-tuned models.
 
-1. Every epoch: the sampler draws utterances, each is taken clean or from a view, batches of similar
-   length are cut, features are augmented, the losses summed, AdamW steps.
+1. Every epoch: the sampler draws clips, which are batched by similar length; at each step the
+   losses are summed and the optimizer steps on the gradient of all its clips.
 2. After every epoch: the scores of the whole dev set; the best epoch's weights are kept.
-3. At the end, or when no better epoch has come for `patience` epochs: that epoch's weights.
+3. Once a minute: a checkpoint, amid an epoch too.
+4. At the end, or when no better epoch has come for `patience` epochs: the best weights.
 
-Everything random depends on `seed` and the number of the epoch: on one machine the same call gives
-the same bits, also when it was interrupted and resumes from its checkpoint.
+Everything random depends on `seed` and the numbers of the epoch and the step: on one machine the
+same call gives the same bits, also when it was interrupted and resumes from its checkpoint.
+
+What differs is passed in: where the clips come from (`Data`), the optimizer, and the processes.
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ser.cache.reader import BatchReader, Clip, bucket, padded_share
 from ser.corpus.errors import UserError
-from ser.corpus.registry import origin
 from ser.heads.config import HeadConfig
-from ser.heads.head import build_head
-from ser.heads.inputs import Prepared
-from ser.heads.published import load_init
 from ser.heads.training.checkpoint import Checkpoint
-from ser.heads.training.dev import chosen_score, dev_scores, scored_rows
+from ser.heads.training.dev import chosen_score
 from ser.heads.training.memory import keep_freed_memory
-from ser.heads.training.objective import outputs_of, setting_of, total_loss
-from ser.heads.training.reading import Reading
-from ser.heads.training.samplers import draw_epoch
-from ser.heads.training.schedule import rate, stages
-from ser.heads.training.solving import solve
+from ser.heads.training.processes import Processes
+from ser.heads.training.schedule import Epoch, epochs
 from ser.heads.training.step import MicroBatch, backward
-from ser.heads.training.targets import Labelled, Targets, batch_targets, soft_labels, teachable
+from ser.heads.training.targets import Labelled
+from ser.heads.training.task import Task
 
-EVAL_BATCH = 4  # times the training batch: no gradients are kept
-ORDER, VIEW, DROP, STEP = range(4)  # the streams of random numbers of an epoch
 AfterEpoch = Callable[[Mapping[str, Any]], None]
+Outputs = Mapping[str, np.ndarray]  # float32 `(utterances, width)` of each output
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of an epoch: how many, and the batches of each one that is still to be run."""
+
+    count: int
+    padded_share: float
+    remaining: Iterator[list[MicroBatch]]
+
+
+class Data(Protocol):
+    """Where the clips of a training come from."""
+
+    def steps(self, epoch: Epoch, first: int) -> Steps:
+        """Return the steps of an epoch, to be run from the step `first` on."""
+        ...
+
+    def predict(self, module: nn.Module, utterances: Sequence[str]) -> Outputs:
+        """Return the outputs of a module for utterances."""
+        ...
+
+    def scored(self, module: nn.Module, rows: Labelled) -> tuple[Labelled, Outputs]:
+        """Return the rows that can be read, and the outputs of a module for them."""
+        ...
+
+
+DataT = TypeVar("DataT", bound=Data)
 
 
 @dataclass
 class Trained:
-    """A trained head and its history; `best_score` is None without a dev set.
+    """A trained module and its history; `best_score` is None without a dev set.
 
     One that was solved has no history, but the candidates that were compared.
     """
@@ -57,91 +79,64 @@ class Trained:
     candidates: Sequence[Mapping[str, Any]] = ()
 
 
-class Trainer:
-    """Train one head on labelled utterances.
+@dataclass
+class Best:
+    """The best epoch, its score and a copy of its weights; no weights before the first epoch."""
 
-    With `config.views` the columns of `reading` have these views. `genders` is how many the loss
-    `gender` distinguishes. Raises `UserError` for a class without a training utterance, or a
-    neutral class that is not among the classes.
+    epoch: int = -1
+    score: float = -math.inf
+    weights: dict[str, Tensor] | None = None
+
+    def replace(self, epoch: int, score: float | None, module: nn.Module) -> None:
+        """Take an epoch as the best one; its score is None without a dev set."""
+        self.epoch, self.score = epoch, -math.inf if score is None else score
+        self.weights = {k: v.detach().cpu().clone() for k, v in learned(module).items()}
+
+    def restore(self, module: nn.Module) -> None:
+        """Give a module the weights of the best epoch."""
+        if self.weights is not None:
+            module.load_state_dict(self.weights, strict=False)
+
+
+@dataclass
+class Curve:
+    """How far a training is: a row for each epoch, the losses of the epoch amid it, the best."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[Tensor] = field(default_factory=list)
+    best: Best = field(default_factory=Best)
+
+
+class Trainer(Generic[DataT]):
+    """Train a module on a task.
+
+    Args:
+        task: what is learned, and how.
+        module: maps features to outputs; parameters that need no gradient are left as they are.
+        data: where the clips come from.
+        optimizer: of the module's parameters; a group's `scale` multiplies its learning rate.
+        processes: those that train the module together.
+        loss_dtype: in which the losses of an epoch are averaged.
     """
 
     def __init__(
         self,
-        config: HeadConfig,
-        reading: Reading,
-        classes: Sequence[str],
+        task: Task,
+        module: nn.Module,
+        data: DataT,
+        optimizer: torch.optim.Optimizer,
         *,
-        train: Labelled,
-        dev: Labelled,
-        genders: int = 0,
-        device: str = "cpu",
+        processes: Processes = Processes(),  # noqa: B008  immutable
+        loss_dtype: torch.dtype = torch.float32,
     ) -> None:
-        if device == "cpu":
+        if task.device.type == "cpu":
             keep_freed_memory()
-        torch.manual_seed(config.seed)
-        self.config, self.reading, self.classes = config, reading, classes
-        self.train = train.take(teachable(config, train))
-        self.dev = dev.take(scored_rows(config, dev))
-        self.device = torch.device(device)
-        self.genders = genders
-        soft = soft_labels(config, self.train) if self.train.votes is not None else None
-        self.setting = setting_of(config, self.train, soft, classes, device)
-        columns = reading.columns
-        dims = {name: column.item_shape[-1] for name, column in columns.items()}
-        layers = {
-            name: column.item_shape[0] if len(column.item_shape) > 1 else 0
-            for name, column in columns.items()
-        }
-        self.outputs = outputs_of(config, len(classes), genders)
-        head = build_head(config, dims, self.outputs)
-        moments, free = self._moments(), config.free_sums
-        self.module = Prepared(head, layers, moments, self.outputs, reading.speakers, free=free)
-        self.module.to(self.device)
-        self.reading = reading.drawn_to({f: self.module.moments_of(f) for f in reading.speakers})
-        if config.init is not None:
-            load_init(self.module, config.init)
-        if not any(True for _ in self.module.parameters()):
-            raise UserError(
-                f"the head '{config.head}' ({origin(type(head))}) has no parameters to train; "
-                "assign its layers to attributes of the module."
-            )
-        self.optimizer = torch.optim.AdamW(
-            self.module.parameters(),
-            lr=config.lr,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-        )
+        self.task, self.module, self.data, self.optimizer = task, module, data, optimizer
+        self.processes, self.loss_dtype = processes, loss_dtype
         self.averaged: AveragedModel | None = None
-        self.reader = BatchReader(columns, pin=self.device.type == "cuda", check=True)
-        self.views = ("", *config.views)  # "" is clean
-        lengths = [
-            reading.lengths([Clip(u, view) for u in self.train.utterances]) for view in self.views
-        ]
-        self.lengths = np.stack(lengths)  # (views, train)
-        self._calibrate(head)
-        if config.ema:
-            average = get_ema_multi_avg_fn(config.ema)
-            self.averaged = AveragedModel(self.module, multi_avg_fn=average)
-
-    def _calibrate(self, head: nn.Module) -> None:
-        """Fit the standardisation of a head's embedding on all training clips, clean."""
-        standard = getattr(head, "standard", None)
-        if standard is None or self.config.init is not None or self.config.architecture.solved:
-            return
-        batches: list[Tensor] = []
-        watch = standard.register_forward_pre_hook(lambda _, args: batches.append(args[0].cpu()))
-        self.predict(self.train.utterances)
-        watch.remove()
-        standard.fit(torch.cat(batches))
-
-    def _moments(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        moments = {}
-        for use in self.config.features:
-            if use.normalize != "none":
-                column = self.reading.columns[use.name]
-                mean, deviation = column.cache.moments(self.train.utterances)
-                moments[use.name] = column.side_by_side(mean), column.side_by_side(deviation)
-        return moments
+        if task.config.ema:
+            average = get_ema_multi_avg_fn(task.config.ema)
+            self.averaged = AveragedModel(module, multi_avg_fn=average)
 
     @property
     def kept(self) -> nn.Module:
@@ -159,188 +154,118 @@ class Trainer:
         Best is the highest `best_by` over the whole dev set; without one, the last epoch. Raises
         `UserError` when the loss is no longer a number.
         """
-        if self.config.architecture.solved:
-            return self._solve(after_epoch)
-        history: list[dict[str, Any]] = []
-        best: dict[str, Any] = {"epoch": -1, "score": -math.inf, "state": self.kept.state_dict()}
-        state = checkpoint.read()
-        if state is not None:
-            history, best = state["history"], state["best"]
-            self._load(state)
-            for row in history:
-                after_epoch(row)
-        patience = self.config.patience or math.inf
-        for epoch, (stage, number) in enumerate(stages(self.config)):
-            if epoch < len(history) or epoch - best["epoch"] > patience:
-                continue
-            row = self._epoch(epoch, stage, number) | self.dev_scores(stage)
-            score = chosen_score(self.config, row)
-            if score is None or score > best["score"] or self.config.keep == "last":
-                state = copy.deepcopy(self.kept.state_dict())
-                best = {"epoch": epoch, "score": -math.inf if score is None else score}
-                best["state"] = state
-            history.append(row)
+        config, curve = self.task.config, self._resumed(checkpoint)
+        history, best = curve.history, curve.best
+        for row in history:
             after_epoch(row)
-            checkpoint.write(self._state() | {"history": history, "best": best})
-        checkpoint.write(self._state() | {"history": history, "best": best}, now=True)
-        self.kept.load_state_dict(best["state"])
-        score = history[best["epoch"]].get(f"dev_{self.config.chosen_by}") if history else None
-        return Trained(self.kept, history, best["epoch"], score)
+        for epoch in epochs(config)[len(history) :]:
+            if epoch.number - best.epoch > (config.patience or math.inf):
+                break
+            row = self._epoch(epoch, curve, checkpoint) | self.dev_scores(epoch.stage)
+            score = chosen_score(config, row)
+            if score is None or score > best.score or config.keep == "last":
+                best.replace(epoch.number, score, self.kept)
+            history.append(row)
+            curve.losses = []
+            after_epoch(row)
+            if checkpoint.is_due():
+                checkpoint.write(self._state(curve))
+        checkpoint.write(self._state(curve))
+        best.restore(self.kept)
+        score = history[best.epoch].get(f"dev_{config.chosen_by}") if history else None
+        return Trained(self.kept, history, best.epoch, score)
 
-    def _solve(self, after_epoch: AfterEpoch) -> Trained:
-        candidates = solve(self.module, self.config, len(self.classes), self.train, self._read)
-        row = {"epoch": 0} | self.dev_scores(self.config)
-        after_epoch(row)
-        score = chosen_score(self.config, row)
-        return Trained(self.kept, [], -1, score, candidates)
-
-    def _read(
-        self, utterances: Sequence[str]
-    ) -> Iterator[tuple[list[int], dict[str, tuple[Tensor, Tensor]]]]:
-        """Yield the positions and the features of utterances, in batches of similar length."""
-        lengths = self.reading.lengths(utterances)
-        batches = bucket(range(len(utterances)), lengths, EVAL_BATCH * self.config.batch, None)
-        plan = [[utterances[i] for i in batch] for batch in batches]
-        for read, positions in zip(self.reader.batches(plan), batches, strict=True):
-            yield positions, self.reading.features(read, self.device)
-
-    def _state(self) -> dict[str, Any]:
-        averaged = self.averaged.state_dict() if self.averaged is not None else {}
-        return {
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "averaged": averaged,
-        }
-
-    def _load(self, state: Mapping[str, Any]) -> None:
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
-
-    def _epoch(self, epoch: int, stage: HeadConfig, number: int) -> dict[str, Any]:
-        labels = self.train.classes
-        rng = self._random(epoch, ORDER)
-        done = number / stage.epochs
-        order = draw_epoch(stage.sampler, labels, self.setting.neutral, rng, done)
-        view = self._draw_views(len(order), epoch)
-        clips = [
-            Clip(self.train.utterances[i], self.views[v])
-            for i, v in zip(order.tolist(), view.tolist(), strict=True)
-        ]
-        lengths = self.lengths[view, order]
-        batches = bucket(range(len(clips)), lengths, stage.batch, rng)
-        targets = self._targets_of(self.train, self._random(epoch, DROP))
-        plan = [[clips[i] for i in batch] for batch in batches]
+    def _epoch(
+        self,
+        epoch: Epoch,
+        curve: Curve,
+        checkpoint: Checkpoint = Checkpoint(None),  # noqa: B008
+    ) -> dict[str, Any]:
+        """Run the steps of an epoch that are left; return its row of the history."""
+        losses = curve.losses
+        steps = self.data.steps(epoch, first=len(losses))
         self.module.train()
-        steps = math.ceil(len(batches) / stage.accumulate)
-        parts: list[MicroBatch] = []
-        losses: list[Tensor] = []
-        for i, batch in enumerate(self.reader.batches(plan)):
-            # a batch is valid until the next: those that wait for others are copied
-            features = self.reading.features(batch, self.device, copy=stage.accumulate > 1)
-            parts.append(
-                MicroBatch(features, targets(order[batches[i]]), (self.config.seed, epoch, STEP, i))
-            )
-            if len(parts) == stage.accumulate or i + 1 == len(batches):
-                self._set_rate(stage, number, steps, len(losses))
-                losses.append(self._step(stage, parts))
-                parts = []
-        loss = float(torch.stack(losses).mean())
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss} in epoch {epoch + 1}; set a smaller `lr:`, or set `clip:`."
-            )
+        for batches in steps.remaining:
+            rate = epoch.rate(len(losses), steps.count)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate * group.get("scale", 1.0)
+            losses.append(self._step(epoch.stage, batches))
+            if checkpoint.is_due():
+                _require_finite(losses, epoch)
+                checkpoint.write(self._state(curve))
+        _require_finite(losses, epoch)
         return {
-            "epoch": epoch,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "train_loss": loss,
-            "padded_share": padded_share(batches, lengths),
+            "epoch": epoch.number,
+            "lr": epoch.rate(steps.count - 1, steps.count),
+            "train_loss": float(torch.stack(losses).to(self.loss_dtype).mean()),
+            "padded_share": steps.padded_share,
         }
 
-    def _set_rate(self, stage: HeadConfig, number: int, steps: int, step: int) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate(stage, number / stage.epochs, number * steps + step)
-
-    def _random(self, epoch: int, stream: int) -> np.random.Generator:
-        return np.random.default_rng([self.config.seed, epoch, stream])
-
-    def _draw_views(self, draws: int, epoch: int) -> np.ndarray:
-        """Return the number of each draw's view, 0 for clean, int64 `(draws,)`."""
-        views = len(self.config.views)
-        if not views:
-            return np.zeros(draws, dtype=np.int64)
-        # a stream of its own, so that the order of an epoch is what it is without views
-        rng = self._random(epoch, VIEW)
-        view = 1 + rng.integers(views, size=draws)
-        return np.where(rng.random(draws) < self.config.augmented, view, 0)
-
-    def _targets_of(
-        self, rows: Labelled, drop: np.random.Generator | None = None
-    ) -> Callable[[np.ndarray], Targets]:
-        """Return a function of positions in `rows` to their targets, float32, on the device."""
-        widths = len(self.classes), self.genders
-        return batch_targets(self.config, rows, widths, self.device, drop)
-
-    def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)).to(self.device)
-
-    def _step(self, stage: HeadConfig, parts: Sequence[MicroBatch]) -> Tensor:
+    def _step(self, stage: HeadConfig, batches: Sequence[MicroBatch]) -> Tensor:
+        """Step on the gradient of batches; return their loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss = backward(self.module, stage, parts, self.setting)
+        loss = backward(self.module, stage, batches, self.task.setting, self.processes)
+        parameters = trainable(self.module)
+        self.processes.sum_gradients(parameters)
         if stage.clip is not None:
-            nn.utils.clip_grad_norm_(self.module.parameters(), stage.clip)
+            nn.utils.clip_grad_norm_(parameters, stage.clip)
         self.optimizer.step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.module)
         return loss
 
     def dev_scores(self, stage: HeadConfig) -> dict[str, float]:
-        """Return the scores of the whole dev set, those that the head's outputs have."""
-        if not self.dev.utterances:
+        """Return the loss and the scores of the whole dev set by the weights that are kept."""
+        if not len(self.task.dev):
             return {}
-        outputs = self.predict(self.dev.utterances)
-        targets = self._targets_of(self.dev)(np.arange(len(self.dev)))
-        tensors = {name: self._tensor(values) for name, values in outputs.items()}
-        scores = {"dev_loss": float(total_loss(stage, tensors, targets, self.setting))}
-        return scores | dev_scores(self.dev, outputs, self.config.metrics)
+        return self.task.scores(stage, *self.data.scored(self.kept.eval(), self.task.dev))
 
-    def predict(self, utterances: Sequence[str]) -> dict[str, np.ndarray]:
+    def predict(self, utterances: Sequence[str]) -> Outputs:
         """Return every output float32 `(utterances, width)` by the weights that are kept."""
-        return predict_outputs(
-            self.kept.eval(),
-            self.reading,
-            self.reader,
-            utterances,
-            batch=EVAL_BATCH * self.config.batch,
-            widths=self.outputs,
-        )
+        return self.data.predict(self.kept.eval(), utterances)
+
+    def _state(self, curve: Curve) -> dict[str, Any]:
+        averaged: dict[str, Any] = {}
+        if self.averaged is not None:
+            averaged = learned(self.kept) | {"n_averaged": self.averaged.n_averaged}
+        return {
+            "module": learned(self.module),
+            "optimizer": self.optimizer.state_dict(),
+            "averaged": averaged,
+            "history": curve.history,
+            "losses": curve.losses,
+            "best": vars(curve.best),
+        }
+
+    def _resumed(self, checkpoint: Checkpoint) -> Curve:
+        """Go to the state of a checkpoint; return how far that is."""
+        if (state := checkpoint.read()) is None:
+            return Curve()
+        self.module.load_state_dict(state["module"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged is not None:
+            self.averaged.n_averaged.copy_(state["averaged"].pop("n_averaged"))
+            self.kept.load_state_dict(state["averaged"], strict=False)
+        losses = [loss.to(self.task.device) for loss in state["losses"]]
+        return Curve(state["history"], losses, Best(**state["best"]))
 
 
-def predict_outputs(
-    module: nn.Module,
-    reading: Reading,
-    reader: BatchReader,
-    utterances: Sequence[str],
-    *,
-    batch: int,
-    widths: Mapping[str, int],
-) -> dict[str, np.ndarray]:
-    """Return every output of a module, float32 `(utterances, width)`.
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """List the parameters of a module that are trained."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
-    `batch` is in utterances, `widths` those of the outputs by name; `reader` reads the columns of
-    `reading`.
-    """
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    lengths = reading.lengths(utterances)
-    batches = bucket(range(len(utterances)), lengths, batch, None)
-    plan = [[utterances[i] for i in batch] for batch in batches]
-    out = {
-        name: np.empty((len(utterances), width), dtype=np.float32) for name, width in widths.items()
-    }
-    with torch.inference_mode():
-        for read, positions in zip(reader.batches(plan), batches, strict=True):
-            outputs = module(reading.features(read, device))
-            for name, values in out.items():
-                values[positions] = outputs[name].float().cpu().numpy()
-    return out
+
+def learned(module: nn.Module) -> dict[str, Tensor]:
+    """Return the part of a module's state that training changes."""
+    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def _require_finite(losses: Sequence[Tensor], epoch: Epoch) -> None:
+    """Raise `UserError` for the first loss of an epoch that is no number."""
+    for step, loss in enumerate(torch.stack(list(losses)).tolist(), start=1):
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} at step {step} of epoch {epoch.number + 1}; set a smaller "
+                "`lr:`, or set `clip:`."
+            )

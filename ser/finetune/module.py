@@ -71,15 +71,6 @@ class FineTuned(nn.Module):
                 module.eval()  # otherwise a clip depends on its batch
         return self
 
-    def trainable(self) -> list[nn.Parameter]:
-        """Return the trainable parameters."""
-        return [p for p in self.parameters() if p.requires_grad]
-
-    def learned(self) -> dict[str, torch.Tensor]:
-        """Return the part of the state that training changes."""
-        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
-        return {name: value for name, value in self.state_dict().items() if name not in frozen}
-
     def merge(self, adapter: Path | None = None) -> None:
         """Merge the adapters into the model's weights; save them to `adapter` first."""
         for wrapper in self._adapted:

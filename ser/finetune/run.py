@@ -22,20 +22,21 @@ from ser.cache.swap import recover_folder
 from ser.corpus.check import require_speaker_disjoint
 from ser.corpus.errors import BusyError, UserError
 from ser.extract.models import Weights, resolve
+from ser.finetune.adapting import optimizer, parameter_groups
+from ser.finetune.batches import ClipBatches
 from ser.finetune.clips import Clips
 from ser.finetune.job import FineTuneJob, feature_fingerprint, finetune_spec
 from ser.finetune.module import FineTuned
-from ser.finetune.processes import Processes
 from ser.finetune.results import write_results
-from ser.finetune.trainer import Checkpoints, FineTuner
 from ser.heads.job import by_split
 from ser.heads.record import FILE, HeadRecord
 from ser.heads.run import LOCK, HeadReport, Progress, read_undamaged, remove_leftovers
-from ser.heads.training.checkpoint import Checkpoint
-from ser.heads.training.objective import outputs_of
+from ser.heads.training.checkpoint import Checkpoint, log_restart
+from ser.heads.training.processes import Processes
 from ser.heads.training.targets import Labelled, count_genders, labelled
+from ser.heads.training.task import Task
 from ser.heads.training.tracking import tracked
-from ser.heads.training.trainer import Trained
+from ser.heads.training.trainer import Trained, Trainer
 
 AfterEpoch = Callable[[Progress], None]
 
@@ -53,19 +54,26 @@ def fine_tune(
     train split, missing weights, or a loss that is not finite.
     """
     processes = processes or Processes()
-    training = job.config.training
     require_speaker_disjoint(job.manifest)
-    weights = resolve(job.config.model)
-    sizes = job.sources.sizes()
+    weights, sizes = resolve(job.config.model), job.sources.sizes()
     usable = [u for u in job.manifest.utterances() if u in sizes]
     spec = finetune_spec(job, weights, sizes, usable)
-    record, mark = None if force else _undamaged(job), fingerprint(spec)
+    record, done = None if force else _undamaged(job), "current"
     processes.wait()  # otherwise one could see the files of another
-    if record is not None and record.fingerprint == mark:
-        score, epochs = record.score, record.epochs
-        return HeadReport(job.name, "current", score, training.chosen_by, epochs, record.seconds)
-    with _locked(job, processes):
-        return _fine_tune(job, processes, weights, spec, after_epoch)
+    if record is None or record.fingerprint != fingerprint(spec):
+        rows = {
+            split: labelled(job.config.training, job.manifest, utterances)
+            for split, utterances in by_split(job.manifest, usable).items()
+        }
+        with _locked(job, processes):
+            started = time.monotonic()
+            trainer = build_trainer(job, weights, rows, processes)
+            trained = _train(job, trainer, fingerprint(spec), after_epoch)
+            write_results(job, trainer, trained, rows, spec=spec, started=started)
+            processes.wait()  # for the first one, which writes
+            record, done = HeadRecord.read(job.head_folder / FILE), "trained"
+    score, score_name = record.score, job.config.training.chosen_by
+    return HeadReport(job.name, done, score, score_name, record.epochs, record.seconds)
 
 
 @contextmanager
@@ -86,48 +94,6 @@ def _locked(job: FineTuneJob, processes: Processes) -> Iterator[None]:
         yield
 
 
-def _fine_tune(
-    job: FineTuneJob,
-    processes: Processes,
-    weights: Weights,
-    spec: dict[str, Any],
-    after_epoch: AfterEpoch,
-) -> HeadReport:
-    started, training = time.monotonic(), job.config.training
-    sizes, mark = job.sources.sizes(), fingerprint(spec)
-    usable = [u for u in job.manifest.utterances() if u in sizes]
-
-    def report(row: Mapping[str, Any]) -> None:
-        score, epoch = row.get(f"dev_{training.chosen_by}"), int(row["epoch"]) + 1
-        epochs = sum(stage.epochs for stage in training.stages)
-        elapsed = time.monotonic() - started
-        after_epoch(Progress(job.name, None, epoch, epochs, score, elapsed))
-
-    splits = by_split(job.manifest, usable)
-    rows = {split: labelled(training, job.manifest, ids) for split, ids in splits.items()}
-    if "train" not in rows:
-        raise UserError(
-            f"{job.manifest.source}: no utterance of the train split can be read; give some rows "
-            "with audio, or words, the split 'train'."
-        )
-    tuner = build_tuner(job, weights, rows, processes)
-    trained = _trained(job, tuner, mark, report)
-    record = write_results(job, tuner, trained, rows, spec)
-    record |= {"seconds": round(time.monotonic() - started, 1)}
-    if processes.first:
-        HeadRecord.model_validate(record).write(job.head_folder / FILE)
-        remove_leftovers(job.head_folder, done=True)
-    processes.wait()
-    return HeadReport(
-        job.name,
-        "trained",
-        record["score"],
-        training.chosen_by,
-        record["epochs"],
-        record["seconds"],
-    )
-
-
 def _undamaged(job: FineTuneJob) -> HeadRecord | None:
     """Return the record of a fine-tuned model if it and its head are undamaged, otherwise None."""
     recover_folder(job.model_folder)
@@ -139,50 +105,60 @@ def _undamaged(job: FineTuneJob) -> HeadRecord | None:
     return record if unchanged else None
 
 
-def build_tuner(
+def build_trainer(
     job: FineTuneJob, weights: Weights, rows: Mapping[str, Labelled], processes: Processes
-) -> FineTuner:
-    """Return the trainer of a job; `rows` are the readable rows of each split."""
-    config, genders = job.config, count_genders(job.config.training, job.manifest)
-    outputs = outputs_of(config.training, len(job.manifest.classes), genders)
-    module = FineTuned.build(job.name, config, weights, outputs)
-    train = rows["train"]
-    pin = processes.device.type == "cuda"
-    return FineTuner(
-        config,
-        module,
-        Clips(config, module.encoder, job.sources, train, pin),
+) -> Trainer[ClipBatches]:
+    """Return the trainer of a job; `rows` are the readable rows of each split.
+
+    Raises `UserError` where there are none of train.
+    """
+    if "train" not in rows:
+        raise UserError(
+            f"{job.manifest.source}: no utterance of the train split can be read; give some rows "
+            "with audio, or words, the split 'train'."
+        )
+    config, train, device = job.config, rows["train"], processes.device
+    task = Task.of(
+        config.training,
         job.manifest.classes,
         train=train,
         dev=rows.get("dev", train.take([])),
-        genders=genders,
+        genders=count_genders(config.training, job.manifest),
+        device=device,
+    )
+    module = FineTuned.build(job.name, config, weights, task.outputs).to(device)
+    clips = Clips(config, module.encoder, job.sources, train, pin=device.type == "cuda")
+    return Trainer(
+        task,
+        module,
+        ClipBatches(task, clips, processes),
+        optimizer(config, parameter_groups(config, module.encoder, module.head)),
         processes=processes,
+        loss_dtype=torch.float64,
     )
 
 
-def _trained(
-    job: FineTuneJob, tuner: FineTuner, mark: str, report: Callable[[Mapping[str, Any]], None]
+def _train(
+    job: FineTuneJob, trainer: Trainer[ClipBatches], mark: str, after_epoch: AfterEpoch
 ) -> Trained:
     """Train, or resume training; only the first process writes and reports."""
-    folder, first = job.head_folder, tuner.processes.first
+    started, first, training = time.monotonic(), trainer.processes.first, job.config.training
     # with another number of processes the batches differ, so it is another training
-    mark = f"{mark} of {tuner.processes.size}"
-    epoch, step = (Checkpoint(folder / f".{at}.checkpoint", mark) for at in ("epoch", "step"))
+    mark = f"{mark} of {trainer.processes.size}"
+    checkpoint = Checkpoint(job.head_folder / ".head.checkpoint", mark, writes=first)
     if not first:
-        epoch, step = _ReadOnly(epoch.path, mark), _ReadOnly(step.path, mark)
-        return tuner.fit(checkpoints=Checkpoints(epoch, step))
-    folder.mkdir(parents=True, exist_ok=True)
-    with tracked(job.config.training, folder, "head") as track:
+        return trainer.fit(checkpoint=checkpoint)
+    job.head_folder.mkdir(parents=True, exist_ok=True)
+    former = job.head_folder / ".epoch.checkpoint"  # of versions with two checkpoints
+    if former.exists():
+        log_restart(former)
+    epochs = sum(stage.epochs for stage in training.stages)
+    with tracked(training, job.head_folder, "head") as track:
 
-        def after_epoch(row: Mapping[str, Any]) -> None:
+        def report(row: Mapping[str, Any]) -> None:
             track(row)
-            report(row)
+            score, epoch = row.get(f"dev_{training.chosen_by}"), int(row["epoch"]) + 1
+            seconds = time.monotonic() - started
+            after_epoch(Progress(job.name, None, epoch, epochs, score, seconds))
 
-        return tuner.fit(after_epoch, Checkpoints(epoch, step))
-
-
-class _ReadOnly(Checkpoint):
-    """A checkpoint that is read but not written: that of another process than the first."""
-
-    def write(self, state: dict[str, Any], now: bool = False) -> None:
-        """Write nothing."""
+        return trainer.fit(report, checkpoint)

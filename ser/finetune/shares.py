@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ser.finetune.processes import Processes
+from ser.heads.training.processes import Processes
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ser.corpus.errors import UserError, nearest
 from ser.extract.extractor import parse_options
 from ser.extract.run import TRANSCRIPT, Job, open_feature, sources_of
 from ser.finetune.job import FineTuneJob
-from ser.finetune.processes import Processes
+from ser.finetune.processes import join
 from ser.finetune.run import fine_tune
 from ser.heads.run import AfterEpoch
 from ser.pipeline.file import Pipeline, cache_place, read_manifest, write_resolved
@@ -40,7 +40,7 @@ def fine_tunings(
     if not names:
         return
     require_finetune(pipeline, names)
-    processes = Processes.join(device)
+    processes = join(device)
     if processes.first:
         write_resolved(pipeline)
     if processes.size == 1:

@@ -10,9 +10,9 @@ from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
 from ser.heads.config import parse_head
 from ser.heads.job import HeadsJob
+from ser.heads.training.cached import head_trainer
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import count_genders, labelled
-from ser.heads.training.trainer import Trainer
 
 CLASSES = ("angry", "sad", "neutral")
 
@@ -88,7 +88,7 @@ def make_trainer(root, manifest=None, **options):
     everyone = manifest.utterances()
     speakers = dict(zip(everyone, manifest.column("speaker", everyone), strict=True))
     reading = Reading.of(config, caches, speakers, {"a": views})
-    return Trainer(
+    return head_trainer(
         config, reading, manifest.classes, **rows, genders=count_genders(config, manifest)
     )
 

@@ -5,7 +5,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from ser.heads.config import parse_head
-from ser.heads.training.schedule import rate, stages
+from ser.heads.training.schedule import epochs, rate
 
 
 def config(**options):
@@ -40,5 +40,11 @@ def test_it_climbs_step_by_step_to_what_it_should_be():
 
 def test_phases_are_gone_through_epoch_by_epoch():
     phases = [{"epochs": 2, "lr": 1.0}, {"epochs": 1, "sampler": "undersample"}]
-    values = [(c.lr, c.sampler.name, n) for c, n in stages(config(phases=phases))]
-    assert values == [(1.0, "natural", 0), (1.0, "natural", 1), (0.1, "undersample", 0)]
+    values = [
+        (e.number, e.stage.lr, e.stage.sampler.name, e.done) for e in epochs(config(phases=phases))
+    ]
+    assert values == [
+        (0, 1.0, "natural", 0.0),
+        (1, 1.0, "natural", 0.5),
+        (2, 0.1, "undersample", 0.0),
+    ]

@@ -9,10 +9,13 @@ from ser.cache.features import FeatureCache
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.heads.config import parse_head
+from ser.heads.training.cached import head_trainer
 from ser.heads.training.checkpoint import Checkpoint
 from ser.heads.training.reading import Reading
+from ser.heads.training.schedule import epochs
 from ser.heads.training.targets import labelled
-from ser.heads.training.trainer import Trainer
+from ser.heads.training.task import Task
+from ser.heads.training.trainer import Curve
 from tests.heads.factories import CLASSES, make_feature, make_manifest, make_trainer, with_ratings
 
 
@@ -69,7 +72,7 @@ def test_the_best_epoch_is_kept(tmp_path):
     trained = trainer.fit()
     scores = [row["dev_macro_f1"] for row in trained.history]
     assert trained.best_epoch == int(np.argmax(scores))
-    assert trainer.dev_scores(trainer.config)["dev_macro_f1"] == pytest.approx(max(scores))
+    assert trainer.dev_scores(trainer.task.config)["dev_macro_f1"] == pytest.approx(max(scores))
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tmp_path):
@@ -95,7 +98,7 @@ def test_logits_follow_the_ids_and_not_the_batches(tmp_path):
 def test_utterances_without_a_label_are_not_learned_from(tmp_path):
     train = make_manifest().utterances("train")
     trainer = make_trainer(tmp_path, without_class(make_manifest(), train[::2]))
-    assert trainer.train.utterances == train[1::2]
+    assert trainer.task.train.utterances == train[1::2]
 
 
 def test_the_learning_rate_follows_the_cosine(tmp_path):
@@ -121,8 +124,8 @@ def test_sml_trains_and_needs_a_neutral_class(tmp_path):
 def test_normalize_uses_the_training_frames_and_is_saved_with_the_head(tmp_path):
     use = [{"name": "a", "normalize": "corpus"}, "b"]
     trainer = make_trainer(tmp_path, features=use, epochs=1)
-    cache = trainer.reading.columns["a"].cache
-    frames = np.concatenate([cache.frames(u) for u in trainer.train.utterances]).astype("f8")
+    cache = trainer.data.reading.columns["a"].cache
+    frames = np.concatenate([cache.frames(u) for u in trainer.task.train.utterances]).astype("f8")
     state = trainer.module.state_dict()
     np.testing.assert_allclose(state["inputs.0.mean"], frames.mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(state["inputs.0.deviation"], frames.std(0), rtol=1e-5)
@@ -144,16 +147,21 @@ def test_channels_of_wild_scales_are_learned_when_normalized(tmp_path):
         config = parse_head(entry)
         rows = {s: labelled(config, manifest, manifest.utterances(s)) for s in ("train", "dev")}
         reading = Reading.of(config, {"wild": FeatureCache(wild.path)}, {})
-        return Trainer(config, reading, manifest.classes, **rows).fit().best_score
+        return head_trainer(config, reading, manifest.classes, **rows).fit().best_score
 
     assert best("corpus") > 0.8
     assert best("none") < 0.6
 
 
+def run_epoch(trainer, epoch):
+    """Run an epoch; return its row of the history."""
+    return trainer._epoch(epochs(trainer.task.config)[epoch], Curve())
+
+
 def steps(trainer, epoch):
     """Run an epoch; return the utterance, view and label of every draw, as the losses saw them."""
     clips, seen = [], []
-    batches, step = trainer.reader.batches, trainer._step
+    batches, step = trainer.data.reader.batches, trainer._step
 
     def read(plan):
         clips.extend(plan)
@@ -167,9 +175,9 @@ def steps(trainer, epoch):
         )
         return torch.zeros(())
 
-    trainer.reader.batches, trainer._step = read, stepped
-    trainer._epoch(epoch, trainer.config, epoch)
-    trainer.reader.batches, trainer._step = batches, step
+    trainer.data.reader.batches, trainer._step = read, stepped
+    run_epoch(trainer, epoch)
+    trainer.data.reader.batches, trainer._step = batches, step
     return seen
 
 
@@ -185,18 +193,19 @@ def test_a_draw_from_a_view_has_the_label_of_its_utterance(tmp_path, sampler):
 def test_an_epoch_with_views_draws_the_utterances_it_draws_without(tmp_path):
     trainer = make_trainer(tmp_path, views=["noise", "speed"])
     first, second = steps(trainer, 0), steps(trainer, 1)
-    assert sorted(u for u, *_ in first) == sorted(trainer.train.utterances)
+    assert sorted(u for u, *_ in first) == sorted(trainer.task.train.utterances)
     assert first == steps(trainer, 0)
     assert {u: v for u, v, _ in first} != {u: v for u, v, _ in second}
 
 
 def test_views_are_drawn_equally_and_as_often_as_configured(tmp_path):
     trainer = make_trainer(tmp_path, views=["noise", "speed", "mix"], augmented=0.3)
-    drawn = np.bincount(trainer._draw_views(100_000, 0), minlength=4) / 100_000
+    rng = np.random.default_rng(0)
+    drawn = np.bincount(trainer.data.draw_views(100_000, rng), minlength=4) / 100_000
     np.testing.assert_allclose(drawn, [0.7, 0.1, 0.1, 0.1], atol=0.005)
     for augmented, clean in ((0.0, 1.0), (1.0, 0.0)):
         only = make_trainer(tmp_path, views=["noise"], augmented=augmented)
-        assert (only._draw_views(1000, 0) == 0).mean() == clean
+        assert (only.data.draw_views(1000, rng) == 0).mean() == clean
 
 
 def test_evaluation_reads_clean_features(tmp_path):
@@ -208,7 +217,7 @@ def test_evaluation_reads_clean_features(tmp_path):
     assert (
         augmented.predict(everyone)["logits"].tolist() == clean.predict(everyone)["logits"].tolist()
     )
-    assert trained.best_score == clean.dev_scores(clean.config)["dev_macro_f1"]
+    assert trained.best_score == clean.dev_scores(clean.task.config)["dev_macro_f1"]
 
 
 def test_normalize_takes_its_moments_from_clean_frames(tmp_path):
@@ -226,8 +235,8 @@ def test_every_target_is_learned_at_once(tmp_path):
     losses = ["wce", "kld", "soft_ce", "ccc", "gender", "sml"]
     options = {"loss": losses, "votes": {"other": "keep", "dropout": 0.2}, "epochs": 20}
     trainer = make_trainer(tmp_path, manifest, no_consensus="keep", **options)
-    assert "u0" in trainer.train.utterances
-    assert trainer.outputs == {
+    assert "u0" in trainer.task.train.utterances
+    assert trainer.task.outputs == {
         "logits": 3,
         "other": 1,
         "neutral_logit": 1,
@@ -287,8 +296,8 @@ def test_averaged_weights_are_the_ones_kept(tmp_path):
         steps_of_an_epoch.append([p.detach().clone() for p in module.parameters()])
 
     averaged.averaged.update_parameters = watched
-    averaged._epoch(0, averaged.config, 0)
-    plain._epoch(0, plain.config, 0)
+    run_epoch(averaged, 0)
+    run_epoch(plain, 0)
     for own, other in zip(plain.module.parameters(), averaged.module.parameters(), strict=True):
         assert torch.equal(own, other)
     expected = [p.clone() for p in steps_of_an_epoch[0]]
@@ -305,7 +314,7 @@ def test_accumulation_is_the_step_of_the_large_batch(tmp_path, losses):
     large = make_trainer(tmp_path, manifest, batch=64, **options)
     small = make_trainer(tmp_path, manifest, batch=8, accumulate=8, **options)
     small.module.load_state_dict(large.module.state_dict())
-    a, b = large._epoch(0, large.config, 0), small._epoch(0, small.config, 0)
+    a, b = run_epoch(large, 0), run_epoch(small, 0)
     assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-5)
     for one, other in zip(large.module.parameters(), small.module.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
@@ -313,39 +322,68 @@ def test_accumulation_is_the_step_of_the_large_batch(tmp_path, losses):
 
 def test_a_gradient_is_clipped_to_the_configured_norm(tmp_path):
     trainer = make_trainer(tmp_path, clip=1e-3, batch=64)
-    trainer._epoch(0, trainer.config, 0)
+    run_epoch(trainer, 0)
     norm = torch.stack([p.grad.norm() for p in trainer.module.parameters()]).norm()
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_a_loss_that_is_not_finite_is_reported(tmp_path):
     trainer = make_trainer(tmp_path, lr=1e30, epochs=4)
-    with pytest.raises(UserError, match=r"^the loss is (nan|inf) in epoch \d; set a smaller `lr:`"):
+    with pytest.raises(UserError, match=r"^the loss is (nan|inf) at step \d of epoch \d; set"):
         trainer.fit()
 
 
-def test_a_training_resumes_from_its_checkpoint_bit_for_bit(tmp_path):
-    options = {"ema": 0.9, "augment": {"mixup": 0.5, "seqaug": 0.5}, "epochs": 5}
+@pytest.mark.parametrize("step", [1, 5, 8, 9])
+def test_a_training_resumes_from_its_checkpoint_bit_for_bit(tmp_path, monkeypatch, step):
+    monkeypatch.setattr("ser.heads.training.checkpoint.SECONDS", 0.0)  # after every step
+    options = {"ema": 0.9, "augment": {"mixup": 0.5, "seqaug": 0.5}, "epochs": 3, "accumulate": 2}
     options["sampler"] = {"name": "class_balanced", "weights": "to_uniform"}
     whole = make_trainer(tmp_path, **options)
-    whole.fit()
+    history = whole.fit().history
+    broken = make_trainer(tmp_path, **options)
+    run, done = broken._step, []
 
-    class Stop(Exception):  # noqa: N818
-        pass
+    def stopped(stage, batches):
+        done.append(1)
+        if len(done) > step:  # of 9, three an epoch
+            raise KeyboardInterrupt
+        return run(stage, batches)
 
-    def stop(row):
-        if row["epoch"] == 2:
-            raise Stop
-
-    with pytest.raises(Stop):
-        make_trainer(tmp_path, **options).fit(stop, Every(tmp_path / "checkpoint", "f"))
+    broken._step = stopped
+    monkeypatch.setattr(Task, "scores", interrupted_after(done, 9))
+    with pytest.raises(KeyboardInterrupt):
+        broken.fit(checkpoint=Checkpoint(tmp_path / "checkpoint", "f"))
+    monkeypatch.undo()
     rows = []
     again = make_trainer(tmp_path, **options)
-    trained = again.fit(rows.append, Every(tmp_path / "checkpoint", "f"))
-    assert [row["epoch"] for row in rows] == [0, 1, 2, 3, 4]
-    assert trained.history == rows
+    trained = again.fit(rows.append, Checkpoint(tmp_path / "checkpoint", "f"))
+    assert trained.history == rows == history
     names = make_manifest().utterances()
     assert again.predict(names)["logits"].tolist() == whole.predict(names)["logits"].tolist()
+
+
+def interrupted_after(steps, last):
+    """Return the scores of dev as they are, but interrupt after the last step of a training."""
+    scores = Task.scores
+
+    def interrupted(task, stage, rows, outputs):
+        if len(steps) == last:
+            raise KeyboardInterrupt
+        return scores(task, stage, rows, outputs)
+
+    return interrupted
+
+
+def test_a_checkpoint_of_another_version_is_reported_and_not_read(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "checkpoint"
+    Checkpoint(path, "f").write({"step": 3})
+    assert Checkpoint(path, "f").read() == {"step": 3}
+    assert Checkpoint(path, "g").read() is None
+    monkeypatch.setattr("ser.heads.training.checkpoint.VERSION", 3)
+    assert Checkpoint(path, "f").read() is None
+    assert [r.getMessage() for r in caplog.records] == [
+        f"{path}: the unfinished training is of another version of ser, so it starts again."
+    ]
 
 
 def test_weights_of_a_sampler_move_from_epoch_to_epoch(tmp_path):
@@ -366,22 +404,15 @@ def test_weights_of_a_sampler_move_from_epoch_to_epoch(tmp_path):
     assert moving.history[1]["train_loss"] != fixed.history[1]["train_loss"]
 
 
-class Every(Checkpoint):
-    """Write after every epoch."""
-
-    def write(self, state, now=False):
-        super().write(state, True)
-
-
 def test_normalize_speaker_makes_every_speaker_standard(tmp_path):
     use = [{"name": "a", "normalize": "speaker"}, "b"]
     trainer = make_trainer(tmp_path, features=use)
     names = [u for u in make_manifest().utterances() if int(u[1:]) % 10 == 3]
-    (batch,) = trainer.reader.batches([names])
+    (batch,) = trainer.data.reader.batches([names])
     raw = batch.frames["a"].clone()
-    frames, mask = trainer.reading.features(batch, torch.device("cpu"))["a"]
-    cache, weight = trainer.reading.columns["a"].cache, len(names) / (len(names) + 2)
-    own, corpus = cache.moments(names), cache.moments(trainer.train.utterances)
+    frames, mask = trainer.data.reading.features(batch, torch.device("cpu"))["a"]
+    cache, weight = trainer.data.reading.columns["a"].cache, len(names) / (len(names) + 2)
+    own, corpus = cache.moments(names), cache.moments(trainer.task.train.utterances)
     mean, deviation = (weight * a + (1 - weight) * b for a, b in zip(own, corpus, strict=True))
     expected = (raw[mask].numpy() - mean) / deviation
     np.testing.assert_allclose(frames[mask].numpy(), expected, atol=1e-4)
@@ -397,7 +428,7 @@ def test_a_standardised_embedding_is_standard_over_the_training_clips(tmp_path, 
     collected = []
     trainer.module.head.standard.register_forward_hook(lambda _, given, out: collected.append(out))
     trainer.averaged = None
-    trainer.predict(trainer.train.utterances)
+    trainer.predict(trainer.task.train.utterances)
     standard = torch.cat(collected)
     assert float(standard.mean(0).abs().max()) < 1e-5
     torch.testing.assert_close(standard.std(0, correction=0), torch.ones(standard.shape[1]))
@@ -429,7 +460,7 @@ def test_layers_are_summed_or_kept_side_by_side(tmp_path):
         config = parse_head(entry | {"epochs": 15})
         rows = {s: labelled(config, manifest, manifest.utterances(s)) for s in ("train", "dev")}
         reading = Reading.of(config, {"all": FeatureCache(cache.path)}, {})
-        return Trainer(config, reading, manifest.classes, **rows)
+        return head_trainer(config, reading, manifest.classes, **rows)
 
     summed = trainer()
     assert summed.module.state_dict()["inputs.0.layer_weights"].tolist() == [0.0] * 3

@@ -9,9 +9,9 @@ from ser.extract.encoder import collate
 from ser.extract.models import resolve
 from ser.finetune.config import parse_finetune
 from ser.finetune.module import FineTuned
-from ser.finetune.processes import Processes
-from ser.finetune.run import build_tuner
+from ser.finetune.run import build_trainer
 from ser.heads.job import by_split
+from ser.heads.training.processes import Processes
 from ser.heads.training.targets import labelled
 from ser.pipeline.file import Pipeline
 from ser.stages.finetune import finetune_job
@@ -102,7 +102,7 @@ def make_tuner(path, *overrides):
     config, manifest = tuning.config, tuning.manifest
     splits = by_split(manifest, manifest.utterances())
     rows = {split: labelled(config.training, manifest, ids) for split, ids in splits.items()}
-    return build_tuner(tuning, resolve(config.model), rows, Processes())
+    return build_trainer(tuning, resolve(config.model), rows, Processes())
 
 
 def batch(encoder, inputs):

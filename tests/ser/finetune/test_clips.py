@@ -7,7 +7,7 @@ from tests.ser.finetune.factories import job, make_pipeline, make_tuner
 
 
 def clips(folder, *overrides, **options):
-    return make_tuner(make_pipeline(folder, **options), *overrides).clips
+    return make_tuner(make_pipeline(folder, **options), *overrides).data.clips
 
 
 def heard(of, utterance, epoch):
@@ -51,7 +51,7 @@ def test_unreadable_clips_are_left_out_of_training_and_listed(tmp_path):
     broken = np.full(8000, np.nan, np.float32)
     soundfile.write(tmp_path / "audio" / "u3.wav", broken, 16_000, subtype="FLOAT")
     soundfile.write(tmp_path / "audio" / "u4.wav", np.zeros(8000, np.float32), 16_000)
-    clip_source = make_tuner(path).clips
+    clip_source = make_tuner(path).data.clips
     (batch,) = clip_source.batches([["u2", "u3", "u4"]], 0)
     assert batch.usable.tolist() == [True, False, False]
     assert set(clip_source.failed) == {"u3", "u4"}  # decoded in threads: in either order
@@ -74,7 +74,7 @@ def test_a_missing_file_gives_no_row(tmp_path):
 def test_a_clip_too_short_for_a_model_is_reported(tmp_path, model):
     path = make_pipeline(tmp_path, model)
     soundfile.write(tmp_path / "audio" / "u0.wav", tone(0, 0.03), 16_000)
-    clip_source = make_tuner(path).clips
+    clip_source = make_tuner(path).data.clips
     (batch,) = clip_source.batches([["u0"]], None)
     assert not batch.usable[0]
     assert clip_source.failed == {"u0": "480 samples are fewer than one frame needs (560)"}

@@ -11,8 +11,8 @@ from ser.corpus.errors import UserError
 from ser.finetune.config import parse_finetune
 from ser.finetune.joining import Join, Joins, averaged
 from ser.finetune.run import fine_tune
-from ser.finetune.trainer import FineTuner
 from ser.heads.training.targets import Labelled, Targets
+from ser.heads.training.trainer import Trainer
 from tests.ser.finetune.factories import job, make_pipeline, make_tuner
 
 COMMON, RARE = [f"common{i}" for i in range(12)], ["sad0", "sad1", "sad2", "fear0"]
@@ -109,7 +109,7 @@ def test_targets_of_partners_are_averaged():
 
 
 def test_training_clips_are_joined_then_cropped_and_scored_clips_are_unchanged(tmp_path):
-    clips = make_tuner(joined_pipeline(tmp_path)).clips
+    clips = make_tuner(joined_pipeline(tmp_path)).data.clips
     utterance = next(u for u in clips.joins._common if clips.joins.draw(u, 0).gap > 0)
     join = clips.joins.draw(utterance, 0)
     joined = join.apply(clips.sources.load(utterance), clips.sources.load(join.partner))
@@ -119,14 +119,14 @@ def test_training_clips_are_joined_then_cropped_and_scored_clips_are_unchanged(t
     (scored,) = clips.batches([[utterance]], None)
     clean = clips.encoder.prepare(clips.sources.load(utterance))[0].inputs
     np.testing.assert_array_equal(scored.inputs[0].numpy(), clean)
-    short = make_tuner(joined_pipeline(tmp_path / "short", crop=0.4)).clips
+    short = make_tuner(joined_pipeline(tmp_path / "short", crop=0.4)).data.clips
     (cut,) = short.batches([[utterance]], 0)
     assert cut.inputs.shape[1] == 6400
     assert short.costs([utterance], 0).tolist() == [19]
 
 
 def test_a_clip_with_an_unreadable_partner_is_left_out_of_training(tmp_path):
-    clips = make_tuner(joined_pipeline(tmp_path)).clips
+    clips = make_tuner(joined_pipeline(tmp_path)).data.clips
     utterance = min(clips.joins._common)
     partner = clips.joins.draw(utterance, 0).partner
     (tmp_path / "audio" / f"{partner}.wav").write_text("no audio")
@@ -155,7 +155,7 @@ def test_interrupted_and_begun_again_it_has_the_same_curve(tmp_path, monkeypatch
     options = {"epochs": 3, "batch": 9, "crop": 1.5, "augment": "{noise: {}}"}
     fine_tune(job(joined_pipeline(tmp_path / "whole", **options)))
     broken = joined_pipeline(tmp_path / "broken", **options)
-    own, steps = FineTuner._step, []
+    own, steps = Trainer._step, []
 
     def step(*given):
         steps.append(1)
@@ -163,7 +163,7 @@ def test_interrupted_and_begun_again_it_has_the_same_curve(tmp_path, monkeypatch
             raise KeyboardInterrupt
         return own(*given)
 
-    monkeypatch.setattr(FineTuner, "_step", step)
+    monkeypatch.setattr(Trainer, "_step", step)
     with pytest.raises(KeyboardInterrupt):
         fine_tune(job(broken))
     fine_tune(job(broken))

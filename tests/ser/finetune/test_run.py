@@ -28,10 +28,10 @@ import signal
 from pathlib import Path
 
 import ser.heads.training.checkpoint
-from ser.finetune.trainer import FineTuner
+from ser.heads.training.trainer import Trainer
 
 ser.heads.training.checkpoint.SECONDS = 0.0  # after every step
-own, steps = FineTuner._step, []
+own, steps = Trainer._step, []
 
 
 def step(*given):
@@ -43,7 +43,7 @@ def step(*given):
     return own(*given)
 
 
-FineTuner._step = step
+Trainer._step = step
 """
 
 

@@ -1,0 +1,213 @@
+"""Training of a head on cached features."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ser.cache.reader import BatchReader, Clip, bucket, padded_share
+from ser.corpus.errors import UserError
+from ser.corpus.registry import origin
+from ser.heads.config import HeadConfig
+from ser.heads.head import build_head
+from ser.heads.inputs import Prepared
+from ser.heads.published import load_init
+from ser.heads.training.checkpoint import Checkpoint
+from ser.heads.training.dev import chosen_score
+from ser.heads.training.reading import Reading
+from ser.heads.training.schedule import Epoch
+from ser.heads.training.solving import solve
+from ser.heads.training.step import MicroBatch
+from ser.heads.training.targets import Labelled
+from ser.heads.training.task import STEP, VIEW, Task
+from ser.heads.training.trainer import AfterEpoch, Outputs, Steps, Trained, Trainer
+
+EVAL_BATCH = 4  # times the training batch: no gradients are kept
+
+
+class CachedFrames:
+    """The frames of a head's clips, read from the cache.
+
+    With `config.views`, which the columns of `reading` have, each clip is taken clean or from a
+    view.
+    """
+
+    def __init__(self, task: Task, reading: Reading) -> None:
+        self.task, self.reading = task, reading
+        self.reader = BatchReader(reading.columns, pin=task.device.type == "cuda", check=True)
+        names = task.train.utterances
+        self.views = ("", *task.config.views)  # "" is clean
+        lengths = [reading.lengths([Clip(u, view) for u in names]) for view in self.views]
+        self.lengths = np.stack(lengths)  # (views, train)
+
+    def steps(self, epoch: Epoch, first: int) -> Steps:
+        """Return the steps of an epoch, to be run from the step `first` on."""
+        drawn, rng = self.task.draw(epoch)
+        views = self.draw_views(len(drawn), self.task.random(epoch, VIEW))
+        names = self.task.train.utterances
+        clips = [Clip(names[i], self.views[v]) for i, v in zip(drawn, views, strict=True)]
+        lengths, size = self.lengths[views, drawn], epoch.stage.accumulate
+        batches = bucket(range(len(clips)), lengths, epoch.stage.batch, rng)
+        steps = [batches[i : i + size] for i in range(0, len(batches), size)]
+        remaining = self._remaining(epoch, steps[first:], clips, drawn, first * size)
+        return Steps(len(steps), padded_share(batches, lengths), remaining)
+
+    def _remaining(
+        self,
+        epoch: Epoch,
+        steps: Sequence[Sequence[list[int]]],
+        clips: Sequence[Clip],
+        drawn: np.ndarray,
+        number: int,
+    ) -> Iterator[list[MicroBatch]]:
+        """Yield the batches of each step; `number` is that of the first batch."""
+        read = self.reader.batches([[clips[i] for i in batch] for step in steps for batch in step])
+        targets, device = self.task.train_targets(epoch), self.task.device
+        for step in steps:
+            micro_batches = []
+            for batch in step:
+                # a batch is valid until the next: those that wait for others are copied
+                features = self.reading.features(next(read), device, copy=len(step) > 1)
+                seed = (self.task.config.seed, epoch.number, STEP, number)
+                micro_batches.append(MicroBatch(features, targets(drawn[batch]), seed))
+                number += 1
+            yield micro_batches
+
+    def draw_views(self, draws: int, rng: np.random.Generator) -> np.ndarray:
+        """Return the number of each draw's view, 0 for clean, int64 `(draws,)`.
+
+        `rng` is a stream of its own, so that the order of an epoch is what it is without views.
+        """
+        views = len(self.task.config.views)
+        if not views:
+            return np.zeros(draws, dtype=np.int64)
+        view = 1 + rng.integers(views, size=draws)
+        return np.where(rng.random(draws) < self.task.config.augmented, view, 0)
+
+    def read(
+        self, utterances: Sequence[str]
+    ) -> Iterator[tuple[list[int], dict[str, tuple[Tensor, Tensor]]]]:
+        """Yield the positions and the features of utterances, in batches of similar length."""
+        batch = EVAL_BATCH * self.task.config.batch
+        return self.reading.batches(self.reader, utterances, batch, self.task.device)
+
+    def predict(self, module: nn.Module, utterances: Sequence[str]) -> Outputs:
+        """Return every output of a module, float32 `(utterances, width)`."""
+        batch, widths = EVAL_BATCH * self.task.config.batch, self.task.outputs
+        return predict_outputs(
+            module, self.reading, self.reader, utterances, batch=batch, widths=widths
+        )
+
+    def scored(self, module: nn.Module, rows: Labelled) -> tuple[Labelled, Outputs]:
+        """Return rows, and the outputs of a module for them."""
+        return rows, self.predict(module, rows.utterances)
+
+
+class SolvedTrainer(Trainer[CachedFrames]):
+    """The trainer of a head that is solved: it has no epochs, and no checkpoint."""
+
+    def fit(
+        self,
+        after_epoch: AfterEpoch = lambda row: None,
+        checkpoint: Checkpoint = Checkpoint(None),  # noqa: B008
+    ) -> Trained:
+        """Solve the head; `after_epoch` gets one row, of its dev scores."""
+        task = self.task
+        assert isinstance(self.module, Prepared)
+        candidates = solve(self.module, task.config, task.classes, task.train, self.data.read)
+        row = {"epoch": 0} | self.dev_scores(task.config)
+        after_epoch(row)
+        return Trained(self.kept, [], -1, chosen_score(task.config, row), candidates)
+
+
+def head_trainer(
+    config: HeadConfig,
+    reading: Reading,
+    classes: Sequence[str],
+    *,
+    train: Labelled,
+    dev: Labelled,
+    genders: int = 0,
+    device: str = "cpu",
+) -> Trainer[CachedFrames]:
+    """Return the trainer of one head on labelled utterances.
+
+    `genders` is how many the loss `gender` distinguishes. Raises `UserError` for a class without a
+    training utterance, or a neutral class that is not among the classes.
+    """
+    torch.manual_seed(config.seed)
+    task = Task.of(
+        config, classes, train=train, dev=dev, genders=genders, device=torch.device(device)
+    )
+    module = _build(task, reading).to(task.device)
+    reading = reading.drawn_to({name: module.moments_of(name) for name in reading.speakers})
+    if config.init is not None:
+        load_init(module, config.init)
+    data = CachedFrames(task, reading)
+    _calibrate(task, module, data)
+    optimizer = torch.optim.AdamW(
+        module.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+    )
+    kind = SolvedTrainer if config.architecture.solved else Trainer[CachedFrames]
+    return kind(task, module, data, optimizer)
+
+
+def _build(task: Task, reading: Reading) -> Prepared:
+    """Build a head behind its inputs; raises `UserError` for one without parameters."""
+    config, columns = task.config, reading.columns
+    shapes = {name: column.item_shape for name, column in columns.items()}
+    head = build_head(config, {name: shape[-1] for name, shape in shapes.items()}, task.outputs)
+    layers = {name: shape[0] if len(shape) > 1 else 0 for name, shape in shapes.items()}
+    moments = {}
+    for use in config.features:
+        if use.normalize != "none":
+            mean, deviation = columns[use.name].cache.moments(task.train.utterances)
+            sides = columns[use.name].side_by_side
+            moments[use.name] = sides(mean), sides(deviation)
+    free, speakers = config.free_sums, reading.speakers
+    module = Prepared(head, layers, moments, task.outputs, speakers, free=free)
+    if not any(True for _ in module.parameters()):
+        raise UserError(
+            f"the head '{config.head}' ({origin(type(head))}) has no parameters to train; "
+            "assign its layers to attributes of the module."
+        )
+    return module
+
+
+def _calibrate(task: Task, module: Prepared, data: CachedFrames) -> None:
+    """Fit the standardisation of a head's embedding on all training clips, clean."""
+    config, standard = task.config, getattr(module.head, "standard", None)
+    if standard is None or config.init is not None or config.architecture.solved:
+        return
+    batches: list[Tensor] = []
+    watch = standard.register_forward_pre_hook(lambda _, args: batches.append(args[0].cpu()))
+    data.predict(module.eval(), task.train.utterances)
+    watch.remove()
+    standard.fit(torch.cat(batches))
+
+
+def predict_outputs(
+    module: nn.Module,
+    reading: Reading,
+    reader: BatchReader,
+    utterances: Sequence[str],
+    *,
+    batch: int,
+    widths: Mapping[str, int],
+) -> dict[str, np.ndarray]:
+    """Return every output of a module, float32 `(utterances, width)`.
+
+    `batch` is in utterances, `widths` those of the outputs by name; `reader` reads the columns of
+    `reading`.
+    """
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    out = {
+        name: np.empty((len(utterances), width), dtype=np.float32) for name, width in widths.items()
+    }
+    with torch.inference_mode():
+        for positions, features in reading.batches(reader, utterances, batch, device):
+            outputs = module(features)
+            for name, values in out.items():
+                values[positions] = outputs[name].float().cpu().numpy()
+    return out
