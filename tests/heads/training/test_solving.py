@@ -35,7 +35,7 @@ def make_job(root, manifest, features, **config):
 
 
 def fitted(job):
-    record = fit_head(job, "probe", job.usable(), "cpu", lambda *progress: None)
+    record = fit_head(job.heads["probe"], "cpu", lambda *progress: None)
     folder = job.run / "heads" / "probe"
     return record, TrainedHead.load(folder), folder
 
