@@ -73,7 +73,7 @@ def serve(address):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
-        print("listening", flush=True)
+        print("listening", flush=True)  # noqa: T201
         while True:
             connection, _ = listener.accept()
             if os.fork() == 0:
@@ -94,7 +94,7 @@ def answer(connection, main):
     os._exit(0)
 
 
-def command(main, streams, words, place, environment, cores):
+def command(main, streams, words, place, environment, cores):  # noqa: PLR0917
     """Become the process of the command."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
