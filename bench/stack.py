@@ -5,9 +5,9 @@ published   the logits in memory; StratifiedKFold, five random forests, and the 
             cores. Timed in a fresh process, from the first fit on: importing, reading and
             balancing are not timed, nothing is saved.
 ours        the whole command in a fresh process, its files dropped from the page cache: reading and
-            checking twelve logits.h5, balancing, the same five forests, predicting train, dev and
-            test, and writing the models and all probabilities. Both sides must predict the same, to
-            the last bit.
+            checking twelve logits.h5, balancing, the same five forests, predicting dev and test,
+            and writing the models and all probabilities. Both sides must predict the same, to the
+            last bit.
 
 66,977 train utterances with the class counts of MSP-Podcast (8,960 after balancing), 25,258 of dev
 and 3,200 of test, 12 heads, 8 classes, logits that carry some information on the label.
@@ -16,6 +16,11 @@ growth      fitting one member on 1, 10 and 100 times the balanced rows, in a pr
             10 trees of the forest, 10 rounds of LightGBM. CPU seconds of a tree or a round, so that
             100 times the rows do not take hours; memory is the process's peak, the rows among it
             (0.4 KB each).
+
+cold        `ser stack fit` on 240 rows and five heads, of three models.
+commands    `stack fit` of two other models, `stack compare` and `score` at the paper's scale.
+
+`--before CHECKOUT` measures the commands of another version beside this one's, in turn.
 
 Wall times mean nothing on a machine that does other work; CPU seconds are given beside them.
 """
@@ -28,10 +33,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
@@ -50,6 +55,8 @@ BALANCED = 8_960
 GROWN_TREES = 10
 ALLOWED = 1.5  # seconds that the command may take beside the bare fit
 ONE, ALL, OURS = "published, n_jobs=1", "published, all cores", "ser stack fit"
+PARTS = ("paper", "growth", "cold", "commands")
+COLD = ("random_forest", "auto", "log_pool")
 
 
 @dataclass(frozen=True)
@@ -68,30 +75,31 @@ def main() -> None:
     trees, rounds = (20, 1) if args.quick else (200, 3)
     rounds = args.rounds or rounds
     load = os.getloadavg()[0]
+    versions = {"now": Path.cwd()} | ({"before": args.before} if args.before else {})
+    sections: dict[str, list[Row]] = {}
+    targets: list[Target] = []
     root = Path(tempfile.mkdtemp(prefix="bench-stack-", dir=args.folder))
+    scale = f"{HEADS} heads, {sum(TRAIN):,} train utterances, 5 x {trees} trees"
     try:
-        write_run(root, trees)
-        costs: dict[str, list[Cost]] = {ONE: [], ALL: [], OURS: []}
-        for _ in range(rounds):
-            costs[ONE].append(_published(root, trees, 1))
-            costs[ALL].append(_published(root, trees, -1))
-            costs[OURS].append(_ours(root))
-            _check(root)
+        if {"paper", "commands"} & set(args.parts):
+            write_run(root, trees)
+        if "paper" in args.parts:
+            sections[scale], targets = _paper(root, trees, rounds, versions)
+        if "cold" in args.parts:
+            (root / "small").mkdir()
+            sizes = {"dev": 36, "test": 36}
+            write_run(root / "small", 200, (28,) * 6, sizes, heads=5, kind="out-of-fold")
+            sections["240 rows, 5 heads"] = [
+                row for m in COLD for row in _command(root / "small", rounds, versions, *_fit(m))
+            ]
+        if "commands" in args.parts:
+            sections[f"commands, {scale}"] = _commands(root, versions)
     finally:
         shutil.rmtree(root)
-    beside = [o.wall - p.fit for o, p in zip(costs[OURS], costs[ALL], strict=True)]
-    single = [p.fit / o.wall for o, p in zip(costs[OURS], costs[ONE], strict=True)]
-    targets = [
-        Target("command - bare fit, all cores", statistics.median(beside), "≤", ALLOWED, "s"),
-        Target("bare fit, n_jobs=1 / command", statistics.median(single), "≥", 1, "x"),
-    ]
-    scales = (1, 10) if args.quick else (1, 10, 100)
-    sections = {
-        f"{HEADS} heads, {sum(TRAIN):,} train utterances, 5 x {trees} trees": _rows(costs),
-        "growth": [
-            row for model in ("random_forest", "lightgbm") for row in _growth(model, scales)
-        ],
-    }
+    if "growth" in args.parts:
+        scales = (1, 10) if args.quick else (1, 10, 100)
+        models = ("random_forest", "lightgbm")
+        sections["growth"] = [row for model in models for row in _growth(model, scales)]
     notes = [
         f"{'--quick: ' if args.quick else ''}{rounds} rounds, medians; both sides predict the same",
         f"load average {load:.2f} at the start: with other work on the machine the figures move",
@@ -102,21 +110,34 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = arguments(__doc__ or "")
     parser.add_argument("--rounds", type=int, help="default 3, --quick 1")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:3])
+    parser.add_argument("--before", type=Path, help="a checkout of the version to compare with")
     return parser.parse_args()
 
 
-def write_run(root: Path, trees: int) -> None:
-    """Write a pipeline with its heads' logits, and the same logits as the recipe wants them."""
+def write_run(
+    root: Path,
+    trees: int,
+    train: Sequence[int] = TRAIN,
+    sizes: Mapping[str, int] = SIZES,
+    heads: int = HEADS,
+    kind: Literal["in-sample", "out-of-fold"] = "in-sample",
+) -> None:
+    """Write a pipeline with its heads' logits, and the same logits as the recipe wants them.
+
+    `train` is the number of rows of each class, `kind` what its logits are.
+    """
     rng = np.random.default_rng(0)
-    labels = {"train": rng.permutation(np.repeat(np.arange(8), TRAIN))}
-    labels |= {split: rng.integers(0, 8, n) for split, n in SIZES.items()}
-    logits = {s: 0.5 * np.eye(8, dtype=np.float32)[y] for s, y in labels.items()}
-    names = [f"head-{i:02}" for i in range(HEADS)]
+    count, classes = len(train), CLASSES[: len(train)]
+    labels = {"train": rng.permutation(np.repeat(np.arange(count), train))}
+    labels |= {split: rng.integers(0, count, n) for split, n in sizes.items()}
+    logits = {s: 0.5 * np.eye(count, dtype=np.float32)[y] for s, y in labels.items()}
+    names = [f"head-{i:02}" for i in range(heads)]
     blocks: dict[str, list[np.ndarray]] = {split: [] for split in labels}
     for name in names:
         splits = {}
         for split, y in labels.items():
-            noisy = logits[split] + rng.standard_normal((len(y), 8), np.float32)
+            noisy = logits[split] + rng.standard_normal((len(y), count), np.float32)
             blocks[split].append(noisy)
             splits[split] = SplitLogits(
                 utterance=[f"MSP-PODCAST_{split}_{i:06}.wav" for i in range(len(y))],
@@ -124,18 +145,19 @@ def write_run(root: Path, trees: int) -> None:
                 label=y.astype(np.int8),
                 speaker=[f"{split}-{i % 1_500}" for i in range(len(y))],
                 fold=np.full(len(y), -1, np.int8),
-                rows="in-sample" if split == "train" else "held-out",
+                rows=kind if split == "train" else "held-out",
             )
-        head = HeadLogits(name, CLASSES, f"made {name}", {}, splits)
+        head = HeadLogits(name, classes, f"made {name}", {}, splits)
         head.write(root / "run" / "heads" / name / "logits.h5")
     arrays = {split: np.concatenate(block, axis=1) for split, block in blocks.items()}
     for name, array in {"label": labels["train"], **arrays}.items():
         np.save(root / f"{name}.npy", array)
-    heads = "\n".join(f"  {name}: {{features: [prosody]}}" for name in names)
+    section = "\n".join(f"  {name}: {{features: [prosody]}}" for name in names)
     (root / "pipeline.yaml").write_text(
-        f"corpus: {{manifest: m.csv, classes: [{', '.join(CLASSES)}]}}\ncache: cache\nrun: run\n"
-        f"features: {{prosody: {{kind: prosody}}}}\nheads:\n{heads}\n"
-        f"stack: {{model: random_forest, protocol: unicamp, random_forest: {{trees: {trees}}}}}\n"
+        f"corpus: {{manifest: m.csv, classes: [{', '.join(classes)}]}}\ncache: cache\nrun: run\n"
+        f"features: {{prosody: {{kind: prosody}}}}\nheads:\n{section}\n"
+        f"stack: {{protocol: {'unicamp' if kind == 'in-sample' else 'oof'}, "
+        f"random_forest: {{trees: {trees}}}}}\n"
     )
 
 
@@ -205,11 +227,57 @@ def _published(root: Path, trees: int, jobs: int) -> Cost:
     return Cost(wall, cost.cpu, cost.gb, fit, cpu)
 
 
-def _ours(root: Path) -> Cost:
+def _paper(
+    root: Path, trees: int, rounds: int, versions: Mapping[str, Path]
+) -> tuple[list[Row], list[Target]]:
+    costs: dict[str, list[Cost]] = {ONE: [], ALL: []} | {_named(OURS, v): [] for v in versions}
+    for _ in range(rounds):
+        costs[ONE].append(_published(root, trees, 1))
+        costs[ALL].append(_published(root, trees, -1))
+        for version, checkout in versions.items():
+            costs[_named(OURS, version)].append(_ser(root, checkout, *_fit("random_forest")))
+            _check(root)
+    beside = [o.wall - p.fit for o, p in zip(costs[OURS], costs[ALL], strict=True)]
+    single = [p.fit / o.wall for o, p in zip(costs[OURS], costs[ONE], strict=True)]
+    return _rows(costs), [
+        Target("command - bare fit, all cores", statistics.median(beside), "≤", ALLOWED, "s"),
+        Target("bare fit, n_jobs=1 / command", statistics.median(single), "≥", 1, "x"),
+    ]
+
+
+def _named(name: str, version: str) -> str:
+    return name if version == "now" else f"{name}, {version}"
+
+
+def _fit(model: str) -> tuple[str, ...]:
+    return "stack", "fit", "--force", "--set", f"stack.model={model}"
+
+
+def _ser(root: Path, checkout: Path, *words: str) -> Cost:
+    """Run a command of the version in `checkout`, its files dropped from the page cache."""
     drop(root / "run")
     program = Path(sys.executable).parent / "ser"
-    command = [str(program), "stack", "fit", "--pipeline", str(root / "pipeline.yaml")]
-    return _measured(command)[0]
+    command = [str(program), *words, "--pipeline", str(root / "pipeline.yaml")]
+    return _measured(command, checkout)[0]
+
+
+def _command(root: Path, rounds: int, versions: Mapping[str, Path], *words: str) -> list[Row]:
+    """Measure a command of every version, in turn."""
+    costs: dict[str, list[Cost]] = {version: [] for version in versions}
+    for _ in range(rounds):
+        for version, checkout in versions.items():
+            costs[version].append(_ser(root, checkout, *words))
+    rows = []
+    for version, taken in costs.items():
+        name = _named(" ".join(word for word in words if not word.startswith("--")), version)
+        rows.append(Row(name, statistics.median(cost.cpu for cost in taken), "CPU s"))
+        rows.append(Row(f"{name}: most memory", max(cost.gb for cost in taken), "GB"))
+    return rows
+
+
+def _commands(root: Path, versions: Mapping[str, Path]) -> list[Row]:
+    calls = [_fit("logistic"), ("stack", "compare"), _fit("mean_logits"), ("score",)]
+    return [row for words in calls for row in _command(root, 1, versions, *words)]
 
 
 def _check(root: Path) -> None:
@@ -220,10 +288,11 @@ def _check(root: Path) -> None:
             raise RuntimeError(f"the two sides predict different probabilities for {split}")
 
 
-def _measured(command: Sequence[str]) -> tuple[Cost, str]:
-    """Run a process; return what it took and what it printed."""
+def _measured(command: Sequence[str], checkout: Path | None = None) -> tuple[Cost, str]:
+    """Run a process of the code in `checkout`; return what it took and what it printed."""
     started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "PYTHONPATH": str(checkout or Path.cwd())}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         printed = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -241,13 +310,14 @@ def _rows(costs: dict[str, list[Cost]]) -> list[Row]:
         base = tuple(cost.wall for cost in costs[ONE])
         ratio = statistics.median(b / w for b, w in zip(base, walls, strict=True))
         cpu = statistics.median(cost.cpu for cost in taken)
-        what = "whole command" if name == OURS else "fit + dev, test"
-        if name == OURS:
+        ours = name.startswith(OURS)
+        what = "whole command" if ours else "fit + dev, test"
+        if ours:
             extra = [o.cpu - p.fit_cpu for o, p in zip(taken, costs[ONE], strict=True)]
             rows.append(Row(f"{name}: beside the bare fit", statistics.median(extra), "CPU s"))
         wall = statistics.median(walls)
         rows.append(Row(f"{name}: {what}", wall, "s", ONE, ratio, cpu, value_rounds=walls))
-        if name != OURS:
+        if not ours:
             fits = tuple(cost.fit for cost in taken)
             fit, cpu = statistics.median(fits), statistics.median(cost.fit_cpu for cost in taken)
             rows.append(Row(f"{name}: bare fit", fit, "s", cpu=cpu, value_rounds=fits))
