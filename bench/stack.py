@@ -88,7 +88,9 @@ def main() -> None:
         if "cold" in args.parts:
             (root / "small").mkdir()
             sizes = {"dev": 36, "test": 36}
-            write_run(root / "small", 200, (28,) * 6, sizes, heads=5, kind="out-of-fold")
+            write_run(
+                root / "small", 200, train=(28,) * 6, sizes=sizes, heads=5, kind="out-of-fold"
+            )
             sections["240 rows, 5 heads"] = [
                 row for m in COLD for row in _command(root / "small", rounds, versions, *_fit(m))
             ]
@@ -118,6 +120,7 @@ def _options() -> argparse.Namespace:
 def write_run(
     root: Path,
     trees: int,
+    *,
     train: Sequence[int] = TRAIN,
     sizes: Mapping[str, int] = SIZES,
     heads: int = HEADS,

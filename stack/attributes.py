@@ -9,6 +9,7 @@ where there are any.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +21,7 @@ from ser.stack.linear import read_linear, write_linear
 RIDGE = "ridge.json"
 
 
+@dataclass(eq=False)
 class MeanAttributes(Estimator):
     """The mean, for each attribute, of the columns that predict it.
 
@@ -29,8 +31,7 @@ class MeanAttributes(Estimator):
     [[4.5, 3.0]]
     """
 
-    def __init__(self, columns: Sequence[Sequence[int]]) -> None:
-        self.columns = columns
+    columns: Sequence[Sequence[int]]
 
     def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
         """Return the estimator unchanged: a mean has no parameters."""
@@ -50,14 +51,14 @@ class MeanAttributes(Estimator):
         return self.fit()
 
 
+@dataclass(eq=False)
 class RidgeAttributes(Estimator):
     """One ridge regression per attribute, each fitted on the rows where the attribute is known.
 
     `alpha` is the strength of the L2 penalty.
     """
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = alpha
+    alpha: float = 1.0
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Fit on `(rows, columns)` and truth `(rows, attributes)`, NaN where unknown.

@@ -4,6 +4,7 @@ Boosted trees model interactions between heads better than bagged ones on large 
 overfit the heads' in-sample logits sooner on small ones.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +18,7 @@ from ser.stack.lightgbm_text import LARGEST, OtherModelError, checked
 from ser.stack.record import StackRecord
 
 
+@dataclass(eq=False, kw_only=True)
 class Boosting(Classifier):
     """A LightGBM model.
 
@@ -26,24 +28,13 @@ class Boosting(Classifier):
 
     suffix = ".txt"
 
-    def __init__(
-        self,
-        *,
-        rounds: int = 100,
-        learning_rate: float = 0.05,
-        num_leaves: int = 15,
-        min_data_in_leaf: int = 20,
-        feature_fraction: float = 0.5,
-        jobs: int = 0,
-        random_state: int = 42,
-    ) -> None:
-        self.rounds = rounds
-        self.learning_rate = learning_rate
-        self.num_leaves = num_leaves
-        self.min_data_in_leaf = min_data_in_leaf
-        self.feature_fraction = feature_fraction
-        self.jobs = jobs
-        self.random_state = random_state
+    rounds: int = 100
+    learning_rate: float = 0.05
+    num_leaves: int = 15
+    min_data_in_leaf: int = 20
+    feature_fraction: float = 0.5
+    jobs: int = 0
+    random_state: int = 42
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Fit on inputs `(rows, dim)` and class indices `(rows,)`, each of which has a row."""

@@ -247,36 +247,54 @@ def _on_train(stack: FittedStack, table: LogitTable) -> dict[str, float | None]:
 
 
 def _attributes(table: LogitTable, config: StackConfig, resamples: int) -> pl.DataFrame:
-    rated = {
-        split: at
-        for split in SCORED
-        if split in table.splits
-        and len(at := np.flatnonzero(~np.isnan(table.splits[split].truth).all(axis=1)))
-    }
-    if not table.columns or not rated:
+    splits = [split for split in SCORED if len(_rated_rows(table, split))]
+    if not table.columns or not splits:
         return pl.DataFrame()
-    rows, predictions = [], []
-    for model in ("ridge", "mean"):
-        stack = FittedStack(config.model_copy(update={"attributes": model}), table.protocol(None))
-        stack.fit_regressor(table)
+    stacks = {model: _fit_regressor(table, config, model) for model in ("ridge", "mean")}
+    rows: list[dict[str, Any]] = []
+    for model in sorted(stacks, key=lambda model: model != config.attributes):
         row: dict[str, Any] = {"model": model, "default": model == config.attributes}
-        for split, at in rated.items():
-            split_rows = table.splits[split]
-            truth = split_rows.truth[at]
-            predicted = stack.regressor.predict(split_rows.predicted[at])
-            speakers = [split_rows.speaker[i] for i in at]
-            draw = resample_speakers(speakers, resamples, config.seed)
-            drawn = resampled_ccc(draw, truth, predicted).mean(axis=1)
-            low, high = draw.interval(drawn) or (None, None)
-            values = ccc(truth, predicted)
-            row |= {split: float(values.mean()), f"{split}_low": low, f"{split}_high": high}
-            row["speakers"] = row[f"{split}_speakers"] = draw.speakers
-            row |= {f"{split}_{a}": float(v) for a, v in zip(table.attributes, values, strict=True)}
+        for split in splits:
+            row |= _score_attributes(table, stacks[model], split, resamples)
         rows.append(row)
-        predictions.append(predicted)
-    rows.sort(key=lambda row: not row["default"])
-    test = compare_attributes(
-        truth, predictions[0], predictions[1], speakers, resamples=resamples, seed=config.seed
+    at = _rated_rows(table, splits[-1])
+    last = table.splits[splits[-1]]
+    predictions = [stack.regressor.predict(last.predicted[at]) for stack in stacks.values()]
+    speakers = [last.speaker[i] for i in at]
+    difference = compare_attributes(
+        last.truth[at], *predictions, speakers, resamples=resamples, seed=config.seed
     )
-    rows[0]["p"], rows[1]["p"] = None, test["p"]
+    rows[0]["p"], rows[1]["p"] = None, difference["p"]
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _rated_rows(table: LogitTable, split: str) -> np.ndarray:
+    """Return the indices of a split's rows with any known attribute."""
+    if split not in table.splits:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(~np.isnan(table.splits[split].truth).all(axis=1))
+
+
+def _fit_regressor(table: LogitTable, config: StackConfig, model: str) -> FittedStack:
+    stack = FittedStack(config.model_copy(update={"attributes": model}), table.protocol(None))
+    stack.fit_regressor(table)
+    return stack
+
+
+def _score_attributes(
+    table: LogitTable, stack: FittedStack, split: str, resamples: int
+) -> dict[str, Any]:
+    """Return the mean CCC on a split, its interval, the speakers, and each attribute's CCC."""
+    rows, at = table.splits[split], _rated_rows(table, split)
+    truth, predicted = rows.truth[at], stack.regressor.predict(rows.predicted[at])
+    draw = resample_speakers([rows.speaker[i] for i in at], resamples, stack.config.seed)
+    low, high = draw.interval(resampled_ccc(draw, truth, predicted).mean(axis=1)) or (None, None)
+    values = ccc(truth, predicted)
+    return {
+        split: float(values.mean()),
+        f"{split}_low": low,
+        f"{split}_high": high,
+        "speakers": draw.speakers,
+        f"{split}_speakers": draw.speakers,
+        **{f"{split}_{a}": float(v) for a, v in zip(table.attributes, values, strict=True)},
+    }

@@ -12,7 +12,8 @@ import numpy as np
 class Estimator:
     """An estimator whose parameters are the arguments of its constructor, kept under their names.
 
-    scikit-learn can clone it and search its parameters, those of estimators within it as well.
+    A subclass is a dataclass (with `eq=False`: an estimator equals itself only). scikit-learn can
+    clone it and search its parameters, those of estimators within it as well.
     """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -34,11 +35,6 @@ class Estimator:
             else:
                 setattr(self, outer, value)
         return self
-
-    def __repr__(self) -> str:
-        """Return the call that makes the estimator."""
-        params = ", ".join(f"{k}={v!r}" for k, v in self.get_params(deep=False).items())
-        return f"{type(self).__name__}({params})"
 
 
 class Classifier(Estimator):

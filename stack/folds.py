@@ -12,6 +12,7 @@ model does on unseen rows, provided that the folds are speaker-disjoint.
 
 import copy
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -48,6 +49,7 @@ class MissingClassError(ValueError):
         self.label = label
 
 
+@dataclass(eq=False)
 class FoldedClassifier(Classifier):
     """The mean probabilities of clones of one classifier, each fitted on other rows.
 
@@ -76,24 +78,14 @@ class FoldedClassifier(Classifier):
     ([0, 1], 2)
     """
 
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        folds: int = 5,
-        balance: bool = True,
-        draws: int = 1,
-        input: Input = "logits",
-        extra: int = 0,
-        seed: int = 42,
-    ) -> None:
-        self.estimator = estimator
-        self.folds = folds
-        self.balance = balance
-        self.draws = draws
-        self.input = input
-        self.extra = extra
-        self.seed = seed
+    estimator: Any
+    _: KW_ONLY
+    folds: int = 5
+    balance: bool = True
+    draws: int = 1
+    input: Input = "logits"
+    extra: int = 0
+    seed: int = 42
 
     @property
     def suffix(self) -> str:

@@ -4,6 +4,7 @@ scikit-learn fits them; saving and predicting need numpy alone (`ser.stack.trees
 """
 
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 from zipfile import BadZipFile
@@ -21,6 +22,7 @@ UNREADABLE = (OSError, ValueError, BadZipFile, EOFError, NotImplementedError, zl
 FEW_ROWS = 1000  # on fewer, handing a tree to a thread takes longer than growing it
 
 
+@dataclass(eq=False, kw_only=True)
 class Forest(Classifier):
     """A random forest with the published options (UNICAMP, section 4.2).
 
@@ -33,25 +35,15 @@ class Forest(Classifier):
     [0, 1]
     """
 
-    suffix = ".npz"
+    suffix: ClassVar[str] = ".npz"
     kind: ClassVar[str] = "RandomForestClassifier"  # of scikit-learn
 
-    def __init__(
-        self,
-        *,
-        trees: int = 200,
-        max_depth: int = 8,
-        min_samples_leaf: int = 10,
-        min_samples_split: int = 10,
-        jobs: int = -1,
-        random_state: int | None = None,
-    ) -> None:
-        self.trees = trees
-        self.max_depth = max_depth
-        self.min_samples_leaf = min_samples_leaf
-        self.min_samples_split = min_samples_split
-        self.jobs = jobs
-        self.random_state = random_state
+    trees: int = 200
+    max_depth: int = 8
+    min_samples_leaf: int = 10
+    min_samples_split: int = 10
+    jobs: int = -1
+    random_state: int | None = None
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Fit on inputs `(rows, dim)` and labels `(rows,)`."""
@@ -104,6 +96,7 @@ class Forest(Classifier):
         return self
 
 
+@dataclass(eq=False, kw_only=True)
 class ExtraTrees(Forest):
     """The same with extremely randomised trees (Geurts et al. 2006)."""
 

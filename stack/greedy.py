@@ -9,6 +9,8 @@ The score is the log-loss with equal class weights. Macro-F1 moves in steps of w
 a few similar heads its maximum is noise.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ser.score.heads import softmax
@@ -16,6 +18,7 @@ from ser.stack.offsets import TINY
 from ser.stack.rules import WeightedMean
 
 
+@dataclass(eq=False)
 class Greedy(WeightedMean):
     """The mean of the heads that greedy selection adds, each as often as it was added.
 
@@ -29,9 +32,7 @@ class Greedy(WeightedMean):
     [1.0, 0.0]
     """
 
-    def __init__(self, classes: int, rounds: int = 50) -> None:
-        super().__init__(classes)
-        self.rounds = rounds
+    rounds: int = 50
 
     def weights(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return how often each head was added, divided by `rounds`.

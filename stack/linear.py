@@ -11,6 +11,7 @@ differs from an ensemble only in where the softmax is taken.
 """
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -52,6 +53,7 @@ def read_linear(
     return coefficient, intercept
 
 
+@dataclass(eq=False)
 class Logistic(Classifier):
     """A multinomial logistic regression on standardised inputs, which predicts without them.
 
@@ -62,8 +64,7 @@ class Logistic(Classifier):
 
     suffix = ".json"
 
-    def __init__(self, c: float = 0.1) -> None:
-        self.c = c
+    c: float = 0.1
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Fit on inputs `(rows, dim)` and labels `(rows,)`; there is one optimum, and no seed."""
@@ -103,37 +104,22 @@ class Logistic(Classifier):
         return self
 
 
+@dataclass(eq=False)
 class MetaSoup(FoldedClassifier):
     """The average of the weights of linear meta-classifiers: a single linear model (MEDUSA).
 
-    Each of the `draws` balanced subsets gives one classifier per fold. After `fit`, `members_` are
-    these and `soup_` is their average.
+    Each of the `draws` balanced subsets gives one `Logistic(c)` per fold. After `fit`, `members_`
+    are these and `soup_` is their average.
     """
 
-    def __init__(
-        self,
-        *,
-        c: float = 0.1,
-        folds: int = 5,
-        balance: bool = True,
-        draws: int = 6,
-        input: Input = "probabilities",
-        extra: int = 0,
-        seed: int = 42,
-    ) -> None:
-        super().__init__(
-            Logistic(c),
-            folds=folds,
-            balance=balance,
-            draws=draws,
-            input=input,
-            extra=extra,
-            seed=seed,
-        )
-        self.c = c
+    estimator: Logistic = field(init=False, repr=False)
+    c: float = 0.1
+    draws: int = 6
+    input: Input = "probabilities"
 
     def fit(self, X: np.ndarray, y: np.ndarray, fold: np.ndarray | None = None) -> Self:
         """Fit the members as in `FoldedClassifier.fit`, then average their weights."""
+        self.estimator = Logistic(self.c)
         super().fit(X, y, fold)
         self.soup_ = Logistic(self.c)
         self.soup_.coef_ = np.mean([member.coef_ for member in self.members_], axis=0)

@@ -1,5 +1,6 @@
 """A user's meta-model: any classifier that a registered function makes, its mistakes named."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from ser.stack.registry import META_MODELS
 SUM = 1e-3  # how far from 1 the probabilities of a row may sum
 
 
+@dataclass(eq=False)
 class PluginClassifier(Classifier):
     """The classifier that a user's function makes from its options.
 
@@ -29,10 +31,9 @@ class PluginClassifier(Classifier):
 
     suffix = ".skops"
 
-    def __init__(self, name: str, options: Section, random_state: int | None = None) -> None:
-        self.name = name
-        self.options = options
-        self.random_state = random_state
+    name: str
+    options: Section
+    random_state: int | None = None
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Make the classifier and fit it."""

@@ -17,6 +17,7 @@ and `top_k` on rows that the heads were not trained on. `ser.stack.greedy` and
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -33,11 +34,11 @@ RULE = "rule.json"
 SUM = 1e-6  # how far from 1 the weights of a rule may sum
 
 
+@dataclass(eq=False)
 class Rule(Classifier):
     """Base class of the rules; a subclass defines `predict_proba`."""
 
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
+    classes: int
 
     def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
         """Set `classes_`."""
@@ -112,7 +113,6 @@ class WeightedMean(Rule):
     """
 
     largest: ClassVar[float] = 1  # a weight that a file may have
-    weights_: np.ndarray
 
     def weights(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the weights by logits `(rows, heads, classes)` and class indices `(rows,)`."""
@@ -158,15 +158,14 @@ class BestHead(WeightedMean):
         return best
 
 
+@dataclass(eq=False)
 class Weighted(WeightedMean):
     """The mean weighted by least squares, or by the heads' macro-F1.
 
     All weights are equal where every head's would be 0.
     """
 
-    def __init__(self, classes: int, by: Literal["nnls", "macro_f1"] = "nnls") -> None:
-        super().__init__(classes)
-        self.by = by
+    by: Literal["nnls", "macro_f1"] = "nnls"
 
     def weights(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the solution of non-negative least squares, or the scores, made to sum to 1."""
@@ -188,16 +187,15 @@ class Weighted(WeightedMean):
         return weights
 
 
+@dataclass(eq=False)
 class TopK(Rule):
     """The `k` heads with the best macro-F1 combined, or all when there are fewer.
 
     After `fit`, `heads_` are their indices, the best first; ties go to the head named first.
     """
 
-    def __init__(self, classes: int, k: int = 5, by: Literal["plurality", "mean"] = "mean") -> None:
-        super().__init__(classes)
-        self.k = k
-        self.by = by
+    k: int = 5
+    by: Literal["plurality", "mean"] = "mean"
 
     def fit(self, X: np.ndarray | None = None, y: np.ndarray | None = None) -> Self:
         """Select the heads on logits `(rows, heads * classes)` and class indices `(rows,)`."""

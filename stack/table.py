@@ -11,7 +11,7 @@ was trained on, which the published stack was fitted on. For all other splits bo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -192,23 +192,17 @@ class LogitTable:
         """Return the table without a head's columns."""
         logit_columns = np.repeat([name != head for name in self.classifiers], len(self.classes))
         attribute_columns = np.array([name != head for name, _ in self.columns], bool)
-        return LogitTable(
-            folder=self.folder,
+        return replace(
+            self,
             heads={name: f for name, f in self.heads.items() if name != head},
             classifiers=tuple(name for name in self.classifiers if name != head),
-            classes=self.classes,
-            attributes=self.attributes,
             columns=tuple(column for column in self.columns if column[0] != head),
-            lacking=self.lacking,
             splits={
-                split: Rows(
-                    utterance=rows.utterance,
+                split: replace(
+                    rows,
                     logits=rows.logits[:, logit_columns],
                     in_sample=rows.in_sample[:, logit_columns],
                     predicted=rows.predicted[:, attribute_columns],
-                    label=rows.label,
-                    truth=rows.truth,
-                    speaker=rows.speaker,
                 )
                 for split, rows in self.splits.items()
             },
