@@ -166,7 +166,7 @@ class Broken(Rows):
         ),
         (
             lambda _: Rows([0.5, 0.5]),
-            "Rows): predict_proba returned (40, 2), not (rows, classes) (40, 3); return a column "
+            "Rows): predict_proba returned (12, 2), not (rows, classes) (12, 3); return a column "
             "for each class.",
         ),
     ],
