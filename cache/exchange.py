@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from tqdm import tqdm
 
 from ser.cache.arrays import FORMAT, Array, load, opened
 from ser.cache.feature_writer import FeatureWriter
@@ -40,7 +39,7 @@ from ser.cache.precision import Encoded, Precision, values
 from ser.cache.shard import ShardFrames, checksum
 from ser.corpus.atomic import staged
 from ser.corpus.errors import UserError
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import steps
 
 if TYPE_CHECKING:
     from ser.cache.zarr_import import ArrayNames
@@ -116,8 +115,7 @@ def _write(cache: FeatureCache, out: h5py.File, output: _Output, view: bool) -> 
     for key, value in exported_metadata(cache).items():
         out.attrs[key] = value if isinstance(value, str | float) else json.dumps(value)
     report, rows, dtypes = Report(cache.fingerprint), cache.index().sort("shard", "row"), set()
-    bar = tqdm(rows.iter_rows(named=True), cache.name, len(rows), unit="utt", disable=bars_hidden())
-    for row in bar:
+    for row in steps(rows.iter_rows(named=True), cache.name, len(rows), unit="utt"):
         try:
             dtypes.add(_write_row(cache, out, row, view))
             report.count += 1
@@ -229,7 +227,7 @@ def import_features(
         stored = {utterance: row for utterance, *row in index.iter_rows()}
         report, done = Report(cache.fingerprint), []
         with cache.writer(precision) as writer:
-            for utterance in tqdm(arrays, name, unit="utt", disable=bars_hidden()):
+            for utterance in steps(arrays, name, len(arrays), unit="utt"):
                 array = arrays[utterance]
                 try:
                     if _append(writer, utterance, array, *stored.get(utterance, (None, None))):

@@ -15,7 +15,7 @@ extracted again, and audio that was copied or touched is not. The cache may be a
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +40,7 @@ from ser.cache.metadata import (
 from ser.cache.remote import Remote, Root, StorageError
 from ser.corpus.atomic import host, remove, remove_leftovers, sync_folder, write_durably
 from ser.corpus.errors import UserError
+from ser.corpus.progress import steps
 
 COMMIT_SECONDS = 20.0  # the most work that a kill loses, however large a shard may be
 PENDING = "unsent-"  # a finished shard in .staging whose upload failed
@@ -236,11 +237,8 @@ class FeatureFolder:
         if self.remote:
             self.remote.put("index.parquet")
 
-    def verify(self, progress: Callable[[Iterable[str]], Iterable[str]] = iter) -> list[Damage]:
-        """Check every byte of every shard; return the damage.
-
-        The index is rebuilt from the shards. `progress` wraps the shards' names, as `tqdm` does.
-        """
+    def verify(self) -> list[Damage]:
+        """Check every byte of every shard and rebuild the index; return the damage."""
         self.clean()
         shards = self.shards()
         listed = self.stored_index()
@@ -251,7 +249,7 @@ class FeatureFolder:
             if shard not in shards
         ]
         index = [pl.DataFrame(schema=self.INDEX)]
-        for shard in progress(sorted(shards)):
+        for shard in steps(sorted(shards), self.name, len(shards), unit="shard", leave=False):
             rows, damage = self._examine(shard, listed)
             if damage and self.remote:  # perhaps only the copy in the mirror is damaged
                 remove(self.path / f"{self.store}/{shard}{self.suffix}")

@@ -2,11 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -21,6 +20,7 @@ from ser.cache.shard_writer import ShardWriter
 from ser.cache.transcripts import TranscriptCache, checksums
 from ser.corpus.atomic import sync_file, sync_folder
 from ser.corpus.errors import UserError
+from ser.corpus.progress import steps
 
 Folder = FeatureCache | TranscriptCache
 CLASSES: dict[str, type[Folder]] = {c.content: c for c in (FeatureCache, TranscriptCache)}
@@ -104,11 +104,7 @@ def _rescue(folder: Folder, shard: str, rows: pl.DataFrame) -> None:
         folder.publish(writer.path, name)
 
 
-def merge(
-    into: str | Path,
-    source: str | Path,
-    progress: Callable[[Iterable[Any]], Iterable[Any]] = iter,
-) -> dict[str, int]:
+def merge(into: str | Path, source: str | Path) -> dict[str, int]:
     """Copy every shard of `source` that `into` lacks; return the shards copied per feature folder.
 
     Shards are copied whole and not checked before `verify`; where both have an utterance, the
@@ -129,7 +125,7 @@ def merge(
         if new:
             ours.prepare()
         ours.clean()
-        for shard in progress(new):
+        for shard in steps(new, ours.name, len(new), unit="shard", leave=False):
             ours.publish(_copy(theirs, ours, shard), shard)
         copied[f"{ours.name}/{ours.fingerprint}"] = len(new)
         ours.write_index()

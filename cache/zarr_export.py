@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from ser.cache.exchange import Report, exported_metadata, intact_frames, precision_of
 from ser.cache.features import FeatureCache
@@ -36,7 +35,7 @@ from ser.cache.shard_writer import encode_names
 from ser.cache.swap import staged_folder
 from ser.cache.zarr_ragged import FORMAT
 from ser.corpus.errors import UserError
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import steps
 
 if TYPE_CHECKING:
     import zarr
@@ -87,10 +86,7 @@ def _write(cache: FeatureCache, folder: Path) -> Report:
     stored = set[str]()
     group = zarr.open_group(folder, mode="w", zarr_format=3)
     with _frames(group, cache, rows) as frames:
-        bar = tqdm(
-            rows.iter_rows(named=True), cache.name, len(rows), unit="utt", disable=bars_hidden()
-        )
-        for row in bar:
+        for row in steps(rows.iter_rows(named=True), cache.name, len(rows), unit="utt"):
             try:
                 read, dtype = intact_frames(cache, row)
             except ValueError as error:

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from tqdm import tqdm
 
 from ser.corpus.audio import SAMPLE_RATE, AudioError, ChannelPower, blocks, require_sound
 from ser.corpus.errors import UserError, plural
 from ser.corpus.labels import label_problems
 from ser.corpus.manifest import Manifest
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import steps
 from ser.corpus.signal import SignalMeter, SignalProblem
 from ser.corpus.text_table import print_table
 
@@ -89,15 +88,8 @@ def check(
         )
     rows = manifest.frame.select("utterance", "path", "start", "end", "split").to_dicts()
     with ThreadPoolExecutor(threads) as pool:
-        clips = list(
-            tqdm(
-                pool.map(partial(_clip, folder), rows),
-                total=len(rows),
-                desc="check",
-                unit="clip",
-                disable=bars_hidden(),
-            )
-        )
+        checked = pool.map(partial(_clip, folder), rows)
+        clips = list(steps(checked, "check", len(rows), unit="clip"))
     problems = [
         *_unreadable(rows, clips),
         *_unusual(rows, clips, shortest, longest),

@@ -5,14 +5,13 @@ where excited is mapped to happy.
 """
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import get_args
 
 import polars as pl
 
 from ser.corpus.cells import counted
 from ser.corpus.config import CorpusConfig, Others
-from ser.corpus.errors import UserError, nearest
+from ser.corpus.errors import UserError, nearest, similar
 from ser.corpus.manifest import FURTHER, VOTE, Manifest
 
 
@@ -68,7 +67,7 @@ def read_with_classes(config: CorpusConfig) -> Manifest:
     manifest = Manifest.read(config.manifest)
     emotions = emotions_of(manifest)
     unnamed = [e for e in emotions if e not in config.classes and e not in config.map]
-    misspelt = {e: c for e, c in config.map.items() if get_close_matches(e, unnamed, 1, 0.7)}
+    misspelt = {e: c for e, c in config.map.items() if similar(e, unnamed)}
     require_occurring(misspelt, emotions, manifest.source)
     return map_emotions(manifest, config.map, config.classes, config.others)
 

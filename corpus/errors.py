@@ -1,7 +1,7 @@
 """The exceptions whose messages users read, and the parts that many messages share."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -41,13 +41,17 @@ class DamagedError(UserError):
         self.path, self.problem, self.remedy = Path(path), problem, remedy
 
 
+def similar(word: str, names: Sequence[str]) -> str | None:
+    """Return the name that is most like a word, None where none is."""
+    cutoff = 0.6 if len(word) < 5 else 0.7  # two of three letters are near, four of six are not
+    return next(iter(get_close_matches(word, names, n=1, cutoff=cutoff)), None)
+
+
 def nearest(word: str, names: Iterable[str]) -> str:
     """Return the end of a sentence about a wrong name: the nearest valid name, or all of them."""
     names = list(names)
-    cutoff = 0.6 if len(word) < 5 else 0.7  # two of three letters are near, four of six are not
-    near = get_close_matches(word, names, n=1, cutoff=cutoff)
-    if near:
-        return f"did you mean '{near[0]}'?"
+    if near := similar(word, names):
+        return f"did you mean '{near}'?"
     return f"choose from {', '.join(names)}." if names else "there are none."
 
 

@@ -1,14 +1,25 @@
-"""Whether progress bars are drawn: in a terminal only, and not with `--quiet`."""
+"""Progress of long work, for whoever shows it; nothing is drawn unless `show_progress` says how."""
 
-_hidden = False
+from collections.abc import Callable, Iterable
+from typing import Any
 
-
-def hide_bars(hidden: bool) -> None:
-    """Hide the progress bars of this process, or show them in a terminal again."""
-    global _hidden  # noqa: PLW0603  one process, one terminal
-    _hidden = hidden
+_show: Callable[..., Any] | None = None
 
 
-def bars_hidden() -> bool | None:
-    """Return tqdm's `disable`: True for hidden, None for "where there is no terminal"."""
-    return True if _hidden else None
+def show_progress(show: Callable[..., Any] | None) -> None:
+    """Show the long work of this process by a callback, such as tqdm itself; None hides it.
+
+    `show(items, label, total, unit="clip")` returns the items, which it counts as they are taken.
+    """
+    global _show  # noqa: PLW0603  one process, one terminal
+    _show = show
+
+
+def is_shown() -> bool:
+    """Return whether progress is shown."""
+    return _show is not None
+
+
+def steps(items: Iterable[Any], label: str, total: int | None = None, **how: Any) -> Iterable[Any]:
+    """Return the items of long work, counted where progress is shown; `how` is passed to tqdm."""
+    return items if _show is None else _show(items, label, total, **how)

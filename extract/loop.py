@@ -17,14 +17,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ser.cache.feature_writer import FeatureWriter
 from ser.cache.transcripts import TranscriptWriter
 from ser.corpus.audio import AudioError
 from ser.corpus.errors import UserError, plural
 from ser.corpus.lookahead import ahead, batches_ahead
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import is_shown, steps
 from ser.extract.extractor import SAMPLE_RATE, Extractor, describe_class, naming_the_class
 from ser.extract.sources import Sources
 
@@ -120,13 +119,14 @@ class _Clock:
         self._outputs = outputs
         self._started = time.monotonic()
         label = " + ".join(output.report.name for output in outputs)
-        self._bar = tqdm(total=total, desc=label, unit="clip", disable=bars_hidden())
+        self._bar: Any = steps((), label, total, unit="clip") if is_shown() else None
 
     def __enter__(self) -> "_Clock":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     @contextmanager
     def model(self) -> Iterator[None]:
@@ -141,6 +141,8 @@ class _Clock:
         seconds = sum(len(clip) for clip in inputs if not isinstance(clip, str)) / SAMPLE_RATE
         for output in self._outputs:
             output.report.audio_seconds += seconds
+        if self._bar is None:
+            return
         report, elapsed = self._outputs[0].report, time.monotonic() - self._started
         nbytes = sum(getattr(output.writer, "nbytes", 0) for output in self._outputs)
         self._bar.set_postfix_str(

@@ -13,13 +13,12 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from tqdm import tqdm
 
 from ser.cache import files
 from ser.corpus import audio
 from ser.corpus.augment import OtherSpeakers, View
 from ser.corpus.manifest import Manifest
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import steps
 from ser.corpus.signal import signal_problems
 from ser.extract.extractor import SAMPLE_RATE
 
@@ -94,7 +93,7 @@ class AudioSources(Sources):
         usable = [u for u in self.utterances if u not in self.unusable]
         with ThreadPoolExecutor(THREADS) as pool:
             results = pool.map(self._size, usable)
-            bar = tqdm(results, "headers", len(usable), leave=False, disable=bars_hidden(), delay=2)
+            bar = steps(results, "headers", len(usable), leave=False, delay=2)
             for utterance, size in zip(usable, bar, strict=True):
                 if isinstance(size, str):
                     self.unusable[utterance] = size

@@ -5,10 +5,9 @@ returns it with the paths of a file one folder up.
 """
 
 import re
-from difflib import get_close_matches
 from importlib.resources import files
 
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, similar
 
 BASELINE = "the challenge's baseline"
 # the published systems: by rank, with place and score on the challenge's test set, then later ones
@@ -43,8 +42,8 @@ def names() -> list[str]:
 def preset(name: str) -> str:
     """Return the text of presets/<name>.yaml; raises `UserError` for an unknown name."""
     if name not in names():
-        near = get_close_matches(name, names(), n=1)
-        hint = f"did you mean '{near[0]}'?" if near else "`ser presets` lists them."
+        near = similar(name, names())
+        hint = f"did you mean '{near}'?" if near else "`ser presets` lists them."
         raise UserError(f"there is no preset '{name}'; {hint}")
     return (files("ser.presets") / f"{name}.yaml").read_text(encoding="utf-8")
 

@@ -206,10 +206,10 @@ def __getattr__(name: str) -> Any:
         return import_module(f"ser.{name}")
     problem = f"module 'ser' has no attribute '{name}'"
     if not name.startswith("__"):
-        from difflib import get_close_matches
+        from ser.corpus.errors import similar
 
-        near = get_close_matches(name, __all__, n=1)
-        problem += f"; did you mean '{near[0]}'?" if near else "; see dir(ser)"
+        near = similar(name, __all__)
+        problem += f"; did you mean '{near}'?" if near else "; see dir(ser)"
     # with an object of its own, or Python would add a second guess to the message
     raise AttributeError(problem, name=name, obj=None)
 

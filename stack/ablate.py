@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from ser.corpus.errors import UserError
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import steps
 from ser.score.metrics import confusion, macro_f1, per_class_f1
 from ser.stack.compare import DEV, SplitScorer, predicted_classes
 from ser.stack.config import StackConfig
@@ -65,9 +64,7 @@ def _leave_one_out(table: LogitTable, stack: FittedStack, scorer: SplitScorer) -
     whole = predicted_classes(stack, table, DEV, scorer.at)
     alone = head_scores(table.splits[DEV].logits[scorer.at], scorer.labels, scorer.classes)
     rows = []
-    for i, head in enumerate(
-        tqdm(table.classifiers, "without", leave=False, disable=bars_hidden())
-    ):
+    for i, head in enumerate(steps(table.classifiers, "without", len(alone), leave=False)):
         remaining = table.without(head)
         without = predicted_classes(
             FittedStack.fit(remaining, stack.config), remaining, DEV, scorer.at
@@ -102,7 +99,7 @@ def _permuted(
 
     whole, rows = scores(X), []
     orders = [np.random.default_rng([scorer.seed, i]).permutation(len(X)) for i in range(repeats)]
-    for head in tqdm(table.classifiers, "permuted", leave=False, disable=bars_hidden()):
+    for head in steps(table.classifiers, "permuted", len(table.classifiers), leave=False):
         columns = np.flatnonzero(np.array(head_of_column) == head)
         drops = []
         for order in orders:

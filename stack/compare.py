@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import steps
 from ser.score.attributes import ccc, resampled_ccc
 from ser.score.bootstrap import Resamples, resample_speakers
 from ser.score.compare import compare_attributes, compare_classes
@@ -196,7 +195,8 @@ def _classes(table: LogitTable, config: StackConfig, resamples: int) -> pl.DataF
     splits = [DEV, "test"] if _has_labels(table, "test") else [DEV]
     scorers = [SplitScorer.of(table, split, resamples, config.seed) for split in splits]
     default, rows, chosen = _default(table, config), [], []
-    for variant in tqdm(variants(table, config), "stacks", leave=False, disable=bars_hidden()):
+    stacks = variants(table, config)
+    for variant in steps(stacks, "stacks", len(stacks), leave=False):
         started = time.perf_counter()
         stack = FittedStack.fit(table, variant, hold_out=True)
         seconds = time.perf_counter() - started

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from tqdm import tqdm
 
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import steps
 from ser.score.heads import softmax
 from ser.stack import skops_file
 from ser.stack.estimators import Classifier
@@ -134,9 +133,7 @@ class FoldedClassifier(Classifier):
         self.classes_, y = np.unique(y, return_inverse=True)
         X = self._inputs(X)
         self.members_, self.held_out_ = [], []
-        splits = tqdm(
-            self._splits(y, fold), "folds", self.folds * self.draws, disable=bars_hidden(), delay=2
-        )
+        splits = steps(self._splits(y, fold), "folds", self.folds * self.draws, delay=2)
         for seed, train, held_out in splits:
             counts = np.bincount(y[train], minlength=len(self.classes_))
             if not counts.all():
@@ -149,7 +146,7 @@ class FoldedClassifier(Classifier):
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return the members' mean probabilities: float64 `(rows, classes)`, as `classes_`."""
         X = self._inputs(X)
-        members = tqdm(self.members_, "predict", leave=False, disable=bars_hidden(), delay=2)
+        members = steps(self.members_, "predict", len(self.members_), leave=False, delay=2)
         return self.to_probability(np.mean([self.predict_member(m, X) for m in members], axis=0))
 
     def held_out_proba(self, X: np.ndarray) -> np.ndarray:

@@ -13,7 +13,6 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import polars as pl
 
 from ser.corpus.cells import counted
 from ser.corpus.classes import emotions_of, map_emotions, require_occurring
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, nearest
 from ser.corpus.importers.options import class_mapping, typed_options
 from ser.corpus.manifest import Manifest
 from ser.corpus.registry import BuiltIn, Registry, origin, require_call
@@ -193,8 +192,7 @@ def import_corpus(name: str, folder: str | Path, /, **options: Any) -> Manifest:
     for option in options:
         if option not in names:
             raise UserError(
-                f"corpus '{name}': there is no option '{option}'{_nearest(option, names)}; "
-                f"its options are: {', '.join(names)}."
+                f"corpus '{name}': there is no option '{option}'; {nearest(option, names)}"
             )
     folder = Path(folder)
     if not folder.is_dir():
@@ -226,10 +224,7 @@ def _with_emotions(manifest: Manifest, *, emotions: Mapping[str, str]) -> Manife
 def one_of(option: str, value: Any, choices: Sequence[str]) -> str:
     """Return an option's value as text, or raise `UserError` when it is none of `choices`."""
     if str(value) not in choices:
-        raise UserError(
-            f"option {option} is '{value}'{_nearest(str(value), choices)}; "
-            f"use one of: {', '.join(choices)}."
-        )
+        raise UserError(f"option {option} is '{value}'; {nearest(str(value), choices)}")
     return str(value)
 
 
@@ -283,8 +278,3 @@ def manifest_of(
 def seven_of_five(value: float) -> float | None:
     """Rescale an attribute that was rated from 1 to 5 to 1 to 7; null for NaN."""
     return None if math.isnan(value) else min(max(1.5 * value - 0.5, 1.0), 7.0)
-
-
-def _nearest(word: str, names: Sequence[str]) -> str:
-    near = get_close_matches(word, names, n=1)
-    return f" (did you mean '{near[0]}'?)" if near else ""

@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from ser.corpus.cells import SPLITS, UNKNOWN, counted, split_names, texts
-from ser.corpus.errors import UserError, listed, nearest, plural
+from ser.corpus.errors import UserError, listed, nearest, plural, similar
 from ser.corpus.importers.options import class_mapping
 from ser.corpus.importers.registry import importer
 from ser.corpus.manifest import COLUMNS, FURTHER, NUMBERS, SYNTHETIC, VOTE, Manifest, with_slashes
@@ -219,7 +218,7 @@ def _mapping(option: str, value: Any, column: pl.Series, table: str) -> dict[str
     if missing:
         raise UserError(
             f"{table}: option {option} maps '{missing[0]}', but no cell has this value; "
-            f"{nearest(missing[0], get_close_matches(missing[0], cells, n=1) or cells[:20])}"
+            f"{nearest(missing[0], cells if similar(missing[0], cells) else cells[:20])}"
         )
     return mapping
 

@@ -1,8 +1,7 @@
 """`ser cache`: inspect the cache, check it, and move it."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +19,6 @@ from ser.commands.logs import result
 from ser.commands.options import PIPELINE, CacheFolder, Json, Overrides, PipelineFile, load_pipeline
 from ser.commands.output import exit_code, print_frame, print_json
 from ser.corpus.errors import UserError, plural
-from ser.corpus.progress import bars_hidden
 
 if TYPE_CHECKING:
     from ser.cache.upkeep import Folder
@@ -80,18 +78,12 @@ def verify(
 
     Exit code 1 when something is damaged and not repaired.
     """
-    from tqdm import tqdm
-
     from ser.cache.upkeep import repair as drop_damaged
 
     root = root or cache_root(_pipeline(root, path, overrides))
     damaged = 0
     for folder in _folders(root, features or []):
-
-        def progress(shards: Iterable[str], label: str = folder.name) -> Iterable[str]:
-            return tqdm(shards, label, unit="shard", leave=False, disable=bars_hidden())
-
-        damages = folder.verify(progress)
+        damages = folder.verify()
         damaged += len(damages)
         for damage in damages:
             result(f"{folder.name}: {damage.reason}")
@@ -171,14 +163,9 @@ def merge(
     ],
 ) -> None:
     """Copy into one cache what only another holds."""
-    from tqdm import tqdm
-
     from ser.cache.upkeep import merge as merge_caches
 
-    def progress(shards: Iterable[Any]) -> Iterable[Any]:
-        return tqdm(shards, unit="shard", leave=False, disable=bars_hidden())
-
-    for feature, shards in merge_caches(into, source, progress).items():
+    for feature, shards in merge_caches(into, source).items():
         result(f"{feature}: {plural(shards, 'shard')} copied")
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ser.commands.logs import log, result
 from ser.commands.output import console
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import is_shown
 from ser.stages.heads import describe_head
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class LiveHeads:
         self._heads: dict[str, tuple[Progress, float]] = {}  # with the seconds of the last epoch
         self._console = console()
         self._quiet = quiet
-        shown = self._console.is_terminal and not bars_hidden() and not quiet
+        shown = self._console.is_terminal and is_shown() and not quiet
         self._live = Live(console=self._console, transient=True) if shown else None
 
     def __enter__(self) -> Self:

@@ -132,10 +132,17 @@ def result(line: str) -> None:
     log.log(RESULT, line)
 
 
+def _bar(items: Any, label: str, total: int | None = None, **how: Any) -> Any:
+    """Draw a bar of long work, in a terminal only."""
+    from tqdm import tqdm
+
+    return tqdm(items, label, total, disable=None, **how)
+
+
 def start_logging(options: Mapping[str, Any] = {}, command: str = "") -> None:
     """Set the level of `ser`'s loggers and their handlers; raises `UserError` for a bad file."""
     from ser.corpus.errors import UserError
-    from ser.corpus.progress import hide_bars
+    from ser.corpus.progress import show_progress
 
     if options.get("verbose") and options.get("quiet"):
         raise UserError("--verbose and --quiet: give one of them.")
@@ -144,7 +151,7 @@ def start_logging(options: Mapping[str, Any] = {}, command: str = "") -> None:
         level = logging.DEBUG
     elif options.get("quiet"):
         level = RESULT
-    hide_bars(level == RESULT)
+    show_progress(None if level == RESULT else _bar)
     for handler in [h for h in log.handlers if isinstance(h, Terminal | logging.FileHandler)]:
         log.removeHandler(handler)
         handler.close()

@@ -20,7 +20,7 @@ from ser.commands.options import (
 )
 from ser.commands.output import console, exit_code
 from ser.commands.presets import smoke_one
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import is_shown
 
 app = typer.Typer()
 
@@ -118,7 +118,7 @@ def _finish(failed: dict[str, str], run: Path | None = None) -> int:
 
         for command in next_commands(run):
             log.info("next     %s", command)
-    if failed and bars_hidden():
+    if failed and not is_shown():
         name, reason = next(iter(failed.items()))
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
         log.error("%s failed (%s)%s", name, reason, more)

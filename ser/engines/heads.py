@@ -18,7 +18,6 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ser.corpus.errors import StoppedError, UserError
 from ser.corpus.machine import available_memory, cores
 from ser.engines.memory import MemoryBudget, free_on, gpu_peak, watch_memory
 from ser.engines.workers import (
@@ -184,17 +183,12 @@ def reports_of(
     with closing(answers):
         for answer in answers:
             name = answer.task.name
+            answer.require_no_error(f"head {name}")
             if answer.kind == "event":
                 measured(answer.content)
                 after_epoch(replace(Progress(**answer.content["progress"]), head=name))
             elif answer.kind == "done":
                 yield replace(HeadReport(**answer.content), name=name)
-            elif answer.kind == "refused":
-                raise UserError(answer.content)
-            elif answer.kind == "stopped":
-                raise StoppedError(answer.content)
-            elif answer.kind == "raised":
-                raise RuntimeError(f"head {name}:\n{answer.content}")
             elif answer.kind == "died":
                 seconds, by = time.monotonic() - started, chosen_by[name]
                 error = (

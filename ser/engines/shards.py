@@ -17,9 +17,18 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ser.corpus.errors import StoppedError, UserError
-from ser.corpus.progress import bars_hidden
-from ser.engines.workers import ATTEMPTS, Answers, Send, Task, environments, gpus_of, run_tasks
+from ser.corpus.errors import UserError
+from ser.corpus.progress import steps
+from ser.engines.workers import (
+    ATTEMPTS,
+    Answer,
+    Answers,
+    Send,
+    Task,
+    environments,
+    gpus_of,
+    run_tasks,
+)
 
 if TYPE_CHECKING:
     from ser.extract.loop import Report
@@ -103,35 +112,27 @@ def run_shards(
     Raises `UserError` for the first shard that is refused or whose workers keep dying,
     `RuntimeError` for one that raised.
     """
-    from tqdm import tqdm
-
     started = time.monotonic()
-    finished: list[list[dict[str, Any]]] = []
     names = [job.name for job in work]
     tasks = [Task(f"{i}/{count}", BODY, [*arguments, (i, count)]) for i in range(count)]
-    with (
-        tqdm(total=count, desc=" + ".join(names), unit="shard", disable=bars_hidden()) as bar,
-        closing(engine(tasks)) as answers,
-    ):
-        for answer in answers:
-            shard = answer.task.name
-            if answer.kind == "raised":
-                raise RuntimeError(f"shard {shard}:\n{answer.content}")
-            if answer.kind == "refused":
-                raise UserError(answer.content)
-            if answer.kind == "stopped":
-                raise StoppedError(answer.content)
-            if answer.kind == "died":
-                raise UserError(
-                    f"features.{names[0]}: the worker of shard {shard} died {ATTEMPTS} times "
-                    f"({answer.content}); run `ser extract {' '.join(names)} --shard {shard}` to "
-                    "see it alone, or take fewer workers if the memory is short."
-                )
-            if answer.kind == "done":
-                finished.append(answer.content)
-                bar.update()
+    with closing(engine(tasks)) as answers:
+        done = (answer.content for answer in answers if _is_done(answer, names))
+        finished = list(steps(done, " + ".join(names), count, unit="shard"))
     seconds = time.monotonic() - started
     return [_merged(job, parts, seconds) for job, *parts in zip(work, *finished, strict=True)]
+
+
+def _is_done(answer: Answer, names: Sequence[str]) -> bool:
+    """Return whether a shard is finished; raises what `run_shards` does for one that never will."""
+    shard = answer.task.name
+    answer.require_no_error(f"shard {shard}")
+    if answer.kind == "died":
+        raise UserError(
+            f"features.{names[0]}: the worker of shard {shard} died {ATTEMPTS} times "
+            f"({answer.content}); run `ser extract {' '.join(names)} --shard {shard}` to "
+            "see it alone, or take fewer workers if the memory is short."
+        )
+    return answer.kind == "done"
 
 
 def _merged(job: "Job", parts: Sequence[Mapping[str, Any]], seconds: float) -> "Report":

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-from ser.corpus.errors import UserError
+from ser.corpus.errors import StoppedError, UserError
 from ser.corpus.machine import cores
 from ser.engines.machine import machine_problem
 
@@ -53,6 +53,15 @@ class Answer:
     task: Task
     kind: Literal["event", "done", "refused", "stopped", "raised", "lost", "died"]
     content: Any
+
+    def require_no_error(self, work: str) -> None:
+        """Raise what stopped the task; `work` names it where that is a bug."""
+        if self.kind == "refused":
+            raise UserError(self.content)
+        if self.kind == "stopped":
+            raise StoppedError(self.content)
+        if self.kind == "raised":
+            raise RuntimeError(f"{work}:\n{self.content}")
 
 
 Answers = Generator[Answer, None, None]

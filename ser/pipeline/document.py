@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from ser.cache.urls import without_secrets
 from ser.corpus.bounded_yaml import DEEPEST, Where, parse_yaml, read_yaml, shorten
 from ser.corpus.config import VARIABLE, check_path, problem_of
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 # what only some stages use: a variable in it that is not set is an error where it is used
@@ -124,10 +123,7 @@ class Document:
 
     def unknown(self, where: Where, valid: Iterable[str]) -> UserError:
         """Return an error for a key that is not one of the valid ones."""
-        valid = list(valid)
-        near = get_close_matches(str(where[-1]), valid, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"valid are {', '.join(valid)}."
-        return self.error(where, f"unknown key; {hint}")
+        return self.error(where, f"unknown key; {nearest(str(where[-1]), valid)}")
 
     def validate(self, where: Where, model: type[BaseModel], make: Callable[[], Model]) -> Model:
         """Call `make`; raises `UserError` with pydantic's first problem with a `model`."""

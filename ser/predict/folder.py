@@ -9,17 +9,15 @@ file, which may lack segments. Failed files are tried again.
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ser.corpus.atomic import write_durably
 from ser.corpus.audio import SUFFIXES
 from ser.corpus.errors import UserError, plural
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import steps
 from ser.predict.audio_predictor import AudioPredictor
 from ser.predict.formats import csv_rows, header, to_csv
 from ser.predict.result import Failure
@@ -108,7 +106,8 @@ def predict_files(
     with out.open("a", encoding="utf-8", errors="backslashreplace", newline="") as file:
         if not file.tell():
             file.write(to_csv([columns]))
-        for result in _with_progress(predictor.stream(todo, **options), len(todo), len(done)):
+        label = f"predict ({len(done)} already done)" if done else "predict"
+        for result in steps(predictor.stream(todo, **options), label, len(todo), unit="file"):
             if isinstance(result, Failure):
                 failed.append(result)
             else:
@@ -121,11 +120,6 @@ def predict_files(
 def printable(text: str) -> str:
     """Return valid UTF-8; the name of a file need not be, and is written with escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _with_progress(results: Iterator[Any], total: int, done: int) -> Iterator[Any]:
-    label = f"predict ({done} already done)" if done else "predict"
-    yield from tqdm(results, label, total, unit="file", disable=bars_hidden())
 
 
 def _resume(out: Path, columns: Sequence[str], whole_rows: bool) -> set[str]:

@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import soundfile
-from tqdm import tqdm
 
 from ser.corpus.config import MSP_CLASSES
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import SYNTHETIC, Manifest
-from ser.corpus.progress import bars_hidden
+from ser.corpus.progress import steps
 from ser.synthetic.espeak import espeak
 from ser.synthetic.sentences import ANYONE, SENTENCES
 
@@ -113,7 +112,7 @@ def synthesize(folder: Path, speakers: int = 10, per_class: int = 5, seed: int =
         return manifest
     audio.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # until all of the new audio is written, the folder is incomplete
-    rows = tqdm(manifest.frame.to_dicts(), "speaking", unit="clip", disable=bars_hidden())
+    rows = steps(manifest.frame.to_dicts(), "speaking", manifest.frame.height, unit="clip")
     with espeak() as library:
         for row in rows:
             wave = library.synthesize(row)

@@ -1,25 +1,21 @@
-import io
-
-import pytest
-from tqdm import tqdm
-
-from ser.corpus.progress import bars_hidden, hide_bars
+from ser.corpus.progress import is_shown, show_progress, steps
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
+def test_long_work_is_shown_by_the_callback_and_otherwise_passed_on():
+    shown = []
 
+    def show(items, label, total, unit):
+        for item in items:
+            shown.append((label, total, unit, item))
+            yield item
 
-@pytest.mark.parametrize(
-    ("hidden", "file", "drawn"),
-    [(False, Terminal, True), (True, Terminal, False), (False, io.StringIO, False)],
-)
-def test_bars_are_drawn_in_a_terminal_unless_hidden(hidden, file, drawn):
-    screen = file()
-    hide_bars(hidden)
+    items = iter("ab")
+    assert steps(items, "letters") is items
+    show_progress(show)
     try:
-        list(tqdm([1, 2], file=screen, disable=bars_hidden()))
+        assert is_shown()
+        assert list(steps(items, "letters", 2, unit="letter")) == ["a", "b"]
     finally:
-        hide_bars(False)
-    assert ("2/2" in screen.getvalue()) == drawn
+        show_progress(None)
+    assert shown == [("letters", 2, "letter", "a"), ("letters", 2, "letter", "b")]
+    assert not is_shown()

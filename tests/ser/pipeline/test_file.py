@@ -120,7 +120,7 @@ def test_the_environment_is_expanded(tmp_path, monkeypatch):
         (
             "loss: [wce, sml]",
             "loss: [{name: ce, zeta: 1}]",
-            ":9: heads.two.loss[0].zeta: unknown key; valid are name, weight, class_weight_power.",
+            ":9: heads.two.loss[0].zeta: unknown key; choose from name, weight, class_weight",
         ),
         (
             "loss: [wce, sml]",
@@ -364,7 +364,10 @@ def test_a_section_of_any_kind_is_read_or_refused(tmp_path, section, value):
             "cache=s3://b?sig=cret",
             "--set cache=s3://b?…: cache: s3://…: a URL may have no user name, password or query",
         ),
-        ("nothing.a=1", "--set nothing.a=1: nothing: unknown key; valid are corpus, cache, run, "),
+        (
+            "nothing.a=1",
+            "--set nothing.a=1: nothing: unknown key; choose from corpus, cache, ",
+        ),
     ],
 )
 def test_a_mistake_in_set_is_reported_in_one_sentence(tmp_path, override, message):
