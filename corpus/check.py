@@ -141,13 +141,12 @@ def require_speaker_disjoint(manifest: Manifest) -> None:
 def render(report: Report, console: "Console", examples: int = 20) -> None:
     """Print the class table and the problems (at most `examples` of each kind) with rich."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(title=f"Utterances ({report.seconds / 3600:.2f} h of audio)")
     for name in report.classes.columns:
         table.add_column(name, justify="left" if name == "class" else "right")
     for row in report.classes.iter_rows():
-        table.add_row(*(Text(str(cell)) for cell in row))  # a name may be `[/noise]`
+        table.add_row(*map(str, row))
     print_table(table, console)
     if report.problems.is_empty():
         console.print("No problems found.")
@@ -157,8 +156,7 @@ def render(report: Report, console: "Console", examples: int = 20) -> None:
     table.title = f"Problems ({plural(report.errors, 'error')}, {plural(warnings, 'warning')})"
     for group in report.problems.partition_by("severity", "problem", maintain_order=True):
         for utterance, problem, detail, severity in group.head(examples).iter_rows():
-            # Text, because an id may contain what rich takes for markup.
-            table.add_row(severity, problem, Text(utterance), Text(detail))
+            table.add_row(severity, problem, utterance, detail)
         if group.height > examples:
             table.add_row("", "", f"… and {group.height - examples} more", "")
     print_table(table, console)

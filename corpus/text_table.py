@@ -7,6 +7,7 @@ left to the terminal, which loses nothing.
 """
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ser.corpus.errors import plain_lines
@@ -26,14 +27,35 @@ PIECE = 20  # columns that are left of such a path
 LEAST = 6  # columns that are left of a cell that is cut
 
 
-def print_table(table: "Table", console: "Console", cut: str = "") -> None:
+def text_table(left: Sequence[str], right: Sequence[str] = (), gap: int = 1) -> "Table":
+    """Return a table of left-aligned columns and then right-aligned ones, `gap` spaces apart."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, padding=(0, gap, 0, 0))
+    for heading in left:
+        table.add_column(heading)
+    for heading in right:
+        table.add_column(heading, justify="right")
+    return table
+
+
+def decimals(value: float | None, missing: str = "-") -> str:
+    """Return a score with three decimals."""
+    return missing if value is None else f"{value:.3f}"
+
+
+def print_table(table: "Table", console: "Console", cut: str = "", title: str = "") -> None:
     """Print a table in the width of the console, or wider where its words need it.
 
     Args:
         table: the table; its cells are texts, which are printed as they are, without markup.
         console: where it is printed.
         cut: the heading of the column whose cells may be cut, the least important one.
+        title: a line above it; the table's own title would be folded to the width of the table.
     """
+    if title:
+        console.print(title, style="bold", markup=False, highlight=False)
     for column in table.columns:
         column.header = _plain(column.header)
         column._cells = [_plain(cell) for cell in column.cells]

@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import Field
 
 from ser.cache.record import Count, Label, Record
-from ser.corpus.text_table import print_table
+from ser.corpus.text_table import print_table, text_table
 from ser.score.bootstrap import resample_speakers
 from ser.score.config import ScoreConfig
 from ser.score.metrics import confusion, macro_f1, uar
@@ -150,24 +150,17 @@ def cross_rows(cross: Cross, metric: Metric, system: str | None = None) -> list[
 
 def print_cross(cross: Cross, console: "Console") -> None:
     """Print the matrices of macro-F1 with its interval, and of UAR, and what was tested."""
-    from rich import box
-    from rich.table import Table
-
     shown: list[tuple[Metric, str]] = [(metric, cross.system) for metric in TITLES]
     if cross.baseline not in (None, cross.system):
         shown.insert(1, ("macro_f1", str(cross.baseline)))
     for metric, system in shown:
-        table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-        table.add_column("trained on", overflow="fold")
-        for corpus in cross.corpora:
-            table.add_column(corpus, justify="right", overflow="fold")
+        table = text_table(["trained on"], cross.corpora)
         for row in cross_rows(cross, metric, system):
             table.add_row(*row)
         over = ", 95 % over speakers" if metric == "macro_f1" else ""
         name = f"the baseline {system}" if system == cross.baseline else system
-        heading = f"{TITLES[metric]} of {name} by tested {cross.by}{over}"
-        console.print(heading, style="bold", markup=False, highlight=False)
-        print_table(table, console)
+        title = f"{TITLES[metric]} of {name} by tested {cross.by}{over}"
+        print_table(table, console, title=title)
     if note := cross_note(cross):
         console.print(note, markup=False, highlight=False)
 

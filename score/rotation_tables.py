@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ser.corpus.errors import plural
-from ser.corpus.text_table import print_table
+from ser.corpus.text_table import decimals, print_table, text_table
 from ser.score.baseline import marked
 from ser.score.rotations import Rotations, summary
 
@@ -16,21 +16,14 @@ TITLES = {"macro_f1": "macro-F1", "uar": "UAR", "ccc": "mean CCC"}
 
 def print_rotations(rotations: Rotations, console: "Console") -> None:
     """Print mean ± sd over rotations, and over seeds where there are several."""
-    from rich import box
-    from rich.table import Table
-
     header, rows = rotation_rows(rotations)
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column(header[0], overflow="fold")
-    for name in header[1:]:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = text_table(header[:1], header[1:])
     for row in rows:
         table.add_row(*row)
     title = f"mean ± sd of {plural(len(rotations.rotations), 'rotation')} by {rotations.by}"
     if len(rotations.repetitions) > 1:
         title += f", and of {plural(len(rotations.repetitions), 'seed')} (pooled)"
-    console.print(title, style="bold", markup=False, highlight=False)
-    print_table(table, console)
+    print_table(table, console, title=title)
 
 
 def rotation_rows(rotations: Rotations) -> tuple[list[str], list[list[str]]]:
@@ -57,5 +50,4 @@ def rotation_rows(rotations: Rotations) -> tuple[list[str], list[list[str]]]:
 def _cell(value: Mapping[str, Any] | None) -> str:
     if value is None:
         return "-"
-    deviation = "-" if value["sd"] is None else f"{value['sd']:.3f}"
-    return f"{value['mean']:.3f} ± {deviation}"
+    return f"{value['mean']:.3f} ± {decimals(value['sd'])}"

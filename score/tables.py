@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ser.corpus.errors import plural
-from ser.corpus.text_table import print_table
+from ser.corpus.text_table import decimals, print_table, text_table
 from ser.score import baseline
 from ser.score.scores import (
     ClassScores,
@@ -42,19 +42,19 @@ def print_split(
         scores = classifiers[classifier]
         title = f"{split}: {_counted('labelled', scores.n, systems[classifier])}"
         names = baseline.labels({name: systems[name] for name in classifiers}, "macro_f1")
-        _print(console, title, _scores_table(systems, names))
+        print_table(_scores_table(systems, names), console, title=title)
         _print_sentence(console, baseline.note(names, base))
         _print_note(console, split, systems[classifier])
-        _print(console, f"{split}: F1 per class, %", _f1_table(classifiers))
+        print_table(_f1_table(classifiers), console, title=f"{split}: F1 per class, %")
         title = f"{split}: confusion matrix of {classifier} (rows true, columns predicted)"
-        _print(console, title, _confusion_table(scores))
+        print_table(_confusion_table(scores), console, title=title)
         if absent := scores.absent:
             note = f"{split}: no utterance is {', '.join(absent)}; means leave such classes out."
             console.print(note, markup=False, highlight=False)
     if regressor is not None and (mean := systems[regressor].mean) is not None:
         title = f"{split}: {_counted('rated', mean.n, systems[regressor])}"
         names = baseline.labels(systems, "ccc")
-        _print(console, title, _attributes_table(systems, names))
+        print_table(_attributes_table(systems, names), console, title=title)
         if classifier is None:
             _print_sentence(console, baseline.note(names, base))
             _print_note(console, split, systems[regressor])
@@ -63,25 +63,17 @@ def print_split(
     shown = classifier or regressor
     groups = systems[shown].groups if shown is not None else {}
     for column, grouped in groups.items():
-        _print(console, f"{split}: {shown} by {column}", _groups_table(grouped))
+        print_table(_groups_table(grouped), console, title=f"{split}: {shown} by {column}")
 
 
 def print_train(train: Mapping[str, TrainScores], console: "Console") -> None:
     """Print the score of each head on train, and its gap to test (`optimism` in metrics.json)."""
-    table = _table()
-    table.add_column("system", overflow="fold")
-    for title in ("in sample", "out of fold", "gap to test"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = text_table(["system"], ["in sample", "out of fold", "gap to test"])
     for name, scores in train.items():
         cells = (scores.in_sample, scores.out_of_fold, scores.optimism)
-        table.add_row(name, *map(_number, cells))
-    _print(console, "train: macro-F1, and the generalization gap: in sample minus test", table)
-
-
-def _print(console: "Console", title: str, table: "Table") -> None:
-    # Not the table's own title: that would be folded to the width of the table.
-    console.print(title, style="bold", markup=False, highlight=False)
-    print_table(table, console)
+        table.add_row(name, *map(decimals, cells))
+    title = "train: macro-F1, and the generalization gap: in sample minus test"
+    print_table(table, console, title=title)
 
 
 def _print_distributions(
@@ -89,13 +81,13 @@ def _print_distributions(
 ) -> None:
     rows = plural(next(iter(scored.values())).n, "utterance")
     title = f"{split}: probabilities against the votes of the raters, {rows}"
-    _print(console, title, _distributions_table("system", scored))
+    print_table(_distributions_table("system", scored), console, title=title)
     shown = scored.get(classifier or "")
     strata = shown.by_entropy if shown is not None else {}
     if len(strata) > 1:
         title = f"{split}: {classifier} by the entropy of the votes, in bits"
         ranges = {stratum_title(name, scores): scores for name, scores in strata.items()}
-        _print(console, title, _distributions_table("entropy", ranges))
+        print_table(_distributions_table("entropy", ranges), console, title=title)
 
 
 def stratum_title(name: str, scores: VoteScores) -> str:
@@ -105,14 +97,11 @@ def stratum_title(name: str, scores: VoteScores) -> str:
 
 
 def _distributions_table(heading: str, scored: Mapping[str, VoteScores]) -> "Table":
-    table = _table()
-    table.add_column(heading, overflow="fold")
-    for title in ("n", "JSD, 95 %", "KLD", "cosine", "soft F1", "hit"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = text_table([heading], ["n", "JSD, 95 %", "KLD", "cosine", "soft F1", "hit"])
     for name, part in scored.items():
         others = (part.scores[m].value for m in ("kld", "cosine", "soft_macro_f1", "hit_rate"))
         jsd = _with_interval(part.scores["jsd"], part.speakers)
-        table.add_row(name, str(part.n), jsd, *map(_number, others))
+        table.add_row(name, str(part.n), jsd, *map(decimals, others))
     return table
 
 
@@ -126,11 +115,8 @@ def _print_sentence(console: "Console", sentence: str | None) -> None:
 
 
 def _scores_table(systems: Systems, names: Mapping[str, str]) -> "Table":
-    table = _table()
-    table.add_column("system", overflow="fold")
     further = further_metrics(systems.values())
-    for name in ("macro-F1, 95 %", "balanced, range", "UAR", "acc.", *further):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = text_table(["system"], ["macro-F1, 95 %", "balanced, range", "UAR", "acc.", *further])
     for name, label in names.items():
         speakers, scores = systems[name].speakers, systems[name].classes
         assert scores is not None
@@ -140,8 +126,8 @@ def _scores_table(systems: Systems, names: Mapping[str, str]) -> "Table":
         table.add_row(
             label,
             _with_interval(scores.scores["macro_f1"], speakers),
-            _number(subsets.mean) if constant else with_interval(subsets.mean, between, None),
-            *(_number(_value(scores, metric)) for metric in ("uar", "accuracy", *further)),
+            decimals(subsets.mean) if constant else with_interval(subsets.mean, between, None),
+            *(decimals(_value(scores, metric)) for metric in ("uar", "accuracy", *further)),
         )
     return table
 
@@ -156,9 +142,7 @@ def _value(scores: ClassScores, metric: str) -> float | None:
 
 
 def _f1_table(classifiers: Mapping[str, ClassScores]) -> "Table":
-    table = _table()
-    table.add_column("system", overflow="fold")
-    _add_class_columns(table, list(next(iter(classifiers.values())).per_class))
+    table = text_table(["system"], _short(list(next(iter(classifiers.values())).per_class)))
     for name, scores in classifiers.items():
         f1 = zip(scores.per_class.values(), scores.confusion, strict=True)
         table.add_row(name, *(f"{100 * s.value:.0f}" if sum(row) else "-" for s, row in f1))
@@ -166,25 +150,21 @@ def _f1_table(classifiers: Mapping[str, ClassScores]) -> "Table":
 
 
 def _confusion_table(scores: ClassScores) -> "Table":
-    table = _table()
-    table.add_column("", overflow="fold")
-    _add_class_columns(table, list(scores.per_class))
+    table = text_table([""], _short(list(scores.per_class)))
     for true, counts in zip(scores.per_class, scores.confusion, strict=True):
         table.add_row(true, *map(str, counts))
     return table
 
 
 def _attributes_table(systems: Systems, names: Mapping[str, str]) -> "Table":
-    table = _table()
-    table.add_column("system", overflow="fold")
-    table.add_column("attribute", no_wrap=True)
-    for name in ("CCC, 95 %", "Pearson", "RMSE"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = text_table(["system", "attribute"], ["CCC, 95 %", "Pearson", "RMSE"])
     for system, scores in systems.items():
         for name, rated in scores.attributes.items():
             if rated.n:
                 ccc = with_interval(rated.ccc, rated.interval, scores.speakers)
-                table.add_row(names[system], name, ccc, _number(rated.pearson), _number(rated.rmse))
+                table.add_row(
+                    names[system], name, ccc, decimals(rated.pearson), decimals(rated.rmse)
+                )
     return table
 
 
@@ -192,11 +172,7 @@ def _groups_table(scored: Groups) -> "Table":
     """Make a row a group and one of the gap, a column a metric."""
     titles = {"macro_f1": "macro-F1, 95 %", "ccc": "mean CCC, 95 %"}
     shown = [m for m in titles if any(m in group.scores for group in scored.groups.values())]
-    table = _table()
-    table.add_column("group", overflow="fold")
-    table.add_column("n", justify="right", no_wrap=True)
-    for metric in shown:
-        table.add_column(titles[metric], justify="right", no_wrap=True)
+    table = text_table(["group"], ["n", *(titles[metric] for metric in shown)])
     for name, group in scored.groups.items():
         cells = (_with_interval(group.scores.get(metric), group.speakers) for metric in shown)
         table.add_row(name, str(group.n), *cells)
@@ -218,18 +194,7 @@ def _counted(kind: str, rows: int, scores: SystemScores) -> str:
     return f"{plural(rows, f'{kind} utterance')}{of_speakers}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _add_class_columns(table: "Table", classes: Sequence[str]) -> None:
-    short = [name[:5] for name in classes]  # so that eight of them fit 80 columns
-    for name in short if len(set(short)) == len(classes) else classes:
-        table.add_column(name, justify="right", overflow="fold")
-
-
-def _table() -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    return Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+def _short(classes: Sequence[str]) -> Sequence[str]:
+    """Return class names so short that eight of them fit 80 columns, where they still differ."""
+    short = [name[:5] for name in classes]
+    return short if len(set(short)) == len(classes) else classes

@@ -29,12 +29,9 @@ def console(least: int = 0, file: IO[str] | None = None) -> "Console":
 
 def print_frame(frame: "pl.DataFrame", cut: str = "") -> None:
     """Print a polars frame as a table; `cut` is the column whose cells may be cut for the width."""
-    from rich import box
-    from rich.table import Table
+    from ser.corpus.text_table import print_table, text_table
 
-    from ser.corpus.text_table import print_table
-
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table = text_table([])
     for name, dtype in frame.schema.items():
         table.add_column(name, justify="right" if dtype.is_numeric() else "left")
     for row in frame.iter_rows():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from ser.commands.logs import log, result
 from ser.commands.options import Json
 from ser.commands.output import console, print_json
 from ser.corpus.errors import UserError
-from ser.corpus.text_table import print_table
+from ser.corpus.text_table import decimals, print_table, text_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +26,6 @@ WIDE = 120  # columns of the widest table
 LIST = "list"
 FLAGS = {"-q", "--quiet", "-v", "--verbose"}  # may be in front of the command
 LOG_FILE = "--log-file"  # likewise, with its value
-FOLDED = ("run", "corpus", "features", "best head")  # columns of long text
 
 
 class RunsGroup(Group):
@@ -126,24 +125,22 @@ def _table_of_runs(listed: "list[RunSummary]") -> "Table":
         "features": [", ".join(run.features) for run in listed],
         "heads": [str(len(run.heads) or "") for run in listed],
         "split": [run.split if run.split and run.split != "test" else "" for run in listed],
-        "baseline F1": [_number(run.baseline_macro_f1) for run in listed],
+        "baseline F1": [decimals(run.baseline_macro_f1, "") for run in listed],
         "best head": [run.best_head or "" for run in listed],
-        "F1": [_number(run.head_macro_f1) for run in listed],
-        "CCC": [_number(run.head_ccc) for run in listed],
-        "stack F1": [_number(run.stack_macro_f1) for run in listed],
-        "stack CCC": [_number(run.stack_ccc) for run in listed],
+        "F1": [decimals(run.head_macro_f1, "") for run in listed],
+        "CCC": [decimals(run.head_ccc, "") for run in listed],
+        "stack F1": [decimals(run.stack_macro_f1, "") for run in listed],
+        "stack CCC": [decimals(run.stack_ccc, "") for run in listed],
         "min": ["" if run.minutes is None else f"{run.minutes:.1f}" for run in listed],
         "when": [(run.when or "")[:10] for run in listed],
         "state": [run.state for run in listed],
         "synthetic": [f"{run.synthetic:.0%}" if run.synthetic else "" for run in listed],
     }
-    table = _table()
+    table = text_table([])
     for name, cells in columns.items():
         if any(cells):
             right = name in ("heads", "min") or name.endswith(("F1", "CCC"))
-            folded = name in FOLDED
-            justify: Literal["left", "right"] = "right" if right else "left"
-            table.add_column(name, justify=justify, overflow="fold", no_wrap=not folded)
+            table.add_column(name, justify="right" if right else "left")
     for row in zip(*(cells for cells in columns.values() if any(cells)), strict=True):
         table.add_row(*row)
     return table
@@ -213,9 +210,8 @@ def print_comparison(comparison: "Comparison", printer: "Console") -> None:
         f"{comparison.split}: {plural(comparison.n, 'utterance')}{speakers} in both; A lacks "
         f"{comparison.first_lacks} of B's, B lacks {comparison.second_lacks} of A's"
     )
-    table = _table(padding=0)  # so that a negative difference fits 80 columns
-    for name in ("", "A, 95 %", "B, 95 %", "A - B, 95 %", "p"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=bool(name))
+    # so narrow that a negative difference fits 80 columns
+    table = text_table([""], ["A, 95 %", "B, 95 %", "A - B, 95 %", "p"], gap=0)
     if comparison.macro_f1 is not None:
         _add_pair(table, "macro-F1", comparison.macro_f1, known)
     for name, pair in comparison.per_class.items():
@@ -244,14 +240,3 @@ def _add_pair(table: "Table", name: str, pair: "Pair", speakers: int | None) -> 
     cells.append(with_interval(pair.difference.value, pair.difference.interval, speakers))
     tested = "macro-F1" in name or "CCC" in name
     table.add_row(name, *cells, p_value(pair.difference.p, speakers) if tested else "")
-
-
-def _table(padding: int = 1) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    return Table(box=box.SIMPLE, padding=(0, padding, 0, 0))
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

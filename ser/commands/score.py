@@ -20,7 +20,7 @@ from ser.commands.options import (
 )
 from ser.commands.output import console, print_json
 from ser.corpus.errors import UserError
-from ser.corpus.text_table import print_table
+from ser.corpus.text_table import print_table, text_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -185,13 +185,8 @@ def _print_metrics(
 
 
 def _thresholds_table(thresholds: "list[Threshold]") -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column("system", overflow="fold")
-    for name in ("min. confidence", "dev coverage", "risk", "test coverage", "risk"):
-        table.add_column(name, justify="right", no_wrap=True)
+    numbers = ["min. confidence", "dev coverage", "risk", "test coverage", "risk"]
+    table = text_table(["system"], numbers)
     for chosen in thresholds:
         # rounded down, so that the last row that it predicts still reaches it
         lowest = None if chosen.threshold is None else math.floor(1e4 * chosen.threshold) / 1e4

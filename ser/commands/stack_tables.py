@@ -1,16 +1,15 @@
 """The tables of `ser stack compare` and `ser stack ablate`."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ser.commands.output import console
 from ser.corpus.errors import plural
-from ser.corpus.text_table import print_table
+from ser.corpus.text_table import decimals, print_table, text_table
 
 if TYPE_CHECKING:
     import polars as pl
-    from rich.table import Table
 
 WIDE = 104  # columns of the widest table
 
@@ -24,22 +23,19 @@ def print_compared(frame: "pl.DataFrame", metric: str) -> None:
     splits = [split for split in ("dev", "test") if split in frame.columns]
     classes = "protocol" in frame.columns
     default = next(row for row in frame.iter_rows(named=True) if row["default"])
-    table = _table(padding=(0, 0, 0, 0))  # so that eight columns fit a width of 100
-    table.add_column("model", no_wrap=True)
-    headings = ["protocol", "train", "held out"] if classes else []
+    headings = ["train", "held out"] if classes else []
     headings += [f"{split} {metric}" for split in splits]
     headings += (["gap"] if classes else []) + ["p"]
-    for heading in headings:
-        justify: Literal["left", "right"] = "left" if heading == "protocol" else "right"
-        table.add_column(heading, justify=justify, no_wrap=True)
+    # so narrow that eight columns fit a width of 100
+    table = text_table(["model", "protocol"] if classes else ["model"], headings, gap=0)
     for row in frame.iter_rows(named=True):
         cells = [row["model"]]
         if classes:
-            cells += [row["protocol"] or "-", _number(row["train"]), _number(row["held_out"])]
+            cells += [row["protocol"] or "-", decimals(row["train"]), decimals(row["held_out"])]
         for split in splits:
             star = "*" if split == "dev" and row.get("learns_from") == "dev" else ""
             cells.append(_score(row, split) + star)
-        cells += [_number(row["optimism"])] if classes else []
+        cells += [decimals(row["optimism"])] if classes else []
         cells.append("default" if row["default"] else p_value(row["p"], row["speakers"]))
         table.add_row(*cells, style="bold" if row["default"] else None)
     print_table(table, console(WIDE))
@@ -55,20 +51,17 @@ def print_rotations(frame: "pl.DataFrame", rotations: int) -> None:
     """Print the frame of `ser.stack.rotations.compare_rotations`."""
     from ser.score.speakers import p_value, with_interval
 
-    table = _table(padding=(0, 0, 0, 0))
-    table.add_column("model", no_wrap=True)
-    table.add_column("protocol", no_wrap=True)
-    for heading in ("train", "test macro-F1", "sd of rotations", "gap", "p"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ["train", "test macro-F1", "sd of rotations", "gap", "p"]
+    table = text_table(["model", "protocol"], headings, gap=0)
     for row in frame.iter_rows(named=True):
         speakers, interval = row["speakers"], _interval(row["low"], row["high"])
         table.add_row(
             row["model"],
             row["protocol"],
-            _number(row["train"]),
+            decimals(row["train"]),
             with_interval(row["test"], interval, speakers),
-            _number(row["sd of rotations"]),
-            _number(row["generalization gap"]),
+            decimals(row["sd of rotations"]),
+            decimals(row["generalization gap"]),
             "default" if row["default"] else p_value(row["p"], speakers),
             style="bold" if row["default"] else None,
         )
@@ -84,25 +77,20 @@ def print_ablated(left_out: "pl.DataFrame", permuted: "pl.DataFrame") -> None:
     """Print the frames of `ser.stack.ablate.ablate`."""
     from ser.score.speakers import p_value, with_interval
 
-    table = _table()
-    table.add_column("head", overflow="fold")
-    for heading in ("alone", "stack without it", "worth", "p"):
-        table.add_column(heading, justify="right")
+    table = text_table(["head"], ["alone", "stack without it", "worth", "p"])
     for row in left_out.sort("worth", descending=True).iter_rows(named=True):
         table.add_row(
             row["head"],
-            _number(row["alone"]),
-            _number(row["without"]),
+            decimals(row["alone"]),
+            decimals(row["without"]),
             with_interval(row["worth"], _interval(row["low"], row["high"]), row["speakers"]),
             p_value(row["p"], row["speakers"]),
         )
     print_table(table, console())
     typer.echo("dev macro-F1; worth: what the stack loses without the head [95 % over speakers]")
     _print_note(left_out["speakers"][0], "dev")
-    table = _table()
-    table.add_column("permuted", overflow="fold")
-    for name in permuted.columns[1:]:
-        table.add_column("macro" if name == "macro_f1" else name[:6], justify="right")
+    classes = ["macro" if name == "macro_f1" else name[:6] for name in permuted.columns[1:]]
+    table = text_table(["permuted"], classes)
     for head, *lost in permuted.sort("macro_f1", descending=True).iter_rows():
         table.add_row(head, *(f"{100 * value:.1f}" for value in lost))
     print_table(table, console())
@@ -115,17 +103,6 @@ def _print_note(speakers: int | None, split: str) -> None:
     if note := speakers_note(speakers, split):
         typer.echo(note)
     typer.echo()
-
-
-def _table(padding: tuple[int, int, int, int] = (0, 1, 0, 0)) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    return Table(box=box.SIMPLE, padding=padding)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
 
 
 def _score(row: dict[str, Any], split: str) -> str:
