@@ -23,11 +23,11 @@ import time
 from pathlib import Path
 
 from ser.corpus.errors import UserError
-from ser.extract.extractor import FeatureOptions, extractor
-from ser.extract.kinds.prosody import Prosody
+from ser.extract.extractor import extractor
+from ser.extract.kinds.prosody import Prosody, ProsodyOptions
 
 
-class Options(FeatureOptions):
+class Options(ProsodyOptions):
     folder: str  # a file in it tells the worker what to do
 
 
