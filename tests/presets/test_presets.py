@@ -100,6 +100,10 @@ def unsourced(body):
 FACTS = yaml.safe_load((Path(__file__).parent / "facts.yaml").read_text())
 
 
+def test_every_published_system_has_facts():
+    assert set(FACTS) == set(PUBLISHED)
+
+
 @pytest.mark.parametrize("preset_name", FACTS)
 def test_values_are_those_of_the_source(preset_name):
     pipeline = load(preset_name)
@@ -121,8 +125,11 @@ def value_at(pipeline, place):
         assert len(values) == 1, f"{place}: {sorted(values)}"
         return next(iter(values.values()))
     for key in place.split("."):
-        pipeline = pipeline[key] if isinstance(pipeline, dict) else getattr(pipeline, key)
-    if isinstance(pipeline, tuple):
+        if isinstance(pipeline, dict):
+            pipeline = pipeline[key]
+        else:
+            pipeline = pipeline[int(key)] if key.isdigit() else getattr(pipeline, key)
+    if isinstance(pipeline, tuple | frozenset):
         return [getattr(value, "name", value) for value in pipeline]
     return pipeline
 
