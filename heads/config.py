@@ -109,7 +109,8 @@ class CrossFit(Section):
 class Phase(Section):
     """A phase of the training, and what in it differs from the head's own keys.
 
-    The learning rate runs its schedule once per phase; weights and the optimizer's state are kept.
+    The learning rate runs its schedule once per phase; weights and the optimizer's state are kept,
+    the latter unless `new_optimizer`.
     """
 
     epochs: int = Field(ge=1, le=MOST_EPOCHS)
@@ -119,6 +120,7 @@ class Phase(Section):
     lr_min: float | None = Field(default=None, ge=0, le=1000)
     schedule: Literal["cosine", "exponential", "linear", "constant"] | None = None
     warmup: int | None = Field(default=None, ge=0, le=MOST_STEPS)
+    new_optimizer: bool | None = None
 
 
 class HeadConfig(Section):
@@ -160,6 +162,7 @@ class HeadConfig(Section):
     batch: int = Field(default=64, ge=1, le=1_000_000)
     accumulate: int = Field(default=1, ge=1, le=1_000_000)
     clip: float | None = Field(default=None, gt=0, le=1e12)  # the largest norm of the gradient
+    new_optimizer: bool = False  # in every epoch: its state begins anew
     amp: bool = True  # bfloat16 where a GPU computes
     ema: float = Field(default=0.0, ge=0, lt=1)  # decay of averaged weights, which are then kept
     patience: int | None = Field(

@@ -183,6 +183,8 @@ class Trainer(Generic[DataT]):
     ) -> dict[str, Any]:
         """Run the steps of an epoch that are left; return its row of the history."""
         losses = curve.losses
+        if epoch.stage.new_optimizer and not losses:
+            self.optimizer.state.clear()  # AdamW's moments, and the steps that it counts
         steps = self.data.steps(epoch, first=len(losses))
         self.module.train()
         for batches in steps.remaining:

@@ -338,6 +338,7 @@ def test_a_training_resumes_from_its_checkpoint_bit_for_bit(tmp_path, monkeypatc
     monkeypatch.setattr("ser.heads.training.checkpoint.SECONDS", 0.0)  # after every step
     options = {"ema": 0.9, "augment": {"mixup": 0.5, "seqaug": 0.5}, "epochs": 3, "accumulate": 2}
     options["sampler"] = {"name": "class_balanced", "weights": "to_uniform"}
+    options["new_optimizer"] = True
     whole = make_trainer(tmp_path, **options)
     history = whole.fit().history
     broken = make_trainer(tmp_path, **options)
@@ -402,6 +403,17 @@ def test_weights_of_a_sampler_move_from_epoch_to_epoch(tmp_path):
     )
     assert moving.history[0] == fixed.history[0]
     assert moving.history[1]["train_loss"] != fixed.history[1]["train_loss"]
+
+
+def test_a_new_optimizer_counts_the_steps_of_the_last_epoch_alone(tmp_path):
+    def steps(new):
+        phases = [{"epochs": 1}, {"epochs": 2, "new_optimizer": new}]
+        trainer = make_trainer(tmp_path / str(new), phases=phases)
+        trainer.fit()
+        return {int(state["step"]) for state in trainer.optimizer.state.values()}
+
+    (kept,), (new,) = steps(False), steps(True)
+    assert kept == 3 * new
 
 
 def test_normalize_speaker_makes_every_speaker_standard(tmp_path):
