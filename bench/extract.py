@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
@@ -33,7 +33,6 @@ import polars as pl
 import soundfile
 import soxr
 
-import ser.extract.kinds.whisper
 import ser.extract.run
 from bench.report import (
     Row,
@@ -49,10 +48,15 @@ from bench.report import (
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, parse_options
-from ser.extract.kinds.whisper_models import WhisperModel, load_whisper
-from ser.extract.models import Weights, resolve
+from ser.extract.kinds.whisper import WhisperOptions
+from ser.extract.models import resolve
 from ser.extract.passes import same_pass
 from ser.extract.run import Job, extract_together
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ser.extract.kinds.whisper_models import CTranslate2Whisper
 
 MODEL = "whisper-tiny.en"
 TINY_EN: dict[str, Any] = {  # the sizes of openai/whisper-tiny.en
@@ -130,8 +134,10 @@ def _options() -> argparse.Namespace:
 @contextmanager
 def _loaded_once() -> Iterator[None]:
     """Read and hash the weights before the first round, untimed."""
+    from ser.extract.kinds import whisper_models
+
     with (
-        patch.object(ser.extract.kinds.whisper, "load_whisper", cache(load_whisper)),
+        patch.object(whisper_models, "read_ctranslate2", cache(whisper_models.read_ctranslate2)),
         patch.object(ser.extract.run, "resolve", cache(resolve)),
     ):
         yield
@@ -184,37 +190,21 @@ class Reference:
             torch.save(states[: math.ceil(len(wave) / 320)].clone(), out / f"{utterance}.pt")
 
 
-class Tape:
-    """A substitute for the model: it keeps the log-mels that it is given, and returns zeros."""
-
-    states = 1
-
-    def __init__(self, model: WhisperModel, keep: bool) -> None:
-        self.n_mels, self.dim = model.n_mels, model.dim
-        self.mels: list[np.ndarray] = []
-        self._keep = keep
-
-    def encode(self, mels: np.ndarray) -> Sequence[Any]:
-        """Return zeros `(batch, frames at 50 Hz, dim)`."""
-        if self._keep:
-            self.mels.append(mels)
-        return [np.zeros((len(mels), math.ceil(mels.shape[2] / 2), self.dim), np.float32)]
-
-    def frames(self, state: Any) -> np.ndarray:
-        """Return the result of `encode`."""
-        zeros: np.ndarray = state
-        return zeros
-
-
 @contextmanager
-def _taped(model: WhisperModel, keep: bool = False) -> Iterator[Tape]:
-    tape = Tape(model, keep)
+def _taped(tape: "list[Tensor] | None" = None) -> Iterator[None]:
+    """Let the model return zeros, and keep the log-mels that it is given on the tape."""
+    from ser.extract.kinds.whisper_models import CTranslate2Whisper
 
-    def load(weights: Weights, device: str, words: bool) -> Any:
-        return tape  # words are not requested of it
+    def encode(self: CTranslate2Whisper, mels: "Tensor") -> "list[Tensor]":
+        if tape is not None and len(mels[0]) > 4:  # less is asked when it is loaded
+            tape.append(mels)
+        return [mels.new_zeros(len(mels), math.ceil(mels.shape[1] / 2), TINY_EN["d_model"])]
 
-    with patch.object(ser.extract.kinds.whisper, "load_whisper", load):
-        yield tape
+    with (
+        patch.object(CTranslate2Whisper, "encode", encode),
+        patch.object(CTranslate2Whisper, "chosen", lambda self, states: states[0]),
+    ):
+        yield
 
 
 @dataclass(frozen=True)
@@ -249,7 +239,10 @@ class Work:
 def _windows(
     manifest: Manifest, audio: Path, root: Path, size: Size, reference: Reference
 ) -> tuple[list[Row], list[Target]]:
-    model = load_whisper(resolve(MODEL), "cpu", True)
+    from ser.extract.kinds.whisper_models import CTranslate2Whisper
+
+    options = WhisperOptions(kind="whisper", model=MODEL)
+    model = CTranslate2Whisper(options, resolve(MODEL).folder, "cpu", words=False)
     out = root / "out"
     parts = [
         Work(Manifest(manifest.frame.gather_every(size.parts, i)), audio, out)
@@ -264,11 +257,11 @@ def _windows(
         ours = f"ours, {window}"
 
         def without(work: Work, options: dict[str, Any] = options) -> None:
-            with _taped(model):
+            with _taped():
                 work.frames(options)
 
         frames = partial(lambda options, work: work.frames(options), options)
-        batches = {work: _batches(model, work, options) for work in works[window]}
+        batches = {work: _batches(work, options) for work in works[window]}
         encode = partial(lambda batches, work: _encode(model, batches[work]), batches)
         compared += [
             _side(ours, works[window], frames, REFERENCE),
@@ -308,15 +301,16 @@ def _check(work: Work, reference: Reference) -> None:
     fresh(work.out)
 
 
-def _batches(model: WhisperModel, work: Work, options: dict[str, Any]) -> list[np.ndarray]:
+def _batches(work: Work, options: dict[str, Any]) -> "list[Tensor]":
     """Return the log-mels of every batch that extract() runs, in its order."""
-    with _taped(model, keep=True) as tape:
+    tape: list[Any] = []
+    with _taped(tape):
         work.frames(options)
     fresh(work.out)
-    return tape.mels
+    return tape
 
 
-def _encode(model: WhisperModel, batches: Sequence[np.ndarray]) -> None:
+def _encode(model: "CTranslate2Whisper", batches: "Sequence[Tensor]") -> None:
     for mels in batches:
         model.encode(mels)
 

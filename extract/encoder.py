@@ -12,7 +12,7 @@ Randomness in training (dropout, LayerDrop, SpecAugment) follows the model's own
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +65,12 @@ class Encoder(nn.Module):
         """Write model and preprocessor in Hugging Face form."""
         raise NotImplementedError
 
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs of `run` must be."""
+        device: torch.device = self.model.device
+        return device
+
     @torch.inference_mode()
     def frames(self, pieces: Sequence[Piece], most: int = sys.maxsize) -> list[np.ndarray]:
         """Return the kept frames of each piece, float32 `(frames, *item_shape)`.
@@ -72,16 +78,22 @@ class Encoder(nn.Module):
         At most `most` pieces run at a time. A piece of length 0 is a frame of zeros.
         """
         frames = [np.zeros((piece.frames, *self.item_shape), np.float32) for piece in pieces]
+        for rows, inputs, mask in self.batches(pieces, most):
+            states = self.run(inputs, mask)
+            for i, own in zip(rows, kept(states, [pieces[i] for i in rows]), strict=True):
+                frames[i] = own
+        return frames
+
+    def batches(
+        self, pieces: Sequence[Piece], most: int = sys.maxsize
+    ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Yield pieces that run together: their positions, and `inputs` and `mask` of `run`."""
         lengths = torch.tensor([len(piece.inputs) - piece.hidden for piece in pieces])
         for group in self._groups(lengths.tolist()):
             for rows in (group[i : i + most] for i in range(0, len(group), most)):
                 inputs = collate([pieces[i].inputs for i in rows], self.padding)
                 mask = torch.arange(inputs.shape[1]) < lengths[rows].unsqueeze(1)
-                device = self.model.device
-                states = self.run(inputs.to(device), mask.to(device)).float().cpu().numpy()
-                for i, own in zip(rows, states, strict=True):
-                    frames[i] = own[: pieces[i].frames][pieces[i].kept]
-        return frames
+                yield rows, inputs.to(self.device), mask.to(self.device)
 
     def forward(self, inputs: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Return frames `(batch, frames, *item_shape)`, 0 where padded, and their mask.
@@ -110,6 +122,12 @@ class Encoder(nn.Module):
             if length:
                 groups.setdefault(0 if self.batch_mask else length, []).append(row)
         return list(groups.values())
+
+
+def kept(states: Tensor, pieces: Sequence[Piece]) -> list[np.ndarray]:
+    """Return the kept frames of each piece among the states of a batch, float32."""
+    host = states.float().cpu().numpy()
+    return [own[: piece.frames][piece.kept] for own, piece in zip(host, pieces, strict=True)]
 
 
 def collate(inputs: Sequence[np.ndarray], padding: int = 0) -> Tensor:

@@ -18,18 +18,18 @@ class EncoderExtractor(Extractor):
 
     encoder: "Encoder"  # after load
 
-    def build_encoder(self, device: str) -> "Encoder":
-        """Load the encoder onto a device; fine-tuning trains that of the CPU, in float32."""
+    def build_encoder(self, device: str, trained: bool = False) -> "Encoder":
+        """Load the encoder onto a device; `trained`: as a module that can be trained."""
         raise NotImplementedError
 
     def load(self, device: str) -> None:
-        """Load the encoder for evaluation."""
-        import torch
+        """Load the encoder."""
+        self.use(self.build_encoder(device))
 
-        self.encoder = self.build_encoder(device).eval()
-        self.item_shape = self.encoder.item_shape
-        if getattr(self.options, "compile", False):
-            self.encoder.model = torch.compile(self.encoder.model, dynamic=True)
+    def use(self, encoder: "Encoder") -> None:
+        """Take a loaded encoder."""
+        self.encoder = encoder.eval()
+        self.item_shape = encoder.item_shape
 
     def extract(self, batch: Sequence[Any]) -> list[np.ndarray]:
         """Return the frames of each input, those of its pieces joined."""

@@ -61,7 +61,7 @@ class Classifier(EncoderExtractor):
     Options: ClassVar[type[FeatureOptions]] = ClassifierOptions
     frame_rate: float | None = None  # one frame for a clip
 
-    def build_encoder(self, device: str) -> "ClassifierEncoder":
+    def build_encoder(self, device: str, trained: bool = False) -> "ClassifierEncoder":
         """Load the model in float32; its frames are its outputs."""
         from ser.extract.kinds.classifier_models import ClassifierEncoder
 

@@ -125,7 +125,7 @@ def read_whisper_encoder(folder: Path) -> "torch.nn.Module":
         encoder.load_state_dict(tensors, assign=True)
     except (KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ValueError("model.bin does not hold the encoder of a Whisper model") from error
-    return encoder.eval().requires_grad_(False)
+    return encoder.eval()
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -66,7 +66,7 @@ class Speech(EncoderExtractor):
     Options: ClassVar[type[FeatureOptions]] = SpeechOptions
     frame_rate: float = RATE
 
-    def build_encoder(self, device: str) -> "SpeechEncoder":
+    def build_encoder(self, device: str, trained: bool = False) -> "SpeechEncoder":
         """Load the model and its own normalisation."""
         from ser.extract.kinds.speech_encoder import SpeechEncoder
 

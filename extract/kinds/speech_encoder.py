@@ -48,6 +48,8 @@ class SpeechEncoder(Encoder):
         self.layers = int(config.num_hidden_layers)
         self.item_shape = item_shape(self.layers + 1, int(config.hidden_size), options.layer)
         self._spec_augment = bool(getattr(config, "apply_spec_augment", False))
+        if options.compile:
+            self.model = torch.compile(self.model, dynamic=True)
 
     def prepare(self, source: Any) -> list[Piece]:
         """Normalise a waveform, as log-mels where the model reads those, and cut it to chunks."""

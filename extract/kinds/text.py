@@ -59,7 +59,7 @@ class Text(EncoderExtractor):
     reads: ClassVar[Literal["audio", "text"]] = "text"
     encoder: "TextEncoder"
 
-    def build_encoder(self, device: str) -> "TextEncoder":
+    def build_encoder(self, device: str, trained: bool = False) -> "TextEncoder":
         """Load the model and its tokenizer."""
         from ser.extract.kinds.text_encoder import TextEncoder
 

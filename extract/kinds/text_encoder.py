@@ -40,6 +40,8 @@ class TextEncoder(Encoder):
         self.padding = int(self._tokenizer.pad_token_id or 0)
         self.layers = int(config.num_hidden_layers)
         self.item_shape = item_shape(self.layers + 1, int(config.hidden_size), options.layer)
+        if options.compile:
+            self.model = torch.compile(self.model, dynamic=True)
         # sets the tokenizer's truncation, which must not change while another thread encodes
         self.prepare("a")
 

@@ -19,21 +19,17 @@ import math
 import zlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from ser.cache.transcripts import Transcript, Word
-from ser.extract.encoding import EncoderExtractor, dtype_on
+from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, ModelOptions, extractor
-from ser.extract.kinds.whisper_models import WhisperModel, load_whisper
-from ser.extract.layers import choose, item_shape
-from ser.extract.models import Weights
 
 if TYPE_CHECKING:
-    from ser.extract.kinds.whisper_encoder import WhisperEncoder
+    from ser.extract.kinds.whisper_models import WindowEncoder
 
 HOP = 320  # samples a frame: 10 ms mels, halved by the second convolution
 LONGEST = 30 * SAMPLE_RATE
@@ -44,7 +40,7 @@ LOOP = 2.4
 NO_SPEECH, UNLIKELY = 0.6, -1.0
 QUIET = 1e-4  # a peak of -80 dBFS: digital silence, dither; the decoder invents words for it
 
-Encoded = Sequence[tuple[list[int], Sequence[Any]]]  # (positions, states) of windows of one length
+Encoded = Sequence[tuple[list[int], Sequence[Any]]]  # positions and states of windows
 Window = Literal["full", "trim"]
 Normalisation = Literal["none", "basic", "english"]
 
@@ -61,133 +57,52 @@ def cut(wave: np.ndarray) -> list[np.ndarray]:
     return [wave[i : i + LONGEST] for i in range(0, max(len(wave), 1), LONGEST)]
 
 
-def own_frames(piece: np.ndarray) -> int:
-    """Return how many frames of its window are those of a piece."""
-    return max(1, math.ceil(len(piece) / HOP))
+class WindowOptions(FeatureOptions):
+    """Options of both kinds of Whisper; `silence` is what `trim` adds at the least, in seconds."""
 
+    window: Window = "full"
+    silence: float = Field(1.0, ge=0, le=30)
 
-class LogMels:
-    """The log-mels of a model's own feature extractor, which has `bands` if the folder has none."""
-
-    def __init__(self, folder: Path, bands: int) -> None:
-        from transformers import WhisperFeatureExtractor
-
-        self.extractor = (
-            WhisperFeatureExtractor.from_pretrained(folder)
-            if (folder / "preprocessor_config.json").exists()
-            else WhisperFeatureExtractor(feature_size=bands)
-        )
-
-    def __call__(self, piece: np.ndarray, window: int) -> np.ndarray:
-        """Return float32 `(bands, 10 ms frames)` of a piece in a window of so many samples."""
-        padded = np.pad(piece, (0, window - len(piece)))
-        batch = self.extractor(
-            padded, sampling_rate=SAMPLE_RATE, padding="do_not_pad", return_tensors="np"
-        )
-        mels: np.ndarray = batch["input_features"][0]
-        return mels
-
-
-class WindowedWhisper:
-    """Make log-mels of pieces in windows, and run the encoder on windows of one length."""
-
-    def __init__(
-        self, weights: Weights | None, device: str, words: bool, layer: int | str = -1
-    ) -> None:
-        assert weights is not None
-        self.model: WhisperModel = load_whisper(weights, device, words, layer)
-        self._mels = LogMels(weights.folder, self.model.n_mels)
-
-    def encode(self, pieces: Sequence[np.ndarray], window: Callable[[int], int]) -> Encoded:
-        """Encode pieces in windows of `window(samples)`; returns (positions, states) for each."""
-        by_window: dict[int, list[int]] = {}
-        for i, piece in enumerate(pieces):
-            by_window.setdefault(window(len(piece)), []).append(i)
-        return [
-            (rows, self.model.encode(np.stack([self._mels(pieces[i], samples) for i in rows])))
-            for samples, rows in by_window.items()
-        ]
-
-
-def window_of(options: "WhisperOptions | AsrOptions", samples: int) -> int:
-    """Return the `window_samples` of a feature's options."""
-    return window_samples(samples, options.window, round(options.silence * SAMPLE_RATE))
+    def samples(self, clip: int) -> int:
+        """Return the samples of the window of a clip of at most 30 s."""
+        return window_samples(clip, self.window, round(self.silence * SAMPLE_RATE))
 
 
 class WindowedExtractor(Extractor):
     """Plan batches for Whisper: windows of one length share a batch."""
 
-    def window(self, samples: int) -> int:
-        """Return the window of a clip of at most 30 s, in samples."""
-        return window_of(self.options, samples)
-
     def batch_key(self, size: int) -> Hashable:
         """Return the window: clips over 30 s have several and go alone."""
-        return size if size > LONGEST else self.window(size)
+        return size if size > LONGEST else self.options.samples(size)
 
     def cost(self, size: int) -> float:
         """Return the frames of all windows."""
         whole, remainder = divmod(size, LONGEST)
-        last = self.window(remainder) if remainder else 0
+        last = self.options.samples(remainder) if remainder else 0
         return (whole * LONGEST + last) / HOP
 
 
-class WhisperOptions(ModelOptions):
-    """Options of `kind: whisper`; `silence` is what `trim` adds at the least, in seconds."""
-
-    window: Window = "full"
-    silence: float = Field(1.0, ge=0, le=30)
+class WhisperOptions(WindowOptions, ModelOptions):
+    """Options of `kind: whisper`."""
 
 
 @extractor("whisper")
 class WhisperFeatures(WindowedExtractor, EncoderExtractor):
-    """Extract hidden states of a Whisper encoder."""
+    """Extract hidden states of a Whisper encoder, `ceil(samples / 320)` of each waveform."""
 
     Options: ClassVar[type[FeatureOptions]] = WhisperOptions
     frame_rate = SAMPLE_RATE / HOP
 
-    def build_encoder(self, device: str) -> "WhisperEncoder":
-        """Load the encoder to be trained, which CTranslate2 cannot be."""
-        from ser.extract.kinds.whisper_encoder import WhisperEncoder
+    def build_encoder(self, device: str, trained: bool = False) -> "WindowEncoder":
+        """Load the encoder."""
+        from ser.extract.kinds.whisper_models import load_whisper
 
         assert self.weights is not None
-        return WhisperEncoder(self.options, self.weights.folder, dtype_on(device)).to(device)
-
-    def load(self, device: str) -> None:
-        """Load the encoder."""
-        layer = self.options.layer
-        self.use(WindowedWhisper(self.weights, device, words=False, layer=layer))
-
-    def use(self, whisper: WindowedWhisper) -> None:
-        """Take a loaded model; raises `ValueError` for a layer it does not have."""
-        self._whisper = whisper
-        model = whisper.model
-        self.item_shape = item_shape(model.states, model.dim, self.options.layer)
-
-    def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return `ceil(samples / 320)` frames of each waveform."""
-        cuts = [cut(wave) for wave in batch]
-        pieces = [piece for own in cuts for piece in own]
-        return self.frames(cuts, self._whisper.encode(pieces, self.window))
-
-    def frames(self, cuts: Sequence[Sequence[np.ndarray]], encoded: Encoded) -> list[np.ndarray]:
-        """Take the clips' own frames out of encoded windows."""
-        pieces = [piece for own in cuts for piece in own]
-        frames: list[np.ndarray] = [np.empty(0)] * len(pieces)
-        for positions, states in encoded:
-            features = states[: self._whisper.model.states]
-            chosen = features[0] if len(features) == 1 else choose(features, self.options.layer)
-            host = self._whisper.model.frames(chosen)
-            for row, i in enumerate(positions):
-                frames[i] = host[row, : own_frames(pieces[i])]
-        ends = np.cumsum([len(own) for own in cuts])
-        return [
-            np.concatenate(frames[end - len(own) : end])
-            for end, own in zip(ends, cuts, strict=True)
-        ]
+        options, folder = self.options, self.weights.folder
+        return load_whisper(options, folder, device, options.layer, trained=trained)
 
 
-class AsrOptions(FeatureOptions):
+class AsrOptions(WindowOptions):
     """Options of `kind: asr`; `language` is Whisper's code, ignored by English-only models.
 
     `normalise` rewrites the text as Whisper's own scoring does (Radford et al. 2022, appendix C);
@@ -195,7 +110,6 @@ class AsrOptions(FeatureOptions):
     """
 
     model: str
-    window: Window = "full"
     silence: float = Field(8.0, ge=0, le=30)
     language: str = Field("en", pattern="^[a-z]{2,3}$")
     normalise: Normalisation = "none"
@@ -209,52 +123,48 @@ class Asr(WindowedExtractor):
     Options: ClassVar[type[FeatureOptions]] = AsrOptions
     gives: ClassVar[Literal["frames", "transcripts"]] = "transcripts"
     version = 3
+    encoder: "WindowEncoder"
 
-    def load(self, device: str) -> None:
-        """Load encoder and decoder."""
-        self.use(WindowedWhisper(self.weights, device, words=True))
+    def load(self, device: str, layer: int | str = -1) -> None:
+        """Load encoder and decoder; `layer` is that of frames which share the pass."""
+        from ser.extract.kinds.whisper_models import load_whisper
 
-    def use(self, whisper: WindowedWhisper) -> None:
-        """Take a loaded model that has its decoder."""
-        self._whisper = whisper
+        assert self.weights is not None
+        self.encoder = load_whisper(self.options, self.weights.folder, device, layer, words=True)
         self._normalise = normaliser(self.options.normalise)
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[Transcript]:
         """Return the words of each waveform."""
-        cuts = [cut(wave) for wave in batch]
-        pieces = [piece for own in cuts for piece in own]
-        return self.words(cuts, self._whisper.encode(pieces, self.window))
+        pieces = [piece for wave in batch for piece in self.encoder.prepare(wave)]
+        return self.words(batch, self.encoder.encoded(pieces))
 
-    def words(self, cuts: Sequence[Sequence[np.ndarray]], encoded: Encoded) -> list[Transcript]:
+    def words(self, batch: Sequence[np.ndarray], encoded: Encoded) -> list[Transcript]:
         """Decode the words of encoded windows; a loop is decoded again from the full window."""
-        pieces = [piece for own in cuts for piece in own]
-        words = self._read(pieces, encoded)
+        cuts = [cut(wave) for wave in batch]
+        waves = [piece for pieces in cuts for piece in pieces]
+        words = self._read(waves, encoded)
         if self.options.window == "trim":
             again = [i for i, transcript in enumerate(words) if repeats(transcript.text)]
-            whole = self._whisper.encode([pieces[i] for i in again], lambda _: LONGEST)
-            decoded = self._read([pieces[i] for i in again], whole)
-            for i, transcript in zip(again, decoded, strict=True):
+            looped = [waves[i] for i in again]
+            whole = self.encoder.encoded([self.encoder.in_window(w, LONGEST) for w in looped])
+            for i, transcript in zip(again, self._read(looped, whole), strict=True):
                 words[i] = transcript
         words = [
             replace(transcript, text="", words=())
-            if silent(transcript, piece)
+            if silent(transcript, wave)
             else replace(transcript, text=self._normalise(transcript.text))
-            for transcript, piece in zip(words, pieces, strict=True)
+            for transcript, wave in zip(words, waves, strict=True)
         ]
-        ends = np.cumsum([len(own) for own in cuts])
-        return [
-            join(words[end - len(own) : end], self.options.language)
-            for end, own in zip(ends, cuts, strict=True)
-        ]
+        parts = iter(words)
+        return [join([next(parts) for _ in pieces], self.options.language) for pieces in cuts]
 
-    def _read(self, pieces: Sequence[np.ndarray], encoded: Encoded) -> list[Transcript]:
-        words: list[Any] = [None] * len(pieces)
-        for positions, states in encoded:
-            samples = [len(pieces[i]) for i in positions] if self.options.word_times else None
-            decoded = self._whisper.model.transcribe(states[-1], self.options.language, samples)
-            for i, transcript in zip(positions, decoded, strict=True):
-                words[i] = transcript
-        return words
+    def _read(self, waves: Sequence[np.ndarray], encoded: Encoded) -> list[Transcript]:
+        words: dict[int, Transcript] = {}
+        for rows, states in encoded:
+            samples = [len(waves[i]) for i in rows] if self.options.word_times else None
+            decoded = self.encoder.transcribe(states[-1], self.options.language, samples)
+            words |= dict(zip(rows, decoded, strict=True))
+        return [words[i] for i in range(len(waves))]
 
 
 class FramesAndWords(WindowedExtractor):
@@ -266,18 +176,25 @@ class FramesAndWords(WindowedExtractor):
 
     def load(self, device: str) -> None:
         """Load the model once."""
-        layer = self._frames.options.layer
-        self._whisper = WindowedWhisper(self.weights, device, words=True, layer=layer)
-        self._frames.use(self._whisper)
-        self._words.use(self._whisper)
+        self._words.load(device, self._frames.options.layer)
+        self._frames.use(self._words.encoder)
         self.item_shape, self.frame_rate = self._frames.item_shape, self._frames.frame_rate
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[Any]:
         """Return (frames, transcript) of each waveform."""
-        cuts = [cut(wave) for wave in batch]
-        encoded = self._whisper.encode([piece for own in cuts for piece in own], self.window)
-        frames = self._frames.frames(cuts, encoded)
-        return list(zip(frames, self._words.words(cuts, encoded), strict=True))
+        from ser.extract.encoder import kept
+
+        encoder = self._words.encoder
+        pieces_of = [encoder.prepare(wave) for wave in batch]
+        pieces = [piece for own in pieces_of for piece in own]
+        encoded = encoder.encoded(pieces)
+        frames: dict[int, np.ndarray] = {}
+        for rows, states in encoded:
+            own = kept(encoder.chosen(states), [pieces[i] for i in rows])
+            frames |= dict(zip(rows, own, strict=True))
+        parts = (frames[i] for i in range(len(pieces)))
+        joined = [np.concatenate([next(parts) for _ in own]) for own in pieces_of]
+        return list(zip(joined, self._words.words(batch, encoded), strict=True))
 
 
 def normaliser(name: Normalisation) -> Callable[[str], str]:

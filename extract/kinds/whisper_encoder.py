@@ -1,63 +1,134 @@
-"""The encoder of kind whisper as a module that can be trained."""
+"""Whisper as an encoder of windows, whichever form its weights have.
 
+`encode` takes log-mels of one window length and returns hidden states; `transcribe` takes the last
+of these, so that frames and words can share one pass of the encoder. Windows shorter than 30 s are
+allowed: the sinusoidal positions are cut, which the weights tolerate (cosine 0.97-0.99 to a full
+window).
+"""
+
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, WhisperForConditionalGeneration
+from torch.nn.functional import gelu
+from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
+from ser.cache.transcripts import Transcript
 from ser.extract.encoder import Encoder, Piece
-from ser.extract.kinds.whisper import HOP, LogMels, WhisperOptions, cut, own_frames, window_of
-from ser.extract.kinds.whisper_models import encoder_states, has_ctranslate2, torch_encoder
+from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.kinds.whisper import HOP, WindowOptions, cut
 from ser.extract.layers import choose, item_shape
 
 
-class WhisperEncoder(Encoder):
-    """The encoder of a Whisper; its decoder is saved with it, unchanged.
-
-    CTranslate2 weights are saved without a decoder, which frames do not need but words do.
-    """
+class WindowEncoder(Encoder):
+    """What every form of Whisper has in common: the log-mels of windows."""
 
     batch_mask = False
 
-    def __init__(self, options: WhisperOptions, folder: Path, dtype: torch.dtype) -> None:
+    def __init__(self, options: WindowOptions, folder: Path, bands: int) -> None:
         super().__init__()
         self.options, self.folder = options, folder
-        self.model = torch_encoder(folder, dtype).requires_grad_(True)
-        self.model.embed_positions.requires_grad_(False)  # sinusoids, never learned
-        config = self.model.config
-        self._mels = LogMels(folder, int(config.num_mel_bins))
-        self.layers = int(config.encoder_layers)
-        self.item_shape = item_shape(self.layers + 1, int(config.d_model), options.layer)
+        self.preprocessor = (
+            WhisperFeatureExtractor.from_pretrained(folder)
+            if (folder / "preprocessor_config.json").exists()
+            else WhisperFeatureExtractor(feature_size=bands)
+        )
 
     def prepare(self, source: Any) -> list[Piece]:
-        """Return the log-mels of each window of 30 s, and the clip's own frames in it."""
-        pieces = []
-        for piece in cut(source):
-            mels = self._mels(piece, window_of(self.options, len(piece)))
-            pieces.append(Piece(np.ascontiguousarray(mels.T), own_frames(piece)))
-        return pieces
+        """Return the log-mels of each window of up to 30 s."""
+        return [self.in_window(wave, self.options.samples(len(wave))) for wave in cut(source)]
+
+    def in_window(self, wave: np.ndarray, samples: int) -> Piece:
+        """Return the log-mels of a waveform in a window of so many samples, and its own frames."""
+        padded = np.pad(wave, (0, samples - len(wave)))
+        batch = self.preprocessor(
+            padded, sampling_rate=SAMPLE_RATE, padding="do_not_pad", return_tensors="np"
+        )
+        return Piece(batch["input_features"][0].T, max(1, math.ceil(len(wave) / HOP)))
 
     def cost(self, size: int) -> float:
         """Return the frames of the window."""
-        return window_of(self.options, size) / HOP
+        return self.options.samples(size) / HOP
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Return the frames of the configured layers."""
-        mels = inputs.transpose(1, 2).to(self.model.dtype)
-        return choose(encoder_states(self.model, mels), self.options.layer)
+        return self.chosen(self.encode(inputs))
+
+    @torch.inference_mode()
+    def encoded(self, pieces: Sequence[Piece]) -> list[tuple[list[int], Sequence[Any]]]:
+        """Encode windows; returns the positions and the states of those of each length."""
+        return [(rows, self.encode(inputs)) for rows, inputs, _ in self.batches(pieces)]
+
+    def encode(self, inputs: Tensor) -> Sequence[Any]:
+        """Turn log-mels `(batch, 10 ms frames, bands)` into states, the last for `transcribe`."""
+        raise NotImplementedError
+
+    def chosen(self, states: Sequence[Any]) -> Tensor:
+        """Return the frames `(batch, frames, *item_shape)` of the layer among the states."""
+        raise NotImplementedError
+
+    def transcribe(
+        self, last: Any, language: str, samples: Sequence[int] | None
+    ) -> list[Transcript]:
+        """Read the words greedily off the last encoder state.
+
+        With the `samples` of each clip its words get their times as well; raises `ValueError` for
+        weights that cannot give them.
+        """
+        raise NotImplementedError
+
+
+class WhisperEncoder(WindowEncoder):
+    """The encoder in transformers' class: every layer, any device, and it can be trained.
+
+    Its decoder is saved with it, unchanged; of CTranslate2 weights none is, which frames do not
+    need but words do.
+    """
+
+    def __init__(self, options: WindowOptions, folder: Path, layer: int | str, model: Any) -> None:
+        super().__init__(options, folder, int(model.config.num_mel_bins))
+        self.model, self.layer = model, layer
+        self.model.embed_positions.requires_grad_(False)  # sinusoids, never learned
+        self.layers = int(model.config.encoder_layers)
+        self.item_shape = item_shape(self.layers + 1, int(model.config.d_model), layer)
+
+    def encode(self, inputs: Tensor) -> Sequence[Any]:
+        """Return all states `(batch, frames, dim)`, the last one normalised.
+
+        Hugging Face's own forward insists on 30 s; this is the same sum of parts with the positions
+        cut to the window.
+        """
+        model = self.model
+        mels = inputs.transpose(1, 2).to(model.dtype)
+        x = gelu(model.conv2(gelu(model.conv1(mels)))).transpose(1, 2)
+        states = [x + model.embed_positions.weight[: x.shape[1]]]
+        for layer in model.layers:
+            states.append(layer(states[-1], None))
+        states[-1] = model.layer_norm(states[-1])
+        return states
+
+    def chosen(self, states: Sequence[Any]) -> Tensor:
+        """Apply the layer policy."""
+        return choose(states[: self.layers + 1], self.layer)
 
     def save(self, folder: Path) -> None:
         """Write encoder and decoder, the feature extractor, and the tokenizer if there is one."""
         whole: Any = (
             WhisperForConditionalGeneration(self.model.config)
-            if has_ctranslate2(self.folder)
+            if is_ctranslate2(self.folder)
             else WhisperForConditionalGeneration.from_pretrained(self.folder, dtype=torch.float32)
         )
         whole.model.encoder = self.model
         whole.save_pretrained(folder)
-        self._mels.extractor.save_pretrained(folder)
+        self.preprocessor.save_pretrained(folder)
         if (self.folder / "tokenizer_config.json").exists():
             AutoTokenizer.from_pretrained(self.folder).save_pretrained(folder)
+
+
+def is_ctranslate2(folder: Path) -> bool:
+    """Return whether the weights in a folder are CTranslate2's."""
+    return (folder / "model.bin").exists()

