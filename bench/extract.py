@@ -241,8 +241,8 @@ def _windows(
 ) -> tuple[list[Row], list[Target]]:
     from ser.extract.kinds.whisper_models import CTranslate2Whisper
 
-    options = WhisperOptions(kind="whisper", model=MODEL)
-    model = CTranslate2Whisper(options, resolve(MODEL).folder, "cpu", words=False)
+    full = WhisperOptions.model_validate({"kind": "whisper", "model": MODEL})
+    model = CTranslate2Whisper(full, resolve(MODEL).folder, "cpu", words=False)
     out = root / "out"
     parts = [
         Work(Manifest(manifest.frame.gather_every(size.parts, i)), audio, out)

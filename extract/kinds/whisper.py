@@ -29,7 +29,7 @@ from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, ModelOptions, extractor
 
 if TYPE_CHECKING:
-    from ser.extract.kinds.whisper_models import WindowEncoder
+    from ser.extract.kinds.whisper_encoder import WindowEncoder
 
 HOP = 320  # samples a frame: 10 ms mels, halved by the second convolution
 LONGEST = 30 * SAMPLE_RATE
