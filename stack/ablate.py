@@ -18,10 +18,12 @@ import polars as pl
 from ser.corpus.errors import UserError
 from ser.corpus.progress import steps
 from ser.score.metrics import confusion, macro_f1, per_class_f1
-from ser.stack.compare import DEV, SplitScorer, predicted_classes
+from ser.stack.compare import DEV
 from ser.stack.config import StackConfig
+from ser.stack.fitting import labelled_rows
 from ser.stack.model import FittedStack
 from ser.stack.run import chosen_heads
+from ser.stack.scorer import SplitScorer
 from ser.stack.table import LogitTable
 
 
@@ -53,7 +55,8 @@ def ablate(
         raise UserError(
             f"{folder}: ablation needs two or more heads that predict classes; name more heads."
         )
-    scorer = SplitScorer.of(table, DEV, resamples, config.seed)
+    labelled_rows(table, DEV)  # raises an error where it lacks labels or a class
+    scorer = SplitScorer.on(table, DEV, resamples, config.seed)
     stack = FittedStack.fit(table, config)
     return _leave_one_out(table, stack, scorer), _permuted(table, stack, scorer, repeats)
 
@@ -61,21 +64,19 @@ def ablate(
 def _leave_one_out(table: LogitTable, stack: FittedStack, scorer: SplitScorer) -> pl.DataFrame:
     from ser.stack.rules import head_scores
 
-    whole = predicted_classes(stack, table, DEV, scorer.at)
+    whole = scorer.predicted(stack, table)
     alone = head_scores(table.splits[DEV].logits[scorer.at], scorer.labels, scorer.classes)
     rows = []
     for i, head in enumerate(steps(table.classifiers, "without", len(alone), leave=False)):
         remaining = table.without(head)
-        without = predicted_classes(
-            FittedStack.fit(remaining, stack.config), remaining, DEV, scorer.at
-        )
+        without = scorer.predicted(FittedStack.fit(remaining, stack.config), remaining)
         paired = scorer.compare(whole, without)
         low, high = paired["interval"] or (None, None)
         rows.append(
             {
                 "head": head,
                 "alone": float(alone[i]),
-                "without": scorer.score(without)[DEV],
+                "without": scorer.macro_f1(without),
                 "worth": paired["difference"],
                 "low": low,
                 "high": high,

@@ -14,7 +14,6 @@ values are small by chance.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ import polars as pl
 
 from ser.corpus.progress import steps
 from ser.score.attributes import ccc, resampled_ccc
-from ser.score.bootstrap import Resamples, resample_speakers
-from ser.score.compare import compare_attributes, compare_classes
+from ser.score.bootstrap import resample_speakers
+from ser.score.compare import compare_attributes
 from ser.score.metrics import confusion, macro_f1
 from ser.stack.config import AUTO, LEARNED, ProtocolName, StackConfig, TopKConfig, WeightedConfig
 from ser.stack.fitting import labelled_rows
@@ -32,6 +31,7 @@ from ser.stack.model import FittedStack
 from ser.stack.registry import META_MODELS
 from ser.stack.rules import TopK
 from ser.stack.run import chosen_heads
+from ser.stack.scorer import SplitScorer
 from ser.stack.table import TRAIN, LogitTable
 
 DEV = "dev"
@@ -129,80 +129,19 @@ def _has_labels(table: LogitTable, split: str) -> bool:
     return split in table.splits and bool((table.splits[split].label >= 0).any())
 
 
-@dataclass(frozen=True)
-class SplitScorer:
-    """Macro-F1, intervals and paired comparisons on the labelled rows `at` of one split."""
-
-    split: str
-    at: np.ndarray
-    labels: np.ndarray
-    speakers: list[str]
-    draw: Resamples
-    classes: int
-    seed: int
-
-    @classmethod
-    def of(cls, table: LogitTable, split: str, resamples: int, seed: int) -> "SplitScorer":
-        """Return the scorer of a split; raises `UserError` when dev lacks labels or a class."""
-        if split == DEV:
-            labelled_rows(table, split)
-        return cls.on(table, split, resamples, seed)
-
-    @classmethod
-    def on(cls, table: LogitTable, split: str, resamples: int, seed: int) -> "SplitScorer":
-        """Return the scorer of a split that has labelled rows."""
-        at = np.flatnonzero(table.splits[split].label >= 0)
-        labels = table.splits[split].label[at]
-        speakers = [table.splits[split].speaker[i] for i in at]
-        draw = resample_speakers(speakers, resamples, seed)
-        return cls(split, at, labels, speakers, draw, len(table.classes), seed)
-
-    def score(self, chosen: np.ndarray) -> dict[str, float | None]:
-        """Return macro-F1, its interval and the number of speakers, named by the split."""
-        drawn = macro_f1(self.draw.confusions(self.labels, chosen, self.classes))
-        low, high = self.draw.interval(drawn) or (None, None)
-        value = float(macro_f1(confusion(self.labels, chosen, self.classes)))
-        return {
-            self.split: value,
-            f"{self.split}_low": low,
-            f"{self.split}_high": high,
-            f"{self.split}_speakers": self.draw.speakers,
-        }
-
-    def compare(self, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-        """Return the paired difference of macro-F1 (first - second), its interval and p."""
-        return compare_classes(
-            self.labels,
-            first,
-            second,
-            self.speakers,
-            self.classes,
-            resamples=len(self.draw.counts),
-            seed=self.seed,
-        )
-
-
-def predicted_classes(
-    stack: FittedStack, table: LogitTable, split: str, at: np.ndarray
-) -> np.ndarray:
-    """Return the class indices that a stack predicts for the rows `at` of a split."""
-    return stack.classify(stack.inputs(table.splits[split])[at])[0]
-
-
 def _classes(table: LogitTable, config: StackConfig, resamples: int) -> pl.DataFrame:
     if not table.classifiers:
         return pl.DataFrame()
     splits = [DEV, "test"] if _has_labels(table, "test") else [DEV]
-    scorers = [SplitScorer.of(table, split, resamples, config.seed) for split in splits]
+    labelled_rows(table, DEV)  # raises an error where it lacks labels or a class
+    scorers = [SplitScorer.on(table, split, resamples, config.seed) for split in splits]
     default, rows, chosen = _default(table, config), [], []
     stacks = variants(table, config)
     for variant in steps(stacks, "stacks", len(stacks), leave=False):
         started = time.perf_counter()
         stack = FittedStack.fit(table, variant, hold_out=True)
         seconds = time.perf_counter() - started
-        predictions = [
-            predicted_classes(stack, table, scorer.split, scorer.at) for scorer in scorers
-        ]
+        predictions = [scorer.predicted(stack, table) for scorer in scorers]
         row: dict[str, Any] = {
             "model": name_of(variant),
             "protocol": stack.protocol if variant.learns_from == TRAIN else None,
@@ -233,15 +172,13 @@ def _default(table: LogitTable, config: StackConfig) -> tuple[str, ProtocolName]
 
 
 def _on_train(stack: FittedStack, table: LogitTable) -> dict[str, float | None]:
-    classes, rows = len(table.classes), table.splits.get(TRAIN)
     scores: dict[str, float | None] = {"train": None, "held_out": None}
-    if rows is not None and (rows.label >= 0).any():
-        at = np.flatnonzero(rows.label >= 0)
-        chosen = predicted_classes(stack, table, TRAIN, at)
-        scores["train"] = float(macro_f1(confusion(rows.label[at], chosen, classes)))
+    if _has_labels(table, TRAIN):
+        scorer = SplitScorer.on(table, TRAIN, 0, stack.config.seed)
+        scores["train"] = scorer.macro_f1(scorer.predicted(stack, table))
     if stack.held_out is not None and stack.config.folded:
         labels, probability = stack.held_out
-        matrix = confusion(labels, probability.argmax(axis=1), classes)
+        matrix = confusion(labels, probability.argmax(axis=1), len(table.classes))
         scores["held_out"] = float(macro_f1(matrix))
     return scores
 

@@ -4,8 +4,8 @@ Each rotation's stack was fitted on the heads of that rotation; its test predict
 one prediction of the whole corpus.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +17,18 @@ from ser.cache.files import fingerprint
 from ser.cache.logits import HeadLogits
 from ser.cache.swap import staged_folder
 from ser.corpus.errors import DamagedError
-from ser.score.bootstrap import resample_speakers
-from ser.score.compare import compare_classes
-from ser.score.metrics import confusion, macro_f1
 from ser.score.record import PREDICTIONS, StackSummary, read_predictions
-from ser.stack.compare import name_of, predicted_classes, variants
+from ser.stack.compare import name_of, variants
 from ser.stack.config import AUTO, StackConfig
 from ser.stack.model import FittedStack
 from ser.stack.record import FORMAT, StackRecord
 from ser.stack.run import chosen_heads
+from ser.stack.scorer import Scorer, SplitScorer
 from ser.stack.table import TRAIN, LogitTable
 
 FILE = "stack.json"
 SEED = 42  # of the resamples
 Name = tuple[str, str]  # model, protocol
-Labels = tuple[np.ndarray, np.ndarray]  # class indices: truth, prediction
 
 
 def pool_stacks(runs: Sequence[Path], folder: Path) -> None:
@@ -83,12 +80,13 @@ def _test_rows(run: Path) -> pl.DataFrame:
     return frame.filter(pl.col("split") == "test")
 
 
-@dataclass
-class Predictions:
-    """The predictions of one meta-model in every rotation: test, and macro-F1 on train."""
+@dataclass(frozen=True)
+class Rotation:
+    """One meta-model in one rotation: its predictions for test, and macro-F1 on train and test."""
 
-    test: list[Labels] = field(default_factory=list)
-    train: list[float] = field(default_factory=list)
+    chosen: np.ndarray
+    train: float
+    test: float
 
 
 def compare_rotations(
@@ -103,24 +101,21 @@ def compare_rotations(
     bootstrap against the configured stack), default (whether it is that one), speakers (null where
     unknown). The best on test comes first. Raises `UserError` as `ser.stack.compare.compare` does.
     """
-    predictions: dict[Name, Predictions] = {}
-    speakers: list[str] = []
+    rotations: dict[Name, list[Rotation]] = {}
+    tests: list[SplitScorer] = []
     for run in runs:
         table = LogitTable.read(run / "heads", chosen_heads(heads, config))
+        train, test = (SplitScorer.on(table, split, resamples, SEED) for split in (TRAIN, "test"))
+        tests.append(test)
         for variant in variants(table, config):
-            _add(predictions.setdefault(_name(variant, table), Predictions()), table, variant)
-        rows = table.splits["test"]
-        speakers += [s for s, label in zip(rows.speaker, rows.label, strict=True) if label >= 0]
-    default = _name(config, table)
-    return _table(predictions, default, speakers, len(table.classes), resamples)
-
-
-def _add(predictions: Predictions, table: LogitTable, variant: StackConfig) -> None:
-    """Fit one meta-model on the heads of one rotation and add its predictions."""
-    stack = FittedStack.fit(table, variant)
-    predictions.test.append(_predicted(stack, table, "test"))
-    truth, chosen = _predicted(stack, table, TRAIN)
-    predictions.train.append(float(macro_f1(confusion(truth, chosen, len(table.classes)))))
+            stack = FittedStack.fit(table, variant)
+            chosen, on_train = test.predicted(stack, table), train.predicted(stack, table)
+            rotation = Rotation(chosen, train.macro_f1(on_train), test.macro_f1(chosen))
+            rotations.setdefault(_name(variant, table), []).append(rotation)
+    labels = np.concatenate([test.labels for test in tests])
+    speakers = [speaker for test in tests for speaker in test.speakers]
+    pooled = Scorer(labels, speakers, len(table.classes), resamples, SEED)
+    return _table(rotations, _name(config, table), pooled)
 
 
 def _name(config: StackConfig, table: LogitTable) -> Name:
@@ -128,39 +123,25 @@ def _name(config: StackConfig, table: LogitTable) -> Name:
     return name_of(config), protocol
 
 
-def _predicted(stack: FittedStack, table: LogitTable, split: str) -> Labels:
-    at = np.flatnonzero(table.splits[split].label >= 0)
-    return table.splits[split].label[at], predicted_classes(stack, table, split, at)
-
-
-def _table(
-    predictions: dict[Name, Predictions],
-    default: Name,
-    speakers: list[str],
-    classes: int,
-    resamples: int,
-) -> pl.DataFrame:
-    draw = resample_speakers(speakers, resamples, SEED)
-    labels = np.concatenate([truth for truth, _ in predictions[default].test])
-    base = np.concatenate([chosen for _, chosen in predictions[default].test])
+def _table(rotations: Mapping[Name, list[Rotation]], default: Name, pooled: Scorer) -> pl.DataFrame:
+    chosen = {name: np.concatenate([r.chosen for r in each]) for name, each in rotations.items()}
     rows: list[dict[str, Any]] = []
-    for name, pooled in predictions.items():
-        chosen = np.concatenate([predicted for _, predicted in pooled.test])
-        low, high = draw.interval(macro_f1(draw.confusions(labels, chosen, classes))) or (None,) * 2
-        scores = [float(macro_f1(confusion(*pair, classes))) for pair in pooled.test]
-        versus = compare_classes(labels, chosen, base, speakers, classes, resamples=resamples)
+    for name, each in rotations.items():
+        low, high = pooled.interval(chosen[name])
+        train, tests = np.mean([r.train for r in each]), [r.test for r in each]
+        difference = pooled.compare(chosen[name], chosen[default])
         row = {
             "model": name[0],
             "protocol": name[1],
-            "train": float(np.mean(pooled.train)),
-            "test": float(macro_f1(confusion(labels, chosen, classes))),
+            "train": float(train),
+            "test": pooled.macro_f1(chosen[name]),
             "low": low,
             "high": high,
-            "sd of rotations": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
-            "generalization gap": float(np.mean(pooled.train) - np.mean(scores)),
-            "p": None if name == default else versus["p"],
+            "sd of rotations": float(np.std(tests, ddof=1)) if len(tests) > 1 else None,
+            "generalization gap": float(train - np.mean(tests)),
+            "p": None if name == default else difference["p"],
             "default": name == default,
-            "speakers": draw.speakers,
+            "speakers": pooled.draw.speakers,
         }
         rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None).sort("test", descending=True)

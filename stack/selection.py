@@ -14,19 +14,18 @@ Without out-of-fold logits there is no evidence, and the mean of the logits is t
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ser.corpus.errors import UserError
 from ser.corpus.folds import speaker_folds
-from ser.score.bootstrap import resample_speakers
-from ser.score.metrics import confusion, macro_f1
 from ser.stack.config import StackConfig, WeightedConfig
 from ser.stack.fitting import labelled_rows, make_classifier
 from ser.stack.folds import FoldedClassifier, MissingClassError
 from ser.stack.record import Candidate
+from ser.stack.scorer import Scorer
 from ser.stack.table import TRAIN, LogitTable
 
 log = logging.getLogger("ser.stack")
@@ -64,7 +63,8 @@ def select(table: LogitTable, config: StackConfig) -> tuple[StackConfig, list[Ca
         if not (variant.folded and rarest < folds)
         and (predicted := _held_out(make_classifier(variant, table), X, y, fold)) is not None
     }
-    candidates = _score(predictions, y, speakers, len(table.classes), config.seed)
+    scorer = Scorer(y, speakers, len(table.classes), RESAMPLES, config.seed)
+    candidates = _score(predictions, scorer)
     chosen = next(candidate.model for candidate in candidates if candidate.chosen)
     return next(variant for variant in variants if variant.model == chosen), candidates
 
@@ -89,17 +89,10 @@ def _held_out(classifier: Any, X: np.ndarray, y: np.ndarray, fold: np.ndarray) -
     return chosen
 
 
-def _score(
-    predictions: Mapping[str, np.ndarray],
-    y: np.ndarray,
-    speakers: Sequence[str],
-    classes: int,
-    seed: int,
-) -> list[Candidate]:
+def _score(predictions: Mapping[str, np.ndarray], scorer: Scorer) -> list[Candidate]:
     """Score the candidates and mark the chosen one."""
-    draw = resample_speakers(speakers, RESAMPLES, seed)
-    scores = {m: float(macro_f1(confusion(y, p, classes))) for m, p in predictions.items()}
-    drawn = {m: macro_f1(draw.confusions(y, p, classes)) for m, p in predictions.items()}
+    scores = {model: scorer.macro_f1(chosen) for model, chosen in predictions.items()}
+    drawn = {model: scorer.drawn(chosen) for model, chosen in predictions.items()}
     errors = {m: float(np.std(drawn[m] - drawn[PREFERRED])) for m in scores}
     better = [m for m in scores if scores[m] - scores[PREFERRED] > MARGIN * errors[m]]
     chosen = max(better, key=lambda model: scores[model], default=PREFERRED)

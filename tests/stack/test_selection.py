@@ -9,7 +9,8 @@ from ser.stack.classifier import table_of
 from ser.stack.config import StackConfig
 from ser.stack.model import FittedStack
 from ser.stack.run import fit, is_current, predict
-from ser.stack.selection import CANDIDATES, PREFERRED, RULES, _score, select
+from ser.stack.scorer import Scorer
+from ser.stack.selection import CANDIDATES, PREFERRED, RESAMPLES, RULES, _score, select
 
 SMALL = StackConfig(folds=3, random_forest={"trees": 5})
 
@@ -49,13 +50,14 @@ def test_a_head_that_swaps_two_classes_needs_a_model_that_learns():
 def test_the_margin_is_paired_over_speakers():
     y, speakers = np.arange(60) % 2, [f"s{i // 2 % 10}" for i in range(60)]
     weighted, other = y.copy(), y.copy()
+    scorer = Scorer(y, speakers, 2, RESAMPLES, 42)
     weighted[:20] = 0  # one row of every speaker is wrong: a difference without an error
-    (first, second) = _score({PREFERRED: weighted, "other": other}, y, speakers, 2, 42)
+    (first, second) = _score({PREFERRED: weighted, "other": other}, scorer)
     assert (first.chosen, first.error, second.chosen) == (False, 0, True)
     assert second.macro_f1 == 1
     weighted, other[:2] = y.copy(), 0
     weighted[2:6] = 0  # 3 rows against 1 are noise
-    (first, second) = _score({PREFERRED: weighted, "other": other}, y, speakers, 2, 42)
+    (first, second) = _score({PREFERRED: weighted, "other": other}, scorer)
     assert second.macro_f1 > first.macro_f1 and first.chosen and second.error > 0
 
 
