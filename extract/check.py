@@ -4,7 +4,6 @@ Only a model's config.json is loaded, so that a mistake in the last feature is r
 not after hours of work on the others.
 """
 
-import json
 import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from ser.corpus.errors import Note, UserError, listed, plural
+from ser.extract.encoding import read_config
 from ser.extract.extractor import FeatureOptions, choose_device, device_type, weights_of
 from ser.extract.kinds.classifier import meaning
 from ser.extract.kinds.classifier_labels import FLOOR
@@ -139,8 +139,8 @@ def _check(options: FeatureOptions, device: str, weights: bool) -> None:
 def _states(folder: Path) -> int | None:
     """Return how many hidden states a model has, from its config.json; None without one."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # of another format, which loading reports
+        config = read_config(folder)
+    except UserError:  # of another format, which loading reports
         return None
     counts = [config[key] for key in LAYERS if isinstance(config.get(key), int)]
     return counts[0] + 1 if counts else None

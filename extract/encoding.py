@@ -1,10 +1,14 @@
 """Extraction by an encoder, the same module that fine-tuning trains."""
 
+import json
 from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ser.corpus.errors import UserError
 from ser.extract.extractor import Extractor, device_type
 
 if TYPE_CHECKING:
@@ -12,11 +16,24 @@ if TYPE_CHECKING:
 
     from ser.extract.encoder import Encoder
 
+LONGEST_CONFIG = 1 << 20  # bytes
+
 
 class EncoderExtractor(Extractor):
     """An extractor whose model is an `Encoder`."""
 
     encoder: "Encoder"  # after load
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its weights."""
+        assert self.weights is not None
+        return self.weights.folder
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The model's config.json."""
+        return read_config(self.folder)
 
     def build_encoder(self, device: str, trained: bool = False) -> "Encoder":
         """Load the encoder onto a device; `trained`: as a module that can be trained."""
@@ -49,3 +66,17 @@ def dtype_on(device: str) -> "torch.dtype":
     import torch
 
     return torch.bfloat16 if device_type(device) == "cuda" else torch.float32
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return a model's config.json; raises `UserError` for one that cannot be read."""
+    path = folder / "config.json"
+    try:
+        if path.stat().st_size > LONGEST_CONFIG:
+            raise ValueError
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: it is missing or not valid JSON; get the model again.")
+    return config

@@ -10,9 +10,8 @@ numbers, of which bfloat16 keeps two digits.
 """
 
 from collections.abc import Hashable, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -21,7 +20,7 @@ from ser.corpus.config import MOST_CLASSES, Name
 from ser.corpus.errors import UserError
 from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, extractor
-from ser.extract.kinds.classifier_labels import Meaning, meaning_of, read_config, read_labels
+from ser.extract.kinds.classifier_labels import Meaning, meaning_of, read_labels
 from ser.extract.kinds.speech import HOP, takes_mask
 
 if TYPE_CHECKING:
@@ -65,31 +64,24 @@ class Classifier(EncoderExtractor):
         """Load the model in float32; its frames are its outputs."""
         from ser.extract.kinds.classifier_models import ClassifierEncoder
 
-        assert self.weights is not None
-        return ClassifierEncoder(self.options.model, self.weights.folder).to(device)
+        return ClassifierEncoder(self.options.model, self.folder).to(device)
 
     def load(self, device: str) -> None:
         """Load the model; raises `UserError` for one that is not a classifier of a known family."""
-        assert self.weights is not None
-        self.meaning = meaning(self.options, self.weights.folder)
+        self.meaning = meaning(self.options, self.folder)
         super().load(device)
         self.item_shape = (len(self.meaning.names),)
 
     def batch_key(self, size: int) -> Hashable:
         """Return the exact length where the model cannot be masked."""
-        fixed = self._config["model_type"] == WHISPER  # windows of 30 s
-        return None if fixed or takes_mask(self._config) else size
+        fixed = self.config["model_type"] == WHISPER  # windows of 30 s
+        return None if fixed or takes_mask(self.config) else size
 
     def cost(self, size: int) -> float:
         """Return the frames of all parts; Whisper's are 30 s each."""
-        if self._config["model_type"] == WHISPER:
+        if self.config["model_type"] == WHISPER:
             return float(parts_of(size) * WINDOW_FRAMES)
         return super().cost(size)
-
-    @cached_property
-    def _config(self) -> dict[str, Any]:
-        assert self.weights is not None
-        return read_config(self.weights.folder)
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the channels of each waveform, float32 `(1, names)`."""

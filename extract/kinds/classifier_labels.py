@@ -8,7 +8,6 @@
    linearly from the range of the model to 1 to 7, and end there.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ import numpy as np
 
 from ser.corpus.errors import UserError, listed, nearest
 from ser.corpus.join import ATTRIBUTES, HIGHEST, LOWEST
+from ser.extract.encoding import read_config
 
 FLOOR = -20.0  # log-probability of a class that the model does not know
 MOST_LABELS = 10_000
-LONGEST_CONFIG = 1 << 20  # bytes
 OTHER_NAMES = {  # of a class, in published models; lower case
     "angry": ("anger", "ang"),
     "sad": ("sadness",),
@@ -100,20 +99,6 @@ def read_labels(folder: Path) -> list[str]:
             f'{path}: `id2label` must give each output a name of its own, from "0" on; correct it.'
         )
     return texts
-
-
-def read_config(folder: Path) -> dict[str, object]:
-    """Return a model's config.json; raises `UserError` for one that cannot be read."""
-    path = folder / "config.json"
-    try:
-        if path.stat().st_size > LONGEST_CONFIG:
-            raise ValueError
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: it is missing or not valid JSON; get the model again.")
-    return config
 
 
 def meaning_of(

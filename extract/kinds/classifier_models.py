@@ -25,9 +25,9 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from ser.corpus.errors import UserError
 from ser.corpus.registry import reason
 from ser.extract.encoder import Encoder, Piece
+from ser.extract.encoding import read_config
 from ser.extract.extractor import SAMPLE_RATE
 from ser.extract.kinds.classifier import WHISPER, parts_of
-from ser.extract.kinds.classifier_labels import read_config
 from ser.extract.kinds.speech import AT_ONCE, normalised, reads_mels, require_samples, takes_mask
 
 SPEECH = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert", "wav2vec2-conformer")

@@ -18,9 +18,7 @@ before any mask applies, and a wav2vec2-conformer convolves over its padding: th
 lengths share a batch.
 """
 
-import json
 from collections.abc import Hashable, Mapping
-from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -70,24 +68,17 @@ class Speech(EncoderExtractor):
         """Load the model and its own normalisation."""
         from ser.extract.kinds.speech_encoder import SpeechEncoder
 
-        assert self.weights is not None
-        return SpeechEncoder(self.options, self.weights.folder, dtype_on(device)).to(device)
+        return SpeechEncoder(self.options, self.folder, dtype_on(device)).to(device)
 
     def batch_key(self, size: int) -> Hashable:
         """Return the exact length of what is run where the model cannot be masked."""
         longest = (self.options.chunk_frames - 1) * HOP + FIELD
-        return None if takes_mask(self._config) else min(size, longest)
+        return None if takes_mask(self.config) else min(size, longest)
 
     def cost(self, size: int) -> float:
         """Return the frames of all chunks."""
-        chunks = len(cuts_of(self.options, size, reads_mels(self._config)))
+        chunks = len(cuts_of(self.options, size, reads_mels(self.config)))
         return super().cost(size) if chunks == 1 else float(chunks * self.options.chunk_frames)
-
-    @cached_property
-    def _config(self) -> dict[str, Any]:
-        assert self.weights is not None
-        config: dict[str, Any] = json.loads((self.weights.folder / "config.json").read_text())
-        return config
 
 
 def require_samples(wave: np.ndarray, mels: bool) -> None:

@@ -63,9 +63,8 @@ class Text(EncoderExtractor):
         """Load the model and its tokenizer."""
         from ser.extract.kinds.text_encoder import TextEncoder
 
-        assert self.weights is not None
         placed = _quantized(self.options, device)
-        encoder = TextEncoder(self.options, self.weights.folder, dtype_on(device), placed)
+        encoder = TextEncoder(self.options, self.folder, dtype_on(device), placed)
         return encoder if placed else encoder.to(device)
 
     def cost(self, size: int) -> float:

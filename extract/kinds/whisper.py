@@ -97,9 +97,8 @@ class WhisperFeatures(WindowedExtractor, EncoderExtractor):
         """Load the encoder."""
         from ser.extract.kinds.whisper_models import load_whisper
 
-        assert self.weights is not None
-        options, folder = self.options, self.weights.folder
-        return load_whisper(options, folder, device, options.layer, trained=trained)
+        options, layer = self.options, self.options.layer
+        return load_whisper(options, self.folder, device, layer, trained=trained)
 
 
 class AsrOptions(WindowOptions):
@@ -130,7 +129,8 @@ class Asr(WindowedExtractor):
         from ser.extract.kinds.whisper_models import load_whisper
 
         assert self.weights is not None
-        self.encoder = load_whisper(self.options, self.weights.folder, device, layer, words=True)
+        folder = self.weights.folder
+        self.encoder = load_whisper(self.options, folder, device, layer, words=True)
         self._normalise = normaliser(self.options.normalise)
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[Transcript]:
