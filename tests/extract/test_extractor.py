@@ -116,7 +116,7 @@ DEFAULTS = {  # part of the cache's format: whoever changes one raises that extr
         "quantize": "none",
         "pad_to": None,
     },
-    ("prosody", 1): {"precision": "float16"},
+    ("prosody", 1): {"precision": "float16", "values": "all"},
     ("opensmile", 2): {"precision": "float16"},
     ("facodec", 1): {"precision": "float16", "parts": "prosody+speaker"},
 }
