@@ -52,6 +52,7 @@ def _from_heads(
     heads: Mapping[str, HeadLogits], attributes: Sequence[str], groups: Sequence[str]
 ) -> pl.DataFrame:
     label = labels_of(list(heads.values()))
+    first = next(iter(heads.values()))
     speakers = _agreed(
         "speaker",
         {
@@ -61,6 +62,7 @@ def _from_heads(
                 for utterance, speaker in zip(rows.utterance, rows.speaker, strict=True)
             }
             for name, head in heads.items()
+            if head is first or not _same_speakers(first, head)
         },
     )
     truth = pl.DataFrame(
@@ -78,6 +80,15 @@ def _from_heads(
         if cells is not None:
             truth = truth.join(cells, "utterance", "left", maintain_order="left")
     return truth
+
+
+def _same_speakers(first: HeadLogits, other: HeadLogits) -> bool:
+    """Return whether both have the same rows: the usual case, decided without any dictionary."""
+    return list(first.splits) == list(other.splits) and all(
+        (rows.utterance, rows.speaker)
+        == (other.splits[split].utterance, other.splits[split].speaker)
+        for split, rows in first.splits.items()
+    )
 
 
 def _agreed(column: str, values: Mapping[str, dict[str, str]]) -> dict[str, str]:

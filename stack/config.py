@@ -156,6 +156,11 @@ class StackConfig(Section):
         return "train" if self.folded or self.model in FITTED_RULES else None
 
     @property
+    def reads_attributes(self) -> bool:
+        """Whether the model reads the heads' predicted attributes beside their logits."""
+        return self.model == "meta_soup"
+
+    @property
     def votes(self) -> bool:
         """Whether the model counts votes; the others average probabilities."""
         return self.model == "majority" or (self.model == "top_k" and self.top_k.by == "plurality")

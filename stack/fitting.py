@@ -21,7 +21,7 @@ def make_classifier(config: StackConfig, table: LogitTable) -> Any:
     folding = config.model_dump(
         include={"folds", "balance", "draws", "input", "seed"}, exclude_none=True
     )
-    if config.model == "meta_soup":
+    if config.reads_attributes:
         folding["extra"] = len(table.columns)
     if config.options is not None and META_MODELS.about(config.model).options is not None:
         options = config.options.model_dump()

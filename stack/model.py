@@ -95,7 +95,7 @@ class FittedStack:
     def inputs(self, rows: Rows) -> np.ndarray:
         """Return the classifier's inputs: logits, for the soup also the predicted attributes."""
         logits = rows.logits_for(self.protocol)
-        if not getattr(self.classifier, "extra", 0):
+        if not self.config.reads_attributes:
             return logits
         return np.concatenate([logits, rows.predicted], axis=1)
 
@@ -125,11 +125,8 @@ class FittedStack:
         stack = cls(config, record.protocol, offsets=offsets, temperature=record.temperature)
         classes, columns = len(table.classes), len(table.columns)
         if table.classifiers:
-            classifier = make_classifier(config, table)
-            extra = getattr(classifier, "extra", 0)
-            stack.classifier = classifier.load(
-                folder, classes, classes * len(table.classifiers) + extra
-            )
+            dim = classes * len(table.classifiers) + columns * config.reads_attributes
+            stack.classifier = make_classifier(config, table).load(folder, classes, dim)
         if table.columns:
             stack.regressor = _make_regressor(config, table).load(
                 folder, len(table.attributes), columns

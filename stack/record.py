@@ -70,6 +70,11 @@ class StackRecord(Record):
     candidates: Annotated[list[Candidate], Field(max_length=100)] = Field(default_factory=list)
     checksums: dict[FileName, Hash] = Field(default_factory=dict, max_length=20_000)
 
+    @property
+    def model(self) -> str:
+        """The name of the model; of `auto`, of the one that was chosen."""
+        return str(self.config["model"])
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a file; raises `DamagedError` for damage, and for another format."""

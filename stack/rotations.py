@@ -38,7 +38,7 @@ def pool_stacks(runs: Sequence[Path], folder: Path) -> None:
     """
     records = [StackRecord.read(run / "stack" / FILE) for run in runs]
     first, heads = records[0], folder / "heads"
-    models = {record.config["model"] for record in records}
+    models = {record.model for record in records}
     record = first.model_copy(
         update={
             "format": FORMAT,

@@ -72,7 +72,7 @@ def fit(
         log.info(f"{pipeline.run / 'stack'}: {pipeline.stack.model}: up to date, skipped")
         return 0
     record = ser.stack.run.fit(pipeline.run, heads, pipeline.stack)
-    model = record.config["model"]
+    model = record.model
     line = f"{pipeline.run / 'stack'}: {model} over {plural(len(record.heads), 'head')}"
     if record.rows:
         line += f", fitted on {record.rows} utterances"

@@ -118,7 +118,7 @@ def _fit_stack(pipeline: Pipeline, log: Log) -> None:
         return
     started = time.monotonic()
     record = ser.stack.run.fit(pipeline.run, pipeline.stacked, pipeline.stack)
-    model = record.config["model"]
+    model = record.model
     name = model if model == pipeline.stack.model else f"{pipeline.stack.model} ({model})"
     log(f"stack    {name}: fitted in {time.monotonic() - started:.1f} s")
 
