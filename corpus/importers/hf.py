@@ -26,10 +26,11 @@ from ser.corpus.tables import PARQUET_ERRORS, Table
 
 LARGEST_JSON = 16 * 2**20  # bytes
 ROW, PART, FILE = "row of the data set", "part of the data set", "audio file"
+OPTIONS = tuple(n for n in COLUMNS if n not in ("path", "start", "end", "corpus", "fold"))
 WORDS = (pl.Categorical, pl.Enum)  # types of columns that are text
 
 
-@importer("hf")
+@importer("hf", columns=OPTIONS)
 def hf(
     folder: Path,
     *,
@@ -37,17 +38,7 @@ def hf(
     clips: str | Path = "",
     emotions: Mapping[str, str] | None = None,
     splits: Mapping[str, str] | None = None,
-    utterance: str | None = None,
-    split: str | None = None,
-    speaker: str | None = None,
-    gender: str | None = None,
-    emotion: str | None = None,
-    arousal: str | None = None,
-    valence: str | None = None,
-    dominance: str | None = None,
-    transcript: str | None = None,
-    language: str | None = None,
-    session: str | None = None,
+    **columns: str | None,
 ) -> Manifest:
     """Import a data set of Hugging Face.
 
@@ -64,9 +55,8 @@ def hf(
     Licence and citation are those of the data set.
     """
     writer = Clips(folder, Path(clips) if clips else None)
-    options = [utterance, split, speaker, gender, emotion, arousal, valence, dominance]
-    options += [transcript, language, session]
-    wanted = {name.lower() for name in (*COLUMNS, *options) if name}
+    given = {name: column for name, column in columns.items() if column}
+    wanted = {name.lower() for name in (*COLUMNS, *given.values())}
     frames, counts = [], Counter[str]()
     for file in _files(folder):
         writer.allow(file.path.stat().st_size)
@@ -76,20 +66,8 @@ def hf(
     frame = pl.concat(frames, how="diagonal_relaxed")
     has_parts = bool((frame[PART] != "").any())
     frame = frame if has_parts else frame.drop(PART)
-    named = {
-        "utterance": utterance or ROW,
-        "path": FILE,
-        "split": split or (PART if has_parts else None),
-        "speaker": speaker,
-        "gender": gender,
-        "emotion": emotion,
-        "arousal": arousal,
-        "valence": valence,
-        "dominance": dominance,
-        "transcript": transcript,
-        "language": language,
-        "session": session,
-    }
+    named = {"utterance": ROW, "path": FILE, "split": PART if has_parts else None}
+    named |= dict.fromkeys(OPTIONS[2:]) | given
     read = Table(frame, notes=tuple(writer.notes()))
     manifest = manifest_of_table(
         read, named, writer.root, str(folder), emotions=emotions, splits=splits

@@ -30,114 +30,68 @@ Importer = Callable[..., Manifest]
 EMOTIONS = "emotions"  # an option that every importer has
 AS_PUBLISHED = (".wav", ".flac")  # preferred where a clip exists in several formats
 
-_BUILT_IN = {  # name: module, and the first line of its documentation
-    "aesdd": (
-        "shipped",
-        "AESDD: acted Greek speech, 5 actors or more, 5 classes without neutral.",
-    ),
-    "audformat": (
-        "audformat",
-        "Any database in audEERING's audformat, by the package audformat, which is an extra.",
-    ),
-    "cafe": (
-        "shipped",
-        "CaFE: acted Canadian French speech, 12 actors, 7 classes.",
-    ),
-    "crema-d": (
-        "crema_d",
-        "CREMA-D: acted English speech, 91 actors, 6 classes, about ten votes per clip.",
-    ),
-    "csv": (
-        "table",
-        "Any table with one row per utterance: csv, tsv or Parquet; options name its columns.",
-    ),
-    "emobox": (
-        "emobox",
-        "EmoBox: published folds of 32 corpora in 14 languages, from a checkout of its repository.",
-    ),
-    "emodb": (
-        "shipped",
-        "EmoDB: acted German speech, 10 actors, 7 classes, labelled by file name.",
-    ),
-    "emovo": (
-        "shipped",
-        "EMOVO: acted Italian speech, 6 actors, 7 classes.",
-    ),
-    "esd": (
-        "shipped",
-        "ESD: acted Mandarin and English speech, 20 speakers, 5 classes.",
-    ),
-    "files": (
-        "files",
-        "Any corpus with speaker and emotion in its file names, by a regular expression in a YAML.",
-    ),
-    "hf": (
-        "hf",
-        "A local data set of Hugging Face: a folder of `save_to_disk`, or Parquet files.",
-    ),
-    "iemocap": (
-        "iemocap",
-        "IEMOCAP: acted and improvised English dialogues, 10 speakers, categories and attributes.",
-    ),
-    "jl-corpus": (
-        "shipped",
-        "JL-Corpus: acted New Zealand English speech, 4 actors, 10 classes.",
-    ),
-    "meld": (
-        "meld",
-        "MELD: English dialogues of a TV series, 7 classes, official splits that share speakers.",
-    ),
-    "mesd": (
-        "shipped",
-        "MESD: acted Mexican Spanish words, 6 classes, speakers not identified.",
-    ),
-    "msp-improv": (
-        "msp_improv",
-        "MSP-IMPROV: acted and improvised English dialogues, 12 speakers, 4 classes, votes, "
-        "attributes.",
-    ),
-    "msp-podcast": (
-        "msp_podcast",
-        "MSP-Podcast: natural English speech from podcasts, 8 classes, attributes, every "
-        "rater's choice.",
-    ),
-    "ravdess": (
-        "ravdess",
-        "RAVDESS: acted English speech, 24 actors, 8 classes, labelled by file name.",
-    ),
-    "savee": (
-        "shipped",
-        "SAVEE: acted British English speech, 4 actors (men), 7 classes.",
-    ),
-    "shemo": (
-        "shipped",
-        "ShEMO: Persian speech from radio plays, 87 speakers, 6 classes, few of them fear.",
-    ),
-    "subesco": (
-        "shipped",
-        "SUBESCO: acted Bangla speech, 20 actors, 7 classes.",
-    ),
-    "tess": (
-        "shipped",
-        "TESS: acted Canadian English speech, 2 actors (women), 7 classes.",
-    ),
+_MODULES = {  # of the importers that have one of their own; the others are `shipped`
+    "audformat": "audformat",
+    "crema-d": "crema_d",
+    "csv": "table",
+    "emobox": "emobox",
+    "files": "files",
+    "hf": "hf",
+    "iemocap": "iemocap",
+    "meld": "meld",
+    "msp-improv": "msp_improv",
+    "msp-podcast": "msp_podcast",
+    "ravdess": "ravdess",
+}
+_SUMMARIES = {  # the first line of each importer's documentation
+    "aesdd": "AESDD: acted Greek speech, 5 actors or more, 5 classes without neutral.",
+    "audformat": "Any database in audEERING's audformat, by the package audformat, which "
+    "is an extra.",
+    "cafe": "CaFE: acted Canadian French speech, 12 actors, 7 classes.",
+    "crema-d": "CREMA-D: acted English speech, 91 actors, 6 classes, about ten votes per clip.",
+    "csv": "Any table with one row per utterance: csv, tsv or Parquet; options name its columns.",
+    "emobox": "EmoBox: published folds of 32 corpora in 14 languages, from a checkout of "
+    "its repository.",
+    "emodb": "EmoDB: acted German speech, 10 actors, 7 classes, labelled by file name.",
+    "emovo": "EMOVO: acted Italian speech, 6 actors, 7 classes.",
+    "esd": "ESD: acted Mandarin and English speech, 20 speakers, 5 classes.",
+    "files": "Any corpus with speaker and emotion in its file names, by a regular "
+    "expression in a YAML.",
+    "hf": "A local data set of Hugging Face: a folder of `save_to_disk`, or Parquet files.",
+    "iemocap": "IEMOCAP: acted and improvised English dialogues, 10 speakers, categories "
+    "and attributes.",
+    "jl-corpus": "JL-Corpus: acted New Zealand English speech, 4 actors, 10 classes.",
+    "meld": "MELD: English dialogues of a TV series, 7 classes, official splits that "
+    "share speakers.",
+    "mesd": "MESD: acted Mexican Spanish words, 6 classes, speakers not identified.",
+    "msp-improv": "MSP-IMPROV: acted and improvised English dialogues, 12 speakers, 4 "
+    "classes, votes, attributes.",
+    "msp-podcast": "MSP-Podcast: natural English speech from podcasts, 8 classes, "
+    "attributes, every rater's choice.",
+    "ravdess": "RAVDESS: acted English speech, 24 actors, 8 classes, labelled by file name.",
+    "savee": "SAVEE: acted British English speech, 4 actors (men), 7 classes.",
+    "shemo": "ShEMO: Persian speech from radio plays, 87 speakers, 6 classes, few of them fear.",
+    "subesco": "SUBESCO: acted Bangla speech, 20 actors, 7 classes.",
+    "tess": "TESS: acted Canadian English speech, 2 actors (women), 7 classes.",
 }
 
+_COLUMNS: dict[str, tuple[str, ...]] = {}  # by importer: the options that name columns
 IMPORTERS = Registry[Importer, None](
     "importer",
     "corpus import",
     {
-        name: BuiltIn(f"ser.corpus.importers.{module}", summary, None)
-        for name, (module, summary) in _BUILT_IN.items()
+        name: BuiltIn(f"ser.corpus.importers.{_MODULES.get(name, 'shipped')}", summary, None)
+        for name, summary in _SUMMARIES.items()
     },
 )
 
 
-def importer(name: str) -> Callable[[Importer], Importer]:
+def importer(name: str, columns: Sequence[str] = ()) -> Callable[[Importer], Importer]:
     """Register a function as the importer of a corpus.
 
     Args:
         name: what `ser corpus import` calls it.
+        columns: options that each name a column, which the function takes as `**columns`.
 
         >>> import ser
         >>> @importer("two-clips")
@@ -151,6 +105,7 @@ def importer(name: str) -> Callable[[Importer], Importer]:
     def register(function: Importer) -> Importer:
         require_call("importer", name, function, "(folder, **options)", 1)
         IMPORTERS.add(name, function, None)
+        _COLUMNS[name] = tuple(columns)
         return function
 
     return register
@@ -186,7 +141,8 @@ def import_corpus(name: str, folder: str | Path, /, **options: Any) -> Manifest:
         ('angry', 'sad')
     """
     function = IMPORTERS.get(name)
-    own = list(inspect.signature(function).parameters)[1:]
+    _, *parameters = inspect.signature(function).parameters.values()
+    own = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD] + [*_COLUMNS.get(name, ())]
     names = own if EMOTIONS in own else [*own, EMOTIONS]
     emotions = None if EMOTIONS in own else options.pop(EMOTIONS, None)
     for option in options:

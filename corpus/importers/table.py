@@ -18,7 +18,7 @@ from ser.corpus.tables import Table, find_column, read_table
 SAMPLE = 100  # files that are looked for
 
 
-@importer("csv")
+@importer("csv", columns=tuple(COLUMNS))
 def table(
     folder: Path,
     *,
@@ -28,22 +28,7 @@ def table(
     separator: str | None = None,
     encoding: str | None = None,
     quotes: str | None = None,
-    utterance: str | None = None,
-    path: str | None = None,
-    start: str | None = None,
-    end: str | None = None,
-    split: str | None = None,
-    speaker: str | None = None,
-    gender: str | None = None,
-    emotion: str | None = None,
-    arousal: str | None = None,
-    valence: str | None = None,
-    dominance: str | None = None,
-    transcript: str | None = None,
-    corpus: str | None = None,
-    language: str | None = None,
-    session: str | None = None,
-    fold: str | None = None,
+    **columns: str | None,
 ) -> Manifest:
     """Import a table of your own.
 
@@ -60,24 +45,7 @@ def table(
 
     Licence and citation: those of your corpus.
     """
-    named = {
-        "utterance": utterance,
-        "path": path,
-        "start": start,
-        "end": end,
-        "split": split,
-        "speaker": speaker,
-        "gender": gender,
-        "emotion": emotion,
-        "arousal": arousal,
-        "valence": valence,
-        "dominance": dominance,
-        "transcript": transcript,
-        "corpus": corpus,
-        "language": language,
-        "session": session,
-        "fold": fold,
-    }
+    named = dict.fromkeys(COLUMNS) | columns
     read = read_table(_file(str(table), folder), separator, encoding, quotes)
     return manifest_of_table(read, named, folder, str(table), emotions=emotions, splits=splits)
 
