@@ -116,6 +116,12 @@ def describe(name: str) -> str:
     return inspect.getdoc(IMPORTERS.get(name)) or ""
 
 
+def option_names(name: str) -> list[str]:
+    """List the options of an importer's own."""
+    _, *parameters = inspect.signature(IMPORTERS.get(name)).parameters.values()
+    return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD] + [*_COLUMNS.get(name, ())]
+
+
 def options_of_text(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
     """Convert the options of an importer from the text of the command line."""
     function = IMPORTERS.get(name)
@@ -140,9 +146,7 @@ def import_corpus(name: str, folder: str | Path, /, **options: Any) -> Manifest:
         >>> import_corpus("csv", "clips", table="mine.csv").classes
         ('angry', 'sad')
     """
-    function = IMPORTERS.get(name)
-    _, *parameters = inspect.signature(function).parameters.values()
-    own = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD] + [*_COLUMNS.get(name, ())]
+    function, own = IMPORTERS.get(name), option_names(name)
     names = own if EMOTIONS in own else [*own, EMOTIONS]
     emotions = None if EMOTIONS in own else options.pop(EMOTIONS, None)
     for option in options:

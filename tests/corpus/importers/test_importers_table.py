@@ -1,7 +1,6 @@
-import inspect
 from pathlib import Path
 
-from ser.corpus.importers.registry import IMPORTERS
+from ser.corpus.importers.registry import IMPORTERS, option_names
 from ser.corpus.importers.shipped import SPECS
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "corpus.md"
@@ -9,7 +8,7 @@ MOST = 6  # options; of more, the table says that the page explains them
 
 
 def row(name: str) -> str:
-    options = list(inspect.signature(IMPORTERS.get(name)).parameters)[1:]
+    options = option_names(name)
     listed = ", ".join(f"`{o}`" for o in options) if len(options) <= MOST else "[below](#any-table)"
     return f"| `{name}` | {IMPORTERS.built_in[name].summary} | {listed} |"
 
