@@ -25,7 +25,7 @@ def test_it_learns_the_classes_of_the_features(tmp_path):
     assert trained.history[-1]["train_loss"] < trained.history[0]["train_loss"]
 
 
-HEADS = ["attentive_stats", "conv_pool", "deep_fusion", "early_mha", "expert_lstm"]
+HEADS = ["attentive_stats", "conv_pool", "deep_fusion", "early_mha", "expert_lstm", "mdat"]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ HEADS = ["attentive_stats", "conv_pool", "deep_fusion", "early_mha", "expert_lst
 )
 def test_every_head_learns_by_every_sampler(tmp_path, head, sampler):
     options = {"head": head, "sampler": sampler, "hidden": 16, "dropout": 0.1}
-    options |= {"lr": 1e-3} if head == "deep_fusion" else {}  # of 2048 wide layers
+    options |= {"lr": 1e-3} if head in ("deep_fusion", "mdat") else {}  # of 2048 wide layers
     assert make_trainer(tmp_path, epochs=12, **options).fit().best_score > 0.8
 
 
