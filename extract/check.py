@@ -13,7 +13,7 @@ import polars as pl
 
 from ser.corpus.errors import Note, UserError, listed, plural
 from ser.extract.encoding import read_config
-from ser.extract.extractor import FeatureOptions, choose_device, device_type, weights_of
+from ser.extract.extractor import FeatureOptions, choose_device, device_type
 from ser.extract.kinds.classifier import meaning
 from ser.extract.kinds.classifier_labels import FLOOR
 from ser.extract.kinds.ctranslate2_weights import encoder_layers
@@ -68,7 +68,7 @@ def warn_of_languages(features: Mapping[str, FeatureOptions], languages: pl.Seri
     for name, options in features.items():
         if options.kind != "asr":
             continue
-        model = str(getattr(options, "model", ""))
+        model = str(options.pretrained)
         listed = card(model)
         english = model.endswith(".en") or (listed is not None and listed.languages == ENGLISH)
         language = ENGLISH if english else str(getattr(options, "language", ENGLISH))
@@ -94,7 +94,7 @@ def warn_of_labels(features: Mapping[str, FeatureOptions]) -> None:
     for name, options in features.items():
         if options.kind != "classifier":
             continue
-        model = str(weights_of(options))
+        model = str(options.weights)
         meant = meaning(options, weights_folder(model))
         problems = []
         if meant.unused:
@@ -113,19 +113,19 @@ def warn_of_labels(features: Mapping[str, FeatureOptions]) -> None:
 def _check(options: FeatureOptions, device: str, weights: bool) -> None:
     if not weights:
         return
-    quantize = getattr(options, "quantize", "none")
+    quantize = options.quantization
     if quantize != "none" and device_type(choose_device(device)) != "cuda":
         raise UserError(
             f"`quantize: {quantize}` runs on an NVIDIA GPU only; extract with `--device cuda`, or "
             "leave `quantize` out."
         )
-    model = weights_of(options)
+    model = options.weights
     if model is None:
         return
     folder = weights_folder(model)
     if options.kind == "classifier":
         meaning(options, folder)
-    layer = getattr(options, "layer", None)
+    layer = options.layers
     if layer is None:
         return
     if options.kind == "whisper" and (folder / "model.bin").exists():

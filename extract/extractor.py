@@ -24,6 +24,7 @@ from ser.extract.layers import check_policy
 from ser.extract.models import Weights
 
 SAMPLE_RATE = 16_000
+TRANSCRIPT = "transcript"  # the manifest's own column
 
 
 class FeatureOptions(Section):
@@ -44,6 +45,38 @@ class FeatureOptions(Section):
     @classmethod
     def _views(cls, value: Any) -> dict[str, View]:
         return parse_views(value)
+
+    # what some kinds have a key for, and others not
+
+    @property
+    def pretrained(self) -> str | None:
+        """The short name, hub id or folder of the model; None for a kind without one."""
+        return getattr(self, "model", None)
+
+    @property
+    def weights(self) -> str | None:
+        """The model whose weights are on this machine; None for a kind without one."""
+        return None if self.remote else self.pretrained
+
+    @property
+    def words_of(self) -> str | None:
+        """The feature whose words it reads, or `TRANSCRIPT`; None for a kind that reads audio."""
+        return getattr(self, "of", None)
+
+    @property
+    def transcripts(self) -> str | None:
+        """The feature whose words it reads; None where it reads no feature."""
+        return None if self.words_of == TRANSCRIPT else self.words_of
+
+    @property
+    def layers(self) -> int | str | None:
+        """The layer or layers that it keeps; None for a kind without a choice."""
+        return getattr(self, "layer", None)
+
+    @property
+    def quantization(self) -> str:
+        """The precision of quantized weights, such as int8; "none" where they are not."""
+        return getattr(self, "quantize", "none")
 
 
 class ModelOptions(FeatureOptions):
@@ -270,11 +303,6 @@ def parse_options(entry: Mapping[str, Any]) -> FeatureOptions:
     if "kind" not in entry:
         raise UserError("features: an entry has neither `kind` nor `model`; give one of them.")
     return extractor_class(str(entry["kind"])).Options.model_validate(entry)
-
-
-def weights_of(options: FeatureOptions) -> str | None:
-    """Return the model whose weights a feature needs here, None for no model or a server's."""
-    return None if options.remote else getattr(options, "model", None)
 
 
 def device_type(device: str) -> str:

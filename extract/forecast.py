@@ -7,9 +7,9 @@ import numpy as np
 from ser.cache.files import fingerprint
 from ser.cache.index_file import missing
 from ser.corpus.errors import UserError
-from ser.extract.extractor import SAMPLE_RATE, extractor_class, weights_of
+from ser.extract.extractor import SAMPLE_RATE
 from ser.extract.models import card
-from ser.extract.run import Job, cache_class, full_spec, job_spec, sources_of
+from ser.extract.run import Job, full_spec, sources_of
 
 
 def fingerprints(job: Job) -> list[str]:
@@ -17,7 +17,7 @@ def fingerprints(job: Job) -> list[str]:
     try:
         return [fingerprint(full_spec(job, download=False)[0])]
     except UserError:
-        return cache_class(job.options).fitting(job.cache, job.name, job_spec(job))
+        return job.cache_class.fitting(job.cache, job.name, job.spec)
 
 
 def forecast(job: Job) -> tuple[int, int | None]:
@@ -29,20 +29,17 @@ def forecast(job: Job) -> tuple[int, int | None]:
     sources = sources_of(job)
     try:
         spec, _ = full_spec(job, download=False)
-        cache = cache_class(job.options).existing(job.cache, job.name, spec)
+        cache = job.cache_class.existing(job.cache, job.name, spec)
     except UserError:  # without weights nothing is cached under their digest
         cache = None
     if job.options.kind == "imported":
         cached = set(cache.index()["utterance"]) if cache else set()
         return len(set(job.manifest.utterances()) - cached), None
     pending = missing(cache, sources.stat_hashes(), sources.content_hash)
-    kind = extractor_class(job.options.kind)
-    listed = card(str(weights_of(job.options)))
-    of_kind = (
-        listed is not None and listed.kind == job.options.kind
-    )  # a classifier has other frames
+    kind, listed = job.extractor, card(str(job.options.weights))
+    of_kind = listed is not None and listed.kind == job.options.kind  # a classifier has others
     shape = (listed.dim,) if listed and of_kind else getattr(kind, "item_shape", None)
-    if kind.gives != "frames" or shape is None or getattr(job.options, "layer", None) == "all":
+    if kind.gives != "frames" or shape is None or job.options.layers == "all":
         return len(pending), None
     size = sum(size for u, size in sources.sizes().items() if u in pending)
     frames = size / 4 if kind.reads == "text" else size / SAMPLE_RATE * (kind.frame_rate or 50)

@@ -1,8 +1,27 @@
 """Features that share one pass of their model: the frames and the words of a Whisper."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ser.extract.extractor import Extractor, FeatureOptions
+
+
+class FeatureView(NamedTuple):
+    """A feature: clean, or in a view of its training clips."""
+
+    feature: str
+    view: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the name of its cache."""
+        return f"{self.feature}+{self.view}" if self.view else self.feature
+
+    @classmethod
+    def of(cls, name: str) -> "FeatureView":
+        """Return what the name of a cache stands for; no feature and no view has a plus sign."""
+        feature, _, view = name.partition("+")
+        return cls(feature, view)
 
 
 def same_pass(features: FeatureOptions, words: FeatureOptions) -> bool:
@@ -17,9 +36,8 @@ def same_pass(features: FeatureOptions, words: FeatureOptions) -> bool:
 def passes(features: Mapping[str, FeatureOptions], names: Sequence[str]) -> list[list[str]]:
     """Group the features that share one pass of their model, in order."""
     words_of: dict[str, str] = {}  # by the frames that they are read with
-    clean = [name for name in names if "+" not in name]
-    for frames in clean:
-        free = [name for name in clean if name not in words_of.values()]
+    for frames in names:
+        free = [name for name in names if name not in words_of.values()]
         words = next((w for w in free if same_pass(features[frames], features[w])), None)
         if words is not None:
             words_of[frames] = words

@@ -12,21 +12,22 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from ser.cache.feature_writer import SHARD_BYTES
+from ser.cache.feature_writer import SHARD_BYTES, FeatureWriter
 from ser.cache.features import FeatureCache
 from ser.cache.files import fingerprint
 from ser.cache.index_file import missing
-from ser.cache.transcripts import TranscriptCache
+from ser.cache.transcripts import TranscriptCache, TranscriptWriter
 from ser.corpus.augment import View
 from ser.corpus.config import VARIABLE, require_set
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import (
+    TRANSCRIPT,
     Extractor,
     FeatureOptions,
     build_extractor,
@@ -34,7 +35,6 @@ from ser.extract.extractor import (
     device_type,
     extractor_class,
     load,
-    weights_of,
 )
 from ser.extract.loop import Output, Report, run_batches
 from ser.extract.models import Weights, card, resolve
@@ -45,7 +45,8 @@ log = logging.getLogger("ser.extract")
 
 FRAME_BUDGET = {"cuda": 48_000}  # frames a batch occupies, padding included
 CPU_FRAME_BUDGET = 6_000  # of other devices as well
-TRANSCRIPT = "transcript"  # the manifest's own column
+
+Spec = dict[str, object]  # plain values
 
 
 @dataclass(frozen=True)
@@ -60,39 +61,43 @@ class Job:
     transcripts: TranscriptCache | None = None  # what `of:` names, for kind text
     view: View | None = None  # extract changed clips instead
 
+    @cached_property
+    def extractor(self) -> type[Extractor]:
+        """The class of its kind."""
+        return extractor_class(self.options.kind)
 
-def job_spec(job: Job) -> dict[str, Any]:
-    """Return everything that changes the numbers, except for the weights.
+    @property
+    def cache_class(self) -> type[FeatureCache] | type[TranscriptCache]:
+        """The class of cache that it fills."""
+        return TranscriptCache if self.extractor.gives == "transcripts" else FeatureCache
 
-    Options at their default are left out, so that a new option whose default is what was done
-    before leaves every cache as it is; changing a default means raising the extractor's version.
-    """
-    spec = options_spec(job.options, getattr(job.transcripts, "fingerprint", None))
-    if job.view is not None:
-        spec["view"] = job.view.spec()
-    return spec
+    @cached_property
+    def spec(self) -> Spec:
+        """Everything that changes the numbers, except for the weights.
+
+        Options at their default are left out, so that a new option whose default is what was done
+        before leaves every cache as it is; changing a default means raising the extractor's
+        version.
+        """
+        words = None if self.transcripts is None else self.transcripts.fingerprint
+        view = {} if self.view is None else {"view": self.view.spec()}
+        return options_spec(self.options, words) | view
 
 
-def options_spec(options: FeatureOptions, transcripts: str | None = None) -> dict[str, Any]:
-    """Return what `job_spec` does of a clean feature; `transcripts` is their fingerprint."""
-    spec = options.model_dump(exclude=set(options.unnamed), exclude_defaults=True)
+def options_spec(options: FeatureOptions, transcripts: str | None = None) -> Spec:
+    """Return the spec of a clean feature; `transcripts` is the fingerprint of its words."""
+    spec: Spec = options.model_dump(exclude=set(options.unnamed), exclude_defaults=True)
     spec["version"] = extractor_class(options.kind).version
     return spec | ({"transcripts": transcripts} if transcripts is not None else {})
 
 
-def full_spec(job: Job, download: bool = True) -> tuple[dict[str, Any], Weights | None]:
+def full_spec(job: Job, download: bool = True) -> tuple[Spec, Weights | None]:
     """Return everything that changes the numbers, and where the weights are."""
-    model = weights_of(job.options)
+    model = job.options.weights
     if model is None:
-        return job_spec(job), None
+        return job.spec, None
     weights = resolve(model, download)
-    return job_spec(job) | {"weights": weights.digest}, weights
-
-
-def cache_class(options: FeatureOptions) -> type[FeatureCache] | type[TranscriptCache]:
-    """Return the class of cache that a kind fills."""
-    gives = extractor_class(options.kind).gives
-    return TranscriptCache if gives == "transcripts" else FeatureCache
+    return job.spec | {"weights": weights.digest}, weights
 
 
 def open_feature(job: Job) -> FeatureCache | TranscriptCache:
@@ -101,11 +106,11 @@ def open_feature(job: Job) -> FeatureCache | TranscriptCache:
     A machine that trains heads needs no weights; there, the only cached folder that agrees with the
     options is opened. Raises `UserError` when there is none, or not just one.
     """
-    kind = cache_class(job.options)
+    kind = job.cache_class
     try:
         spec, _ = full_spec(job, download=False)
     except UserError:
-        return kind.open(job.cache, job.name, job_spec(job))
+        return kind.open(job.cache, job.name, job.spec)
     existing = kind.existing(job.cache, job.name, spec)
     return kind.open(job.cache, job.name, spec) if existing is None else existing
 
@@ -177,7 +182,7 @@ class _JobState:
     def __init__(self, job: Job, sources: Sources, stat_hashes: dict[str, int]) -> None:
         self.job = job
         self.spec, weights = full_spec(job)
-        self.kind = cache_class(job.options)
+        self.kind = job.cache_class
         self.opened = self.kind.existing(job.cache, job.name, self.spec)
         self.sources, self.stat_hashes = sources, stat_hashes
         self.report = Report(job.name, f"{job.cache}/{job.name}/{fingerprint(self.spec)}")
@@ -217,7 +222,7 @@ class _JobState:
         self.opened = self.kind.create(self.job.cache, self.job.name, self.spec, metadata)
         return self.opened
 
-    def writer(self, shard_bytes: int) -> Any:
+    def writer(self, shard_bytes: int) -> AbstractContextManager[FeatureWriter | TranscriptWriter]:
         """Open the writer, making the folder."""
         cache = self._create()
         if isinstance(cache, FeatureCache):
@@ -245,7 +250,7 @@ def default_frame_budget(device: str) -> int:
 
 def _imported(job: Job) -> Report:
     """Report which utterances of the corpus were not imported."""
-    imported = FeatureCache.existing(job.cache, job.name, job_spec(job))
+    imported = FeatureCache.existing(job.cache, job.name, job.spec)
     if imported is None:
         raise UserError(
             f"features.{job.name}: nothing was imported; run `ser cache import {job.name} SOURCE`."
@@ -260,12 +265,12 @@ def _imported(job: Job) -> Report:
 
 def sources_of(job: Job) -> Sources:
     """Return the sources of a job: clips, or texts."""
-    if extractor_class(job.options.kind).reads == "audio":
+    if job.extractor.reads == "audio":
         if job.view is not None:
             return ViewSources(job.manifest, job.audio, job.view)
         return AudioSources(job.manifest, job.audio)
     utterances = job.manifest.utterances()
-    feature = str(getattr(job.options, "of", TRANSCRIPT))
+    feature = job.options.words_of or TRANSCRIPT
     if job.transcripts is None:
         return TextSources(utterances, job.manifest.frame[TRANSCRIPT].to_list(), feature)
     return TextSources(utterances, job.transcripts.texts(utterances), feature)
@@ -278,10 +283,9 @@ def plan(extractor: Extractor, sizes: Mapping[str, int], budget: float) -> list[
     return plan_batches(sizes, keys, costs, budget)
 
 
-def _metadata(job: Job, extractor: Extractor) -> dict[str, Any]:
-    options = job.options
-    listed = card(str(weights_of(options)))
-    metadata: dict[str, Any] = {"model": getattr(options, "model", None)}
+def _metadata(job: Job, extractor: Extractor) -> dict[str, object]:
+    listed = card(str(job.options.weights))
+    metadata: dict[str, object] = {"model": job.options.pretrained}
     if extractor.gives == "frames":
         metadata["item_shape"] = list(extractor.item_shape)
         metadata["frame_rate"] = extractor.frame_rate

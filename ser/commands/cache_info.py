@@ -147,10 +147,10 @@ def feature_jobs(pipeline: "Pipeline") -> "Iterator[tuple[str, Job | None]]":
     from ser.stages.extract import with_views
 
     manifest = read_manifest(pipeline)
-    for name in with_views(pipeline, list(pipeline.features)):
+    for view in with_views(pipeline, list(pipeline.features)):
         try:
-            yield name, feature_job(pipeline, manifest, name)
+            yield view.name, feature_job(pipeline, manifest, *view)
         except StorageError:  # not reached is not absent
             raise
         except UserError:
-            yield name, None
+            yield view.name, None

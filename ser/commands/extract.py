@@ -176,8 +176,8 @@ def _job_alone(
     from pydantic import ValidationError
 
     from ser.corpus.manifest import Manifest
-    from ser.extract.extractor import parse_options
-    from ser.extract.run import TRANSCRIPT, Job
+    from ser.extract.extractor import TRANSCRIPT, parse_options
+    from ser.extract.run import Job
 
     if model is None and kind is None:
         raise UserError("--manifest needs --model or --kind, to know what to extract.")
@@ -188,7 +188,7 @@ def _job_alone(
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "options"
         raise UserError(f"--option {where}: {first['msg']}.") from error
-    if getattr(parsed, "of", TRANSCRIPT) != TRANSCRIPT:
+    if parsed.transcripts is not None:
         raise UserError(
             f"--option of: without a pipeline only `{TRANSCRIPT}`, the manifest's own, can be used."
         )

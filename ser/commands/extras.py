@@ -109,7 +109,7 @@ def _of_pipeline(pipeline: "Pipeline") -> Iterable[str]:
     for feature in pipeline.features.values():
         if feature.kind in KINDS:
             yield KINDS[feature.kind]
-        if getattr(feature, "quantize", "none") != "none":
+        if feature.quantization != "none":
             yield "quantize"
     if pipeline.heads:
         yield "heads"

@@ -69,13 +69,14 @@ def extract_with_jobs(
 
 
 def read_jobs(origin: "Origin", names: Sequence[str]) -> "list[Job]":
-    """Read a pipeline and return the extraction of each named feature."""
+    """Read a pipeline and return the extraction of each feature or view, by the cache's name."""
+    from ser.extract.passes import FeatureView
     from ser.pipeline.file import read_manifest
     from ser.pipeline.jobs import feature_job
 
     pipeline = origin.load()
     manifest = read_manifest(pipeline)
-    return [feature_job(pipeline, manifest, name) for name in names]
+    return [feature_job(pipeline, manifest, *FeatureView.of(name)) for name in names]
 
 
 def count_missing(work: "Sequence[Job]") -> int:

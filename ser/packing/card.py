@@ -238,7 +238,7 @@ def _models(record: BundleRecord) -> list[str]:
 def _fine_tuned(predictor: "Predictor") -> list[str]:
     lines = []
     for name in predictor.features.names:
-        folder = Path(str(getattr(predictor.features.options[name], "model", "")))
+        folder = Path(predictor.features.options[name].pretrained or "")
         if (base := base_of(folder)) is None:
             continue
         own = folder.parent.parent.resolve() == predictor.run.resolve()

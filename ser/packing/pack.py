@@ -134,7 +134,7 @@ def _features(
                 kind=kind, licence=LICENCES.get(kind, UNKNOWN.format(f"the kind {kind}"))
             )
             continue
-        model = str(getattr(options, "model", ""))
+        model = str(options.pretrained)
         if model not in first:
             first[model] = _described(name, model, model_weights, embed)
             if (place := first[model].embedded) is not None:

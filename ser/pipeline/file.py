@@ -167,7 +167,7 @@ class Pipeline:
                 raw["corpus"][key] = str(path.resolve())
         raw |= {"cache": str(self.cache), "run": str(self.run.resolve())}
         for name, options in self.features.items():
-            if (model := getattr(options, "model", None)) is not None:
+            if (model := options.pretrained) is not None:
                 raw["features"][name] |= {"model": model}
         for name, entry in self.finetune.items():
             raw["finetune"][name] = (raw["finetune"][name] or {}) | {"model": entry.model}

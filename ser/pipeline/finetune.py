@@ -5,8 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ser.corpus.errors import UserError, nearest
-from ser.extract.extractor import FeatureOptions, extractor_class
-from ser.extract.run import TRANSCRIPT
+from ser.extract.extractor import TRANSCRIPT, FeatureOptions, extractor_class
 from ser.finetune.config import FineTuneConfig, finetune_keys, parse_finetune
 from ser.heads.config import HeadConfig
 from ser.pipeline.document import Document

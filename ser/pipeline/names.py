@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ser.corpus.errors import nearest
-from ser.extract.extractor import FeatureOptions, extractor_class
-from ser.extract.run import TRANSCRIPT
+from ser.extract.extractor import TRANSCRIPT, FeatureOptions, extractor_class
 from ser.heads.config import HeadConfig
 from ser.pipeline.document import Document
 from ser.stack.config import StackConfig
@@ -26,8 +25,7 @@ def check_names(
                 ("features", name, "augment"),
                 f"kind {options.kind} cannot be augmented; only features that read audio can.",
             )
-        of = getattr(options, "of", TRANSCRIPT)
-        if of != TRANSCRIPT and of not in words:
+        if (of := options.transcripts) is not None and of not in words:
             raise document.error(
                 ("features", name, "of"),
                 f"'{of}' is not a feature of kind asr; {nearest(of, [*words, TRANSCRIPT])}",

@@ -69,7 +69,7 @@ class Bundle:
             if options.remote:
                 raise refused(self.path, PIPELINE, "uses a server, and a bundle may send nothing")
             recorded = self.record.features.get(name)
-            if recorded is None or recorded.model != getattr(options, "model", None):
+            if recorded is None or recorded.model != options.pretrained:
                 raise refused(
                     self.path, PIPELINE, f"describes features.{name} otherwise than {BUNDLE_JSON}"
                 )

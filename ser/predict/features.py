@@ -17,11 +17,17 @@ from ser.cache.files import fingerprint
 from ser.cache.precision import Encoded, encode
 from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError
-from ser.extract.extractor import Extractor, FeatureOptions, build_extractor, load, weights_of
+from ser.extract.extractor import (
+    TRANSCRIPT,
+    Extractor,
+    FeatureOptions,
+    build_extractor,
+    load,
+)
 from ser.extract.loop import robustly
 from ser.extract.models import Weights, resolve
 from ser.extract.passes import joined, passes
-from ser.extract.run import TRANSCRIPT, default_frame_budget, options_spec, plan
+from ser.extract.run import default_frame_budget, options_spec, plan
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class LiveFeatures:
                 parts = {n: build_extractor(self.options[n], weights[n]) for n in group}
                 extractor = joined(list(parts.values()))
                 load(extractor, group[0], self.device)
-                loaded.append(_Pass(group, parts, extractor, _of(self.options[group[0]])))
+                loaded.append(_Pass(group, parts, extractor, self.options[group[0]].words_of))
             self._passes = loaded
         return self._passes
 
@@ -80,9 +86,9 @@ class LiveFeatures:
         prints: dict[str, str] = {}
         for name in self.names:
             options = self.options[name]
-            spec = options_spec(options, prints.get(_of(options) or ""))
+            spec = options_spec(options, prints.get(options.words_of or ""))
             weights[name] = None
-            if (model := weights_of(options)) is not None:
+            if (model := options.weights) is not None:
                 if model not in models:  # hashing the weights takes time
                     models[model] = self._find(model)
                 weights[name] = models[model]
@@ -129,15 +135,11 @@ class LiveFeatures:
     def tokens(self, name: str, clip: Extracted) -> tuple[str, list[tuple[int, int]]]:
         """Return the text of a text feature, and the span of characters of each frame."""
         extractor: Any = self._part(name)
-        text = clip.words[self.options[name].of].text  # type: ignore[attr-defined]
+        text = clip.words[self.options[name].words_of or ""].text
         return text, extractor.offsets(text) if hasattr(extractor, "offsets") else []
 
     def _part(self, name: str) -> Extractor:
         return next(one.parts[name] for one in self.load() if name in one.parts)
-
-
-def _of(options: FeatureOptions) -> str | None:
-    return getattr(options, "of", None)
 
 
 def _with_transcripts(options: Mapping[str, FeatureOptions], names: Iterable[str]) -> list[str]:
@@ -154,11 +156,11 @@ def _with_transcripts(options: Mapping[str, FeatureOptions], names: Iterable[str
                 f"features.{name}: it was imported, so it cannot be extracted from other audio; "
                 "choose a head that does not read it with `--head`."
             )
-        of = _of(options[name])
+        of = options[name].words_of
         if of == TRANSCRIPT:
             raise UserError(
                 f"features.{name}: it reads the transcripts of the corpus, and other audio has "
                 "none; choose another head with `--head`, or train one on a feature of kind asr."
             )
         ordered += [of, name] if of else [name]
-    return sorted(dict.fromkeys(ordered), key=lambda name: _of(options[name]) is not None)
+    return sorted(dict.fromkeys(ordered), key=lambda name: options[name].words_of is not None)

@@ -5,6 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ser.extract.extractor import FeatureOptions
     from ser.predict.predictor import Predictor
     from ser.predict.published import PublishedPredictor
     from ser.predict.result import Result
@@ -72,9 +73,8 @@ def _facts(title: str, facts: Mapping[str, str], notes: Iterable[str]) -> str:
     return _block([f"<p><b>{title}</b></p>", _table((), rows), *shown])
 
 
-def _feature(name: str, options: object) -> str:
-    model = getattr(options, "model", None)
-    return f"{name} ({model})" if model else name
+def _feature(name: str, options: "FeatureOptions") -> str:
+    return f"{name} ({options.pretrained})" if options.pretrained else name
 
 
 def _segments(result: "Result") -> str:

@@ -27,7 +27,7 @@ def synthetic_share(
 
     None where it is unknown.
     """
-    folders = [Path(str(getattr(options, "model", ""))) for options in features.values()]
+    folders = [Path(options.pretrained or "") for options in features.values()]
     models = [folder for folder in folders if folder.parent.name == "finetuned"]
     parts = [(run, name) for name in heads]
     parts += [(folder.parent.parent, folder.name) for folder in models]

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from ser.corpus.errors import UserError
-from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, extractor_class, weights_of
+from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, extractor_class
 from ser.extract.kinds.llm import LLMOptions
 from ser.extract.kinds.prosody import HOP
 from ser.extract.models import APACHE, ModelCard, card
@@ -55,7 +55,7 @@ def load(name: str) -> Pipeline:
 def requirements(pipeline: Pipeline) -> Requirements:
     """Return the licences of a pipeline's models, and the size of its cache."""
     features = list(pipeline.features.values())
-    models = [model for model in map(weights_of, features) if model is not None]
+    models = [model for options in features if (model := options.weights) is not None]
     models += [config.model for config in pipeline.finetune.values()]
     models = [model for model in dict.fromkeys(models) if not _is_finetuned(pipeline, model)]
     cards = {model: card(model) for model in models}
@@ -132,11 +132,11 @@ def _gigabytes(pipeline: Pipeline) -> float | None:
         kind = extractor_class(options.kind)
         if kind.gives != "frames" or options.remote:  # one frame per clip is negligible
             continue
-        model = str(weights_of(options))
+        model = str(options.weights)
         if _is_finetuned(pipeline, model):  # as wide as its base
             model = pipeline.finetune[Path(model).name].model
         shape = _shape(card(model), kind)
-        if shape is None or getattr(options, "layer", None) == "all":
+        if shape is None or options.layers == "all":
             return None
         rate = TOKENS if kind.reads == "text" else (kind.frame_rate or SAMPLE_RATE / HOP)
         width = np.dtype(options.precision).itemsize

@@ -11,8 +11,8 @@ from ser.extract.check import check_features, warn_of_labels, warn_of_languages
 from ser.extract.extractor import extractor_class
 from ser.extract.loop import Report
 from ser.extract.models import card
-from ser.extract.passes import passes
-from ser.extract.run import TRANSCRIPT, extract_together
+from ser.extract.passes import FeatureView, passes
+from ser.extract.run import extract_together
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.pipeline.jobs import feature_job
 
@@ -26,12 +26,12 @@ def features_of_model(pipeline: Pipeline, model: str | None, kind: str | None) -
     names = [
         name
         for name, options in pipeline.features.items()
-        if (identity is None or _identity(str(getattr(options, "model", ""))) == identity)
+        if (identity is None or _identity(str(options.pretrained)) == identity)
         and (kind is None or options.kind == kind)
     ]
     if names:
         return names
-    models = {str(m): None for o in pipeline.features.values() if (m := getattr(o, "model", None))}
+    models = dict.fromkeys(m for o in pipeline.features.values() if (m := o.pretrained))
     wanted = " and ".join(f"{k} '{v}'" for k, v in (("model", model), ("kind", kind)) if v)
     raise UserError(
         f"{pipeline.source}: no feature has {wanted} (models of the file: "
@@ -48,14 +48,14 @@ def _identity(model: str) -> str:
     return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
-def with_views(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
-    """Name the features, each followed by its augmented views."""
-    views = {name: [f"{name}+{view}" for view in pipeline.features[name].augment] for name in names}
-    return [entry for name in names for entry in (name, *views[name])]
+def with_views(pipeline: Pipeline, names: Sequence[str]) -> list[FeatureView]:
+    """Return the features, each followed by its augmented views."""
+    views = {name: ("", *pipeline.features[name].augment) for name in names}
+    return [FeatureView(name, view) for name in names for view in views[name]]
 
 
 def extraction_order(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
-    """Return the named features with their views, and before them the transcripts they read.
+    """Return the named features, and before them the transcripts they read.
 
     Raises `UserError` for a name that is not under `features:`.
     """
@@ -65,10 +65,9 @@ def extraction_order(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
                 f"{pipeline.source}: there is no feature '{name}'; "
                 f"{nearest(name, pipeline.features)}"
             )
-    read = [getattr(pipeline.features[name], "of", TRANSCRIPT) for name in names]
-    needed = dict.fromkeys([*[name for name in read if name != TRANSCRIPT], *names])
-    order = sorted(needed, key=lambda n: extractor_class(pipeline.features[n].kind).reads)
-    return with_views(pipeline, order)
+    words = [of for name in names if (of := pipeline.features[name].transcripts) is not None]
+    needed = dict.fromkeys([*words, *names])
+    return sorted(needed, key=lambda n: extractor_class(pipeline.features[n].kind).reads)
 
 
 def extract_features(
@@ -85,19 +84,28 @@ def extract_features(
     `UserError` as `check_features` and `extract_together` do.
     """
     manifest, order = read_manifest(pipeline), extraction_order(pipeline, names)
-    chosen = {name: pipeline.features[name] for name in order if name in pipeline.features}
+    chosen = {name: pipeline.features[name] for name in order}
     check_features(chosen, device, weights=not engine.ray)
     warn_of_languages(chosen, manifest.frame["language"])
     if not engine.ray:
         warn_of_labels(chosen)
-    for group in passes(pipeline.features, order):
+    groups = [
+        group
+        for names in passes(pipeline.features, order)
+        for group in (
+            [FeatureView(name) for name in names],
+            *([view] for view in with_views(pipeline, names) if view.view),
+        )
+    ]
+    for group in groups:
+        caches = [view.name for view in group]
         if engine.ray:
-            yield from extract_with_ray(pipeline.origin, group, device, engine.address)
+            yield from extract_with_ray(pipeline.origin, caches, device, engine.address)
         elif engine.is_local:
-            jobs = [feature_job(pipeline, manifest, name) for name in group]
+            jobs = [feature_job(pipeline, manifest, *view) for view in group]
             yield from extract_together(jobs, device, shard)
         else:
-            yield from extract_with_jobs(pipeline.origin, group, engine.jobs or 1, device)
+            yield from extract_with_jobs(pipeline.origin, caches, engine.jobs or 1, device)
 
 
 def describe_extraction(report: Report) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from ser.cache.transcripts import TranscriptCache
 from ser.corpus.config import require_set
 from ser.corpus.errors import UserError, nearest
-from ser.extract.extractor import parse_options
-from ser.extract.run import TRANSCRIPT, Job, open_feature, sources_of
+from ser.extract.extractor import TRANSCRIPT, parse_options
+from ser.extract.run import Job, open_feature, sources_of
 from ser.finetune.job import FineTuneJob
 from ser.finetune.processes import join
 from ser.finetune.run import fine_tune

@@ -97,11 +97,10 @@ def run_all(
 def _ready(pipeline: Pipeline) -> dict[str, FeatureOptions]:
     """Return the features whose model is not one that is yet to be fine-tuned."""
     folder = (pipeline.run / "finetuned").resolve()
-    models = {name: str(getattr(o, "model", "")) for name, o in pipeline.features.items()}
     return {
         name: options
         for name, options in pipeline.features.items()
-        if folder not in Path(models[name]).parents
+        if folder not in Path(options.pretrained or "").parents
     }
 
 

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from ser.corpus.config import MSP_CLASSES
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
-from ser.extract.extractor import Extractor, parse_options, weights_of
+from ser.extract.extractor import Extractor, parse_options
 from ser.extract.kinds import llm
 from ser.extract.kinds.llm import LLM
-from ser.extract.run import Job, extract, full_spec, job_spec, open_feature
+from ser.extract.run import Job, extract, full_spec, open_feature
 from ser.extract.testing import TEXTS, ExtractorConformance
 from ser.synthetic.server import ChatServer, completion
 
@@ -281,7 +281,7 @@ def test_a_second_try_is_made_where_a_server_is_busy(monkeypatch):
 
 def test_the_fingerprint_covers_the_question_and_not_the_server(tmp_path):
     job = job_of(tmp_path, "http://here/v1")
-    spec = job_spec(job)
+    spec = job.spec
     assert spec == {
         "kind": "llm",
         "model": "tiny",
@@ -290,10 +290,10 @@ def test_the_fingerprint_covers_the_question_and_not_the_server(tmp_path):
         "version": 1,
     }
     elsewhere = job_of(tmp_path, "https://there/v1", key="OTHER", parallel=1, timeout=5)
-    assert job_spec(elsewhere) == spec
-    assert weights_of(job.options) is None
+    assert elsewhere.spec == spec
+    assert job.options.weights is None
     for change in ({"model": "other"}, {"answer": "word"}, {"classes": CLASSES[::-1]}):
-        assert job_spec(job_of(tmp_path, "http://here/v1", **change)) != spec
+        assert job_of(tmp_path, "http://here/v1", **change).spec != spec
 
 
 def test_the_frames_are_in_the_cache(tmp_path):

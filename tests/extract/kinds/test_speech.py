@@ -14,7 +14,7 @@ from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, Extractor, parse_options
 from ser.extract.kinds.speech import AT_ONCE, cuts
-from ser.extract.run import Job, job_spec
+from ser.extract.run import Job
 from ser.extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made, tiny_speech, tiny_w2v_bert, tiny_whisper, write_corpus
 
@@ -257,7 +257,7 @@ def test_chunks_at_their_default_are_not_part_of_the_fingerprint(tmp_path: Path)
 
 def spec(folder: Path, manifest: Manifest, **entry: Any) -> dict[str, Any]:
     options = parse_options({"kind": "speech", "model": "wavlm-large", **entry})
-    return job_spec(Job("feature", options, manifest, folder, folder))
+    return Job("feature", options, manifest, folder, folder).spec
 
 
 def test_overlap_of_more_than_half_a_chunk() -> None:
