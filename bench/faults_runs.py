@@ -17,7 +17,6 @@ PRELOAD = (
     "lightgbm",
     "polars",
     "h5py",
-    "skops.io",
     "plotly.graph_objects",
     "transformers",
     "ser.commands.main",

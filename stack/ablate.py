@@ -22,6 +22,7 @@ from ser.stack.compare import DEV
 from ser.stack.config import StackConfig
 from ser.stack.fitting import labelled_rows
 from ser.stack.model import FittedStack
+from ser.stack.rules import head_scores
 from ser.stack.run import chosen_heads
 from ser.stack.scorer import SplitScorer
 from ser.stack.table import LogitTable
@@ -62,8 +63,6 @@ def ablate(
 
 
 def _leave_one_out(table: LogitTable, stack: FittedStack, scorer: SplitScorer) -> pl.DataFrame:
-    from ser.stack.rules import head_scores
-
     whole = scorer.predicted(stack, table)
     alone = head_scores(table.splits[DEV].logits[scorer.at], scorer.labels, scorer.classes)
     rows = []

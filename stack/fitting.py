@@ -6,6 +6,8 @@ import numpy as np
 
 from ser.corpus.errors import UserError, plural
 from ser.stack.config import StackConfig
+from ser.stack.folds import FoldedClassifier
+from ser.stack.plugin import PluginClassifier
 from ser.stack.registry import META_MODELS
 from ser.stack.table import TRAIN, LogitTable
 
@@ -16,22 +18,19 @@ def make_classifier(config: StackConfig, table: LogitTable) -> Any:
     options = config.model_dump().get(config.model, {})
     if not config.folded:
         return make(classes=len(table.classes), **options)
-    from ser.stack.folds import FoldedClassifier
-
     folding = config.model_dump(
         include={"folds", "balance", "draws", "input", "seed"}, exclude_none=True
     )
     if config.reads_attributes:
         folding["extra"] = len(table.columns)
-    if config.options is not None and META_MODELS.about(config.model).options is not None:
-        options = config.options.model_dump()
-        if not hasattr(make, "fit_member"):
-            from ser.stack.plugin import PluginClassifier
-
-            return FoldedClassifier(PluginClassifier(config.model, config.options), **folding)
+    # a user's model; `config.options` may be left from another model in a comparison
+    plugin = None if META_MODELS.about(config.model).options is None else config.options
+    if plugin is not None:
+        options = plugin.model_dump()
     if hasattr(make, "fit_member"):  # it derives from `FoldedClassifier`
         return make(**folding, **options)
-    return FoldedClassifier(make(**options), **folding)
+    estimator = make(**options) if plugin is None else PluginClassifier(config.model, plugin)
+    return FoldedClassifier(estimator, **folding)
 
 
 def labelled_rows(

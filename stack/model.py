@@ -20,8 +20,10 @@ import numpy as np
 from ser.corpus.errors import UserError
 from ser.corpus.folds import speaker_folds
 from ser.score.heads import softmax
+from ser.stack.attributes import MeanAttributes, RidgeAttributes
 from ser.stack.config import AUTO, ProtocolName, StackConfig
 from ser.stack.fitting import labelled_rows, make_classifier
+from ser.stack.folds import MissingClassError, balanced_rows
 from ser.stack.offsets import TINY, fit_offsets, with_offsets
 from ser.stack.record import Candidate, StackRecord
 from ser.stack.table import TRAIN, LogitTable, Rows
@@ -159,8 +161,6 @@ class FittedStack:
     def _fit_members(
         self, table: LogitTable, X: np.ndarray, y: np.ndarray, rows: np.ndarray
     ) -> None:
-        from ser.stack.folds import MissingClassError
-
         try:
             self.classifier.fit(X, y, self._folds(table, rows, y))
         except MissingClassError as error:
@@ -204,8 +204,6 @@ class FittedStack:
         if self.held_out is None:  # a rule is fitted on few rows of train, or on none
             rows, y = labelled_rows(table, TRAIN, self.config)
             if self.config.balance:
-                from ser.stack.folds import balanced_rows
-
                 balanced = balanced_rows(y, self.config.seed)
                 rows, y = rows[balanced], y[balanced]
             self.held_out = y, self.classify(self.inputs(table.splits[TRAIN])[rows])[1]
@@ -230,8 +228,6 @@ class FittedStack:
 
 
 def _make_regressor(config: StackConfig, table: LogitTable) -> Any:
-    from ser.stack.attributes import MeanAttributes, RidgeAttributes
-
     if config.attributes == "ridge":
         return RidgeAttributes(config.ridge.alpha)
     names = [name for _, name in table.columns]

@@ -94,7 +94,7 @@ def test_only_what_predicts_is_packed_and_no_path(small, packed):
     assert {name.split("/")[1] for name in names if name.startswith("heads/")} == {
         *("gru", "stats", "rated")
     }
-    suffixes = {".yaml", ".md", ".json", ".safetensors", ".skops", ".txt", ".bin"}
+    suffixes = {".yaml", ".md", ".json", ".safetensors", ".npz", ".txt", ".bin"}
     assert {Path(name).suffix for name in names} <= suffixes
     data = packed.path.read_bytes()
     for place in (packed.folder, small.folder, tiny_whisper(), Path.cwd(), Path.home()):
