@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from ser.corpus.errors import UserError
 from ser.extract.encoder import Encoder
 from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import build_extractor, parse_options
@@ -44,11 +45,17 @@ class FineTuned(nn.Module):
     def build(
         cls, name: str, config: FineTuneConfig, weights: Weights, outputs: Mapping[str, int]
     ) -> Self:
-        """Load the encoder and initialise a new head, by the seed."""
+        """Load the encoder and initialise a new head, by the seed.
+
+        Raises `UserError` for a layer that the model does not have, and for quantized weights.
+        """
         torch.manual_seed(config.training.seed)
         extractor = build_extractor(parse_options(config.as_feature(config.model)), weights)
         assert isinstance(extractor, EncoderExtractor)
-        encoder = extractor.build_encoder("cpu", trained=True)
+        try:
+            encoder = extractor.build_encoder("cpu", trained=True)
+        except ValueError as error:
+            raise UserError(f"finetune.{name}: {error}.") from error
         shape = encoder.item_shape
         head = build_head(config.training, {name: shape[-1]}, outputs)
         layers = {name: shape[0] if len(shape) > 1 else 0}

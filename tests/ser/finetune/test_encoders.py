@@ -11,6 +11,7 @@ from ser.extract.models import resolve
 from ser.extract.testing import TEXTS, clip
 from ser.finetune.config import parse_finetune
 from ser.finetune.module import FineTuned
+from tests.extract.factories import ctranslate2_whisper
 from tests.ser.finetune.factories import MODELS, batch, entry, make_module
 
 SAID = {model: [TEXTS[0], "", TEXTS[1]] for model in ("roberta", "t5")}
@@ -94,6 +95,21 @@ def test_words_are_not_transcribed_by_an_encoder_alone(tmp_path):
         f"{tmp_path}: this Whisper has no decoder, as it was fine-tuned from CTranslate2 weights; "
         "use the original model for kind asr."
     )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "layer", "problem"),
+    [
+        ("int8", -1, "model.bin is quantized; use weights of float16 or float32"),
+        (None, 9, "layer 9: the model has states 0 to 2"),
+    ],
+)
+def test_what_cannot_be_trained_is_named(dtype, layer, problem):
+    model = {"model": str(ctranslate2_whisper(dtype)), "layer": layer}
+    config = parse_finetune("ft", entry("whisper") | model)
+    with pytest.raises(UserError) as raised:
+        FineTuned.build("ft", config, resolve(config.model), {"logits": 3})
+    assert str(raised.value) == f"finetune.ft: {problem}."
 
 
 def test_layers_that_are_chosen_among_are_not_dropped(tmp_path):
