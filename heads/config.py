@@ -10,7 +10,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from ser.corpus.config import FilePath, Name, Rate, Section, Seed
 from ser.corpus.errors import UserError
-from ser.heads.options import Architecture, PlainLoss, Sampler
+from ser.heads.options import Architecture, MDATOptions, PlainLoss, Sampler
 from ser.heads.registry import HEADS, LOSSES, Loss, LossInfo, SamplerChoice
 from ser.score.metrics import METRICS, REPORTED
 
@@ -238,6 +238,19 @@ class HeadConfig(Section):
                         f"{key}: the head {self.head} is solved and not trained in epochs, so it "
                         "has no such key; leave it out"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _steps(self) -> "HeadConfig":
+        uses = {use.name: use for use in self.features}
+        for name in self.architecture.steps if isinstance(self.architecture, MDATOptions) else ():
+            if name not in uses:
+                raise ValueError(f"steps: {name} is not one of the features of the head; remove it")
+            if uses[name].stride > 1 or uses[name].normalize != "none":
+                raise ValueError(
+                    f"features: {name} is in `steps:`, so its frames are whole numbers, which "
+                    "`stride` and `normalize` would change; leave these out"
+                )
         return self
 
     @model_validator(mode="after")

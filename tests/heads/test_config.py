@@ -61,6 +61,14 @@ def test_short_forms_and_defaults():
             "its no_consensus needs `no_consensus: keep` beside it",
         ),
         (
+            {"head": "mdat", "features": ["a"], "steps": {"b": 4}},
+            "steps: b is not one of the features of the head",
+        ),
+        (
+            {"head": "mdat", "features": [{"name": "a", "stride": 2}], "steps": {"a": 4}},
+            "a is in `steps:`, so its frames are whole numbers",
+        ),
+        (
             {"features": ["a"], "sampler": {"name": "undersample", "weights": "to_uniform"}},
             "Extra inputs",
         ),
