@@ -25,6 +25,7 @@ from ser.heads.config import HeadConfig, parse_head
 from ser.heads.training.cached import head_trainer
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import Labelled
+from ser.heads.training.task import Task
 
 if TYPE_CHECKING:
     from bench.heads import Size
@@ -75,7 +76,7 @@ class Ours:
         train = Labelled(clips.names, clips.labels)
         reading = Reading.of(self.config, clips.caches, {})
         dev = Labelled([], np.empty(0, dtype=np.int64))
-        self.trainer = head_trainer(self.config, reading, CLASSES, train=train, dev=dev)
+        self.trainer = head_trainer(Task.of(self.config, CLASSES, train=train, dev=dev), reading)
         self.padded_share = 0.0
 
     def epoch(self) -> None:

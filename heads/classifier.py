@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from sklearn.utils.validation import check_is_fitted
 
 from ser.cache.features import FeatureCache
-from ser.cache.reader import BatchReader
 from ser.cache.record import describe
 from ser.corpus.check import require_speaker_disjoint
 from ser.corpus.errors import UserError
@@ -35,9 +34,10 @@ from ser.heads.arguments import (
 from ser.heads.config import HeadConfig, parse_head, valid_keys
 from ser.heads.job import by_split, usable_utterances
 from ser.heads.scaling import scaled
-from ser.heads.training.cached import EVAL_BATCH, head_trainer, predict_outputs
+from ser.heads.training.cached import head_trainer
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import Labelled, count_genders, labelled
+from ser.heads.training.task import Task
 from ser.heads.training.trainer import AfterEpoch
 from ser.score.estimator import SectionClassifier
 from ser.score.heads import softmax
@@ -112,7 +112,7 @@ class HeadClassifier(SectionClassifier):
             after_epoch: called with the row of `history_` after each epoch.
 
         Raises `UserError` for utterances that are not cached, for labels that do not fit, for a
-        wrong option, and for what `head_trainer` refuses.
+        wrong option, and for classes and losses that do not fit.
         """
         config = self._config()
         caches = open_caches(self.cache, config.feature_names)
@@ -187,35 +187,22 @@ class HeadClassifier(SectionClassifier):
         after_epoch: AfterEpoch,
     ) -> Self:
         config = scaled(config, len(train))
-        trainer = head_trainer(
-            config,
-            reading,
-            [str(name) for name in classes.tolist()],
-            train=train,
-            dev=dev,
-            genders=genders,
-            device=self.device,
-        )
+        names = [str(name) for name in classes.tolist()]
+        task = Task.of(config, names, train=train, dev=dev, genders=genders, device=self.device)
+        trainer = head_trainer(task, reading)
         trained = trainer.fit(after_epoch)
         self.config_, self.classes_ = config, classes
         self.module_, self.history_ = trained.module.eval(), trained.history
         self.best_epoch_, self.score_ = trained.best_epoch, trained.best_score
-        self._reading, self._widths = trainer.data.reading, trainer.task.outputs
+        self._data = trainer.data
         return self
 
     def outputs(self, X: Utterances) -> dict[str, np.ndarray]:
         """Return every output of the head, float32 `(utterances, width)`: logits, attributes, …."""
         check_is_fitted(self, "module_", msg=NOT_FITTED)
         utterances = as_ids(X)
-        self._reading.require(utterances)
-        return predict_outputs(
-            self.module_,
-            self._reading,
-            BatchReader(self._reading.columns, check=True),
-            utterances,
-            batch=EVAL_BATCH * self.config_.batch,
-            widths=self._widths,
-        )
+        self._data.reading.require(utterances)
+        return self._data.predict(self.module_, utterances)
 
     def predict_proba(self, X: Utterances) -> np.ndarray:
         """Return the probability of each class, float64 `(utterances, classes)`."""

@@ -35,9 +35,9 @@ from ser.heads.record import FILE, HeadRecord
 from ser.heads.trained import Outputs, mean_outputs
 from ser.heads.training.cached import head_trainer
 from ser.heads.training.checkpoint import Checkpoint
-from ser.heads.training.dev import dev_scores
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import Labelled, count_genders, labelled
+from ser.heads.training.task import Task, dev_scores
 from ser.heads.training.tracking import tracked
 
 FOLD_SEED = 7
@@ -165,16 +165,16 @@ class _Fitting:
     def train(self, number: int) -> _Trained:
         """Run or resume one training, and predict every row."""
         part = self.parts[number]
-        trainer = head_trainer(
+        task = Task.of(
             self.config.model_copy(update={"seed": part.seed}),
-            self.reading,
             self.head.job.manifest.classes,
             train=part.train,
             dev=self.rows.get("dev", part.train.take([])),
             genders=count_genders(self.config, self.head.job.manifest),
             device=self.device,
         )
-        self.outputs = dict(trainer.task.outputs)
+        trainer = head_trainer(task, self.reading)
+        self.outputs = dict(task.outputs)
         solved = self.config.architecture.solved
         epochs = 1 if solved else sum(stage.epochs for stage in self.config.stages)
         checkpoint = Checkpoint(self.folder / f".{part.name}.checkpoint", self.head.fingerprint)

@@ -1,13 +1,14 @@
 """The inputs of every head: its features standardised, their layers summed.
 
 Both are saved with the head, so that prediction treats a clip as training did. The standard
-scores of `normalize: corpus` are here; those of `normalize: speaker` depend on the speaker, which a
-module does not know: they are in `ser.heads.training.reading`. For these the module keeps the
-statistics of the training clips, which those of a speaker are drawn to.
+scores of `normalize: corpus` are those of the module; those of `normalize: speaker` depend on the
+speaker, which a module does not know: they are taken before (`SpeakerScores`). For these the module
+keeps the statistics of the training clips, which those of a speaker are drawn to.
 """
 
+import copy
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,47 @@ def drawn_to_corpus(speakers: Moments, clips: np.ndarray, corpus: Moments) -> Mo
         weight * own + (1 - weight) * of_all for own, of_all in zip(speakers, corpus, strict=True)
     )
     return mean, deviation
+
+
+class SpeakerScores:
+    """The mean and deviation of each speaker's frames, of one feature.
+
+    `speakers` names the speaker of each clip that will be read, None where unknown: such a clip is
+    the only one of its speaker. `moments_of` returns the statistics of the frames of clips.
+    """
+
+    def __init__(
+        self,
+        speakers: Mapping[Any, Hashable | None],
+        moments_of: Callable[[Sequence[Any]], Moments],
+    ) -> None:
+        clips: dict[Any, list[Any]] = {}
+        for clip, speaker in speakers.items():
+            clips.setdefault(("speaker", speaker) if speaker else clip, []).append(clip)
+        self._row = {clip: i for i, of_one in enumerate(clips.values()) for clip in of_one}
+        self._clips = np.array([len(of_one) for of_one in clips.values()])
+        moments = [moments_of(of_one) for of_one in clips.values()]
+        mean, deviation = (np.stack([values[i] for values in moments]) for i in (0, 1))
+        self._moments = mean, deviation
+
+    def drawn_to(self, corpus: Moments) -> "SpeakerScores":
+        """Return the scores by statistics that are drawn to these of the training clips."""
+        drawn = copy.copy(self)
+        drawn._moments = drawn_to_corpus(self._moments, self._clips, corpus)
+        return drawn
+
+    def unknown(self, clips: Sequence[Any]) -> list[Any]:
+        """List the clips that have no statistics."""
+        return [clip for clip in clips if clip not in self._row]
+
+    def apply(self, frames: Tensor, clips: Sequence[Any]) -> Tensor:
+        """Return the standard scores of the frames `(batch, frames, ...)` of clips."""
+        at = [self._row[clip] for clip in clips]
+        mean, deviation = (
+            torch.from_numpy(values[at].astype(np.float32)).to(frames.device).unsqueeze(1)
+            for values in self._moments
+        )
+        return (frames - mean) / deviation
 
 
 class FeatureInput(nn.Module):

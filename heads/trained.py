@@ -35,7 +35,7 @@ from ser.cache.reader import (
 from ser.corpus.errors import UserError
 from ser.heads.config import FeatureUse, HeadConfig
 from ser.heads.head import Features, build_head, mask_of
-from ser.heads.inputs import Prepared, drawn_to_corpus
+from ser.heads.inputs import Moments, Prepared, SpeakerScores
 from ser.heads.record import FILE, HeadRecord, read_done
 
 BATCH = 64  # clips; no gradients are kept
@@ -141,7 +141,7 @@ class TrainedHead:
         uses = self.config.features
         frames = [np.array([self._length(use.name, c) for c in clips[use.name]]) for use in uses]
         scores = {
-            use.name: _SpeakerScores(use, clips[use.name], speakers, self.modules)
+            use.name: self._speaker_scores(use, clips[use.name], speakers)
             for use in uses
             if use.normalize == "speaker"
         }
@@ -150,18 +150,30 @@ class TrainedHead:
 
             yield positions, partial(self._features, read, scores, positions)
 
+    def _speaker_scores(
+        self, use: FeatureUse, clips: Sequence[Encoded], speakers: Sequence[Hashable] | None
+    ) -> dict[Prepared, SpeakerScores]:
+        """Return the scores for each module, drawn to the statistics of its training clips."""
+        names, layers = range(len(clips)) if speakers is None else speakers, as_layers(use.layer)
+
+        def moments_of(positions: Sequence[int]) -> Moments:
+            mean, deviation = moments(clips[0].data.shape[1:], [clips[i] for i in positions])
+            return side_by_side(mean, layers), side_by_side(deviation, layers)
+
+        scores = SpeakerScores({i: (name,) for i, name in enumerate(names)}, moments_of)
+        return {module: scores.drawn_to(module.moments_of(use.name)) for module in self.modules}
+
     def _features(
         self,
         read: Features,
-        scores: Mapping[str, "_SpeakerScores"],
+        scores: Mapping[str, Mapping[Prepared, SpeakerScores]],
         positions: Sequence[int],
         module: Prepared,
     ) -> Features:
         """Return the frames and masks of a batch as a module reads them, on its device."""
         features = {}
         for name, (frames, mask) in read.items():
-            known = scores.get(name)
-            x = frames if known is None else known.apply(frames, positions, module)
+            x = scores[name][module].apply(frames, positions) if name in scores else frames
             features[name] = x.to(self.device), mask.to(self.device)
         return features
 
@@ -231,45 +243,6 @@ def _padded(use: FeatureUse, clips: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
     for row, clip in zip(frames, clips, strict=True):
         read_into(row, clip, use.stride, layers)
     return frames, mask_of(torch.from_numpy(lengths), frames.shape[1])
-
-
-class _SpeakerScores:
-    """The statistics of the speaker of each clip, of one feature.
-
-    They are drawn to those of the training clips of each module, as in its training.
-    """
-
-    def __init__(
-        self,
-        use: FeatureUse,
-        clips: Sequence[Encoded],
-        speakers: Sequence[Hashable] | None,
-        modules: Sequence[Prepared],
-    ) -> None:
-        by_speaker: dict[Hashable, list[Encoded]] = {}
-        names = range(len(clips)) if speakers is None else speakers
-        for name, clip in zip(names, clips, strict=True):
-            by_speaker.setdefault(name, []).append(clip)
-        row = {name: i for i, name in enumerate(by_speaker)}
-        self._rows = np.array([row[name] for name in names])
-        statistics = [moments(clips[0].data.shape[1:], group) for group in by_speaker.values()]
-        layers = as_layers(use.layer)
-        mean, deviation = (
-            side_by_side(np.stack([part[i] for part in statistics]), layers) for i in (0, 1)
-        )
-        count = np.array([len(group) for group in by_speaker.values()])
-        self._moments = {
-            module: drawn_to_corpus((mean, deviation), count, module.moments_of(use.name))
-            for module in modules
-        }
-
-    def apply(self, frames: Tensor, positions: Sequence[int], module: Prepared) -> Tensor:
-        """Return the standard scores of `(batch, frames, ...)` of the clips at these positions."""
-        mean, deviation = (
-            torch.from_numpy(values[self._rows[positions]].astype(np.float32)).unsqueeze(1)
-            for values in self._moments[module]
-        )
-        return (frames - mean) / deviation
 
 
 def _in_order(batches: Sequence[tuple[list[int], dict[str, Tensor]]]) -> dict[str, np.ndarray]:

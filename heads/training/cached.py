@@ -1,26 +1,25 @@
 """Training of a head on cached features."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ser.cache.reader import BatchReader, Clip, bucket, padded_share
+from ser.cache.reader import Batch, BatchReader, Clip, Clips, bucket, padded_share
 from ser.corpus.errors import UserError
 from ser.corpus.registry import origin
-from ser.heads.config import HeadConfig
 from ser.heads.head import build_head
 from ser.heads.inputs import Prepared
 from ser.heads.published import load_init
 from ser.heads.training.checkpoint import Checkpoint
-from ser.heads.training.dev import chosen_score
 from ser.heads.training.reading import Reading
 from ser.heads.training.schedule import Epoch
 from ser.heads.training.solving import solve
 from ser.heads.training.step import MicroBatch
 from ser.heads.training.targets import Labelled
-from ser.heads.training.task import STEP, VIEW, Task
+from ser.heads.training.task import STEP, VIEW, Task, chosen_score
 from ser.heads.training.trainer import AfterEpoch, Outputs, Steps, Trained, Trainer
 
 EVAL_BATCH = 4  # times the training batch: no gradients are kept
@@ -35,11 +34,13 @@ class CachedFrames:
 
     def __init__(self, task: Task, reading: Reading) -> None:
         self.task, self.reading = task, reading
-        self.reader = BatchReader(reading.columns, pin=task.device.type == "cuda", check=True)
-        names = task.train.utterances
         self.views = ("", *task.config.views)  # "" is clean
-        lengths = [reading.lengths([Clip(u, view) for u in names]) for view in self.views]
-        self.lengths = np.stack(lengths)  # (views, train)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Return the frames of each training clip in each view, int64 `(views, train)`."""
+        names = self.task.train.utterances
+        return np.stack([self.reading.lengths([Clip(u, v) for u in names]) for v in self.views])
 
     def steps(self, epoch: Epoch, first: int) -> Steps:
         """Return the steps of an epoch, to be run from the step `first` on."""
@@ -62,7 +63,7 @@ class CachedFrames:
         number: int,
     ) -> Iterator[list[MicroBatch]]:
         """Yield the batches of each step; `number` is that of the first batch."""
-        read = self.reader.batches([[clips[i] for i in batch] for step in steps for batch in step])
+        read = self.batches([[clips[i] for i in batch] for step in steps for batch in step])
         targets, device = self.task.train_targets(epoch), self.task.device
         for step in steps:
             micro_batches = []
@@ -85,19 +86,33 @@ class CachedFrames:
         view = 1 + rng.integers(views, size=draws)
         return np.where(rng.random(draws) < self.task.config.augmented, view, 0)
 
+    def batches(self, plan: Sequence[Clips]) -> Iterator[Batch]:
+        """Yield the batches of a plan, each valid until the next."""
+        pin = self.task.device.type == "cuda"
+        return BatchReader(self.reading.columns, pin=pin, check=True).batches(plan)
+
     def read(
         self, utterances: Sequence[str]
     ) -> Iterator[tuple[list[int], dict[str, tuple[Tensor, Tensor]]]]:
         """Yield the positions and the features of utterances, in batches of similar length."""
-        batch = EVAL_BATCH * self.task.config.batch
-        return self.reading.batches(self.reader, utterances, batch, self.task.device)
+        batch, lengths = EVAL_BATCH * self.task.config.batch, self.reading.lengths(utterances)
+        positions = bucket(range(len(utterances)), lengths, batch, None)
+        read = self.batches([[utterances[i] for i in part] for part in positions])
+        for part, frames in zip(positions, read, strict=True):
+            yield part, self.reading.features(frames, self.task.device)
 
-    def predict(self, module: nn.Module, utterances: Sequence[str]) -> Outputs:
+    def predict(self, module: nn.Module, utterances: Sequence[str]) -> dict[str, np.ndarray]:
         """Return every output of a module, float32 `(utterances, width)`."""
-        batch, widths = EVAL_BATCH * self.task.config.batch, self.task.outputs
-        return predict_outputs(
-            module, self.reading, self.reader, utterances, batch=batch, widths=widths
-        )
+        out = {
+            name: np.empty((len(utterances), width), dtype=np.float32)
+            for name, width in self.task.outputs.items()
+        }
+        with torch.inference_mode():
+            for positions, features in self.read(utterances):
+                outputs = module(features)
+                for name, values in out.items():
+                    values[positions] = outputs[name].float().cpu().numpy()
+        return out
 
     def scored(self, module: nn.Module, rows: Labelled) -> tuple[Labelled, Outputs]:
         """Return rows, and the outputs of a module for them."""
@@ -121,25 +136,10 @@ class SolvedTrainer(Trainer[CachedFrames]):
         return Trained(self.kept, [], -1, chosen_score(task.config, row), candidates)
 
 
-def head_trainer(
-    config: HeadConfig,
-    reading: Reading,
-    classes: Sequence[str],
-    *,
-    train: Labelled,
-    dev: Labelled,
-    genders: int = 0,
-    device: str = "cpu",
-) -> Trainer[CachedFrames]:
-    """Return the trainer of one head on labelled utterances.
-
-    `genders` is how many the loss `gender` distinguishes. Raises `UserError` for a class without a
-    training utterance, or a neutral class that is not among the classes.
-    """
+def head_trainer(task: Task, reading: Reading) -> Trainer[CachedFrames]:
+    """Return the trainer of one head; raises `UserError` for a head that cannot be built."""
+    config = task.config
     torch.manual_seed(config.seed)
-    task = Task.of(
-        config, classes, train=train, dev=dev, genders=genders, device=torch.device(device)
-    )
     module = _build(task, reading).to(task.device)
     reading = reading.drawn_to({name: module.moments_of(name) for name in reading.speakers})
     if config.init is not None:
@@ -185,29 +185,3 @@ def _calibrate(task: Task, module: Prepared, data: CachedFrames) -> None:
     data.predict(module.eval(), task.train.utterances)
     watch.remove()
     standard.fit(torch.cat(batches))
-
-
-def predict_outputs(
-    module: nn.Module,
-    reading: Reading,
-    reader: BatchReader,
-    utterances: Sequence[str],
-    *,
-    batch: int,
-    widths: Mapping[str, int],
-) -> dict[str, np.ndarray]:
-    """Return every output of a module, float32 `(utterances, width)`.
-
-    `batch` is in utterances, `widths` those of the outputs by name; `reader` reads the columns of
-    `reading`.
-    """
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    out = {
-        name: np.empty((len(utterances), width), dtype=np.float32) for name, width in widths.items()
-    }
-    with torch.inference_mode():
-        for positions, features in reading.batches(reader, utterances, batch, device):
-            outputs = module(features)
-            for name, values in out.items():
-                values[positions] = outputs[name].float().cpu().numpy()
-    return out

@@ -8,59 +8,21 @@ speaker's clips of dev and test count in their own standard scores (transductive
 those of the training clips (`ser.heads.inputs.drawn_to_corpus`).
 """
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ser.cache.features import FeatureCache
-from ser.cache.reader import Batch, BatchReader, Clips, FeatureInput, bucket, lengths_of
+from ser.cache.reader import Batch, Clips, FeatureInput, lengths_of
 from ser.corpus.errors import UserError
 from ser.heads.config import HeadConfig
 from ser.heads.head import mask_of
-from ser.heads.inputs import Moments, drawn_to_corpus
+from ser.heads.inputs import Moments, SpeakerScores
 from ser.heads.training.views import Views
-
-
-class SpeakerScores:
-    """Each speaker's mean and deviation of one feature.
-
-    `speakers` names the speaker of each utterance that will be read, None where unknown.
-    """
-
-    def __init__(self, column: FeatureInput, speakers: Mapping[str, str | None]) -> None:
-        clips: dict[Any, list[str]] = {}
-        for utterance, speaker in speakers.items():
-            clips.setdefault(("speaker", speaker) if speaker else utterance, []).append(utterance)
-        self._row = {u: i for i, of_one in enumerate(clips.values()) for u in of_one}
-        moments = [column.cache.moments(of_one) for of_one in clips.values()]
-        self._clips = np.array([len(of_one) for of_one in clips.values()])
-        mean, deviation = (column.side_by_side(np.stack([m[i] for m in moments])) for i in (0, 1))
-        self._moments = mean, deviation
-
-    def drawn_to(self, corpus: Moments) -> "SpeakerScores":
-        """Return the scores by statistics that are drawn to these of the training clips."""
-        drawn = copy.copy(self)
-        drawn._moments = drawn_to_corpus(self._moments, self._clips, corpus)
-        return drawn
-
-    def unknown(self, utterances: Sequence[str]) -> list[str]:
-        """List the utterances that have no statistics."""
-        return [utterance for utterance in utterances if utterance not in self._row]
-
-    def apply(self, frames: Tensor, utterances: Sequence[str]) -> Tensor:
-        """Return the standard scores of `(batch, frames, ...)`, by utterance."""
-        at = [self._row[utterance] for utterance in utterances]
-        mean, deviation = (
-            torch.from_numpy(values[at].astype(np.float32)).to(frames.device).unsqueeze(1)
-            for values in self._moments
-        )
-        return (frames - mean) / deviation
 
 
 @dataclass(frozen=True)
@@ -84,7 +46,7 @@ class Reading:
             for use in config.features
         }
         scores = {
-            use.name: SpeakerScores(columns[use.name], speakers)
+            use.name: _speaker_scores(columns[use.name], speakers)
             for use in config.features
             if use.normalize == "speaker"
         }
@@ -127,14 +89,10 @@ class Reading:
             features[name] = (frames, mask.to(device))
         return features
 
-    def batches(
-        self, reader: BatchReader, utterances: Sequence[str], batch: int, device: torch.device
-    ) -> Iterator[tuple[list[int], dict[str, tuple[Tensor, Tensor]]]]:
-        """Yield the positions and the features of utterances, in batches of similar length.
 
-        `reader` reads the columns; features are valid until the next batch.
-        """
-        positions = bucket(range(len(utterances)), self.lengths(utterances), batch, None)
-        plan = [[utterances[i] for i in part] for part in positions]
-        for part, read in zip(positions, reader.batches(plan), strict=True):
-            yield part, self.features(read, device)
+def _speaker_scores(column: FeatureInput, speakers: Mapping[str, str | None]) -> SpeakerScores:
+    def moments_of(utterances: Sequence[str]) -> Moments:
+        mean, deviation = column.cache.moments(utterances)
+        return column.side_by_side(mean), column.side_by_side(deviation)
+
+    return SpeakerScores(speakers, moments_of)

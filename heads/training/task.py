@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from ser.heads.config import HeadConfig
-from ser.heads.training.dev import dev_scores, scored_rows
 from ser.heads.training.losses import Setting
 from ser.heads.training.objective import outputs_of, setting_of, total_loss
 from ser.heads.training.samplers import draw_epoch
 from ser.heads.training.schedule import Epoch
 from ser.heads.training.targets import Labelled, Targets, batch_targets, soft_labels, teachable
+from ser.score.attributes import ccc
+from ser.score.metrics import confusion, reported
 
 ORDER, VIEW, DROP, STEP = range(4)  # the streams of random numbers of an epoch
 
@@ -44,9 +46,10 @@ class Task:
         train: Labelled,
         dev: Labelled,
         genders: int = 0,
-        device: torch.device,
+        device: str | torch.device = "cpu",
     ) -> "Task":
         """Select the rows and take the statistics; raises `UserError` as `setting_of` does."""
+        device = torch.device(device)
         train, dev = train.take(teachable(config, train)), dev.take(scored_rows(config, dev))
         soft = soft_labels(config, train) if train.votes is not None else None
         outputs = outputs_of(config, len(classes), genders)
@@ -82,3 +85,37 @@ class Task:
     ) -> Callable[[np.ndarray], Targets]:
         widths = self.classes, self.genders
         return batch_targets(self.config, rows, widths, self.device, drop)
+
+
+def dev_scores(
+    rows: Labelled, outputs: Mapping[str, np.ndarray], further: Sequence[str] = ()
+) -> dict[str, float]:
+    """Return dev_macro_f1, dev_uar and dev_accuracy of logits, dev_ccc (a mean) of attributes.
+
+    `further` are metrics of logits that are computed too.
+    """
+    scores = {}
+    if "logits" in outputs:
+        logits = outputs["logits"]
+        matrix = confusion(rows.classes, logits.argmax(axis=1), logits.shape[1])
+        scores = {
+            f"dev_{name}": float(metric(matrix)) for name, metric in reported(further).items()
+        }
+    if "attributes" in outputs:
+        assert rows.attributes is not None
+        scores["dev_ccc"] = float(ccc(rows.attributes, outputs["attributes"]).mean())
+    return scores
+
+
+def chosen_score(config: HeadConfig, row: Mapping[str, Any]) -> float | None:
+    """Return the score whose maximum is the best epoch; None without a dev set."""
+    score = row.get(f"dev_{config.chosen_by}")
+    return score if score is None or config.chosen_by != "loss" else -score
+
+
+def scored_rows(config: HeadConfig, dev: Labelled) -> np.ndarray:
+    """Return the positions of the dev rows that can be scored."""
+    scorable = dev.classes >= 0 if "logits" in config.gives else np.zeros(len(dev), dtype=bool)
+    if dev.attributes is not None:
+        scorable = scorable | ~np.isnan(dev.attributes).all(axis=1)
+    return np.flatnonzero(scorable)

@@ -25,13 +25,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ser.corpus.errors import UserError
 from ser.heads.config import HeadConfig
 from ser.heads.training.checkpoint import Checkpoint
-from ser.heads.training.dev import chosen_score
 from ser.heads.training.memory import keep_freed_memory
 from ser.heads.training.processes import Processes
 from ser.heads.training.schedule import Epoch, epochs
 from ser.heads.training.step import MicroBatch, backward
 from ser.heads.training.targets import Labelled
-from ser.heads.training.task import Task
+from ser.heads.training.task import Task, chosen_score
 
 AfterEpoch = Callable[[Mapping[str, Any]], None]
 Outputs = Mapping[str, np.ndarray]  # float32 `(utterances, width)` of each output

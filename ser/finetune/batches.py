@@ -7,7 +7,7 @@ step (`ser.heads.training.step`), however they are divided.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,13 +16,20 @@ from torch import Tensor, nn
 from ser.cache.reader import bucket, padded_share
 from ser.finetune.clips import Clips, Inputs
 from ser.finetune.joining import averaged
-from ser.finetune.shares import Share, fitting, share_of_process
 from ser.heads.training.processes import Processes
 from ser.heads.training.schedule import Epoch
 from ser.heads.training.step import MicroBatch
 from ser.heads.training.targets import Labelled, Targets
 from ser.heads.training.task import STEP, Task
 from ser.heads.training.trainer import Outputs, Steps
+
+
+@dataclass(frozen=True)
+class Share:
+    """The rows of one forward pass; without `trains` it only keeps step with other processes."""
+
+    rows: list[int]
+    trains: bool
 
 
 class ClipBatches:
@@ -117,3 +124,33 @@ def _only(targets: Targets, trained: Tensor) -> Targets:
     ratings = targets.attributes
     blank = None if ratings is None else torch.where(trained, ratings, math.nan)
     return replace(targets.each(masked), attributes=blank)
+
+
+def share_of_process(
+    step: Sequence[Sequence[int]], lengths: np.ndarray, budget: int | None, processes: Processes
+) -> list[Share]:
+    """Return this process's clips of a step (of batches of rows), in parts that fit the budget.
+
+    `lengths` are the numbers of frames of all rows.
+    """
+    shares = []
+    for batch in step:
+        local = list(batch[processes.rank :: processes.size])
+        # a last batch may have fewer clips than there are processes
+        rows, trains = (local, True) if local else (list(batch[:1]), False)
+        shares += [Share(part, trains) for part in fitting(rows, lengths, budget)]
+    return shares
+
+
+def fitting(rows: Sequence[int], lengths: np.ndarray, budget: int | None) -> list[list[int]]:
+    """Divide rows into parts within the budget of frames, padding included; None is no limit."""
+    limit = budget or math.inf
+    parts: list[list[int]] = []
+    longest = 0
+    for row in rows:
+        longest = max(longest, int(lengths[row]))
+        if not parts or longest * (len(parts[-1]) + 1) > limit:
+            parts.append([])
+            longest = int(lengths[row])
+        parts[-1].append(row)
+    return parts

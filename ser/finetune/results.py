@@ -18,8 +18,8 @@ from ser.heads.fit import save_weights
 from ser.heads.logits import ScoredRows, write_logits
 from ser.heads.record import FILE, HeadRecord
 from ser.heads.run import remove_leftovers
-from ser.heads.training.dev import dev_scores
 from ser.heads.training.targets import Labelled
+from ser.heads.training.task import dev_scores
 from ser.heads.training.trainer import Trained, Trainer, trainable
 
 

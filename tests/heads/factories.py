@@ -13,6 +13,7 @@ from ser.heads.job import HeadsJob
 from ser.heads.training.cached import head_trainer
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import count_genders, labelled
+from ser.heads.training.task import Task
 
 CLASSES = ("angry", "sad", "neutral")
 
@@ -88,9 +89,8 @@ def make_trainer(root, manifest=None, **options):
     everyone = manifest.utterances()
     speakers = dict(zip(everyone, manifest.column("speaker", everyone), strict=True))
     reading = Reading.of(config, caches, speakers, {"a": views})
-    return head_trainer(
-        config, reading, manifest.classes, **rows, genders=count_genders(config, manifest)
-    )
+    genders = count_genders(config, manifest)
+    return head_trainer(Task.of(config, manifest.classes, **rows, genders=genders), reading)
 
 
 def weights_by_rule(shapes):

@@ -147,7 +147,7 @@ def test_channels_of_wild_scales_are_learned_when_normalized(tmp_path):
         config = parse_head(entry)
         rows = {s: labelled(config, manifest, manifest.utterances(s)) for s in ("train", "dev")}
         reading = Reading.of(config, {"wild": FeatureCache(wild.path)}, {})
-        return head_trainer(config, reading, manifest.classes, **rows).fit().best_score
+        return head_trainer(Task.of(config, manifest.classes, **rows), reading).fit().best_score
 
     assert best("corpus") > 0.8
     assert best("none") < 0.6
@@ -161,7 +161,7 @@ def run_epoch(trainer, epoch):
 def steps(trainer, epoch):
     """Run an epoch; return the utterance, view and label of every draw, as the losses saw them."""
     clips, seen = [], []
-    batches, step = trainer.data.reader.batches, trainer._step
+    batches, step = trainer.data.batches, trainer._step
 
     def read(plan):
         clips.extend(plan)
@@ -175,9 +175,9 @@ def steps(trainer, epoch):
         )
         return torch.zeros(())
 
-    trainer.data.reader.batches, trainer._step = read, stepped
+    trainer.data.batches, trainer._step = read, stepped
     run_epoch(trainer, epoch)
-    trainer.data.reader.batches, trainer._step = batches, step
+    trainer.data.batches, trainer._step = batches, step
     return seen
 
 
@@ -420,7 +420,7 @@ def test_normalize_speaker_makes_every_speaker_standard(tmp_path):
     use = [{"name": "a", "normalize": "speaker"}, "b"]
     trainer = make_trainer(tmp_path, features=use)
     names = [u for u in make_manifest().utterances() if int(u[1:]) % 10 == 3]
-    (batch,) = trainer.data.reader.batches([names])
+    (batch,) = trainer.data.batches([names])
     raw = batch.frames["a"].clone()
     frames, mask = trainer.data.reading.features(batch, torch.device("cpu"))["a"]
     cache, weight = trainer.data.reading.columns["a"].cache, len(names) / (len(names) + 2)
@@ -472,7 +472,7 @@ def test_layers_are_summed_or_kept_side_by_side(tmp_path):
         config = parse_head(entry | {"epochs": 15})
         rows = {s: labelled(config, manifest, manifest.utterances(s)) for s in ("train", "dev")}
         reading = Reading.of(config, {"all": FeatureCache(cache.path)}, {})
-        return head_trainer(config, reading, manifest.classes, **rows)
+        return head_trainer(Task.of(config, manifest.classes, **rows), reading)
 
     summed = trainer()
     assert summed.module.state_dict()["inputs.0.layer_weights"].tolist() == [0.0] * 3

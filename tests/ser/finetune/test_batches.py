@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from ser.finetune.shares import fitting, share_of_process
+from ser.finetune.batches import fitting, share_of_process
 from ser.heads.training.processes import Processes
 
 LENGTHS = np.array([10, 20, 25, 30, 40, 50])
