@@ -16,21 +16,18 @@ All heads of a run have the same folds, because these depend on the corpus and `
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from safetensors.torch import save
 
-from ser.cache.checksums import checksums
-from ser.corpus.atomic import clear, write_durably
+from ser.corpus.atomic import clear
 from ser.corpus.errors import UserError
 from ser.corpus.folds import speaker_folds
 from ser.corpus.machine import machine, versions
 from ser.heads.config import HeadConfig
+from ser.heads.files import ScoredRows, write_files
 from ser.heads.job import HeadJob
-from ser.heads.logits import ScoredRows, write_logits
 from ser.heads.record import FILE, HeadRecord
 from ser.heads.trained import Outputs, mean_outputs
 from ser.heads.training.cached import head_trainer
@@ -53,25 +50,22 @@ def fit_head(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
     started, config = time.monotonic(), head.config
     fitting = _Fitting(head, device, after_epoch)
     trained = [fitting.train(number) for number in range(len(fitting.parts))]
-    splits, folder = fitting.scored(_mean_of_seeds(trained)), head.folder
-    clear(folder / FILE)
-    for part in trained:
-        if part.state is not None:
-            save_weights(folder / f"{part.name}.safetensors", part.state)
-    epochs = _write_table(folder / "history.csv", [part.history for part in trained])
-    candidates = _write_table(folder / "candidates.csv", [part.candidates for part in trained])
-    write_logits(
-        folder,
+    splits = fitting.scored(_mean_of_seeds(trained))
+    tables = {
+        "history": pl.concat([part.history for part in trained], how="diagonal"),
+        "candidates": pl.concat([part.candidates for part in trained], how="diagonal"),
+    }
+    checksums = write_files(
+        head.folder,
         config,
         head.job.manifest,
         splits,
+        weights={part.name: part.state for part in trained if part.state is not None},
+        tables=tables,
         fingerprint=head.fingerprint,
         features={f: head.job.features[f].fingerprint for f in config.feature_names},
         groups=head.job.groups,
     )
-    files = [f"{name}.safetensors" for name in fitting.weights] + ["logits.h5"]
-    files += ["history.csv"] if epochs else []
-    files += ["candidates.csv"] if candidates else []
     dev = splits.get("dev")
     scores = dev_scores(dev.labels, dev.outputs, config.metrics) if dev else {}
     record = HeadRecord(
@@ -86,30 +80,15 @@ def fit_head(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
         score=scores.get(f"dev_{config.chosen_by}", trained[-1].best_score),
         dev=dict(scores),
         synthetic=head.job.manifest.synthetic_share(fitting.rows["train"].utterances),
-        epochs=epochs,
+        epochs=tables["history"].height,
         seconds=round(time.monotonic() - started, 1),
         machine=machine() | {"device": device},
         versions=versions(),
-        checksums=checksums(folder, files),
+        checksums=checksums,
     )
-    record.write(folder / FILE)
+    record.write(head.folder / FILE)
     fitting.clean()
     return record
-
-
-def save_weights(path: Path, state: Mapping[str, Any]) -> None:
-    """Write weights to a safetensors file, whole or not at all."""
-    # not safetensors' own `save_file`, whose files only their owner may read
-    write_durably(path, save({k: v.contiguous().cpu() for k, v in state.items()}))
-
-
-def _write_table(path: Path, tables: Sequence[pl.DataFrame]) -> int:
-    """Write the rows of all trainings and return their number; without any there is no file."""
-    table = pl.concat(tables, how="diagonal")
-    clear(path)
-    if table.height:
-        write_durably(path, table.write_csv())
-    return table.height
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,14 @@ from typing import Any
 
 import polars as pl
 
-from ser.cache.checksums import checksums
 from ser.cache.files import fingerprint
 from ser.cache.swap import replace_folder
-from ser.corpus.atomic import clear, keep_umask, remove, write_durably
+from ser.corpus.atomic import clear, keep_umask, remove
 from ser.corpus.machine import PACKAGES, machine, versions
 from ser.finetune.batches import ClipBatches
 from ser.finetune.job import FineTuneJob, feature_fingerprint
 from ser.finetune.module import FineTuned
-from ser.heads.fit import save_weights
-from ser.heads.logits import ScoredRows, write_logits
+from ser.heads.files import ScoredRows, write_files
 from ser.heads.record import FILE, HeadRecord
 from ser.heads.run import remove_leftovers
 from ser.heads.training.targets import Labelled
@@ -57,14 +55,13 @@ def write_results(
     keep_umask(part)
     clear(job.head_folder / FILE)
     replace_folder(part, job.model_folder)
-    save_weights(job.head_folder / "head.safetensors", module.head.state_dict())
-    history = pl.DataFrame(trained.history)
-    write_durably(job.head_folder / "history.csv", history.write_csv())
-    write_logits(
+    checksums = write_files(
         job.head_folder,
         config.training,
         job.manifest,
         scored,
+        weights={"head": module.head.state_dict()},
+        tables={"history": pl.DataFrame(trained.history)},
         fingerprint=fingerprint(spec),
         features={config.model: spec["weights"]},
         groups=job.groups,
@@ -92,7 +89,7 @@ def write_results(
         processes=processes.size,
         machine=machine() | {"device": processes.device.type},
         versions=versions((*PACKAGES, "peft", "accelerate")),
-        checksums=checksums(job.head_folder, ("head.safetensors", "history.csv", "logits.h5")),
+        checksums=checksums,
         seconds=round(time.monotonic() - started, 1),
     ).write(job.head_folder / FILE)
     remove_leftovers(job.head_folder, done=True)

@@ -1,4 +1,4 @@
-"""Write `logits.h5` of a head: its outputs for every utterance, with labels and groups."""
+"""The files of a trained head beside its record: weights, tables, and `logits.h5`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from safetensors.torch import save
+from torch import Tensor
 
+from ser.cache.checksums import checksums
 from ser.cache.logits import HeadLogits, SplitLogits
+from ser.corpus.atomic import clear, write_durably
 from ser.corpus.manifest import Manifest
 from ser.heads.config import HeadConfig
+from ser.heads.record import FILE
 from ser.heads.trained import Outputs
 from ser.heads.training.targets import Labelled
 
@@ -29,21 +34,40 @@ class ScoredRows:
     in_sample: np.ndarray | None = None
 
 
-def write_logits(
+def write_files(
     folder: Path,
     config: HeadConfig,
     manifest: Manifest,
     splits: Mapping[str, ScoredRows],
     *,
+    weights: Mapping[str, Mapping[str, Tensor]],
+    tables: Mapping[str, pl.DataFrame],
     fingerprint: str,
     features: Mapping[str, str],
     groups: Sequence[str],
-) -> None:
-    """Write the logits of a head to its folder.
+) -> dict[str, str]:
+    """Delete the record of a head, write its other files, and return their checksums.
 
-    `features` are the fingerprints of its features; `groups` the columns of the manifest that
-    scores are split by, of which it may have some.
+    Args:
+        folder: that of the head, of its name.
+        config: the head's config.
+        manifest: that of the rows.
+        splits: the rows of each split, with the outputs for them.
+        weights: the state of each training that is kept, by the file's name.
+        tables: tables such as its history, by the file's name; an empty one is not written.
+        fingerprint: that of the head.
+        features: the fingerprint of each of its features.
+        groups: columns that scores are split by, of which the manifest may have some.
     """
+    clear(folder / FILE)
+    for name, state in weights.items():
+        # not safetensors' own `save_file`, whose files only their owner may read
+        tensors = {key: value.contiguous().cpu() for key, value in state.items()}
+        write_durably(folder / f"{name}.safetensors", save(tensors))
+    for name, table in tables.items():
+        clear(folder / f"{name}.csv")
+        if table.height:
+            write_durably(folder / f"{name}.csv", table.write_csv())
     columns = tuple(name for name in groups if name in manifest.frame.columns)
     HeadLogits(
         head=folder.name,
@@ -55,6 +79,8 @@ def write_logits(
         groups=columns,
         synthetic=manifest.synthetic_share(manifest.utterances()),
     ).write(folder / "logits.h5")
+    files = [f"{name}.safetensors" for name in weights] + ["logits.h5"]
+    return checksums(folder, files + [f"{n}.csv" for n, table in tables.items() if table.height])
 
 
 def _split_logits(rows: ScoredRows, manifest: Manifest, columns: Sequence[str]) -> SplitLogits:
