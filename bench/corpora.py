@@ -10,7 +10,8 @@ others are what a competent user would write in ten lines, fitted anew in every 
 logistic regression  mean and deviation of the features over time, side by side, standardised on
                      train, L2 (C = 0.01), classes balanced; and the same with each speaker's own
                      mean and deviation, which uses unlabelled test clips
-SVC                  88 eGeMAPS functionals (opensmile), standardised, RBF kernel (C = 1), balanced
+SVC, neighbours      on the same vectors: RBF kernel (C = 1), and the 15 nearest clips
+SVC on eGeMAPS       88 functionals (opensmile), standardised, RBF kernel (C = 1), balanced
 
 `--cv none` compares them on the split of the manifest, after `ser run`; `--set` is that of `ser`.
 """
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -65,6 +67,9 @@ def main() -> None:
     sides: list[tuple[str, Vectors, Callable[[], Any]]] = [
         ("logistic regression", pooled_frames, _logistic),
         ("logistic regression, by speaker", by_speaker, _logistic),
+        ("SVC", pooled_frames, _svc),
+        ("SVC, by speaker", by_speaker, _svc),
+        ("nearest neighbours", pooled_frames, _neighbours),
     ]
     if not args.quick:
         sides.append(("SVC, eGeMAPS functionals", functionals(manifest), _svc))
@@ -159,6 +164,10 @@ def _logistic() -> Any:
 
 def _svc() -> Any:
     return make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced"))
+
+
+def _neighbours() -> Any:
+    return make_pipeline(StandardScaler(), KNeighborsClassifier(15))
 
 
 def _of_run(pooled: Pipeline, rotations: Rotations | None) -> list[Row]:
