@@ -57,14 +57,14 @@ def main() -> None:
     show({"Macro-F1": rows}, [], notes, args.json)
 
 
-def _grid(vary: Sequence[str]) -> tuple[list[str], list[list[Any]]]:
+def _grid(vary: Sequence[str]) -> tuple[list[str], list[list[object]]]:
     pairs = [text.partition("=")[::2] for text in vary]
     return [key for key, _ in pairs], [
         parse_yaml(f"--vary {key}", values).value for key, values in pairs
     ]
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if isinstance(value, Mapping):
         return str(value.get("name", "")) + "".join(
             f" {k} {_short(v)}" for k, v in value.items() if k != "name"

@@ -144,7 +144,7 @@ class PtFiles:
 def read_pt(folder: Path, plan: Plan, workers: int) -> Iterator[Epoch]:
     from torch.utils.data import DataLoader
 
-    loader: DataLoader[Any] = DataLoader(
+    loader: DataLoader[object] = DataLoader(
         PtFiles(folder),  # type: ignore[arg-type]  # anything with __getitem__ is a dataset
         batch_sampler=plan,
         num_workers=workers,

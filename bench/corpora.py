@@ -64,7 +64,7 @@ def main() -> None:
     caches = [features[name] for name in args.features]
     pooled_frames = pool(caches, manifest.utterances(), args.layer)
     by_speaker = speaker_scores(pooled_frames, manifest)
-    sides: list[tuple[str, Vectors, Callable[[], Any]]] = [
+    sides: list[tuple[str, Vectors, Callable[[], object]]] = [
         ("logistic regression", pooled_frames, _logistic),
         ("logistic regression, by speaker", by_speaker, _logistic),
         ("SVC", pooled_frames, _svc),
@@ -157,12 +157,12 @@ def predict(
     return pl.DataFrame(rows, ["utterance", "prediction"], orient="row")
 
 
-def _logistic() -> Any:
+def _logistic() -> object:
     model = LogisticRegression(C=0.01, class_weight="balanced", max_iter=5000)
     return make_pipeline(StandardScaler(), model)
 
 
-def _svc() -> Any:
+def _svc() -> object:
     return make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced"))
 
 

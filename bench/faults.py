@@ -167,7 +167,7 @@ class ChildError(Exception):
     """A child that failed; the message is its traceback."""
 
 
-def in_child(function: Callable[[], Any]) -> Any:
+def in_child(function: Callable[[], object]) -> Any:
     """Call a function in a forked child and return what it returns; raises `ChildError`."""
     reading, writing = os.pipe()
     pid = _fork(function, writing)
@@ -183,7 +183,7 @@ def in_child(function: Callable[[], Any]) -> Any:
     return value
 
 
-def killed_after(seconds: float, function: Callable[[], Any]) -> bool:
+def killed_after(seconds: float, function: Callable[[], object]) -> bool:
     """Call a function in a forked child and kill it; return whether it was still running."""
     reading, writing = os.pipe()
     pid = _fork(function, writing)
@@ -197,7 +197,7 @@ def killed_after(seconds: float, function: Callable[[], Any]) -> bool:
     return running
 
 
-def _fork(function: Callable[[], Any], writing: int) -> int:
+def _fork(function: Callable[[], object], writing: int) -> int:
     """Fork a child that writes (done, value or traceback) to a pipe; return its process id."""
     sys.stdout.flush()
     pid = os.fork()

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -53,13 +52,13 @@ def make_transcripts(root: Path, first: int) -> None:
             writer.append(f"u{i}", Transcript(f"word {i}", -0.5, 0.25, "en"), 1, i + 1)
 
 
-def contents(root: Path) -> dict[str, Any]:
+def contents(root: Path) -> dict[str, object]:
     """Return the checksum of every utterance with undamaged frames, and all transcripts."""
     from ser.cache.features import FeatureCache
     from ser.cache.upkeep import every_folder
     from ser.corpus.errors import UserError
 
-    state: dict[str, Any] = {}
+    state: dict[str, object] = {}
     for folder in every_folder(root):
         key = f"{root.name}/{folder.name}/{folder.fingerprint}"
         index = folder.index()

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
@@ -107,7 +106,7 @@ def heads(folder: Path) -> State:
     from ser.heads.record import read_done
     from ser.heads.trained import TrainedHead
 
-    state: dict[str, Any] = {}
+    state: dict[str, object] = {}
     for place in sorted((folder / "run" / "heads").glob("[!.]*/head.json")):
         name = place.parent.name
         try:

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="heads and models; all by default")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     args = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for seed in range(1 if args.quick else args.seeds):
         changes = [*args.overrides, *_changes(args, seed)]
         rows += _trained(Pipeline.load(args.pipeline, changes), args.only, seed)
@@ -94,7 +94,7 @@ def _derived(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(**columns)
 
 
-def _trained(pipeline: Pipeline, only: Sequence[str] | None, seed: int) -> list[dict[str, Any]]:
+def _trained(pipeline: Pipeline, only: Sequence[str] | None, seed: int) -> list[dict[str, object]]:
     """Train these heads; return a row of each."""
     heads, models = (
         [name for name in names if not only or name in only]
@@ -137,7 +137,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     collected = []
     for name in names:
         own = [row for row in rows if row["system"] == name]
-        line: dict[str, Any] = {"system": name, "seeds": len(own)}
+        line: dict[str, object] = {"system": name, "seeds": len(own)}
         for metric in ("macro-F1", "CCC"):
             values = [row[metric] for row in own if row[metric] is not None]
             spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""

@@ -157,7 +157,7 @@ def read(root: Path) -> dict[str, Any]:
     return content
 
 
-def _outcome(root: Path, expected: dict[str, Any]) -> tuple[str, str]:
+def _outcome(root: Path, expected: dict[str, object]) -> tuple[str, str]:
     from ser.corpus.errors import UserError
 
     stale = {p: p.read_bytes() for p in root.glob("*/*/index.parquet")}

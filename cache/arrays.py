@@ -99,7 +99,7 @@ def opened(
         yield content
 
 
-def _in_hdf5(source: Path, file: h5py.File) -> tuple[dict[str, Array], Any]:
+def _in_hdf5(source: Path, file: h5py.File) -> tuple[dict[str, Array], object]:
     stated = str(file.attrs.get("format", ""))
     if stated.startswith("ser-") and stated != FORMAT:
         raise ValueError(f"its format is '{stated}', not '{FORMAT}'")
@@ -142,7 +142,7 @@ def _in_folder(source: Path) -> dict[str, Array]:
         if file.suffix not in SUFFIXES or not file.is_file():
             continue
         read = partial(np.load, allow_pickle=False) if file.suffix == ".npy" else _read_torch
-        readers: dict[str, Callable[[], Any]]
+        readers: dict[str, Callable[[], object]]
         readers = {file.relative_to(source).with_suffix("").as_posix(): partial(read, file)}
         if file.suffix == ".safetensors":
             keys = _safetensors_keys(file)
@@ -167,21 +167,21 @@ def _safetensors_keys(file: Path) -> list[str]:
         return [""]  # the error is reported when the tensor is read
 
 
-def _read_hdf5(file: Mapping[str, Any], path: str, crc: int | None = None) -> Any:
+def _read_hdf5(file: Mapping[str, Any], path: str, crc: int | None = None) -> object:
     frames = file[path][()]
     if crc is not None and checksum(Encoded(frames)) != crc:
         raise ValueError("the crc32c of the frames differs")
     return frames
 
 
-def _read_safetensors(file: Path, key: str) -> Any:
+def _read_safetensors(file: Path, key: str) -> object:
     from safetensors import safe_open
 
     with safe_open(file, framework="pt") as tensors:  # numpy has no bfloat16
         return _numpy(tensors.get_tensor(key))
 
 
-def _read_torch(file: Path) -> Any:
+def _read_torch(file: Path) -> object:
     import torch
 
     loaded = torch.load(file, map_location="cpu", weights_only=True)
@@ -192,7 +192,7 @@ def _read_torch(file: Path) -> Any:
     return _numpy(tensors[0])
 
 
-def _numpy(tensor: Any) -> Any:
+def _numpy(tensor: Any) -> object:
     readable = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
     return readable.numpy(force=True)
 

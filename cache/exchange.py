@@ -136,8 +136,8 @@ def exported_metadata(cache: FeatureCache) -> dict[str, Any]:
         "about": about,
         "item_shape": list(cache.item_shape),
     }
-    if about.get("frame_rate") is not None:
-        stated["frame_rate"] = float(about["frame_rate"])
+    if (rate := cache.metadata.get("frame_rate")) is not None:
+        stated["frame_rate"] = float(rate)
     return stated
 
 

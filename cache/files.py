@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from ser.corpus.atomic import LEFT_BY_OTHER_MACHINE, host, is_running, remove
 from ser.corpus.errors import UserError
@@ -19,7 +18,7 @@ OPEN_FILES = "raise the limit of open files (`ulimit -n`)"
 AGAIN = "run `ser cache verify --repair`, then `ser extract`"
 
 
-def fingerprint(spec: Mapping[str, Any]) -> str:
+def fingerprint(spec: Mapping[str, object]) -> str:
     """Hash a mapping of plain values: 16 hexadecimal characters.
 
     The order of keys does not matter. Values must be JSON (paths as text), so that the

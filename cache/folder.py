@@ -84,7 +84,7 @@ class FeatureFolder:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.location!r})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Pickle the location only; the files are mapped again when it is read."""
         return type(self), (self.path, self.remote)
 
@@ -92,7 +92,7 @@ class FeatureFolder:
         return UserError(f"{self.path / 'feature.json'}: {problem}; {METADATA_REMEDY}.")
 
     @property
-    def extra_metadata(self) -> dict[str, Any]:
+    def extra_metadata(self) -> dict[str, object]:
         """Return the metadata without the folder's identity, as `create` takes it."""
         return {key: value for key, value in self.metadata.items() if key not in IDENTITY}
 
@@ -103,7 +103,7 @@ class FeatureFolder:
 
     @classmethod
     def create(
-        cls, root: str | Path, name: str, spec: Mapping[str, Any], metadata: Mapping[str, Any]
+        cls, root: str | Path, name: str, spec: Mapping[str, object], metadata: Mapping[str, object]
     ) -> Self:
         """Open the folder of `spec` in a cache (a folder or URL); make it if it does not exist."""
         path, remote = Root(root).folder(name, fingerprint(spec))
@@ -126,13 +126,13 @@ class FeatureFolder:
         return cls(path, remote)
 
     @classmethod
-    def existing(cls, root: str | Path, name: str, spec: Mapping[str, Any]) -> Self | None:
+    def existing(cls, root: str | Path, name: str, spec: Mapping[str, object]) -> Self | None:
         """Open the folder of exactly this `spec`, or return None."""
         path, remote = Root(root).folder(name, fingerprint(spec))
         return cls(path, remote) if _exists(path, remote) else None
 
     @classmethod
-    def has_lost_record(cls, root: str | Path, name: str, spec: Mapping[str, Any]) -> bool:
+    def has_lost_record(cls, root: str | Path, name: str, spec: Mapping[str, object]) -> bool:
         """Return whether there are shards of this `spec` without their feature.json."""
         path, remote = Root(root).folder(name, fingerprint(spec))
         if remote:
@@ -140,7 +140,9 @@ class FeatureFolder:
         return not _exists(path, remote) and (path / cls.store).is_dir()
 
     @classmethod
-    def open(cls, root: str | Path, name: str, required: Mapping[str, Any] | None = None) -> Self:
+    def open(
+        cls, root: str | Path, name: str, required: Mapping[str, object] | None = None
+    ) -> Self:
         """Open the one folder that fits this spec; the spec may lack `weights`, or be None.
 
         Reading a cache needs no model, so the digest of its weights may be unknown where heads are
@@ -174,7 +176,7 @@ class FeatureFolder:
         )
 
     @classmethod
-    def fitting(cls, root: str | Path, name: str, required: Mapping[str, Any]) -> list[str]:
+    def fitting(cls, root: str | Path, name: str, required: Mapping[str, object]) -> list[str]:
         """Return the fingerprints of the folders that `open` would accept."""
         specs = read_specs(dict(Root(root).folders(name)))
         return [path.name for path, spec in specs.items() if not differences(spec, required)]

@@ -112,7 +112,7 @@ class ForeignShard:
         """Do nothing: zarr-python reads no rows ahead."""
 
 
-def _metadata(folder: Path) -> dict[str, Any]:
+def _metadata(folder: Path) -> dict[str, object]:
     file = folder / ("zarr.json" if (folder / "zarr.json").exists() else ".zarray")
     with readable(file, AGAIN):
         return read_object(file, AGAIN)

@@ -44,7 +44,7 @@ def read_bytes(path: Path, remedy: str, largest: int) -> bytes:
     return data
 
 
-def parse_object(path: Path, data: bytes, remedy: str) -> dict[str, Any]:
+def parse_object(path: Path, data: bytes, remedy: str) -> dict[str, object]:
     """Read the JSON object that was read from `path`; see `read_object`."""
     try:
         values = json.loads(
@@ -69,7 +69,7 @@ def parse_object(path: Path, data: bytes, remedy: str) -> dict[str, Any]:
     return values
 
 
-def json_checksum(values: Mapping[str, Any]) -> str:
+def json_checksum(values: Mapping[str, object]) -> str:
     """Return the checksum of an object in any order of its keys: 8 hexadecimal characters."""
     return checksum_of(json.dumps(values, sort_keys=True, separators=(",", ":")))
 
@@ -79,7 +79,7 @@ def _finite_or_none(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _problems(values: Any) -> Iterator[str]:
+def _problems(values: object) -> Iterator[str]:
     level, depth = [values], 0
     while level:
         depth += 1

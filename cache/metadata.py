@@ -42,12 +42,12 @@ def read_specs(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
     return {path: read_metadata(path)["spec"] for path in folders}
 
 
-def differences(spec: Mapping[str, Any], required: Mapping[str, Any]) -> list[str]:
+def differences(spec: Mapping[str, object], required: Mapping[str, object]) -> list[str]:
     """Return the keys in which two specs differ; `weights` counts only where it is required."""
     keys = sorted({*spec, *required} - ({"weights"} - set(required)))
     return [key for key in keys if spec.get(key) != required.get(key)]
 
 
-def in_words(spec: Mapping[str, Any], key: str) -> str:
+def in_words(spec: Mapping[str, object], key: str) -> str:
     """Return one key of a spec with its value, for messages."""
     return f"{key}={spec[key]!r}" if key in spec else f"the default {key}"

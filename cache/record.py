@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -54,7 +54,7 @@ class Record(BaseModel):
         return cls.parse(path, read_object(path, cls.remedy))
 
     @classmethod
-    def parse(cls, path: Path, values: dict[str, Any]) -> Self:
+    def parse(cls, path: Path, values: dict[str, object]) -> Self:
         """Validate what was read from `path`."""
         try:
             return cls.model_validate(values)

@@ -276,7 +276,7 @@ def intact(path: Path, rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Enc
                     yield row, encoded
 
 
-def _intact_foreign(path: Path, rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Encoded]]:
+def _intact_foreign(path: Path, rows: pl.DataFrame) -> Iterator[tuple[dict[str, object], Encoded]]:
     try:
         shard = ForeignShard(path)
     except DeniedError:
@@ -323,7 +323,7 @@ def frames_metadata(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
     return array_metadata(shape, outer, dtype, sharding)
 
 
-def group_metadata(created: Any) -> bytes:
+def group_metadata(created: object) -> bytes:
     """Return the `zarr.json` of a shard."""
     attributes = {"created": created, "crc32c": google_crc32c.value(str(created).encode())}
     group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}

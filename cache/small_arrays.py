@@ -114,7 +114,7 @@ def shape_of(folder: Path) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def read_zarr_json(folder: Path) -> dict[str, Any]:
+def read_zarr_json(folder: Path) -> dict[str, object]:
     """Read the `zarr.json` of an array or group; raises `UserError` when it is damaged."""
     file = folder / "zarr.json"
     with readable(file, AGAIN):

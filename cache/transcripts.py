@@ -136,7 +136,7 @@ class TranscriptWriter:
     def __init__(self, cache: TranscriptCache, part_rows: int) -> None:
         self.cache = cache
         self.part_rows = part_rows
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, object]] = []
         self._since = time.monotonic()
 
     def append(
@@ -192,7 +192,7 @@ def checksums(rows: pl.DataFrame) -> pl.Series:
     return pl.Series("crc32c", map(checksum, rows.iter_rows(named=True)), pl.UInt32)
 
 
-def checksum(row: Mapping[str, Any]) -> int:
+def checksum(row: Mapping[str, object]) -> int:
     """Return the crc32c of the other values of a row: Parquet has none of its own."""
     text = json.dumps(dict(row) | {"crc32c": None})  # a float's shortest text is exact
     crc: int = google_crc32c.value(text.encode())

@@ -15,7 +15,7 @@ lead out of the folder are refused.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class ArrayNames:
     ids: str | None = None
 
 
-def arrays_in_zarr(source: Path, names: ArrayNames) -> tuple[dict[str, Array], Any]:
+def arrays_in_zarr(source: Path, names: ArrayNames) -> tuple[dict[str, Array], object]:
     """Return the arrays by utterance, and (spec, about, precision) of an export of ours.
 
     Raises `UserError` for a store that cannot be used as a whole.
@@ -78,7 +78,7 @@ def arrays_in_zarr(source: Path, names: ArrayNames) -> tuple[dict[str, Array], A
     return arrays, _origin(source, nodes.get("", Node(False, {})).metadata)
 
 
-def _origin(source: Path, group: Mapping[str, Any]) -> Any:
+def _origin(source: Path, group: Mapping[str, object]) -> object:
     """Return the (spec, about, precision) of an export of ours, else None."""
     attributes = group.get("attributes")
     if not isinstance(attributes, dict) or not str(attributes.get("format", "")).startswith("ser-"):

@@ -214,7 +214,7 @@ class Ragged:
         return list(zip(*columns, strict=True))
 
 
-def _decoded(value: Any) -> str | None:
+def _decoded(value: object) -> str | None:
     """Return an id as text, None when it is not text."""
     try:
         return value.decode() if isinstance(value, bytes) else value if type(value) is str else None

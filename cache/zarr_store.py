@@ -43,7 +43,9 @@ class ZarrError(ValueError):
     """An array that cannot be used, in one clause."""
 
 
-def open_array(store: "Store | Path", path: str, metadata: Mapping[str, Any]) -> "zarr.Array[Any]":
+def open_array(
+    store: "Store | Path", path: str, metadata: Mapping[str, object]
+) -> "zarr.Array[Any]":
     """Open an array of a store whose zarr.json or .zarray has this content; no chunk is read yet.
 
     Raises `ZarrError` for one that zarr-python cannot open, with a codec that is not known, or
@@ -70,7 +72,7 @@ def open_array(store: "Store | Path", path: str, metadata: Mapping[str, Any]) ->
     return array
 
 
-def codec_names(metadata: Mapping[str, Any]) -> set[str]:
+def codec_names(metadata: Mapping[str, object]) -> set[str]:
     """Return the names of all codecs of an array, also of those within shards."""
     names, level = set[str](), [metadata.get(key) for key in ("codecs", "filters", "compressor")]
     for value in level:  # it grows

@@ -86,7 +86,7 @@ class View(Section):
 
     seed: int = Field(default=7, ge=-(2**31), lt=2**31)
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> dict[str, object]:
         """Return what the samples depend on, as plain values, without options at their default.
 
         So a new option whose default is the earlier behaviour leaves every cache valid.

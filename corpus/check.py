@@ -206,7 +206,7 @@ def _unusual(
 
 
 def _duplicates(rows: _Rows, clips: list[_Clip]) -> Iterable[_Problem]:
-    copies: dict[str, list[dict[str, Any]]] = {}
+    copies: dict[str, list[dict[str, object]]] = {}
     for row, clip in zip(rows, clips, strict=True):
         if not clip.digest:
             continue

@@ -29,7 +29,7 @@ VARIABLE = re.compile(r"\$\{(\w+)\}")  # of the environment
 LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes of a file's name, and of a path: Linux's limits
 
 
-def check_path(value: Any) -> Any:
+def check_path(value: object) -> object:
     """Return a path, or a URL, as it is; raises `ValueError` for what can be none."""
     if not isinstance(value, str | Path):
         raise ValueError("it must be a path; give it as text")
@@ -79,7 +79,7 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_booleans(cls, data: Any) -> Any:
+    def _no_booleans(cls, data: object) -> object:
         """Refuse true and false where a number belongs, for pydantic takes them for 1 and 0."""
         error = PydanticCustomError("number", "it must be a number, not true or false")
         wrong = [
@@ -162,14 +162,14 @@ class CorpusConfig(Section):
         return self
 
 
-def _kinds(annotation: Any) -> frozenset[Any]:
+def _kinds(annotation: object) -> frozenset[object]:
     """Return the types that an annotation is made of; any section is `BaseModel`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return frozenset({BaseModel})
     return frozenset({annotation}).union(*(_kinds(part) for part in get_args(annotation)))
 
 
-def _holds_boolean(value: Any) -> bool:
+def _holds_boolean(value: object) -> bool:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):

@@ -207,7 +207,7 @@ def failures() -> Mapping[str, str]:
     return _failures or {}
 
 
-def validate_as(options: type[Model], values: Any) -> Model:
+def validate_as(options: type[Model], values: object) -> Model:
     """Validate the options of a part whose class depends on its name.
 
     The class's name becomes the first part of an error's place, as in a union of classes, so that
@@ -238,7 +238,7 @@ def _type_of(error: ErrorDetails) -> str | PydanticCustomError:
     return error["type"]
 
 
-def require_options(noun: str, name: str, options: Any, base: type) -> None:
+def require_options(noun: str, name: str, options: object, base: type) -> None:
     """Raise `UserError` when the options of a part are not a subclass of `base`."""
     if not (isinstance(options, type) and issubclass(options, base)):
         raise UserError(
@@ -247,7 +247,9 @@ def require_options(noun: str, name: str, options: Any, base: type) -> None:
         )
 
 
-def require_call(noun: str, name: str, part: Any, arguments: str, count: int, *names: str) -> None:
+def require_call(
+    noun: str, name: str, part: object, arguments: str, count: int, *names: str
+) -> None:
     """Raise `UserError` when a part cannot be called with so many arguments and these by name."""
     described = f"{noun} '{name}' ({origin(part)})"
     if not callable(part):
@@ -260,7 +262,7 @@ def require_call(noun: str, name: str, part: Any, arguments: str, count: int, *n
         return
 
 
-def origin(part: Any) -> str:
+def origin(part: object) -> str:
     """Return the module and name of a class or a function, for messages."""
     if not hasattr(part, "__qualname__"):
         return f"of type {type(part).__name__}"
@@ -278,5 +280,5 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
-def _summary(part: Any) -> str:
+def _summary(part: object) -> str:
     return (inspect.getdoc(part) or "").partition("\n")[0]

@@ -8,7 +8,7 @@ left to the terminal, which loses nothing.
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ser.corpus.errors import plain_lines
 
@@ -79,7 +79,7 @@ def print_table(table: "Table", console: "Console", cut: str = "", title: str = 
         console.width = before
 
 
-def _plain(cell: Any) -> "Text":
+def _plain(cell: object) -> "Text":
     from rich.text import Text
 
     return cell if isinstance(cell, Text) else Text(plain_lines(str(cell)))
@@ -120,7 +120,7 @@ def _set_width(column: "Column", width: int, whole: bool) -> None:
         column._cells = [_wrapped(cell, width) for cell in column.cells]
 
 
-def _wrapped(cell: Any, width: int) -> "Text":
+def _wrapped(cell: object, width: int) -> "Text":
     """Return a cell with line breaks between words, where it is wider than that."""
     text = str(cell)
     return _plain(cell) if _width(text) <= width else _plain("\n".join(_lines(text, width)))

@@ -182,7 +182,7 @@ def extractor(kind: str) -> Callable[[Decorated], Decorated]:
     return register
 
 
-def require_extractor(kind: str, cls: Any) -> None:
+def require_extractor(kind: str, cls: object) -> None:
     """Raise `UserError` for what is not an extractor class, or has options of another kind."""
     if not (isinstance(cls, type) and issubclass(cls, Extractor)):
         name = getattr(cls, "__qualname__", type(cls).__name__)
@@ -290,7 +290,7 @@ def extractor_class(kind: str) -> type[Extractor]:
     return EXTRACTORS.get(kind)
 
 
-def parse_options(entry: Mapping[str, Any]) -> FeatureOptions:
+def parse_options(entry: Mapping[str, object]) -> FeatureOptions:
     """Validate one entry of `features:` by its kind; a known model brings its own kind.
 
     Raises pydantic's `ValidationError`, or `UserError` for an unknown kind.

@@ -195,13 +195,13 @@ class TextSources(Sources):
         return self._texts[utterance]
 
 
-def hash64(*parts: Any) -> int:
+def hash64(*parts: object) -> int:
     """Hash plain values to 64 bits."""
     return files.hash64(repr(parts).encode())
 
 
 def plan_batches(
-    sizes: Mapping[str, int], keys: Mapping[str, Any], costs: Mapping[str, float], budget: float
+    sizes: Mapping[str, int], keys: Mapping[str, object], costs: Mapping[str, float], budget: float
 ) -> list[list[str]]:
     """Pack utterances into batches of similar size within a budget of frames.
 

@@ -50,7 +50,7 @@ class ExtractorConformance:
     mixed: ClassVar[bool] = True  # a batch may ignore batch_key and still be right
     slack: ClassVar[int] = 2  # frames that may be missing at the edges
 
-    def make(self, **options: Any) -> Extractor:
+    def make(self, **options: object) -> Extractor:
         """Return the extractor, loaded; `options` (`layer`) override those of the test."""
         raise NotImplementedError
 
@@ -184,7 +184,7 @@ class ExtractorConformance:
             np.testing.assert_allclose(cached.frames(f"u{i}"), expected, atol=2e-3, rtol=2e-3)
 
 
-def _alone(extractor: Extractor, source: Any) -> np.ndarray:
+def _alone(extractor: Extractor, source: object) -> np.ndarray:
     (frames,) = extractor.extract([source])
     if isinstance(frames, ValueError):
         raise frames
@@ -192,7 +192,7 @@ def _alone(extractor: Extractor, source: Any) -> np.ndarray:
     return frames
 
 
-def _equal(extractor: Extractor, batch: Sequence[Any]) -> None:
+def _equal(extractor: Extractor, batch: Sequence[object]) -> None:
     results = extractor.extract(batch)
     assert len(results) == len(batch)
     for source, frames in zip(batch, results, strict=True):
@@ -200,7 +200,7 @@ def _equal(extractor: Extractor, batch: Sequence[Any]) -> None:
         np.testing.assert_allclose(frames, _alone(extractor, source), atol=1e-4)
 
 
-def _works_or_explains(extractor: Extractor, source: Any) -> None:
+def _works_or_explains(extractor: Extractor, source: object) -> None:
     try:
         frames = _alone(extractor, source)
     except ValueError as error:

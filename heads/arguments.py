@@ -50,7 +50,7 @@ def as_labels(y: Labels) -> np.ndarray:
     return labels
 
 
-def _is_missing(label: Any) -> bool:
+def _is_missing(label: object) -> bool:
     return label is None or (isinstance(label, float) and math.isnan(label))
 
 

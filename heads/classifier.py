@@ -87,7 +87,7 @@ class HeadClassifier(SectionClassifier):
         """List the keys of a head of this architecture."""
         return valid_keys({"head": self.head})
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> object:
         """Declare to scikit-learn that X is a flat array of ids."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.one_d_array = False, True

@@ -4,7 +4,7 @@ Free of torch, so that a pipeline can be read and a stack fitted where torch is 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
@@ -50,7 +50,7 @@ class FeatureUse(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _short(cls, value: Any) -> Any:
+    def _short(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
 
 
@@ -102,7 +102,7 @@ class CrossFit(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _short(cls, value: Any) -> Any:
+    def _short(cls, value: object) -> object:
         return {"folds": value} if isinstance(value, int) else value
 
 
@@ -282,13 +282,13 @@ class HeadConfig(Section):
         return self
 
 
-def valid_keys(entry: Mapping[str, Any]) -> list[str]:
+def valid_keys(entry: Mapping[str, object]) -> list[str]:
     """List the keys an entry may have, its architecture's included."""
     options = HEADS.about(str(entry.get("head", "cross_modal_gru")))
     return [k for k in HeadConfig.model_fields if k != "architecture"] + list(options.model_fields)
 
 
-def merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def merged(defaults: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
     """Return an entry over the defaults; those of the training do not apply to a solved head."""
     entry = dict(defaults) | dict(own)
     options = HEADS.about(str(entry.get("head", "cross_modal_gru")))
@@ -300,7 +300,7 @@ def merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
     return {key: value for key, value in entry.items() if key in kept or key not in of_others}
 
 
-def parse_head(entry: Mapping[str, Any]) -> HeadConfig:
+def parse_head(entry: Mapping[str, object]) -> HeadConfig:
     """Validate one entry, defaults merged in; raises `ValidationError` or `UserError`."""
     options = HEADS.about(str(entry.get("head", "cross_modal_gru")))
     architecture = {k: v for k, v in entry.items() if k in options.model_fields}

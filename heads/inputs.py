@@ -166,7 +166,7 @@ class Prepared(nn.Module):
         self._check(outputs, len(next(iter(features.values()))[0]))
         return dict(outputs)
 
-    def _check(self, outputs: Any, batch: int) -> None:
+    def _check(self, outputs: object, batch: int) -> None:
         if not isinstance(outputs, Mapping):
             widths = ", ".join(f"'{name}': …" for name in self.outputs)
             raise self._error(f"returned a {type(outputs).__name__}; return a dict {{{widths}}}")

@@ -10,7 +10,6 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -89,7 +88,7 @@ def yaml_entry(released: Released, head: str, init: Path) -> str:
     return text.strip()
 
 
-def _entry(released: Released, head: str) -> dict[str, Any]:
+def _entry(released: Released, head: str) -> dict[str, object]:
     sums = [
         {"name": name, "layer_sum": "free"}
         if name in released.layer_weights and head in FREE

@@ -15,7 +15,7 @@ FILE = "head.json"
 LARGEST_FRAME = 1 << 22  # numbers of one frame, all its layers together
 
 
-def _none_for_nan(value: Any) -> Any:
+def _none_for_nan(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -74,7 +74,7 @@ class HeadRecord(Record):
 
     @field_validator("made_from")
     @classmethod
-    def _names_classes_and_features(cls, made_from: dict[str, Any]) -> dict[str, Any]:
+    def _names_classes_and_features(cls, made_from: dict[str, object]) -> dict[str, object]:
         try:
             _Origin.model_validate(made_from)
         except ValidationError as error:

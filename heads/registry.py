@@ -7,7 +7,7 @@ here, and their code is imported when a head is built. A part of a user's brings
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, SerializeAsAny
 
@@ -168,7 +168,7 @@ SAMPLERS: "Registry[Callable[..., np.ndarray], type[SamplerUse]]" = Registry(
 )
 
 
-def _parse(noun: str, value: Any, options_of: Callable[[str], type[Section]]) -> Any:
+def _parse(noun: str, value: object, options_of: Callable[[str], type[Section]]) -> object:
     """Turn a mapping with a `name` into the options of that part."""
     if not isinstance(value, Mapping):
         return value
@@ -181,12 +181,12 @@ def _parse(noun: str, value: Any, options_of: Callable[[str], type[Section]]) ->
     return validate_as(options, value)
 
 
-def _loss(value: Any) -> Any:
+def _loss(value: object) -> object:
     value = {"name": value} if isinstance(value, str) else value
     return _parse("loss", value, lambda name: LOSSES.about(name).options)
 
 
-def _sampler(value: Any) -> Any:
+def _sampler(value: object) -> object:
     value = {"name": value} if isinstance(value, str) else value
     if isinstance(value, Mapping):
         value = {"name": "natural"} | dict(value)

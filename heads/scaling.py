@@ -51,7 +51,7 @@ def _options(config: HeadConfig, clips: int) -> Mapping[str, Any]:
         return {}
     if clips > SMALL:
         return {"epochs": 20, "lr": 1e-4}
-    options: dict[str, Any] = {"epochs": 30, "lr": 1e-3, "lr_min": 1e-5}
+    options: dict[str, object] = {"epochs": 30, "lr": 1e-3, "lr_min": 1e-5}
     if "logits" in config.gives and config.head in HEADS.built_in:
         options["augment"] = Augment(mixup=1.0, mixup_alpha=0.4)
     return options

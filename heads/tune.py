@@ -95,7 +95,7 @@ def tune(
     return best
 
 
-def changed(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def changed(entry: Mapping[str, object], values: Mapping[str, object]) -> dict[str, Any]:
     """Return a head's entry with values at dotted keys: `augment.mixup`, `features.0.stride`."""
     result = deepcopy(dict(entry))
     for key, value in values.items():
@@ -107,7 +107,7 @@ def changed(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, An
     return result
 
 
-def _check_choice(entry: Mapping[str, Any], key: str, choice: Any) -> None:
+def _check_choice(entry: Mapping[str, object], key: str, choice: object) -> None:
     """Raise `UserError` for a choice that is none, or has values that the head cannot have."""
     from optuna.trial import FixedTrial
 

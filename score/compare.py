@@ -79,7 +79,7 @@ def compare_attributes(
     return _paired(draw, difference, drawn.mean(axis=1))
 
 
-def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, object]:
     """Return McNemar's two-sided p, the kind of test, and the counts that it is based on.
 
     `first_only` counts the rows `(rows,)` that only the first system gets right, `second_only`
@@ -99,7 +99,7 @@ def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[s
     return {"first_only": b, "second_only": c, "test": test, "p": p}
 
 
-def _paired(draw: Resamples, difference: float, drawn: np.ndarray) -> dict[str, Any]:
+def _paired(draw: Resamples, difference: float, drawn: np.ndarray) -> dict[str, object]:
     interval = draw.interval(drawn)
     drawn = drawn[~np.isnan(drawn)]
     tail = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())

@@ -27,11 +27,11 @@ class SectionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> np.ndarray:
         """Return the predicted class of each row."""
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
+    def get_params(self, deep: bool = True) -> dict[str, object]:
         """Return the arguments of the constructor by name."""
         return {name: getattr(self, name) for name in self._get_param_names()} | self.options
 
-    def set_params(self, **params: Any) -> Self:
+    def set_params(self, **params: object) -> Self:
         """Change arguments of the constructor; raises `UserError` for an unknown option."""
         changed = type(self)(**self.get_params() | params)
         changed.require_known_options()

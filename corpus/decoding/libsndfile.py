@@ -32,7 +32,7 @@ class _Serial(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-def _serial(file: Any) -> _Serial:
+def _serial(file: object) -> _Serial:
     """Open a file-like object, of which libsndfile needs read, seek and tell alone."""
     return _Serial(file)
 
@@ -118,7 +118,7 @@ class Recording:
         return self._span(file, begin, first, min(end, file.frames), last)
 
     def _span(
-        self, file: Any, position: int, first: int, end: int, last: int | None
+        self, file: object, position: int, first: int, end: int, last: int | None
     ) -> Iterator[Block]:
         step = min(self.rate, AT_ONCE // self.channels)
         while position < end:

@@ -97,11 +97,11 @@ def audformat(
     }
     speakers = _properties(database, speaker or "speaker")
     single = list(database.languages or ())
-    rows: dict[Segment, dict[str, Any]] = {}
+    rows: dict[Segment, dict[str, object]] = {}
     for name in tables:
         split = database.splits[s].type if (s := database[name].split_id) else ""
         for segment, label in _values(database, name, emotion):
-            row: dict[str, Any] = {key: labels.get(segment) for key, labels in columns.items()}
+            row: dict[str, object] = {key: labels.get(segment) for key, labels in columns.items()}
             person = speakers.get(row["speaker"], {})
             row["gender"] = row["gender"] or person.get("gender")
             language_name = row["language"] or person.get("language")
@@ -215,7 +215,7 @@ def _classes(database: Any, tables: list[str], column: str) -> list[str]:
     return [str(label) for label in labels or ()] if not isinstance(labels, str) else []
 
 
-def _code(language: Any) -> str | None:
+def _code(language: object) -> str | None:
     """Return a language as a code of ISO 639-1, else as it is written there."""
     if not language:
         return None
@@ -228,7 +228,7 @@ def _code(language: Any) -> str | None:
         return str(language)
 
 
-def _row(segment: Segment, row: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _row(segment: Segment, row: dict[str, object], folder: Path) -> dict[str, Any]:
     file, start, end = segment
     path = PurePosixPath(file.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts:

@@ -69,7 +69,7 @@ def emobox(folder: Path, *, dataset: str = "", fold: int | None = None) -> Manif
     if fold is not None and str(fold) not in folds:
         raise UserError(f"{home}: there is no fold {fold}; its folds are: {listed(folds)}.")
     chosen = str(fold) if fold is not None else next(iter(folds)) if len(folds) == 1 else None
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, object]] = {}
     for path in (
         home / f"{dataset}.jsonl",
         *(p for parts in folds.values() for p in parts.values()),

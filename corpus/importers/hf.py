@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -116,7 +115,7 @@ def _part(path: Path, folder: Path) -> str:
     return ""
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, object]:
     """Read a JSON file of a data set; empty where there is none."""
     if not path.is_file():
         return {}
@@ -129,7 +128,7 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _parquet_features(path: Path) -> Any:
+def _parquet_features(path: Path) -> object:
     try:
         text = pl.read_parquet_metadata(path).get("huggingface") or "{}"
         return json.loads(text).get("info", {}).get("features")
@@ -137,7 +136,7 @@ def _parquet_features(path: Path) -> Any:
         return None  # a damaged file is reported when it is read
 
 
-def _class_names(features: Any) -> dict[str, list[str]]:
+def _class_names(features: object) -> dict[str, list[str]]:
     """Return the names of the class labels, by column."""
     entries = features.items() if isinstance(features, dict) else ()
     return {
@@ -187,7 +186,7 @@ def _frame(
     return pl.DataFrame([c.alias(n) for n, c in columns.items()]).filter(pl.col(FILE).is_not_null())
 
 
-def _audio(value: Any, path: Path) -> tuple[bytes | None, str | None]:
+def _audio(value: object, path: Path) -> tuple[bytes | None, str | None]:
     """Return the bytes and the path of a cell: one of them, or both in a mapping, or neither."""
     if isinstance(value, dict) and not {"bytes", "path"} & set(value):
         raise UserError(

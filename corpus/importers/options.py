@@ -14,7 +14,7 @@ from ser.corpus.errors import CONTROL, UserError, shown
 from ser.corpus.rows import BLANKS
 
 
-def typed_options(function: Callable[..., Any], values: Mapping[str, str]) -> dict[str, Any]:
+def typed_options(function: Callable[..., object], values: Mapping[str, str]) -> dict[str, object]:
     """Convert option values from the command line to the types of a function's parameters.
 
     A parameter annotated as text gets the text unchanged; for a mapping or a list the text is
@@ -27,7 +27,7 @@ def typed_options(function: Callable[..., Any], values: Mapping[str, str]) -> di
         hints = typing.get_type_hints(function)
     except (NameError, TypeError):  # names that exist for type checkers only
         hints = {}
-    typed: dict[str, Any] = dict(values)
+    typed: dict[str, object] = dict(values)
     for name, text in values.items():
         if name in parameters:
             default = parameters[name].default
@@ -36,7 +36,7 @@ def typed_options(function: Callable[..., Any], values: Mapping[str, str]) -> di
     return typed
 
 
-def class_mapping(option: str, value: Any) -> dict[str, str | None]:
+def class_mapping(option: str, value: object) -> dict[str, str | None]:
     """Check a mapping of cells to names; a name that means unknown becomes None.
 
     Raises `UserError` for anything else, and for a name that is empty or a number.
@@ -64,7 +64,7 @@ def class_mapping(option: str, value: Any) -> dict[str, str | None]:
     return mapping
 
 
-def _typed(option: str, text: str, annotation: Any) -> Any:
+def _typed(option: str, text: str, annotation: Any) -> object:
     kinds = _kinds(annotation)
     structured = any(isinstance(kind, type) and _is_structure(kind) for kind in kinds)
     plain = str in kinds or Any in kinds
@@ -83,7 +83,7 @@ def _typed(option: str, text: str, annotation: Any) -> Any:
         raise UserError(f"option {option} is '{text}'{where}: {first['msg']}{example}.") from error
 
 
-def _kinds(annotation: Any) -> list[Any]:
+def _kinds(annotation: object) -> list[object]:
     """List the classes of an annotation; of a union, those of all its members."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return [kind for part in typing.get_args(annotation) for kind in _kinds(part)]
@@ -94,7 +94,7 @@ def _is_structure(kind: type) -> bool:
     return issubclass(kind, Collection) and not issubclass(kind, (str, bytes))
 
 
-def _text_only(option: str, text: str) -> Any:
+def _text_only(option: str, text: str) -> object:
     if not text.strip():
         raise UserError(f"option {option} is empty; write it as {{A: angry, S: sad}}.")
     return parse_yaml(f"option {option}", text, numbered=False, text_only=True).value

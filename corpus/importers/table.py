@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -178,7 +177,7 @@ def _splits(column: pl.Series, splits: Mapping[str, str] | None, table: str) -> 
     return column
 
 
-def _mapping(option: str, value: Any, column: pl.Series, table: str) -> dict[str, str | None]:
+def _mapping(option: str, value: object, column: pl.Series, table: str) -> dict[str, str | None]:
     """Check a mapping whose keys have to be cells of the column."""
     mapping = class_mapping(option, value)
     cells = column.drop_nulls().unique().sort().to_list()

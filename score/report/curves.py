@@ -1,7 +1,6 @@
 """The lines of a report: learning curves, the best k heads, reliability, votes by entropy."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import plotly.graph_objects as go
 import polars as pl
@@ -127,7 +126,7 @@ def _curves(history: pl.DataFrame, score: str, first: bool) -> list[tuple[go.Sca
 
 
 def _line(
-    frame: pl.DataFrame, column: str, colour: str, width: float, **options: Any
+    frame: pl.DataFrame, column: str, colour: str, width: float, **options: object
 ) -> go.Scatter:
     x, y = (frame["epoch"] + 1).to_list(), frame[column].to_list()
     line = {"color": colour, "width": width}
@@ -147,7 +146,7 @@ def top_figure(top: pl.DataFrame) -> Figure | None:
     shown, mean = splits[-1], top.filter(pl.col("by") == "mean").drop_nulls(f"{splits[-1]}_low")
     if mean.height:
         hidden = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-        edge: dict[str, Any] = {"x": mean["k"].to_list(), **hidden}
+        edge: dict[str, object] = {"x": mean["k"].to_list(), **hidden}
         plot.add_trace(go.Scatter(y=mean[f"{shown}_high"].to_list(), **edge))
         filled = {"fill": "tonexty", "fillcolor": BAND}
         plot.add_trace(go.Scatter(y=mean[f"{shown}_low"].to_list(), **edge, **filled))

@@ -1,7 +1,5 @@
 """The sections on a corpus: its classes and speakers, the map of its embeddings, layer weights."""
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 
@@ -39,7 +37,7 @@ def _classes_table(counts: pl.DataFrame) -> Table:
     rows = []
     for (emotion,), utterances in counts.group_by("emotion", maintain_order=True):
         by_speaker = utterances["speaker"].drop_nulls().value_counts()["count"].to_list()
-        row: list[Any] = [emotion, *((utterances["split"] == split).sum() for split in splits)]
+        row: list[object] = [emotion, *((utterances["split"] == split).sum() for split in splits)]
         row += [len(by_speaker) or None, min(by_speaker, default=None)]
         rows.append([*row, max(by_speaker, default=None)])
     titles = (*(SPLITS[split] for split in splits), "Speakers", "Fewest of one", "Most of one")

@@ -41,7 +41,7 @@ def render_page(title: str, sections: Sequence[Section]) -> str:
     )
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
+def _figure(figure: Figure) -> dict[str, object]:
     """Return what the script needs to draw a figure."""
     return {
         "plot": _plot(figure.plot),
@@ -52,7 +52,7 @@ def _figure(figure: Figure) -> dict[str, Any]:
     }
 
 
-def _plot(plot: "go.Figure") -> dict[str, Any]:
+def _plot(plot: "go.Figure") -> dict[str, object]:
     values: dict[str, Any] = json.loads(str(plot.to_json()))
     values["layout"].pop("template", None)  # plotly's own default theme, which ours replaces
     return values

@@ -31,7 +31,7 @@ class CachedFeature:
     missing_bytes: int | None = None
     used: bool | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the fields as plain values."""
         return asdict(self)
 
@@ -113,7 +113,7 @@ def size(nbytes: int) -> str:
     return f"{nbytes / 1e3:.1f} kB"
 
 
-def describe_spec(spec: dict[str, Any] | None) -> str:
+def describe_spec(spec: dict[str, object] | None) -> str:
     """Return the model and options of a feature in one line."""
     if spec is None:
         return "not extracted yet"

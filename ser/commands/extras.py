@@ -73,7 +73,7 @@ INCLUDED = {  # as pyproject.toml has them
 
 
 def missing_package(
-    error: ModuleNotFoundError, command: str, options: Mapping[str, Any]
+    error: ModuleNotFoundError, command: str, options: Mapping[str, object]
 ) -> UserError | None:
     """Return the error that names the extras to install; None for a package of no extra.
 

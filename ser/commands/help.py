@@ -28,7 +28,7 @@ class Command(TyperCommand):
     def __init__(self, *args: Any, params: Any = None, **settings: Any) -> None:
         super().__init__(*args, params=[*(params or ()), *logging_options(COMMON)], **settings)
 
-    def invoke(self, ctx: "Context") -> Any:
+    def invoke(self, ctx: "Context") -> object:
         """Start logging, then run the command; raises `UserError` for a missing package."""
         start_logging(ctx.meta, ctx.command_path)
         try:
@@ -91,7 +91,7 @@ class Group(TyperGroup):
                 param.default = False  # --help and such; Typer loads pydantic to read None
         return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: "Context") -> Any:
+    def invoke(self, ctx: "Context") -> object:
         """Start logging for the group's own action, which `ser presets` has."""
         if not ctx._protected_args:
             start_logging(ctx.meta, ctx.command_path)

@@ -144,7 +144,7 @@ CacheFolder = Annotated[
 ]
 
 
-def positive(unit: str, text: str) -> Any:
+def positive(unit: str, text: str) -> object:
     """Return an option for a number above 0 and up to a million; `text` is its help."""
     return typer.Option(metavar=unit, help=text, callback=_positive)
 

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from textwrap import wrap
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import typer
 
@@ -55,12 +55,12 @@ def print_line(text: str, indent: int) -> None:
     typer.echo(text)
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Print a value as JSON; what is not a finite number is null."""
     typer.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False))
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, dict):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -184,7 +184,7 @@ def _named(
         yield replace(prediction, path="-") if prediction.path == str(read) else prediction
 
 
-def _speakers(one_speaker: bool, turns: Path | None, read: Path | None) -> dict[str, Any]:
+def _speakers(one_speaker: bool, turns: Path | None, read: Path | None) -> dict[str, object]:
     """Return the options of `Predictor.stream` about speakers, the turns read.
 
     `read` is the file of standard input, which has the turns of the only file in RTTM.

@@ -102,7 +102,7 @@ def list_runs(
         log.warning(f"{folder}: there is no run in it; `ser run` makes one.")
 
 
-def _write_csv(file: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(file: Path, rows: list[dict[str, object]]) -> None:
     import polars as pl
 
     from ser.score.run_list import RunSummary

@@ -118,7 +118,7 @@ def _cluster(address: str | None) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    options: dict[str, object] = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
         options |= {"include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
@@ -152,7 +152,7 @@ def _options(pipeline: Path, resource: str) -> dict[str, Any]:
     return {f"num_{resource.lower()}s": 1, "runtime_env": _environment(pipeline)}
 
 
-def _environment(pipeline: Path) -> dict[str, Any]:
+def _environment(pipeline: Path) -> dict[str, object]:
     """Return the environment variables that the pipeline names, for the workers."""
     text = pipeline.read_text(encoding="utf-8")
     named = re.findall(r"\$\{(\w+)\}", text)
@@ -223,13 +223,13 @@ def _reason(error: Exception) -> str:
     return (lines[-1] if lines else type(error).__name__).strip().rstrip(".")
 
 
-def body_in_task(body: str, arguments: Sequence[Any]) -> tuple[str, Any]:
+def body_in_task(body: str, arguments: Sequence[object]) -> tuple[str, Any]:
     """Run a task's function as a Ray task; both the terminal and Ray send it Ctrl-C."""
     signal.signal(signal.SIGINT, interrupt_once)
     return run_body(lambda event: None, body, arguments)
 
 
-def run_on_ray(tasks: Iterable[Task], options: Mapping[str, Any]) -> Answers:
+def run_on_ray(tasks: Iterable[Task], options: Mapping[str, object]) -> Answers:
     """Run tasks; yield their outcomes as they are done. Events are not passed on."""
     ray = _ray()
     # a process for each task: an interrupt may leave half an import, which the next task of the

@@ -171,7 +171,7 @@ def reports_of(
     chosen_by: Mapping[str, str],
     answers: Answers,
     after_epoch: AfterEpoch = lambda progress: None,
-    measured: Callable[[Mapping[str, Any]], None] = lambda content: None,
+    measured: Callable[[Mapping[str, object]], None] = lambda content: None,
 ) -> Iterator[HeadReport]:
     """Yield a report for each head that is trained in another process, from its task's answers.
 
@@ -198,7 +198,7 @@ def reports_of(
                 yield HeadReport(name, "failed", None, by, 0, seconds, error)
 
 
-def train_one(send: Send, name: str, training: Mapping[str, Any]) -> dict[str, Any]:
+def train_one(send: Send, name: str, training: Mapping[str, Any]) -> dict[str, object]:
     """Train one head and return the fields of its report; the body of every task.
 
     After every epoch it sends its progress and its peak memory in bytes. Epochs restored from a
@@ -209,7 +209,7 @@ def train_one(send: Send, name: str, training: Mapping[str, Any]) -> dict[str, A
     peak, steps = watch_memory(), 0
     given = Training(**{**training, "origin": Origin(**training["origin"])})
 
-    def count(*_: Any) -> None:
+    def count(*_: object) -> None:
         nonlocal steps
         steps += 1
 

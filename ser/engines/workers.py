@@ -193,7 +193,7 @@ def environments(jobs: int, gpus: Sequence[str]) -> list[Environment]:
     return [shared | {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(jobs)]
 
 
-def run_body(send: Send, body: str, arguments: Sequence[Any]) -> tuple[str, Any]:
+def run_body(send: Send, body: str, arguments: Sequence[object]) -> tuple[str, Any]:
     """Call a task's function; return the kind and the content of the answer."""
     module, _, name = body.partition(":")
     try:

@@ -190,7 +190,7 @@ def _pipeline_text(predictor: Predictor, features: Mapping[str, Feature]) -> str
     return yaml.safe_dump(_without_paths(raw), sort_keys=False, allow_unicode=True)
 
 
-def _entry(config: HeadConfig) -> dict[str, Any]:
+def _entry(config: HeadConfig) -> dict[str, object]:
     """Return the entry of `heads:` for a config, its values from `defaults` included."""
     entry: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
     architecture: dict[str, Any] = entry.pop("architecture")
@@ -259,7 +259,7 @@ def _scrubbed(path: Path) -> Path | bytes:
     return path if clean == config else json.dumps(clean, indent=2).encode()
 
 
-def _without_paths(data: Any) -> Any:
+def _without_paths(data: object) -> Any:
     """Return plain data with only the last part of absolute paths."""
     if isinstance(data, dict):
         return {

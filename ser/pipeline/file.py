@@ -159,7 +159,7 @@ class Pipeline:
             for name, config in self.finetune.items()
         }
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> dict[str, object]:
         """Return the values of the file with every path absolute."""
         raw: dict[str, Any] = copy.deepcopy(dict(self.raw))
         for key, path in (("manifest", self.corpus.manifest), ("audio", self.corpus.audio)):

@@ -216,7 +216,7 @@ def _by_head(
     return _choice("head", refs, {"$ref": f"#/$defs/{prefix}-of-defaults"})
 
 
-def _used(defs: Mapping[str, Schema], start: Any) -> dict[str, Schema]:
+def _used(defs: Mapping[str, Schema], start: object) -> dict[str, Schema]:
     """Return the definitions that are referred to, directly or by another."""
     used: dict[str, Schema] = {}
     pending = [start]

@@ -62,7 +62,7 @@ def read_features(
     return features
 
 
-def _options_class(entry: Mapping[str, Any]) -> type[FeatureOptions]:
+def _options_class(entry: Mapping[str, object]) -> type[FeatureOptions]:
     try:
         kind = str(entry.get("kind") or kind_of(str(entry.get("model"))))
         return extractor_class(kind).Options
@@ -91,7 +91,7 @@ def read_heads(document: Document, base: Path) -> dict[str, HeadConfig]:
 
 
 def _merged(
-    document: Document, where: Where, defaults: Mapping[str, Any], own: Mapping[str, Any]
+    document: Document, where: Where, defaults: Mapping[str, object], own: Mapping[str, object]
 ) -> dict[str, Any]:
     try:
         return merged(defaults, own)

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -144,7 +144,7 @@ class Clip:
         return notes
 
 
-def open_clip(source: Any, segmentation: Segmentation) -> Clip:
+def open_clip(source: object, segmentation: Segmentation) -> Clip:
     """Decode a clip, a long one as far as needed to stream the rest.
 
     `source` is in one of the forms of `ser.predict.sources`; what is wrong with it is in `error`.

@@ -41,7 +41,7 @@ def to_json(result: Result) -> str:
     return json.dumps(fields, ensure_ascii=False)
 
 
-def _plain(segment: Segment) -> dict[str, Any]:
+def _plain(segment: Segment) -> dict[str, object]:
     fields = asdict(replace(segment, attention={}))
     fields["words"] = [asdict(word) for word in segment.words]
     fields["attention"] = {
@@ -71,7 +71,7 @@ def header(
     return ["path", *span, *emotion, *probabilities, *attributes, "transcript", "notes"]
 
 
-def to_csv(rows: Sequence[Sequence[Any]]) -> str:
+def to_csv(rows: Sequence[Sequence[object]]) -> str:
     """Return lines of CSV; floats have six digits, None is empty, booleans are true or false."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -80,7 +80,7 @@ def to_csv(rows: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.6g}" if isinstance(value, float) else value

@@ -56,7 +56,7 @@ def pipeline_problem(text: bytes) -> str | None:
     return None if outside is None else f"leads out of the bundle ({outside[:60]!r})"
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: object) -> Iterator[str]:
     """Yield every key and text of plain data."""
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -119,7 +119,7 @@ def _config_problem(file: Path) -> str | None:
     return _size_problem(file, config) if file.name == "config.json" else None
 
 
-def _size_problem(file: Path, config: Mapping[str, Any]) -> str | None:
+def _size_problem(file: Path, config: Mapping[str, object]) -> str | None:
     """Return which size in a model's config is out of proportion to its weights, None for none."""
     weights = sum(
         path.stat().st_size
@@ -139,7 +139,7 @@ def _size_problem(file: Path, config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
+def _mappings(value: object) -> Iterator[Mapping[str, object]]:
     if isinstance(value, dict):
         yield value
         for inner in value.values():
@@ -149,7 +149,7 @@ def _mappings(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from _mappings(inner)
 
 
-def _parameters(config: Mapping[str, Any]) -> int:
+def _parameters(config: Mapping[str, object]) -> int:
     """Return a lower bound of the parameters that a config describes."""
 
     def largest(*names: str) -> int:

@@ -81,7 +81,7 @@ def is_clip(value: Any) -> bool:
     return False
 
 
-def read_source(value: Any) -> ClipInput:
+def read_source(value: object) -> ClipInput:
     """Read a clip in any of the forms; `error` of the result says what is wrong with it."""
     if isinstance(value, ClipInput):
         return value
@@ -100,7 +100,7 @@ def read_source(value: Any) -> ClipInput:
     return ClipInput(wave=wave, rate=rate, channels=channels)
 
 
-def wave_of(samples: Any, rate: Any) -> tuple[np.ndarray, int, ChannelPower]:
+def wave_of(samples: object, rate: object) -> tuple[np.ndarray, int, ChannelPower]:
     """Return float32 `(samples,)`, mono, a copy, the rate in Hz, and the power of the channels.
 
     Raises `UserError`.
@@ -150,7 +150,7 @@ def _channels_last(signal: np.ndarray, what: str) -> np.ndarray:
     return signal if second < first or first == second else signal.T
 
 
-def _checked_rate(rate: Any, kind: str) -> int:
+def _checked_rate(rate: object, kind: str) -> int:
     """Return the rate in whole Hz; raises `UserError`."""
     hertz = math.nan
     if _is_number(rate):
@@ -164,7 +164,7 @@ def _checked_rate(rate: Any, kind: str) -> int:
     return round(hertz)
 
 
-def _samples_and_rate(value: Any) -> tuple[Any, Any]:
+def _samples_and_rate(value: object) -> tuple[object, object]:
     """Return samples and rate of a pair in either order, or of a mapping."""
     if isinstance(value, Mapping):
         samples = [value[key] for key in SAMPLE_KEYS if value.get(key) is not None]
@@ -182,7 +182,7 @@ def _samples_and_rate(value: Any) -> tuple[Any, Any]:
     raise UserError(f"{_shown(value)} is not a clip: {WANTED}")
 
 
-def _pair(value: tuple[Any, Any]) -> tuple[Any, Any] | None:
+def _pair(value: tuple[object, object]) -> tuple[object, object] | None:
     """Return samples and the other value, which should be their rate; None without samples."""
     first, second = value
     if _is_number(first) and (_is_array(second) or isinstance(second, list | tuple)):
@@ -206,7 +206,7 @@ def _is_array(value: Any) -> bool:
     return False
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     """Return whether a value is one real number, of Python, numpy or torch."""
     if isinstance(value, bool | np.bool):
         return False
@@ -217,7 +217,7 @@ def _is_number(value: Any) -> bool:
     return _as_array(value).dtype.kind in REAL
 
 
-def _as_array(samples: Any) -> np.ndarray:
+def _as_array(samples: object) -> np.ndarray:
     """Return samples as an array; raises `UserError` where they are none."""
     if isinstance(samples, np.ma.MaskedArray) and np.ma.is_masked(samples):
         raise UserError("an array with masked samples: fill them, as with samples.filled(0).")
@@ -228,7 +228,7 @@ def _as_array(samples: Any) -> np.ndarray:
         raise UserError(f"samples that are not an array ({reason}): {WANTED}") from error
 
 
-def _from_torch(value: Any) -> Any:
+def _from_torch(value: Any) -> object:
     """Return a torch tensor as a numpy array, anything else as it is; never imports torch."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(value, torch.Tensor):
@@ -242,7 +242,7 @@ def _from_torch(value: Any) -> Any:
         raise UserError(f"a tensor without plain samples ({reason}): {WANTED}") from error
 
 
-def _read(file: Any) -> ClipInput:
+def _read(file: object) -> ClipInput:
     """Copy an open file, from its start where it can seek."""
     name = getattr(file, "name", "")
     name = name if isinstance(name, str) else ""
@@ -266,7 +266,7 @@ def _parts(file: Any, what: str) -> Iterator[bytes]:
         raise UserError(f"{what}: it cannot be read ({' '.join(reason.split())[:120]}).") from error
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     try:
         text = " ".join(repr(value).split())
     except ValueError:  # an integer of thousands of digits

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -106,7 +106,7 @@ class Turns:
 TurnsSource = str | os.PathLike[str] | Sequence[tuple[float, float, str | None]] | Turns
 
 
-def _given(number: int, turn: Any) -> Turn:
+def _given(number: int, turn: object) -> Turn:
     """Check a turn that was given in Python."""
     where = f"turns: number {number}"
     if not isinstance(turn, Sequence) or isinstance(turn, str) or len(turn) != 3:

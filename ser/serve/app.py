@@ -152,7 +152,7 @@ def _described(statuses: dict[int, str]) -> dict[int | str, Any]:
     return {status: {"description": why, "content": ERROR} for status, why in statuses.items()}
 
 
-async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def unless_disconnected(request: Request, work: Coroutine[object, object, T]) -> T:
     """Return what `work` returns; cancel it when the client disconnects."""
     task = asyncio.ensure_future(work)
     disconnected = asyncio.ensure_future(_disconnected(request))
@@ -236,7 +236,7 @@ async def _field(request: Request, error: Any) -> Response:
     return JSONResponse({"error": sentence}, 422)
 
 
-async def _gone(request: Request, error: Any) -> Response:
+async def _gone(request: Request, error: object) -> Response:
     """Answer a client that disconnected or did not send HTTP, which is not a bug of the server."""
     return JSONResponse({"error": "the client has disconnected."}, 499)
 

@@ -1,7 +1,7 @@
 """The page's figures, in colours for light and dark backgrounds."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -91,7 +91,7 @@ def attribute_plane(result: Result) -> "Figure":
     return _plain(figure, 300)
 
 
-def _shape(low: np.ndarray, high: np.ndarray, first: int, step: float, **style: Any) -> Any:
+def _shape(low: np.ndarray, high: np.ndarray, first: int, step: float, **style: object) -> object:
     import plotly.graph_objects as go
 
     x = (first + np.arange(len(low))) * step

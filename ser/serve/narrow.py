@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import parse_qsl, urlencode
 
 from pydantic import BaseModel, Field, ValidationError
@@ -116,7 +116,7 @@ class AllowedRoutes:
         clip = join.data[0]
         if clip is not None and self.uploads.find(clip.path) is None:
             raise Refused(422, "this clip was not uploaded, or too long ago; upload it again.")
-        file: Any = clip and {"path": clip.path, "meta": {"_type": "gradio.FileData"}}
+        file: object = clip and {"path": clip.path, "meta": {"_type": "gradio.FileData"}}
         self.sessions.join(join.session_hash)
         clean = join.model_dump() | {"data": [file, join.data[1]]}
         return json.dumps(clean).encode()

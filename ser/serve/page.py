@@ -164,7 +164,9 @@ def build(
     return page, event["id"]
 
 
-async def answer(service: Service, uploads: Uploads, path: str | None, timeline: bool) -> list[Any]:
+async def answer(
+    service: Service, uploads: Uploads, path: str | None, timeline: bool
+) -> list[object]:
     """Return the new value of each output of the page for a clip; the clip is deleted."""
     import gradio as gr
 
@@ -189,7 +191,7 @@ async def answer(service: Service, uploads: Uploads, path: str | None, timeline:
     return [None, headline, *_outputs(service, result, decoded, timeline)]
 
 
-def _outputs(service: Service, result: Result, decoded: Decoded, timeline: bool) -> list[Any]:
+def _outputs(service: Service, result: Result, decoded: Decoded, timeline: bool) -> list[object]:
     """Return waveform, bars, plane and details."""
     import gradio as gr
 
@@ -218,7 +220,7 @@ def _swept(lifespan: Any, uploads: Uploads) -> Any:
             await asyncio.sleep(AGE / 4)
 
     @contextlib.asynccontextmanager
-    async def swept(app: FastAPI) -> AsyncIterator[Any]:
+    async def swept(app: FastAPI) -> AsyncIterator[object]:
         async with lifespan(app) as state:
             task = asyncio.create_task(sweep())
             try:

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ser.serve.limits import Refused
 
@@ -23,9 +23,9 @@ class Sessions:
     def __init__(self) -> None:
         self._streams: Counter[str] = Counter()
         self._seen: dict[str, float] = {}  # when a session last joined, or closed a stream
-        self._tasks: dict[asyncio.Task[Any], str] = {}
+        self._tasks: dict[asyncio.Task[object], str] = {}
 
-    async def run(self, session: str, work: Coroutine[Any, Any, T]) -> T:
+    async def run(self, session: str, work: Coroutine[object, object, T]) -> T:
         """Return what `work` returns; raises `Refused` if the session ends first."""
         task = asyncio.ensure_future(work)
         self._tasks[task] = session

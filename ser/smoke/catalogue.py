@@ -144,7 +144,7 @@ def _gigabytes(pipeline: Pipeline) -> float | None:
     return total / 1e9
 
 
-def _shape(published: ModelCard | None, kind: Any) -> int | None:
+def _shape(published: ModelCard | None, kind: object) -> int | None:
     if published is not None:
         return published.dim
     shape = getattr(kind, "item_shape", None)

@@ -18,7 +18,9 @@ SCORE = {"bootstrap": 10, "resamples": 50}
 LEFT_OUT = ("init", "log")  # weights of other widths; a service
 
 
-def shrink(pipeline: Pipeline, folder: Path, texts: Sequence[str], server: str) -> dict[str, Any]:
+def shrink(
+    pipeline: Pipeline, folder: Path, texts: Sequence[str], server: str
+) -> dict[str, object]:
     """Return the content of the small pipeline.yaml; write its models to `<folder>/models`.
 
     The corpus is that of `folder` (`ser.synthetic.corpus`), and cache and run are written there;
@@ -65,7 +67,7 @@ class _Small:
     def __init__(self, pipeline: Pipeline, folder: Path, texts: Sequence[str]) -> None:
         self._pipeline, self._folder, self._texts = pipeline, folder, texts
 
-    def feature(self, entry: Mapping[str, Any], options: Any) -> dict[str, Any]:
+    def feature(self, entry: Mapping[str, Any], options: Any) -> dict[str, object]:
         """Return an entry of `features:` with its tiny model."""
         if options.kind == "imported":
             raise UserError(
@@ -82,7 +84,7 @@ class _Small:
             model = self._model(options.kind, options.model)
         return _clamped(small) | {"kind": options.kind, "model": str(model)}
 
-    def tuned(self, entry: Mapping[str, Any], kind: str, model: str) -> dict[str, Any]:
+    def tuned(self, entry: Mapping[str, object], kind: str, model: str) -> dict[str, Any]:
         """Return an entry of `finetune:` with its tiny model."""
         small = _clamped(entry) | {"kind": kind, "model": str(self._model(kind, model))}
         freeze = small.get("freeze")
@@ -95,7 +97,7 @@ class _Small:
         return tiny_model(kind, model, self._folder / "models", self._texts)
 
 
-def _narrowed(entry: Mapping[str, Any], architecture: Any) -> dict[str, Any]:
+def _narrowed(entry: Mapping[str, Any], architecture: Any) -> dict[str, object]:
     """Return a head's entry with few epochs and small widths."""
     widths = {key: width for key, width in NARROW.items() if hasattr(architecture, key)}
     small: dict[str, Any] = {k: v for k, v in entry.items() if k not in LEFT_OUT} | widths
@@ -109,7 +111,7 @@ def _narrowed(entry: Mapping[str, Any], architecture: Any) -> dict[str, Any]:
     return small
 
 
-def _clamped(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _clamped(entry: Mapping[str, object]) -> dict[str, Any]:
     """Return an entry whose layers are limited to those of a tiny model."""
     layer = entry.get("layer")
     if isinstance(layer, list | tuple):

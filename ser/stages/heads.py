@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import polars as pl
 
@@ -18,7 +17,7 @@ from ser.pipeline.file import Pipeline, write_resolved
 from ser.pipeline.jobs import heads_job
 
 
-def head_entry(pipeline: Pipeline, name: str) -> dict[str, Any]:
+def head_entry(pipeline: Pipeline, name: str) -> dict[str, object]:
     """Return a head's entry of the file, over the defaults."""
     require_heads(pipeline, [name])
     section = pipeline.raw["heads"]

@@ -80,7 +80,9 @@ def write_subrun(
     return Pipeline.load(path)
 
 
-def _raw(pipeline: Pipeline, manifest: Path, classes: Sequence[str], seed: int) -> dict[str, Any]:
+def _raw(
+    pipeline: Pipeline, manifest: Path, classes: Sequence[str], seed: int
+) -> dict[str, object]:
     raw: dict[str, Any] = copy.deepcopy(pipeline.resolved())
     audio = {} if pipeline.corpus.audio is None else {"audio": raw["corpus"]["audio"]}
     raw["corpus"] = {"manifest": str(manifest), **audio, "classes": list(classes)}

@@ -102,9 +102,9 @@ def tiny_model(kind: str, model: str, folder: Path, texts: Sequence[str]) -> Pat
     return target
 
 
-def _config(model: str) -> dict[str, Any]:
+def _config(model: str) -> dict[str, object]:
     path = Path(model) / "config.json"
-    config: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    config: dict[str, object] = json.loads(path.read_text()) if path.is_file() else {}
     return config
 
 

@@ -27,7 +27,7 @@ class ChatServer(ThreadingHTTPServer):
     url: str
 
     def __enter__(self) -> "ChatServer":
-        self.requests: list[dict[str, Any]] = []
+        self.requests: list[dict[str, object]] = []
         self.keys: set[str] = set()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -57,7 +57,7 @@ class ChatServer(ThreadingHTTPServer):
 
 def completion(
     request: dict[str, Any], answer: str, likeliest: list[tuple[str, float]] | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the body of an answer; `likeliest` are the first token's candidates and their logs."""
     tokens = [{"token": t, "logprob": value, "bytes": None} for t, value in likeliest or ()]
     top = tokens[: request.get("top_logprobs", 0)]

@@ -13,7 +13,6 @@ The speech is a formant synthesizer's. It shows that the software works, and not
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -183,7 +182,7 @@ def _sentence(emotion: str, random: np.random.Generator) -> str:
     return str(random.choice(SENTENCES[emotion]))
 
 
-def _prosody(voice: Voice, emotion: str, random: np.random.Generator) -> dict[str, Any]:
+def _prosody(voice: Voice, emotion: str, random: np.random.Generator) -> dict[str, object]:
     base = PROSODY[emotion]
     rate, pitch, range_, volume, gap = random.standard_normal(5)
     return {
