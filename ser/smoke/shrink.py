@@ -8,7 +8,7 @@ from typing import Any
 from ser.corpus.errors import UserError
 from ser.heads.config import merged
 from ser.pipeline.file import Pipeline
-from ser.synthetic.models import LAYERS, tiny_model
+from ser.synthetic.models import LAYERS, WINDOW, tiny_model
 
 KINDS = ("asr", "whisper", "speech", "text", "facodec")  # those that run a model
 # these widths of a head are reduced; its numbers of attention heads and layers are as published
@@ -77,6 +77,8 @@ class _Small:
         small = {k: v for k, v in entry.items() if k not in ("quantize", "compile")}
         if options.kind not in KINDS:
             return small
+        if small.get("pad_to"):
+            small["pad_to"] = min(small["pad_to"], WINDOW)
         folder = Path(options.model)
         if folder.parent == (self._pipeline.run / "finetuned").resolve():
             model = self._folder / "run" / "finetuned" / folder.name

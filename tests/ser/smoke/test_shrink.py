@@ -16,7 +16,7 @@ cache: cache
 run: run
 features:
   words: {kind: asr, model: whisper-base, window: trim}
-  text: {model: roberta-large, of: words, layer: 18, quantize: int8}
+  text: {model: roberta-large, of: words, layer: 18, quantize: int8, pad_to: 80}
   own: {model: run/finetuned/tuned, kind: speech}
   prosody: {kind: prosody}
   gpt: {kind: llm, server: "https://far/v1", model: gpt-4, of: words}
@@ -64,6 +64,7 @@ def test_sizes_change_and_nothing_else(tmp_path):
                 "model": str(models / "text-roberta-large"),
                 "of": "words",
                 "layer": 4,
+                "pad_to": 64,
             },
             "own": {"kind": "speech", "model": str(small / "run" / "finetuned" / "tuned")},
             "prosody": {"kind": "prosody"},
