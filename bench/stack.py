@@ -45,7 +45,8 @@ from bench.report import Row, Target, arguments, drop, show
 from ser.cache.logits import HeadLogits, SplitLogits
 
 if TYPE_CHECKING:
-    from ser.stack.estimators import Classifier
+    from ser.stack.boosting import Boosting
+    from ser.stack.forest import Forest
 
 CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 TRAIN = (6728, 2495, 1432, 1120, 16712, 29239, 6303, 2948)
@@ -212,7 +213,7 @@ def grow(model: str, rows: int) -> None:
     print((time.process_time() - started) / GROWN_TREES)
 
 
-def _grown(model: str) -> "Classifier":
+def _grown(model: str) -> "Forest | Boosting":
     if model == "random_forest":
         from ser.stack.forest import Forest
 
@@ -233,7 +234,7 @@ def _published(root: Path, trees: int, jobs: int) -> Cost:
 def _paper(
     root: Path, trees: int, rounds: int, versions: Mapping[str, Path]
 ) -> tuple[list[Row], list[Target]]:
-    costs: dict[str, list[Cost]] = {ONE: [], ALL: []} | {_named(OURS, v): [] for v in versions}
+    costs: dict[str, list[Cost]] = {ONE: [], ALL: [], **{_named(OURS, v): [] for v in versions}}
     for _ in range(rounds):
         costs[ONE].append(_published(root, trees, 1))
         costs[ALL].append(_published(root, trees, -1))

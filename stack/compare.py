@@ -196,10 +196,10 @@ def _attributes(table: LogitTable, config: StackConfig, resamples: int) -> pl.Da
         rows.append(row)
     at = _rated_rows(table, splits[-1])
     last = table.splits[splits[-1]]
-    predictions = [stack.regressor.predict(last.predicted[at]) for stack in stacks.values()]
+    ridge, mean = (stack.regressor.predict(last.predicted[at]) for stack in stacks.values())
     speakers = [last.speaker[i] for i in at]
     difference = compare_attributes(
-        last.truth[at], *predictions, speakers, resamples=resamples, seed=config.seed
+        last.truth[at], ridge, mean, speakers, resamples=resamples, seed=config.seed
     )
     rows[0]["p"], rows[1]["p"] = None, difference["p"]
     return pl.DataFrame(rows, infer_schema_length=None)

@@ -63,11 +63,17 @@ class Forest(Classifier):
             Tree(t.children_left, t.children_right, t.feature, t.threshold, t.value[:, 0])
             for t in (estimator.tree_ for estimator in forest.estimators_)
         ]
-        self.trees_ = Trees.join(trees, len(self.classes_), X.shape[1])
+        self.n_features_in_ = X.shape[1]
+        self.trees_ = Trees.join(trees, len(self.classes_), self.n_features_in_)
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Return the mean of the trees: float64 `(rows, classes)`."""
+        """Return the mean of the trees: float64 `(rows, classes)`.
+
+        Raises ValueError for another number of columns than the forest was fitted on.
+        """
+        if X.shape[1] != self.n_features_in_:
+            raise ValueError(f"X has {X.shape[1]} columns, not {self.n_features_in_}")
         return self.trees_.mean(np.asarray(X, np.float32), self.jobs)
 
     def write(self, path: Path) -> None:
@@ -76,7 +82,7 @@ class Forest(Classifier):
 
     def read(self, path: Path, classes: int, dim: int) -> Self:
         """Read and check the trees, or those of an older version in a skops file."""
-        self.classes_ = np.arange(classes)
+        self.classes_, self.n_features_in_ = np.arange(classes), dim
         older, remedy = path.with_suffix(".skops"), StackRecord.remedy
         try:
             if older.exists() and not path.exists():

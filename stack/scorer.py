@@ -46,7 +46,8 @@ class Scorer:
 
     def interval(self, chosen: np.ndarray) -> tuple[float | None, float | None]:
         """Return the 95 % interval of macro-F1; None for fewer than 5 speakers."""
-        return self.draw.interval(self.drawn(chosen)) or (None, None)
+        low, high = self.draw.interval(self.drawn(chosen)) or (None, None)
+        return low, high
 
     def compare(self, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
         """Return the paired difference of macro-F1 (first - second), its interval and p."""

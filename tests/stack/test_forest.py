@@ -80,6 +80,8 @@ def test_the_arrays_predict_as_scikit_learn_to_the_last_bit(tmp_path, monkeypatc
         monkeypatch.setattr(trees, "CELLS", cells)
         assert np.array_equal(ours.predict_proba(unseen), wanted)
     assert ours.predict_proba(X[:0]).shape == (0, 3)
+    with pytest.raises(ValueError, match="X has 5 columns, not 6"):
+        ours.predict_proba(X[:, :5])
 
 
 def test_a_tree_that_is_a_leaf_predicts_its_shares():
