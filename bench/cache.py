@@ -15,12 +15,10 @@ index    the first lookup in a cache of a million utterances, in a fresh process
 """
 
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -41,10 +39,13 @@ from bench.report import (
     disk_bytes,
     drop,
     fresh,
+    load_note,
     repeated,
     show,
+    temporary_folder,
     times_as_fast,
     times_the_cpu,
+    use_one_thread,
     warm_up,
 )
 
@@ -91,23 +92,16 @@ FULL = Size(dim=1_280, read=2_048, write=768, grow=768, rounds=5)
 
 
 def main() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, by whatever comes first
+    use_one_thread()
     args = arguments(__doc__ or "").parse_args()
-    import torch
-
-    torch.set_num_threads(1)
     size = QUICK if args.quick else FULL
-    load = os.getloadavg()[0]
-    root = Path(tempfile.mkdtemp(prefix="bench-cache-", dir=args.folder))
-    try:
+    with temporary_folder(args) as root:
         sections, targets, disk = _measure(size, root)
-    finally:
-        shutil.rmtree(root)
     notes = [
         f"{'--quick: ' if args.quick else ''}dim {size.dim}, {size.read} utterances read, "
         f"{size.write} written, {size.grow} to {4 * size.grow} in growth, batch {sides.BATCH}",
         f"at most {disk / 1e9:.1f} GB on disk; OMP_NUM_THREADS=1 for every side",
-        f"load average {load:.2f} at the start: with other work on the machine the figures move",
+        load_note(args),
     ]
     show(sections, targets, notes, args.json)
 

@@ -17,8 +17,6 @@ every side; trim takes all of them, since its batches are made of clips of like 
 import argparse
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,9 +39,12 @@ from bench.report import (
     arguments,
     compare,
     fresh,
+    load_note,
     show,
+    temporary_folder,
     times_as_fast,
     times_the_cpu,
+    use_one_thread,
 )
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
@@ -93,29 +94,22 @@ FULL = Size(clips=200, parts=4, words=16, words_rounds=3)
 
 
 def main() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, by whatever comes first
+    use_one_thread()
     args = _options()
-    import torch
-
-    torch.set_num_threads(1)
     size = QUICK if args.quick else FULL
-    load = os.getloadavg()[0]
-    root = Path(tempfile.mkdtemp(prefix="bench-extract-", dir=args.folder))
-    try:
+    with temporary_folder(args) as root:
         manifest, audio, origin = speech_corpus(args.clips or size.clips, root / "speech")
         paths = [audio / path for path in manifest.frame["path"]]
         seconds = np.mean([soundfile.info(path).duration for path in paths])
         with _loaded_once():
             windows, targets = _windows(manifest, audio, root, size, Reference(args.hf))
             passes, pass_targets = _passes(manifest, audio, root, size)
-    finally:
-        shutil.rmtree(root)
     notes = [
         f"{'--quick: ' if args.quick else ''}{len(manifest)} clips of {origin}, mean {seconds:.1f} "
         f"s; ours: {MODEL}, CTranslate2, float32",
         f"reference: Hugging Face, float32, {args.hf or 'random weights (the cost is the same)'}",
         "OMP_NUM_THREADS=1 for every side; reading and hashing the weights is in none",
-        f"load average {load:.2f} at the start: with other work on the machine the figures move",
+        load_note(args),
     ]
     show(
         {"Frames": windows, "Frames and words": passes}, [*targets, *pass_targets], notes, args.json

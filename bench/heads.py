@@ -18,17 +18,25 @@ system, which other work on the machine moves less than wall time. One thread fo
 """
 
 import argparse
-import os
-import shutil
 import statistics
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from bench.report import Row, Side, Target, arguments, compare, show, times_the_cpu
+from bench.report import (
+    Row,
+    Side,
+    Target,
+    arguments,
+    compare,
+    load_note,
+    show,
+    temporary_folder,
+    times_the_cpu,
+    use_one_thread,
+)
 from ser.cache.features import FeatureCache
 from ser.cache.reader import bucket
 
@@ -57,14 +65,10 @@ FULL = Size(hidden=512, speech=1_280, text=1_024, batch=64, batches=3, short=2, 
 
 
 def main() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, by whatever comes first
+    use_one_thread()
     args = _options()
-    import torch
-
-    torch.set_num_threads(1)
     size = QUICK if args.quick else FULL
     size = replace(size, rounds=args.rounds or size.rounds)
-    load = os.getloadavg()[0]
     short, origin = _short_lengths(args.lengths_of)
     sections: dict[str, list[Row]] = {}
     targets: list[Target] = []
@@ -72,18 +76,15 @@ def main() -> None:
         ("MSP-Podcast-like", _msp_like(), size.batches),
         (origin, short, size.short),
     ):
-        root = Path(tempfile.mkdtemp(prefix="bench-heads-", dir=args.folder))
-        try:
+        with temporary_folder(args) as root:
             rows, met = _measure(seconds, batches, size, root)
-        finally:
-            shutil.rmtree(root)
         clips = f"{batches * size.batch} of {CORPUS:,} clips, mean {seconds.mean():.1f} s"
         sections[f"{name}: {clips}"] = rows
         targets += [] if targets else met
     notes = [
         f"{'--quick: ' if args.quick else ''}hidden {size.hidden}, speech {size.speech}, text "
         f"{size.text}, batch {size.batch}, {size.rounds} rounds, medians; times: of CPU seconds",
-        f"load average {load:.2f} at the start: with other work on the machine the figures move",
+        load_note(args),
     ]
     show(sections, targets, notes, args.json)
 

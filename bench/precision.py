@@ -4,15 +4,12 @@ Clips of RAVDESS in SER_SHARED, else synthesized ones. Errors are relative L2
 over all frames, in percent. A row is the error of what is read back from the cache.
 """
 
-import shutil
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from bench.extract import MODEL, speech_corpus
-from bench.report import Row, arguments, show
+from bench.report import Row, arguments, show, temporary_folder
 
 
 def main() -> None:
@@ -21,16 +18,13 @@ def main() -> None:
     from ser.extract.models import resolve
 
     args = arguments(__doc__ or "").parse_args()
-    root = Path(tempfile.mkdtemp(prefix="bench-precision-", dir=args.folder))
-    try:
+    with temporary_folder(args) as root:
         manifest, audio, origin = speech_corpus(8 if args.quick else 24, root)
         whisper = parse_options({"model": MODEL, "window": "trim"})
         extractor = extractor_class("whisper")(whisper, resolve(MODEL))
         extractor.load("cpu")
         waves = [load(audio / path) for path in manifest.frame["path"]]
         exact = [np.asarray(extractor.extract([wave])[0]) for wave in waves]
-    finally:
-        shutil.rmtree(root)
     rows = [Row(name, 100 * _error(exact, name), "%") for name in ("float16", "bfloat16", "int8")]
     show({"Relative L2 error": rows}, [], [f"{len(exact)} clips of {origin}, {MODEL}"], args.json)
 

@@ -14,8 +14,10 @@ import resource
 import shutil
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -89,12 +91,36 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.set_defaults(load=os.getloadavg()[0])
     parser.add_argument("--quick", action="store_true", help="smaller sizes, a minute or two")
     parser.add_argument("--json", type=Path, help="write the rows to a file as well")
     parser.add_argument(
         "--folder", type=Path, default=Path(), help="where temporary files go (default: here)"
     )
     return parser
+
+
+def load_note(args: argparse.Namespace) -> str:
+    """Return the note on the load of the machine when the benchmark started."""
+    return (
+        f"load average {args.load:.2f} at the start: with other work on the machine the figures "
+        "move"
+    )
+
+
+def use_one_thread() -> None:
+    """Make torch and every library that is loaded after it compute in one thread."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def temporary_folder(args: argparse.Namespace) -> Iterator[Path]:
+    """Yield an empty folder in `--folder`, which is deleted at the end."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=args.folder) as folder:
+        yield Path(folder)
 
 
 def compare(sides: Sequence[Side], unit: str, rounds: int) -> list[Row]:

@@ -27,11 +27,9 @@ Wall times mean nothing on a machine that does other work; CPU seconds are given
 
 import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +39,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
-from bench.report import Row, Target, arguments, drop, show
+from bench.report import Row, Target, arguments, drop, load_note, show, temporary_folder
 from ser.cache.logits import HeadLogits, SplitLogits
 
 if TYPE_CHECKING:
@@ -75,13 +73,11 @@ def main() -> None:
     args = _options()
     trees, rounds = (20, 1) if args.quick else (200, 3)
     rounds = args.rounds or rounds
-    load = os.getloadavg()[0]
     versions = {"now": Path.cwd()} | ({"before": args.before} if args.before else {})
     sections: dict[str, list[Row]] = {}
     targets: list[Target] = []
-    root = Path(tempfile.mkdtemp(prefix="bench-stack-", dir=args.folder))
     scale = f"{HEADS} heads, {sum(TRAIN):,} train utterances, 5 x {trees} trees"
-    try:
+    with temporary_folder(args) as root:
         if {"paper", "commands"} & set(args.parts):
             write_run(root, trees)
         if "paper" in args.parts:
@@ -97,15 +93,13 @@ def main() -> None:
             ]
         if "commands" in args.parts:
             sections[f"commands, {scale}"] = _commands(root, versions)
-    finally:
-        shutil.rmtree(root)
     if "growth" in args.parts:
         scales = (1, 10) if args.quick else (1, 10, 100)
         models = ("random_forest", "lightgbm")
         sections["growth"] = [row for model in models for row in _growth(model, scales)]
     notes = [
         f"{'--quick: ' if args.quick else ''}{rounds} rounds, medians; both sides predict the same",
-        f"load average {load:.2f} at the start: with other work on the machine the figures move",
+        load_note(args),
     ]
     show(sections, targets, notes, args.json)
 

@@ -4,25 +4,28 @@ A checksum is the crc32c of the whole file, 8 hexadecimal characters. It finds d
 bit, a file that was cut, emptied or deleted, a folder in its place), not a forgery.
 """
 
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import google_crc32c
 
-from ser.corpus.errors import DamagedError, Note
+from ser.corpus.errors import DamagedError, note_once
 
 BLOCK = 1 << 20
-_noted: set[Path] = set()
 
 
-def checksum(path: Path) -> str:
-    """Return the checksum of a file; raises `OSError` where it cannot be read."""
+def crc32c_of(path: Path) -> int:
+    """Return the crc32c of a file; raises `OSError` where it cannot be read."""
     crc = 0
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             crc = google_crc32c.extend(crc, block)
-    return f"{crc:08x}"
+    return crc
+
+
+def checksum(path: Path) -> str:
+    """Return the checksum of a file; raises `OSError` where it cannot be read."""
+    return f"{crc32c_of(path):08x}"
 
 
 def checksum_of(text: str) -> str:
@@ -68,10 +71,7 @@ def is_undamaged(folder: Path, expected: Mapping[str, str | None]) -> bool:
 
 def note_unchecked(run: Path) -> None:
     """Warn, once for each run, that its files have no checksums."""
-    if run not in _noted:
-        _noted.add(run)
-        text = (
-            f"{run}: some files were made by an older version of ser and have no checksums, so "
-            "damage to them may go unnoticed."
-        )
-        warnings.warn(text, Note, stacklevel=2)
+    note_once(
+        f"{run}: some files were made by an older version of ser and have no checksums, so damage "
+        "to them may go unnoticed."
+    )

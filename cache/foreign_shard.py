@@ -7,7 +7,6 @@ the crc32c of each utterance is compared as always.
 
 import errno
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from ser.cache.files import AGAIN, readable
 from ser.cache.json_file import read_object
 from ser.cache.precision import Encoded
 from ser.cache.zarr_store import ZarrError, open_array, read
-from ser.corpus.errors import Note, UserError
+from ser.corpus.errors import UserError, note_once
 
 LAYOUT = ("chunk_grid", "chunk_key_encoding", "codecs")  # what another writer may choose
-_noted: set[Path] = set()
 
 
 def has_other_layout(
@@ -86,7 +84,10 @@ class ForeignShard:
             raise UserError(f"{self.file}: {problem}; {AGAIN}.")
         scale = np.dtype("<f4")
         self.scale = read_foreign(path / "scale", scale) if self.dtype.kind == "i" else None
-        _note(path.parent)
+        note_once(
+            f"{path.parent}: another program has written some of it in other chunks, so it is read "
+            "through zarr-python, which is slower; export it and import it again to make it fast."
+        )
 
     @property
     def nbytes(self) -> int:
@@ -116,14 +117,3 @@ def _metadata(folder: Path) -> dict[str, object]:
     file = folder / ("zarr.json" if (folder / "zarr.json").exists() else ".zarray")
     with readable(file, AGAIN):
         return read_object(file, AGAIN)
-
-
-def _note(store: Path) -> None:
-    """Warn, once for each cache, that it is read slowly."""
-    if store not in _noted:
-        _noted.add(store)
-        text = (
-            f"{store}: another program has written some of it in other chunks, so it is read "
-            "through zarr-python, which is slower; export it and import it again to make it fast."
-        )
-        warnings.warn(text, Note, stacklevel=2)

@@ -1,8 +1,10 @@
 """The exceptions whose messages users read, and the parts that many messages share."""
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 LONGEST_NAME = 100  # characters of a name in a list
@@ -69,6 +71,12 @@ class StoppedError(UserError):
 
 class Note(Warning):
     """A message that informs and needs no action; the command line prints it."""
+
+
+@cache
+def note_once(text: str) -> None:
+    """Warn of something once in a process."""
+    warnings.warn(text, Note, stacklevel=3)
 
 
 def one_line(text: str) -> str:

@@ -11,10 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
 from ser.cache import files
+from ser.cache.checksums import crc32c_of
 from ser.corpus import audio
 from ser.corpus.augment import OtherSpeakers, View
 from ser.corpus.manifest import Manifest
@@ -80,11 +80,7 @@ class AudioSources(Sources):
         """Hash the bytes of the file and the span."""
         path, start, end = self._clips[utterance]
         if path not in self._checksums:
-            checksum = 0
-            with path.open("rb") as file:
-                while data := file.read(1 << 20):
-                    checksum = google_crc32c.extend(checksum, data)
-            self._checksums[path] = checksum
+            self._checksums[path] = crc32c_of(path)
         return hash64(self._checksums[path], start, end)
 
     def sizes(self) -> dict[str, int]:

@@ -168,7 +168,7 @@ def _pipeline_text(predictor: Predictor, features: Mapping[str, Feature]) -> str
     A fine-tuned model is an entry of `features:` and one of `heads:`.
     """
     pipeline, options = predictor.pipeline, predictor.features.options
-    raw: dict[str, Any] = json.loads(json.dumps(pipeline.resolved()))  # nothing shared: no alias
+    raw = pipeline.resolved()
     raw["corpus"] = {
         "manifest": pipeline.corpus.manifest.name,
         "classes": list(pipeline.corpus.classes),

@@ -33,7 +33,6 @@ from ser.stack.registry import META_MODELS
 
 Schema = dict[str, Any]
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-DEFAULTS = "defaults"  # an entry of heads and finetune that the others start from
 
 
 def pipeline_schema() -> Schema:

@@ -7,7 +7,9 @@ words and audio of the report's clips come from the manifest alone.
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from ser.cache.features import FeatureCache
 from ser.cache.logits import HeadLogits
@@ -32,6 +34,8 @@ from ser.score.scores import Metrics
 from ser.score.thresholds import Threshold, threshold_for
 from ser.score.truth import ground_truth, manifest_truth, missing_groups
 from ser.stack.compare import top_curve
+
+Cache = TypeVar("Cache", FeatureCache, TranscriptCache)
 
 
 def score_pipeline(pipeline: Pipeline, heads: Sequence[str]) -> Metrics:
@@ -118,17 +122,8 @@ def _frames(pipeline: Pipeline, manifest: Manifest) -> FeatureCache | None:
             f"score.map: '{wanted}' is not a feature of the pipeline; "
             f"{nearest(wanted, pipeline.features)}"
         )
-    names = [wanted] if wanted is not None else list(pipeline.features)
-    for name in names:
-        if wanted is None and hasattr(pipeline.features[name], "of"):  # of text
-            continue
-        try:
-            cached = open_feature(feature_job(pipeline, manifest, name))
-        except UserError:  # not extracted yet, or not on this machine
-            continue
-        if isinstance(cached, FeatureCache):
-            return cached
-    return None
+    names = [name for name, options in pipeline.features.items() if not hasattr(options, "of")]
+    return _first_cached(pipeline, manifest, names if wanted is None else [wanted], FeatureCache)
 
 
 def manifest_if_present(pipeline: Pipeline) -> Manifest | None:
@@ -176,15 +171,19 @@ def _headers(pipeline: Pipeline, heads: Sequence[str]) -> list[HeadLogits]:
 
 def _transcripts(pipeline: Pipeline, manifest: Manifest) -> TranscriptCache | None:
     """Open the words of the first transcriber of the pipeline that has cached some."""
-    for name, options in pipeline.features.items():
-        if options.kind != "asr":
-            continue
-        try:
+    names = [name for name, options in pipeline.features.items() if options.kind == "asr"]
+    return _first_cached(pipeline, manifest, names, TranscriptCache)
+
+
+def _first_cached(
+    pipeline: Pipeline, manifest: Manifest, names: Sequence[str], kind: type[Cache]
+) -> Cache | None:
+    """Open the first of these features that is cached on this machine; None where none is."""
+    for name in names:
+        with suppress(UserError):  # not extracted yet, or not on this machine
             cached = open_feature(feature_job(pipeline, manifest, name))
-        except UserError:  # not extracted yet, or not on this machine
-            continue
-        if isinstance(cached, TranscriptCache):
-            return cached
+            if isinstance(cached, kind):
+                return cached
     return None
 
 
