@@ -85,11 +85,8 @@ def options(
     """Speech emotion recognition: extract features, train heads, stack them, score."""
 
 
-def main() -> NoReturn:
-    """Run the command line; turn what a user can correct into one sentence."""
-    from ser.corpus.errors import UserError
-    from ser.engines.machine import machine_problem
-
+def prepare_process() -> None:
+    """Set the threads and the warnings of the libraries, before any is loaded; start logging."""
     if (os.cpu_count() or 1) <= SMALL_MACHINE:
         # read by torch, CTranslate2 and LightGBM when they load; on two cores a second thread
         # made a training step 16 times slower and an encoder 3 times
@@ -102,6 +99,14 @@ def main() -> NoReturn:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "0" if sys.stderr.isatty() else "1")
     warnings.showwarning = print_warning
     start_logging()
+
+
+def main() -> NoReturn:
+    """Run the command line; turn what a user can correct into one sentence."""
+    from ser.corpus.errors import UserError
+    from ser.engines.machine import machine_problem
+
+    prepare_process()
     try:
         code = cli(prog_name="ser", standalone_mode=False) or 0
     except UserError as error:

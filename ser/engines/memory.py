@@ -42,18 +42,23 @@ class MemoryBudget:
             return ""
         before = self.jobs if self._peak else 0
         self._peak, self._gpu_peak = max(peak, self._peak), max(gpu_peak, self._gpu_peak)
-        allowed = {f"{self.limit} by heads and cores": self.limit}
-        if self.free:
-            by_memory = int(SHARE * self.free / self._peak)
-            sizes = f"{self._peak / 1e9:.2f} GB each, {self.free / 1e9:.1f} GB free"
-            allowed[f"{by_memory} by memory ({sizes})"] = by_memory
-        if self.gpus:
-            by_gpu = len(self._places())
-            allowed[f"{by_gpu} by GPU memory ({self._gpu_peak / 1e9:.2f} GB each)"] = by_gpu
-        self.jobs = max(1, min(allowed.values()))
+        limits = self._limits()
+        self.jobs = max(1, min(count for count, _ in limits))
         if self.jobs == before:
             return ""
-        return f"training {plural(self.jobs, 'head')} at a time (limits: {', '.join(allowed)})"
+        reasons = ", ".join(f"{count} by {reason}" for count, reason in limits)
+        return f"training {plural(self.jobs, 'head')} at a time (limits: {reasons})"
+
+    def _limits(self) -> list[tuple[int, str]]:
+        """Return how many workers each resource allows, and which one it is."""
+        limits = [(self.limit, "heads and cores")]
+        if self.free:
+            sizes = f"{self._peak / 1e9:.2f} GB each, {self.free / 1e9:.1f} GB free"
+            limits.append((int(SHARE * self.free / self._peak), f"memory ({sizes})"))
+        if self.gpus:
+            reason = f"GPU memory ({self._gpu_peak / 1e9:.2f} GB each)"
+            limits.append((len(self._places()), reason))
+        return limits
 
     def _places(self) -> list[str]:
         """Name the GPU of each worker that fits, in turn."""
