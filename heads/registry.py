@@ -7,7 +7,7 @@ here, and their code is imported when a head is built. A part of a user's brings
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, SerializeAsAny
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Output = Literal["logits", "neutral_logit", "attributes", "gender"]
 Target = Literal["classes", "votes", "attributes", "gender"]
-Use = TypeVar("Use", bound=Section)
 
 
 @dataclass(frozen=True)
