@@ -174,12 +174,7 @@ class Trainer(Generic[DataT]):
         score = history[best.epoch].get(f"dev_{config.chosen_by}") if history else None
         return Trained(self.kept, history, best.epoch, score)
 
-    def _epoch(
-        self,
-        epoch: Epoch,
-        curve: Curve,
-        checkpoint: Checkpoint = Checkpoint(None),  # noqa: B008
-    ) -> dict[str, Any]:
+    def _epoch(self, epoch: Epoch, curve: Curve, checkpoint: Checkpoint) -> dict[str, Any]:
         """Run the steps of an epoch that are left; return its row of the history."""
         losses = curve.losses
         if epoch.stage.new_optimizer and not losses:

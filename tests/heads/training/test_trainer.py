@@ -155,7 +155,7 @@ def test_channels_of_wild_scales_are_learned_when_normalized(tmp_path):
 
 def run_epoch(trainer, epoch):
     """Run an epoch; return its row of the history."""
-    return trainer._epoch(epochs(trainer.task.config)[epoch], Curve())
+    return trainer._epoch(epochs(trainer.task.config)[epoch], Curve(), Checkpoint(None))
 
 
 def steps(trainer, epoch):

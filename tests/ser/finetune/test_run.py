@@ -187,6 +187,18 @@ def test_killed_and_begun_again_it_has_the_same_curve(tmp_path):
     assert not list(other.glob(".*"))
 
 
+def test_an_unfinished_training_with_two_checkpoints_starts_again(tmp_path, caplog):
+    path = make_pipeline(tmp_path)
+    former = tmp_path / "run" / "heads" / "ft" / ".epoch.checkpoint"
+    former.parent.mkdir(parents=True)
+    former.write_bytes(b"of an earlier version")
+    assert fine_tune(job(path)).done == "trained"
+    assert [r.getMessage() for r in caplog.records if r.name == "ser.heads"] == [
+        f"{former}: the unfinished training is of another version of ser, so it starts again."
+    ]
+    assert not former.exists()
+
+
 def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
     options = {"calm": True, "epochs": 2, "lr": 1e-4, "loss": "[wce, soft_f1]"}
     # 21 clips: steps of 10, 10 and 1, of which the second process has none
