@@ -41,8 +41,8 @@ def label_problems(
             detail = f"none of {count} has a class, only attributes"
             yield "", "nothing labelled", detail, "warning"
         else:
-            detail = f"none of {count} has a class; run `ser corpus import` again with --option "
-            yield "", "nothing labelled", f"{detail}emotion=COLUMN", "error"
+            detail = f"none of {count} has a class; run `ser corpus import` again with "
+            yield "", "nothing labelled", f"{detail}`--option emotion=COLUMN`", "error"
     if (frame["split"] == "").all() and frame["fold"].is_null().all():
         detail = (
             f"none of {count} is in train, dev or test; run `ser corpus split {quote(str(source))}`"

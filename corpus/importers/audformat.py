@@ -88,7 +88,8 @@ def audformat(
     for option, column in named.items():
         if column is not None and column not in names:
             raise UserError(
-                f"{folder}: no table has the column '{column}'; name it with {option}=COLUMN; "
+                f"{folder}: no table has the column '{column}'; name it with "
+                f"`--option {option}=COLUMN`; "
                 f"{nearest(column, names)}"
             )
     tables = [name for name in database.tables if emotion in database[name].columns]

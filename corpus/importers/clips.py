@@ -67,7 +67,9 @@ class Clips:
                 f"the files, {self._outside} beside them; save the data set with all audio in it."
             )
         if not self._written and not self._outside:
-            raise UserError(f"{self.folder}: no row has audio; name its column with audio=COLUMN.")
+            raise UserError(
+                f"{self.folder}: no row has audio; name its column with `--option audio=COLUMN`."
+            )
 
     def notes(self) -> Iterator[str]:
         """Yield what was written and what was left out."""
@@ -93,7 +95,7 @@ class Clips:
         if suffix is None:
             raise UserError(
                 f"{self.folder}: the audio of {name} is not a wav, flac, ogg, mp3, m4a, aiff or "
-                "webm file; name the column of the encoded audio with audio=COLUMN."
+                "webm file; name the column of the encoded audio with `--option audio=COLUMN`."
             )
         path = self.out / f"{name}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -161,7 +161,8 @@ def _frame(
     """
     if audio not in frame.columns:
         raise UserError(
-            f"{file.path}: there is no column '{audio}' for the audio; name it with audio=COLUMN; "
+            f"{file.path}: there is no column '{audio}' for the audio; name it with "
+            "`--option audio=COLUMN`; "
             f"the columns are: {listed(frame.columns)}."
         )
     first, prefix = counts[file.part], file.part or "row"
@@ -191,7 +192,7 @@ def _audio(value: object, path: Path) -> tuple[bytes | None, str | None]:
     if isinstance(value, dict) and not {"bytes", "path"} & set(value):
         raise UserError(
             f"{path}: a cell of the audio has the fields {listed(value)}, neither bytes nor path; "
-            "save the data set with encoded audio, or name its column with audio=COLUMN."
+            "save the data set with encoded audio, or name its column with `--option audio=COLUMN`."
         )
     if isinstance(value, dict):
         data, name = value.get("bytes"), value.get("path")
@@ -201,7 +202,7 @@ def _audio(value: object, path: Path) -> tuple[bytes | None, str | None]:
         return data, name
     raise UserError(
         f"{path}: a cell of the audio is of type {type(value).__name__}, neither bytes nor a path; "
-        "name the column of the encoded audio with audio=COLUMN."
+        "name the column of the encoded audio with `--option audio=COLUMN`."
     )
 
 

@@ -81,7 +81,7 @@ def manifest_of_table(
         if mapping is not None and column not in columns:
             raise UserError(
                 f"{table}: there is no column '{column}' for option {option}; name it with "
-                f"{column}=COLUMN; the columns are: {listed(read.frame.columns)}."
+                f"`--option {column}=COLUMN`; the columns are: {listed(read.frame.columns)}."
             )
     notes = [*read.notes, *_column_notes(read.frame.columns, columns, extra)]
     classes = None
@@ -98,12 +98,15 @@ def manifest_of_table(
 
 def _file(table: str, folder: Path) -> Path:
     if not table:
-        raise UserError("no table is given; give a .csv, .tsv or .parquet with table=FILE.")
+        raise UserError(
+            "no table is given; give a .csv, .tsv or .parquet with `--option table=FILE`."
+        )
     if not Path(table).is_file():
         inside = folder / table
         hint = f"; did you mean table={inside}?" if inside.is_file() else "."
         raise UserError(
-            f"{table}: there is no such table; give a .csv, .tsv or .parquet with table=FILE{hint}"
+            f"{table}: there is no such table; give a .csv, .tsv or .parquet with "
+            f"`--option table=FILE`{hint}"
         )
     return Path(table)
 
@@ -123,7 +126,7 @@ def _columns(header: list[str], named: Mapping[str, str | None], table: str) -> 
                     f"{listed(header)}."
                 )
         else:
-            column = find_column(header, name, table, f"choose one with {name}=COLUMN")
+            column = find_column(header, name, table, f"choose one with `--option {name}=COLUMN`")
         if column is not None:
             columns[name] = column
     if "path" not in columns:
@@ -133,7 +136,7 @@ def _columns(header: list[str], named: Mapping[str, str | None], table: str) -> 
             "such as path,emotion,speaker,split."
             if data
             else f"{table}: there is no column 'path'; name the column of audio files with "
-            f"path=COLUMN; the columns are: {listed(header)}."
+            f"`--option path=COLUMN`; the columns are: {listed(header)}."
         )
     return columns
 
@@ -206,9 +209,9 @@ def _stems(paths: pl.Series, column: str, table: str) -> pl.Series:
     if not len(twice):
         return stems
     remedy = (
-        f"name a column of ids with utterance=COLUMN, such as utterance={column}"
+        f"name a column of ids with `--option utterance=COLUMN`, such as utterance={column}"
         if paths.n_unique() == len(paths)
-        else "add a column of ids and name it with utterance=COLUMN"
+        else "add a column of ids and name it with `--option utterance=COLUMN`"
     )
     raise UserError(
         f"{table}: {plural(int(stems.is_duplicated().sum()), 'row')} share a file name with "

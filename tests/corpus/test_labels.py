@@ -31,8 +31,8 @@ def test_nothing_labelled_and_nothing_split_are_errors() -> None:
     assert [problem[1:] for problem in label_problems(unusable, "m.csv")] == [
         (
             "nothing labelled",
-            "none of 2 rows has a class; run `ser corpus import` again with --option "
-            "emotion=COLUMN",
+            "none of 2 rows has a class; run `ser corpus import` again with "
+            "`--option emotion=COLUMN`",
             "error",
         ),
         (

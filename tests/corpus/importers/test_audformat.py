@@ -81,7 +81,8 @@ def test_what_would_run_code_is_refused(tmp_path: Path) -> None:
 def test_a_column_that_is_named_has_to_exist(tmp_path: Path) -> None:
     database(tmp_path)
     assert refusal(tmp_path, speaker="speakr") == (
-        "DB: no table has the column 'speakr'; name it with speaker=COLUMN; did you mean 'speaker'?"
+        "DB: no table has the column 'speakr'; name it with "
+        "`--option speaker=COLUMN`; did you mean 'speaker'?"
     )
     assert refusal(tmp_path, emotions={"angry": "x"}).startswith(
         "DB: no utterance has the emotion 'angry' that is mapped to 'x'"
@@ -94,7 +95,8 @@ def test_mistakes_are_reported_in_one_sentence(tmp_path: Path) -> None:
     )
     database(tmp_path)
     assert refusal(tmp_path, emotion="emotions") == (
-        "DB: no table has the column 'emotions'; name it with emotion=COLUMN; did you mean "
+        "DB: no table has the column 'emotions'; name it with "
+        "`--option emotion=COLUMN`; did you mean "
         "'emotion'?"
     )
     table = tmp_path / "db.emotion.train.csv"

@@ -130,7 +130,9 @@ def test_rows_without_audio_are_left_out(tmp_path: Path) -> None:
     assert len(manifest) == 1
     assert "left out, without audio: 2 rows" in manifest.notes
     rows(1, None, None).write_parquet(folder / "a.parquet")
-    assert refusal(folder) == "DATA: no row has audio; name its column with audio=COLUMN."
+    assert refusal(folder) == (
+        "DATA: no row has audio; name its column with `--option audio=COLUMN`."
+    )
 
 
 def test_mistakes_are_reported_in_one_sentence(
@@ -144,7 +146,8 @@ def test_mistakes_are_reported_in_one_sentence(
         "DATA: the audio is within the files; name a folder to write it to with clips=FOLDER."
     )
     assert refusal(folder, audio="wave") == (
-        "DATA/a.parquet: there is no column 'wave' for the audio; name it with audio=COLUMN; the "
+        "DATA/a.parquet: there is no column 'wave' for the audio; name it with "
+        "`--option audio=COLUMN`; the "
         "columns are: audio, label, who, path, tags."
     )
     assert refusal(folder, audio="label").startswith("DATA/a.parquet: a cell of the audio is of")

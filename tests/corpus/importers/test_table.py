@@ -82,12 +82,12 @@ def test_same_named_columns_are_taken_from_any_format(tmp_path: Path, suffix: st
 def test_wrong_tables_are_reported_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     assert refusal(tmp_path, table=path) == (
-        f"{path}: there is no such table; give a .csv, .tsv or .parquet with table=FILE."
+        f"{path}: there is no such table; give a .csv, .tsv or .parquet with `--option table=FILE`."
     )
     path.write_text("file,emotion,arousal\na.wav,sad,high\n")
     assert refusal(tmp_path, table=path) == (
         f"{path}: there is no column 'path'; name the column of audio files with "
-        "path=COLUMN; the columns are: file, emotion, arousal."
+        "`--option path=COLUMN`; the columns are: file, emotion, arousal."
     )
     assert refusal(tmp_path, table=path, path="file", speaker="who") == (
         f"{path}: there is no column 'who' for speaker; its columns are: file, emotion, arousal."
@@ -104,10 +104,10 @@ def test_wrong_tables_are_reported_in_one_sentence(tmp_path: Path) -> None:
 def test_the_error_for_a_missing_table_says_how_to_give_one(tmp_path: Path) -> None:
     (tmp_path / "t.csv").touch()
     assert refusal(tmp_path, table="t.csv") == (
-        "t.csv: there is no such table; give a .csv, .tsv or .parquet with table=FILE; "
+        "t.csv: there is no such table; give a .csv, .tsv or .parquet with `--option table=FILE`; "
         f"did you mean table={tmp_path}/t.csv?"
     )
-    assert refusal(tmp_path).endswith("give a .csv, .tsv or .parquet with table=FILE.")
+    assert refusal(tmp_path).endswith("give a .csv, .tsv or .parquet with `--option table=FILE`.")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,8 @@ def test_codes_compare_as_text(tmp_path: Path) -> None:
     assert again.classes == ("sad",)
     path.write_text("file,label\n1.wav,04\n")
     assert refusal(tmp_path, emotions={"04": "sad"}, **options) == (
-        f"{path}: there is no column 'emotion' for option emotions; name it with emotion=COLUMN; "
+        f"{path}: there is no column 'emotion' for option emotions; name it with "
+        "`--option emotion=COLUMN`; "
         "the columns are: file, label."
     )
 
@@ -201,7 +202,7 @@ def test_columns_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
     path.write_text("path,Emotion,emotion\n1.wav,a,b\n")
     assert refusal(tmp_path, table=path) == (
         f"{path}: the columns 'Emotion' and 'emotion' differ only in case; choose one with "
-        "emotion=COLUMN."
+        "`--option emotion=COLUMN`."
     )
     frame = import_corpus("csv", tmp_path, table=path, emotion="Emotion").frame
     assert frame["emotion"].to_list() == ["a"]
@@ -213,13 +214,14 @@ def test_the_error_for_ambiguous_file_names_explains_how_to_give_ids(tmp_path: P
     options = {"table": path, "path": "file"}
     assert refusal(tmp_path, **options) == (
         f"{path}: 2 rows share a file name with another row (such as '1'), so file names cannot "
-        "serve as ids; name a column of ids with utterance=COLUMN, such as utterance=file."
+        "serve as ids; name a column of ids with `--option utterance=COLUMN`, such as "
+        "utterance=file."
     )
     frame = import_corpus("csv", tmp_path, utterance="file", **options).frame
     assert frame["utterance"].to_list() == ["1.wav", "sub/1.wav", "2.wav"]
     path.write_text("file,start\n1.wav,0\n1.wav,5\n")
     assert refusal(tmp_path, **options).endswith(
-        "add a column of ids and name it with utterance=COLUMN."
+        "add a column of ids and name it with `--option utterance=COLUMN`."
     )
 
 
