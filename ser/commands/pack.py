@@ -58,7 +58,8 @@ def pack(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Check this bundle and print its card; packs nothing. There is no default.",
+            help="Check this bundle, or the one that ser ships by its name, acted-speech-4, and "
+            "print its card; packs nothing. There is no default.",
         ),
     ] = None,
 ) -> None:
@@ -84,7 +85,10 @@ def pack(
 def _show(path: Path) -> None:
     from ser.predict.archive import CARD
     from ser.predict.bundle import open_bundle
+    from ser.predict.shelf import SHELF
 
+    if str(path) in (SHELF.name, SHELF.stem) and not path.is_file():
+        path = SHELF
     if not path.is_file():
         raise UserError(f"{path}: does not exist; give a bundle that `ser pack` wrote.")
     bundle = open_bundle(path)

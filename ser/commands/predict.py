@@ -126,7 +126,7 @@ def predict(
 
     times = [time.perf_counter()]
     from ser.predict.clips import Segmentation
-    from ser.predict.folder import predict_files, search
+    from ser.predict.folder import contents, predict_files, search
 
     with _standard_input(files) as (places, read):
         audio = search(places)
@@ -136,6 +136,8 @@ def predict(
         form = form or _default(paths, files, out)
         if not paths:
             raise UserError(f"there is no audio file in {', '.join(files)}.")
+        if not any(path.exists() for path in paths):  # before the models load, which takes seconds
+            raise UserError(f"{', '.join(map(str, paths[:3]))}: no such file; check the name.")
         if form in ONE_FILE and len(paths) > 1:
             raise UserError(f"--format {form} takes one file, not {len(paths)}.")
         Segmentation(timeline, cut, window, hop)  # refuses a wrong window before the models load
@@ -149,6 +151,7 @@ def predict(
             log.warning("--one-speaker changes nothing: no head in use has `normalize: speaker`.")
         if form == "csv" and out is not None and read is None:
             failed = predict_files(predictor, paths, out, **options)
+            log.info("%s: %s", out, contents(out))
         else:
             results = _named(predictor.stream(paths, **options), read)
             speakers = turns is not None

@@ -1,7 +1,8 @@
 """`ser run` and `ser demo`: all stages in order."""
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +21,7 @@ from ser.commands.options import (
 )
 from ser.commands.output import console, exit_code
 from ser.commands.presets import smoke_one
+from ser.corpus.errors import plural
 from ser.corpus.progress import is_shown
 
 app = typer.Typer()
@@ -105,7 +107,22 @@ def run(
         render(error.metrics, console())
         raise
     render(metrics, console())
+    if speakers := _few_test_speakers(metrics):
+        options = [] if path == PIPELINE else ["--pipeline", str(path)]
+        options += [word for text in overrides or () for word in ("--set", text)]
+        reason = f"the test split has {plural(speakers, 'speaker')}; this tests every speaker once"
+        log.info("next     %s  # %s", shlex.join(["ser", "cv", *options]), reason)
     return _finish(failed, pipeline.run if metrics else None)
+
+
+def _few_test_speakers(metrics: dict[str, Any]) -> int | None:
+    """Return the number of test speakers if it is too small for an interval, otherwise None."""
+    from ser.score.speakers import speakers_of, too_few
+
+    for system in metrics.get("test", {}).values():
+        speakers = speakers_of(system)
+        return speakers if too_few(speakers) else None
+    return None
 
 
 def _finish(failed: dict[str, str], run: Path | None = None) -> int:

@@ -26,6 +26,7 @@ WIDE = 120  # columns of the widest table
 LIST = "list"
 FLAGS = {"-q", "--quiet", "-v", "--verbose"}  # may be in front of the command
 LOG_FILE = "--log-file"  # likewise, with its value
+CAPTION = "Scores on test, or on the split that is named; the best head is the one best on dev."
 
 
 class RunsGroup(Group):
@@ -94,7 +95,9 @@ def list_runs(
     if as_json:
         print_json(rows)
     elif rows:
-        print_table(_table_of_runs(listed.runs), console(WIDE))
+        printer = console(WIDE)
+        print_table(_table_of_runs(listed.runs), printer)
+        printer.print(CAPTION, highlight=False, soft_wrap=True)
         for run in listed.runs:
             if run.reason is not None:
                 result(f"{run.run}: {run.reason}")

@@ -46,7 +46,7 @@ run: {run}             # heads, stack and report of this pipeline
 """
 SMALL = """
 features:
-  # Middle layers of tiny.en say more of emotion than its last one, so all are kept.
+  # The middle layers of tiny.en carry more emotion than the last, so all are kept.
   whisper: {kind: whisper, model: whisper-tiny.en, window: trim, layer: all}
   transcripts: {kind: asr, model: whisper-tiny.en, window: trim}   # English only
   text: {kind: text, model: minilm, of: transcripts}   # embeddings of the transcripts
@@ -54,7 +54,7 @@ features:
 """
 SMALL_AUDIO = """
 features:
-  # Middle layers of tiny.en say more of emotion than its last one, in other languages, too.
+  # The middle layers of tiny.en carry more emotion than the last, in other languages, too.
   whisper: {kind: whisper, model: whisper-tiny.en, window: trim, layer: all}
   prosody: {kind: prosody}   # pitch, energy, spectrum; no model
 """
@@ -190,9 +190,13 @@ def starter(manifest: Manifest, out: Path) -> str:
 
 def _require(manifest: Manifest, counts: dict[str, int]) -> None:
     source = manifest.source
+    if (manifest.frame["split"] == "").all():
+        raise UserError(
+            f"{source}: no row is in train, dev or test; run `ser corpus split {quote(source)}`."
+        )
     if len(counts) < 2:
         raise UserError(
-            f"{source}: the train split has clips of {len(counts)} classes; mark rows of two or "
+            f"{source}: the train split has clips of fewer than two classes; mark rows of two or "
             "more emotions with split 'train'."
         )
     if not {"dev", "test"} & set(manifest.frame["split"]):

@@ -97,11 +97,18 @@ class Evaluation(Section):
         return next(score for score in self.unseen_corpora if score.column == ALL)
 
     def summary(self, name: str, licence: str | None) -> str:
-        """Return one sentence: the model, its corpora, its licence, how often it is right."""
+        """Return a line: the model, its corpora, its licence, how often it is right and unsure."""
         corpora = ", ".join(corpus.name for corpus in self.corpora)
         terms = f"; {licence}" if licence else ""
-        right = round(10 * self.unseen.accuracy)
+        unseen = self.unseen
+        line = (
+            f"{name} ({corpora}{terms}): right on about {round(10 * unseen.accuracy)} of 10 clips "
+            "from corpora that it has not seen."
+        )
+        if unseen.confident_accuracy is None:
+            return line
         return (
-            f"{name} ({corpora}{terms}): right on about {right} of 10 clips from corpora that it "
-            "has not seen."
+            f"{line} By default it is unsure of about {round(10 * (1 - unseen.coverage))} of 10 "
+            f"(confidence below {self.min_confidence:g}), and right on about "
+            f"{round(10 * unseen.confident_accuracy)} of 10 of the others."
         )

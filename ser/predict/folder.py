@@ -117,6 +117,15 @@ def predict_files(
     return failed
 
 
+def contents(out: Path) -> str:
+    """Return how many files a CSV of `predict_files` has, and how many predictions are unsure."""
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    unsure = sum(row.get("unsure") == "true" for row in rows)
+    share = f", {unsure} of {plural(len(rows), 'prediction')} unsure" if unsure else ""
+    return f"{plural(len({row['path'] for row in rows}), 'file')}{share}"
+
+
 def printable(text: str) -> str:
     """Return valid UTF-8; the name of a file need not be, and is written with escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -29,6 +29,7 @@ def test_run_does_everything_and_the_second_skips_everything(tmp_path):
     assert first.returncode == 0, first.stderr
     assert "heads    training 2 heads at a time" in first.stdout
     assert first.stdout.endswith(
+        "next     ser cv  # the test split has 2 speakers; this tests every speaker once\n"
         "next     ser predict CLIP.wav --run run\nnext     ser serve --run run\n"
     )
     page = tmp_path / "run/report/report.html"

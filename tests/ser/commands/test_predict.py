@@ -47,6 +47,16 @@ def test_below_the_wanted_confidence_a_prediction_is_unsure(small, audio, tmp_pa
     names, row = (line.split(",") for line in out.read_text().splitlines())
     assert names[2:4] == ["emotion", "unsure"]
     assert row[2:4] == [expected.emotion, "false"]
+    out = tmp_path / "strict.csv"
+    strict = predict(small, audio, "--min-confidence", "1", "--out", out)
+    assert strict.stdout == f"{out}: 1 file, 1 of 1 prediction unsure\n"
+
+
+def test_a_wrong_name_is_reported_before_any_model_is_loaded(tmp_path):
+    absent = tmp_path / "absent.wav"
+    call = ["predict", str(absent), "--run", str(tmp_path / "no-run")]
+    with pytest.raises(UserError, match=r"absent\.wav: no such file; check the name\.$"):
+        CliRunner().invoke(cli, call, catch_exceptions=False, standalone_mode=False)
 
 
 def test_standard_input_is_a_clip(small, audio):  # noqa: F811

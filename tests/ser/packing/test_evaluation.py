@@ -92,13 +92,16 @@ def test_a_bundle_abstains_below_its_threshold_unless_told_otherwise(three):
 
 
 def test_python_is_told_once_what_the_model_is(three):
-    unseen = open_bundle(three.bundle).record.evaluation.unseen
+    evaluation = open_bundle(three.bundle).record.evaluation
+    unseen, threshold = evaluation.unseen, evaluation.min_confidence
     with pytest.warns(Note) as notes:
         predictor = ser.load(three.bundle, "cpu")
         results = predictor([three.folder / "audio" / f"{i}.wav" for i in (0, 1)])
     assert [str(note.message) for note in notes] == [
         f"three (RAVDESS, EMOVO, mine; CC BY 4.0): right on about {round(10 * unseen.accuracy)} "
-        "of 10 clips from corpora that it has not seen."
+        "of 10 clips from corpora that it has not seen. By default it is unsure of about "
+        f"{round(10 * (1 - unseen.coverage))} of 10 (confidence below {threshold:g}), and right on "
+        f"about {round(10 * unseen.confident_accuracy)} of 10 of the others."
     ]
     assert [result.notes for result in results] == [(), ()]
 

@@ -84,7 +84,12 @@ def test_without_speakers_for_the_folds_the_stack_learns_nothing(tmp_path):
 def test_a_corpus_that_cannot_be_learned_is_reported_in_one_sentence(tmp_path):
     whole = corpus(tmp_path, 4)
     wrong = {
-        "the train split has clips of 0 classes": whole.frame.with_columns(split=pl.lit("dev")),
+        "no row is in train, dev or test; run `ser corpus split m.csv`.": whole.frame.with_columns(
+            split=pl.lit("")
+        ),
+        "the train split has clips of fewer than two classes": whole.frame.with_columns(
+            split=pl.lit("dev")
+        ),
         "no row has split 'dev' or 'test'": whole.frame.with_columns(split=pl.lit("train")),
         "sad: é has no clip in the train split": whole.frame.with_columns(
             emotion=pl.Series(["a", "b", "a", "b", "a", "b", "a", "sad: é"])

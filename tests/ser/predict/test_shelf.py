@@ -23,7 +23,8 @@ from tests.ser.predict.test_runs import trained
 CLASSES = ("angry", "sad", "happy", "neutral")
 LINE = re.compile(
     r"acted-speech-4 \(RAVDESS, EmoDB, EMOVO; CC BY-NC-SA 4\.0\): right on about \d of 10 clips "
-    r"from corpora that it has not seen\."
+    r"from corpora that it has not seen\. By default it is unsure of about \d of 10 \(confidence "
+    r"below 0\.\d+\), and right on about \d of 10 of the others\."
 )
 
 
