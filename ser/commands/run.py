@@ -2,7 +2,7 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +23,9 @@ from ser.commands.output import console, exit_code
 from ser.commands.presets import smoke_one
 from ser.corpus.errors import plural
 from ser.corpus.progress import is_shown
+
+if TYPE_CHECKING:
+    from ser.score.scores import Metrics
 
 app = typer.Typer()
 
@@ -115,14 +118,12 @@ def run(
     return _finish(failed, pipeline.run if metrics else None)
 
 
-def _few_test_speakers(metrics: dict[str, Any]) -> int | None:
+def _few_test_speakers(metrics: "Metrics") -> int | None:
     """Return the number of test speakers if it is too small for an interval, otherwise None."""
-    from ser.score.speakers import speakers_of, too_few
+    from ser.score.speakers import too_few
 
-    for system in metrics.get("test", {}).values():
-        speakers = speakers_of(system)
-        return speakers if too_few(speakers) else None
-    return None
+    speakers = [scores.speakers for scores in metrics.get("test", {}).values()]
+    return speakers[0] if speakers and too_few(speakers[0]) else None
 
 
 def _finish(failed: dict[str, str], run: Path | None = None) -> int:
