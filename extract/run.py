@@ -34,8 +34,8 @@ from ser.extract.extractor import (
     choose_device,
     device_type,
     extractor_class,
-    load,
 )
+from ser.extract.loading import load
 from ser.extract.loop import Output, Report, run_batches
 from ser.extract.models import Weights, card, resolve
 from ser.extract.passes import joined

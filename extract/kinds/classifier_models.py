@@ -49,13 +49,18 @@ class DenseHead(nn.Module):
 
 
 class ClassifierEncoder(Encoder):
-    """A classifier, of which the one frame of a part of a clip has the outputs for all labels."""
+    """A classifier in float32, of which a part of a clip has one frame: the outputs for all labels.
+
+    Raises `UserError` for a model of another family, and for weights that lack a part: it would be
+    random.
+    """
 
     at_once = AT_ONCE
 
     def __init__(self, model: str, folder: Path) -> None:
         super().__init__()
-        self.model, self._prepare, config = load_classifier(model, folder)
+        config, self._prepare = _read(model, folder)
+        self.model = _load(_class_of(model, config), model, folder, config)
         self._whisper = config.model_type == WHISPER
         self._mels = reads_mels(config.to_dict())
         self.batch_mask = not self._whisper and takes_mask(config.to_dict())
@@ -85,17 +90,8 @@ class ClassifierEncoder(Encoder):
         return outputs
 
 
-def load_classifier(model: str, folder: Path) -> tuple[Any, Any, Any]:
-    """Load a classifier in float32, for evaluation.
-
-    Args:
-        model: its name, for messages.
-        folder: its weights and configuration.
-
-    Returns the module, called with the inputs of its family and returning `logits`
-    `(batch, labels)`; its feature extractor; and its config. Raises `UserError` for a model of
-    another family, and for weights that lack a part: it would be random.
-    """
+def _read(model: str, folder: Path) -> tuple[Any, Any]:
+    """Read the config and the feature extractor of a model of a known family."""
     family = str(read_config(folder).get("model_type"))
     if family not in (WHISPER, *SPEECH):
         raise UserError(
@@ -116,8 +112,7 @@ def load_classifier(model: str, folder: Path) -> tuple[Any, Any, Any]:
             f"{folder / 'preprocessor_config.json'}: the model reads {extractor.sampling_rate} Hz, "
             f"and kind classifier gives {SAMPLE_RATE} Hz; {OWN_CODE}."
         )
-    module = _load(_class_of(model, config), model, folder, config)
-    return module.eval(), extractor, config
+    return config, extractor
 
 
 def _class_of(model: str, config: Any) -> Any:

@@ -22,8 +22,8 @@ from ser.extract.extractor import (
     Extractor,
     FeatureOptions,
     build_extractor,
-    load,
 )
+from ser.extract.loading import load
 from ser.extract.loop import robustly
 from ser.extract.models import Weights, resolve
 from ser.extract.passes import joined, passes

@@ -12,7 +12,8 @@ from ser.cache.features import FeatureCache
 from ser.cache.transcripts import Transcript, TranscriptCache
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
-from ser.extract.extractor import Extractor, FeatureOptions, extractor, load
+from ser.extract.extractor import Extractor, FeatureOptions, extractor
+from ser.extract.loading import load
 from ser.extract.run import extract, full_spec
 from ser.extract.sources import AudioSources
 from tests.cache.factories import flip
