@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 
 from ser.cache.checksums import checksum_of, checksums, is_undamaged
 from ser.cache.record import Record
-from ser.cache.swap import recover_folder, replace_folder
+from ser.cache.swap import recover_folder, staged_folder
 from ser.corpus.atomic import remove, remove_leftovers, write_if_changed
 from ser.corpus.errors import DamagedError
 from ser.score.report.contents import Contents
@@ -36,6 +36,10 @@ NO_BROWSER = (
     "no Chrome or Chromium could be started, so the figure files were not written; install one, or "
     "give `--figures none`"
 )
+
+
+class _NoBrowserError(Exception):
+    """No browser could be started to draw in."""
 
 
 class _Figures(Record):
@@ -68,25 +72,23 @@ def _write_figures(
     folder: Path, figures: Sequence[Figure], formats: Sequence[Format]
 ) -> str | None:
     """Replace the folder of figure files, unless they are up to date."""
-    place, part = folder / "figures", folder / ".figures.part"
+    place = folder / "figures"
+    if not (formats and figures):
+        remove(place)  # those of an earlier report are stale
+        return None
     plots = [(figure.plot.to_json(), figure.width, figure.height) for figure in figures]
     made_from = checksum_of(json.dumps([plots, formats]))
-    enabled = bool(formats and figures)
-    if enabled and _are_current(place, made_from):
+    if _are_current(place, made_from):
         return None
-    remove(part)  # of a process that was killed
-    problem = None
-    if enabled:
-        part.mkdir()
-        problem = _draw(part, figures, formats)
-    if enabled and problem is None:
-        drawn = checksums(part, [path.name for path in part.iterdir()])
-        _Figures(made_from=made_from, checksums=drawn).write(part / FIGURES)
-        replace_folder(part, place)
-    else:  # those of an earlier report are stale
+    try:
+        with staged_folder(place) as part:
+            _draw(part, figures, formats)
+            drawn = checksums(part, [path.name for path in part.iterdir()])
+            _Figures(made_from=made_from, checksums=drawn).write(part / FIGURES)
+    except _NoBrowserError:
         remove(place)
-    remove(part)
-    return problem
+        return NO_BROWSER
+    return None
 
 
 def _are_current(folder: Path, made_from: str) -> bool:
@@ -98,7 +100,7 @@ def _are_current(folder: Path, made_from: str) -> bool:
     return record.made_from == made_from and is_undamaged(folder, record.checksums)
 
 
-def _draw(folder: Path, figures: Sequence[Figure], formats: Sequence[Format]) -> str | None:
+def _draw(folder: Path, figures: Sequence[Figure], formats: Sequence[Format]) -> None:
     import kaleido
     from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError
 
@@ -114,9 +116,8 @@ def _draw(folder: Path, figures: Sequence[Figure], formats: Sequence[Format]) ->
     try:
         # MathJax would be fetched from the network, and no figure has a formula
         kaleido.write_fig_from_object_sync(drawings, kopts={"mathjax": False})
-    except (BrowserClosedError, BrowserFailedError, ChromeNotFoundError):
-        return NO_BROWSER
-    return None
+    except (BrowserClosedError, BrowserFailedError, ChromeNotFoundError) as error:
+        raise _NoBrowserError from error
 
 
 def _latex(shown: Sequence[Section]) -> str:
