@@ -187,6 +187,7 @@ def _pipeline_text(predictor: Predictor, features: Mapping[str, Feature]) -> str
         raw["stack"] = (raw.get("stack") or {}) | {"heads": list(predictor.heads)}
     else:
         raw.pop("stack", None)
+    # plain data made anew: nothing in it is shared, which YAML would write as an alias
     return yaml.safe_dump(_without_paths(raw), sort_keys=False, allow_unicode=True)
 
 
@@ -207,7 +208,8 @@ def _of_run(run: Path, predictor: Predictor) -> Iterator[tuple[str, Path | bytes
             record = record.model_copy(update={"model": model, "failed": {}})
         # that of the whole run: the manifest is not in the bundle
         record = record.model_copy(update={"synthetic": predictor.synthetic})
-        record = HeadRecord.parse(folder / FILE, _without_paths(json.loads(record.to_json())))
+        values = record.model_dump(mode="json", exclude_unset=True)
+        record = HeadRecord.parse(folder / FILE, _without_paths(values))
         yield f"heads/{name}/{FILE}", record.to_json().encode()  # with its checksum
         for part in record.weights:
             yield f"heads/{name}/{part}.safetensors", folder / f"{part}.safetensors"
