@@ -21,14 +21,11 @@ class Snapshot:
     """
 
     def __init__(self, rows: pl.DataFrame) -> None:
-        for seed in count():
-            hashes = rows["utterance"].hash(seed).to_numpy()
-            self._order = np.argsort(hashes)
-            self._hashes = hashes[self._order]
-            if (self._hashes[1:] != self._hashes[:-1]).all():
-                break
-            rows = latest(rows)  # or two ids share a hash, and another seed is tried
-        self._seed = seed
+        if rows["utterance"].n_unique() < rows.height:
+            rows = latest(rows)  # some were written again
+        self._seed, hashes = _distinct_hashes(rows["utterance"])
+        self._order = np.argsort(hashes)
+        self._hashes = hashes[self._order]
         self.utterance = rows["utterance"]
         self.shard_names: list[str] = rows["shard"].unique().sort().to_list()
         self.shard = rows["shard"].cast(pl.Enum(self.shard_names)).to_physical().to_numpy()
@@ -57,3 +54,9 @@ class Snapshot:
                 f"({named}); run `ser extract {cache.name}`, or see failed.parquet in that folder."
             )
         return rows
+
+
+def _distinct_hashes(utterances: pl.Series) -> tuple[int, np.ndarray]:
+    """Hash utterances, uint64, by the first seed for which no two have the same hash."""
+    hashed = ((seed, utterances.hash(seed).to_numpy()) for seed in count())
+    return next(pair for pair in hashed if len(np.unique(pair[1])) == len(utterances))
