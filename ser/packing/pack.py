@@ -168,7 +168,7 @@ def _pipeline_text(predictor: Predictor, features: Mapping[str, Feature]) -> str
     A fine-tuned model is an entry of `features:` and one of `heads:`.
     """
     pipeline, options = predictor.pipeline, predictor.features.options
-    raw = pipeline.resolved()
+    raw: dict[str, Any] = pipeline.resolved()
     raw["corpus"] = {
         "manifest": pipeline.corpus.manifest.name,
         "classes": list(pipeline.corpus.classes),
