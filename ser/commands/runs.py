@@ -26,7 +26,7 @@ WIDE = 120  # columns of the widest table
 LIST = "list"
 FLAGS = {"-q", "--quiet", "-v", "--verbose"}  # may be in front of the command
 LOG_FILE = "--log-file"  # likewise, with its value
-CAPTION = "Scores on test, or on the split that is named; the best head is the one best on dev."
+CAPTION = "Scores on test, or on the split named; best head: best on dev, without the baseline."
 
 
 class RunsGroup(Group):
