@@ -264,9 +264,8 @@ def require_call(
 
 def origin(part: object) -> str:
     """Return the module and name of a class or a function, for messages."""
-    if not hasattr(part, "__qualname__"):
-        return f"of type {type(part).__name__}"
-    return f"{part.__module__}.{part.__qualname__}"
+    name = getattr(part, "__qualname__", None)
+    return f"{part.__module__}.{name}" if name else f"of type {type(part).__name__}"
 
 
 def reason(error: BaseException) -> str:

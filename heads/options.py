@@ -104,7 +104,7 @@ class Sampler(SamplerUse):
 class UndersampleSampler(Sampler):
     """Options of `undersample`: a `subset_seed` keeps its subset of the classes for all epochs."""
 
-    name: Literal["undersample"]
+    name: Literal["undersample"]  # pyright: ignore[reportGeneralTypeIssues]
     subset_seed: Seed | None = None
 
 
@@ -115,7 +115,7 @@ class ClassBalancedSampler(Sampler):
     other way round.
     """
 
-    name: Literal["class_balanced"]
+    name: Literal["class_balanced"]  # pyright: ignore[reportGeneralTypeIssues]
     weights: Literal["constant", "to_uniform", "to_distribution"] = "constant"
 
 

@@ -96,7 +96,7 @@ class FoldedClassifier(Classifier):
         """Fit one member on inputs `(rows, dim)` and class indices `(rows,)`."""
         from sklearn.base import clone
 
-        member = clone(self.estimator)
+        member: Any = clone(self.estimator)
         if "random_state" in member.get_params():
             member.set_params(random_state=seed)
         return member.fit(X, y)

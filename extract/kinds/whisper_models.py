@@ -48,8 +48,6 @@ def load_whisper(
 class CTranslate2Whisper(WindowEncoder):
     """Whisper from a CTranslate2 folder: the last encoder state only, fast on CPU."""
 
-    device = torch.device("cpu")  # of its inputs
-
     def __init__(self, options: WindowOptions, folder: Path, device: str, words: bool) -> None:
         self._engine = read_ctranslate2(folder, device)
         super().__init__(options, folder, int(self._engine.n_mels))
@@ -59,6 +57,11 @@ class CTranslate2Whisper(WindowEncoder):
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         silence = torch.zeros(1, 4, int(self._engine.n_mels))
         self.item_shape = (self.chosen(self.encode(silence)).shape[2],)
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU: `encode` moves its inputs."""
+        return torch.device("cpu")
 
     def encode(self, inputs: Tensor) -> Sequence[Any]:
         """Return the last state only: the format does not give the others."""

@@ -67,7 +67,7 @@ class _Small:
     def __init__(self, pipeline: Pipeline, folder: Path, texts: Sequence[str]) -> None:
         self._pipeline, self._folder, self._texts = pipeline, folder, texts
 
-    def feature(self, entry: Mapping[str, Any], options: Any) -> dict[str, object]:
+    def feature(self, entry: Mapping[str, Any], options: Any) -> dict[str, Any]:
         """Return an entry of `features:` with its tiny model."""
         if options.kind == "imported":
             raise UserError(
