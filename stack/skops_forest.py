@@ -76,7 +76,7 @@ def _types(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _tree(nodes: np.ndarray, values: np.ndarray) -> Tree:
-    fields: Mapping[Any, Any] = nodes.dtype.fields or {}
+    fields: Any = nodes.dtype.fields or {}
     if nodes.ndim != 1 or any(fields.get(name, [None])[0] != t for name, t in FIELDS.items()):
         raise BrokenFileError("a tree has no nodes, or they come from another version")
     if values.dtype != np.float64 or values.ndim != 3 or values.shape[:2] != (len(nodes), 1):
