@@ -5,7 +5,7 @@ Here the zip is read within limits, `schema.json` is parsed as data, and each tr
 its nodes and their class shares. `ser.stack.trees` checks them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
