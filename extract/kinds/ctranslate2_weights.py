@@ -1,7 +1,7 @@
-"""The weights in CTranslate2's model.bin as arrays, and Whisper's encoder in Transformers' class.
+"""The weights in CTranslate2's model.bin as arrays, and Whisper's encoder as a torch module.
 
-CTranslate2 runs an encoder as a whole and gives its last layer only; in Transformers' class every
-layer can be read. The file, in little endian (a text is its length with a zero, and bytes):
+CTranslate2 runs an encoder as a whole and gives its last layer only; of a torch module every layer
+can be read. The file, in little endian (a text is its length with a zero, and bytes):
 
     version, text of the kind, revision
     count, variables: text, rank, shape, type, bytes, data
@@ -95,37 +95,61 @@ def encoder_layers(folder: Path) -> int:
     return sum(name.startswith(SIDE) and name.endswith(LAYER) for name in variables)
 
 
-def read_whisper_encoder(folder: Path) -> "torch.nn.Module":
-    """Load the encoder of a CTranslate2 Whisper as Transformers' `WhisperEncoder`, in float32.
+def read_whisper_encoder(folder: Path, trained: bool = False) -> "torch.nn.Module":
+    """Load the encoder of a CTranslate2 Whisper, in float32.
 
-    Raises `ValueError` for weights that are quantized to integers, or are not those of a Whisper.
+    It is a `WhisperLayers`, or where it will be `trained` Transformers' `WhisperEncoder`, of the
+    same states. Raises `ValueError` for weights that are quantized to integers, or are not those of
+    a Whisper.
     """
     import torch
-    from transformers import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+    build = _transformers_encoder if trained else _own_encoder
     arrays = _arrays(folder / "model.bin")
     try:
         layers = sum(name.endswith(LAYER) for name in arrays)
         state = dict(_state(arrays, layers))
         width, mels, _ = state["conv1.weight"].shape
-        config = WhisperConfig(
-            d_model=width,
-            num_mel_bins=mels,
-            max_source_positions=len(state["embed_positions.weight"]),
-            encoder_layers=layers,
-            encoder_attention_heads=int(arrays["num_heads"]),
-            encoder_ffn_dim=len(state["layers.0.fc1.weight"]),
-            **NO_DECODER,
-        )
         with torch.device("meta"):
-            encoder: torch.nn.Module = WhisperEncoder(config)
+            encoder = build(
+                width=width,
+                bands=mels,
+                positions=len(state["embed_positions.weight"]),
+                layers=layers,
+                heads=int(arrays["num_heads"]),
+                hidden=len(state["layers.0.fc1.weight"]),
+            )
         # copies, as the file has equal arrays once and training changes each on its own
         tensors = {name: torch.tensor(array) for name, array in state.items()}
         encoder.load_state_dict(tensors, assign=True)
     except (KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise ValueError("model.bin does not hold the encoder of a Whisper model") from error
     return encoder.eval()
+
+
+def _own_encoder(**sizes: int) -> "torch.nn.Module":
+    from ser.extract.kinds.whisper_layers import WhisperLayers
+
+    return WhisperLayers(**sizes)
+
+
+def _transformers_encoder(
+    *, bands: int, width: int, layers: int, heads: int, hidden: int, positions: int
+) -> "torch.nn.Module":
+    from transformers import WhisperConfig
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    config = WhisperConfig(
+        d_model=width,
+        num_mel_bins=bands,
+        max_source_positions=positions,
+        encoder_layers=layers,
+        encoder_attention_heads=heads,
+        encoder_ffn_dim=hidden,
+        **NO_DECODER,
+    )
+    encoder: torch.nn.Module = WhisperEncoder(config)
+    return encoder
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ window).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu
-from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from ser.cache.transcripts import Transcript
 from ser.extract.encoder import Encoder, Piece
 from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.kinds.log_mels import LogMels
 from ser.extract.kinds.whisper import HOP, WindowOptions, cut
 from ser.extract.layers import choose, item_shape
 
@@ -32,11 +32,8 @@ class WindowEncoder(Encoder):
     def __init__(self, options: WindowOptions, folder: Path, bands: int) -> None:
         super().__init__()
         self.options, self.folder = options, folder
-        self.preprocessor = (
-            WhisperFeatureExtractor.from_pretrained(folder)
-            if (folder / "preprocessor_config.json").exists()
-            else WhisperFeatureExtractor(feature_size=bands)
-        )
+        self.bands = bands
+        self._preprocess = self._own_preprocessor() or LogMels(bands)
 
     def prepare(self, source: Any) -> list[Piece]:
         """Return the log-mels of each window of up to 30 s."""
@@ -45,10 +42,24 @@ class WindowEncoder(Encoder):
     def in_window(self, wave: np.ndarray, samples: int) -> Piece:
         """Return the log-mels of a waveform in a window of so many samples, and its own frames."""
         padded = np.pad(wave, (0, samples - len(wave)))
-        batch = self.preprocessor(
-            padded, sampling_rate=SAMPLE_RATE, padding="do_not_pad", return_tensors="np"
-        )
-        return Piece(batch["input_features"][0].T, max(1, math.ceil(len(wave) / HOP)))
+        return Piece(self._preprocess(padded), max(1, math.ceil(len(wave) / HOP)))
+
+    def _own_preprocessor(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """Return that of a folder which configures one, in transformers' class."""
+        if not (self.folder / "preprocessor_config.json").exists():
+            return None
+        from transformers import WhisperFeatureExtractor
+
+        extractor = WhisperFeatureExtractor.from_pretrained(self.folder)
+
+        def preprocess(wave: np.ndarray) -> np.ndarray:
+            batch = extractor(
+                wave, sampling_rate=SAMPLE_RATE, padding="do_not_pad", return_tensors="np"
+            )
+            log_mels: np.ndarray = batch["input_features"][0].T
+            return log_mels
+
+        return preprocess
 
     def cost(self, size: int) -> float:
         """Return the frames of the window."""
@@ -83,18 +94,18 @@ class WindowEncoder(Encoder):
 
 
 class WhisperEncoder(WindowEncoder):
-    """The encoder in transformers' class: every layer, any device, and it can be trained.
+    """The encoder as a torch module, ours or transformers': every layer, and any device.
 
-    Its decoder is saved with it, unchanged; of CTranslate2 weights none is, which frames do not
+    Transformers' can be trained. Its decoder is saved with it, unchanged; of CTranslate2 weights none is, which frames do not
     need but words do.
     """
 
     def __init__(self, options: WindowOptions, folder: Path, layer: int | str, model: Any) -> None:
-        super().__init__(options, folder, int(model.config.num_mel_bins))
+        super().__init__(options, folder, int(model.conv1.in_channels))
         self.model, self.layer = model, layer
         self.model.embed_positions.requires_grad_(False)  # sinusoids, never learned
-        self.layers = int(model.config.encoder_layers)
-        self.item_shape = item_shape(self.layers + 1, int(model.config.d_model), layer)
+        self.layers = len(model.layers)
+        self.item_shape = item_shape(self.layers + 1, int(model.conv1.out_channels), layer)
 
     def encode(self, inputs: Tensor) -> Sequence[Any]:
         """Return all states `(batch, frames, dim)`, the last one normalised.
@@ -117,6 +128,12 @@ class WhisperEncoder(WindowEncoder):
 
     def save(self, folder: Path) -> None:
         """Write encoder and decoder, the feature extractor, and the tokenizer if there is one."""
+        from transformers import (
+            AutoTokenizer,
+            WhisperFeatureExtractor,
+            WhisperForConditionalGeneration,
+        )
+
         whole: Any = (
             WhisperForConditionalGeneration(self.model.config)
             if is_ctranslate2(self.folder)
@@ -124,7 +141,12 @@ class WhisperEncoder(WindowEncoder):
         )
         whole.model.encoder = self.model
         whole.save_pretrained(folder)
-        self.preprocessor.save_pretrained(folder)
+        preprocessor = (
+            WhisperFeatureExtractor.from_pretrained(self.folder)
+            if (self.folder / "preprocessor_config.json").exists()
+            else WhisperFeatureExtractor(feature_size=self.bands)
+        )
+        preprocessor.save_pretrained(folder)
         if (self.folder / "tokenizer_config.json").exists():
             AutoTokenizer.from_pretrained(self.folder).save_pretrained(folder)
 

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, WhisperForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutput
 
 from ser.cache.transcripts import Transcript, Word
 from ser.corpus.errors import UserError
@@ -42,7 +40,7 @@ def load_whisper(
         return HuggingFaceWhisper(options, folder, device, layer, words)
     if layer == -1 and not trained:
         return CTranslate2Whisper(options, folder, device, words)
-    return CTranslate2Layers(options, folder, device, layer, words)
+    return CTranslate2Layers(options, folder, device, layer, words, trained)
 
 
 class CTranslate2Whisper(WindowEncoder):
@@ -126,9 +124,15 @@ class CTranslate2Layers(WhisperEncoder):
     """Whisper from a CTranslate2 folder: frames of every layer, words as CTranslate2 reads them."""
 
     def __init__(
-        self, options: WindowOptions, folder: Path, device: str, layer: int | str, words: bool
+        self,
+        options: WindowOptions,
+        folder: Path,
+        device: str,
+        layer: int | str,
+        words: bool,
+        trained: bool = False,
     ) -> None:
-        model = read_whisper_encoder(folder).to(device, dtype_on(device))
+        model = read_whisper_encoder(folder, trained).to(device, dtype_on(device))
         super().__init__(options, folder, layer, model)
         self._words = CTranslate2Whisper(options, folder, device, words) if words else None
 
@@ -151,6 +155,8 @@ class HuggingFaceWhisper(WhisperEncoder):
     def __init__(
         self, options: WindowOptions, folder: Path, device: str, layer: int | str, words: bool
     ) -> None:
+        from transformers import AutoTokenizer, WhisperForConditionalGeneration
+
         dtype = dtype_on(device)
         whole: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
         if words and not whole.config.decoder_layers:
@@ -167,6 +173,8 @@ class HuggingFaceWhisper(WhisperEncoder):
         self, last: Any, language: str, samples: Sequence[int] | None
     ) -> list[Transcript]:
         """Decode greedily with Hugging Face's generation."""
+        from transformers.modeling_outputs import BaseModelOutput
+
         multilingual = bool(getattr(self._whole.generation_config, "is_multilingual", False))
         options: dict[str, Any] = (
             {"language": language, "task": "transcribe"} if multilingual else {}
@@ -212,6 +220,8 @@ class HuggingFaceWhisper(WhisperEncoder):
 
     def _no_speech(self, last: Any) -> list[float]:
         """Return the probability of the no-speech token right after the start of transcript."""
+        from transformers.modeling_outputs import BaseModelOutput
+
         names = self._tokenizer.get_vocab()
         token = names.get("<|nospeech|>", names.get("<|nocaptions|>"))
         if token is None:

@@ -12,11 +12,12 @@ from ser.extract.kinds.ctranslate2_weights import (
 from tests.extract.factories import ctranslate2_whisper, tiny_whisper
 
 
+@pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize(("dtype", "bits"), [(None, 23), ("float16", 10), ("bfloat16", 7)])
-def test_the_encoder_is_that_of_the_model(dtype, bits):
+def test_the_encoder_is_that_of_the_model(dtype, bits, trained):
     """Equal but for the rounding of the type; `bits` of a mantissa."""
     model = WhisperForConditionalGeneration.from_pretrained(tiny_whisper()).model.encoder
-    encoder = read_whisper_encoder(ctranslate2_whisper(dtype))
+    encoder = read_whisper_encoder(ctranslate2_whisper(dtype), trained)
     assert encoder_layers(ctranslate2_whisper(dtype)) == model.config.encoder_layers == 2
     expected, weights = model.state_dict(), encoder.state_dict()
     assert weights.keys() == expected.keys()
