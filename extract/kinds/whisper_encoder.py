@@ -96,8 +96,8 @@ class WindowEncoder(Encoder):
 class WhisperEncoder(WindowEncoder):
     """The encoder as a torch module, ours or transformers': every layer, and any device.
 
-    Transformers' can be trained. Its decoder is saved with it, unchanged; of CTranslate2 weights none is, which frames do not
-    need but words do.
+    Transformers' can be trained. Its decoder is saved with it, unchanged; of CTranslate2 weights
+    none is, which frames do not need but words do.
     """
 
     def __init__(self, options: WindowOptions, folder: Path, layer: int | str, model: Any) -> None:

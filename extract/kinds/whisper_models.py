@@ -40,7 +40,7 @@ def load_whisper(
         return HuggingFaceWhisper(options, folder, device, layer, words)
     if layer == -1 and not trained:
         return CTranslate2Whisper(options, folder, device, words)
-    return CTranslate2Layers(options, folder, device, layer, words, trained)
+    return CTranslate2Layers(options, folder, device, layer, words, trained=trained)
 
 
 class CTranslate2Whisper(WindowEncoder):
@@ -130,6 +130,7 @@ class CTranslate2Layers(WhisperEncoder):
         device: str,
         layer: int | str,
         words: bool,
+        *,
         trained: bool = False,
     ) -> None:
         model = read_whisper_encoder(folder, trained).to(device, dtype_on(device))
