@@ -8,6 +8,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # also of the commands that tests start
 import hypothesis
 import pytest
 
+from ser.corpus.progress import show_progress
+
 # a busy machine is no failure, and `make test` tries the same examples every time
 common = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 hypothesis.settings.register_profile("quick", max_examples=25, derandomize=True, **common)
@@ -17,8 +19,9 @@ hypothesis.settings.load_profile("quick")
 
 @pytest.fixture(autouse=True)
 def plain_logging():
-    """Remove the handlers that a command called in this process gives to the loggers of ser."""
+    """Take back what a command called in this process sets: handlers of ser's loggers, and bars."""
     yield
+    show_progress(None)
     log = logging.getLogger("ser")
     for handler in log.handlers[:]:
         log.removeHandler(handler)

@@ -322,8 +322,10 @@ def test_every_command_reports_it_and_exits_with_2(light, tmp_path):
     head = with_head(light, tmp_path / "head.ser", weights=["../x"])
     stack = with_stack(light, tmp_path / "stack.ser", temperature=0)
     card = changed(light, tmp_path / "card.ser", **{"card.md": b"\xff"})
+    clip = tmp_path / "x.wav"
+    clip.touch()
     for path in (head, stack, card):
-        for command in (["predict", "x.wav", "--run"], ["serve", "--run"], ["pack", "--show"]):
+        for command in (["predict", str(clip), "--run"], ["serve", "--run"], ["pack", "--show"]):
             done = CliRunner().invoke(cli, [*command, str(path)])
             assert isinstance(done.exception, UserError), command
             assert done.exception.exit_code == 2

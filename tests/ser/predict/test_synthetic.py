@@ -109,7 +109,7 @@ def test_the_most_synthetic_part_counts(run, tmp_path):
     assert synthetic_share(tmp_path, ["one"], {}, gone) == 0.0
     assert synthetic_share(tmp_path, ["one", "two"], {}, gone) == 0.25
     # a model that another run fine-tuned, of which this run has the frames
-    tuned = SimpleNamespace(model=str(tmp_path / "finetuned" / "two"))
+    tuned = SimpleNamespace(pretrained=str(tmp_path / "finetuned" / "two"))
     assert synthetic_share(tmp_path, ["one"], {"tuned": tuned}, gone) == 0.25
 
 
