@@ -53,6 +53,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m bench.extract --quick
 	$(BIN)/python -m bench.heads --quick
 	$(BIN)/python -m bench.stack --quick
+	$(BIN)/python -m bench.cold --quick
 
 presets: $(VENV)/dev
 	$(BIN)/ser presets check

@@ -89,7 +89,9 @@ def main() -> None:
                 root / "small", 200, train=(28,) * 6, sizes=sizes, heads=5, kind="out-of-fold"
             )
             sections["240 rows, 5 heads"] = [
-                row for m in COLD for row in _command(root / "small", rounds, versions, *_fit(m))
+                row
+                for m in COLD
+                for row in _command(root / "small", rounds, versions, *fit_words(m))
             ]
         if "commands" in args.parts:
             sections[f"commands, {scale}"] = _commands(root, versions)
@@ -220,7 +222,7 @@ def _grown(model: str) -> "Forest | Boosting":
 def _published(root: Path, trees: int, jobs: int) -> Cost:
     call = f"bench.stack.recipe(pathlib.Path({str(root)!r}), {trees}, {jobs})"
     code = f"import bench.stack, pathlib; {call}"
-    cost, printed = _measured([sys.executable, "-c", code])
+    cost, printed = measured([sys.executable, "-c", code])
     fit, cpu, wall = map(float, printed.split())
     return Cost(wall, cost.cpu, cost.gb, fit, cpu)
 
@@ -233,7 +235,7 @@ def _paper(
         costs[ONE].append(_published(root, trees, 1))
         costs[ALL].append(_published(root, trees, -1))
         for version, checkout in versions.items():
-            costs[_named(OURS, version)].append(_ser(root, checkout, *_fit("random_forest")))
+            costs[_named(OURS, version)].append(_ser(root, checkout, *fit_words("random_forest")))
             _check(root)
     beside = [o.wall - p.fit for o, p in zip(costs[OURS], costs[ALL], strict=True)]
     single = [p.fit / o.wall for o, p in zip(costs[OURS], costs[ONE], strict=True)]
@@ -247,7 +249,8 @@ def _named(name: str, version: str) -> str:
     return name if version == "now" else f"{name}, {version}"
 
 
-def _fit(model: str) -> tuple[str, ...]:
+def fit_words(model: str) -> tuple[str, ...]:
+    """Return the words of `ser stack fit` with a model, whatever was fitted before."""
     return "stack", "fit", "--force", "--set", f"stack.model={model}"
 
 
@@ -256,7 +259,7 @@ def _ser(root: Path, checkout: Path, *words: str) -> Cost:
     drop(root / "run")
     program = Path(sys.executable).parent / "ser"
     command = [str(program), *words, "--pipeline", str(root / "pipeline.yaml")]
-    return _measured(command, checkout)[0]
+    return measured(command, checkout)[0]
 
 
 def _command(root: Path, rounds: int, versions: Mapping[str, Path], *words: str) -> list[Row]:
@@ -274,7 +277,7 @@ def _command(root: Path, rounds: int, versions: Mapping[str, Path], *words: str)
 
 
 def _commands(root: Path, versions: Mapping[str, Path]) -> list[Row]:
-    calls = [_fit("logistic"), ("stack", "compare"), _fit("mean_logits"), ("score",)]
+    calls = [fit_words("logistic"), ("stack", "compare"), fit_words("mean_logits"), ("score",)]
     return [row for words in calls for row in _command(root, 1, versions, *words)]
 
 
@@ -286,8 +289,8 @@ def _check(root: Path) -> None:
             raise RuntimeError(f"the two sides predict different probabilities for {split}")
 
 
-def _measured(command: Sequence[str], checkout: Path | None = None) -> tuple[Cost, str]:
-    """Run a process of the code in `checkout`; return what it took and what it printed."""
+def measured(command: Sequence[str], checkout: Path | None = None) -> tuple[Cost, str]:
+    """Run a process of the code in `checkout`, by default here; return its cost and its output."""
     started = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(checkout or Path.cwd())}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -328,7 +331,7 @@ def _growth(model: str, scales: Sequence[int]) -> list[Row]:
     what = "a tree" if model == "random_forest" else "a round"
     for scale in scales:
         code = f"import bench.stack; bench.stack.grow({model!r}, {scale * BALANCED})"
-        cost, printed = _measured([sys.executable, "-c", code])
+        cost, printed = measured([sys.executable, "-c", code])
         name = f"{model}, {scale}x"
         first = rows[0].value if rows else float(printed)
         slower = float(printed) / first

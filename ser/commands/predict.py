@@ -144,12 +144,18 @@ def predict(
         options: dict[str, Any] = {"timeline": timeline, "explain": explain}
         options |= {"cut": cut, "window": window, "hop": hop}
         options |= _speakers(one_speaker, turns, read)
-        predictor = _open(lambda: ser.load(run, device, head, min_confidence, model=model), times)
+        resumed = form == "csv" and out is not None and read is None
+        predictor = _open(
+            lambda: ser.load(run, device, head, min_confidence, model=model),
+            times,
+            whole=timing or not resumed,  # of files that are all done nothing is loaded
+        )
         for note in predictor.notes:
             log.warning(note)
         if one_speaker and not predictor.by_speaker:
             log.warning("--one-speaker changes nothing: no head in use has `normalize: speaker`.")
-        if form == "csv" and out is not None and read is None:
+        if resumed:
+            assert out is not None
             failed = predict_files(predictor, paths, out, **options)
             log.info("%s: %s", out, contents(out))
         else:
@@ -216,13 +222,16 @@ def _default(paths: list[Path], files: list[str], out: Path | None) -> Format:
     return "table" if not folder and (len(paths) == 1 or sys.stdout.isatty()) else "csv"
 
 
-def _open(load: "Callable[[], AudioPredictor]", times: list[float]) -> "AudioPredictor":
-    """Open what predicts and load its models; append to `times` when each was done."""
+def _open(
+    load: "Callable[[], AudioPredictor]", times: list[float], *, whole: bool
+) -> "AudioPredictor":
+    """Open what predicts, `whole` with its models; append to `times` when each was done."""
     import ser.predict.predictor  # noqa: F401 (which imports torch)
 
     times.append(time.perf_counter())
     predictor = load()
-    predictor.load()
+    if whole:
+        predictor.load()
     times.append(time.perf_counter())
     return predictor
 

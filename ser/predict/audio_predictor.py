@@ -199,7 +199,8 @@ class AudioPredictor(ABC):
             complete = segments.pop(id(clip), [])
             if complete and not clip.damaged:
                 notes = [*self.notes, *clip.notes()]
-                yield join(clip.path, clip.seconds, complete, notes, self.min_confidence)
+                confidence, unusable = self.min_confidence, bool(clip.problems)
+                yield join(clip.path, clip.seconds, complete, notes, confidence, unusable=unusable)
             else:
                 nothing = "no turn lies within the audio" if clip.turns else "no speech was found"
                 yield Failure(clip.path, clip.error or nothing)

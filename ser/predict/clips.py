@@ -25,7 +25,7 @@ import numpy as np
 from ser.corpus import audio
 from ser.corpus.audio import SAMPLE_RATE, AudioError, ChannelPower
 from ser.corpus.errors import UserError, plural
-from ser.corpus.signal import SignalMeter
+from ser.corpus.signal import SignalMeter, SignalProblem
 from ser.predict.sources import read_source
 from ser.predict.turns import Turn, Turns, cut_turns
 from ser.version import install
@@ -128,9 +128,14 @@ class Clip:
             self.meter.add(block)
             yield block
 
+    @property
+    def problems(self) -> list[SignalProblem]:
+        """Return why the signal is not usable as speech; none for speech."""
+        return self.meter.problems(self.channels.powers)
+
     def notes(self) -> list[str]:
-        """Return what is wrong with the signal, a sentence each."""
-        notes = [problem.sentence for problem in self.meter.problems(self.channels.powers)]
+        """Return what is wrong with the clip, a sentence each."""
+        notes = [problem.sentence for problem in self.problems]
         if self.seconds < BRIEF:
             notes.append(
                 f"The clip is only {self.seconds:.2f} s long, too short for a reliable prediction."

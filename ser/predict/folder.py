@@ -89,9 +89,9 @@ def predict_files(
 ) -> list[Failure]:
     """Append the rows of all files that `out` lacks; return the failures.
 
-    The options are those of `Predictor.stream`; where with `one_speaker` each result depends on all
-    files and any is missing, all are predicted again. Raises `UserError` for an `out` of other
-    columns.
+    Models are loaded only where a file is left. The options are those of `Predictor.stream`; where
+    with `one_speaker` each result depends on all files and any is missing, all are predicted again.
+    Raises `UserError` for an `out` of other columns.
     """
     turns = options.get("turns") is not None
     segments = bool(options.get("timeline")) or turns
@@ -99,6 +99,8 @@ def predict_files(
     columns = header(predictor.classes, predictor.attributes, segments, unsure, turns)
     done = _resume(out, columns, whole_rows=not segments)
     todo = [path for path in files if printable(str(path)) not in done]
+    if todo:
+        predictor.load()
     if todo and done and options.get("one_speaker") and predictor.by_speaker:
         todo, done = list(files), set()
         out.unlink()

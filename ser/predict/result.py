@@ -5,7 +5,7 @@ with `timeline`, has several segments; the clip's numbers are their mean, weight
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,8 +95,9 @@ class Result:
         segments: the predictions for the segments.
         notes: sentences that qualify the result: what the model was trained on, or what is wrong
             with the audio.
-        unsure: whether the highest probability is below the predictor's `min_confidence`; None
-            without one. The emotion is the most likely class in any case.
+        unsure: whether the highest probability is below the predictor's `min_confidence`, or the
+            signal is not usable as speech (a note says why); None without one. The emotion is the
+            most likely class in any case.
 
         >>> Result("clip.wav", 1.5, "sad", {"sad": 0.9, "angry": 0.1}, {}, None, {}, [])
         Result('clip.wav', 1.5 s, sad 0.90)
@@ -170,8 +171,17 @@ def join(
     segments: Sequence[Segment],
     notes: Iterable[str] = (),
     min_confidence: float | None = None,
+    *,
+    unusable: bool = False,
 ) -> Result:
-    """Return the result for a whole clip from its segments."""
+    """Return the result for a whole clip from its segments.
+
+    Where a `min_confidence` above 0 is set, all of an `unusable` signal is unsure: it is not
+    speech, and confidence means nothing.
+    """
+    doubtful = unusable and bool(min_confidence)
+    if doubtful:
+        segments = [replace(segment, unsure=True) for segment in segments]
     probabilities = _mean(segments, [s.probabilities for s in segments])
     # by vote, the emotion of a segment need not be its most probable class
     emotion = segments[0].emotion if len(segments) == 1 else most_probable(probabilities)
@@ -189,7 +199,7 @@ def join(
         heads={name: _mean(segments, [s.heads[name] for s in segments]) for name in names},
         segments=tuple(segments),
         notes=tuple(notes),
-        unsure=is_unsure(probabilities, min_confidence),
+        unsure=doubtful or is_unsure(probabilities, min_confidence),
     )
 
 

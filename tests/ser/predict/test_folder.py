@@ -90,9 +90,12 @@ class Counting:
     """The real predictor, and the files that it was given."""
 
     def __init__(self, predictor):
-        self.predictor, self.given = predictor, []
+        self.predictor, self.given, self.loads = predictor, [], 0
         self.classes, self.attributes = predictor.classes, predictor.attributes
         self.min_confidence = predictor.min_confidence
+
+    def load(self):
+        self.loads += 1
 
     def stream(self, clips, **options):
         self.given += clips
@@ -133,8 +136,10 @@ def test_it_resumes_after_the_last_whole_line(small, folder, tmp_path):
     assert p.given == [files[0], *files[2:]]  # what failed is tried again
     (folder / "broken.wav").unlink()
     p.given.clear()
+    assert p.loads == 2
     assert predict_files(p, search([folder]).files, out) == []
     assert p.given == []
+    assert p.loads == 2  # nothing is left, so no model is loaded
     same(rows(out), whole)
     assert not (tmp_path / "out.failed.csv").exists()
 

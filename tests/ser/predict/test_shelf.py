@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import soundfile
@@ -12,6 +13,7 @@ import ser
 from ser.corpus.errors import Note, UserError
 from ser.corpus.importers.registry import import_corpus
 from ser.predict.bundle import open_bundle
+from ser.predict.result import Segment, join
 from ser.predict.shelf import SHELF, shelf_bundle
 from ser.serve.description import describe
 from ser.synthetic.speech import VOICES, speak
@@ -65,6 +67,22 @@ def test_it_answers_a_clip_and_abstains_at_its_threshold(shelf, tmp_path):
     assert result.unsure == (max(result.probabilities.values()) < threshold)
     assert "of 10" not in str(describe(shelf)["Model"])
     assert describe(shelf)["Errors"].startswith("On corpora that it has not seen, ")
+
+
+def test_it_abstains_on_what_is_not_speech_however_confident_it_is(shelf):
+    whistle = 0.3 * np.sin(2 * np.pi * 440 * np.arange(32_000) / 16_000)
+    result = shelf((whistle.astype(np.float32), 16_000))
+    assert result.notes[0].endswith("it is clipped beyond use, or is not speech.")
+    assert max(result.probabilities.values()) > shelf.min_confidence
+    assert (result.unsure, result.label) == (True, "unsure")
+    assert [segment.unsure for segment in result.segments] == [True]
+
+
+@pytest.mark.parametrize(("min_confidence", "unsure"), [(None, None), (0.0, False), (0.1, True)])
+def test_an_unusable_signal_is_unsure_where_there_is_a_threshold(min_confidence, unsure):
+    segment = Segment(0.0, 1.0, "sad", {"sad": 0.9, "angry": 0.1}, {}, None, {}, unsure=unsure)
+    result = join("a.wav", 1.0, [segment], ["It is noise."], min_confidence, unusable=True)
+    assert (result.unsure, result.segments[0].unsure, result.emotion) == (unsure, unsure, "sad")
 
 
 @pytest.mark.skipif(not os.environ.get("SER_SHARED"), reason="SER_SHARED is not set")
