@@ -31,6 +31,14 @@ def plain_logging():
 
 
 @pytest.fixture(autouse=True, scope="session")
+def without_waiting_for_the_disk():
+    """Make `os.fsync` return at once in this process: no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def without_baseline():
     """Train the heads that a test lists and no other; tests of the baseline switch it on."""
     with pytest.MonkeyPatch.context() as patch:

@@ -112,7 +112,7 @@ def test_any_flipped_bit_of_feature_json_is_reported_or_changes_nothing(tmp_path
 def test_words_that_are_damaged_are_not_taken_into_a_new_index(tmp_path):
     cache = make_transcripts(tmp_path, {"a": "hello", "b": "there"})
     (part,) = (cache.path / "data").glob("*.parquet")
-    for byte in range(part.stat().st_size):
+    for byte in range(0, part.stat().st_size, 3):
         flip(part, byte, byte % 8)
         (cache.path / "index.parquet").unlink(missing_ok=True)
         try:

@@ -290,16 +290,16 @@ assert "torch" not in sys.modules
 
 def test_more_shards_than_file_descriptors_are_read(tmp_path):
     # in a process of its own: the limit holds for all of a process, and this one has files open
-    cache = make_cache(tmp_path, ragged(0, 200), shard_bytes=1)
+    cache = make_cache(tmp_path, ragged(0, 120), shard_bytes=1)
     program = """
 import resource
 import sys
 from pathlib import Path
 from ser.cache.features import FeatureCache
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+resource.setrlimit(resource.RLIMIT_NOFILE, (80, hard))
 cache = FeatureCache(Path(sys.argv[1]))
-for i in range(200):
+for i in range(120):
     assert cache.frames(f"u{i}", check=True).size
 """
     subprocess.run([sys.executable, "-c", program, str(cache.path)], check=True)
