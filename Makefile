@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-fast lint types fix messages bench presets docs constraints example pictures shelf clean
+.PHONY: demo test test-all test-fast lint types fix messages bench gpu-check presets docs constraints example pictures shelf clean
 
 # what a user needs, and what the tests need besides; versions as in CI
 $(VENV)/demo: pyproject.toml constraints.txt
@@ -54,6 +54,11 @@ bench: $(VENV)/dev
 	$(BIN)/python -m bench.heads --quick
 	$(BIN)/python -m bench.stack --quick
 	$(BIN)/python -m bench.cold --quick
+
+# on a machine with a GPU, which may have no network: its own Python, with bench/gpu-wheels.txt;
+# make gpu-check GPU="--minutes 10 --only whisper"
+gpu-check:
+	$(PYTHON) -m bench.gpu $(GPU)
 
 presets: $(VENV)/dev
 	$(BIN)/ser presets check

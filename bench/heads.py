@@ -73,7 +73,7 @@ def main() -> None:
     sections: dict[str, list[Row]] = {}
     targets: list[Target] = []
     for name, seconds, batches in (
-        ("MSP-Podcast-like", _msp_like(), size.batches),
+        ("MSP-Podcast-like", msp_like(), size.batches),
         (origin, short, size.short),
     ):
         with temporary_folder(args) as root:
@@ -98,7 +98,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _msp_like() -> np.ndarray:
+def msp_like() -> np.ndarray:
     """Draw seconds `(clips,)`."""
     rng = np.random.default_rng(0)
     seconds: np.ndarray = np.clip(rng.lognormal(np.log(5.7) - 0.18, 0.6, CORPUS), 2, 20)

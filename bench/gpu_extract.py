@@ -1,0 +1,231 @@
+"""Extraction in `bench.gpu`: what a model's frames must equal, and the rows of every model."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from bench.gpu_loop import Extraction, Setting
+from bench.gpu_models import Model
+from bench.gpu_rows import Group, Row, peak_gb, relative_l2, release, seconds_of
+from ser.corpus.lookahead import batches_ahead
+from ser.extract.encoding import EncoderExtractor
+from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.loop import AHEAD, DECODE_THREADS
+from ser.extract.sources import AudioSources
+
+COMPARED = 8  # clips of the rows on equality
+THREADS = (1, 2, 4, 8, 16)
+WAVLM_CLIPS = 1_900  # a second: WavLM-large at 40 % of an H100, clips of 5.7 s (docs/extract.md)
+MELS = 16  # windows
+
+
+class Comparisons(Extraction):
+    """What the frames of a loaded model are compared with."""
+
+    def inputs(self) -> list[Any]:
+        """Return the inputs of some clips that share a batch."""
+        return [self.sources.load(u) for u in self.batches[-1][:COMPARED]]
+
+    def frames(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
+        """Return the frames of a batch of inputs."""
+        return [torch.from_numpy(np.asarray(out)) for out in self.extractor.extract(inputs)]
+
+    def batch_error(self) -> float:
+        """Return the relative L2 between clips in a batch and alone."""
+        inputs = self.inputs()
+        return relative_l2(self.frames(inputs), [self.frames([x])[0] for x in inputs])
+
+    @cached_property
+    def precisions(self) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Frames in bfloat16, and in float32 by the same (rounded) weights."""
+        dtype, inputs = next(self.encoder.model.parameters()).dtype, self.inputs()
+        try:
+            self.encoder.to(torch.bfloat16)
+            half = self.frames(inputs)
+            self.encoder.to(torch.float32)
+            return half, self.frames(inputs)
+        finally:
+            self.encoder.to(dtype)
+
+    def cosine(self) -> float:
+        """Return the least cosine of a clip's frames in bfloat16 and float32."""
+        pairs = zip(*self.precisions, strict=True)
+        return min(float(torch.cosine_similarity(a.ravel(), b.ravel(), dim=0)) for a, b in pairs)
+
+    def halved_error(self) -> float:
+        """Extract in one batch that does not fit; return the relative L2 to batches that do.
+
+        On a GPU the memory is limited to what half of the clips need; on a CPU runs of more than
+        half of them raise what a GPU would.
+        """
+        keys = {self.extractor.batch_key(size) for size in self.sources.sizes().values()}
+        clips = [u for batch in self.batches[:4] for u in batch]
+        if len(keys) > 1:  # other lengths never share a batch
+            clips = max(self.batches, key=len)
+        quarter = max(1, len(clips) // 4)
+        parts = [clips[i : i + quarter] for i in range(0, len(clips), quarter)]
+        usual, _, _ = self.loop(parts)
+        base = [torch.from_numpy(usual.frames(u).copy()) for u in clips]
+        with self._limited(parts[-1], max(1, len(clips) // 2)):
+            halved, report, _ = self.loop([clips])
+        if report.extracted != len(clips):
+            raise ValueError(f"{report.extracted} of {len(clips)} clips: {report.failed}")
+        return relative_l2([torch.from_numpy(halved.frames(u).copy()) for u in clips], base)
+
+    @contextmanager
+    def _limited(self, quarter: Sequence[str], most: int) -> Iterator[None]:
+        """Limit memory to that of `most` clips; raises `ValueError` if no run is refused."""
+        device, run, refused = self.setting.device, getattr(self.owner, self.method), 0
+
+        def limited(*inputs: Any) -> Any:
+            nonlocal refused
+            try:
+                if not self.setting.is_gpu and len(inputs[0]) > most:
+                    raise torch.OutOfMemoryError("out of memory (simulated)")
+                return run(*inputs)
+            except torch.OutOfMemoryError:
+                refused += 1
+                raise
+
+        with patch.object(self.owner, self.method, limited):
+            if not self.setting.is_gpu:
+                yield
+            else:
+                weights = torch.cuda.memory_allocated(device)
+                clips = peak_gb(device, lambda: self.loop([quarter])) * 1e9 - weights
+                total = torch.cuda.get_device_properties(device).total_memory
+                release()
+                try:
+                    share = (weights + 2 * clips) / total
+                    torch.cuda.set_per_process_memory_fraction(min(1.0, share), device)
+                    yield
+                finally:
+                    torch.cuda.set_per_process_memory_fraction(1.0, device)
+        if not refused:
+            raise ValueError("the batch that was to be too large fitted")
+
+    def sdpa_gain(self) -> float:
+        """Return how many times as fast the model is with SDPA as with plain attention."""
+        model = self.encoder.model
+        fused = self.bare_seconds
+        model.set_attn_implementation("eager")
+        try:
+            return seconds_of(self.setting.device, self.bare) / fused
+        finally:
+            model.set_attn_implementation("sdpa")
+
+    def sdpa_error(self) -> float:
+        """Return the relative L2 of frames with SDPA to those with plain attention."""
+        model, inputs = self.encoder.model, self.inputs()
+        fused = self.frames(inputs)
+        model.set_attn_implementation("eager")
+        try:
+            return relative_l2(fused, self.frames(inputs))
+        finally:
+            model.set_attn_implementation("sdpa")
+
+    def preparing_share(self) -> float:
+        """Return the seconds of preparation in one thread over those of the bare model."""
+        sources = [self.sources.load(u) for u in self.hashes]
+        started = time.perf_counter()
+        for source in sources:
+            self.encoder.prepare(source)
+        return (time.perf_counter() - started) / self.bare_seconds
+
+    def device_mels(self) -> float:
+        """Return the seconds of log-mels of 30 s windows on the device over those on the host."""
+        waves = [
+            np.zeros(30 * SAMPLE_RATE, np.float32) + 0.1
+            for _ in range(1 if self.setting.tiny else MELS)
+        ]
+
+        def mels(device: str) -> Callable[[], object]:
+            return lambda: self.encoder.preprocessor(
+                waves, sampling_rate=SAMPLE_RATE, return_tensors="pt", device=device
+            )
+
+        device = self.setting.device
+        return seconds_of(device, mels(device)) / seconds_of(device, mels("cpu"))
+
+
+def extraction_rows(model: Model, setting: Setting) -> list[Row]:
+    """Load a model; return its rows."""
+    own = Comparisons(model, setting)
+    close = 0.02 if setting.is_gpu else 1e-4  # bfloat16, float32
+    clips = len(own.hashes)
+    rows = [
+        Row("loop / bare", lambda: own.bare_seconds / own.timed_loop[0], "x", "≥", 0.95, True),
+        Row("bare model", lambda: clips / own.bare_seconds, "clips/s"),
+        Row("loop", lambda: clips / own.timed_loop[0], "clips/s"),
+        Row(
+            "the device waits",
+            lambda: 100 * (1 - own.timed_loop[1] / own.timed_loop[0]),
+            "%",
+            "≤",
+            5,
+            True,
+        ),
+        Row("written", lambda: own.timed_loop[2] / 1e9 / own.timed_loop[0], "GB/s"),
+        Row("batch = single", own.batch_error, "relative L2", "≤", close),
+    ]
+    if max(map(len, own.batches)) >= (2 if setting.tiny else 4):
+        rows.append(Row("halving without memory", own.halved_error, "relative L2", "≤", close))
+    if not isinstance(own.extractor, EncoderExtractor):
+        return rows
+    utilisation = 0.35 if model.kind != "text" else None  # what docs/extract.md assumes
+    rows += [
+        Row("FLOP/s of bare / peak", own.utilisation, "x", "≥", utilisation, True),
+        Row("preparation / bare", own.preparing_share, "x", "≤", 0.05, True),
+        Row("bf16 = fp32", lambda: relative_l2(*own.precisions), "relative L2", "≤", 0.05),
+        Row("bf16 = fp32", own.cosine, "cosine", "≥", 0.999),
+    ]
+    if own.encoder.model.config._attn_implementation == "sdpa":
+        rows += [
+            Row("SDPA / plain attention", own.sdpa_gain, "x as fast", "≥", 1.0, True),
+            Row("SDPA = plain attention", own.sdpa_error, "relative L2", "≤", close),
+        ]
+    if model.kind == "whisper":
+        rows.append(Row("log-mels, device / host", own.device_mels, "x", "≤", 0.2, True))
+    return rows
+
+
+def decoding_rows(setting: Setting) -> list[Row]:
+    """Return clips per second that threads decode."""
+    sources = AudioSources(setting.speech, setting.audio)
+    sources.stat_hashes()
+    batches = [sources.utterances[i : i + 8] for i in range(0, len(sources.utterances), 8)]
+
+    def rate(threads: int) -> float:
+        def decode() -> None:
+            for _ in batches_ahead(sources.load, batches, threads, AHEAD):
+                pass
+
+        return len(sources.utterances) / seconds_of("cpu", decode)
+
+    return [
+        Row(
+            f"{threads} threads",
+            lambda threads=threads: rate(threads),  # type: ignore[misc]
+            "clips/s",
+            "≥",
+            WAVLM_CLIPS if threads == DECODE_THREADS else None,
+            True,
+        )
+        for threads in THREADS
+    ]
+
+
+def extraction_groups(models: Sequence[Model], setting: Setting) -> list[Group]:
+    """Return a group for decoding and one for each model."""
+    groups = [Group("decoding", lambda: decoding_rows(setting))]
+    for model in models:
+        groups.append(
+            Group(model.name, lambda model=model: extraction_rows(model, setting))  # type: ignore[misc]
+        )
+    return groups

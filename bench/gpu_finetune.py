@@ -1,0 +1,146 @@
+"""Fine-tuning in `bench.gpu`: one accumulated step of WavLM-large, and a group of one process."""
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from bench.gpu_loop import Setting
+from bench.gpu_models import WAVLM_LARGE
+from bench.gpu_rows import Group, Row, peak_gb, relative_l2, seconds_of
+from ser.corpus.manifest import Manifest
+from ser.extract.models import resolve
+from ser.extract.sources import AudioSources
+from ser.finetune.batches import ClipBatches
+from ser.finetune.config import parse_finetune
+from ser.finetune.job import FineTuneJob
+from ser.finetune.run import build_trainer
+from ser.heads.training.processes import Processes
+from ser.heads.training.targets import labelled
+from ser.heads.training.trainer import Trainer, trainable
+
+BATCH, ACCUMULATE = 8, 2
+WAYS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "full, checkpointing": {"checkpointing": True},
+    "LoRA": {"lora": {"rank": 8}},
+}
+
+
+class Tuning:
+    """A way of fine-tuning: a trainer whose epoch is one step of two batches."""
+
+    def __init__(self, way: str, folder: Path, setting: Setting) -> None:
+        self.setting = setting
+        batch = 2 if setting.tiny else BATCH
+        entry = {"model": str(folder), "kind": "speech", "batch": batch, "accumulate": ACCUMULATE}
+        entry |= {"epochs": 1, "lr": 1e-4, "hidden": 8 if setting.tiny else 512} | WAYS[way]
+        self.config = parse_finetune("ft", entry)
+        frame = setting.speech.frame.head(batch * ACCUMULATE)
+        self.manifest = Manifest(frame, setting.speech.classes)
+        self.folder = folder
+
+    def trainer(self) -> Trainer[ClipBatches]:
+        """Load the model; return a trainer."""
+        sources = AudioSources(self.manifest, self.setting.audio)
+        job = FineTuneJob(self.setting.root / "run", "ft", self.config, self.manifest, sources)
+        rows = labelled(self.config.training, self.manifest, self.manifest.utterances())
+        processes = Processes(device=torch.device(self.setting.device))
+        return build_trainer(job, resolve(str(self.folder)), {"train": rows}, processes)
+
+    @cached_property
+    def step(self) -> tuple[float, float, float]:
+        """Peak GB and loss of the first step, and the share of tensors that it moves."""
+        trainer = self.trainer()
+        before = [parameter.detach().clone() for parameter in trainable(trainer.module)]
+        losses: list[float] = []
+        memory = peak_gb(
+            self.setting.device,
+            lambda: losses.append(trainer.fit().history[0]["train_loss"]),
+        )
+        memory -= sum(p.nbytes for p in before) / 1e9 if memory else 0.0  # the copies
+        pairs = zip(before, trainable(trainer.module), strict=True)
+        moved = [not torch.equal(old, new) for old, new in pairs]
+        return memory, losses[0], sum(moved) / len(moved)
+
+    def rate(self) -> float:
+        """Return clips per second of a step, once warm."""
+        return len(self.manifest) / seconds_of(self.setting.device, self.trainer().fit)
+
+
+class Tunings:
+    """All ways of fine-tuning one model."""
+
+    def __init__(self, setting: Setting) -> None:
+        folder = WAVLM_LARGE.write(setting.root / "tuned", setting.device, setting.tiny)
+        self.ways = {way: Tuning(way, folder, setting) for way in WAYS}
+
+    def memory(self, way: str, base: str) -> float:
+        """Return the peak memory over that of another way; of a CPU 0."""
+        own, other = self.ways[way].step[0], self.ways[base].step[0]
+        return own / other if other else 0.0
+
+    def loss_error(self) -> float:
+        """Return the relative difference of the loss with checkpointing to that without."""
+        own, base = (self.ways[way].step[1] for way in ("full, checkpointing", "full"))
+        return abs(own - base) / abs(base)
+
+
+def finetune_rows(setting: Setting) -> list[Row]:
+    """Return the rows of all ways."""
+    own = Tunings(setting)
+    rows = []
+    for way, tuning in own.ways.items():
+        rows += [
+            Row(f"{way}: loss", lambda t=tuning: t.step[1], "", "<", 100),  # type: ignore[misc]
+            Row(
+                f"{way}: tensors that move",
+                lambda t=tuning: t.step[2],  # type: ignore[misc]
+                "share",
+                "≥",
+                0.4,  # of LoRA the second matrices: the first have no gradient yet
+            ),
+            Row(f"{way}: peak memory", lambda t=tuning: t.step[0], "GB", "≤", 70, True),  # type: ignore[misc]
+            Row(f"{way}: training", tuning.rate, "clips/s", "≥", 20, True),
+        ]
+    return [
+        *rows,
+        Row("loss with checkpointing = without", own.loss_error, "relative", "≤", 0.01),
+        Row(
+            "memory, checkpointing / without",
+            lambda: own.memory("full, checkpointing", "full"),
+            "x",
+            "≤",
+            0.8,
+            True,
+        ),
+        Row("memory, LoRA / full", lambda: own.memory("LoRA", "full"), "x", "≤", 0.9, True),
+    ]
+
+
+def group_error(setting: Setting) -> float:
+    """Return the relative L2 of sums and gathers in a group of one process: NCCL, Gloo on a CPU."""
+    backend, file = "nccl" if setting.is_gpu else "gloo", setting.root / "group"
+    if setting.is_gpu:
+        torch.cuda.set_device(setting.device if ":" in setting.device else 0)
+    distributed.init_process_group(backend, f"file://{file}", rank=0, world_size=1)
+    try:
+        values = torch.arange(1.0, 1e6, device=setting.device) / math.pi
+        summed, gathered = values.clone(), [torch.empty_like(values)]
+        distributed.all_reduce(summed)
+        distributed.all_gather(gathered, values)
+        return relative_l2([summed, *gathered], [values, values])
+    finally:
+        distributed.destroy_process_group()
+
+
+def finetune_groups(setting: Setting) -> list[Group]:
+    """Return a group for fine-tuning and one for a group of processes."""
+    row = Row("sum and gather", lambda: group_error(setting), "relative L2", "≤", 0)
+    return [
+        Group("one process, NCCL", lambda: [row]),
+        Group("fine-tuning wavlm-large", lambda: finetune_rows(setting)),
+    ]

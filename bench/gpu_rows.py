@@ -1,0 +1,174 @@
+"""Rows of `bench.gpu`: figures with bounds, each measured on its own, whatever the others do."""
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from bench.report import Target
+from ser.corpus.config import Section
+from ser.extract.extractor import device_type
+from ser.extract.loop import describe
+
+Status = Literal["passed", "failed", "error", "skipped", "measured"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure to measure, and its bound.
+
+    `goal` None is a figure without a bound. `speed`: the bound is for a GPU and the true sizes;
+    elsewhere the figure is measured and not judged.
+    """
+
+    name: str
+    measure: Callable[[], float]
+    unit: str = ""
+    sign: str = "≥"  # as in `Target`
+    goal: float | None = None
+    speed: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that share a model: `rows` loads it and returns them."""
+
+    title: str
+    rows: Callable[[], Sequence[Row]]
+
+
+class Outcome(Section):
+    """The result of one row, as gpu.json has it; `problem` is an error, or why it was skipped."""
+
+    group: str
+    name: str
+    status: Status
+    value: float | None = None
+    unit: str = ""
+    bound: str = ""
+    seconds: float = 0.0
+    problem: str = ""
+
+
+def run(
+    groups: Sequence[Group],
+    seconds: float,
+    judge_speed: bool,
+    after: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Measure every row of every group; what `seconds` leave no time for is skipped.
+
+    A row that has started is finished. Any exception is the result of its row or, in loading, of
+    its group. `after` gets each outcome at once.
+    """
+    outcomes: list[Outcome] = []
+    started = time.monotonic()
+
+    def is_over() -> bool:
+        return time.monotonic() - started > seconds
+
+    def add(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        after(outcome)
+
+    for group in groups:
+        rows: Sequence[Row] = ()
+        if is_over():
+            add(_skipped(group.title, "all rows"))
+            continue
+        try:
+            rows = group.rows()
+        except (Exception, SystemExit) as error:
+            add(_failed(group.title, "loading", error))
+        for row in rows:
+            add(
+                _skipped(group.title, row.name)
+                if is_over()
+                else _measured(group.title, row, judge_speed)
+            )
+        del rows
+        release()
+    return outcomes
+
+
+def _measured(group: str, row: Row, judge_speed: bool) -> Outcome:
+    started = time.monotonic()
+    try:
+        value = float(row.measure())
+        bound, status = "", "measured"
+        if row.goal is not None:
+            target = Target(row.name, value, row.sign, row.goal, row.unit)
+            bound = f"{row.sign} {row.goal:g}"
+            if judge_speed or not row.speed:
+                status = "passed" if target.met else "failed"
+        return Outcome.model_validate(
+            {
+                "group": group,
+                "name": row.name,
+                "status": status,
+                "value": value,
+                "unit": row.unit,
+                "bound": bound,
+                "seconds": time.monotonic() - started,
+            }
+        )
+    except (Exception, SystemExit) as error:
+        return _failed(group, row.name, error)
+    finally:
+        release()
+
+
+def _failed(group: str, name: str, error: BaseException) -> Outcome:
+    problem = describe(error) if isinstance(error, Exception) else f"SystemExit: {error}"
+    return Outcome(group=group, name=name, status="error", problem=problem[:1000])
+
+
+def _skipped(group: str, name: str) -> Outcome:
+    return Outcome(group=group, name=name, status="skipped", problem="no time left (--minutes)")
+
+
+def release() -> None:
+    """Give the memory of what is no longer used back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done what was queued."""
+    if device_type(device) == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds_of(device: str, work: Callable[[], object], repeats: int = 1) -> float:
+    """Return the least wall seconds of one of several runs; a first run is not timed."""
+    work()
+    best = float("inf")
+    for _ in range(repeats):
+        synchronize(device)
+        started = time.perf_counter()
+        work()
+        synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def peak_gb(device: str, work: Callable[[], object]) -> float:
+    """Return the most GB of device memory in use while `work` runs; of a CPU 0."""
+    if device_type(device) != "cuda":
+        work()
+        return 0.0
+    synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    synchronize(device)
+    return torch.cuda.max_memory_allocated(device) / 1e9
+
+
+def relative_l2(own: Sequence[torch.Tensor], base: Sequence[torch.Tensor]) -> float:
+    """Return the largest |own - base| / |base| of any pair."""
+    pairs = zip(own, base, strict=True)
+    return max(float((a.float() - b.float()).norm() / b.float().norm()) for a, b in pairs)

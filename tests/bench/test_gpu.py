@@ -1,0 +1,92 @@
+"""`python -m bench.gpu` on the CPU, with tiny models: it runs whole, and its bounds judge."""
+
+import json
+
+import pytest
+
+from bench import gpu
+from bench.gpu_models import MODELS
+from bench.gpu_rows import Group, Row, run
+from ser.extract.testing import TEXTS
+from ser.synthetic.models import tiny_model
+
+MILLIONS = {  # published numbers of parameters, of Whisper those of its encoder
+    "whisper-large-v3, full": 637,
+    "hubert-xlarge": 962,
+    "wavlm-large": 315,
+    "roberta-large": 355,
+    "deberta-v2-xxlarge": 1565,
+}
+
+
+def check(folder, *words):
+    """Run the script; return the exit code and the rows."""
+    file = folder / "gpu.json"
+    options = ["--device", "cpu", "--tiny", "--folder", str(folder), "--json", str(file)]
+    code = gpu.main([*options, *words])
+    return code, gpu.Result.model_validate_json(file.read_text()).rows
+
+
+def statuses(rows):
+    return {(row.group, row.name): row.status for row in rows}
+
+
+def test_the_script_runs_with_tiny_models(tmp_path):
+    groups = ["wavlm-large", "roberta-large", "GRU", "roberta-wce", "one process"]
+    code, rows = check(tmp_path, "--only", *groups)
+    assert code == 0
+    assert {row.status for row in rows} == {"passed", "measured"}
+    assert all(row.value is not None for row in rows)
+    found = statuses(rows)
+    assert found["wavlm-large", "halving without memory"] == "passed"
+    assert found["fine-tuning wavlm-large", "loss with checkpointing = without"] == "passed"
+    assert found["one process, NCCL", "sum and gather"] == "passed"
+    assert found["wavlm-large", "loop / bare"] == "measured"  # speed is judged on a GPU only
+    assert [*tmp_path.iterdir()] == [tmp_path / "gpu.json"]
+
+
+@pytest.mark.slow  # the other models; FACodec has its true size
+def test_every_group_runs_with_tiny_models(tmp_path):
+    code, rows = check(tmp_path)
+    assert code == 0
+    assert {model.name for model in MODELS} <= {row.group for row in rows}
+
+
+def test_what_there_is_no_time_for_is_skipped(tmp_path):
+    code, rows = check(tmp_path, "--minutes", "0")
+    assert code == 0
+    assert {row.status for row in rows} == {"skipped"}
+    assert len(rows) == len({row.group for row in rows}) > len(MODELS)
+
+
+def test_a_row_that_fails_stops_no_other():
+    def broken():
+        raise RuntimeError("CUDA error")
+
+    rows = [
+        Row("low", lambda: 0.5, "x", "≥", 0.95, speed=True),
+        Row("broken", broken, "x", "≥", 1),
+        Row("free", lambda: 3),
+        Row("exact", lambda: 0.1, "", "≤", 0.0),
+    ]
+    groups = [Group("a", broken), Group("b", lambda: rows)]
+    judged = run(groups, 60, judge_speed=True)
+    expected = ["error", "failed", "error", "measured", "failed"]
+    assert [outcome.status for outcome in judged] == expected
+    assert judged[2].problem == "RuntimeError: CUDA error"
+    assert [outcome.status for outcome in run(groups, 60, judge_speed=False)][1] == "measured"
+
+
+def test_a_figure_that_is_no_number_is_an_error():
+    (outcome,) = run([Group("a", lambda: [Row("r", lambda: float("nan"))])], 60, judge_speed=True)
+    assert outcome.status == "error"
+    json.dumps(outcome.model_dump(), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_true_sizes_are_the_published_ones(name, tmp_path):
+    model = next(model for model in MODELS if model.name == name)
+    folder = tiny_model(model.kind, model.hub, tmp_path, TEXTS)
+    built = model.build(folder, "meta")  # without memory
+    counted = built.model.encoder if model.kind == "whisper" else built
+    assert round(sum(p.numel() for p in counted.parameters()) / 1e6) == MILLIONS[name]
