@@ -109,7 +109,7 @@ class Training:
         few = self.frames.rows.utterances[:BATCH]
         own, base = self.trainer(self.setting.device), self.trainer("cpu")
         base.module.load_state_dict(copy.deepcopy(own.module.state_dict()))
-        with torch.backends.cudnn.flags(allow_tf32=tf32):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
             logits = torch.from_numpy(own.predict(few)["logits"])
         return relative_l2([logits], [torch.from_numpy(base.predict(few)["logits"])])
 
@@ -162,14 +162,14 @@ class Recurrence:
 
     def error(self) -> float:
         """Return the relative L2 of our outputs on the device to those on the CPU."""
-        with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             own = self.ours().cpu()
             gru = copy.deepcopy(self.gru).cpu()
             return relative_l2([own], [bidirectional_gru(gru, self.x.cpu(), self.lengths)])
 
     def packed_error(self) -> float:
         """Return the relative L2 of our outputs to a packed sequence's, both on the device."""
-        with torch.no_grad(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return relative_l2([self.ours()], [self.packed()])
 
 

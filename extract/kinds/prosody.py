@@ -235,8 +235,9 @@ class Facodec(Extractor):
     def _run(self, waves: np.ndarray) -> np.ndarray:
         import torch
 
-        # cuDNN convolves in TF32 by default; facodec_model.py explains why not here
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        # cuDNN convolves in TF32 by default; facodec_model.py explains why not here.
+        # `enabled` is False unless it is given
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             frames = self._model(torch.from_numpy(waves).float().to(self._device))
         out: np.ndarray = frames[:, :, : self._width].cpu().numpy()
         return out

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from ser.corpus.errors import UserError
 from ser.extract.extractor import Extractor, parse_options
 from ser.extract.kinds.facodec_model import Decoder, Encoder, FACodec, load_facodec
-from ser.extract.kinds.prosody import FacodecOptions, facodec_length
+from ser.extract.kinds.prosody import Facodec, FacodecOptions, facodec_length
 from ser.extract.models import FACODEC_FILES, card, resolve
 from ser.extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made, new_folder
@@ -287,6 +287,19 @@ def test_chunks_of_the_encoder_change_nothing(monkeypatch: pytest.MonkeyPatch) -
         chunked, whole = encoder(waves), encoder.block(waves[:, None])
     assert chunked.shape == (1, 256, 128)
     torch.testing.assert_close(chunked, whole, atol=1e-13, rtol=0)
+
+
+def test_cudnn_runs_it_without_tf32() -> None:
+    extractor = made("facodec", random_pair())
+    assert isinstance(extractor, Facodec)
+    flags: list[tuple[bool, bool]] = []
+    cudnn = torch.backends.cudnn
+    hook = extractor._model.register_forward_pre_hook(
+        lambda *_: flags.append((cudnn.enabled, cudnn.allow_tf32))
+    )
+    extractor.extract([clip(0.5)])
+    hook.remove()
+    assert flags == [(True, False)]
 
 
 def test_short_name_is_the_default_and_brings_its_kind() -> None:
