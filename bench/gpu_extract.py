@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from transformers import WhisperFeatureExtractor
 
 from bench.gpu_loop import Extraction, Setting
 from bench.gpu_models import Model
@@ -139,14 +140,14 @@ class Comparisons(Extraction):
         return (time.perf_counter() - started) / self.bare_seconds
 
     def device_mels(self) -> float:
-        """Return the seconds of log-mels of 30 s windows on the device over those on the host."""
+        """Return the seconds of transformers' log-mels of 30 s on the device over the host's."""
         waves = [
             np.zeros(30 * SAMPLE_RATE, np.float32) + 0.1
             for _ in range(1 if self.setting.tiny else MELS)
         ]
 
         def mels(device: str) -> Callable[[], object]:
-            return lambda: self.encoder.preprocessor(
+            return lambda: extractor(
                 waves, sampling_rate=SAMPLE_RATE, return_tensors="pt", device=device
             )
 

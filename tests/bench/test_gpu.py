@@ -32,7 +32,7 @@ def statuses(rows):
 
 
 def test_the_script_runs_with_tiny_models(tmp_path):
-    groups = ["wavlm-large", "roberta-large", "GRU", "roberta-wce", "one process"]
+    groups = ["trim", "wavlm-large", "roberta-large", "GRU", "roberta-wce", "one process"]
     code, rows = check(tmp_path, "--only", *groups)
     assert code == 0
     assert {row.status for row in rows} == {"passed", "measured"}
