@@ -141,10 +141,8 @@ class Comparisons(Extraction):
 
     def device_mels(self) -> float:
         """Return the seconds of transformers' log-mels of 30 s on the device over the host's."""
-        waves = [
-            np.zeros(30 * SAMPLE_RATE, np.float32) + 0.1
-            for _ in range(1 if self.setting.tiny else MELS)
-        ]
+        extractor = WhisperFeatureExtractor(feature_size=self.encoder.bands)
+        waves = [np.full(30 * SAMPLE_RATE, 0.1, np.float32)] * (1 if self.setting.tiny else MELS)
 
         def mels(device: str) -> Callable[[], object]:
             return lambda: extractor(
