@@ -76,7 +76,7 @@ def variants(table: LogitTable, config: StackConfig) -> list[StackConfig]:
     learned = LEARNED if config.model in META_MODELS.built_in else (*LEARNED, config.model)
     configs = [variant(model=model, protocol=p) for model in learned for p in protocols]
     nnls = {"weighted": WeightedConfig(by="nnls")}
-    weighted = ("log_pool", "weighted", "greedy", "best_head")
+    weighted = ("log_pool", "mean_scaled", "weighted", "greedy", "best_head")
     configs += [variant(model=model, protocol=p, **nnls) for model in weighted for p in protocols]
     configs.append(variant(model="weighted", weighted=WeightedConfig(by="macro_f1")))
     configs += [variant(model=model) for model in (AUTO, "mean_logits", "mean_proba", "majority")]

@@ -11,7 +11,8 @@ from ser.stack.registry import META_MODELS
 
 ProtocolName = Literal["oof", "unicamp"]
 AUTO = "auto"
-FITTED_RULES = (AUTO, "best_head", "weighted", "greedy", "log_pool")  # fitted on train
+# fitted on train
+FITTED_RULES = (AUTO, "best_head", "weighted", "greedy", "log_pool", "mean_scaled")
 LEARNED = ("random_forest", "lightgbm", "extra_trees", "logistic", "meta_soup")  # the rest: rules
 
 

@@ -1,4 +1,6 @@
-"""The logarithmic opinion pool: the softmax of a weighted sum of the heads' logits.
+"""Weighted sums of the heads' logits: the logarithmic opinion pool, and a mean on one scale.
+
+`log_pool` is the softmax of a weighted sum of the heads' logits.
 
 One weight per head, none negative, fitted by the log-loss with equal class weights (Heskes 1998,
 "Selecting weighting factors in logarithmic opinion pools"; here the weights need not sum to 1, so
@@ -51,3 +53,26 @@ class LogPool(WeightedMean):
 
     def _is_valid(self) -> bool:
         return bool(self.weights_.any())
+
+
+class MeanScaled(LogPool):
+    """The softmax of the mean of the heads' logits, those of each divided by their deviation.
+
+    Then a head that is more confident than the others, as a linear probe on few clips is, counts
+    no more than they do. The deviation is that from the mean over the classes, on the rows of the
+    fit, whose labels are not used. The weights keep the mean deviation of the heads.
+
+    >>> logits = np.array([[4.0, -4.0, 1.0, -1.0], [-4.0, 4.0, -1.0, 1.0]])  # of two heads
+    >>> MeanScaled(classes=2).fit(logits, np.array([0, 1])).weights_.tolist()
+    [0.3125, 1.25]
+    """
+
+    def weights(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the inverse deviations; a head whose logits are all the same has no weight."""
+        deviation = (logits - logits.mean(axis=2, keepdims=True)).std(axis=(0, 2))
+        heads, varies = len(deviation), deviation > deviation.max() / self.largest
+        if not varies.any():
+            return np.full(heads, 1 / heads)
+        weights = np.zeros(heads)
+        weights[varies] = deviation.mean() / deviation[varies] / heads
+        return weights

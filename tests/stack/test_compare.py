@@ -34,7 +34,7 @@ def test_every_model_and_protocol_is_scored_once_and_as_fitted_alone(write_run):
     frame, attributes = compare(run / "heads", HEADS, SMALL, 50)
     assert attributes.height == 0
     both = [(model, protocol) for model in LEARNED for protocol in ("oof", "unicamp")]
-    fitted = ["log_pool", "weighted nnls", "greedy", "best_head"]
+    fitted = ["log_pool", "mean_scaled", "weighted nnls", "greedy", "best_head"]
     rest = ["mean_logits", "mean_proba", "majority", "top_1", "top_3 mean", "top_3 plurality"]
     assert frame.select("model", "protocol").rows() == [
         *both,

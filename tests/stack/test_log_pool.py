@@ -6,7 +6,7 @@ from scipy.optimize import minimize
 
 from ser.corpus.errors import UserError
 from ser.score.heads import softmax
-from ser.stack.log_pool import LogPool
+from ser.stack.log_pool import LogPool, MeanScaled
 from ser.stack.rules import MeanLogits
 from tests.stack.test_rules import noisy
 
@@ -47,3 +47,25 @@ def test_what_was_saved_is_loaded_and_what_is_damaged_is_refused(tmp_path):
         (tmp_path / "rule.json").write_text(json.dumps({"weights": weights}))
         with pytest.raises(UserError, match="it is not a rule for these heads"):
             LogPool(3).load(tmp_path, 3, 6)
+
+
+def test_the_scale_of_a_head_changes_nothing_in_the_mean_on_one_scale():
+    X, y = noisy([3, 5])
+    scaled = X * np.repeat([0.01, 1], 3)
+    wanted = MeanScaled(3).fit(X, y).predict_proba(X).argmax(axis=1)
+    pool = MeanScaled(3).fit(scaled, y)
+    assert pool.predict_proba(scaled).argmax(axis=1).tolist() == wanted.tolist()
+    heads = scaled.reshape(len(y), 2, 3)
+    weighted = (heads - heads.mean(axis=2, keepdims=True)) * pool.weights_[:, None]
+    assert weighted[:, 0].std() == pytest.approx(weighted[:, 1].std())
+
+
+def test_a_head_that_says_the_same_of_every_class_has_no_weight():
+    X, y = noisy([3])
+    same = np.ones((len(y), 3))
+    pool = MeanScaled(3).fit(np.concatenate([X, same], axis=1), y)
+    assert pool.weights_.tolist() == [0.25, 0.0]
+    assert MeanScaled(3).fit(np.concatenate([same, same], axis=1), y).weights_.tolist() == [
+        0.5,
+        0.5,
+    ]
