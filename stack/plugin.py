@@ -38,7 +38,7 @@ class PluginClassifier(Classifier):
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Make the classifier and fit it."""
         self.member_ = member = self._make()
-        if "random_state" in getattr(member, "get_params", dict)():
+        if hasattr(member, "get_params") and "random_state" in member.get_params():
             member.set_params(random_state=self.random_state)
         try:
             member.fit(X, y)

@@ -1,4 +1,4 @@
-"""MSP-Podcast: natural English speech from podcasts, 8 classes, attributes, every rater's choice.
+"""MSP-Podcast: natural English speech from podcasts, 8 classes, attributes, each annotator's label.
 
 The corpus has published its ratings in three shapes, all read here: a csv with a column for every
 answer (2.0), a csv with the answers in one text (1.12 and the Interspeech 2025 challenge:

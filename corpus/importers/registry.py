@@ -67,7 +67,7 @@ _SUMMARIES = {  # the first line of each importer's documentation
     "msp-improv": "MSP-IMPROV: acted and improvised English dialogues, 12 speakers, 4 "
     "classes, votes, attributes.",
     "msp-podcast": "MSP-Podcast: natural English speech from podcasts, 8 classes, "
-    "attributes, every rater's choice.",
+    "attributes, each annotator's label.",
     "ravdess": "RAVDESS: acted English speech, 24 actors, 8 classes, labelled by file name.",
     "savee": "SAVEE: acted British English speech, 4 actors (men), 7 classes.",
     "shemo": "ShEMO: Persian speech from radio plays, 87 speakers, 6 classes, few of them fear.",
