@@ -78,8 +78,9 @@ def smoke(
 ) -> int:
     """Run presets on made-up data with tiny models.
 
-    Exit code 1 when a stage of one failed.
+    Exit code 1 when a stage of one failed, or when one could not be run.
     """
+    from ser.corpus.errors import UserError
     from ser.presets import PUBLISHED
     from ser.smoke.catalogue import load
 
@@ -88,7 +89,12 @@ def smoke(
     for name, pipeline in pipelines.items():
         log.info("preset   %s", name)
         where = None if folder is None else folder / name
-        failed |= {f"{name}/{what}": why for what, why in smoke_one(pipeline, where).items()}
+        try:
+            stages = smoke_one(pipeline, where)
+        except UserError as error:  # the other presets still run
+            failed[name] = str(error)
+        else:
+            failed |= {f"{name}/{what}": why for what, why in stages.items()}
     for what, why in failed.items():
         typer.echo(f"failed   {what}: {why}")
     return exit_code(failed)

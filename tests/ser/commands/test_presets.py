@@ -41,6 +41,18 @@ def test_check_names_what_is_wrong(tmp_path, monkeypatch):
     assert "nu                    valid: 5 features, 4 heads" in result.output
 
 
+def test_smoke_lists_every_preset_that_cannot_be_run(tmp_path):
+    for name in ("nu", "ufg"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").touch()
+    done = ser("presets", "smoke", "nu", "ufg", "--folder", tmp_path, cwd=tmp_path)
+    assert done.returncode == 1
+    assert [line for line in done.stdout.splitlines() if line.startswith("failed")] == [
+        f"failed   {name}: {tmp_path / name}: it is not empty; give a new folder."
+        for name in ("nu", "ufg")
+    ]
+
+
 def test_init_writes_an_editable_file_and_names_what_to_edit(tmp_path):
     done = ser("init", "--preset", "ravdess-heads", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
