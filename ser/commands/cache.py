@@ -14,7 +14,7 @@ from ser.commands.cache_info import (
     info_table,
     size,
 )
-from ser.commands.help import Command, Group
+from ser.commands.help import Group, argument, command, flag, option
 from ser.commands.logs import result
 from ser.commands.options import PIPELINE, CacheFolder, Json, Overrides, PipelineFile, load_pipeline
 from ser.commands.output import exit_code, print_frame, print_json
@@ -32,9 +32,7 @@ cache.add_typer(cache_exchange.app)
 app.add_typer(cache, name="cache", rich_help_panel="Tools")
 
 
-@cache.command(
-    cls=Command, epilog="ser cache info\nser cache info --cache s3://bucket/cache --json"
-)
+@command(cache, "ser cache info\nser cache info --cache s3://bucket/cache --json")
 def info(
     root: CacheFolder = None,
     as_json: Json = False,
@@ -60,15 +58,13 @@ def info(
         typer.echo(f"{label}: {describe_spec(row.spec)}")
 
 
-@cache.command(cls=Command, epilog="ser cache verify\nser cache verify whisper --repair")
+@command(cache, "ser cache verify\nser cache verify whisper --repair")
 def verify(
     features: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="FEATURES", help="Features to check; by default all of them."),
+        list[str] | None, argument("FEATURES", "Features to check; by default all of them.")
     ] = None,
     repair: Annotated[
-        bool,
-        typer.Option("--repair", help="Drop damaged utterances, so that they are extracted again."),
+        bool, flag("--repair", "Drop damaged utterances, so that they are extracted again.")
     ] = False,
     root: CacheFolder = None,
     path: PipelineFile = PIPELINE,
@@ -101,16 +97,13 @@ def verify(
     return exit_code(damaged and not repair)
 
 
-@cache.command(cls=Command, epilog="ser cache prune\nser cache prune --also other.yaml --yes")
+@command(cache, "ser cache prune\nser cache prune --also other.yaml --yes")
 def prune(
     also: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Another pipeline whose features are kept (repeatable); none by default.",
-        ),
+        option("FILE", "Another pipeline whose features are kept (repeatable); none by default."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+    yes: Annotated[bool, flag("--yes", "Delete without asking.")] = False,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
 ) -> None:
@@ -153,14 +146,10 @@ def prune(
     result(f"{counted} deleted ({space})")
 
 
-@cache.command(cls=Command, epilog="ser cache merge data/cache /mnt/node2/cache")
+@command(cache, "ser cache merge data/cache /mnt/node2/cache")
 def merge(
-    into: Annotated[
-        str, typer.Argument(metavar="INTO", help="Cache to copy into: a folder or URL.")
-    ],
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Cache to copy from: a folder or URL.")
-    ],
+    into: Annotated[str, argument("INTO", "Cache to copy into: a folder or URL.")],
+    source: Annotated[str, argument("SOURCE", "Cache to copy from: a folder or URL.")],
 ) -> None:
     """Copy into one cache what only another holds."""
     from ser.cache.upkeep import merge as merge_caches

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ser.commands.cache_info import cache_root
-from ser.commands.help import Command
+from ser.commands.help import argument, command, flag, option
 from ser.commands.logs import result
 from ser.commands.options import PIPELINE, CacheFolder, Overrides, PipelineFile, load_pipeline
 from ser.commands.output import exit_code
@@ -19,29 +19,22 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    epilog="ser cache export whisper whisper.h5\n"
-    "ser cache export whisper whisper.zarr --format zarr",
+@command(
+    app, "ser cache export whisper whisper.h5\nser cache export whisper whisper.zarr --format zarr"
 )
 def export(
-    feature: Annotated[str, typer.Argument(metavar="FEATURE", help="Feature to export.")],
-    out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="File, or folder of a Zarr store, to write.")
-    ],
+    feature: Annotated[str, argument("FEATURE", "Feature to export.")],
+    out: Annotated[Path, argument("OUT", "File, or folder of a Zarr store, to write.")],
     *,
     form: Annotated[
         Literal["hdf5", "zarr"],
-        typer.Option(
+        flag(
             "--format",
-            help="HDF5 has a dataset for each utterance, Zarr one array and the offsets in it.",
+            "HDF5 has a dataset for each utterance, Zarr one array and the offsets in it.",
         ),
     ] = "hdf5",
     view: Annotated[
-        bool,
-        typer.Option(
-            "--view", help="Point into the cache's shards instead of copying (HDF5 only)."
-        ),
+        bool, flag("--view", "Point into the cache's shards instead of copying (HDF5 only).")
     ] = False,
     root: CacheFolder = None,
     path: PipelineFile = PIPELINE,
@@ -71,29 +64,27 @@ def export(
     return _list_failed(report.failed)
 
 
-@app.command(
-    "import",
-    cls=Command,
-    epilog="ser cache import mine features.h5 --frame-rate 50\n"
+@command(
+    app,
+    "ser cache import mine features.h5 --frame-rate 50\n"
     "ser cache import mine folder_of_npy --frame-rate 50 --precision float32\n"
     "ser cache import mine store.zarr --frame-rate 50 --frames hidden --ids file",
+    name="import",
 )
 def import_(
-    feature: Annotated[str, typer.Argument(metavar="FEATURE", help="Name that the feature gets.")],
+    feature: Annotated[str, argument("FEATURE", "Name that the feature gets.")],
     source: Annotated[
         Path,
-        typer.Argument(
-            metavar="SOURCE",
-            help="HDF5 file, Zarr store (v2, v3 or in a zip file), or folder of .npy, .pt or "
+        argument(
+            "SOURCE",
+            "HDF5 file, Zarr store (v2, v3 or in a zip file), or folder of .npy, .pt or "
             ".safetensors files.",
         ),
     ],
     *,
     frame_rate: Annotated[
         float | None,
-        typer.Option(
-            metavar="HZ", help="Frames per second; by default what `ser cache export` has written."
-        ),
+        option("HZ", "Frames per second; by default what `ser cache export` has written."),
     ] = None,
     precision: Annotated[
         Literal["float16", "float32", "int8"],
@@ -101,29 +92,22 @@ def import_(
     ] = "float16",
     frames: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Zarr array with the frames of all utterances; by default its usual names are "
-            "tried.",
+        option(
+            "NAME",
+            "Zarr array with the frames of all utterances; by default its usual names are tried.",
         ),
     ] = None,
     ids: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Zarr array with their utterance ids; by default as --frames."
-        ),
+        str | None, option("NAME", "Zarr array with their utterance ids; by default as --frames.")
     ] = None,
     lengths: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME", help="Zarr array with their numbers of frames; by default as --frames."
-        ),
+        option("NAME", "Zarr array with their numbers of frames; by default as --frames."),
     ] = None,
     offsets: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Zarr array with the first frame of each utterance; by default as --frames.",
+        option(
+            "NAME", "Zarr array with the first frame of each utterance; by default as --frames."
         ),
     ] = None,
     root: CacheFolder = None,

@@ -5,20 +5,16 @@ from typing import Annotated
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import argument, command
 from ser.commands.options import Json
 from ser.commands.output import print_json
 
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command, rich_help_panel="Score", epilog="ser cite runs/mine > mine.bib\nser cite mine.ser"
-)
+@command(app, "ser cite runs/mine > mine.bib\nser cite mine.ser", section="Score")
 def cite(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="Folder of a run, or a bundle of `ser pack`.")
-    ],
+    run: Annotated[Path, argument("RUN", "Folder of a run, or a bundle of `ser pack`.")],
     as_json: Json = False,
 ) -> None:
     """Print BibTeX entries for the corpus, the models and the software of a run.

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ser.commands import corpus_parts
-from ser.commands.help import Command, Group
+from ser.commands.help import Group, argument, command, option
 from ser.commands.logs import log
 from ser.commands.options import Json, key_texts
 from ser.commands.output import console, exit_code, print_frame, print_json
@@ -18,29 +18,26 @@ corpus.add_typer(corpus_parts.app)
 app.add_typer(corpus, name="corpus", rich_help_panel="Corpus")
 
 Plugin = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODULE", help="Python module that registers the importer; none by default."
-    ),
+    str | None, option("MODULE", "Python module that registers the importer; none by default.")
 ]
 
 
-@corpus.command(
-    "import",
-    cls=Command,
-    epilog="ser corpus import ravdess /data/RAVDESS --out data/ravdess.parquet\n"
+@command(
+    corpus,
+    "ser corpus import ravdess /data/RAVDESS --out data/ravdess.parquet\n"
     "ser corpus import csv clips --out m.csv --option table=t.csv",
+    name="import",
 )
 def import_(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the importer.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the corpus.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Manifest to write: .parquet or .csv.")],
+    name: Annotated[str, argument("NAME", "Name of the importer.")],
+    folder: Annotated[Path, argument("FOLDER", "Folder of the corpus.")],
+    out: Annotated[Path, option("FILE", "Manifest to write: .parquet or .csv.")],
     options: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "KEY=VALUE",
+            "Option of the importer, as table=t.csv (repeatable); none by default.",
             "--option",
-            metavar="KEY=VALUE",
-            help="Option of the importer, as table=t.csv (repeatable); none by default.",
         ),
     ] = None,
     plugin: Plugin = None,
@@ -69,13 +66,10 @@ def import_(
         log.warning("warning: %s: %s", problem, detail)
 
 
-@corpus.command(
-    cls=Command,
-    epilog="ser corpus importers\nser corpus importers emovo\nser corpus importers --json",
-)
+@command(corpus, "ser corpus importers\nser corpus importers emovo\nser corpus importers --json")
 def importers(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Importer to describe; default: list all.")
+        str | None, argument("NAME", "Importer to describe; default: list all.")
     ] = None,
     plugin: Plugin = None,
     as_json: Json = False,
@@ -96,25 +90,24 @@ def importers(
             typer.echo(f"{entry.name:12} {entry.summary}")
 
 
-@corpus.command(
-    cls=Command,
-    epilog="ser corpus check data/ravdess.parquet\n"
+@command(
+    corpus,
+    "ser corpus check data/ravdess.parquet\n"
     "ser corpus check m.csv --audio clips --longest 15 --json",
 )
 def check(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest to check.")],
+    manifest: Annotated[Path, argument("MANIFEST", "Manifest to check.")],
     audio: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder that the manifest's paths start from; by default the one it names.",
+        option(
+            "FOLDER", "Folder that the manifest's paths start from; by default the one it names."
         ),
     ] = None,
     shortest: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Warn of clips shorter than this, in seconds.")
+        float, option("SECONDS", "Warn of clips shorter than this, in seconds.")
     ] = 0.1,
     longest: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Warn of clips longer than this, in seconds.")
+        float, option("SECONDS", "Warn of clips longer than this, in seconds.")
     ] = 30.0,
     as_json: Json = False,
 ) -> int:

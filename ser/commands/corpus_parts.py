@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import argument, command, option
 from ser.commands.logs import log
 from ser.commands.options import Json
 from ser.commands.output import print_frame, print_json
@@ -18,37 +18,30 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    epilog="ser corpus split data/mine.parquet --test 0.2 --dev 0.2\n"
+@command(
+    app,
+    "ser corpus split data/mine.parquet --test 0.2 --dev 0.2\n"
     "ser corpus split data/iemocap.parquet --folds 5 --by session --out f.parquet",
 )
 def split(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Manifest to divide.")],
+    manifest: Annotated[Path, argument("MANIFEST", "Manifest to divide.")],
     *,
     by: Annotated[
         str,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column whose values stay together, as speaker or session; speakers always do.",
+        option(
+            "COLUMN",
+            "Column whose values stay together, as speaker or session; speakers always do.",
         ),
     ] = "speaker",
-    test: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of the utterances to test on.")
-    ] = 0.2,
-    dev: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of the utterances to choose models by.")
-    ] = 0.2,
+    test: Annotated[float, option("SHARE", "Share of the utterances to test on.")] = 0.2,
+    dev: Annotated[float, option("SHARE", "Share of the utterances to choose models by.")] = 0.2,
     folds: Annotated[
         int | None,
-        typer.Option(
-            metavar="K", help="Write K equal folds into `fold` in place of splits; none by default."
-        ),
+        option("K", "Write K equal folds into `fold` in place of splits; none by default."),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the division.")] = 0,
+    seed: Annotated[int, option("N", "Seed of the division.", min=0)] = 0,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Manifest to write; by default MANIFEST is replaced."),
+        Path | None, option("FILE", "Manifest to write; by default MANIFEST is replaced.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -85,32 +78,31 @@ def split(
     print_frame(part_table(parts))
 
 
-@app.command(
-    cls=Command,
-    epilog="ser corpus join de.parquet it.parquet --out both.parquet --map bored=neutral\n"
+@command(
+    app,
+    "ser corpus join de.parquet it.parquet --out both.parquet --map bored=neutral\n"
     "ser corpus join a.csv it=b.csv --out j.csv --classes angry,sad --others drop",
 )
 def join(
     manifests: Annotated[
         list[str],
-        typer.Argument(
-            metavar="[NAME=]MANIFEST",
-            help="Manifests to join; NAME is the corpus, by default as the manifest has it.",
+        argument(
+            "[NAME=]MANIFEST",
+            "Manifests to join; NAME is the corpus, by default as the manifest has it.",
         ),
     ],
     *,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Manifest to write: .parquet or .csv.")],
+    out: Annotated[Path, option("FILE", "Manifest to write: .parquet or .csv.")],
     mapping: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "[NAME:]EMOTION=CLASS",
+            "Count an emotion as a class (repeatable); none by default.",
             "--map",
-            metavar="[NAME:]EMOTION=CLASS",
-            help="Count an emotion as a class (repeatable); none by default.",
         ),
     ] = None,
     classes: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,C", help="Classes; by default all emotions after --map."),
+        str | None, option("A,B,C", "Classes; by default all emotions after --map.")
     ] = None,
     others: Annotated[
         Literal["error", "drop", "keep-unlabelled"],
@@ -125,17 +117,16 @@ def join(
     ] = "counts",
     rescale: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=LOW:HIGH",
-            help="Map the attributes of a corpus from this range to 1-7 (repeatable); none by "
-            "default.",
+        option(
+            "NAME=LOW:HIGH",
+            "Map the attributes of a corpus from this range to 1-7 (repeatable); none by default.",
         ),
     ] = None,
     audio: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=FOLDER",
-            help="Audio folder of a corpus (repeatable); by default the one its manifest names.",
+        option(
+            "NAME=FOLDER",
+            "Audio folder of a corpus (repeatable); by default the one its manifest names.",
         ),
     ] = None,
     as_json: Json = False,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import command, option
 from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
@@ -26,42 +26,39 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Score",
-    epilog="ser cv --by speaker\nser cv --by speaker --groups 6 --seeds 5\n"
+@command(
+    app,
+    "ser cv --by speaker\nser cv --by speaker --groups 6 --seeds 5\n"
     "ser cv --by session --dev share --json > cv.json",
+    section="Score",
 )
 def cv(
     *,
     by: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of the manifest that is rotated: speaker, session, fold or another; by "
+        option(
+            "COLUMN",
+            "Column of the manifest that is rotated: speaker, session, fold or another; by "
             "default cv.by of the pipeline, or speaker.",
         ),
     ] = None,
     groups: Annotated[
         int | None,
-        typer.Option(
-            metavar="K",
+        option(
+            "K",
+            "Number of groups that the values are put into; by default each value is tested alone.",
             min=2,
             max=1000,
-            help="Number of groups that the values are put into; by default each value is tested "
-            "alone.",
         ),
     ] = None,
     dev: Annotated[
         Literal["next", "share", "none"] | None,
         typer.Option(
             help="Rows to choose epochs by: the next group, a speaker-disjoint fifth of the rows "
-            "that are not tested, or none; by default next for speakers, else share.",
+            "that are not tested, or none; by default next for speakers, else share."
         ),
     ] = None,
-    seeds: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1000, help="Repetitions with other head seeds.")
-    ] = 1,
+    seeds: Annotated[int, option("N", "Repetitions with other head seeds.", min=1, max=1000)] = 1,
     jobs: Jobs = "auto",
     as_json: Json = False,
     device: Device = "auto",
@@ -110,16 +107,11 @@ def cv(
     return exit_code(failed)
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Score",
-    epilog="ser cross\nser cross --by language --json > cross.json",
-)
+@command(app, "ser cross\nser cross --by language --json > cross.json", section="Score")
 def cross(
     *,
     by: Annotated[
-        str,
-        typer.Option(metavar="COLUMN", help="Column of the manifest that names the corpora."),
+        str, option("COLUMN", "Column of the manifest that names the corpora.")
     ] = "corpus",
     jobs: Jobs = "auto",
     as_json: Json = False,
@@ -142,12 +134,7 @@ def cross(
     planned, workers = plan(load_pipeline(path, overrides), by), parse_jobs(jobs)
     with LiveHeads(quiet=as_json) as live:
         scores, failed = run_cross(
-            planned,
-            device,
-            workers,
-            live.log,
-            after_epoch=live.after_epoch,
-            after_head=live.finish,
+            planned, device, workers, live.log, after_epoch=live.after_epoch, after_head=live.finish
         )
     if scores is None:
         return _not_trained(failed)

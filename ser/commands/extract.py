@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import argument, command, flag, option
 from ser.commands.logs import result
 from ser.commands.options import (
     PIPELINE,
@@ -29,78 +29,66 @@ DEFAULT_CACHE = Path("data/cache")  # that of every preset
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Extract",
-    epilog="ser extract --all\n"
+@command(
+    app,
+    "ser extract --all\n"
     "ser extract --model whisper-large-v3 --device cuda\n"
     "ser extract wavlm --shard 0/4\n"
     "ser extract --model wavlm-large --manifest m.parquet --audio clips",
+    section="Extract",
 )
 def extract(
     features: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="FEATURES", help="Features of the pipeline to extract."),
+        list[str] | None, argument("FEATURES", "Features of the pipeline to extract.")
     ] = None,
     *,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Extract every feature of the pipeline.")
-    ] = False,
+    everything: Annotated[bool, flag("--all", "Extract every feature of the pipeline.")] = False,
     model: Annotated[
         str | None,
-        typer.Option(
-            metavar="MODEL",
-            help="Extract every feature of this model, given as a short name, hub id or folder; "
+        option(
+            "MODEL",
+            "Extract every feature of this model, given as a short name, hub id or folder; "
             "by default the features named.",
         ),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(
-            metavar="KIND",
-            help="Extract every feature of this kind; with --manifest, the kind of the model. "
+        option(
+            "KIND",
+            "Extract every feature of this kind; with --manifest, the kind of the model. "
             "By default the features named, or the kind that the model is known to have.",
         ),
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Extract from this corpus without a pipeline; by default the pipeline's corpus.",
+        option(
+            "FILE", "Extract from this corpus without a pipeline; by default the pipeline's corpus."
         ),
     ] = None,
     audio: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="With --manifest: the folder of its audio; by default the one it names.",
-        ),
+        option("FOLDER", "With --manifest: the folder of its audio; by default the one it names."),
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help=f"With --manifest: the folder to write features to; by default {DEFAULT_CACHE}.",
+        option(
+            "FOLDER",
+            f"With --manifest: the folder to write features to; by default {DEFAULT_CACHE}.",
         ),
     ] = None,
     options: Annotated[
         list[str] | None,
-        typer.Option(
-            "--option",
-            metavar="KEY=VALUE",
-            help="With --manifest: an option of the extractor, as window=trim (repeatable); none "
+        option(
+            "KEY=VALUE",
+            "With --manifest: an option of the extractor, as window=trim (repeatable); none "
             "by default.",
+            "--option",
         ),
     ] = None,
     shard: Annotated[
-        str,
-        typer.Option(
-            metavar="I/N", help="Extract part I of N, counted from 0, in independent jobs."
-        ),
+        str, option("I/N", "Extract part I of N, counted from 0, in independent jobs.")
     ] = "0/1",
-    jobs: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Worker processes on this machine.")
-    ] = 1,
+    jobs: Annotated[int, option("N", "Worker processes on this machine.", min=1)] = 1,
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option(help="Where to work: on this machine or on a Ray cluster."),
@@ -139,10 +127,10 @@ def extract(
             f"{path}: there is no such pipeline to take the features of --model or --kind from; "
             "name one with --pipeline, or a corpus with --manifest."
         )
-    for option, value in (("audio", audio), ("cache", cache), ("option", options)):
+    for name, value in (("audio", audio), ("cache", cache), ("option", options)):
         if value:
             raise UserError(
-                f"--{option} goes with --manifest; without it {path} describes what is extracted, "
+                f"--{name} goes with --manifest; without it {path} describes what is extracted, "
                 "and --set changes that."
             )
     pipeline = load_pipeline(path, overrides)
@@ -197,7 +185,7 @@ def _job_alone(
     return Job(name, parsed, corpus, corpus.audio_folder(audio), cache or DEFAULT_CACHE)
 
 
-@app.command(cls=Command, rich_help_panel="Extract", epilog="ser models\nser models --json")
+@command(app, "ser models\nser models --json", section="Extract")
 def models(as_json: Json = False) -> None:
     """List the models that have a short name.
 

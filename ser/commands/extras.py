@@ -95,10 +95,10 @@ def _of_options(options: Mapping[str, Any]) -> Iterable[str]:
         yield "ray"
     path = options.get("path")
     if isinstance(path, Path) and path.is_file() and not options.get("manifest"):
-        from ser.commands.options import load_pipeline
+        from ser.pipeline.file import Pipeline
 
         try:
-            yield from _of_pipeline(load_pipeline(path, options.get("overrides")))
+            yield from _of_pipeline(Pipeline.load(path, options.get("overrides") or ()))
         except (UserError, ImportError):  # the command itself reports it when it gets there
             return
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import argument, command, option
 from ser.commands.logs import log
 from ser.commands.options import (
     PIPELINE,
@@ -18,22 +18,17 @@ from ser.commands.options import (
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Heads",
-    epilog="ser finetune\nser finetune wavlm-baseline --processes 4 --device cuda",
+@command(
+    app, "ser finetune\nser finetune wavlm-baseline --processes 4 --device cuda", section="Heads"
 )
 def finetune(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="NAMES", help="Models under `finetune:` to train; by default all of them."
-        ),
+        argument("NAMES", "Models under `finetune:` to train; by default all of them."),
     ] = None,
     *,
     processes: Annotated[
-        int,
-        typer.Option(metavar="N", help="Processes on this machine, each with a GPU of its own."),
+        int, option("N", "Processes on this machine, each with a GPU of its own.")
     ] = 1,
     force: Force = False,
     device: TrainingDevice = "auto",

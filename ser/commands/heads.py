@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Command, Group
+from ser.commands.help import Group, argument, command, flag, option
 from ser.commands.logs import result
 from ser.commands.options import (
     PIPELINE,
@@ -36,22 +36,16 @@ heads = typer.Typer(cls=Group, help="Train heads on cached features, tune and li
 app.add_typer(heads, name="heads", rich_help_panel="Heads")
 
 InMemory = Annotated[
-    bool,
-    typer.Option(
-        "--in-memory", help="Read every feature that fits into memory before training starts."
-    ),
+    bool, flag("--in-memory", "Read every feature that fits into memory before training starts.")
 ]
 
 
-@heads.command(
-    cls=Command,
-    epilog="ser heads train whisper-roberta\n"
-    "ser heads train one two --jobs 2 --set heads.one.epochs=5",
+@command(
+    heads,
+    "ser heads train whisper-roberta\nser heads train one two --jobs 2 --set heads.one.epochs=5",
 )
 def train(
-    names: Annotated[
-        list[str], typer.Argument(metavar="NAMES", help="Heads of the pipeline to train.")
-    ],
+    names: Annotated[list[str], argument("NAMES", "Heads of the pipeline to train.")],
     *,
     force: Force = False,
     in_memory: InMemory = False,
@@ -77,11 +71,7 @@ def train(
     )
 
 
-@heads.command(
-    "train-all",
-    cls=Command,
-    epilog="ser heads train-all\nser heads train-all --jobs 4 --device cuda",
-)
+@command(heads, "ser heads train-all\nser heads train-all --jobs 4 --device cuda", name="train-all")
 def train_all(
     *,
     force: Force = False,
@@ -147,33 +137,29 @@ def _train(
     return exit_code(failed + busy)
 
 
-@heads.command(
-    "import",
-    cls=Command,
-    epilog="ser heads import head.pt --as cross_modal_gru --out weights/head.safetensors",
+@command(
+    heads,
+    "ser heads import head.pt --as cross_modal_gru --out weights/head.safetensors",
+    name="import",
 )
 def import_weights(
     files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE", help="PyTorch checkpoints of one head, as published."),
+        list[Path], argument("FILE", "PyTorch checkpoints of one head, as published.")
     ],
     head: Annotated[
         str,
-        typer.Option(
+        option(
+            "NAME",
+            "Architecture: cross_modal_gru, attentive_stats, conv_pool, deep_fusion or early_mha.",
             "--as",
-            metavar="NAME",
-            help="Architecture: cross_modal_gru, attentive_stats, conv_pool, deep_fusion or "
-            "early_mha.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="File to write: a .safetensors for `init:`.")
-    ],
+    out: Annotated[Path, option("FILE", "File to write: a .safetensors for `init:`.")],
     attention_heads: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="MODALITY=N",
-            help="Number of attention heads of a modality (repeatable); by default that of the "
+        option(
+            "MODALITY=N",
+            "Number of attention heads of a modality (repeatable); by default that of the "
             "released code.",
         ),
     ] = None,
@@ -195,19 +181,14 @@ def import_weights(
     typer.echo(f"write `{yaml_entry(released, head, out)}`")
 
 
-@heads.command(cls=Command, epilog="ser heads tune whisper-roberta --space space.yaml --trials 50")
+@command(heads, "ser heads tune whisper-roberta --space space.yaml --trials 50")
 def tune(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Head of the pipeline to tune.")],
+    name: Annotated[str, argument("NAME", "Head of the pipeline to tune.")],
     *,
     space: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE", help="YAML file that maps each hyper-parameter to values or a range."
-        ),
+        Path, option("FILE", "YAML file that maps each hyper-parameter to values or a range.")
     ],
-    trials: Annotated[
-        int, typer.Option(metavar="N", help="Trials in all, earlier calls included.")
-    ] = 30,
+    trials: Annotated[int, option("N", "Trials in all, earlier calls included.")] = 30,
     device: TrainingDevice = "auto",
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
@@ -248,7 +229,7 @@ def _trial(table: "pl.DataFrame") -> str:
     return f"trial {last['trial']}: {score} with {settings}{top}"
 
 
-@heads.command("list", cls=Command, epilog="ser heads list\nser heads list --json")
+@command(heads, "ser heads list\nser heads list --json", name="list")
 def list_heads(
     as_json: Json = False, path: PipelineFile = PIPELINE, overrides: Overrides = None
 ) -> None:

@@ -3,11 +3,14 @@
 Typer's own panels are boxes drawn around everything; they break `ser --help | grep`, and rich makes
 the help three times slower. `rich_help_panel` keeps its meaning: the section that a command or an
 option is listed under.
+
+`command`, `argument`, `option` and `flag` are how every command declares itself.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("Start", "Corpus", "Extract", "Heads", "Stack", "Score", "Predict", "Tools")
 COMMON = "Common options"
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class Command(TyperCommand):
@@ -109,6 +113,28 @@ class Group(TyperGroup):
             if rows:
                 with formatter.section(section):
                     formatter.write_dl([(name.ljust(width), text) for name, text in rows])
+
+
+def command(
+    group: typer.Typer, examples: str, *, section: str | None = None, name: str | None = None
+) -> Callable[[Decorated], Decorated]:
+    """Register a function as a command of a group, with its examples, one a line."""
+    return group.command(name, cls=Command, epilog=examples, rich_help_panel=section)
+
+
+def argument(metavar: str, text: str) -> Any:
+    """Return an argument with its help."""
+    return typer.Argument(metavar=metavar, help=text)
+
+
+def option(metavar: str, text: str, *names: str, **settings: Any) -> Any:
+    """Return an option with a value and its help; `settings` are those of Typer."""
+    return typer.Option(*names, metavar=metavar, help=text, **settings)
+
+
+def flag(name: str, text: str) -> Any:
+    """Return an option without a value."""
+    return typer.Option(name, help=text)
 
 
 def usage_message(error: typer.TyperException) -> str:

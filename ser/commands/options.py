@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ser.commands.help import COMMON
+from ser.commands.help import COMMON, flag, option
 from ser.commands.logs import log
 from ser.corpus.errors import UserError
 
@@ -39,88 +39,77 @@ def _devices(incomplete: str) -> list[str]:
 
 
 PipelineFile = Annotated[
-    Path,
-    typer.Option(
-        "--pipeline",
-        metavar="FILE",
-        help="Pipeline to read.",
-        rich_help_panel=COMMON,
-    ),
+    Path, option("FILE", "Pipeline to read.", "--pipeline", rich_help_panel=COMMON)
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        "SECTION.KEY=VALUE",
+        "Replace a value of the pipeline, as stack.folds=10 (repeatable); none by default.",
         "--set",
-        metavar="SECTION.KEY=VALUE",
-        help="Replace a value of the pipeline, as stack.folds=10 (repeatable); none by default.",
         rich_help_panel=COMMON,
     ),
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     typer.Option(
-        help="Device to compute on; auto takes a GPU where there is one.",
-        rich_help_panel=COMMON,
+        help="Device to compute on; auto takes a GPU where there is one.", rich_help_panel=COMMON
     ),
 ]
 TrainingDevice = Annotated[
     str,
-    typer.Option(
+    option(
+        "auto|cpu|cuda|cuda:N|mps",
+        "Device to train on; auto takes a GPU where there is one.",
         "--device",
-        metavar="auto|cpu|cuda|cuda:N|mps",
-        help="Device to train on; auto takes a GPU where there is one.",
         callback=_training_device,
         autocompletion=_devices,
         rich_help_panel=COMMON,
     ),
 ]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON to standard output in place of a table.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Redo what is up to date.")]
+Json = Annotated[bool, flag("--json", "Print JSON to standard output in place of a table.")]
+Force = Annotated[bool, flag("--force", "Redo what is up to date.")]
 RunFolder = Annotated[
     Path | None,
-    typer.Option(
+    option(
+        "RUN",
+        "Folder of a trained run, or a bundle; by default the bundle that ser ships.",
         "--run",
-        metavar="RUN",
-        help="Folder of a trained run, or a bundle; by default the bundle that ser ships.",
     ),
 ]
 OneHead = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Predict with this head alone; the stack by default."),
+    str | None, option("NAME", "Predict with this head alone; the stack by default.")
 ]
 PublishedModel = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="Published classifier to use instead of a run: short name (`ser models`), hub id or "
+    option(
+        "MODEL",
+        "Published classifier to use instead of a run: short name (`ser models`), hub id or "
         "folder. By default the run.",
+        "--model",
     ),
 ]
 MinConfidence = Annotated[
     float | None,
-    typer.Option(
-        metavar="P",
+    option(
+        "P",
+        "Highest probability below which a prediction is unsure, 0 to 1; by default that of "
+        "the bundle, if it has one; 0: none is. `ser score --risk` chooses one for a run.",
         min=0.0,
         max=1.0,
-        help="Highest probability below which a prediction is unsure, 0 to 1; by default that of "
-        "the bundle, if it has one; 0: none is. `ser score --risk` chooses one for a run.",
     ),
 ]
 Address = Annotated[
     str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        help="Ray cluster to use with --engine ray, as auto; by default one is started here.",
+    option(
+        "ADDRESS", "Ray cluster to use with --engine ray, as auto; by default one is started here."
     ),
 ]
 Jobs = Annotated[
     str,
-    typer.Option(
-        metavar="auto|N",
-        help="Heads to train at a time, each in a process of its own; auto: as many as the cores "
+    option(
+        "auto|N",
+        "Heads to train at a time, each in a process of its own; auto: as many as the cores "
         "and the memory allow.",
     ),
 ]
@@ -131,16 +120,15 @@ HeadsEngine = Annotated[
 
 CrossValidated = Annotated[
     str | None,
-    typer.Option(
+    option(
+        "BY",
+        "Read the pooled result of `ser cv` by this column, as speaker; by default the run.",
         "--cv",
-        metavar="BY",
-        help="Read the pooled result of `ser cv` by this column, as speaker; by default the run.",
     ),
 ]
 
 CacheFolder = Annotated[
-    str | None,
-    typer.Option("--cache", metavar="FOLDER|URL", help="Cache to use; by default the pipeline's."),
+    str | None, option("FOLDER|URL", "Cache to use; by default the pipeline's.", "--cache")
 ]
 
 

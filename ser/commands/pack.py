@@ -5,60 +5,44 @@ from typing import Annotated
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import argument, command, flag, option
 from ser.commands.logs import result
 from ser.corpus.errors import UserError
 
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Predict",
-    epilog="ser pack runs/demo -o demo.ser --embed\nser pack --show demo.ser",
-)
+@command(app, "ser pack runs/demo -o demo.ser --embed\nser pack --show demo.ser", section="Predict")
 def pack(
     run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Folder of a trained run; not with --show.")
+        Path | None, argument("RUN", "Folder of a trained run; not with --show.")
     ] = None,
     *,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="FILE",
-            help="Bundle to write; there is no default.",
-        ),
+        Path | None, option("FILE", "Bundle to write; there is no default.", "--out", "-o")
     ] = None,
     embed: Annotated[
-        bool,
-        typer.Option(
-            "--embed", help="Include the foundation models; otherwise the bundle names them."
-        ),
+        bool, flag("--embed", "Include the foundation models; otherwise the bundle names them.")
     ] = False,
     risk: Annotated[
         float | None,
-        typer.Option(
-            metavar="SHARE",
-            min=0.0,
-            max=1.0,
-            help="Include scores on unseen corpora from `ser cross`, calibrate on them, and "
+        option(
+            "SHARE",
+            "Include scores on unseen corpora from `ser cross`, calibrate on them, and "
             "abstain so that no more than this share of the confident predictions is wrong; by "
             "default there is no evaluation.",
+            min=0.0,
+            max=1.0,
         ),
     ] = None,
     licence: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="Name of the licence of the bundle's weights; by default none."
-        ),
+        str | None, option("TEXT", "Name of the licence of the bundle's weights; by default none.")
     ] = None,
     show: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Check this bundle, or the one that ser ships by its name, acted-speech-4, and "
+        option(
+            "FILE",
+            "Check this bundle, or the one that ser ships by its name, acted-speech-4, and "
             "print its card; packs nothing. There is no default.",
         ),
     ] = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import argument, command, flag, option
 from ser.commands.logs import log
 from ser.commands.options import Device, MinConfidence, OneHead, PublishedModel, RunFolder
 from ser.commands.output import console, exit_code
@@ -37,20 +37,19 @@ ONE_FILE = ("srt", "textgrid")
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Predict",
-    epilog="ser predict clip.wav\n"
+@command(
+    app,
+    "ser predict clip.wav\n"
     "ser predict clip.wav --run runs/mine\n"
     "ser predict recordings --run model.ser --out emotions.csv\n"
     "ser predict talk.mp3 --run model.ser --timeline --format srt\n"
     "ser predict clip.wav --min-confidence 0\n"
     "ser predict clip.wav --model audeering-msp-dim",
+    section="Predict",
 )
 def predict(
     files: Annotated[
-        list[str],
-        typer.Argument(metavar="FILES|FOLDER|-", help="Audio files, folders, or standard input."),
+        list[str], argument("FILES|FOLDER|-", "Audio files, folders, or standard input.")
     ],
     *,
     run: RunFolder = None,
@@ -59,43 +58,36 @@ def predict(
     min_confidence: MinConfidence = None,
     form: Annotated[
         Format | None,
-        typer.Option(
-            "--format",
-            help="Format of the output; by default table for one file and csv for many.",
-        ),
+        flag("--format", "Format of the output; by default table for one file and csv for many."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File to write, in the format of its suffix; a .csv is resumed. By default "
+        option(
+            "FILE",
+            "File to write, in the format of its suffix; a .csv is resumed. By default "
             "standard output.",
         ),
     ] = None,
     timeline: Annotated[
-        bool,
-        typer.Option(
-            "--timeline", help="Report by segment; audio over 30 s is segmented in any case."
-        ),
+        bool, flag("--timeline", "Report by segment; audio over 30 s is segmented in any case.")
     ] = False,
     one_speaker: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--one-speaker",
-            help="All audio is of one speaker, whose statistics heads with normalize: speaker use.",
+            "All audio is of one speaker, whose statistics heads with normalize: speaker use.",
         ),
     ] = False,
     turns: Annotated[
         Path | None,
-        typer.Option(
-            metavar="RTTM",
-            help="Who speaks when, as a diarisation gives it; report each turn with its speaker. "
+        option(
+            "RTTM",
+            "Who speaks when, as a diarisation gives it; report each turn with its speaker. "
             "By default speakers are not known.",
         ),
     ] = None,
     explain: Annotated[
-        bool,
-        typer.Option("--explain", help="Report where the heads attended to (table and json)."),
+        bool, flag("--explain", "Report where the heads attended to (table and json).")
     ] = False,
     cut: Annotated[
         Literal["auto", "speech", "windows"],
@@ -104,15 +96,10 @@ def predict(
             "silero-vad is installed."
         ),
     ] = "auto",
-    window: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Length of a window, in seconds.")
-    ] = 10.0,
-    hop: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Time from one window to the next, in seconds.")
-    ] = 5.0,
+    window: Annotated[float, option("SECONDS", "Length of a window, in seconds.")] = 10.0,
+    hop: Annotated[float, option("SECONDS", "Time from one window to the next, in seconds.")] = 5.0,
     timing: Annotated[
-        bool,
-        typer.Option("--timing", help="Report the time of each step on standard error."),
+        bool, flag("--timing", "Report the time of each step on standard error.")
     ] = False,
     device: Device = "auto",
 ) -> int:

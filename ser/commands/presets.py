@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Command, Group
+from ser.commands.help import Group, argument, command, flag, option
 from ser.commands.logs import log
 from ser.commands.options import PIPELINE, Json
 from ser.commands.output import exit_code, print_json, print_line
@@ -39,7 +39,7 @@ def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
         print_line(f"{'':22}{row['features']}; {row['heads']}; {row['needs']}", indent=22)
 
 
-@presets.command(cls=Command, epilog="ser presets check")
+@command(presets, "ser presets check")
 def check() -> int:
     """Check every preset; exit code 1 when one is wrong."""
     from ser.corpus.errors import UserError, plural
@@ -60,19 +60,15 @@ def check() -> int:
     return exit_code(wrong)
 
 
-@presets.command(
-    cls=Command, epilog="ser presets smoke\nser presets smoke unicamp nu --folder /tmp/presets"
-)
+@command(presets, "ser presets smoke\nser presets smoke unicamp nu --folder /tmp/presets")
 def smoke(
     names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="NAMES", help="Presets to run; by default every published one."),
+        list[str] | None, argument("NAMES", "Presets to run; by default every published one.")
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Keep the results here, a folder for each preset; by default nothing is kept.",
+        option(
+            "FOLDER", "Keep the results here, a folder for each preset; by default nothing is kept."
         ),
     ] = None,
 ) -> int:
@@ -112,32 +108,27 @@ def smoke_one(pipeline: "Pipeline", folder: Path | None = None) -> dict[str, str
     return failed
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Start",
-    epilog="ser init --manifest data/mine.parquet\nser init --preset unicamp --out unicamp.yaml",
+@command(
+    app,
+    "ser init --manifest data/mine.parquet\nser init --preset unicamp --out unicamp.yaml",
+    section="Start",
 )
 def init(
     name: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "NAME",
+            "Preset to write, of those that `ser presets` lists; there is no default.",
             "--preset",
-            metavar="NAME",
-            help="Preset to write, of those that `ser presets` lists; there is no default.",
         ),
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Manifest of your corpus, to write a pipeline for; there is no default.",
-        ),
+        option("FILE", "Manifest of your corpus, to write a pipeline for; there is no default."),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="File to write.")] = PIPELINE,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the file when it already exists.")
-    ] = False,
+    out: Annotated[Path, option("FILE", "File to write.")] = PIPELINE,
+    force: Annotated[bool, flag("--force", "Replace the file when it already exists.")] = False,
 ) -> None:
     """Write a pipeline.yaml to edit: a preset, or one for your corpus.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import command, flag, option
 from ser.commands.logs import log
 from ser.commands.options import (
     PIPELINE,
@@ -30,17 +30,10 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Start",
-    epilog="ser demo\nser demo --folder /tmp/ser-demo",
-)
+@command(app, "ser demo\nser demo --folder /tmp/ser-demo", section="Start")
 def demo(
     folder: Annotated[
-        Path,
-        typer.Option(
-            metavar="FOLDER", help="Folder that gets data/ and runs/; by default this one."
-        ),
+        Path, option("FOLDER", "Folder that gets data/ and runs/; by default this one.")
     ] = Path(),
 ) -> int:
     """Run a whole pipeline on a small synthetic corpus.
@@ -56,18 +49,18 @@ def demo(
     return _finish(failed, folder / "runs" / "demo" if metrics else None)
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Start",
-    epilog="ser run\nser run --pipeline unicamp.yaml --set run=runs/second\nser run --smoke",
+@command(
+    app,
+    "ser run\nser run --pipeline unicamp.yaml --set run=runs/second\nser run --smoke",
+    section="Start",
 )
 def run(
     *,
     smoke: Annotated[
         bool,
-        typer.Option(
+        flag(
             "--smoke",
-            help="Try the pipeline on the CPU with made-up data and tiny models; nothing is kept.",
+            "Try the pipeline on the CPU with made-up data and tiny models; nothing is kept.",
         ),
     ] = False,
     report: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ser.commands.help import Command, Group
+from ser.commands.help import Group, argument, command, option
 from ser.commands.logs import log, result
 from ser.commands.options import Json
 from ser.commands.output import console, print_json
@@ -60,21 +60,12 @@ runs = typer.Typer(
 app.add_typer(runs, name="runs", rich_help_panel="Score")
 
 
-@runs.command(
-    LIST,
-    cls=Command,
-    epilog="ser runs list\nser runs list runs/emodb --csv runs.csv",
-)
+@command(runs, "ser runs list\nser runs list runs/emodb --csv runs.csv", name=LIST)
 def list_runs(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder that the runs are in.")
-    ] = RUNS,
+    folder: Annotated[Path, argument("FOLDER", "Folder that the runs are in.")] = RUNS,
     as_json: Json = False,
     file: Annotated[
-        Path | None,
-        typer.Option(
-            "--csv", metavar="FILE", help="CSV file to write too; by default none is written."
-        ),
+        Path | None, option("FILE", "CSV file to write too; by default none is written.", "--csv")
     ] = None,
 ) -> None:
     """List every run below FOLDER with its scores.
@@ -149,34 +140,29 @@ def _table_of_runs(listed: "list[RunSummary]") -> "Table":
     return table
 
 
-@runs.command(
-    cls=Command,
-    epilog="ser runs compare runs/a runs/b\n"
+@command(
+    runs,
+    "ser runs compare runs/a runs/b\n"
     "ser runs compare runs/a runs/a --system stack --system whisper",
 )
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of the first run.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Folder of the second run.")],
+    first: Annotated[Path, argument("A", "Folder of the first run.")],
+    second: Annotated[Path, argument("B", "Folder of the second run.")],
     *,
     systems: Annotated[
         list[str] | None,
-        typer.Option(
-            "--system",
-            metavar="NAME",
-            help="Head to compare, or stack; give it twice for one of each run. By default the "
+        option(
+            "NAME",
+            "Head to compare, or stack; give it twice for one of each run. By default the "
             "stack, or without one the head that is best on dev.",
+            "--system",
         ),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Split to compare on; by default test, or dev where test has no labels.",
-        ),
+        option("NAME", "Split to compare on; by default test, or dev where test has no labels."),
     ] = None,
-    resamples: Annotated[
-        int, typer.Option(metavar="N", min=1, max=1_000_000, help="Bootstrap resamples.")
-    ] = 1000,
+    resamples: Annotated[int, option("N", "Bootstrap resamples.", min=1, max=1_000_000)] = 1000,
     as_json: Json = False,
 ) -> None:
     """Compare the runs A and B on the utterances that both have.

@@ -5,24 +5,24 @@ from typing import Annotated
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import command, option
 from ser.commands.output import print_json
 
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Start",
-    epilog="ser schema > pipeline.schema.json\nser schema --plugin my_head > pipeline.schema.json",
+@command(
+    app,
+    "ser schema > pipeline.schema.json\nser schema --plugin my_head > pipeline.schema.json",
+    section="Start",
 )
 def schema(
     plugins: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "MODULE",
+            "Python module whose parts are included (repeatable); none by default.",
             "--plugin",
-            metavar="MODULE",
-            help="Python module whose parts are included (repeatable); none by default.",
         ),
     ] = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import command, flag, option
 from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
@@ -36,43 +36,41 @@ FORMATS: "tuple[Format, ...]" = ("svg", "png")
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Score",
-    epilog="ser score\nser score --cv speaker --json > scores.json\nser score --risk 0.1\n"
+@command(
+    app,
+    "ser score\nser score --cv speaker --json > scores.json\nser score --risk 0.1\n"
     "ser score --predictions other.csv\n"
     "ser score --predictions other.csv --manifest data/mine.parquet",
+    section="Score",
 )
 def score(
     *,
     predictions: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Table of another tool's predictions to score too, with the columns utterance and "
+        option(
+            "FILE",
+            "Table of another tool's predictions to score too, with the columns utterance and "
             "prediction (repeatable); none by default.",
         ),
     ] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Manifest to score --predictions against, without a run; by default the "
-            "pipeline's.",
+        option(
+            "FILE",
+            "Manifest to score --predictions against, without a run; by default the pipeline's.",
         ),
     ] = None,
     partial: Annotated[
-        bool,
-        typer.Option("--partial", help="Score --predictions also where some utterances have none."),
+        bool, flag("--partial", "Score --predictions also where some utterances have none.")
     ] = False,
     risk: Annotated[
         float | None,
-        typer.Option(
-            metavar="SHARE",
+        option(
+            "SHARE",
+            "Share of wrong predictions to keep to by abstaining: the threshold is chosen on "
+            "dev. By default none is.",
             min=0.0,
             max=1.0,
-            help="Share of wrong predictions to keep to by abstaining: the threshold is chosen on "
-            "dev. By default none is.",
         ),
     ] = None,
     as_json: Json = False,
@@ -121,11 +119,7 @@ def score(
 
 
 def _score_alone(
-    files: list[Path],
-    path: Path,
-    partial: bool,
-    as_json: bool,
-    overrides: list[str] | None,
+    files: list[Path], path: Path, partial: bool, as_json: bool, overrides: list[str] | None
 ) -> int:
     """Score tables of predictions against a manifest; the options are those of `--set score.…`."""
     from ser.corpus.manifest import Manifest
@@ -198,13 +192,12 @@ def _thresholds_table(thresholds: "list[Threshold]") -> "Table":
     return table
 
 
-@app.command(cls=Command, rich_help_panel="Score", epilog="ser report\nser report --figures none")
+@command(app, "ser report\nser report --figures none", section="Score")
 def report(
     figures: Annotated[
         str | None,
-        typer.Option(
-            metavar="svg,png|none",
-            help="Figure files to write beside the page; by default both svg and png.",
+        option(
+            "svg,png|none", "Figure files to write beside the page; by default both svg and png."
         ),
     ] = None,
     cv: CrossValidated = None,

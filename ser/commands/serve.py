@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import command, flag, option
 from ser.commands.logs import result
 from ser.commands.options import Device, MinConfidence, OneHead, PublishedModel, RunFolder, positive
 from ser.corpus.errors import UserError
@@ -12,11 +12,11 @@ from ser.corpus.errors import UserError
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Predict",
-    epilog="ser serve\nser serve --run runs/mine\n"
+@command(
+    app,
+    "ser serve\nser serve --run runs/mine\n"
     "SER_TOKEN=… ser serve --run m.ser --host 0.0.0.0 --allow-host ser.example.org",
+    section="Predict",
 )
 def serve(
     *,
@@ -24,29 +24,24 @@ def serve(
     head: OneHead = None,
     model: PublishedModel = None,
     min_confidence: MinConfidence = None,
-    host: Annotated[
-        str, typer.Option(metavar="NAME", help="Name or address to listen on.")
-    ] = "127.0.0.1",
+    host: Annotated[str, option("NAME", "Name or address to listen on.")] = "127.0.0.1",
     allowed_hosts: Annotated[
         list[str] | None,
-        typer.Option(
-            "--allow-host",
-            metavar="NAME",
-            help="Further name that requests may be addressed to, as behind a proxy (repeatable); "
+        option(
+            "NAME",
+            "Further name that requests may be addressed to, as behind a proxy (repeatable); "
             "by default none.",
+            "--allow-host",
         ),
     ] = None,
-    port: Annotated[
-        int, typer.Option(metavar="N", help="Port to listen on; 0 takes a free one.")
-    ] = 7860,
-    open_: Annotated[bool, typer.Option("--open", help="Serve a network without a token.")] = False,
+    port: Annotated[int, option("N", "Port to listen on; 0 takes a free one.")] = 7860,
+    open_: Annotated[bool, flag("--open", "Serve a network without a token.")] = False,
     token: Annotated[
         str,
-        typer.Option(
-            metavar="TEXT",
+        option(
+            "TEXT",
+            "Token that clients must send; by default none, which needs --open or a local --host.",
             envvar="SER_TOKEN",
-            help="Token that clients must send; by default none, which needs --open or a local "
-            "--host.",
         ),
     ] = "",
     max_mb: Annotated[float, positive("MB", "Largest request body, in megabytes.")] = 50,
@@ -54,12 +49,8 @@ def serve(
     timeout: Annotated[
         float, positive("SECONDS", "Longest wait for an answer, in seconds, waiting included.")
     ] = 60,
-    queue: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Number of clips that may wait.")
-    ] = 16,
-    api_only: Annotated[bool, typer.Option("--api-only", help="Serve the API without a page.")] = (
-        False
-    ),
+    queue: Annotated[int, option("N", "Number of clips that may wait.", min=0)] = 16,
+    api_only: Annotated[bool, flag("--api-only", "Serve the API without a page.")] = (False),
     device: Device = "auto",
 ) -> None:
     """Serve a trained run: a page and an HTTP API.
@@ -82,13 +73,4 @@ def serve(
     limits = Limits(max_mb, max_seconds, timeout, queue)
     predictor = ser.load(run, device, head, min_confidence, model=model)
     page = None if api_only else predictor.source.resolve().stem
-    serve(
-        predictor,
-        limits,
-        host,
-        port,
-        allowed_hosts=names,
-        token=token,
-        page=page,
-        say=result,
-    )
+    serve(predictor, limits, host, port, allowed_hosts=names, token=token, page=page, say=result)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Command, Group
+from ser.commands.help import Group, command, flag, option
 from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
@@ -28,30 +28,20 @@ stack = typer.Typer(cls=Group, help="Combine the logits of the heads; needs no t
 app.add_typer(stack, name="stack", rich_help_panel="Stack")
 
 Logits = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FOLDER", help="Folder of <head>/logits.h5 to read; by default the run's heads."
-    ),
+    Path | None, option("FOLDER", "Folder of <head>/logits.h5 to read; by default the run's heads.")
 ]
 TableFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="CSV file for the first table; by default none is written."),
+    Path | None, option("FILE", "CSV file for the first table; by default none is written.")
 ]
 Resamples = Annotated[
     int | None,
-    typer.Option(
-        metavar="N", min=1, help="Bootstrap resamples; by default score.resamples of the pipeline."
-    ),
+    option("N", "Bootstrap resamples; by default score.resamples of the pipeline.", min=1),
 ]
 
 
-@stack.command(
-    cls=Command, epilog="ser stack fit\nser stack fit --set stack.model=lightgbm --force"
-)
+@command(stack, "ser stack fit\nser stack fit --set stack.model=lightgbm --force")
 def fit(
-    force: Annotated[
-        bool, typer.Option("--force", help="Fit again when the stack is up to date.")
-    ] = False,
+    force: Annotated[bool, flag("--force", "Fit again when the stack is up to date.")] = False,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
 ) -> int:
@@ -85,14 +75,11 @@ def fit(
     return 0
 
 
-@stack.command(
-    cls=Command, epilog="ser stack predict --out predictions.csv\nser stack predict --logits copied"
-)
+@command(stack, "ser stack predict --out predictions.csv\nser stack predict --logits copied")
 def predict(
     logits: Logits = None,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="CSV file to write; by default standard output."),
+        Path | None, option("FILE", "CSV file to write; by default standard output.")
     ] = None,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
@@ -105,9 +92,9 @@ def predict(
     frame.write_csv(out or sys.stdout)
 
 
-@stack.command(
-    cls=Command,
-    epilog="ser stack compare\nser stack compare --logits copied --out table.csv"
+@command(
+    stack,
+    "ser stack compare\nser stack compare --logits copied --out table.csv"
     "\nser stack compare --cv speaker",
 )
 def compare(
@@ -142,7 +129,7 @@ def compare(
     return 0
 
 
-@stack.command(cls=Command, epilog="ser stack ablate\nser stack ablate --resamples 1000")
+@command(stack, "ser stack ablate\nser stack ablate --resamples 1000")
 def ablate(
     logits: Logits = None,
     out: TableFile = None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Command
+from ser.commands.help import command, option
 from ser.commands.logs import result
 from ser.commands.options import PIPELINE, Overrides, PipelineFile, load_pipeline
 from ser.corpus.errors import UserError
@@ -21,33 +21,27 @@ NEEDED = {
 app = typer.Typer()
 
 
-@app.command(
-    cls=Command,
-    rich_help_panel="Score",
-    epilog="ser submit --expected expected.csv\nser submit --split dev --head whisper-roberta",
+@command(
+    app,
+    "ser submit --expected expected.csv\nser submit --split dev --head whisper-roberta",
+    section="Score",
 )
 def submit(
     *,
-    split: Annotated[
-        str, typer.Option(metavar="NAME", help="Split whose files are submitted.")
-    ] = "test",
+    split: Annotated[str, option("NAME", "Split whose files are submitted.")] = "test",
     head: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Submit the predictions of one head; by default the stack's."
-        ),
+        str | None, option("NAME", "Submit the predictions of one head; by default the stack's.")
     ] = None,
     expected: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="List of the files to submit: a CSV file with a column FileName, or a name on "
+        option(
+            "FILE",
+            "List of the files to submit: a CSV file with a column FileName, or a name on "
             "each line; by default all files of the split.",
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Folder to write to; by default the run's report."),
+        Path | None, option("FOLDER", "Folder to write to; by default the run's report.")
     ] = None,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
@@ -66,12 +60,7 @@ def submit(
     if head is not None:
         require_systems(pipeline, [head])
     written = submission.submit(
-        pipeline.run,
-        read_manifest(pipeline),
-        split,
-        head=head,
-        expected=expected,
-        folder=out,
+        pipeline.run, read_manifest(pipeline), split, head=head, expected=expected, folder=out
     )
     for file, table in written.items():
         result(f"{file}: {table.height} files; {_summary(table)}")
