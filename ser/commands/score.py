@@ -124,15 +124,11 @@ def _score_alone(
     """Score tables of predictions against a manifest; the options are those of `--set score.…`."""
     from ser.corpus.manifest import Manifest
     from ser.corpus.synthetic import scores_note
-    from ser.pipeline.document import Document
+    from ser.pipeline.sections import read_overrides, read_section
     from ser.score.config import ScoreConfig
     from ser.score.external_scores import score_alone
 
-    document = Document("--set", "{score: {}}")
-    for override in overrides or ():
-        document.override(override)
-    section = document.data["score"]
-    config = document.validate(("score",), ScoreConfig, lambda: ScoreConfig(**section))
+    config = read_section(read_overrides(overrides or ()), "score", ScoreConfig)
     manifest = Manifest.read(path)
     _print_metrics({}, as_json, score_alone(files, manifest, config, partial=partial))
     if note := scores_note(manifest.synthetic_share(manifest.utterances())):

@@ -182,7 +182,7 @@ def _inputs(
             return None
         return pipeline.run / "heads", pipeline.stacked, pipeline.stack, pipeline.score
     from ser.corpus.errors import UserError
-    from ser.pipeline.document import Document
+    from ser.pipeline.sections import read_overrides, read_section
     from ser.score.config import ScoreConfig
     from ser.stack.config import StackConfig
 
@@ -191,17 +191,9 @@ def _inputs(
         raise UserError(
             f"{logits}: there is no <head>/logits.h5 in it; give the folder that holds the heads."
         )
-    document = Document("--set", "{stack: {}, score: {}}")
-    for override in overrides or ():
-        document.override(override)
-    sections = document.data
-    config = document.validate(
-        ("stack",), StackConfig, lambda: StackConfig.model_validate(sections["stack"])
-    )
-    scoring = document.validate(
-        ("score",), ScoreConfig, lambda: ScoreConfig.model_validate(sections["score"])
-    )
-    return logits, heads, config, scoring
+    given = read_overrides(overrides or ())
+    scoring = read_section(given, "score", ScoreConfig)
+    return logits, heads, read_section(given, "stack", StackConfig), scoring
 
 
 def _why(config: "StackConfig", protocol: str) -> str:

@@ -22,7 +22,7 @@ def feature_job(pipeline: Pipeline, manifest: Manifest, feature: str, view: str 
         train = manifest.frame.filter(manifest.frame["split"] == "train")
         manifest = Manifest(train, manifest.classes, manifest.source, manifest.audio)
     words = options.transcripts
-    transcripts = None if words is None else _words(feature_job(pipeline, manifest, words))
+    transcripts = None if words is None else open_transcripts(pipeline, manifest, words)
     audio = manifest.audio_folder(pipeline.corpus.audio)
     changed = options.augment[view] if view else None
     return Job(name, options, manifest, audio, cache_place(pipeline), transcripts, changed)
@@ -43,8 +43,9 @@ def heads_job(pipeline: Pipeline) -> HeadsJob:
     return HeadsJob(pipeline.run, configs, manifest, features, views, pipeline.score.groups)
 
 
-def _words(job: Job) -> TranscriptCache:
-    cache = open_feature(job)
+def open_transcripts(pipeline: Pipeline, manifest: Manifest, feature: str) -> TranscriptCache:
+    """Open the cached transcripts of a feature of kind asr."""
+    cache = open_feature(feature_job(pipeline, manifest, feature))
     assert isinstance(cache, TranscriptCache)
     return cache
 

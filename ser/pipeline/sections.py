@@ -1,6 +1,6 @@
 """The sections of pipeline.yaml, each read by the model of the folder that it configures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,14 @@ from ser.extract.models import kind_of
 from ser.finetune.config import FineTuneConfig
 from ser.heads.config import HeadConfig, merged, parse_head, valid_keys
 from ser.pipeline.document import Document, Model
+
+
+def read_overrides(overrides: Iterable[str]) -> Document:
+    """Return a document of the values of `--set` alone, for a call without a pipeline."""
+    document = Document("--set", "{}")
+    for override in overrides:
+        document.override(override)
+    return document
 
 
 def read_section(document: Document, key: str, model: type[Model]) -> Model:

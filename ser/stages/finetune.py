@@ -6,17 +6,16 @@ on them, follow in later stages.
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ser.cache.transcripts import TranscriptCache
 from ser.corpus.config import require_set
 from ser.corpus.errors import UserError, nearest
 from ser.extract.extractor import TRANSCRIPT, parse_options
-from ser.extract.run import Job, open_feature, sources_of
+from ser.extract.run import Job, sources_of
 from ser.finetune.job import FineTuneJob
 from ser.finetune.processes import join
 from ser.finetune.run import fine_tune
 from ser.heads.run import AfterEpoch
 from ser.pipeline.file import Pipeline, cache_place, read_manifest, write_resolved
-from ser.pipeline.jobs import feature_job
+from ser.pipeline.jobs import open_transcripts
 from ser.stages.extract import describe_extraction, extract_features
 from ser.stages.heads import describe_head
 
@@ -75,13 +74,9 @@ def finetune_job(pipeline: Pipeline, name: str) -> FineTuneJob:
     """Return the job of a fine-tuning; transcripts that it reads must be cached."""
     config, manifest = pipeline.finetune[name], read_manifest(pipeline)
     options = parse_options(config.as_feature(config.model))
-    audio, transcripts = manifest.audio_folder(pipeline.corpus.audio), None
+    audio, words = manifest.audio_folder(pipeline.corpus.audio), options.transcripts
     require_set(audio)
-    if config.kind == "text" and config.of != TRANSCRIPT:
-        cached = open_feature(feature_job(pipeline, manifest, config.of))
-        assert isinstance(cached, TranscriptCache)
-        transcripts = cached
+    transcripts = None if words is None else open_transcripts(pipeline, manifest, words)
     sources = sources_of(Job(name, options, manifest, audio, cache_place(pipeline), transcripts))
-    words = transcripts.fingerprint if transcripts is not None else None
-    groups = pipeline.score.groups
-    return FineTuneJob(pipeline.run, name, config, manifest, sources, words, groups)
+    read = None if transcripts is None else transcripts.fingerprint
+    return FineTuneJob(pipeline.run, name, config, manifest, sources, read, pipeline.score.groups)

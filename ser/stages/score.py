@@ -6,7 +6,7 @@ words and audio of the report's clips come from the manifest alone.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -189,8 +189,13 @@ def _first_cached(
 
 def is_report_current(pipeline: Pipeline, heads: Sequence[str]) -> bool:
     """Return whether the report page is newer than all that it shows."""
-    run, page = pipeline.run, pipeline.run / "report" / "report.html"
+    run = pipeline.run
     shown = [run / "stack" / "stack.json", run / "report" / "metrics.json"]
     shown += [run / "heads" / name / "logits.h5" for name in heads]
-    newest = max((file.stat().st_mtime for file in shown if file.exists()), default=0.0)
-    return page.exists() and page.stat().st_mtime >= newest
+    return is_newer(run / "report" / "report.html", shown)
+
+
+def is_newer(file: Path, sources: Iterable[Path]) -> bool:
+    """Return whether a file exists and is at least as new as those of its sources that do."""
+    newest = max((source.stat().st_mtime for source in sources if source.exists()), default=0.0)
+    return file.is_file() and file.stat().st_mtime >= newest

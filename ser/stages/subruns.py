@@ -31,6 +31,7 @@ from ser.score.run import score_run
 from ser.stack.config import AUTO
 from ser.stages.extract import describe_extraction, extract_features
 from ser.stages.heads import record_outcome, require_heads
+from ser.stages.score import is_newer
 
 SEED_STEP = 100  # between the seeds of a head; presets number theirs 1, 2, 3
 
@@ -194,8 +195,7 @@ def score_subruns(runs: Mapping[str, Pipeline]) -> None:
 
 
 def _is_scored(pipeline: Pipeline) -> bool:
-    run, metrics = pipeline.run, pipeline.run / "report" / "metrics.json"
+    run = pipeline.run
     sources = [run / "pipeline.yaml", run / "stack" / "stack.json"]
     sources += [run / "heads" / name / "logits.h5" for name in pipeline.systems]
-    newest = max(file.stat().st_mtime for file in sources)
-    return metrics.is_file() and metrics.stat().st_mtime >= newest
+    return is_newer(run / "report" / "metrics.json", sources)
