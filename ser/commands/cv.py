@@ -76,23 +76,19 @@ def cv(
     from ser.score.rotations import summary
     from ser.score.run import render
     from ser.score.scores import plain_values
-    from ser.stages.cv import cross_validate, plan
+    from ser.stages.cv import plan, pool, runs_of
+    from ser.stages.subruns import run_subruns
 
     pipeline, workers = load_pipeline(path, overrides), parse_jobs(jobs)
     config = _config(pipeline, by, groups, dev)
     repetitions = plan(pipeline, config, seeds)
     with LiveHeads(quiet=as_json) as live:
-        validated, failed = cross_validate(
-            repetitions,
-            config.by,
-            device,
-            workers,
-            live.log,
-            after_epoch=live.after_epoch,
-            after_head=live.finish,
+        trained, failed = run_subruns(
+            runs_of(repetitions), device, workers, live.log, live.callbacks
         )
-    if validated is None:
+    if not trained:
         return _not_trained(failed)
+    validated = pool(repetitions, config.by)
     folder = validated.pooled.run
     if as_json:
         rotations = validated.rotations.model_dump(mode="json")
@@ -128,16 +124,15 @@ def cross(
     """
     from ser.commands.live import LiveHeads
     from ser.score.cross import print_cross
-    from ser.stages.cross import cross as run_cross
-    from ser.stages.cross import plan
+    from ser.stages.cross import plan, score
+    from ser.stages.subruns import run_subruns
 
     planned, workers = plan(load_pipeline(path, overrides), by), parse_jobs(jobs)
     with LiveHeads(quiet=as_json) as live:
-        scores, failed = run_cross(
-            planned, device, workers, live.log, after_epoch=live.after_epoch, after_head=live.finish
-        )
-    if scores is None:
+        trained, failed = run_subruns(planned.runs, device, workers, live.log, live.callbacks)
+    if not trained:
         return _not_trained(failed)
+    scores = score(planned)
     if as_json:
         print_json({"folder": str(planned.folder), **scores.model_dump(mode="json")})
     else:

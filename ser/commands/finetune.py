@@ -62,8 +62,7 @@ def finetune(
             chosen,
             device,
             force=force,
-            after_epoch=live.after_epoch,
-            after_model=live.drop,
+            callbacks=live.callbacks,
         )
         for line in lines:
             live.log(line)

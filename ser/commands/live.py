@@ -10,7 +10,7 @@ from rich.table import Table
 from ser.commands.logs import log, result
 from ser.commands.output import console
 from ser.corpus.progress import is_shown
-from ser.stages.heads import describe_head
+from ser.stages.heads import Callbacks, describe_head
 
 if TYPE_CHECKING:
     from ser.heads.run import HeadReport, Progress
@@ -42,6 +42,11 @@ class LiveHeads:
     ) -> None:
         if self._live:
             self._live.stop()
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """Return the functions by which it follows a run."""
+        return Callbacks(self.after_epoch, self.finish, self.drop)
 
     def log(self, line: str) -> None:
         """Print a line of progress above the table."""

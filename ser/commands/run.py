@@ -94,9 +94,7 @@ def run(
                 device,
                 live.log,
                 engine=where,
-                after_epoch=live.after_epoch,
-                after_head=live.finish,
-                after_model=live.drop,
+                callbacks=live.callbacks,
                 report=report,
             )
     except NotWrittenError as error:

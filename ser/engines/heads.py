@@ -84,19 +84,6 @@ class RunTraining:
             yield replace(report, name=self.prefix + report.name)
 
 
-def train_with_jobs(
-    job: HeadsJob,
-    names: Sequence[str],
-    training: Training,
-    jobs: int | None,
-    *,
-    log: Log = lambda line: None,
-    after_epoch: AfterEpoch = lambda progress: None,
-) -> Iterator[HeadReport]:
-    """Train the heads of one run; see `train_runs`. The job is that of the training's pipeline."""
-    return train_runs([RunTraining(job, names, training)], jobs, log=log, after_epoch=after_epoch)
-
-
 def train_runs(
     runs: Sequence[RunTraining],
     jobs: int | None,

@@ -6,13 +6,13 @@
 
 1. Write the run of each training.
 2. Extract the features once, train the heads of all runs as one list, fit and score a stack
-   in each.
+   in each (`ser.stages.subruns.run_subruns`).
 3. Score every run on every corpus.
 
 What is up to date is skipped in the first two steps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,9 @@ from ser.corpus.atomic import write_if_changed
 from ser.corpus.crossing import Crossing, crossings
 from ser.corpus.manifest import Manifest
 from ser.corpus.rotations import slug, text_column
-from ser.engines.heads import Log
-from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.score.cross import FILE, Cell, Cross, score_cells
-from ser.stages.subruns import require_rotatable, run_subruns, write_subrun
+from ser.stages.subruns import require_rotatable, write_subrun
 
 
 @dataclass(frozen=True)
@@ -51,25 +49,6 @@ def plan(pipeline: Pipeline, by: str = "corpus") -> CrossPlan:
         for training in trainings
     }
     return CrossPlan(folder, by, manifest, trainings, runs)
-
-
-def cross(
-    planned: CrossPlan,
-    device: str,
-    jobs: int | None,
-    log: Log,
-    *,
-    after_epoch: AfterEpoch = lambda progress: None,
-    after_head: Callable[[HeadReport], object] = lambda report: None,
-) -> tuple[Cross | None, dict[str, str]]:
-    """Run planned trainings; return the scores, and what could not be extracted or trained.
-
-    Without a head that a stack needs there are no scores.
-    """
-    scored, failed = run_subruns(
-        planned.runs, device, jobs, log, after_epoch=after_epoch, after_head=after_head
-    )
-    return score(planned) if scored else None, failed
 
 
 def score(planned: CrossPlan) -> Cross:

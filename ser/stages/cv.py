@@ -15,7 +15,7 @@
 What is up to date is skipped in every step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,6 @@ from ser.corpus.atomic import write_if_changed
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.corpus.rotations import Rotation, RotationConfig, rotations, slug
-from ser.engines.heads import Log
-from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.score.rotations import (
     FILE,
@@ -38,7 +36,7 @@ from ser.score.rotations import (
 from ser.score.run import score_run
 from ser.score.scores import Metrics
 from ser.stack.rotations import pool_stacks
-from ser.stages.subruns import require_rotatable, run_subruns, write_subrun
+from ser.stages.subruns import require_rotatable, write_subrun
 
 
 @dataclass(frozen=True)
@@ -116,25 +114,9 @@ def _write_repetition(
     return Repetition(number, pooled, runs)
 
 
-def cross_validate(
-    repetitions: Sequence[Repetition],
-    by: str,
-    device: str,
-    jobs: int | None,
-    log: Log,
-    *,
-    after_epoch: AfterEpoch = lambda progress: None,
-    after_head: Callable[[HeadReport], object] = lambda report: None,
-) -> tuple[CrossValidation | None, dict[str, str]]:
-    """Run planned rotations; return the result, and what could not be extracted or trained.
-
-    Without a head that a stack needs there is no result.
-    """
-    runs = {r.prefix + name: p for r in repetitions for name, p in r.runs.items()}
-    scored, failed = run_subruns(
-        runs, device, jobs, log, after_epoch=after_epoch, after_head=after_head
-    )
-    return pool(repetitions, by) if scored else None, failed
+def runs_of(repetitions: Sequence[Repetition]) -> dict[str, Pipeline]:
+    """Return the runs of all rotations by name, for `run_subruns`."""
+    return {r.prefix + name: p for r in repetitions for name, p in r.runs.items()}
 
 
 def pool(repetitions: Sequence[Repetition], by: str) -> CrossValidation:

@@ -4,7 +4,7 @@ Transcripts that a text model reads are extracted first; features of a fine-tune
 on them, follow in later stages.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from ser.corpus.config import require_set
 from ser.corpus.errors import UserError, nearest
@@ -13,11 +13,10 @@ from ser.extract.run import Job, sources_of
 from ser.finetune.job import FineTuneJob
 from ser.finetune.processes import join
 from ser.finetune.run import fine_tune
-from ser.heads.run import AfterEpoch
 from ser.pipeline.file import Pipeline, cache_place, read_manifest, write_resolved
 from ser.pipeline.jobs import open_transcripts
 from ser.stages.extract import describe_extraction, extract_features
-from ser.stages.heads import describe_head
+from ser.stages.heads import NO_CALLBACKS, Callbacks, describe_head
 
 
 def fine_tunings(
@@ -26,12 +25,9 @@ def fine_tunings(
     device: str = "auto",
     *,
     force: bool = False,
-    after_epoch: AfterEpoch = lambda progress: None,
-    after_model: Callable[[str], object] = lambda name: None,
+    callbacks: Callbacks = NO_CALLBACKS,
 ) -> Iterator[str]:
     """Fine-tune the named models that are not up to date; yield a line for each.
-
-    `after_epoch` gets the progress of a model, and `after_model` its name when it is done.
 
     Transcripts that a text model reads are extracted first. In a group of processes only the first
     one yields, and transcripts must be cached: the other processes would not wait for so long.
@@ -46,8 +42,8 @@ def fine_tunings(
         yield from extract_words(pipeline, names, device)
     for name in names:
         job = finetune_job(pipeline, name)
-        report = fine_tune(job, processes, force=force, after_epoch=after_epoch)
-        after_model(name)
+        report = fine_tune(job, processes, force=force, after_epoch=callbacks.after_epoch)
+        callbacks.after_model(name)
         if processes.first:
             yield describe_head(report).replace("heads   ", "finetune", 1)
 

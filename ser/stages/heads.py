@@ -1,6 +1,7 @@
 """The heads stage of a pipeline: training, the list of those that failed, the table of all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import polars as pl
@@ -9,12 +10,30 @@ from ser.corpus.atomic import clear, write_durably
 from ser.corpus.errors import UserError, nearest, plural
 from ser.engines.cluster import train_with_ray
 from ser.engines.engine import LOCAL, Engine
-from ser.engines.heads import Log, Training, train_with_jobs
+from ser.engines.heads import Log, RunTraining, Training, train_runs
 from ser.heads.config import merged
 from ser.heads.record import read_done
 from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, write_resolved
 from ser.pipeline.jobs import heads_job
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that follow a run.
+
+    Attributes:
+        after_epoch: gets the progress of a head or a fine-tuned model after each of its epochs.
+        after_head: gets the report of each head, in place of a line to the log.
+        after_model: gets the name of each fine-tuned model when it is done.
+    """
+
+    after_epoch: AfterEpoch = lambda progress: None
+    after_head: Callable[[HeadReport], object] | None = None
+    after_model: Callable[[str], object] = lambda name: None
+
+
+NO_CALLBACKS = Callbacks()
 
 
 def head_entry(pipeline: Pipeline, name: str) -> dict[str, object]:
@@ -68,9 +87,8 @@ def train(
     if engine.ray:
         reports = train_with_ray(job, names, training, engine.address)
     else:
-        reports = train_with_jobs(
-            job, names, training, engine.jobs, log=log, after_epoch=after_epoch
-        )
+        runs = [RunTraining(job, names, training)]
+        reports = train_runs(runs, engine.jobs, log=log, after_epoch=after_epoch)
     return _recorded(pipeline, reports)
 
 

@@ -6,10 +6,9 @@ left out, and why.
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import ser.stack.run
 from ser.corpus.synthetic import scores_note
@@ -17,13 +16,13 @@ from ser.engines.engine import LOCAL, Engine
 from ser.engines.heads import Log
 from ser.extract.check import check_features
 from ser.extract.extractor import FeatureOptions
-from ser.heads.run import AfterEpoch, HeadReport
+from ser.heads.run import HeadReport
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.score.scores import Metrics
-from ser.stages.extract import describe_extraction, extract_features
 from ser.stages.finetune import fine_tunings
-from ser.stages.heads import describe_head, failed_heads, train
+from ser.stages.heads import NO_CALLBACKS, Callbacks, describe_head, failed_heads, train
 from ser.stages.score import is_report_current, report_contents, score_pipeline, synthetic_share
+from ser.stages.subruns import extract_once
 from ser.version import install
 
 REPORT_PACKAGES = ("plotly", "jinja2", "kaleido")
@@ -35,9 +34,7 @@ def run_all(
     log: Log,
     *,
     engine: Engine = LOCAL,
-    after_epoch: AfterEpoch = lambda progress: None,
-    after_head: Callable[[HeadReport], object] | None = None,
-    after_model: Callable[[str], object] = lambda name: None,
+    callbacks: Callbacks = NO_CALLBACKS,
     report: bool = False,
 ) -> tuple[Metrics, dict[str, str]]:
     """Run the whole pipeline; return the metrics and what could not be extracted or trained.
@@ -49,32 +46,27 @@ def run_all(
         device: auto, cpu or cuda.
         log: gets a line for each step.
         engine: where heads are trained, and with Ray also where features are extracted.
-        after_epoch: gets the progress of a head or a fine-tuned model after each of its epochs.
-        after_head: gets the report of each head, in place of a line to `log`.
-        after_model: gets the name of each fine-tuned model when it is done.
+        callbacks: what else follows the run.
         report: also write the report page, where its packages are installed.
     """
-    failed: dict[str, str] = {}
     if pipeline.corpus.others != "error":
         for remark in read_manifest(pipeline).notes:
             log(f"corpus   {remark}")
     if pipeline.finetune:  # features are checked before the models that others are made of
         check_features(_ready(pipeline), device, weights=not engine.ray)
-    follow: dict[str, Any] = {"after_epoch": after_epoch, "after_model": after_model}
-    for line in fine_tunings(pipeline, list(pipeline.finetune), device, **follow):
+    for line in fine_tunings(pipeline, list(pipeline.finetune), device, callbacks=callbacks):
         log(line)
-    features, extraction = list(pipeline.features), engine if engine.ray else LOCAL
-    for extracted in extract_features(pipeline, features, device, engine=extraction):
-        log(describe_extraction(extracted))
-        failed |= {f"{extracted.name}/{u}": error for u, error in extracted.failed.items()}
+    failed = extract_once([pipeline], device, log, engine if engine.ray else LOCAL)
     if not pipeline.systems:
         log("heads    none in the file: nothing to train, stack or score")
         return {}, failed
     busy: list[str] = []
-    heads = list(pipeline.heads)
-    how: dict[str, Any] = {"engine": engine, "log": log, "after_epoch": after_epoch}
-    for head in train(pipeline, heads, device, **how) if heads else ():
-        after_head(head) if after_head is not None else log(describe_head(head))
+    after_epoch, after_head = callbacks.after_epoch, callbacks.after_head
+    reports: Iterable[HeadReport] = ()
+    if heads := list(pipeline.heads):
+        reports = train(pipeline, heads, device, engine=engine, log=log, after_epoch=after_epoch)
+    for head in reports:
+        after_head(head) if after_head else log(describe_head(head))
         if head.done in ("failed", "busy"):
             failed[f"heads/{head.name}"] = head.error
             busy += [head.name] if head.done == "busy" else []

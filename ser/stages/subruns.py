@@ -9,7 +9,7 @@ same ones; the heads of all runs are trained as one list, by `ser.engines.heads`
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ser.corpus.atomic import write_if_changed
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import AUDIO, Manifest, corpus_name
 from ser.corpus.rotations import slug
+from ser.engines.engine import LOCAL, Engine
 from ser.engines.heads import Log, RunTraining, Training, train_runs
 from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, read_manifest
@@ -30,7 +31,7 @@ from ser.pipeline.jobs import heads_job
 from ser.score.run import score_run
 from ser.stack.config import AUTO
 from ser.stages.extract import describe_extraction, extract_features
-from ser.stages.heads import record_outcome, require_heads
+from ser.stages.heads import NO_CALLBACKS, Callbacks, describe_head, record_outcome, require_heads
 from ser.stages.score import is_newer
 
 SEED_STEP = 100  # between the seeds of a head; presets number theirs 1, 2, 3
@@ -105,9 +106,7 @@ def run_subruns(
     device: str,
     jobs: int | None,
     log: Log,
-    *,
-    after_epoch: AfterEpoch = lambda progress: None,
-    after_head: Callable[[HeadReport], object] = lambda report: None,
+    callbacks: Callbacks = NO_CALLBACKS,
 ) -> tuple[bool, dict[str, str]]:
     """Run every stage of every run; what is up to date is skipped.
 
@@ -116,8 +115,9 @@ def run_subruns(
     """
     failed = extract_once(list(runs.values()), device, log)
     trained = True
-    for report in train_subruns(runs, device, jobs, log=log, after_epoch=after_epoch):
-        after_head(report)
+    reports = train_subruns(runs, device, jobs, log=log, after_epoch=callbacks.after_epoch)
+    for report in reports:
+        callbacks.after_head(report) if callbacks.after_head else log(describe_head(report))
         if report.done in ("failed", "busy"):
             failed[f"heads/{report.name}"] = report.error
             trained = False
@@ -127,7 +127,9 @@ def run_subruns(
     return trained, failed
 
 
-def extract_once(runs: Sequence[Pipeline], device: str, log: Log) -> dict[str, str]:
+def extract_once(
+    runs: Sequence[Pipeline], device: str, log: Log, engine: Engine = LOCAL
+) -> dict[str, str]:
     """Extract the features of all runs; return what failed.
 
     Features do not depend on splits, so those of the first run are those of all; only augmented
@@ -136,7 +138,7 @@ def extract_once(runs: Sequence[Pipeline], device: str, log: Log) -> dict[str, s
     failed: dict[str, str] = {}
     views = any(options.augment for options in runs[0].features.values())
     for pipeline in runs if views else runs[:1]:
-        for report in extract_features(pipeline, list(pipeline.features), device):
+        for report in extract_features(pipeline, list(pipeline.features), device, engine=engine):
             log(describe_extraction(report))
             failed |= {f"{report.name}/{u}": error for u, error in report.failed.items()}
     return failed

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import ser.heads.job
-from ser.engines.heads import Training, train_with_jobs
+from ser.engines.heads import RunTraining, Training, train_runs
 from ser.pipeline.file import Origin
 from tests.heads.factories import make_job, make_manifest, make_view
 
@@ -27,7 +27,7 @@ def test_rows_labels_and_spec_are_found_once_on_the_way_to_the_trainer(tmp_path,
     job = make_job(
         tmp_path, manifest, views, one={"features": ["a", "b"], "views": ["noise"], "epochs": 1}
     )
-    training = Training(Origin("pipeline.yaml"), "cpu")
-    assert [r.done for r in train_with_jobs(job, ["one"], training, 1)] == ["trained"]
-    assert [r.done for r in train_with_jobs(job, ["one"], training, 1)] == ["current"]
+    run = RunTraining(job, ["one"], Training(Origin("pipeline.yaml"), "cpu"))
+    assert [r.done for r in train_runs([run], 1)] == ["trained"]
+    assert [r.done for r in train_runs([run], 1)] == ["current"]
     assert set(calls.values()) == {1} and len(calls) == 4

@@ -14,7 +14,7 @@ import pytest
 
 from ser.corpus.errors import UserError
 from ser.engines import heads as engine
-from ser.engines.heads import Training, train_with_jobs
+from ser.engines.heads import RunTraining, Training, train_runs
 from ser.engines.memory import MemoryBudget
 from ser.heads.run import train_heads
 from ser.pipeline.file import Origin
@@ -65,7 +65,7 @@ def run_of(pipeline):
 
 def train(pipeline, jobs, names=NAMES, **how):
     training = Training(Origin(str(pipeline)), force=how.pop("force", False))
-    return list(train_with_jobs(job_of(pipeline), names, training, jobs, **how))
+    return list(train_runs([RunTraining(job_of(pipeline), names, training)], jobs, **how))
 
 
 def of_heads(whole, *names):

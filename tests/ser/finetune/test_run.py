@@ -18,6 +18,7 @@ from ser.heads.trained import TrainedHead
 from ser.pipeline.file import Pipeline
 from ser.predict.predictor import Predictor
 from ser.stages.extract import extract_features
+from ser.stages.heads import Callbacks
 from ser.stages.run import run_all
 from tests.ser.factories import CLASSES, ser, ser_process
 from tests.ser.finetune.factories import MODELS, job, make_pipeline
@@ -96,8 +97,7 @@ def test_attributes_and_classes_from_the_manifest_to_the_prediction(tmp_path):
         Pipeline.load(path),
         "cpu",
         lines.append,
-        after_epoch=epochs.append,
-        after_model=done.append,
+        callbacks=Callbacks(epochs.append, after_model=done.append),
     )
     assert not failed
     assert [(p.head, p.epoch, p.epochs) for p in epochs] == [("ft", 1, 2), ("ft", 2, 2)]

@@ -4,7 +4,9 @@ import polars as pl
 
 from ser.pipeline.file import Pipeline
 from ser.score.cross import Cross
-from ser.stages.cross import cross, plan
+from ser.stages.cross import plan, score
+from ser.stages.heads import Callbacks
+from ser.stages.subruns import run_subruns
 from tests.ser.stages.test_cv import pipeline_of
 
 CORPUS = ("x", "y")
@@ -19,8 +21,10 @@ def test_two_corpora_are_tested_by_each_other_and_resumed(tmp_path):
     frame.with_columns(corpora, speakers, split).write_csv(tmp_path / "m.csv")
     pipeline = Pipeline.load(tmp_path / "pipeline.yaml")
     heads = []
-    result, failed = cross(plan(pipeline), "cpu", 1, print, after_head=heads.append)
-    assert failed == {}
+    planned = plan(pipeline)
+    follow = Callbacks(after_head=heads.append)
+    assert run_subruns(planned.runs, "cpu", 1, print, follow) == (True, {})
+    result = score(planned)
     assert [(h.name, h.done) for h in heads] == [
         ("train-x/one", "trained"),
         ("train-y/one", "trained"),
@@ -32,6 +36,6 @@ def test_two_corpora_are_tested_by_each_other_and_resumed(tmp_path):
     assert len(list((tmp_path / "cache" / "prosody").iterdir())) == 1
 
     heads.clear()
-    again, _ = cross(plan(pipeline), "cpu", 1, print, after_head=heads.append)
+    run_subruns(plan(pipeline).runs, "cpu", 1, print, follow)
     assert [head.done for head in heads] == ["current", "current"]
-    assert again == result
+    assert score(planned) == result

@@ -12,8 +12,10 @@ from ser.corpus.rotations import RotationConfig
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.score.rotations import Rotations
 from ser.score.scores import read_metrics
-from ser.stages.cv import cross_validate, plan, pooled_file
+from ser.stages.cv import plan, pool, pooled_file, runs_of
+from ser.stages.heads import Callbacks
 from ser.stages.score import score_pipeline
+from ser.stages.subruns import run_subruns
 from tests.ser.factories import make_corpus
 
 SPEAKERS = ("a", "b", "c")
@@ -35,15 +37,10 @@ def pipeline_of(folder, section="{}"):
 
 def run(pipeline, seeds=1, jobs=1):
     heads = []
-    result, failed = cross_validate(
-        plan(pipeline, pipeline.cv, seeds),
-        pipeline.cv.by,
-        "cpu",
-        jobs,
-        lambda line: None,
-        after_head=heads.append,
-    )
-    assert failed == {}
+    planned = plan(pipeline, pipeline.cv, seeds)
+    follow = Callbacks(after_head=heads.append)
+    assert run_subruns(runs_of(planned), "cpu", jobs, print, follow) == (True, {})
+    result = pool(planned, pipeline.cv.by)
     return result, {head.name: head.done for head in heads}
 
 
