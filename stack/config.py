@@ -157,6 +157,11 @@ class StackConfig(Section):
         return "train" if self.folded or self.model in FITTED_RULES else None
 
     @property
+    def reads_labels(self) -> bool:
+        """Whether fitting needs the labels of rows, and so a row of every class."""
+        return self.model != "mean_scaled" or self.offsets or self.calibrate
+
+    @property
     def reads_attributes(self) -> bool:
         """Whether the model reads the heads' predicted attributes beside their logits."""
         return self.model == "meta_soup"

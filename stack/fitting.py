@@ -39,7 +39,8 @@ def labelled_rows(
     """Return the indices of a split's labelled rows, and their class indices.
 
     `config` is that of the model to be fitted on them; None is for scoring. Raises `UserError` when
-    there are none, when a class is missing, and when a class has fewer rows than there are folds.
+    there are none, when a class is missing (unless the model reads no labels), and when a class has
+    fewer rows than there are folds.
     """
     rows = table.splits.get(split)
     at = np.zeros(0, np.int64) if rows is None else np.flatnonzero(rows.label >= 0)
@@ -55,7 +56,7 @@ def labelled_rows(
     y = rows.label[at]
     counts = np.bincount(y, minlength=len(table.classes))
     rarest = table.classes[int(counts.argmin())]
-    if counts.min() == 0:
+    if counts.min() == 0 and (config is None or config.reads_labels):
         remedy = "add some, remove it" if instead else "add some, or remove it"
         raise UserError(
             f"{table.folder}: {split} has no rows of the class '{rarest}'; {remedy} from "

@@ -6,7 +6,7 @@
     more              Whisper large-v3, WavLM large, RoBERTa large  random forest, as published
 
 Few clips get heads that pool the frames, averaged over seeds (the measurements are in
-docs/heads.md), and a stack that learns nothing; a stack that learns gets heads that are
+docs/heads.md), and a stack that learns no labels; one that does gets heads that are
 cross-fitted over five groups of speakers, where there are as many. A corpus in another language
 than English, or in several, gets no transcripts: the text models are of English.
 """
@@ -87,8 +87,8 @@ features:
   text: {kind: text, model: roberta-base, of: transcripts}   # embeddings of the transcripts
 
 heads:
-  # `stride: 2` averages two frames.
-  defaults: {hidden: 256, epochs: 20, lr: 1.0e-4, lr_min: 1.0e-6, batch: 64}
+  # Epochs, learning rate and mix-up follow from the number of clips; `stride: 2` averages frames.
+  defaults: {hidden: 256, batch: 64}
   whisper-text: {features: [{name: whisper, stride: 2}, text]}
   wavlm-text: {features: [{name: wavlm, stride: 2}, text]}
   whisper-wavlm: {features: [{name: whisper, stride: 2}, {name: wavlm, stride: 2}]}
@@ -99,8 +99,8 @@ features:
   wavlm: {kind: speech, model: wavlm-base-plus}
 
 heads:
-  # `stride: 2` averages two frames.
-  defaults: {hidden: 256, epochs: 20, lr: 1.0e-4, lr_min: 1.0e-6, batch: 64}
+  # Epochs, learning rate and mix-up follow from the number of clips; `stride: 2` averages frames.
+  defaults: {hidden: 256, batch: 64}
   whisper: {features: [{name: whisper, stride: 2}]}
   wavlm: {features: [{name: wavlm, stride: 2}]}
   whisper-wavlm: {features: [{name: whisper, stride: 2}, {name: wavlm, stride: 2}]}
@@ -134,8 +134,9 @@ heads:
   whisper-wavlm: {features: [whisper, wavlm]}
 """
 MEAN = """\
-# The mean of the heads' logits learns nothing; `ser stack compare` tries all the others.
-stack: {model: mean_logits}
+# The mean of the heads' logits on one scale: no head counts more because it is more confident.
+# `ser stack compare` tries all the others.
+stack: {model: mean_scaled}
 """
 LEARNED = """\
 # Fitted on out-of-fold logits; `ser stack compare` tries all the others.
@@ -158,7 +159,7 @@ SIZES = (
         scaling.SMALL,
         SMALL + SMALL_HEADS + SMALL_TEXT_HEAD,
         SMALL_AUDIO + SMALL_HEADS,
-        "mean_logits",
+        "mean_scaled",
     ),
     _Size(20_000, MEDIUM, MEDIUM_AUDIO, "logistic"),
     _Size(float("inf"), LARGE, LARGE_AUDIO, "random_forest"),
@@ -238,12 +239,12 @@ def _require_names(source: str, path: str, name: str, classes: Collection[str]) 
 
 
 def _learning(train: pl.DataFrame, size: _Size) -> str:
-    """Return features, heads and stack; without speakers for the folds the stack learns nothing."""
+    """Return features, heads and stack; without speakers for the folds it learns no labels."""
     english = set(train["language"].drop_nulls()) <= {ENGLISH}
     text = size.english if english else size.audio
     rarest = train["emotion"].value_counts()["count"].min()
     enough = train["speaker"].n_unique() > FOLDS and isinstance(rarest, int) and rarest >= FOLDS
-    if size.stack == "mean_logits" or not enough:
+    if size.stack == "mean_scaled" or not enough:
         return f"{text}\n{MEAN}"
     folds = "  # `cross_fit` gives the stack logits of speakers that a head was not trained on.\n"
     heads = text.replace("  defaults: {", f"{folds}  defaults: {{cross_fit: {FOLDS}, ")

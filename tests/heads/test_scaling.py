@@ -11,15 +11,24 @@ def config(**entry):
 
 
 @pytest.mark.parametrize(
-    ("clips", "epochs", "lr", "mixup"), [(2_000, 30, 1e-3, 1.0), (2_001, 20, 1e-4, 0.0)]
+    ("clips", "lr", "lr_min", "mixup"),
+    [
+        (1, 1e-3, 1e-5, 1.0),
+        (2_000, 1e-3, 1e-5, 1.0),
+        (2_010, 9.9e-4, 1e-5, 1.0),  # no jump
+        (8_000, 1.5e-4, 3.9e-6, 0.59),
+        (20_000, 4.4e-5, 2.1e-6, 0.32),
+        (59_900, 1e-5, 1e-6, 0.0),
+    ],
 )
-def test_options_that_are_not_given_are_those_of_the_size(clips, epochs, lr, mixup):
-    found = scaled(config(), clips)
-    assert (found.epochs, found.lr, found.augment.mixup) == (epochs, lr, mixup)
+def test_options_that_are_not_given_follow_the_size(clips, lr, lr_min, mixup):
+    options = scaled(config(), clips)
+    assert (options.lr, options.lr_min, options.augment.mixup) == (lr, lr_min, mixup)
+    assert options.epochs == 30
 
 
 def test_the_published_options_stay_where_they_were_published_for():
-    assert scaled(config(), 20_001) == config()
+    assert scaled(config(), 60_000) == config()
 
 
 def test_a_key_of_the_entry_stays_as_it_is():

@@ -426,6 +426,19 @@ def test_a_class_that_is_missing_from_train(write_run):
     )
 
 
+def test_the_mean_on_one_scale_needs_no_row_of_every_class(write_run):
+    run, config = write_run(), StackConfig(model="mean_scaled")
+    weights = []
+    for labels in ([0, 1, 2, 0] * 10, [0, 2] * 20):
+        relabel(run, labels)
+        fit(run, HEADS, config)
+        weights.append((run / "stack" / "rule.json").read_text())
+    assert weights[0] == weights[1]
+    for option in ("calibrate", "offsets"):
+        refused = refusal(run, config.model_copy(update={option: True}))
+        assert "train has no rows of the class 'sad'" in refused
+
+
 def test_what_is_chosen_by_dev_needs_every_class_there(write_run):
     run = write_run()
     for head in HEADS:

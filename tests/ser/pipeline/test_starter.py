@@ -39,7 +39,7 @@ def loaded(manifest, folder):
 @pytest.mark.parametrize(
     ("clips", "whisper", "stack", "folds"),
     [
-        (2_000, "whisper-tiny.en", "mean_logits", None),
+        (2_000, "whisper-tiny.en", "mean_scaled", None),
         (2_001, "whisper-small.en", "logistic", 5),
         (20_001, "whisper-large-v3", "random_forest", 5),
     ],
@@ -76,9 +76,9 @@ def test_a_small_corpus_gets_heads_averaged_over_seeds_and_trains_on_all_other_s
     assert pipeline.cv.dev_rule == "none"
 
 
-def test_without_speakers_for_the_folds_the_stack_learns_nothing(tmp_path):
+def test_without_speakers_for_the_folds_the_stack_learns_no_labels(tmp_path):
     pipeline = loaded(corpus(tmp_path, 2_001, speakers=5), tmp_path)
-    assert (pipeline.stack.model, pipeline.score.groups) == ("mean_logits", ())
+    assert (pipeline.stack.model, pipeline.score.groups) == ("mean_scaled", ())
 
 
 def test_a_corpus_that_cannot_be_learned_is_reported_in_one_sentence(tmp_path):
