@@ -10,8 +10,8 @@ import torch
 
 from bench.report import Target
 from ser.corpus.config import Section
+from ser.extract.batch import describe
 from ser.extract.extractor import device_type
-from ser.extract.loop import describe
 
 Status = Literal["passed", "failed", "error", "skipped", "measured"]
 

@@ -14,7 +14,7 @@ from ser.extract.extractor import Extractor, device_type
 if TYPE_CHECKING:
     import torch
 
-    from ser.extract.encoder import Encoder
+    from ser.extract.encoder import Encoder, Piece
 
 LONGEST_CONFIG = 1 << 20  # bytes
 
@@ -48,17 +48,24 @@ class EncoderExtractor(Extractor):
         self.encoder = encoder.eval()
         self.item_shape = encoder.item_shape
 
+    def prepare(self, source: Any) -> "list[Piece]":
+        """Return the pieces of an input."""
+        return self.encoder.prepare(source)
+
     def extract(self, batch: Sequence[Any]) -> list[np.ndarray]:
         """Return the frames of each input, those of its pieces joined."""
+        return self.compute([self.prepare(source) for source in batch])
+
+    def compute(self, batch: "Sequence[list[Piece]]") -> list[np.ndarray]:
+        """Return the frames of inputs in pieces."""
         return [np.concatenate(frames) for frames in self.frames_of_pieces(batch)]
 
-    def frames_of_pieces(self, batch: Sequence[Any]) -> list[list[np.ndarray]]:
+    def frames_of_pieces(self, batch: "Sequence[list[Piece]]") -> list[list[np.ndarray]]:
         """Return the frames of each piece of each input; pieces of cut ones run a few at a time."""
-        pieces_of = [self.encoder.prepare(source) for source in batch]
-        pieces = [piece for own in pieces_of for piece in own]
+        pieces = [piece for own in batch for piece in own]
         most = self.encoder.at_once if len(pieces) > len(batch) else len(pieces)
         frames = iter(self.encoder.frames(pieces, most))
-        return [[next(frames) for _ in own] for own in pieces_of]
+        return [[next(frames) for _ in own] for own in batch]
 
 
 def dtype_on(device: str) -> "torch.dtype":

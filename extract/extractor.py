@@ -104,6 +104,8 @@ class Extractor(ABC):
     whole: ClassVar[bool] = True  # a batch runs whole, or the last bits of its numbers may change
     version: ClassVar[int] = 1  # raise it when a change of code changes the numbers
 
+    many_batches: bool = False  # whether a corpus follows; set before load
+    batches_at_once: int = 1  # that `compute` may be given by threads; known after load
     item_shape: tuple[int, ...]  # (dim,) or (layers, dim); known after load
     frame_rate: float | None = None  # Hz; None for text
 
@@ -125,6 +127,20 @@ class Extractor(ABC):
         else is in the batch (to 1e-4). Raises `ValueError` for an input it cannot take, or returns
         it in the place of that one's result where the others need not be computed again.
         """
+
+    def prepare(self, source: Any) -> Any:
+        """Return what `compute` takes for one input of `extract`: by default the input itself.
+
+        It runs in a thread while the model runs in another. Raises `ValueError` for an input it
+        cannot take. A class that changes it defines `compute`, too.
+        """
+        return source
+
+    def compute(
+        self, batch: Sequence[Any]
+    ) -> Sequence[np.ndarray | ValueError] | Sequence[Transcript]:
+        """Return what `extract` does, of inputs that `prepare` returned."""
+        return self.extract(batch)
 
     def batch_key(self, size: int) -> Hashable:
         """Return a key; only inputs with equal keys share a batch."""

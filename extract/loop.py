@@ -1,18 +1,16 @@
 """The moving part of extraction: decode ahead, run the model, write behind.
 
-1. Threads decode the next batches while the model works on this one.
-2. A batch that does not fit the memory is halved, one that fails is run clip by clip: a bad clip is
-   listed with its reason and harms no neighbour.
+1. Threads decode the next batches while the model works on this one, and one thread turns the very
+   next into the model's inputs. A model that gains from it, on a CPU, runs several batches at once.
+2. A bad clip is listed with its reason and harms no neighbour (`ser.extract.batch`).
 3. One thread casts, checks and writes what the model gave, so that the model never waits for disk.
 
 Bounded on both sides: memory holds a few batches, whatever the size of the corpus.
 """
 
-import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,14 +19,16 @@ import numpy as np
 from ser.cache.feature_writer import FeatureWriter
 from ser.cache.transcripts import TranscriptWriter
 from ser.corpus.audio import AudioError
-from ser.corpus.errors import UserError, plural
+from ser.corpus.errors import UserError
 from ser.corpus.lookahead import ahead, batches_ahead
 from ser.corpus.progress import is_shown, steps
-from ser.extract.extractor import SAMPLE_RATE, Extractor, describe_class, naming_the_class
+from ser.extract.batch import describe, described, prepared, robustly
+from ser.extract.extractor import SAMPLE_RATE, Extractor
 from ser.extract.sources import Sources
 
 DECODE_THREADS = 2
 AHEAD = 2  # batches decoded ahead of the model
+READY = 1  # batches of the model's inputs ahead of it
 BEHIND = 2  # batches waiting to be written
 _Results = list[tuple[str, Any, int]]  # utterance, frames or transcript, content hash
 
@@ -78,17 +78,12 @@ def run_batches(
 
     def computed() -> Iterator[_Results]:
         nonlocal proven
-        for utterances, inputs, hashes in _decoded(sources, batches, failed):
-            if wanted.isdisjoint(utterances):  # all that was wanted of it cannot be decoded
-                clock.done(utterances, [])
-                continue
-            with clock.model():
-                results = list(robustly(extractor, utterances, inputs, failed))
+        for batch, results, seconds in _run(extractor, sources, batches, wanted, failed):
             if not proven:
                 proven = _require_frames(extractor, [result for _, result in results])
             # others of the batch were computed again only to keep the batch the same
-            yield [(u, result, hashes[u]) for u, result in results if u in wanted]
-            clock.done(utterances, inputs)
+            yield [(u, result, batch.hashes[u]) for u, result in results if u in wanted]
+            clock.done(batch, seconds)
 
     with clock:
         for _ in ahead(partial(_write, outputs, stat_hashes), computed(), 1, BEHIND):
@@ -128,19 +123,11 @@ class _Clock:
         if self._bar is not None:
             self._bar.close()
 
-    @contextmanager
-    def model(self) -> Iterator[None]:
-        """Count the time inside as the model's."""
-        started = time.monotonic()
-        yield
+    def done(self, batch: "_Batch", seconds: float) -> None:
+        """Count one batch, and the seconds of the model for it."""
         for output in self._outputs:
-            output.report.model_seconds += time.monotonic() - started
-
-    def done(self, utterances: Sequence[str], inputs: Sequence[Any]) -> None:
-        """Count one batch."""
-        seconds = sum(len(clip) for clip in inputs if not isinstance(clip, str)) / SAMPLE_RATE
-        for output in self._outputs:
-            output.report.audio_seconds += seconds
+            output.report.audio_seconds += batch.seconds
+            output.report.model_seconds += seconds
         if self._bar is None:
             return
         report, elapsed = self._outputs[0].report, time.monotonic() - self._started
@@ -150,13 +137,51 @@ class _Clock:
             f"{report.model_seconds / elapsed:.0%} in the model, {nbytes / 1e9:.2f} GB",
             refresh=False,
         )
-        self._bar.update(len(utterances))
+        self._bar.update(len(batch.hashes))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Utterances with their inputs, and of all that were decoded the hashes and the seconds."""
+
+    utterances: list[str]
+    inputs: list[Any]
+    hashes: dict[str, int]
+    seconds: float
+
+
+def _run(
+    extractor: Extractor,
+    sources: Sources,
+    batches: Sequence[Sequence[str]],
+    wanted: set[str],
+    failed: dict[str, str],
+) -> Iterator[tuple[_Batch, list[tuple[str, Any]], float]]:
+    """Yield each batch in order, its results, and the seconds of the model, shared by its threads.
+
+    A batch of which nothing that is wanted can be decoded has no results.
+    """
+
+    def prepare(batch: _Batch) -> _Batch:
+        if wanted.isdisjoint(batch.utterances):
+            return replace(batch, utterances=[], inputs=[], seconds=0.0)
+        utterances, inputs = prepared(extractor, batch.utterances, batch.inputs, failed)
+        return replace(batch, utterances=utterances, inputs=inputs)
+
+    def compute(batch: _Batch) -> tuple[_Batch, list[tuple[str, Any]], float]:
+        started = time.monotonic()
+        results = list(robustly(extractor, batch.utterances, batch.inputs, failed))
+        return batch, results, (time.monotonic() - started) / at_once
+
+    at_once = extractor.batches_at_once
+    ready = ahead(prepare, _decoded(sources, batches, failed), 1, READY)
+    yield from map(compute, ready) if at_once == 1 else ahead(compute, ready, at_once, at_once)
 
 
 def _decoded(
     sources: Sources, batches: Sequence[Sequence[str]], failed: dict[str, str]
-) -> Iterator[tuple[list[str], list[Any], dict[str, int]]]:
-    """Yield each batch's inputs and content hashes, decoded ahead in threads.
+) -> Iterator[_Batch]:
+    """Yield each batch, decoded ahead in threads.
 
     What cannot be decoded is listed as failed and left out.
     """
@@ -178,54 +203,8 @@ def _decoded(
             else:
                 clip, hashes[utterance] = result
                 inputs.append(clip)
-        yield list(hashes), inputs, hashes
-
-
-def robustly(
-    extractor: Extractor, utterances: Sequence[str], inputs: Sequence[Any], failed: dict[str, str]
-) -> Iterator[tuple[str, Any]]:
-    """Extract a batch; halve it when memory runs out, and one by one find the clip that fails.
-
-    Yields utterances with their results; those that `failed` gets the reason of have none. Raises
-    what no other clip can help: a server that is not reached, a package that is not installed, an
-    extractor that does not return one result for one clip.
-    """
-    if not utterances:
-        return
-    try:
-        returned: Any = extractor.extract(inputs)
-        if not isinstance(returned, Iterable):
-            problem = f"returned a {type(returned).__name__}"
-            raise UserError(f"{_described(extractor)} {problem}; return one result for each input.")
-        results = list(returned)
-        if len(results) != len(utterances):
-            problem = f"returned {len(results)} results for {plural(len(utterances), 'input')}"
-            kind = UserError if len(utterances) == 1 else ValueError
-            raise kind(f"{_described(extractor)} {problem}; return one result for each input.")
-    except UserError:
-        raise
-    except ImportError:
-        with naming_the_class(extractor.options.kind, type(extractor), "run", "extract"):
-            raise
-    except SystemExit as error:
-        raise UserError(
-            f"{_described(extractor)} ended the program (SystemExit: {error}); raise ValueError "
-            "for an input that it cannot take."
-        ) from error
-    except Exception as error:  # of the model's library, or of a plugin: it may be anything
-        if len(utterances) == 1:
-            failed[utterances[0]] = describe(error)
-            return
-        parts = 2 if _out_of_memory(error) else len(utterances)
-        step = math.ceil(len(utterances) / parts)
-        for i in range(0, len(utterances), step):
-            yield from robustly(extractor, utterances[i : i + step], inputs[i : i + step], failed)
-        return
-    for utterance, result in zip(utterances, results, strict=True):
-        if isinstance(result, Exception):
-            failed[utterance] = describe(result)
-        else:
-            yield utterance, result
+        samples = sum(len(clip) for clip in inputs if not isinstance(clip, str))
+        yield _Batch(list(hashes), inputs, hashes, samples / SAMPLE_RATE)
 
 
 def _require_frames(extractor: Extractor, results: Sequence[Any]) -> bool:
@@ -241,25 +220,6 @@ def _require_frames(extractor: Extractor, results: Sequence[Any]) -> bool:
     kind = f"a {type(results[0]).__name__}" if not arrays else "arrays of Python objects"
     kind = f"shape {numeric[0].shape}" if numeric else kind
     raise UserError(
-        f"{_described(extractor)} returned {kind}; return float32 arrays (frames, "
+        f"{described(extractor)} returned {kind}; return float32 arrays (frames, "
         f"{', '.join(map(str, shape))}), as its item_shape is {shape}."
     )
-
-
-def _described(extractor: Extractor) -> str:
-    return describe_class(extractor.options.kind, type(extractor))
-
-
-def describe(error: Exception) -> str:
-    """Return the type and the first line of an error."""
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return True
-    return False

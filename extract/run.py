@@ -163,6 +163,7 @@ def extract_together(
             mine = [[u for u in batch if u in wanted] for batch in mine]
         log.debug("%d of %d batches, in shard %d of %d", len(mine), len(batches), *shard)
         if mine:
+            extractor.many_batches = len(mine) > 1
             load(extractor, busy[0].job.name, device)
             with ExitStack() as stack:
                 outputs = [

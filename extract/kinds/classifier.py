@@ -24,6 +24,7 @@ from ser.extract.kinds.classifier_labels import Meaning, meaning_of, read_labels
 from ser.extract.kinds.speech import HOP, takes_mask
 
 if TYPE_CHECKING:
+    from ser.extract.encoder import Piece
     from ser.extract.kinds.classifier_models import ClassifierEncoder
 
 WHISPER = "whisper"
@@ -83,8 +84,8 @@ class Classifier(EncoderExtractor):
             return float(parts_of(size) * WINDOW_FRAMES)
         return super().cost(size)
 
-    def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the channels of each waveform, float32 `(1, names)`."""
+    def compute(self, batch: "Sequence[list[Piece]]") -> list[np.ndarray]:
+        """Return the channels of each clip in pieces, float32 `(1, names)`."""
         outputs = self.frames_of_pieces(batch)
         means = np.stack([np.mean(np.concatenate(parts), axis=0) for parts in outputs])
         return list(self.meaning.scores(means)[:, None])

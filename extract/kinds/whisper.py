@@ -29,6 +29,7 @@ from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, ModelOptions, extractor
 
 if TYPE_CHECKING:
+    from ser.extract.encoder import Piece
     from ser.extract.kinds.whisper_encoder import WindowEncoder
 
 HOP = 320  # samples a frame: 10 ms mels, halved by the second convolution
@@ -41,6 +42,7 @@ NO_SPEECH, UNLIKELY = 0.6, -1.0
 QUIET = 1e-4  # a peak of -80 dBFS: digital silence, dither; the decoder invents words for it
 
 Encoded = Sequence[tuple[list[int], Sequence[Any]]]  # positions and states of windows
+Windows = tuple[np.ndarray, list["Piece"]]  # a waveform and the log-mels of its windows
 Window = Literal["full", "trim"]
 Normalisation = Literal["none", "basic", "english"]
 
@@ -98,7 +100,13 @@ class WhisperFeatures(WindowedExtractor, EncoderExtractor):
         from ser.extract.kinds.whisper_models import load_whisper
 
         options, layer = self.options, self.options.layer
-        return load_whisper(options, self.folder, device, layer, trained=trained)
+        many = self.many_batches
+        return load_whisper(options, self.folder, device, layer, trained=trained, many=many)
+
+    def use(self, encoder: Any) -> None:
+        """Take a loaded encoder."""
+        super().use(encoder)
+        self.batches_at_once = encoder.batches_at_once
 
 
 class AsrOptions(WindowOptions):
@@ -130,13 +138,23 @@ class Asr(WindowedExtractor):
 
         assert self.weights is not None
         folder = self.weights.folder
-        self.encoder = load_whisper(self.options, folder, device, layer, words=True)
+        many = self.many_batches
+        self.encoder = load_whisper(self.options, folder, device, layer, words=True, many=many)
+        self.batches_at_once = self.encoder.batches_at_once
         self._normalise = normaliser(self.options.normalise)
+
+    def prepare(self, source: np.ndarray) -> Windows:
+        """Return a waveform and its windows."""
+        return source, self.encoder.prepare(source)
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[Transcript]:
         """Return the words of each waveform."""
-        pieces = [piece for wave in batch for piece in self.encoder.prepare(wave)]
-        return self.words(batch, self.encoder.encoded(pieces))
+        return self.compute([self.prepare(wave) for wave in batch])
+
+    def compute(self, batch: Sequence[Windows]) -> list[Transcript]:
+        """Return the words of each waveform in windows."""
+        pieces = [piece for _, own in batch for piece in own]
+        return self.words([wave for wave, _ in batch], self.encoder.encoded(pieces))
 
     def words(self, batch: Sequence[np.ndarray], encoded: Encoded) -> list[Transcript]:
         """Decode the words of encoded windows; a loop is decoded again from the full window."""
@@ -176,25 +194,35 @@ class FramesAndWords(WindowedExtractor):
 
     def load(self, device: str) -> None:
         """Load the model once."""
+        self._words.many_batches = self.many_batches
         self._words.load(device, self._frames.options.layer)
         self._frames.use(self._words.encoder)
+        self.batches_at_once = self._words.batches_at_once
         self.item_shape, self.frame_rate = self._frames.item_shape, self._frames.frame_rate
+
+    def prepare(self, source: np.ndarray) -> Windows:
+        """Return a waveform and its windows."""
+        return self._words.prepare(source)
 
     def extract(self, batch: Sequence[np.ndarray]) -> list[Any]:
         """Return (frames, transcript) of each waveform."""
+        return self.compute([self.prepare(wave) for wave in batch])
+
+    def compute(self, batch: Sequence[Windows]) -> list[Any]:
+        """Return (frames, transcript) of each waveform in windows."""
         from ser.extract.encoder import kept
 
         encoder = self._words.encoder
-        pieces_of = [encoder.prepare(wave) for wave in batch]
-        pieces = [piece for own in pieces_of for piece in own]
+        pieces = [piece for _, own in batch for piece in own]
         encoded = encoder.encoded(pieces)
         frames: dict[int, np.ndarray] = {}
         for rows, states in encoded:
             own = kept(encoder.chosen(states), [pieces[i] for i in rows])
             frames |= dict(zip(rows, own, strict=True))
         parts = (frames[i] for i in range(len(pieces)))
-        joined = [np.concatenate([next(parts) for _ in own]) for own in pieces_of]
-        return list(zip(joined, self._words.words(batch, encoded), strict=True))
+        joined = [np.concatenate([next(parts) for _ in own]) for _, own in batch]
+        words = self._words.words([wave for wave, _ in batch], encoded)
+        return list(zip(joined, words, strict=True))
 
 
 def normaliser(name: Normalisation) -> Callable[[str], str]:

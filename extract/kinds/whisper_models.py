@@ -16,6 +16,7 @@ from ser.extract.kinds.ctranslate2_weights import read_whisper_encoder
 from ser.extract.kinds.whisper import WindowOptions
 from ser.extract.kinds.whisper_encoder import WhisperEncoder, WindowEncoder, is_ctranslate2
 
+MOST_AT_ONCE = 4  # batches: each has its own memory
 MAX_TOKENS = 224  # half of Whisper's text context, as in its own decoding
 MEL_HOP = 160  # samples
 FRAME = 0.02  # seconds of an encoder state
@@ -29,26 +30,33 @@ def load_whisper(
     *,
     words: bool = False,
     trained: bool = False,
+    many: bool = False,
 ) -> WindowEncoder:
     """Load CTranslate2 or Hugging Face weights.
 
-    `words` loads the decoder too, and `trained` a module that can be trained. Raises `ValueError`
-    for CTranslate2 weights that are quantized, which have no other `layer` than the last and cannot
-    be trained.
+    `words` loads the decoder too, and `trained` a module that can be trained; `many`: so many
+    batches follow that several may run at once. Raises `ValueError` for CTranslate2 weights that
+    are quantized, which have no other `layer` than the last and cannot be trained.
     """
     if not is_ctranslate2(folder):
         return HuggingFaceWhisper(options, folder, device, layer, words)
     if layer == -1 and not trained:
-        return CTranslate2Whisper(options, folder, device, words)
+        return CTranslate2Whisper(options, folder, device, words, many)
     return CTranslate2Layers(options, folder, device, layer, words, trained=trained)
 
 
 class CTranslate2Whisper(WindowEncoder):
     """Whisper from a CTranslate2 folder: the last encoder state only, fast on CPU."""
 
-    def __init__(self, options: WindowOptions, folder: Path, device: str, words: bool) -> None:
-        self._engine = read_ctranslate2(folder, device)
+    def __init__(
+        self, options: WindowOptions, folder: Path, device: str, words: bool, many: bool = False
+    ) -> None:
+        # decoding, token by token, gains little from threads, and two batches at once gain all
+        threads = torch.get_num_threads()
+        at_once = min(threads, MOST_AT_ONCE) if many and device_type(device) == "cpu" else 1
+        self._engine = read_ctranslate2(folder, device, at_once, threads)
         super().__init__(options, folder, int(self._engine.n_mels))
+        self.batches_at_once = at_once
         if words:
             from tokenizers import Tokenizer
 
@@ -237,14 +245,22 @@ class HuggingFaceWhisper(WhisperEncoder):
         return silent
 
 
-def read_ctranslate2(folder: Path, device: str) -> Any:
-    """Load a CTranslate2 folder with CTranslate2, in float16 on a GPU and float32 on a CPU."""
+def read_ctranslate2(folder: Path, device: str, at_once: int = 1, threads: int = 1) -> Any:
+    """Load a CTranslate2 folder with CTranslate2, in float16 on a GPU and float32 on a CPU.
+
+    `at_once` calls may run at a time and share the `threads` of a CPU.
+    """
     import ctranslate2
 
     kind, index = device_type(device), int(device.partition(":")[2] or 0)
     compute = "float16" if kind == "cuda" else "float32"
     return ctranslate2.models.Whisper(
-        str(folder), device=kind, device_index=index, compute_type=compute
+        str(folder),
+        device=kind,
+        device_index=index,
+        compute_type=compute,
+        inter_threads=at_once,
+        intra_threads=max(1, threads // at_once) if at_once > 1 else 0,
     )
 
 

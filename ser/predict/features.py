@@ -17,6 +17,7 @@ from ser.cache.files import fingerprint
 from ser.cache.precision import Encoded, encode
 from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError
+from ser.extract.batch import prepared, robustly
 from ser.extract.extractor import (
     TRANSCRIPT,
     Extractor,
@@ -24,7 +25,6 @@ from ser.extract.extractor import (
     build_extractor,
 )
 from ser.extract.loading import load
-from ser.extract.loop import robustly
 from ser.extract.models import Weights, resolve
 from ser.extract.passes import joined, passes
 from ser.extract.run import default_frame_budget, options_spec, plan
@@ -113,7 +113,8 @@ class LiveFeatures:
             sizes = {key: len(given) for key, given in inputs.items()}
             for batch in plan(one.extractor, sizes, default_frame_budget(self.device)):
                 given = [inputs[key] for key in batch]
-                for key, result in robustly(one.extractor, batch, given, failed):
+                keys, ready = prepared(one.extractor, batch, given, failed)
+                for key, result in robustly(one.extractor, keys, ready, failed):
                     parts = result if len(one.names) > 1 else (result,)
                     try:
                         for name, part in zip(one.names, parts, strict=True):
