@@ -14,7 +14,7 @@ CTranslate2 its own binary.
 
 import hashlib
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -245,8 +245,7 @@ def _packaged(package: PackagedWeights) -> Weights | None:
     folder = _package_folder(package)
     if folder is None:
         return None
-    with (folder / package.file).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _sha256(folder / package.file)
     if digest != package.sha256:
         raise UserError(
             f"{folder / package.file}: the sha256 is {digest[:12]}…, not {package.sha256[:12]}…; "
@@ -294,6 +293,17 @@ def _digest(folder: Path) -> str:
     """Hash the names and contents of all files that decide the numbers."""
     total = hashlib.sha256()
     for path in _weight_files(folder):
-        with path.open("rb") as file:
-            total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()};".encode())
+        total.update(f"{path.name}:{_sha256(path)};".encode())
     return total.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    """Hash a file; a run that asks again reads it again only if it has changed."""
+    stat = path.stat()
+    return _read_sha256(path, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+@lru_cache(64)
+def _read_sha256(path: Path, *_: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

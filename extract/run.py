@@ -142,7 +142,6 @@ def extract_together(
     Clips are decoded and encoded once; each result is what it would be alone, to the bit.
     """
     started = time.monotonic()
-    device = "cpu" if jobs[0].options.remote else choose_device(device)
     if jobs[0].options.kind == "imported":
         return [_imported(job) for job in jobs]
     sources = sources_of(jobs[0])
@@ -151,10 +150,11 @@ def extract_together(
     for part in parts:
         part.restore(device)
         part.require_audio()
-        log.debug("%s: %d to extract on %s", part.report.folder, len(part.wanted), device)
+        log.debug("%s: %d to extract", part.report.folder, len(part.wanted))
     busy = [part for part in parts if part.wanted]
     idle = False
     if busy:
+        device = _device_of(jobs[0], device)
         extractor = joined([part.extractor for part in busy])
         batches = plan(extractor, sources.sizes(), frame_budget or default_frame_budget(device))
         wanted: set[str] = set().union(*(part.wanted for part in busy))
@@ -213,7 +213,7 @@ class _JobState:
         """Write the feature.json of shards that have lost theirs, so that they count again."""
         job = self.job
         if self.opened is None and self.kind.has_lost_record(job.cache, job.name, self.spec):
-            load(self.extractor, job.name, device)
+            load(self.extractor, job.name, _device_of(job, device))
             self._create()
             self._count()
 
@@ -242,6 +242,11 @@ class _JobState:
             raise UserError(f"features.{self.job.name}: no utterance can be extracted ({reason}).")
         self.opened.clean()
         self.opened.record(self.report.failed, self.cached)
+
+
+def _device_of(job: Job, device: str) -> str:
+    """Return where a job runs; `auto` imports torch."""
+    return "cpu" if job.options.remote else choose_device(device)
 
 
 def default_frame_budget(device: str) -> int:

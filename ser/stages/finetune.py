@@ -11,8 +11,6 @@ from ser.corpus.errors import UserError, nearest
 from ser.extract.extractor import TRANSCRIPT, parse_options
 from ser.extract.run import Job, sources_of
 from ser.finetune.job import FineTuneJob
-from ser.finetune.processes import join
-from ser.finetune.run import fine_tune
 from ser.pipeline.file import Pipeline, cache_place, read_manifest, write_resolved
 from ser.pipeline.jobs import open_transcripts
 from ser.stages.extract import describe_extraction, extract_features
@@ -34,6 +32,10 @@ def fine_tunings(
     """
     if not names:
         return
+    # imported here, as they import torch, which a run that is up to date does not need
+    from ser.finetune.processes import join
+    from ser.finetune.run import fine_tune
+
     require_finetune(pipeline, names)
     processes = join(device)
     if processes.first:

@@ -49,8 +49,11 @@ def test_run_does_everything_and_the_second_skips_everything(tmp_path):
     }
     predictions = pl.read_csv(tmp_path / "run/report/predictions.csv")
     assert predictions.height == 12  # dev and test; the stack predicts train only on request
-    again = ser("run", cwd=tmp_path)
+    again = ser_process("run", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
     assert again.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines()}
+    heavy = {"torch", "transformers", "ctranslate2", "sklearn", "scipy", "plotly"}
+    assert imported > {"ser.stages.run"} and not imported & heavy
     assert f"report   {page}: up to date, skipped\n" in again.stdout
     for name in ("prosody", "one", "two", "mean_logits"):
         assert f"{name}: up to date" in again.stdout
