@@ -237,8 +237,9 @@ def _write(
     Rows are of `segments`, and name their `speakers`.
     """
     from ser.predict.formats import FORMATS as WRITE
-    from ser.predict.formats import csv_rows, header, print_results, to_csv
+    from ser.predict.formats import csv_rows, header, to_csv
     from ser.predict.result import Failure
+    from ser.predict.terminal import print_results
 
     failed: list[Failure] = []
     kept: list[Result] = []

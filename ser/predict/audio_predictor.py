@@ -23,7 +23,8 @@ from ser.extract.run import default_frame_budget
 from ser.predict.attention import Pooling, explain_clip
 from ser.predict.clips import AHEAD, THREADS, Clip, Cut, Piece, Segmentation, open_clip, read_pieces
 from ser.predict.features import Extracted, LiveFeatures
-from ser.predict.result import Failure, Result, Segment, is_unsure, join
+from ser.predict.joining import is_unsure, join
+from ser.predict.result import Failure, Result, Segment
 from ser.predict.sources import Source, is_clip, read_source
 from ser.predict.turns import Turns, TurnsSource
 
@@ -231,11 +232,8 @@ class AudioPredictor(ABC):
                     Segment(
                         start=piece.start,
                         end=piece.end,
-                        emotion=prediction.emotion,
-                        probabilities=prediction.probabilities,
-                        attributes=prediction.attributes,
+                        **vars(prediction),
                         transcript=None if transcript is None else transcript.text,
-                        heads=prediction.heads,
                         attention=attention,
                         words=words,
                         unsure=is_unsure(prediction.probabilities, self.min_confidence),

@@ -1,4 +1,4 @@
-"""Results as text: JSON, CSV, SRT subtitles, Praat's TextGrid, NIST's RTTM, and a table to read.
+"""Results as text: JSON, CSV, SRT subtitles, Praat's TextGrid, NIST's RTTM.
 
 Windows overlap; subtitles, tiers and speaker turns may not, so they are cut in the middle of the
 overlap. Where the speakers are known, their turns stay as they are, as people do talk at once.
@@ -10,27 +10,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from ser.corpus.text_table import print_table
-from ser.predict.result import (
-    UNSURE,
-    Result,
-    Segment,
-    Word,
-    most_probable,
-    names_speakers,
-    rows_of,
-)
+from ser.predict.result import UNSURE, Result, Segment, names_speakers, rows_of
 from ser.predict.turns import UNKNOWN
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-BARS = "▁▂▃▄▅▆▇█"
-COLUMNS = 40  # of a curve of attention
 
 
 def to_json(result: Result) -> str:
@@ -99,13 +82,9 @@ def to_srt(result: Result) -> str:
     blocks = []
     for i, segment in enumerate(without_overlap(result.segments), 1):
         who = f"{segment.speaker}: " if segment.speaker else ""
-        lines = [
-            str(i),
-            f"{_clock(segment.start)} --> {_clock(segment.end)}",
-            who + _label(segment),
-        ]
+        lines = [str(i), f"{_clock(segment.start)} --> {_clock(segment.end)}", who + label(segment)]
         lines += [segment.transcript] if segment.transcript else []
-        lines += _notes(result.notes) if i == 1 else []
+        lines += note_lines(result.notes) if i == 1 else []
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
@@ -167,19 +146,13 @@ def to_rttm(result: Result) -> str:
     """
     name = Path(result.path).stem.replace(" ", "_") or "audio"
     named = names_speakers(result.segments)
-    rows = [
-        (
-            s,
-            f"{s.label} {'_'.join((s.speaker or UNKNOWN).split())}"
-            if named
-            else f"{UNKNOWN} {s.label}",
-        )
-        for s in without_overlap(result.segments)
-    ]
-    return "".join(f";; {note}\n" for note in _notes(result.notes)) + "".join(
-        f"SPEAKER {name} 1 {s.start:.3f} {s.end - s.start:.3f} <NA> {names} <NA> <NA>\n"
-        for s, names in rows
-    )
+    lines = [f";; {note}\n" for note in note_lines(result.notes)]
+    for s in without_overlap(result.segments):
+        speaker = "_".join((s.speaker or UNKNOWN).split())
+        names = f"{s.label} {speaker}" if named else f"{UNKNOWN} {s.label}"
+        span = f"{s.start:.3f} {s.end - s.start:.3f}"
+        lines.append(f"SPEAKER {name} 1 {span} <NA> {names} <NA> <NA>\n")
+    return "".join(lines)
 
 
 FORMATS: dict[str, Callable[[Result], str]] = {
@@ -221,92 +194,16 @@ def _clock(seconds: float) -> str:
     return f"{hours:02}:{minutes:02}:{ms // 1000 % 60:02},{ms % 1000:03}"
 
 
-def _notes(notes: Sequence[str]) -> list[str]:
+def note_lines(notes: Sequence[str]) -> list[str]:
     """Return a line for each note."""
     return [f"Note: {' '.join(note.split())}" for note in notes]
 
 
-def _label(prediction: Segment | Result) -> str:
+def label(prediction: Segment | Result) -> str:
+    """Return the emotion with its probability, or the attributes."""
     if prediction.emotion is None:
         return " ".join(f"{name} {value:.2f}" for name, value in prediction.attributes.items())
     probability = f"{prediction.probabilities[prediction.emotion]:.2f}"
     if prediction.unsure:
         return f"{UNSURE} ({prediction.emotion} {probability})"
     return f"{prediction.emotion} ({probability})"
-
-
-def print_results(results: Sequence[Result], console: "Console", segments: bool = False) -> None:
-    """Print one clip in full, several as a table with a row each."""
-    if len(results) == 1:
-        _print_one(results[0], console, segments)
-        return
-    from rich.table import Table
-
-    if any(names_speakers(result.segments) for result in results):
-        table = Table("file", "seconds", "speaker", "emotion", "transcript")
-        for result in results:
-            for s in result.segments:
-                span = f"{s.start:.1f} – {s.end:.1f}"
-                table.add_row(result.path, span, s.speaker or "", _label(s), s.transcript or "")
-    else:
-        table = Table("file", "seconds", "emotion", "transcript")
-        for result in results:
-            row = (result.path, f"{result.seconds:.1f}", _label(result), result.transcript or "")
-            table.add_row(*row)
-    print_table(table, console)
-    for line in _notes_of(results):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _notes_of(results: Sequence[Result]) -> list[str]:
-    """Return the notes below a table: those of all results once, the others by file."""
-    shared = [note for note in results[0].notes if all(note in r.notes for r in results)]
-    own = [f"{r.path}: {n}" for r in results for n in r.notes if n not in shared]
-    return [*_notes(shared), *own]
-
-
-def _print_one(result: Result, console: "Console", segments: bool) -> None:
-    def show(line: str) -> None:
-        console.print(line, markup=False, highlight=False)
-
-    show(f"{result.path}  {result.seconds:.1f} s  {_label(result)}")
-    ranked = sorted(result.probabilities.items(), key=lambda item: -item[1])
-    for name, value in ranked:
-        show(f"  {name:10} {value:5.2f} {'█' * round(30 * value)}")
-    if result.emotion is not None:
-        for name, value in result.attributes.items():
-            show(f"  {name:10} {value:5.2f}")
-    if result.transcript is not None:
-        show(f"  “{result.transcript}”")
-    if len(result.heads) > 1:
-        others = [
-            f"{name}: {most_probable(probabilities)}"
-            for name, probabilities in result.heads.items()
-            if name not in result.agreeing
-        ]
-        agreement = f"{len(result.agreeing)} of {len(result.heads)} heads agree"
-        show("  " + agreement + (f" ({'; '.join(others)})" if others else ""))
-    for name, attention in result.attention.items():
-        if attention.times is not None:
-            show(f"  {name:10} {curve(attention.weights)}")
-    if result.words:
-        show("  " + shaded(result.words))
-    if segments or len(result.segments) > 1:
-        for segment in result.segments:
-            span = f"{segment.start:8.1f} –{segment.end:7.1f} s"
-            who = f"{segment.speaker}: " if segment.speaker else ""
-            show(f"{span}  {who}{_label(segment)}  {segment.transcript or ''}".rstrip())
-    for line in _notes(result.notes):
-        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-
-
-def curve(weights: np.ndarray) -> str:
-    """Draw weights over time as a line of bars, scaled to the highest."""
-    parts = np.array_split(weights, min(COLUMNS, len(weights)))
-    heights = np.array([part.mean() for part in parts])
-    return "".join(BARS[int(7 * height / heights.max())] for height in heights)
-
-
-def shaded(words: Sequence[Word]) -> str:
-    """Return the words, each with its percentage of the attention."""
-    return " ".join(f"{word.word} {word.weight:.0%}" for word in words)

@@ -19,7 +19,7 @@ from ser.predict.attention import Pooling, head_weights, inputs_of
 from ser.predict.audio_predictor import AudioPredictor, Prediction, by_name, require_confidence
 from ser.predict.bundle import open_bundle
 from ser.predict.features import Extracted, LiveFeatures
-from ser.predict.html import predictor_html
+from ser.predict.html import facts
 from ser.predict.run_folder import best_head, read_pipeline
 from ser.predict.synthetic import synthetic_share
 from ser.score.heads import softmax
@@ -100,7 +100,18 @@ class Predictor(AudioPredictor):
         )
 
     def _repr_html_(self) -> str:
-        return predictor_html(self)
+        options, stack = self.features.options, self.stack
+        models = ((name, options[name].pretrained) for name in self.features.names)
+        values = {
+            "run": str(self.source),
+            "predicts by": f"the stack {stack.config.model}" if stack is not None else "one head",
+            "heads": ", ".join(self.heads),
+            "classes": ", ".join(self.classes),
+            "attributes": ", ".join(self.attributes),
+            "features": ", ".join(f"{n} ({model})" if model else n for n, model in models),
+            "device": self.device,
+        }
+        return facts("Predictor", values, self.notes)
 
     def _read_heads(self, names: Sequence[str], device: str) -> LogitTable:
         """Read the heads; return a table of what they predict, without rows."""

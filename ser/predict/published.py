@@ -15,7 +15,7 @@ from ser.extract.kinds.classifier import ClassifierOptions, meaning
 from ser.extract.models import MODELS, card, resolve
 from ser.predict.audio_predictor import AudioPredictor, Prediction, by_name, require_confidence
 from ser.predict.features import Extracted, LiveFeatures
-from ser.predict.html import published_html
+from ser.predict.html import facts
 from ser.score.heads import softmax
 
 FEATURE = "model"  # the name of its only feature
@@ -76,7 +76,14 @@ class PublishedPredictor(AudioPredictor):
         return f"PublishedPredictor({str(self.source)!r}, {predicts}, device={self.device!r})"
 
     def _repr_html_(self) -> str:
-        return published_html(self)
+        values = {
+            "model": str(self.source),
+            "licence": self.licence or "",
+            "classes": ", ".join(self.classes),
+            "attributes": ", ".join(self.attributes),
+            "device": self.device,
+        }
+        return facts("Published classifier", values, self.notes)
 
     def _classify(
         self, clips: Sequence[Extracted], speakers: Sequence[Hashable]

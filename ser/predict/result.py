@@ -5,18 +5,20 @@ with `timeline`, has several segments; the clip's numbers are their mean, weight
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ser.predict.html import result_html
+from ser.predict.html import block, note, table
 
 if TYPE_CHECKING:
     import polars as pl
 
-
 UNSURE = "unsure"  # stands for the emotion where the confidence is too low
+MOST_SEGMENTS = 20  # in a notebook
+BAR = "display:inline-block;height:0.7em;background:#0f766e;width:{:.0%}"
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,11 @@ class Result:
             prediction = f"{self.emotion} {self.probabilities[self.emotion]:.2f}"
             prediction += ", unsure" if self.unsure else ""
         segments = f", {len(self.segments)} segments" if len(self.segments) > 1 else ""
-        notes = "".join(f", note: {note}" for note in self.notes)
+        notes = "".join(f", note: {text}" for text in self.notes)
         return f"Result({self.path!r}, {self.seconds:.1f} s, {prediction}{segments}{notes})"
 
     def _repr_html_(self) -> str:
-        return result_html(self)
+        return _html(self)
 
     @property
     def label(self) -> str | None:
@@ -165,53 +167,6 @@ class Failure:
     error: str
 
 
-def join(
-    path: str,
-    seconds: float,
-    segments: Sequence[Segment],
-    notes: Iterable[str] = (),
-    min_confidence: float | None = None,
-    *,
-    unusable: bool = False,
-) -> Result:
-    """Return the result for a whole clip from its segments.
-
-    Where a `min_confidence` above 0 is set, all of an `unusable` signal is unsure: it is not
-    speech, and confidence means nothing.
-    """
-    doubtful = unusable and bool(min_confidence)
-    if doubtful:
-        segments = [replace(segment, unsure=True) for segment in segments]
-    probabilities = _mean(segments, [s.probabilities for s in segments])
-    # by vote, the emotion of a segment need not be its most probable class
-    emotion = segments[0].emotion if len(segments) == 1 else most_probable(probabilities)
-    names = list(segments[0].heads)
-    # speakers who overlap say different words
-    read = segments if names_speakers(segments) else _without_overlapping(segments)
-    words = [s.transcript for s in read]
-    return Result(
-        path=path,
-        seconds=seconds,
-        emotion=emotion,
-        probabilities=probabilities,
-        attributes=_mean(segments, [s.attributes for s in segments]),
-        transcript=None if segments[0].transcript is None else " ".join(filter(None, words)),
-        heads={name: _mean(segments, [s.heads[name] for s in segments]) for name in names},
-        segments=tuple(segments),
-        notes=tuple(notes),
-        unsure=doubtful or is_unsure(probabilities, min_confidence),
-    )
-
-
-def is_unsure(probabilities: Mapping[str, float], min_confidence: float | None) -> bool | None:
-    """Return whether no probability reaches `min_confidence`; None without one.
-
-    >>> is_unsure({"sad": 0.6, "angry": 0.4}, 0.7), is_unsure({"sad": 0.7, "angry": 0.3}, 0.7)
-    (True, False)
-    """
-    return None if min_confidence is None else max(probabilities.values()) < min_confidence
-
-
 def names_speakers(segments: Iterable[Segment]) -> bool:
     """Return whether the speaker of any segment is known."""
     return any(segment.speaker is not None for segment in segments)
@@ -222,22 +177,45 @@ def most_probable(probabilities: Mapping[str, float]) -> str | None:
     return max(probabilities, key=lambda name: probabilities[name], default=None)
 
 
-def _mean(segments: Sequence[Segment], values: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    if len(segments) == 1:
-        return dict(values[0])
-    weights = np.array([segment.end - segment.start for segment in segments])
-    table = np.array([list(row.values()) for row in values])
-    mean = (weights / weights.sum()) @ table
-    return dict(zip(values[0], mean.tolist(), strict=True))
+def _html(result: Result) -> str:
+    """Return the probabilities, attributes, segments and notes of a result."""
+    title = f"<b>{escape(result.path or 'clip')}</b>, {result.seconds:.1f} s"
+    if result.emotion is not None:
+        title += f": <b>{escape(result.label or '')}</b>"
+    parts = [f"<p>{title}</p>"]
+    if result.probabilities:
+        ranked = sorted(result.probabilities.items(), key=lambda item: -item[1])
+        bars = (
+            (escape(name), f"{value:.2f}", f'<span style="{BAR.format(value)}"></span>')
+            for name, value in ranked
+        )
+        parts.append(table(("emotion", "probability", ""), bars, wide=True))
+    if result.attributes:
+        rows = ((escape(name), f"{value:.2f}") for name, value in result.attributes.items())
+        parts.append(table(("attribute", "1 to 7"), rows))
+    if result.transcript:
+        parts.append(f"<p>“{escape(result.transcript)}”</p>")
+    if len(result.segments) > 1:
+        parts.append(_segments_html(result))
+    parts += map(note, result.notes)
+    return block(parts)
 
 
-def _without_overlapping(segments: Sequence[Segment]) -> list[Segment]:
-    """Leave out segments that overlap one before, so that each word counts once, or nearly."""
-    kept: list[Segment] = []
-    for segment in segments:
-        if not kept or segment.start >= kept[-1].end - 1e-6:
-            kept.append(segment)
-    return kept
+def _segments_html(result: Result) -> str:
+    speakers = names_speakers(result.segments)
+    rows: list[Sequence[str]] = [
+        (
+            f"{segment.start:.1f} to {segment.end:.1f} s",
+            *([escape(segment.speaker or "")] if speakers else []),
+            escape(segment.label or ""),
+            escape(segment.transcript or ""),
+        )
+        for segment in result.segments[:MOST_SEGMENTS]
+    ]
+    more = len(result.segments) - len(rows)
+    head = ("segment", *(["speaker"] if speakers else []), "emotion", "transcript")
+    rows += [(f"and {more} more", *[""] * (len(head) - 1))] if more else []
+    return table(head, rows)
 
 
 def frame(results: Iterable[Result], segments: bool = False) -> "pl.DataFrame":

@@ -11,10 +11,7 @@ from ser.heads.record import read_done
 
 
 def synthetic_share(
-    run: Path,
-    heads: Iterable[str],
-    features: Mapping[str, FeatureOptions],
-    manifest: Path | None,
+    run: Path, heads: Iterable[str], features: Mapping[str, FeatureOptions], manifest: Path | None
 ) -> float | None:
     """Return the largest share of synthetic speech that any part of a run was trained on, 0 to 1.
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 from rich.console import Console
 
-from ser.predict import formats
-from ser.predict.result import Attention, Segment, Word, frame, join
+from ser.predict import formats, terminal
+from ser.predict.joining import join
+from ser.predict.result import Attention, Segment, Word, frame
 
 
 def segment(start, end, emotion, transcript="", **more):
@@ -27,7 +28,7 @@ PARTS = join(
 
 def printed(*results, **options):
     text = io.StringIO()
-    formats.print_results(results, Console(file=text, width=100), **options)
+    terminal.print_results(results, Console(file=text, width=100), **options)
     return text.getvalue()
 
 

@@ -13,7 +13,8 @@ import ser
 from ser.corpus.errors import Note, UserError
 from ser.corpus.importers.registry import import_corpus
 from ser.predict.bundle import open_bundle
-from ser.predict.result import Segment, join
+from ser.predict.joining import join
+from ser.predict.result import Segment
 from ser.predict.shelf import SHELF, shelf_bundle
 from ser.serve.description import describe
 from ser.synthetic.speech import VOICES, speak
