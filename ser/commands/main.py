@@ -8,35 +8,21 @@ with a one-sentence message.
 import os
 import sys
 import warnings
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ser.commands import (
-    cache,
-    cite,
-    corpus,
-    cv,
-    extract,
-    finetune,
-    heads,
-    pack,
-    predict,
-    presets,
-    run,
-    runs,
-    schema,
-    score,
-    serve,
-    stack,
-    submit,
-)
 from ser.commands.help import Group, usage_message
 from ser.commands.logs import NOTE, log, start_logging
 from ser.version import __version__
 
 SMALL_MACHINE = 4  # cores
 INTERRUPTED = 130
+GROUPS = (  # modules of commands, in the order of the help
+    *("presets", "run", "schema", "corpus", "extract", "heads", "finetune", "stack", "score"),
+    *("cv", "runs", "submit", "cite", "predict", "pack", "serve", "cache"),
+)
 
 cli = typer.Typer(
     name="ser",
@@ -45,26 +31,8 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (
-    presets,
-    run,
-    schema,
-    corpus,
-    extract,
-    heads,
-    finetune,
-    stack,
-    score,
-    cv,
-    runs,
-    submit,
-    cite,
-    predict,
-    pack,
-    serve,
-    cache,
-):
-    cli.add_typer(module.app)
+for group in GROUPS:
+    cli.add_typer(import_module(f"ser.commands.{group}").app)
 
 
 def _version(wanted: bool) -> None:

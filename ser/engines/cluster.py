@@ -46,10 +46,7 @@ OBJECT_STORE = 100 << 20  # bytes; reports go through Ray, frames go to the cach
 
 
 def extract_with_ray(
-    origin: "Origin",
-    names: Sequence[str],
-    device: str = "auto",
-    address: str | None = None,
+    origin: "Origin", names: Sequence[str], device: str = "auto", address: str | None = None
 ) -> "list[Report]":
     """Extract one feature, or those of one pass, on a Ray cluster.
 
@@ -66,12 +63,12 @@ def extract_with_ray(
         return extract_together(work, "cpu")
     path = Path(origin.path)
     with _cluster(address):
-        resource, workers = _resource(device)
+        device, workers = _workers(device)
         manifest = work[0].manifest.source
-        _require_paths([path, manifest, work[0].audio], [work[0].cache], resource)
+        _require_paths([path, manifest, work[0].audio], [work[0].cache], device)
         count = min(missing, SHARDS_PER_WORKER * workers)
-        arguments = (asdict(origin), list(names), _device(resource))
-        options = _options(path, resource)
+        arguments = (asdict(origin), list(names), device)
+        options = _options(path, device)
         reports = run_shards(work, arguments, count, lambda tasks: run_on_ray(tasks, options))
     for job, report in zip(work, reports, strict=True):
         if report.failed:  # its lock does not reach across every network file system
@@ -80,10 +77,7 @@ def extract_with_ray(
 
 
 def train_with_ray(
-    job: "HeadsJob",
-    names: Sequence[str],
-    training: "Training",
-    address: str | None = None,
+    job: "HeadsJob", names: Sequence[str], training: "Training", address: str | None = None
 ) -> "Iterator[HeadReport]":
     """Train heads on a Ray cluster, a task each; yield their reports as they are done.
 
@@ -98,13 +92,13 @@ def train_with_ray(
         return
     path = Path(training.origin.path)
     with _cluster(address):
-        resource, _ = _resource(training.device)
+        device, _ = _workers(training.device)
         local = [cache.path / "feature.json" for cache in job.features.values() if not cache.remote]
-        _require_paths([path, job.manifest.source, *local], [job.run], resource)
-        training = replace(training, device=_device(resource))
+        _require_paths([path, job.manifest.source, *local], [job.run], device)
+        training = replace(training, device=device)
         tasks = [training.task(name) for name in left]
         chosen_by = {name: job.configs[name].chosen_by for name in left}
-        yield from reports_of(chosen_by, run_on_ray(tasks, _options(path, resource)))
+        yield from reports_of(chosen_by, run_on_ray(tasks, _options(path, device)))
 
 
 def _ray() -> Any:
@@ -134,22 +128,19 @@ def _cluster(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _resource(device: str) -> tuple[str, int]:
-    """Return the resource that a worker needs one of, and how many the cluster has."""
+def _workers(device: str) -> tuple[str, int]:
+    """Return the device of every worker, cuda or cpu, and how many the cluster has."""
     resources = _ray().cluster_resources()
     gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
     if device == "cuda" and not gpus:
         raise UserError("--device cuda: the Ray cluster has no GPU; use `--device cpu`.")
-    return ("GPU", gpus) if gpus else ("CPU", max(1, int(resources.get("CPU", 0))))
+    return ("cuda", gpus) if gpus else ("cpu", max(1, int(resources.get("CPU", 0))))
 
 
-def _device(resource: str) -> str:
-    return "cuda" if resource == "GPU" else "cpu"
-
-
-def _options(pipeline: Path, resource: str) -> dict[str, Any]:
+def _options(pipeline: Path, device: str) -> dict[str, object]:
     """Return Ray's options for every task."""
-    return {f"num_{resource.lower()}s": 1, "runtime_env": _environment(pipeline)}
+    needs = "num_gpus" if device == "cuda" else "num_cpus"
+    return {needs: 1, "runtime_env": _environment(pipeline)}
 
 
 def _environment(pipeline: Path) -> dict[str, object]:
@@ -162,9 +153,7 @@ def _environment(pipeline: Path) -> dict[str, object]:
     return {"env_vars": values} if values else {}
 
 
-def _require_paths(
-    read: Sequence[str | Path], written: Sequence[str | Path], resource: str
-) -> None:
+def _require_paths(read: Sequence[str | Path], written: Sequence[str | Path], device: str) -> None:
     """Check that every node which may work sees the files that are read and the folders written to.
 
     A file is written into each such folder and looked for on the nodes, which distinguishes the
@@ -181,15 +170,15 @@ def _require_paths(
             token.touch()
             tokens.append(token)
             wanted[str(token)] = str(place)
-        _look(wanted, resource)
+        _look(wanted, device)
     finally:
         for token in tokens:
             token.unlink()
 
 
-def _look(wanted: Mapping[str, str], resource: str) -> None:
-    """Look for files on every node that has the resource; `wanted` maps each to its name."""
-    ray = _ray()
+def _look(wanted: Mapping[str, str], device: str) -> None:
+    """Look for files on every node that may work; `wanted` maps each to its name."""
+    ray, resource = _ray(), "GPU" if device == "cuda" else "CPU"
     strategy = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
     task = ray.remote(num_cpus=0)(absent)
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get(resource)]

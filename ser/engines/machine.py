@@ -13,10 +13,7 @@ NUMBER = re.compile(r"(?:os error |errno = |\[Errno |code: )(\d+)")
 NAMED = re.compile(r"name = '([^']+)'")
 AGAIN = "finished work is kept: {} and run the same command again."
 WRAPPERS = {"polars", "h5py", "safetensors", "safetensors_rust", "zarr", "pyarrow", "lightgbm"}
-FULL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "your quota of the disk is used up",
-}
+FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "your quota of the disk is used up"}
 REMEDIES = {
     errno.EACCES: "get the permission, or use another folder,",
     errno.EPERM: "get the permission, or use another folder,",

@@ -40,10 +40,7 @@ BODY = "ser.engines.shards:run_shard"
 
 
 def extract_with_jobs(
-    origin: "Origin",
-    names: Sequence[str],
-    jobs: int,
-    device: str = "auto",
+    origin: "Origin", names: Sequence[str], jobs: int, device: str = "auto"
 ) -> "list[Report]":
     """Extract one feature, or those of one pass, with `jobs` processes of this machine.
 
@@ -87,11 +84,7 @@ def count_missing(work: "Sequence[Job]") -> int:
 
 
 def run_shard(
-    _send: Send,
-    origin: Mapping[str, Any],
-    names: Sequence[str],
-    device: str,
-    shard: Sequence[int],
+    _send: Send, origin: Mapping[str, Any], names: Sequence[str], device: str, shard: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Extract one shard (i, n); the body of every task. Returns the fields of each report."""
     from ser.extract.run import extract_together

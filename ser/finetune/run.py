@@ -10,7 +10,7 @@ result is up to date when its fingerprint matches (`ser.finetune.job`).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -30,15 +30,13 @@ from ser.finetune.module import FineTuned
 from ser.finetune.results import write_results
 from ser.heads.job import by_split
 from ser.heads.record import FILE, HeadRecord
-from ser.heads.run import LOCK, HeadReport, Progress, read_undamaged, remove_leftovers
+from ser.heads.run import LOCK, AfterEpoch, HeadReport, Progress, read_undamaged, remove_leftovers
 from ser.heads.training.checkpoint import Checkpoint, log_restart
 from ser.heads.training.processes import Processes
 from ser.heads.training.targets import Labelled, count_genders, labelled
 from ser.heads.training.task import Task
 from ser.heads.training.tracking import tracked
 from ser.heads.training.trainer import Trained, Trainer
-
-AfterEpoch = Callable[[Progress], None]
 
 
 def fine_tune(

@@ -36,7 +36,6 @@ MODELS = (  # how a hub id begins -> keys; the first that fits
     ("audeering/wav2vec2-large-robust", ("wagner2023dawn", "hsu2021robust")),
     ("superb/wav2vec2", ("yang2021superb", "baevski2020wav2vec")),
     ("superb/hubert", ("yang2021superb", "hsu2021hubert")),
-    ("superb/wav2vec2", ("yang2021superb", "baevski2020wav2vec")),
     ("sentence-transformers/all-MiniLM", ("reimers2019sentence", "wang2020minilm")),
     ("google-bert/", ("devlin2019bert",)),
     ("FacebookAI/roberta", ("liu2019roberta",)),

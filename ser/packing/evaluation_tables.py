@@ -1,6 +1,7 @@
 """The part of a model card about what the model has not seen: scores, calibration, abstention."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from ser.packing.markdown import percent, table
 from ser.predict.evaluation import ALL, Evaluation, Score
@@ -64,8 +65,8 @@ def _failures(evaluation: Evaluation) -> str:
         groups = [score for score in evaluation.unseen_corpora if score.column == column]
         if len(groups) < 2:
             continue
-        worst, best = min(groups, key=_accuracy), max(groups, key=_accuracy)
-        wrong = max(groups, key=lambda score: score.confidently_wrong)
+        worst, best = (pick(groups, key=attrgetter("accuracy")) for pick in (min, max))
+        wrong = max(groups, key=attrgetter("confidently_wrong"))
         lines.append(
             f"- By {column}, accuracy is lowest for {worst.group} ({percent(worst.accuracy)} %) "
             f"and highest for {best.group} ({percent(best.accuracy)} %); confident errors are most "
@@ -76,7 +77,3 @@ def _failures(evaluation: Evaluation) -> str:
         "emotions outside the classes were not tested; expect less there."
     )
     return "\n".join(lines)
-
-
-def _accuracy(score: Score) -> float:
-    return score.accuracy

@@ -8,14 +8,15 @@ A fine-tuned model exists nowhere else and is always embedded; in the bundle it 
 any other, and card.md and head.json record its base model, which is never loaded.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from fnmatch import fnmatch
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from shutil import copyfileobj
+from typing import IO, Any
 from zipfile import ZipFile, ZipInfo
 
 import yaml
@@ -30,7 +31,7 @@ from ser.heads.record import FILE, HeadRecord
 from ser.packing.card import base_of, write_card
 from ser.packing.evaluation import evaluate
 from ser.pipeline.file import Pipeline
-from ser.predict.archive import BLOCK, CARD, MODEL_FILE, PIPELINE
+from ser.predict.archive import BLOCK, CARD, MODEL_FILE, PIPELINE, digest_of
 from ser.predict.evaluation import Evaluation
 from ser.predict.members import model_problem
 from ser.predict.predictor import Predictor
@@ -287,19 +288,8 @@ def _add(archive: ZipFile, name: str, source: Path | bytes) -> Member:
     """Add an uncompressed member without a date; return its hash and size."""
     info = ZipInfo(name)
     info.external_attr = PLAIN_FILE
-    total, size = hashlib.sha256(), 0
-    with archive.open(info, "w", force_zip64=True) as member:
-        for block in _blocks(source):
-            total.update(block)
-            member.write(block)
-            size += len(block)
-    return Member(sha256=total.hexdigest(), size=size)
-
-
-def _blocks(source: Path | bytes) -> Iterator[bytes]:
-    if isinstance(source, bytes):
-        yield source
-        return
-    with source.open("rb") as file:
-        while block := file.read(BLOCK):
-            yield block
+    content: IO[bytes] = BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    with content, archive.open(info, "w", force_zip64=True) as member:
+        digest = digest_of(content)
+        copyfileobj(content, member, BLOCK)
+        return Member(sha256=digest, size=content.tell())

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -106,6 +107,14 @@ class Document:
         except ValueError as error:
             raise self.error(where, f"{error}.") from error
 
+    @contextmanager
+    def at(self, where: Where) -> Iterator[None]:
+        """Raise the errors of the block as errors at a place of the file."""
+        try:
+            yield
+        except UserError as error:
+            raise self.error(where, str(error)) from error
+
     def error(self, where: Where, problem: str) -> UserError:
         """Return an error that names the line, or the option, and the key."""
         place = self.source
@@ -128,9 +137,8 @@ class Document:
     def validate(self, where: Where, model: type[BaseModel], make: Callable[[], Model]) -> Model:
         """Call `make`; raises `UserError` with pydantic's first problem with a `model`."""
         try:
-            return make()
-        except UserError as error:
-            raise self.error(where, str(error)) from error
+            with self.at(where):
+                return make()
         except ValidationError as error:
             first = error.errors()[0]
             inner, valid = locate(model, first["loc"])

@@ -19,7 +19,7 @@ from ser.corpus.atomic import READ_ONLY, remove_leftovers, write_durably
 from ser.corpus.bounded_yaml import read_yaml
 from ser.corpus.classes import read_with_classes
 from ser.corpus.config import VARIABLE, CorpusConfig, require_set
-from ser.corpus.errors import Note, UserError
+from ser.corpus.errors import Note
 from ser.corpus.manifest import Manifest
 from ser.corpus.rotations import RotationConfig
 from ser.extract.extractor import FeatureOptions, parse_options
@@ -223,10 +223,8 @@ def _check(document: Document, base: Path, origin: Origin) -> Pipeline:
         if key not in data:
             raise document.error((key,), "this section is missing; add it.")
     cache = document.path(("cache",), data["cache"])
-    try:
+    with document.at(("cache",)):
         check_place(cache)
-    except UserError as error:
-        raise document.error(("cache",), str(error)) from error
     run = base / document.path(("run",), data["run"])
     plugins = import_plugins(document, base)
     corpus = read_corpus(document, base)

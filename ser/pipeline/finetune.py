@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from ser.corpus.errors import UserError, nearest
+from ser.corpus.errors import nearest
 from ser.extract.extractor import TRANSCRIPT, FeatureOptions, extractor_class
 from ser.finetune.config import FineTuneConfig, finetune_keys, parse_finetune
 from ser.heads.config import HeadConfig
@@ -19,10 +19,8 @@ def read_finetune(document: Document, base: Path) -> dict[str, FineTuneConfig]:
         where = ("finetune", name)
         own = document.mapping(where)
         entry = defaults | own
-        try:
+        with document.at(where):
             valid = finetune_keys(entry)
-        except UserError as error:
-            raise document.error(where, str(error)) from error
         for key in entry:
             if key not in valid:
                 at = where if key in own else ("finetune", "defaults")

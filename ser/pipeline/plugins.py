@@ -24,10 +24,8 @@ def import_plugins(document: Document, base: Path) -> tuple[str, ...]:
             raise document.error(
                 ("plugins", i), "it must be a Python module: give my_head for my_head.py."
             )
-        try:
+        with document.at(("plugins", i)):
             import_plugin(plugin.name, plugin.parent)
-        except UserError as error:
-            raise document.error(("plugins", i), str(error)) from error
         plugins.append(str(plugin))
     return tuple(plugins)
 

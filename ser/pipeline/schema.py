@@ -142,10 +142,7 @@ def _short_forms(
     refs: Mapping[Any, Schema],
 ) -> None:
     """Allow what the models read in a short form: `loss: [wce]`, `features: [voice]`."""
-    for base, parts, default in (
-        (LossUse, losses, None),
-        (SamplerUse, samplers, refs[Sampler]),
-    ):
+    for base, parts, default in ((LossUse, losses, None), (SamplerUse, samplers, refs[Sampler])):
         choice = _choice("name", {name: refs[cls] for name, cls in parts.items()}, default)
         defs[base.__name__] = {"anyOf": [{"enum": list(parts)}, choice]}
     for model, short in ((FeatureUse, "string"), (CrossFit, "integer")):

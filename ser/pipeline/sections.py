@@ -3,9 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from ser.corpus.bounded_yaml import Where
 from ser.corpus.config import VARIABLE, CorpusConfig
 from ser.corpus.errors import UserError
 from ser.extract.extractor import FeatureOptions, extractor_class, parse_options
@@ -42,10 +40,7 @@ def read_corpus(document: Document, base: Path) -> CorpusConfig:
 
 
 def read_features(
-    document: Document,
-    base: Path,
-    finetuned: Mapping[Path, FineTuneConfig],
-    classes: Sequence[str],
+    document: Document, base: Path, finetuned: Mapping[Path, FineTuneConfig], classes: Sequence[str]
 ) -> dict[str, FeatureOptions]:
     """Read `features:`; `finetuned` are the folders of models that `finetune:` will write.
 
@@ -85,23 +80,14 @@ def read_heads(document: Document, base: Path) -> dict[str, HeadConfig]:
     for name in document.names("heads"):
         where = ("heads", name)
         own = document.mapping(where)
-        entry = _merged(document, where, defaults, own)
+        with document.at(where):
+            entry = merged(defaults, own)
         valid = valid_keys(entry)
         for key in entry:
             if key not in valid:
-                raise document.unknown(
-                    (*(where if key in own else ("heads", "defaults")), key), valid
-                )
-        if isinstance(entry.get("init"), str):
-            entry["init"] = str(base / entry["init"])
+                at = where if key in own else ("heads", "defaults")
+                raise document.unknown((*at, key), valid)
+        if isinstance(init := entry.get("init"), str):
+            entry["init"] = str(base / init)
         heads[name] = document.validate(where, HeadConfig, partial(parse_head, entry))
     return heads
-
-
-def _merged(
-    document: Document, where: Where, defaults: Mapping[str, object], own: Mapping[str, object]
-) -> dict[str, Any]:
-    try:
-        return merged(defaults, own)
-    except UserError as error:
-        raise document.error(where, str(error)) from error

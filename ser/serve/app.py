@@ -96,7 +96,7 @@ def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None =
         limits=service.limits,
         count=lambda status: service.metrics.requests.labels("api", status).inc(),
     )
-    app.exception_handler(HTTPException)(_refused)
+    app.exception_handler(HTTPException)(error_response)
     app.exception_handler(RequestValidationError)(_field)
     app.exception_handler(ClientDisconnect)(_gone)
     app.exception_handler(Exception)(_bug)
@@ -216,21 +216,15 @@ def _not_empty(path: Path) -> Path:
     return path
 
 
-def error_response(request: Request, error: HTTPException) -> Response:
+async def error_response(request: Request, error: HTTPException) -> Response:
     """Return `{"error": "one sentence"}` with the status and the headers of an exception."""
     sentence = str(error.detail)
-    if (
-        sentence == HTTPStatus(error.status_code).phrase
-    ):  # the framework's own: unknown route or method
+    if sentence == HTTPStatus(error.status_code).phrase:  # the framework's: no such route or method
         sentence = f"{request.method} {request.url.path}: {sentence.lower()}; /docs lists the API."
     return JSONResponse({"error": sentence}, error.status_code, error.headers)
 
 
-async def _refused(request: Request, error: Any) -> Response:
-    return error_response(request, error)
-
-
-async def _field(request: Request, error: Any) -> Response:
+async def _field(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     sentence = f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}."
     return JSONResponse({"error": sentence}, 422)
@@ -241,6 +235,6 @@ async def _gone(request: Request, error: object) -> Response:
     return JSONResponse({"error": "the client has disconnected."}, 499)
 
 
-async def _bug(request: Request, error: Any) -> Response:
+async def _bug(request: Request, error: Exception) -> Response:
     logging.getLogger("ser.serve").error("a request failed", exc_info=error)
     return JSONResponse({"error": "internal error of the server; see its log."}, 500)

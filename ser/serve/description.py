@@ -101,8 +101,8 @@ def _errors(predictor: "Predictor") -> str:
 def _errors_elsewhere(evaluation: "Evaluation") -> str:
     unseen = evaluation.unseen
     return (
-        f"On corpora that it has not seen, {_percent(1 - unseen.accuracy)} of {unseen.utterances} "
-        f"utterances are misclassified, {_percent(unseen.confidently_wrong)} with a confidence of "
+        f"On corpora that it has not seen, {percent(1 - unseen.accuracy)} of {unseen.utterances} "
+        f"utterances are misclassified, {percent(unseen.confidently_wrong)} with a confidence of "
         f"{evaluation.min_confidence:g} or more; see the model card."
     )
 
@@ -134,9 +134,9 @@ def _class_errors(classes: ClassScores, speakers: int | None, split: str) -> str
     f1, accuracy = classes.scores["macro_f1"], classes.scores["accuracy"].value
     score = _score(f1.value, shown_interval(f1.interval, speakers))
     return (
-        f"{_percent(1 - accuracy)} of {classes.n} {split} utterances{of_speakers} are "
+        f"{percent(1 - accuracy)} of {classes.n} {split} utterances{of_speakers} are "
         f"misclassified (macro-F1 {score}). Recall is highest for {best} "
-        f"({_percent(recall[best])}) and lowest for {worst} ({_percent(recall[worst])})."
+        f"({percent(recall[best])}) and lowest for {worst} ({percent(recall[worst])})."
     )
 
 
@@ -159,7 +159,8 @@ def _errors_of_card(card: str, name: str) -> str:
     )
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Return a share as whole percent."""
     return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 

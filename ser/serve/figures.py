@@ -96,15 +96,8 @@ def _shape(low: np.ndarray, high: np.ndarray, first: int, step: float, **style: 
 
     x = (first + np.arange(len(low))) * step
     xs, ys = np.concatenate([x, x[::-1]]), np.concatenate([high, low[::-1]])
-    line = {"width": 0}
-    return go.Scatter(
-        x=xs.round(3).tolist(),
-        y=ys.round(4).tolist(),
-        mode="lines",
-        line=line,
-        fill="toself",
-        **style,
-    )
+    points = {"x": xs.round(3).tolist(), "y": ys.round(4).tolist()}
+    return go.Scatter(**points, mode="lines", line={"width": 0}, fill="toself", **style)
 
 
 def _tip(segment: Segment) -> str:

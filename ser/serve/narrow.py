@@ -130,7 +130,7 @@ def _own_errors(request: Request, send: Send) -> Send:
         nonlocal refused
         if message["type"] == "http.response.start" and message["status"] >= 400:
             refused = True
-            response = error_response(request, HTTPException(message["status"]))
+            response = await error_response(request, HTTPException(message["status"]))
             await response(request.scope, request.receive, send)
         elif not refused:
             await send(message)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ser.predict.formats import csv_rows, to_json
 from ser.predict.result import Result, Word, most_probable
-from ser.serve.description import LIMITS
+from ser.serve.description import LIMITS, percent
 from ser.serve.figures import colour
 
 PLAYED = 5_000_000  # bytes of a clip that the page can play again
@@ -79,8 +79,8 @@ def result_html(result: Result, classes: Sequence[str], clip: Path) -> str:
     emotion = ""
     if result.emotion is not None:
         mark = f'<span style="color:{colour(classes, result.emotion)}">●</span>'
-        percent = _percent(result.probabilities[result.emotion])
-        shown = f"{escape(result.emotion)} ({percent})"
+        share = percent(result.probabilities[result.emotion])
+        shown = f"{escape(result.emotion)} ({share})"
         shown = f"unsure: {shown}" if result.unsure else shown
         emotion = f'<div class="ser-head">{mark} {shown}</div>'
     attributes = " · ".join(f"{escape(k)} {v:.2f}" for k, v in result.attributes.items())
@@ -94,7 +94,7 @@ def bars_html(result: Result, classes: Sequence[str]) -> str:
     ranked = sorted(result.probabilities.items(), key=lambda item: -item[1])
     rows = "".join(
         f'<span>{escape(name)}</span><i style="width:{100 * p:.1f}%;'
-        f'background:{colour(classes, name)}"></i><span>{_percent(p)}</span>'
+        f'background:{colour(classes, name)}"></i><span>{percent(p)}</span>'
         for name, p in ranked
     )
     return f'<div class="ser-bars">{rows}</div>'
@@ -150,10 +150,6 @@ def _note(note: str) -> str:
     return f'<div class="ser-note" role="note">{escape(note)}</div>'
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
-
-
 def _player(path: Path) -> str:
     """Return a player that holds the clip itself, so that the file need not stay."""
     if path.stat().st_size > PLAYED:
@@ -167,5 +163,5 @@ def _shaded(word: Word, most: float) -> str:
     alpha = 0.6 * word.weight / most
     return (
         f'<span style="background:rgba(213,94,0,{alpha:.2f})" '
-        f'title="{_percent(word.weight)} of the attention">{escape(word.word)}</span>'
+        f'title="{percent(word.weight)} of the attention">{escape(word.word)}</span>'
     )

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h11
 import uvicorn
@@ -111,7 +111,17 @@ def serve(
             from ser.serve.page import mount
 
             mount(app, service, Path(folder), page)
-        shutdown.server = server = _server(app)
+        shutdown.server = server = Server(
+            uvicorn.Config(
+                app,
+                http=Protocol,
+                ws="none",
+                log_level="error",
+                access_log=False,
+                timeout_graceful_shutdown=GRACE,
+                server_header=False,
+            )
+        )
 
         def loaded(loading: Future[None]) -> None:
             if not loading.cancelled() and loading.exception() is not None:
@@ -126,10 +136,8 @@ def serve(
             server.run([listening])
         if service.loading.done() and not service.loading.cancelled():
             service.loading.result()
-    if (
-        shutdown.requested or service.busy
-    ):  # Python would wait for the thread, and its own exit is slow
-        _exit()
+    if shutdown.requested or service.busy:
+        _exit()  # Python would wait for the thread, and its own exit is slow
 
 
 class Shutdown:
@@ -145,9 +153,8 @@ class Shutdown:
     def _begin(self, *_: object) -> None:
         if not self.requested:
             self.requested = True
-            logging.getLogger("uvicorn.error").setLevel(
-                logging.CRITICAL
-            )  # about cancelled requests
+            # about cancelled requests
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             timer = threading.Timer(LATEST, self._end)
             timer.daemon = True
             timer.start()
@@ -194,17 +201,3 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> contextlib.nullcontext[None]:  # type: ignore[override]
         """Install no handlers."""
         return contextlib.nullcontext()
-
-
-def _server(app: Any) -> uvicorn.Server:
-    return Server(
-        uvicorn.Config(
-            app,
-            http=Protocol,
-            ws="none",
-            log_level="error",
-            access_log=False,
-            timeout_graceful_shutdown=GRACE,
-            server_header=False,
-        )
-    )

@@ -1,7 +1,6 @@
 """The presets with their requirements, loaded and checked without their models and corpora."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from ser.corpus.errors import UserError
-from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, extractor_class
+from ser.extract.extractor import SAMPLE_RATE, extractor_class
 from ser.extract.kinds.llm import LLMOptions
 from ser.extract.kinds.prosody import HOP
 from ser.extract.models import APACHE, ModelCard, card
@@ -61,7 +60,9 @@ def requirements(pipeline: Pipeline) -> Requirements:
     cards = {model: card(model) for model in models}
     by_name = {Path(m).name: c for m, c in cards.items() if c is not None}
     bound = [f"{m}: {c.licence}" for m, c in by_name.items() if not c.licence.startswith(FREE)]
-    opensmile = ["openSMILE: audEERING, research"] if "opensmile" in _kinds(features) else []
+    opensmile = (
+        ["openSMILE: audEERING, research"] if any(o.kind == "opensmile" for o in features) else []
+    )
     served = [f"{o.model}: terms of its server" for o in features if isinstance(o, LLMOptions)]
     return Requirements(
         _gigabytes(pipeline),
@@ -115,10 +116,6 @@ def _predicts_classes(pipeline: Pipeline) -> bool:
 def _frames(pipeline: Pipeline) -> list[str]:
     options = pipeline.features.items()
     return [name for name, o in options if extractor_class(o.kind).gives == "frames"]
-
-
-def _kinds(features: Sequence[FeatureOptions]) -> set[str]:
-    return {options.kind for options in features}
 
 
 def _is_finetuned(pipeline: Pipeline, model: str) -> bool:

@@ -26,13 +26,7 @@ from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.corpus.rotations import Rotation, RotationConfig, rotations, slug
 from ser.pipeline.file import Pipeline, read_manifest
-from ser.score.rotations import (
-    FILE,
-    RepetitionScores,
-    Rotations,
-    pool_heads,
-    rotation_scores,
-)
+from ser.score.rotations import FILE, RepetitionScores, Rotations, pool_heads, rotation_scores
 from ser.score.run import score_run
 from ser.score.scores import Metrics
 from ser.stack.rotations import pool_stacks
