@@ -31,6 +31,8 @@ from ser.serve.limits import Limits
 from ser.serve.service import Service
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from ser.predict.audio_predictor import AudioPredictor
 
 GRACE, LATEST = 2, 3.5  # s
@@ -111,17 +113,7 @@ def serve(
             from ser.serve.page import mount
 
             mount(app, service, Path(folder), page)
-        shutdown.server = server = Server(
-            uvicorn.Config(
-                app,
-                http=Protocol,
-                ws="none",
-                log_level="error",
-                access_log=False,
-                timeout_graceful_shutdown=GRACE,
-                server_header=False,
-            )
-        )
+        shutdown.server = server = _server(app)
 
         def loaded(loading: Future[None]) -> None:
             if not loading.cancelled() and loading.exception() is not None:
@@ -201,3 +193,17 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> contextlib.nullcontext[None]:  # type: ignore[override]
         """Install no handlers."""
         return contextlib.nullcontext()
+
+
+def _server(app: "FastAPI") -> uvicorn.Server:
+    return Server(
+        uvicorn.Config(
+            app,
+            http=Protocol,
+            ws="none",
+            log_level="error",
+            access_log=False,
+            timeout_graceful_shutdown=GRACE,
+            server_header=False,
+        )
+    )
