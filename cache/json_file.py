@@ -3,7 +3,8 @@
 import errno
 import json
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def read_bytes(path: Path, remedy: str, largest: int) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(largest + 1)
+            size = os.fstat(file.fileno()).st_size  # `read` allocates what it is asked for
+            data = file.read(min(size, largest) + 1)
     except OSError as error:
         if isinstance(error, PermissionError) or error.errno in (errno.EMFILE, errno.ENFILE):
             raise
@@ -48,16 +50,21 @@ def parse_object(path: Path, data: bytes, remedy: str) -> dict[str, object]:
     """Read the JSON object that was read from `path`; see `read_object`."""
     try:
         values = json.loads(
-            data.decode(), parse_constant=lambda _: None, parse_float=_finite_or_none
+            data.decode(),
+            parse_constant=lambda _: None,
+            parse_float=_finite_or_none,
+            parse_int=_bounded_integer,
         )
+    except _TooLargeError as error:
+        raise DamagedError(path, "an integer in it is too large", remedy) from error
     except RecursionError as error:
         raise DamagedError(path, "it is nested too deep", remedy) from error
     except ValueError as error:
         raise DamagedError(path, f"it is not valid JSON ({_one_line(error)})", remedy) from error
     if not isinstance(values, dict):
         raise DamagedError(path, "it holds no JSON object", remedy)
-    for problem in _problems(values):
-        raise DamagedError(path, problem, remedy)
+    if data.count(b"{") + data.count(b"[") > DEEPEST and _is_too_deep(values):
+        raise DamagedError(path, "it is nested too deep", remedy)
     # a file with checksums of other files is not of an older version: it has one of its own
     stated, checksum = values.pop(CHECKSUM, None), json_checksum(values)
     # feature.json states it as a number
@@ -79,21 +86,29 @@ def _finite_or_none(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _problems(values: object) -> Iterator[str]:
-    level, depth = [values], 0
-    while level:
-        depth += 1
-        if depth > DEEPEST:
-            yield "it is nested too deep"
-            return
-        if any(isinstance(v, int) and abs(v) >= LARGEST_INTEGER for v in level):
-            yield "an integer in it is too large"
+class _TooLargeError(ValueError):
+    pass
+
+
+def _bounded_integer(text: str) -> int:
+    value = int(text)
+    if abs(value) >= LARGEST_INTEGER:
+        raise _TooLargeError
+    return value
+
+
+def _is_too_deep(values: dict[str, Any]) -> bool:
+    level: list[dict[str, Any] | list[Any]] = [values]
+    for _ in range(DEEPEST):
         level = [
             inner
             for value in level
-            if isinstance(value, dict | list)
             for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, dict | list)
         ]
+        if not level:
+            return False
+    return True
 
 
 def _one_line(error: Exception) -> str:

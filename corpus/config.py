@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -81,13 +82,13 @@ class Section(BaseModel):
     @classmethod
     def _no_booleans(cls, data: object) -> object:
         """Refuse true and false where a number belongs, for pydantic takes them for 1 and 0."""
+        if not isinstance(data, Mapping):
+            return data
         error = PydanticCustomError("number", "it must be a number, not true or false")
         wrong = [
             InitErrorDetails(type=error, loc=(name,), input=data[name])
-            for name, field in cls.model_fields.items()
-            if isinstance(data, Mapping) and _holds_boolean(data.get(name))
-            if (kinds := _kinds(field.annotation)) & {int, float}
-            if not kinds & {bool, Any, BaseModel}
+            for name in _numeric_fields(cls)
+            if name in data and _holds_boolean(data[name])
         ]
         if wrong:
             raise ValidationError.from_exception_data(cls.__name__, wrong)
@@ -160,6 +161,16 @@ class CorpusConfig(Section):
                         "class beside `map` and `others`; rename it in the manifest"
                     )
         return self
+
+
+@cache
+def _numeric_fields(section: type[Section]) -> list[str]:
+    """List the fields that are numbers and may not be true or false."""
+    return [
+        name
+        for name, field in section.model_fields.items()
+        if (kinds := _kinds(field.annotation)) & {int, float} and not kinds & {bool, Any, BaseModel}
+    ]
 
 
 def _kinds(annotation: object) -> frozenset[object]:

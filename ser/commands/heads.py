@@ -234,19 +234,11 @@ def list_heads(
     as_json: Json = False, path: PipelineFile = PIPELINE, overrides: Overrides = None
 ) -> None:
     """List the pipeline's heads and which are trained."""
-    from ser.heads.record import read_done
-    from ser.stages.heads import heads_table, require_heads
+    from ser.stages import heads as stage
 
     pipeline = load_pipeline(path, overrides)
-    require_heads(pipeline, [])
-    table = heads_table(pipeline)
-    if not as_json:
-        print_frame(table, cut="sampler")
-        return
-    rows = table.rename({"dev score": "dev_score"}).to_dicts()
-    for row in rows:
-        record = read_done(pipeline.run, row["head"])
-        row["features"] = pipeline.heads[row["head"]].feature_names
-        row["dev_score"] = None if record is None else record.score
-        row["metric"] = pipeline.heads[row["head"]].chosen_by
-    print_json(rows)
+    stage.require_heads(pipeline, [])
+    if as_json:
+        print_json(list(stage.list_heads(pipeline)))
+    else:
+        print_frame(stage.heads_table(pipeline), cut="sampler")

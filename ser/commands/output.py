@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+LONG = 500  # rows
+
+
 def console(least: int = 0, file: IO[str] | None = None) -> "Console":
     """Return a console that prints tables, to a file or to stdout.
 
@@ -28,9 +31,17 @@ def console(least: int = 0, file: IO[str] | None = None) -> "Console":
 
 
 def print_frame(frame: "pl.DataFrame", cut: str = "") -> None:
-    """Print a polars frame as a table; `cut` is the column whose cells may be cut for the width."""
-    from ser.corpus.text_table import print_table, text_table
+    """Print a polars frame as a table; `cut` is the column whose cells may be cut for the width.
 
+    A table of more than `LONG` rows is not fitted to the width.
+    """
+    from ser.corpus.text_table import long_table, print_table, text_table
+
+    if frame.height > LONG:
+        rows = (["" if v is None else str(v) for v in row] for row in frame.iter_rows())
+        right = [dtype.is_numeric() for dtype in frame.dtypes]
+        typer.echo("\n".join(long_table(frame.columns, rows, right)))
+        return
     table = text_table([])
     for name, dtype in frame.schema.items():
         table.add_column(name, justify="right" if dtype.is_numeric() else "left")

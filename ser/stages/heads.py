@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 
@@ -159,22 +160,27 @@ def _metric_name(score_name: str) -> str:
     return {"macro_f1": "macro-F1", "uar": "UAR", "ccc": "CCC"}.get(score_name, score_name)
 
 
-def heads_table(pipeline: Pipeline) -> pl.DataFrame:
-    """List the heads: features, loss and sampler of each, whether it is trained, its dev score."""
-    rows, failed = [], _failed_rows(pipeline)
+def list_heads(pipeline: Pipeline) -> Iterator[dict[str, Any]]:
+    """Yield each head: its features, loss and sampler, whether it is trained, its dev score."""
+    failed = _failed_rows(pipeline)
     for name, config in pipeline.heads.items():
         record = read_done(pipeline.run, name)
-        score = None if record is None else record.score
-        rows.append(
-            {
-                "head": name,
-                "features": " ".join(config.feature_names),
-                "loss": "+".join(dict.fromkeys(u.name for s in config.stages for u in s.loss)),
-                "sampler": "+".join(dict.fromkeys(s.sampler.name for s in config.stages)),
-                "trained": "failed" if name in failed else "no" if record is None else "yes",
-                "dev score": None
-                if score is None
-                else f"{score:.3f} {_metric_name(config.chosen_by)}",
-            }
-        )
-    return pl.DataFrame(rows)
+        yield {
+            "head": name,
+            "features": config.feature_names,
+            "loss": "+".join(dict.fromkeys(u.name for s in config.stages for u in s.loss)),
+            "sampler": "+".join(dict.fromkeys(s.sampler.name for s in config.stages)),
+            "trained": "failed" if name in failed else "no" if record is None else "yes",
+            "dev_score": None if record is None else record.score,
+            "metric": config.chosen_by,
+        }
+
+
+def heads_table(pipeline: Pipeline) -> pl.DataFrame:
+    """Return what `list_heads` yields as a table of text."""
+    rows = []
+    for row in list_heads(pipeline):
+        score, metric = row.pop("dev_score"), _metric_name(str(row.pop("metric")))
+        shown = None if score is None else f"{score:.3f} {metric}"
+        rows.append(row | {"features": " ".join(row["features"]), "dev score": shown})
+    return pl.DataFrame(rows, infer_schema_length=None)

@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ser.corpus.text_table import print_table
+from ser.corpus.text_table import long_table, print_table
 
 
 def printed(table, width, cut=""):
@@ -76,3 +76,11 @@ def test_a_path_may_be_broken():
         ["one", "/" + 46 * "x", "natural", "0.5"],
         [14 * "x"],
     ]
+
+
+def test_a_long_table_is_printed_as_rich_prints_one_that_fits():
+    headings = ("head", "features", "sampler", "dev")
+    rows = [ROW, ("喜び", "a\x1b[31m", "", "1"), ("", "", "", "")]
+    lines = list(long_table(headings, rows, [False, False, False, True]))
+    assert lines == printed(heads(*rows), 80)
+    assert list(long_table(("a",), [("x\ny",)], [False]))[3] == " x y  "
