@@ -21,7 +21,7 @@ from ser.extract.encoder import Encoder, Piece
 from ser.extract.extractor import SAMPLE_RATE
 from ser.extract.kinds.log_mels import LogMels
 from ser.extract.kinds.whisper import HOP, WindowOptions, cut
-from ser.extract.layers import choose, item_shape
+from ser.extract.layers import choose, item_shape, selected
 
 
 class WindowEncoder(Encoder):
@@ -108,8 +108,16 @@ class WhisperEncoder(WindowEncoder):
         self.layers = len(model.layers)
         self.item_shape = item_shape(self.layers + 1, int(model.conv1.out_channels), layer)
 
+    def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Return the frames of the configured layers; those above them do not run."""
+        return self.chosen(self._states(inputs, max(selected(self.layers + 1, self.layer))))
+
     def encode(self, inputs: Tensor) -> Sequence[Any]:
-        """Return all states `(batch, frames, dim)`, the last one normalised.
+        """Return all states `(batch, frames, dim)`, the last one normalised."""
+        return self._states(inputs, self.layers)
+
+    def _states(self, inputs: Tensor, layers: int) -> list[Any]:
+        """Run so many layers; the states of those above are None.
 
         Hugging Face's own forward insists on 30 s; this is the same sum of parts with the positions
         cut to the window.
@@ -117,11 +125,12 @@ class WhisperEncoder(WindowEncoder):
         model = self.model
         mels = inputs.transpose(1, 2).to(model.dtype)
         x = gelu(model.conv2(gelu(model.conv1(mels)))).transpose(1, 2)
-        states = [x + model.embed_positions.weight[: x.shape[1]]]
-        for layer in model.layers:
+        states: list[Any] = [x + model.embed_positions.weight[: x.shape[1]]]
+        for layer in model.layers[:layers]:
             states.append(layer(states[-1], None))
-        states[-1] = model.layer_norm(states[-1])
-        return states
+        if layers == self.layers:
+            states[-1] = model.layer_norm(states[-1])
+        return [*states, *[None] * (self.layers - layers)]
 
     def chosen(self, states: Sequence[Any]) -> Tensor:
         """Apply the layer policy."""

@@ -29,6 +29,30 @@ def test_states_are_those_of_transformers_to_the_last_bit(dtype, shape):
             assert torch.equal(a, b)
 
 
+def refuse(*_):
+    raise AssertionError("a layer that no frame needs ran")
+
+
+@pytest.mark.parametrize(
+    ("policy", "top"), [(0, 0), (1, 1), (-2, 1), ("mean:0:2", 1), (-1, 2), ("sum:-2:", 2)]
+)
+def test_layers_above_those_of_the_frames_do_not_run(policy, top):
+    folder = ctranslate2_whisper(None)
+    options = WhisperOptions(kind="whisper", model=str(folder))
+    mels = torch.randn(2, 42, 80, generator=torch.Generator().manual_seed(0))
+    encoder = WhisperEncoder(options, folder, policy, read_whisper_encoder(folder, False))
+    assert encoder.layers == 2
+    with torch.inference_mode():
+        frames = encoder.chosen(encoder.encode(mels))
+        for layer in encoder.model.layers[top:]:
+            layer.forward = refuse
+        assert torch.equal(encoder.run(mels, None), frames)
+    if top:
+        encoder.model.layers[top - 1].forward = refuse
+        with pytest.raises(AssertionError, match="no frame needs"):
+            encoder.run(mels, None)
+
+
 def test_dimensions_must_divide_into_heads():
     with pytest.raises(ValueError, match="10 dimensions do not divide into 4 heads"):
         SelfAttention(10, 4)
