@@ -23,9 +23,10 @@ from ser.corpus.config import Name
 from ser.corpus.errors import UserError
 from ser.extract.encoding import EncoderExtractor, dtype_on
 from ser.extract.extractor import FeatureOptions, ModelOptions, device_type, extractor
+from ser.extract.kinds.bert_folder import read_bert
 
 if TYPE_CHECKING:
-    from ser.extract.kinds.text_encoder import TextEncoder
+    from ser.extract.kinds.token_windows import TokenEncoder
 
 LONGEST = 8192  # decoders take more than the memory does
 
@@ -57,10 +58,15 @@ class Text(EncoderExtractor):
 
     Options: ClassVar[type[FeatureOptions]] = TextOptions
     reads: ClassVar[Literal["audio", "text"]] = "text"
-    encoder: "TextEncoder"
+    encoder: "TokenEncoder"
 
-    def build_encoder(self, device: str, trained: bool = False) -> "TextEncoder":
-        """Load the model and its tokenizer."""
+    def build_encoder(self, device: str, trained: bool = False) -> "TokenEncoder":
+        """Load the model and its tokenizer, without transformers where that gives the same."""
+        plain = not (trained or self.options.compile) and self.options.quantize == "none"
+        if plain and (bert := read_bert(self.folder)) is not None:
+            from ser.extract.kinds.bert import BertEncoder
+
+            return BertEncoder(self.options, bert, dtype_on(device)).to(device)
         from ser.extract.kinds.text_encoder import TextEncoder
 
         placed = _quantized(self.options, device)
@@ -69,10 +75,10 @@ class Text(EncoderExtractor):
 
     def cost(self, size: int) -> float:
         """Return the tokens of a text, about one in three characters."""
-        return size / 3 + 2
+        return float(self.options.pad_to or size / 3 + 2)
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        """Return the character span (from, to) of each frame of a text; see `TextEncoder`."""
+        """Return the character span (from, to) of each frame of a text; see `TokenEncoder`."""
         return self.encoder.offsets(text)
 
 
