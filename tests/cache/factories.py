@@ -65,3 +65,16 @@ def make_logits(split_rows=3, rows="in-sample"):
         fold=np.full(split_rows, -1, np.int8),
         rows=rows,
     )
+
+
+COUNT = 6_000  # utterances that the writers write which are killed
+
+
+def frames_of(i):
+    """Return the frames of utterance `u{i}` of a cache whose writer is killed."""
+    return np.full((1 + i % 40, 4), i % 2048, np.float32)
+
+
+def open_crash(root):
+    """Open the cache whose writer is killed."""
+    return FeatureCache.create(root, "crash", SPEC, {"item_shape": [4]})

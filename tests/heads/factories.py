@@ -10,6 +10,7 @@ from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
 from ser.heads.config import parse_head
 from ser.heads.job import HeadsJob
+from ser.heads.run import train_heads
 from ser.heads.training.cached import head_trainer
 from ser.heads.training.reading import Reading
 from ser.heads.training.targets import count_genders, labelled
@@ -132,3 +133,14 @@ def as_published(module):
             prefix = "outputs.logits" if first == "outputs" else first
             state[names[prefix] + key.removeprefix(prefix)] = value
     return state
+
+
+def names_done(job, names, **options):
+    """Train heads; return the name of each and what was done."""
+    return [(r.name, r.done) for r in train_heads(job, names, **options)]
+
+
+def train_four(root):
+    """Train four heads in a folder, as the test does that kills it."""
+    heads = {f"h{i}": {"features": ["a", "b"], "seed": i, "epochs": 8} for i in range(4)}
+    return names_done(make_job(root, **heads), list(heads))

@@ -6,8 +6,8 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,16 @@ from ser.corpus.manifest import Manifest
 from ser.heads.job import HeadsJob
 from ser.heads.run import HeadReport, Progress, current_heads, train_heads
 from tests.damage import DAMAGES, damage_file, repair
-from tests.heads.factories import make_feature, make_job, make_manifest, make_view, with_ratings
+from tests.heads.factories import (
+    make_feature,
+    make_job,
+    make_manifest,
+    make_view,
+    names_done,
+    train_four,
+    with_ratings,
+)
+from tests.ser import warm
 
 
 def is_current(job, name):
@@ -31,10 +40,6 @@ def is_current(job, name):
 
 ONE = {"features": ["a", "b"]}
 TWO = {"features": [{"name": "a", "stride": 2}], "loss": ["wce", "sml"]}
-
-
-def names_done(job, names, **options):
-    return [(r.name, r.done) for r in train_heads(job, names, **options)]
 
 
 def test_every_head_leaves_its_files_and_is_current_afterwards(tmp_path):
@@ -150,26 +155,25 @@ def test_progress_is_told_epoch_by_epoch(tmp_path):
 
 
 TRAIN = """
-import sys
+import os, sys
 from pathlib import Path
-from tests.heads.test_run import train_four
+from tests.heads.factories import train_four
+print(os.getpid(), flush=True)
 train_four(Path(sys.argv[1]))
 """
-
-
-def train_four(root):
-    heads = {f"h{i}": {"features": ["a", "b"], "seed": i, "epochs": 8} for i in range(4)}
-    return names_done(make_job(root, **heads), list(heads))
 
 
 def test_kill_9_and_again_gives_the_logits_of_an_uninterrupted_run(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train_four(whole)
-    process = subprocess.Popen([sys.executable, "-c", TRAIN, str(killed)], cwd=Path.cwd())
+    command = [warm.folder() / "python", "-c", TRAIN, killed]
+    process = subprocess.Popen(command, cwd=Path.cwd(), stdout=subprocess.PIPE)
+    training = int(process.stdout.readline())
     while not list(killed.glob("run/heads/h1/head.json")):
         assert process.poll() is None
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it has finished
+        os.kill(training, signal.SIGKILL)
     process.wait()
     assert train_four(killed)[:2] == [("h0", "current"), ("h1", "current")]
     for name in ("h0", "h1", "h2", "h3"):

@@ -5,6 +5,7 @@ from ser.extract.extractor import EXTRACTORS
 from ser.heads.registry import HEADS, LOSSES, SAMPLERS
 from ser.score.metrics import METRICS
 from ser.stack.registry import META_MODELS
+from tests.ser.predict.fixtures import clips, light, small  # noqa: F401  of predict and commands
 
 
 @pytest.fixture

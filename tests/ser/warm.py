@@ -1,14 +1,18 @@
-"""`ser` for the commands of pages, without the seconds that each would import.
+"""`ser` and `python` without the seconds that a new process imports for.
 
-A server imports the heavy libraries once. The `ser` that `folder()` has asks it to fork; the child
-takes the arguments, folder, environment, cores and streams of the command and runs it as a process
-of its own. Commands with variables that libraries read when they are imported are not for it.
+A server imports the heavy libraries once. The `ser` and the `python` that `folder()` has ask it to
+fork; the child takes the arguments, folder, environment, cores and streams of the command and is a
+process of its own: it can be killed, and it ends when the command that asked for it is killed.
+Commands with variables that libraries read when they are imported are not for it.
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import os
+import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -37,12 +41,17 @@ CLIENT = """\
 import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-call = [sys.argv[1:], os.getcwd(), dict(os.environ), list(os.sched_getaffinity(0))]
+call = [sys.argv, os.getcwd(), dict(os.environ), list(os.sched_getaffinity(0))]
 socket.send_fds(server, [b"."], [0, 1, 2])
 with server.makefile("rw") as stream:
     print(json.dumps(call), file=stream, flush=True)
+    child = int(stream.readline())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: os.kill(child, number))
     code = int(stream.readline())
 if code < 0:
+    if code != -signal.SIGKILL:
+        signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """
@@ -50,11 +59,12 @@ sys.exit(code)
 
 @functools.cache
 def folder():
-    """Start the server; return the folder with the `ser` that asks it."""
+    """Start the server; return the folder with the `ser` and the `python` that ask it."""
     place = Path(tempfile.mkdtemp(prefix="ser-warm-"))
     address = str(place / "socket")
-    (place / "ser").write_text(CLIENT.format(python=sys.executable, address=address))
-    (place / "ser").chmod(0o755)
+    for name in ("ser", "python"):
+        (place / name).write_text(CLIENT.format(python=sys.executable, address=address))
+        (place / name).chmod(0o755)
     server = subprocess.Popen(
         [sys.executable, "-P", __file__, address], stdout=subprocess.PIPE, cwd=place
     )
@@ -83,14 +93,22 @@ def serve(address):
 
 
 def answer(connection, main):
-    """Run one command in a child; send its exit code, negative for a signal."""
+    """Run one command in a child; send its process id and its exit code, negative for a signal."""
     _, streams, *_ = socket.recv_fds(connection, 1, 3)
     with connection.makefile("rw") as stream:
         call = json.loads(stream.readline())
         child = os.fork()
         if child == 0:
             command(main, streams, *call)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=stream, flush=True)
+        for number in streams:
+            os.close(number)
+        print(child, file=stream, flush=True)
+        ended = os.pidfd_open(child)
+        if ended not in select.select([ended, connection], [], [])[0]:
+            os.kill(child, signal.SIGKILL)  # the command itself was killed
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with contextlib.suppress(BrokenPipeError):
+            print(code, file=stream, flush=True)
     os._exit(0)
 
 
@@ -98,16 +116,22 @@ def command(main, streams, words, place, environment, cores):  # noqa: PLR0917
     """Become the process of the command."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
+        os.close(stream)
     os.chdir(place)
     os.environ.clear()
     os.environ.update(environment)
     os.sched_setaffinity(0, cores)
-    sys.argv = ["ser", *words]
+    sys.argv = words
     code = 1
     try:
-        main()
+        main() if words[0].endswith("ser") else python()
+        code = 0
     except SystemExit as end:
         code = end.code or 0
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)  # as Python ends
     except BaseException:
         traceback.print_exc()
     finally:
@@ -115,6 +139,20 @@ def command(main, streams, words, place, environment, cores):  # noqa: PLR0917
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def python():
+    """Run `python [-P] -c code …` or `… -m module …`; the processes that it starts are warm too."""
+    sys.executable, *words = sys.argv
+    safe = words[0] == "-P"
+    how, what, *sys.argv[1:] = words[safe:]
+    sys.argv[0] = how
+    if not safe:
+        sys.path.insert(0, "")
+    if how == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
 
 
 if __name__ == "__main__":

@@ -508,8 +508,8 @@ def test_neither_import_nor_fit_nor_predict_brings_torch(write_run):
         "for config in map(StackConfig.model_validate_json, configs):\n"
         "    ser.stack.run.fit(run, ['a', 'b'], config)\n"
         "    ser.stack.run.predict(run)\n"
-        "    ser.stack.compare.compare(run / 'heads', ['a', 'b'], config, 10)\n"
-        "    ser.stack.ablate.ablate(run / 'heads', ['a', 'b'], config, 10, 1)\n"
+        "    ser.stack.compare.compare(run / 'heads', ['a', 'b'], config, 2)\n"
+        "    ser.stack.ablate.ablate(run / 'heads', ['a', 'b'], config, 2, 1)\n"
         "    assert 'torch' not in sys.modules, config\n"
     )
     command = [sys.executable, "-c", code, str(run), *configs]

