@@ -5,7 +5,7 @@ Python slice of the layers; `all`, every layer, so that a frame becomes (layers,
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,16 +57,26 @@ def choose(states: "Sequence[torch.Tensor]", policy: int | str) -> "torch.Tensor
     return stacked.mean(0) if str(policy).startswith("mean") else stacked.sum(0)
 
 
-def hidden(model: Any, states: int, policy: int | str, **inputs: Any) -> "torch.Tensor":
+def hidden(
+    model: Any,
+    states: int,
+    policy: int | str,
+    shape: "Callable[[torch.Tensor, bool], torch.Tensor] | None" = None,
+    **inputs: Any,
+) -> "torch.Tensor":
     """Run a transformers model that has this many states, and apply a policy to them.
 
     All states are kept only if the policy needs them, because they would take most of the memory.
-    The last one is the model's own output, after its final norm, if any.
+    The last one is the model's own output, after its final norm, if any. `shape` turns a state, and
+    whether it is the last, to `(batch, frames, dim)` where it is not.
     """
     last_only = selected(states, policy) == [states - 1]
     out = model(output_hidden_states=not last_only, **inputs)
     below: Any = (None,) * (states - 1) if last_only else out.hidden_states[:-1]
-    return choose([*below, out.last_hidden_state], policy)
+    kept = [*below, out.last_hidden_state]
+    if shape is not None:
+        kept = [s if s is None else shape(s, i == states - 1) for i, s in enumerate(kept)]
+    return choose(kept, policy)
 
 
 def item_shape(states: int, dim: int, policy: int | str) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from ser.corpus.errors import UserError
 from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, extractor
 from ser.extract.kinds.classifier_labels import Meaning, meaning_of, read_labels
-from ser.extract.kinds.speech import HOP, takes_mask
+from ser.extract.kinds.speech_families import FAMILIES
 
 if TYPE_CHECKING:
     from ser.extract.encoder import Piece
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 WHISPER = "whisper"
 LONGEST = 30  # s of one part
-WINDOW_FRAMES = LONGEST * SAMPLE_RATE // HOP
+WINDOW_FRAMES = LONGEST * 50
 Bound = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
@@ -75,8 +75,10 @@ class Classifier(EncoderExtractor):
 
     def batch_key(self, size: int) -> Hashable:
         """Return the exact length where the model cannot be masked."""
-        fixed = self.config["model_type"] == WHISPER  # windows of 30 s
-        return None if fixed or takes_mask(self.config) else size
+        if self.config["model_type"] == WHISPER:  # windows of 30 s
+            return None
+        family = FAMILIES.get(str(self.config["model_type"]))
+        return None if family is not None and family.takes_mask(self.config) else size
 
     def cost(self, size: int) -> float:
         """Return the frames of all parts; Whisper's are 30 s each."""

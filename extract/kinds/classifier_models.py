@@ -28,7 +28,9 @@ from ser.extract.encoder import Encoder, Piece
 from ser.extract.encoding import read_config
 from ser.extract.extractor import SAMPLE_RATE
 from ser.extract.kinds.classifier import WHISPER, parts_of
-from ser.extract.kinds.speech import AT_ONCE, normalised, reads_mels, require_samples, takes_mask
+from ser.extract.kinds.speech import AT_ONCE, require_samples
+from ser.extract.kinds.speech_families import FAMILIES
+from ser.extract.kinds.speech_inputs import as_given
 
 SPEECH = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert", "wav2vec2-conformer")
 OWN_CODE = "write an extractor of your own for it, as examples/add_extractor.py does"
@@ -62,17 +64,17 @@ class ClassifierEncoder(Encoder):
         config, self._prepare = _read(model, folder)
         self.model = _load(_class_of(model, config), model, folder, config)
         self._whisper = config.model_type == WHISPER
-        self._mels = reads_mels(config.to_dict())
-        self.batch_mask = not self._whisper and takes_mask(config.to_dict())
+        self._family = FAMILIES.get(config.model_type)  # None of Whisper
+        self.batch_mask = self._family is not None and self._family.takes_mask(config.to_dict())
         self.layers = int(config.num_hidden_layers)
         self.item_shape = (int(config.num_labels),)
 
     def prepare(self, source: Any) -> list[Piece]:
         """Return what the model reads of each part of a clip."""
         parts = parts_of(len(source))
-        if not self._whisper:
-            require_samples(source, self._mels)
-            inputs = normalised(self._prepare, source, self._mels)
+        if self._family is not None:
+            require_samples(source, self._family)
+            inputs, _ = as_given(self._prepare, self._family)(source)
             return [Piece(part, 1) for part in np.array_split(inputs, parts)]
         windows = [
             self._prepare(part, sampling_rate=SAMPLE_RATE, return_tensors="np")
@@ -82,7 +84,8 @@ class ClassifierEncoder(Encoder):
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Return the outputs `(batch, 1, labels)`."""
-        name = "input_features" if self._whisper or self._mels else "input_values"
+        waveform = self._family is not None and self._family.reads == "waveform"
+        name = "input_values" if waveform else "input_features"
         masked = (
             {} if self._whisper else {"attention_mask": mask.long() if self.batch_mask else None}
         )

@@ -1,7 +1,9 @@
-"""Frames of wav2vec 2.0, XLS-R, HuBERT, WavLM and w2v-BERT 2.0: 50 Hz, any layer.
+"""Frames of audio encoders: wav2vec 2.0 and its kin, FastConformer, those of audio LLMs, …
 
-1. Normalise the whole clip the way the model was trained: the waveform to mean 0 and variance 1;
-   for w2v-BERT each band of its log-mels.
+The table of them is `speech_families`; each is run as it was trained, at its own rate, any layer.
+
+1. Turn the whole clip to what the model reads, by its own feature extractor: the waveform, mostly
+   with mean 0 and variance 1, or log-mels.
 2. Cut what is longer than `chunk` seconds into chunks of that length, `overlap` seconds shared.
 3. Run a few chunks at a time, so that memory is bounded by the chunk, not by the clip.
 4. Join: a seam lies in the middle of an overlap, and every frame occurs once, as many as in one
@@ -10,32 +12,28 @@
 What joined frames owe to the cut: nothing at layer 0 of a layer-norm model (convolutions only, and
 the widest hears 1.28 s on either side, less than half the default overlap). Above, attention hears
 its own chunk instead of the whole clip: frames come near those of one run and never equal them. A
-group norm averages over its own chunk too, so there all layers differ, by about a tenth.
+group norm averages over its own chunk too, so there all layers differ, by about a tenth. Where
+attention is limited to blocks anyway (Qwen3), chunks are whole blocks and frames are equal.
 
-Models with a layer-norm feature encoder (the large ones) take an attention mask, so clips of any
-length share a batch. Group-norm ones (wav2vec2-base, hubert-base, wavlm-base) average over time
-before any mask applies, and a wav2vec2-conformer convolves over its padding: there, only equal
-lengths share a batch.
+Models with a window of their own (Voxtral, Qwen2-Audio, AST, CLAP, …) take the clip in windows, the
+last one padded as their feature extractor pads: step 1 is then that of each window.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
+from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from ser.corpus.errors import UserError
 from ser.extract.encoding import EncoderExtractor, dtype_on
-from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, ModelOptions, extractor
+from ser.extract.extractor import FeatureOptions, ModelOptions, extractor
+from ser.extract.kinds.speech_families import Family, Located, locate
 
 if TYPE_CHECKING:
     from ser.extract.kinds.speech_encoder import SpeechEncoder
 
-HOP = 320  # samples from one frame to the next: 20 ms
-RATE = SAMPLE_RATE / HOP  # frames a second
-FIELD = 400  # samples behind one frame, or behind one row of log-mels: 25 ms
-MEL_HOP = 160  # samples from one row of log-mels to the next; w2v-BERT stacks two
 AT_ONCE = 4  # chunks in one run of the model
 
 
@@ -51,89 +49,68 @@ class SpeechOptions(ModelOptions):
             raise ValueError(f"`overlap` is at most half of `chunk` ({self.chunk / 2:g} s)")
         return self
 
-    @property
-    def chunk_frames(self) -> int:
-        """The frames of a chunk."""
-        return round(self.chunk * RATE)
-
 
 @extractor("speech")
 class Speech(EncoderExtractor):
-    """Extract hidden states of a self-supervised speech encoder."""
+    """Extract hidden states of an audio encoder; `frame_rate` is the model's own once loaded."""
 
     Options: ClassVar[type[FeatureOptions]] = SpeechOptions
-    frame_rate: float = RATE
+    frame_rate: float = 50.0
+
+    @cached_property
+    def located(self) -> Located:
+        """The encoder in the model."""
+        return locate(self.options.model, self.config)
 
     def build_encoder(self, device: str, trained: bool = False) -> "SpeechEncoder":
         """Load the model and its own normalisation."""
         from ser.extract.kinds.speech_encoder import SpeechEncoder
 
-        return SpeechEncoder(self.options, self.folder, dtype_on(device)).to(device)
+        self.frame_rate = self.located.family.rate
+        return SpeechEncoder(self.options, self.folder, self.located, dtype_on(device)).to(device)
 
     def batch_key(self, size: int) -> Hashable:
-        """Return the exact length of what is run where the model cannot be masked."""
-        longest = (self.options.chunk_frames - 1) * HOP + FIELD
-        return None if takes_mask(self.config) else min(size, longest)
+        """Return the length of what is run, in samples or frames, where there is no mask."""
+        family, config = self.located.family, self.located.config
+        if family.takes_mask(config):
+            return None
+        chunk = chunk_frames(family, self.options)
+        if family.reads == "waveform":
+            return min(size, (chunk - 1) * family.hop + family.field)
+        return min(family.frames(size), chunk)
 
     def cost(self, size: int) -> float:
         """Return the frames of all chunks."""
-        chunks = len(cuts_of(self.options, size, reads_mels(self.config)))
-        return super().cost(size) if chunks == 1 else float(chunks * self.options.chunk_frames)
+        family = self.located.family
+        chunks = len(cuts_of(family, self.options, size))
+        if chunks == 1 and not family.window:
+            return super().cost(size)
+        return float(chunks * chunk_frames(family, self.options) * 50 / family.rate)
 
 
-def require_samples(wave: np.ndarray, mels: bool) -> None:
+def require_samples(wave: np.ndarray, family: Family) -> None:
     """Raise `ValueError` for a waveform that is shorter than one frame."""
-    least = FIELD + MEL_HOP if mels else FIELD
-    if len(wave) < least:
-        raise ValueError(f"{len(wave)} samples are fewer than one frame needs ({least})")
+    if len(wave) < family.least:
+        raise ValueError(f"{len(wave)} samples are fewer than one frame needs ({family.least})")
 
 
-def reads_mels(config: Mapping[str, Any]) -> bool:
-    """Return whether a model reads log-mels instead of the waveform, from its config.json."""
-    return bool(config["model_type"] == "wav2vec2-bert")
+def chunk_frames(family: Family, options: SpeechOptions) -> int:
+    """Return the frames of a chunk: of a multiple of blocks, or at most of a window."""
+    frames = round(options.chunk * family.rate)
+    if family.window:
+        return min(frames, family.window)
+    return max(1, frames // family.block) * family.block if family.block else frames
 
 
-def takes_mask(config: Mapping[str, Any]) -> bool:
-    """Return whether clips of different lengths may share a batch, from a model's config.json."""
-    if config["model_type"] == "wav2vec2-conformer":
-        return False
-    return reads_mels(config) or bool(config.get("feat_extract_norm") == "layer")
-
-
-def frames_of(samples: int, mels: bool) -> int:
-    """Return how many frames a model has for a clip; `mels` is the result of `reads_mels`."""
-    rows = (samples - FIELD) // MEL_HOP + 1
-    return rows // 2 if mels else (rows + 1) // 2
-
-
-def require_speech(model: str, config: Any) -> None:
-    """Raise `UserError` unless a model's config (transformers) is of this kind, at 50 Hz."""
-    supported = config.model_type == "wav2vec2-bert" or (
-        getattr(config, "feat_extract_norm", None) in ("layer", "group")
-    )
-    if not supported or config.inputs_to_logits_ratio != HOP:
-        raise UserError(
-            f"{model}: a {config.model_type} model is not of kind speech, which takes wav2vec 2.0, "
-            "HuBERT, WavLM and w2v-BERT 2.0 at 50 Hz."
-        )
-
-
-def normalised(normalise: Any, wave: np.ndarray, mels: bool) -> np.ndarray:
-    """Return what a model reads of a clip, float32, by its own feature extractor.
-
-    That is the waveform `(samples,)`, or with `mels` pairs of log-mel rows `(frames, 160)`.
-    """
-    inputs = normalise(wave, sampling_rate=SAMPLE_RATE, return_tensors="np")
-    if not mels:
-        return np.asarray(inputs["input_values"][0], np.float32)
-    whole = int(inputs["attention_mask"][0].sum())  # a last odd row is no frame
-    return np.asarray(inputs["input_features"][0, :whole], np.float32)
-
-
-def cuts_of(options: SpeechOptions, samples: int, mels: bool) -> list[tuple[int, slice]]:
-    """Return the `cuts` of a clip."""
-    overlap = round(options.overlap * RATE)
-    return cuts(frames_of(samples, mels), options.chunk_frames, overlap)
+def cuts_of(family: Family, options: SpeechOptions, samples: int) -> list[tuple[int, slice]]:
+    """Return the `cuts` of a clip; blocks do not overlap."""
+    frames, chunk = family.frames(samples), chunk_frames(family, options)
+    if family.block:
+        return [
+            (start, slice(0, min(chunk, frames - start)))
+            for start in range(0, max(1, frames), chunk)
+        ]
+    return cuts(frames, chunk, min(round(options.overlap * family.rate), chunk // 2))
 
 
 def cuts(frames: int, chunk: int, overlap: int) -> list[tuple[int, slice]]:

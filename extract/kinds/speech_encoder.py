@@ -1,4 +1,4 @@
-"""The encoder of kind speech: wav2vec 2.0, XLS-R, HuBERT, WavLM and w2v-BERT 2.0."""
+"""The encoders of kind speech: their inputs, chunks and hidden states."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,80 +8,99 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
 from ser.extract.encoder import Encoder, Piece
 from ser.extract.kinds.speech import (
     AT_ONCE,
-    FIELD,
-    HOP,
     SpeechOptions,
+    chunk_frames,
     cuts_of,
-    frames_of,
-    normalised,
-    reads_mels,
     require_samples,
-    require_speech,
-    takes_mask,
 )
-from ser.extract.layers import hidden, item_shape
+from ser.extract.kinds.speech_families import Located
+from ser.extract.kinds.speech_inputs import inputs_of
+from ser.extract.kinds.speech_models import load_encoder, run_encoder
+from ser.extract.layers import item_shape
+
+LAYERDROP = ("layerdrop", "encoder_layerdrop", "speech_encoder_layerdrop")
 
 
 class SpeechEncoder(Encoder):
-    """A self-supervised speech model, its own normalisation, and the chunks of long clips."""
+    """An audio encoder, its own normalisation, and the chunks of long clips."""
 
     at_once = AT_ONCE
 
-    def __init__(self, options: SpeechOptions, folder: Path, dtype: torch.dtype) -> None:
+    def __init__(
+        self, options: SpeechOptions, folder: Path, located: Located, dtype: torch.dtype
+    ) -> None:
         super().__init__()
-        config = AutoConfig.from_pretrained(folder)
-        config.add_adapter = False  # it would subsample the frames
+        self.options, self.located, self.family = options, located, located.family
+        self.batch_mask = self.family.takes_mask(located.config)
+        self.frozen = self.family.frozen
+        kind = str(located.config["model_type"])
+        self._extractor, self._inputs = inputs_of(kind, self.family, folder)
+        changes: dict[str, Any] = {"add_adapter": False}  # it would subsample the frames
         if options.layer != -1:
-            config.layerdrop = 0.0  # a dropped layer has no state to choose
-        require_speech(options.model, config)
-        self.options = options
-        self._mels = reads_mels(config.to_dict())
-        self.batch_mask = takes_mask(config.to_dict())
-        self.frozen = () if self._mels else ("feature_encoder",)
-        self._normalise = AutoFeatureExtractor.from_pretrained(folder)
-        self.model = AutoModel.from_pretrained(folder, config=config, dtype=dtype)
-        self.layers = int(config.num_hidden_layers)
+            changes |= dict.fromkeys(LAYERDROP, 0.0)  # a dropped layer has no state to choose
+        self.model = load_encoder(options.model, folder, located, dtype, changes)
+        config = self.model.config
+        self.layers = layers_of(config) if self.family.layers else 0
         self.item_shape = item_shape(self.layers + 1, int(config.hidden_size), options.layer)
         self._spec_augment = bool(getattr(config, "apply_spec_augment", False))
         if options.compile:
             self.model = torch.compile(self.model, dynamic=True)
 
     def prepare(self, source: Any) -> list[Piece]:
-        """Normalise a waveform, as log-mels where the model reads those, and cut it to chunks."""
-        require_samples(source, self._mels)
-        inputs = normalised(self._normalise, source, self._mels)
-        step, field = (1, 1) if self._mels else (HOP, FIELD)
-        chunk = self.options.chunk_frames
-        frames, span = min(frames_of(len(source), self._mels), chunk), (chunk - 1) * step + field
+        """Turn a waveform to what the model reads, and cut it to chunks."""
+        require_samples(source, self.family)
+        family = self.family
+        most = chunk_frames(family, self.options)
+        cuts = cuts_of(family, self.options, len(source))
+        frames = min(family.frames(len(source)), most)
+        if family.reads == "window":
+            return [self._window(source, start, most, kept) for start, kept in cuts]
+        inputs, _ = self._inputs(source)
+        if family.reads == "waveform":
+            step, span = family.hop, (most - 1) * family.hop + family.field
+        elif family.stacked:
+            step, span = 1, most
+        else:
+            step, span = family.rows, int(most * family.rows)
+        starts = [int(start * step) for start, _ in cuts]
         return [
-            Piece(inputs[start * step : start * step + span], frames, kept)
-            for start, kept in cuts_of(self.options, len(source), self._mels)
+            Piece(inputs[start : start + span], kept.stop if family.block else frames, kept)
+            for start, (_, kept) in zip(starts, cuts, strict=True)
         ]
+
+    def _window(self, wave: np.ndarray, start: int, frames: int, kept: slice) -> Piece:
+        """Return the frames of a window of a waveform from a frame on."""
+        first, span = start * self.family.hop, (frames - 1) * self.family.hop + self.family.field
+        inputs, padding = self._inputs(wave[first : first + span])
+        return Piece(inputs, kept.stop, kept, padding)
 
     def cost(self, size: int) -> float:
         """Return the frames."""
-        return float(max(1, frames_of(size, self._mels)))
+        return float(max(1, self.family.frames(size)))
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Return the frames of the configured layers."""
-        name = "input_features" if self._mels else "input_values"
-        arguments = {
-            name: inputs.to(self.model.dtype),
-            "attention_mask": mask.long() if self.batch_mask else None,
-        }
-        frames = inputs.shape[1] if self._mels else frames_of(inputs.shape[1], False)
+        rows = self.family.reads != "waveform"
+        frames = inputs.shape[1] if rows else self.family.frames(inputs.shape[1])
         with _spec_augment(self.model.config, self._spec_augment, frames, self.training):
-            return hidden(self.model, self.layers + 1, self.options.layer, **arguments)
+            return run_encoder(
+                self.model, self.located, self.layers, self.options.layer, inputs, mask
+            )
 
     def save(self, folder: Path) -> None:
         """Write the model and its feature extractor."""
         self.model.save_pretrained(folder)
-        self._normalise.save_pretrained(folder)
+        if self._extractor is not None:
+            self._extractor.save_pretrained(folder)
+
+
+def layers_of(config: Any) -> int:
+    """Return the layers of an encoder, by its config."""
+    return int(getattr(config, "encoder_num_hidden_layers", None) or config.num_hidden_layers)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,121 @@
+"""What the encoders of kind speech read of a clip, by each model's own feature extractor."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.kinds.speech_families import Family
+
+Inputs = Callable[[np.ndarray], tuple[np.ndarray, int]]
+CLAP_RATE = 48_000
+STACKED = 2  # rows of log-mels in a frame of Granite
+
+
+def inputs_of(model_type: str, family: Family, folder: Path) -> tuple[Any, Inputs]:
+    """Return a model's feature extractor, and what turns a waveform to the encoder's inputs.
+
+    These are the waveform `(samples,)`, or rows of log-mels `(rows, bands)`, float32, and how many
+    at their end are padding that attention must not see.
+    """
+    if model_type == "granite_speech_encoder":
+        return None, lambda wave: (_granite(wave), 0)  # transformers' own needs torchaudio
+    from transformers import AutoFeatureExtractor
+
+    extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
+    return extractor, OWN.get(model_type, as_given)(extractor, family)
+
+
+def as_given(extractor: Any, family: Family) -> Inputs:
+    """Return the inputs as the extractor gives them."""
+
+    def inputs(wave: np.ndarray) -> tuple[np.ndarray, int]:
+        given = extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        if family.reads == "waveform" or "input_features" not in given:
+            values = _float32(given["input_values"][0])
+            return values.ravel() if family.reads == "waveform" else values, 0
+        whole = int(given["attention_mask"][0].sum())  # a last odd row is no frame
+        return _float32(given["input_features"][0, :whole]), 0
+
+    return inputs
+
+
+def _whisper(extractor: Any, family: Family) -> Inputs:
+    """Return log-mels padded to the window, or those of the clip alone."""
+    padding = "max_length" if family.reads == "window" else "do_not_pad"
+
+    def inputs(wave: np.ndarray) -> tuple[np.ndarray, int]:
+        given = extractor(
+            wave,
+            sampling_rate=SAMPLE_RATE,
+            padding=padding,
+            return_attention_mask=True,
+            return_tensors="np",
+        )
+        rows = np.ascontiguousarray(_float32(given["input_features"][0]).T)
+        if family.reads == "rows":
+            return rows[: len(wave) // 160], 0
+        return rows, len(rows) - int(given["attention_mask"][0].sum())
+
+    return inputs
+
+
+def _clap(extractor: Any, family: Family) -> Inputs:
+    """Return the log-mels of a window at 48 kHz, into which a shorter clip is repeated."""
+    import soxr
+
+    window = family.window * family.hop // SAMPLE_RATE * CLAP_RATE
+
+    def inputs(wave: np.ndarray) -> tuple[np.ndarray, int]:
+        wave = soxr.resample(wave, SAMPLE_RATE, CLAP_RATE)[:window]
+        given = extractor(wave, sampling_rate=CLAP_RATE, return_tensors="np")
+        return _float32(given["input_features"][0][0]), 0  # of fusion, four copies
+
+    return inputs
+
+
+OWN = {
+    "voxtral_encoder": _whisper,
+    "glmasr_encoder": _whisper,
+    "qwen2_audio_encoder": _whisper,
+    "audioflamingo3_encoder": _whisper,
+    "qwen3_asr_encoder": _whisper,
+    "qwen3_omni_moe_audio_encoder": _whisper,
+    "clap_audio_model": _clap,
+}
+
+
+def _granite(wave: np.ndarray) -> np.ndarray:
+    """Return Granite's log-mels, two rows of 80 bands for a frame.
+
+    As torchaudio's MelSpectrogram with 512 points, windows of 400 samples and steps of 160, then
+    log10, at most 8 below the maximum of the clip, scaled to about -1 to 1.
+    """
+    spectrum = torch.stft(
+        torch.from_numpy(wave).float(),
+        n_fft=512,
+        hop_length=160,
+        win_length=400,
+        window=torch.hann_window(400),
+        return_complex=True,
+    )
+    mels = (_granite_filters().T @ spectrum.abs() ** 2).clamp(min=1e-10).log10()
+    mels = torch.maximum(mels, mels.max() - 8.0) / 4 + 1
+    rows = mels.T[: mels.shape[1] // STACKED * STACKED]
+    return rows.reshape(-1, STACKED * mels.shape[0]).numpy()
+
+
+@cache
+def _granite_filters() -> torch.Tensor:
+    from transformers.audio_utils import mel_filter_bank
+
+    filters = mel_filter_bank(257, 80, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, mel_scale="htk")
+    return torch.from_numpy(filters).float()
+
+
+def _float32(array: Any) -> np.ndarray:
+    return np.asarray(array, np.float32)

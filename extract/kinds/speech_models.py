@@ -1,0 +1,257 @@
+"""Loading the encoders of kind speech, and running them to hidden states."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils.output_capturing import capture_outputs
+
+from ser.corpus.errors import UserError
+from ser.corpus.registry import reason
+from ser.extract.kinds.speech_families import Family, Located
+from ser.extract.layers import hidden
+
+SECOND = 100  # rows of log-mels: Qwen3's convolutions see one second each
+FRAMES_OF_SECOND = 13
+AST_FRAMES = 101
+
+
+NOT_NEEDED = {"masked_spec_embed"}  # of training alone
+
+
+def load_encoder(
+    model: str, folder: Path, located: Located, dtype: torch.dtype, changes: Mapping[str, Any]
+) -> Any:
+    """Load an encoder, alone or out of a larger model, whose other tensors are left on disk.
+
+    Args:
+        model: as the user named it.
+        folder: that of the weights.
+        located: the encoder.
+        dtype: of its weights.
+        changes: of its config, where that has the key.
+
+    Raises `UserError` for weights that cannot be read, or lack a tensor: it would be random.
+    """
+    name = located.family.encoder
+    options = {}
+    if located.tensors:
+        options["key_mapping"] = {rf"^(?:model\.|thinker\.)*{located.tensors}\.": ""}
+    try:
+        if name:
+            cls = _class_of(name)
+            config = _config_of(cls, folder, located)
+        else:
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            cls = transformers.MODEL_MAPPING[type(config)]
+        for key, value in changes.items():
+            if hasattr(config, key):
+                setattr(config, key, value)
+        with _silence(bool(name)):  # a part is loaded, and the rest is unexpected
+            module, loading = cls.from_pretrained(
+                folder, config=config, dtype=dtype, output_loading_info=True, **options
+            )
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        raise UserError(
+            f"{model}: its encoder cannot be loaded ({reason(error)}); get the model again."
+        ) from error
+    missing = sorted(set(loading["missing_keys"]) - NOT_NEEDED)
+    if missing:
+        raise UserError(
+            f"{model}: its weights lack {missing[0]} and {len(missing) - 1} more of its encoder, "
+            "which would be random; get the model again."
+        )
+    return module
+
+
+@cache
+def _class_of(encoder: str) -> Any:
+    """Return the class of `module.Class` of transformers, as it is run here."""
+    module, name = encoder.split(".")
+    cls = getattr(import_module(f"transformers.models.{module}.modeling_{module}"), name)
+    if name == "SeamlessM4Tv2SpeechEncoder":
+        return _conformer(cls)
+    return _unprojected(cls) if name == "Qwen3OmniMoeAudioEncoder" else cls
+
+
+def _conformer(encoder: Any) -> Any:
+    """Return SeamlessM4T's encoder up to its conformer, before the adapter thins the frames."""
+
+    class SeamlessConformer(encoder):  # type: ignore[misc]
+        @capture_outputs  # type: ignore[untyped-decorator]
+        def forward(
+            self, input_features: Tensor, attention_mask: Tensor | None = None, **_: object
+        ) -> BaseModelOutput:
+            projected = self.feature_projection(input_features)
+            return BaseModelOutput(last_hidden_state=self.encoder(projected, attention_mask))
+
+    return SeamlessConformer
+
+
+def _unprojected(encoder: Any) -> Any:
+    """Return Qwen3-Omni's encoder without the projection to the language model's dimension."""
+
+    class Qwen3OmniEncoder(encoder):  # type: ignore[misc]
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.proj1 = self.act = self.proj2 = nn.Identity()
+
+    return Qwen3OmniEncoder
+
+
+def _config_of(cls: Any, folder: Path, located: Located) -> Any:
+    """Return the config of an encoder, with the defaults that its model has for it."""
+    if not located.keys:
+        return cls.config_class.from_pretrained(folder)
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    for key in located.keys:
+        config = getattr(config, key)
+    return config
+
+
+@contextmanager
+def _silence(enabled: bool) -> Iterator[None]:
+    """Keep transformers from listing the tensors that are not used."""
+    verbosity = transformers.logging.get_verbosity()
+    if enabled:
+        transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+
+
+def run_encoder(
+    model: Any, located: Located, layers: int, policy: int | str, inputs: Tensor, mask: Tensor
+) -> Tensor:
+    """Return the frames `(batch, frames, *item_shape)` of the layers of a policy.
+
+    Args:
+        model: the encoder.
+        located: its row.
+        layers: how many it has; 0 where none can be chosen.
+        policy: which to return.
+        inputs: padded, `(batch, samples)` or `(batch, rows, bands)`.
+        mask: `(batch, samples or rows)`, True where they are not padded.
+    """
+    family, kind = located.family, str(located.config["model_type"])
+    arguments = ARGUMENTS.get(kind, _arguments)(family, inputs.to(model.dtype), mask)
+    if family.argument and family.takes_mask(located.config):
+        arguments[family.argument] = mask.long()
+    shape = SHAPES.get(kind)
+    return hidden(model, layers + 1, policy, shape and partial(shape, mask), **arguments)
+
+
+def _arguments(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+    return {"input_values" if family.reads == "waveform" else "input_features": inputs}
+
+
+def _values(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+    return {"input_values": inputs}
+
+
+def _one_channel(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+    return {"input_values": inputs.unsqueeze(1)}
+
+
+def _bands_first(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+    return {"input_features": inputs.transpose(1, 2)}
+
+
+def _states(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+    return {"hidden_states": inputs}
+
+
+def _images(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+    """Return the log-mels of CLAP; no clip is longer than a window, so nothing is fused."""
+    longer = torch.zeros(len(inputs), 1, dtype=torch.bool, device=inputs.device)
+    return {"input_features": inputs.unsqueeze(1), "is_longer": longer}
+
+
+def _seconds(inputs: Tensor) -> Tensor:
+    """Pad rows `(batch, rows, bands)` to whole seconds, `(batch, bands, rows)`."""
+    return pad(inputs.transpose(1, 2), (0, -inputs.shape[1] % SECOND))
+
+
+def _qwen3_asr(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+    rows = pad(mask, (0, -mask.shape[1] % SECOND)).long()
+    return {"input_features": _seconds(inputs), "input_features_mask": rows}
+
+
+def _qwen3_omni(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+    """Return every second of a batch, padded to a whole one whatever is beside it."""
+    sizes = mask.sum(1)
+    padded = _seconds(inputs).unflatten(2, (-1, SECOND)).transpose(1, 2).flatten(0, 1)
+    seconds = torch.arange(padded.shape[0] // len(sizes), device=sizes.device)
+    lengths = (sizes[:, None] - SECOND * seconds).clamp(0, SECOND).flatten()
+    counts = (lengths + 7) // 8
+    valid = torch.arange(FRAMES_OF_SECOND, device=sizes.device) < counts[:, None]
+    return {
+        "input_features": None,
+        "feature_lens": sizes,
+        "padded_feature": padded,
+        "chunk_lengths": lengths,
+        "valid_indices": valid.flatten().nonzero().squeeze(1),
+    }
+
+
+ARGUMENTS = {
+    "omniasr_audio": _one_channel,
+    "audio-spectrogram-transformer": _values,
+    "granite_speech_encoder": _states,
+    "voxtral_encoder": _bands_first,
+    "glmasr_encoder": _bands_first,
+    "qwen2_audio_encoder": _bands_first,
+    "audioflamingo3_encoder": _bands_first,
+    "clap_audio_model": _images,
+    "qwen3_asr_encoder": _qwen3_asr,
+    "qwen3_omni_moe_audio_encoder": _qwen3_omni,
+}
+
+
+def _halved(mask: Tensor, state: Tensor, last: bool) -> Tensor:
+    """Average pairs of frames, as the encoder itself does after its last layer."""
+    return state if last else state.unflatten(1, (-1, 2)).mean(2)
+
+
+def _doubled(mask: Tensor, state: Tensor, last: bool) -> Tensor:
+    """Repeat each frame of SEW's layers; its output has the learned frames between them."""
+    frames = state.shape[1] // 2 * 2 if last else 2 * state.shape[1]
+    return (state if last else state.repeat_interleave(2, dim=1))[:, :frames]
+
+
+def _over_bands(mask: Tensor, state: Tensor, last: bool) -> Tensor:
+    """Average AST's patches of one time, without the two tokens for the whole."""
+    return state[:, 2:].unflatten(1, (-1, AST_FRAMES)).mean(1)
+
+
+def _over_frequencies(mask: Tensor, state: Tensor, last: bool) -> Tensor:
+    return state.mean(2).transpose(1, 2)
+
+
+def _unpacked(mask: Tensor, state: Tensor, last: bool) -> Tensor:
+    """Split the frames of a batch, which come as one sequence, to its clips."""
+    whole, rest = mask.sum(1) // SECOND, mask.sum(1) % SECOND
+    counts = FRAMES_OF_SECOND * whole + (rest + 7) // 8
+    return pad_sequence(list(state.split(counts.tolist())), batch_first=True)
+
+
+SHAPES = {
+    "sew": _doubled,
+    "sew-d": _doubled,
+    "qwen2_audio_encoder": _halved,
+    "audioflamingo3_encoder": _halved,
+    "audio-spectrogram-transformer": _over_bands,
+    "clap_audio_model": _over_frequencies,
+    "qwen3_asr_encoder": _unpacked,
+    "qwen3_omni_moe_audio_encoder": _unpacked,
+}
