@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-fast lint types fix messages bench gpu-check presets docs constraints example pictures shelf clean
+.PHONY: demo test test-all test-fast lint types fix messages encoders bench gpu-check presets docs constraints example pictures shelf clean
 
 # what a user needs, and what the tests need besides; versions as in CI
 $(VENV)/demo: pyproject.toml constraints.txt
@@ -47,6 +47,10 @@ fix: $(VENV)/dev
 # every sentence that a user can meet, for the diff of a change of wording
 messages: $(VENV)/dev
 	$(BIN)/python -m tests.messages --write
+
+# the table of audio encoders in docs/extract.md, from the registry
+encoders: $(VENV)/dev
+	$(BIN)/python -m tests.encoders --write
 
 bench: $(VENV)/dev
 	$(BIN)/python -m bench.cache --quick

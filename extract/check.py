@@ -18,7 +18,8 @@ from ser.extract.kinds.classifier import meaning
 from ser.extract.kinds.classifier_labels import FLOOR
 from ser.extract.kinds.ctranslate2_weights import encoder_layers
 from ser.extract.layers import item_shape
-from ser.extract.models import ENGLISH, card, weights_folder
+from ser.extract.models import weights_folder
+from ser.extract.registry import ENGLISH, card
 
 NEEDS = {
     "asr": "transformers",

@@ -160,7 +160,7 @@ EXTRACTORS = Registry[type[Extractor], None](
         for name, module, summary in (
             ("whisper", "kinds.whisper", "Frames of Whisper's encoder, 50 Hz."),
             ("asr", "kinds.whisper", "Transcripts of Whisper."),
-            ("speech", "kinds.speech", "Frames of wav2vec 2.0, HuBERT, WavLM, w2v-BERT, 50 Hz."),
+            ("speech", "kinds.speech", "Frames of wav2vec 2.0, WavLM and many other encoders."),
             ("classifier", "kinds.classifier", "Classes or attributes of a published classifier."),
             ("text", "kinds.text", "Token states of a text model, of transcripts."),
             ("llm", "kinds.llm", "Class scores of a large language model, of transcripts."),
@@ -270,7 +270,7 @@ def parse_options(entry: Mapping[str, object]) -> FeatureOptions:
 
     Raises pydantic's `ValidationError`, or `UserError` for an unknown kind.
     """
-    from ser.extract.models import kind_of
+    from ser.extract.registry import kind_of
 
     entry = dict(entry)
     if "kind" not in entry and "model" in entry:

@@ -8,7 +8,7 @@ from ser.cache.files import fingerprint
 from ser.cache.index_file import missing
 from ser.corpus.errors import UserError
 from ser.extract.extractor import SAMPLE_RATE
-from ser.extract.models import card
+from ser.extract.registry import card
 from ser.extract.run import Job, full_spec, sources_of
 
 
@@ -42,6 +42,7 @@ def forecast(job: Job) -> tuple[int, int | None]:
     if kind.gives != "frames" or shape is None or job.options.layers == "all":
         return len(pending), None
     size = sum(size for u, size in sources.sizes().items() if u in pending)
-    frames = size / 4 if kind.reads == "text" else size / SAMPLE_RATE * (kind.frame_rate or 50)
+    rate = (listed.frame_rate if listed and of_kind else kind.frame_rate) or 50
+    frames = size / 4 if kind.reads == "text" else size / SAMPLE_RATE * rate
     itemsize = np.dtype(job.options.precision).itemsize
     return len(pending), int(frames * math.prod(shape) * itemsize)

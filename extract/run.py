@@ -37,8 +37,9 @@ from ser.extract.extractor import (
 )
 from ser.extract.loading import load
 from ser.extract.loop import Output, Report, run_batches
-from ser.extract.models import Weights, card, resolve
+from ser.extract.models import Weights, resolve
 from ser.extract.passes import joined
+from ser.extract.registry import card
 from ser.extract.sources import AudioSources, Sources, TextSources, ViewSources, plan_batches
 
 log = logging.getLogger("ser.extract")

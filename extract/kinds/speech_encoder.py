@@ -87,20 +87,22 @@ class SpeechEncoder(Encoder):
         rows = self.family.reads != "waveform"
         frames = inputs.shape[1] if rows else self.family.frames(inputs.shape[1])
         with _spec_augment(self.model.config, self._spec_augment, frames, self.training):
-            return run_encoder(
-                self.model, self.located, self.layers, self.options.layer, inputs, mask
-            )
+            states = self.layers, self.options.layer
+            return run_encoder(self.model, self.located, states, inputs, mask)
 
     def save(self, folder: Path) -> None:
-        """Write the model and its feature extractor."""
-        self.model.save_pretrained(folder)
+        """Write the encoder, by itself, and its feature extractor."""
+        self.model.save_pretrained(folder, save_original_format=not self.located.tensors)
         if self._extractor is not None:
             self._extractor.save_pretrained(folder)
 
 
 def layers_of(config: Any) -> int:
-    """Return the layers of an encoder, by its config."""
-    return int(getattr(config, "encoder_num_hidden_layers", None) or config.num_hidden_layers)
+    """Return the layers of an encoder, by its config or by that of its model."""
+    for name in ("speech_encoder_layers", "encoder_num_hidden_layers"):
+        if hasattr(config, name):
+            return int(getattr(config, name))
+    return int(config.num_hidden_layers)
 
 
 @contextlib.contextmanager

@@ -131,15 +131,14 @@ def _silence(enabled: bool) -> Iterator[None]:
 
 
 def run_encoder(
-    model: Any, located: Located, layers: int, policy: int | str, inputs: Tensor, mask: Tensor
+    model: Any, located: Located, states: tuple[int, int | str], inputs: Tensor, mask: Tensor
 ) -> Tensor:
     """Return the frames `(batch, frames, *item_shape)` of the layers of a policy.
 
     Args:
         model: the encoder.
         located: its row.
-        layers: how many it has; 0 where none can be chosen.
-        policy: which to return.
+        states: how many layers it has, 0 where none can be chosen, and the policy.
         inputs: padded, `(batch, samples)` or `(batch, rows, bands)`.
         mask: `(batch, samples or rows)`, True where they are not padded.
     """
@@ -148,6 +147,7 @@ def run_encoder(
     if family.argument and family.takes_mask(located.config):
         arguments[family.argument] = mask.long()
     shape = SHAPES.get(kind)
+    layers, policy = states
     return hidden(model, layers + 1, policy, shape and partial(shape, mask), **arguments)
 
 

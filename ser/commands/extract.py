@@ -192,7 +192,7 @@ def models(as_json: Json = False) -> None:
     For each: kind, values per frame, frame rate, languages, hub id and licence; and what a
     published classifier predicts, with kind: classifier or `ser predict --model`.
     """
-    from ser.extract.models import table
+    from ser.extract.registry import table
 
     rows = table().to_dicts()
     if as_json:

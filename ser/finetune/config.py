@@ -14,7 +14,7 @@ from ser.corpus.augment import View, parse_views
 from ser.corpus.config import Name, Rate, Section
 from ser.corpus.errors import UserError
 from ser.extract.layers import check_policy
-from ser.extract.models import kind_of
+from ser.extract.registry import kind_of
 from ser.heads.config import HeadConfig, parse_head, valid_keys
 
 LONGEST = 30.0  # s; the longest input of a model

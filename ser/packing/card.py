@@ -13,7 +13,7 @@ import polars as pl
 
 from ser.corpus.classes import read_with_classes
 from ser.corpus.errors import UserError
-from ser.extract.models import card
+from ser.extract.registry import card
 from ser.heads.record import read_done
 from ser.packing.corpora import describe_corpus
 from ser.packing.evaluation_tables import evaluation_sections

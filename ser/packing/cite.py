@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ser.corpus.bounded_yaml import Where, read_yaml
 from ser.corpus.errors import UserError
-from ser.extract.models import card
+from ser.extract.registry import card
 from ser.packing.card import HUB_ID, base_of
 from ser.packing.corpora import CITED, corpus_named
 from ser.pipeline.document import Document, dotted

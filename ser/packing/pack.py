@@ -25,7 +25,8 @@ import ser
 from ser.corpus.atomic import staged
 from ser.corpus.errors import UserError
 from ser.corpus.registry import built_in_only
-from ser.extract.models import NOT_WANTED, Weights, card
+from ser.extract.models import NOT_WANTED, Weights
+from ser.extract.registry import card
 from ser.heads.config import HeadConfig
 from ser.heads.record import FILE, HeadRecord
 from ser.packing.card import base_of, write_card

@@ -19,7 +19,7 @@ from ser.corpus.config import CorpusConfig
 from ser.corpus.registry import Registry
 from ser.corpus.rotations import RotationConfig
 from ser.extract.extractor import EXTRACTORS, extractor_class
-from ser.extract.models import MODELS
+from ser.extract.registry import MODELS
 from ser.finetune.config import MODEL_KEYS, NOT_ALLOWED, FineTuneConfig
 from ser.heads.config import CrossFit, FeatureUse, HeadConfig
 from ser.heads.options import LossUse, Sampler, SamplerUse

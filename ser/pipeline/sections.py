@@ -7,7 +7,7 @@ from pathlib import Path
 from ser.corpus.config import VARIABLE, CorpusConfig
 from ser.corpus.errors import UserError
 from ser.extract.extractor import FeatureOptions, extractor_class, parse_options
-from ser.extract.models import kind_of
+from ser.extract.registry import kind_of
 from ser.finetune.config import FineTuneConfig
 from ser.heads.config import HeadConfig, merged, parse_head, valid_keys
 from ser.pipeline.document import Document, Model

@@ -25,7 +25,7 @@ from ser.corpus.bounded_yaml import shorten
 from ser.corpus.config import LONGEST_NAME, MOST_CLASSES, VARIABLE
 from ser.corpus.errors import UserError, listed
 from ser.corpus.manifest import Manifest
-from ser.extract.models import ENGLISH
+from ser.extract.registry import ENGLISH
 from ser.heads import scaling
 
 FOLDS = 5  # of cross-fitting: speakers are needed for each

@@ -12,7 +12,8 @@ from ser.cache.precision import values
 from ser.corpus.errors import UserError, listed
 from ser.extract.extractor import choose_device
 from ser.extract.kinds.classifier import ClassifierOptions, meaning
-from ser.extract.models import MODELS, card, resolve
+from ser.extract.models import resolve
+from ser.extract.registry import MODELS, card
 from ser.predict.audio_predictor import AudioPredictor, Prediction, by_name, require_confidence
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.html import facts

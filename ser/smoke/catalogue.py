@@ -13,7 +13,7 @@ from ser.corpus.errors import UserError
 from ser.extract.extractor import SAMPLE_RATE, extractor_class
 from ser.extract.kinds.llm import LLMOptions
 from ser.extract.kinds.prosody import HOP
-from ser.extract.models import APACHE, ModelCard, card
+from ser.extract.registry import APACHE, ModelCard, card
 from ser.pipeline.baseline import is_reference
 from ser.pipeline.file import Pipeline
 from ser.presets import PUBLISHED, names, preset

@@ -10,8 +10,8 @@ from ser.engines.shards import extract_with_jobs
 from ser.extract.check import check_features, warn_of_labels, warn_of_languages
 from ser.extract.extractor import extractor_class
 from ser.extract.loop import Report
-from ser.extract.models import card
 from ser.extract.passes import FeatureView, passes
+from ser.extract.registry import card
 from ser.extract.run import extract_together
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.pipeline.jobs import feature_job

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ser.corpus.errors import UserError, listed
-from ser.extract.models import FACODEC_FILES, card
+from ser.extract.models import FACODEC_FILES
+from ser.extract.registry import card
 
 LAYERS = 4  # `sum:-4:` has something to sum
 DIM = 32

