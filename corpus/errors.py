@@ -64,7 +64,7 @@ class BusyError(UserError):
 
 
 class StoppedError(UserError):
-    """The machine refused something: a disk that is full or read-only, a missing permission."""
+    """The machine refused something (a full disk, a missing permission), or a head has failed."""
 
     exit_code = 1
 

@@ -9,7 +9,7 @@ import typer
 
 from ser.commands.help import COMMON, flag, option
 from ser.commands.logs import log
-from ser.corpus.errors import UserError
+from ser.corpus.errors import StoppedError, UserError
 
 if TYPE_CHECKING:
     from ser.engines.engine import Engine
@@ -145,28 +145,23 @@ def load_pipeline(path: Path, overrides: Sequence[str] | None, cv: str | None = 
     if cv is not None:
         from ser.stages.cv import pooled_file
 
-        pipeline = Pipeline.load(pooled_file(pipeline, cv), score_overrides(overrides))
+        for_any_run = [o for o in overrides or () if o.startswith(("score.", "stack."))]
+        pipeline = Pipeline.load(pooled_file(pipeline, cv), for_any_run)
     log.debug("%s: cache %s, run %s", path, pipeline.cache, pipeline.run)
     return pipeline
 
 
-def score_overrides(overrides: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the overrides of the sections `score` and `stack`, which hold for any run."""
-    return tuple(o for o in overrides or () if o.startswith(("score.", "stack.")))
-
-
-def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -> list[str] | None:
-    """Name the heads and fine-tuned models; None, with a warning, when one of `wanted` failed."""
+def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -> list[str]:
+    """Name the heads and fine-tuned models; raises `StoppedError` when one of `wanted` failed."""
     from ser.stages.heads import failed_heads
 
     if not pipeline.systems:
         raise UserError(
             f"{pipeline.source}: there are no heads to stack or score; add some under `heads:`."
         )
-    problem = failed_heads(pipeline, wanted or pipeline.systems)
-    if problem:
-        log.error("%s: %s", pipeline.run, problem)
-    return None if problem else pipeline.systems
+    if problem := failed_heads(pipeline, wanted or pipeline.systems):
+        raise StoppedError(f"{pipeline.run}: {problem}")
+    return pipeline.systems
 
 
 def key_texts(texts: Sequence[str]) -> dict[str, str]:

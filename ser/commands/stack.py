@@ -54,8 +54,7 @@ def fit(
     from ser.pipeline.file import write_resolved
 
     pipeline = load_pipeline(path, overrides)
-    if trained_systems(pipeline, pipeline.stack.heads) is None:
-        return 1
+    trained_systems(pipeline, pipeline.stack.heads)
     heads = pipeline.stacked
     write_resolved(pipeline)
     if not force and ser.stack.run.is_current(pipeline.run, heads, pipeline.stack):
@@ -117,10 +116,7 @@ def compare(
 
     if cv is not None:
         return _compare_rotations(load_pipeline(path, overrides, cv), out, resamples)
-    inputs = _inputs(logits, path, overrides)
-    if inputs is None:
-        return 1
-    folder, heads, config, scoring = inputs
+    folder, heads, config, scoring = _inputs(logits, path, overrides)
     classes, attributes = compare(folder, heads, config, resamples or scoring.resamples)
     print_compared(classes, "macro-F1")
     print_compared(attributes, "mean CCC")
@@ -145,10 +141,7 @@ def ablate(
     from ser.commands.stack_tables import print_ablated
     from ser.stack.ablate import ablate
 
-    inputs = _inputs(logits, path, overrides)
-    if inputs is None:
-        return 1
-    folder, heads, config, scoring = inputs
+    folder, heads, config, scoring = _inputs(logits, path, overrides)
     left_out, permuted = ablate(folder, heads, config, resamples or scoring.resamples)
     print_ablated(left_out, permuted)
     if out is not None:
@@ -174,12 +167,11 @@ def _compare_rotations(pipeline: "Pipeline", out: Path | None, resamples: int | 
 
 def _inputs(
     logits: Path | None, path: Path, overrides: list[str] | None
-) -> "tuple[Path, list[str], StackConfig, ScoreConfig] | None":
-    """Return the folder of logits, its heads and both sections; None when a head failed."""
+) -> "tuple[Path, list[str], StackConfig, ScoreConfig]":
+    """Return the folder of logits, its heads and both sections."""
     if logits is None:
         pipeline = load_pipeline(path, overrides)
-        if trained_systems(pipeline, pipeline.stack.heads) is None:
-            return None
+        trained_systems(pipeline, pipeline.stack.heads)
         return pipeline.run / "heads", pipeline.stacked, pipeline.stack, pipeline.score
     from ser.corpus.errors import UserError
     from ser.pipeline.sections import read_overrides, read_section

@@ -83,7 +83,11 @@ def _scores(predictor: "Predictor", name: str) -> list[str]:
     path = predictor.run / "report" / "metrics.json"
     if not path.is_file():
         return ["The run was not scored before packing (`ser score`)."]
-    _require_same_stack(predictor)
+    if predictor.stack is not None and not scores_are_current(predictor.run):
+        raise UserError(
+            f"{predictor.run / 'report' / 'predictions.csv'}: it belongs to another stack than the "
+            "run's, as do the scores beside it; run `ser score` and pack again."
+        )
     metrics = read_metrics(path)
     parts = []
     for split in SCORED:
@@ -156,15 +160,6 @@ def _group_scores(columns: Mapping[str, Groups]) -> list[str]:
                 value = show(score.value, score.interval)
                 rows.append([f"{column}: {name}", str(group.n), metric, value])
     return [table(["group", "n", "score", "value"], rows)] if rows else []
-
-
-def _require_same_stack(predictor: "Predictor") -> None:
-    """Raise `UserError` when report/ belongs to another stack than the run's."""
-    if predictor.stack is not None and not scores_are_current(predictor.run):
-        raise UserError(
-            f"{predictor.run / 'report' / 'predictions.csv'}: it belongs to another stack than the "
-            "run's, as do the scores beside it; run `ser score` and pack again."
-        )
 
 
 def _data(predictor: "Predictor") -> list[str]:

@@ -53,7 +53,8 @@ def evaluate(predictor: Predictor, risk: float) -> Evaluation:
     run, classes = predictor.run, predictor.classes
     if predictor.stack is None or not classes:
         raise UserError(f"{run}: --risk needs a stack that predicts classes; run `ser stack fit`.")
-    groups = _groups(predictor.pipeline)
+    frame = read_with_classes(predictor.pipeline.corpus).frame
+    groups = frame.select("utterance", "split", "speaker", "corpus", "language", "gender")
     across = pl.concat([_predicted(folder, predictor, groups) for folder in _trainings(predictor)])
     logits, labels = _logits(across, classes), _labels(across, classes)
     temperature = fit_temperature(logits, labels)
@@ -76,12 +77,6 @@ def evaluate(predictor: Predictor, risk: float) -> Evaluation:
         min_confidence=threshold,
         risk=risk,
     )
-
-
-def _groups(pipeline: Pipeline) -> pl.DataFrame:
-    """Return utterance, split, speaker, corpus, language and gender of the manifest."""
-    frame = read_with_classes(pipeline.corpus).frame
-    return frame.select("utterance", "split", "speaker", "corpus", "language", "gender")
 
 
 def _trainings(predictor: Predictor) -> list[Path]:
@@ -171,30 +166,25 @@ class _Calibrated:
 def _corpora(groups: pl.DataFrame) -> tuple[Corpus, ...]:
     """Describe the corpora by their training rows, in the order of the manifest."""
     trained = groups.filter(pl.col("split") == "train", pl.col("corpus").is_not_null())
-    return tuple(
-        Corpus(
-            name=_title(str(name)),
-            licence=_licence(str(name)),
-            utterances=rows.height,
-            speakers=rows["speaker"].drop_nulls().n_unique(),
+    corpora = []
+    for (corpus,), rows in trained.group_by("corpus", maintain_order=True):
+        name, licence = _title_and_licence(str(corpus))
+        speakers = rows["speaker"].drop_nulls().n_unique()
+        corpora.append(
+            Corpus(name=name, licence=licence, utterances=rows.height, speakers=speakers)
         )
-        for (name,), rows in trained.group_by("corpus", maintain_order=True)
-    )
+    return tuple(corpora)
 
 
-def _title(corpus: str) -> str:
-    """Return the name of a corpus as its importer writes it: EmoDB for emodb."""
+def _title_and_licence(corpus: str) -> tuple[str, str]:
+    """Return the name of a corpus and its licence, as the documentation of its importer has them.
+
+    That is EmoDB for emodb.
+    """
     named = corpus_named(corpus)
     if named is None or named not in IMPORTERS.built_in:
-        return corpus
-    return IMPORTERS.built_in[named].summary.partition(":")[0]
-
-
-def _licence(corpus: str) -> str:
-    """Return the licence that the documentation of a corpus's importer states."""
-    named = corpus_named(corpus)
-    if named is None or named not in IMPORTERS.built_in:
-        return UNKNOWN
+        return corpus, UNKNOWN
     text = " ".join((IMPORTERS.get(named).__doc__ or "").split())
     stated = re.search(r"Licence: (.+?)\. Cite", text)
-    return stated[1] if stated else UNKNOWN
+    title = IMPORTERS.built_in[named].summary.partition(":")[0]
+    return title, stated[1] if stated else UNKNOWN

@@ -40,7 +40,7 @@ def evaluation_sections(evaluation: Evaluation) -> list[str]:
 def _scores(scores: Sequence[Score]) -> str:
     rows = [
         [
-            _group(score),
+            ALL if score.column == ALL else f"{score.column}: {score.group}",
             str(score.utterances),
             "unknown" if score.speakers is None else str(score.speakers),
             percent(score.accuracy, score.interval),
@@ -52,10 +52,6 @@ def _scores(scores: Sequence[Score]) -> str:
         for score in scores
     ]
     return table([*HEAD, *CONFIDENT], rows)
-
-
-def _group(score: Score) -> str:
-    return ALL if score.column == ALL else f"{score.column}: {score.group}"
 
 
 def _failures(evaluation: Evaluation) -> str:

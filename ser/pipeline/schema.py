@@ -64,12 +64,14 @@ def pipeline_schema() -> Schema:
     assert set(MODEL_KEYS) < set(tuned)
     for section in (StackConfig, ScoreConfig, RotationConfig):  # each may be empty
         defs[section.__name__] = _nullable(defs[section.__name__])
+    heads = _entries(_by_head(defs, "head", head, options), nullable=True)
+    switch = {"anyOf": [{"type": "boolean"}, heads["additionalProperties"]]}
     properties = {
         "corpus": refs[CorpusConfig],
         "cache": {"type": "string", "description": "Folder or URL of the cached features."},
         "run": {"type": "string", "description": "Folder of heads, stack and report."},
         "features": _entries(feature),
-        "heads": _with_switch(_entries(_by_head(defs, "head", head, options), nullable=True)),
+        "heads": heads | {"properties": {BASELINE: switch}},
         "finetune": _entries(_by_head(defs, "finetuned", tuned, options), nullable=True),
         "stack": refs[StackConfig],
         "score": refs[ScoreConfig],
@@ -109,12 +111,6 @@ def _entries(entry: Schema, nullable: bool = False) -> Schema:
     """Return the schema of a section of named entries."""
     entry = _nullable(entry) if nullable else entry
     return _nullable({"type": "object", "additionalProperties": entry})
-
-
-def _with_switch(section: Schema) -> Schema:
-    """Return the schema of `heads`, whose key `baseline` is a switch or an entry."""
-    either = {"anyOf": [{"type": "boolean"}, section["additionalProperties"]]}
-    return section | {"properties": {BASELINE: either}}
 
 
 def _choice(key: str, refs: Mapping[str, Schema], default: Schema | None = None) -> Schema:

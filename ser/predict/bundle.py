@@ -129,19 +129,16 @@ class Bundle:
         except UserError as error:
             text = str(error).replace(f"{self.folder}{os.sep}", "")
             problem = text.rpartition("; ")[0] or text.rstrip(".")
-            raise UserError(f"{self.path}: {problem}; {self._again()}.") from error
+            again = AGAIN
+            if self.record.ser != __version__:  # it may be undamaged
+                again += f", or use ser {self.record.ser}, which packed it"
+            raise UserError(f"{self.path}: {problem}; {again}.") from error
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             # libraries raise these for sizes and shapes that do not fit together
             problem = " ".join(str(error).split())[:200] or type(error).__name__
             raise UserError(
                 f"{self.path}: its parts do not fit together ({problem}); {AGAIN}."
             ) from error
-
-    def _again(self) -> str:
-        """Return the remedy; a bundle of another version of ser may be undamaged."""
-        if self.record.ser == __version__:
-            return AGAIN
-        return f"{AGAIN}, or use ser {self.record.ser}, which packed it"
 
     def weights(self, model: str) -> Weights:
         """Find a model's weights in the bundle or on this machine.

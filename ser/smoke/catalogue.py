@@ -79,10 +79,12 @@ def table() -> pl.DataFrame:
 
 def _row(name: str) -> dict[str, Any]:
     pipeline = load(name)
+    options = pipeline.features.items()
+    frames = [name for name, o in options if extractor_class(o.kind).gives == "frames"]
     return {
         "preset": name,
         "result": PUBLISHED.get(name, "small"),
-        "features": " ".join([*_frames(pipeline), *(f"{n}*" for n in pipeline.finetune)]),
+        "features": " ".join([*frames, *(f"{n}*" for n in pipeline.finetune)]),
         "heads": _heads(pipeline),
         "needs": _in_words(requirements(pipeline)),
     }
@@ -103,19 +105,10 @@ def _heads(pipeline: Pipeline) -> str:
     kinds = [config.head for name, config in heads.items() if not is_reference(name, heads)]
     kinds += [f"{config.training.head}*" for config in pipeline.finetune.values()]
     counted = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
-    stacked = _predicts_classes(pipeline)
-    return " + ".join([*counted, pipeline.stack.model]) if stacked else ", ".join(counted)
-
-
-def _predicts_classes(pipeline: Pipeline) -> bool:
-    """Return whether a head predicts classes, so that the stack has inputs."""
-    configs = [*pipeline.heads.values(), *(c.training for c in pipeline.finetune.values())]
-    return any("logits" in config.gives for config in configs)
-
-
-def _frames(pipeline: Pipeline) -> list[str]:
-    options = pipeline.features.items()
-    return [name for name, o in options if extractor_class(o.kind).gives == "frames"]
+    configs = [*heads.values(), *(config.training for config in pipeline.finetune.values())]
+    if not any("logits" in config.gives for config in configs):  # the stack has no inputs
+        return ", ".join(counted)
+    return " + ".join([*counted, pipeline.stack.model])
 
 
 def _is_finetuned(pipeline: Pipeline, model: str) -> bool:

@@ -81,13 +81,14 @@ def choose_thresholds(pipeline: Pipeline, heads: Sequence[str], risk: float) -> 
 def report_contents(pipeline: Pipeline, heads: Sequence[str], metrics: Metrics) -> Contents:
     """Gather what the report of a scored run shows."""
     manifest = manifest_if_present(pipeline)
+    words = [name for name, options in pipeline.features.items() if options.kind == "asr"]
     return gather(
         pipeline.run,
         metrics,
         heads,
         manifest,
         audio=None if manifest is None else manifest.audio_folder(pipeline.corpus.audio),
-        transcripts=None if manifest is None else _transcripts(pipeline, manifest),
+        transcripts=_first_cached(pipeline, manifest, words, TranscriptCache),
         top=top_curve(pipeline.run / "heads", heads, pipeline.stack, pipeline.score.resamples),
         synthetic=synthetic_share(pipeline, heads),
         exploration=_explore(pipeline, heads, manifest),
@@ -169,17 +170,11 @@ def _headers(pipeline: Pipeline, heads: Sequence[str]) -> list[HeadLogits]:
     return [HeadLogits.read_header(folder / name / "logits.h5") for name in heads]
 
 
-def _transcripts(pipeline: Pipeline, manifest: Manifest) -> TranscriptCache | None:
-    """Open the words of the first transcriber of the pipeline that has cached some."""
-    names = [name for name, options in pipeline.features.items() if options.kind == "asr"]
-    return _first_cached(pipeline, manifest, names, TranscriptCache)
-
-
 def _first_cached(
-    pipeline: Pipeline, manifest: Manifest, names: Sequence[str], kind: type[Cache]
+    pipeline: Pipeline, manifest: Manifest | None, names: Sequence[str], kind: type[Cache]
 ) -> Cache | None:
     """Open the first of these features that is cached on this machine; None where none is."""
-    for name in names:
+    for name in names if manifest is not None else ():
         with suppress(UserError):  # not extracted yet, or not on this machine
             cached = open_feature(feature_job(pipeline, manifest, name))
             if isinstance(cached, kind):

@@ -12,7 +12,7 @@ from kaleido.errors import ChromeNotFoundError
 
 from ser.cache.logits import HeadLogits, SplitLogits
 from ser.commands.main import cli
-from ser.corpus.errors import UserError
+from ser.corpus.errors import StoppedError, UserError
 from tests.ser.factories import CLASSES, make_corpus
 
 
@@ -107,10 +107,10 @@ def test_what_the_user_can_mend_is_reported_in_one_sentence(tmp_path):
     )
 
 
-def test_a_failed_head_is_reported_and_nothing_written(tmp_path, capsys):
+def test_a_failed_head_is_reported_and_nothing_written(tmp_path):
     write_run(tmp_path)
     failed = pl.DataFrame({"head": ["two"], "error": ["no memory"], "when": ["now"]})
     failed.write_csv(tmp_path / "run" / "heads" / "failed.csv")
-    assert report(tmp_path) == 1
-    assert "head 'two' could not be trained (no memory)" in capsys.readouterr().err
+    with pytest.raises(StoppedError, match=r"/run: head 'two' could not be trained \(no memory\)"):
+        report(tmp_path)
     assert not (tmp_path / "run" / "report").exists()
