@@ -17,24 +17,23 @@ A command runs in a forked child of this process, which has imported everything 
 nothing: so a round costs no start of Python, and libraries with threads are started in the child.
 """
 
-import json
+import multiprocessing
 import os
-import pickle
 import random
 import shutil
-import signal
-import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module, util
+from importlib import import_module
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
-from bench.report import arguments, machine
+from bench.report import Row, arguments, show, temporary_folder
 
+FORK = multiprocessing.get_context("fork")
 MODULES = ("bench.faults_runs", "bench.faults_cache")  # each has SCENARIOS and PRELOAD
 State = Mapping[str, Any]  # by name, a value to compare of everything that is valid
 
@@ -62,61 +61,44 @@ class Scenario:
 class Outcome:
     """The result of the rounds of one scenario; `wrong` has a sentence for each failure."""
 
-    name: str
-    seconds: float  # of the undisturbed run
     kills: int = 0  # rounds in which the command was still running
-    right: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
 def main() -> int:
     parser = arguments(__doc__ or "")
     parser.add_argument("--rounds", type=int, default=50)
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
+    parser.add_argument("--only", nargs="*", metavar="NAME")
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    scenarios = load_scenarios()
-    unknown = sorted(set(given.only) - {s.name for s in scenarios})
+    args = parser.parse_args()
+    scenarios = {scenario.name: scenario for scenario in load_scenarios()}
+    chosen = args.only or list(scenarios)
+    unknown = sorted(set(chosen) - set(scenarios))
     if unknown:
-        parser.error(
-            f"no scenario {unknown[0]!r}; there are {', '.join(s.name for s in scenarios)}"
-        )
-    rounds = min(given.rounds, 3) if given.quick else given.rounds
-    print(f"{'command':<20} {'seconds':>8} {'kills':>6} {'right after':>12} {'wrong':>6}")
+        parser.error(f"no scenario {unknown[0]!r}; there are {', '.join(scenarios)}")
+    rounds = min(args.rounds, 3) if args.quick else args.rounds
     rows, wrong = [], 0
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        for scenario in scenarios:
-            if given.only and scenario.name not in given.only:
-                continue
-            place = Path(folder).resolve() / scenario.name.replace(" ", "-")
-            outcome = run(scenario, place, rounds, random.Random(f"{given.seed} {scenario.name}"))
-            print(
-                f"{outcome.name:<20} {outcome.seconds:>8.2f} {outcome.kills:>6} "
-                f"{outcome.right:>12} {len(outcome.wrong):>6}",
-                flush=True,
-            )
+    with temporary_folder(args) as folder:
+        for name in chosen:
+            place = folder.resolve() / name.replace(" ", "-")
+            outcome = run(scenarios[name], place, rounds, random.Random(f"{args.seed} {name}"))
             for sentence in outcome.wrong:
-                print(f"  {sentence}")
+                print(f"{name}: {sentence}", flush=True)
             wrong += len(outcome.wrong)
             rows += [
-                {"name": f"{outcome.name}: kills", "value": outcome.kills, "unit": "kills"},
-                {"name": f"{outcome.name}: wrong", "value": len(outcome.wrong), "unit": "rounds"},
+                Row(f"{name}: kills", outcome.kills, f"of {rounds}"),
+                Row(f"{name}: wrong", len(outcome.wrong), f"of {rounds}"),
             ]
-    if given.json:
-        given.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
+    show({"kill -9": rows}, [], [], args.json)
     return min(wrong, 1)
 
 
 def load_scenarios() -> list[Scenario]:
     """Return the scenarios of all modules, and import what their commands need."""
-    scenarios: list[Scenario] = []
-    for name in MODULES:
-        if util.find_spec(name) is not None:
-            module = import_module(name)
-            for needed in module.PRELOAD:
-                import_module(needed)
-            scenarios += module.SCENARIOS
-    return scenarios
+    modules = [import_module(name) for name in MODULES]
+    for name in (name for module in modules for name in module.PRELOAD):
+        import_module(name)
+    return [scenario for module in modules for scenario in module.SCENARIOS]
 
 
 def run(scenario: Scenario, folder: Path, rounds: int, rng: random.Random) -> Outcome:
@@ -129,18 +111,17 @@ def run(scenario: Scenario, folder: Path, rounds: int, rng: random.Random) -> Ou
     shutil.copytree(template, work, symlinks=True)
     started = time.monotonic()
     in_child(lambda: scenario.command(work))
-    outcome = Outcome(scenario.name, time.monotonic() - started)
+    seconds = time.monotonic() - started
     after = in_child(lambda: scenario.state(work))
+    outcome = Outcome()
     for number in range(rounds):
         shutil.rmtree(work)
         shutil.copytree(template, work, symlinks=True)
-        moment = rng.uniform(0, outcome.seconds)
+        moment = rng.uniform(0, seconds)
         outcome.kills += killed_after(moment, lambda: scenario.command(work))
         problem = _problem(scenario, work, before, after)
         if problem:
             outcome.wrong.append(f"round {number + 1}, killed after {moment:.3f} s: {problem}")
-        else:
-            outcome.right += 1
     shutil.rmtree(folder)
     return outcome
 
@@ -169,15 +150,13 @@ class ChildError(Exception):
 
 def in_child(function: Callable[[], object]) -> Any:
     """Call a function in a forked child and return what it returns; raises `ChildError`."""
-    reading, writing = os.pipe()
-    pid = _fork(function, writing)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        data = pipe.read()
-    os.waitpid(pid, 0)
-    if not data:
-        raise ChildError("the child died")
-    done, value = pickle.loads(data)
+    process, answer = _forked(function)
+    try:
+        done, value = answer.recv()
+    except EOFError:
+        raise ChildError("the child died") from None
+    finally:
+        process.join()
     if not done:
         raise ChildError(value)
     return value
@@ -185,36 +164,31 @@ def in_child(function: Callable[[], object]) -> Any:
 
 def killed_after(seconds: float, function: Callable[[], object]) -> bool:
     """Call a function in a forked child and kill it; return whether it was still running."""
-    reading, writing = os.pipe()
-    pid = _fork(function, writing)
-    os.close(writing)
+    process, _ = _forked(function)
     time.sleep(seconds)
-    running = os.waitpid(pid, os.WNOHANG) == (0, 0)
-    if running:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    os.close(reading)
+    running = process.is_alive()
+    process.kill()
+    process.join()
     return running
 
 
-def _fork(function: Callable[[], object], writing: int) -> int:
-    """Fork a child that writes (done, value or traceback) to a pipe; return its process id."""
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid:
-        return pid
+def _forked(function: Callable[[], object]) -> tuple[ForkProcess, Connection]:
+    """Start a child; return it, and the end of a pipe that gets (done, value or traceback)."""
+    answer, writing = FORK.Pipe(duplex=False)
+    process = FORK.Process(target=_answer, args=(function, writing))
+    process.start()
+    writing.close()
+    return process, answer
+
+
+def _answer(function: Callable[[], object], writing: Connection) -> None:
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        answer = True, function()
+        writing.send((True, function()))
     except BaseException:
-        answer = False, traceback.format_exc()
-    try:
-        with os.fdopen(writing, "wb") as pipe:
-            pipe.write(pickle.dumps(answer))
-    finally:
-        os._exit(0)
+        writing.send((False, traceback.format_exc()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

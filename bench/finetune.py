@@ -12,7 +12,6 @@ normal intensity) or 3 (strong) times the emotion's place on a circumplex (Russe
 Circumplex Model of Affect"; the places are ours). What is learned is a function of the class.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from typing import Any
 import polars as pl
 from safetensors import safe_open
 
-from bench.report import arguments, machine
+from bench.report import Row, arguments, show
 from ser.heads.record import read_done
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.score.run import score_run
@@ -56,11 +55,7 @@ def main() -> None:
     for seed in range(1 if args.quick else args.seeds):
         changes = [*args.overrides, *_changes(args, seed)]
         rows += _trained(Pipeline.load(args.pipeline, changes), args.only, seed)
-    print(machine())
-    table = _table(rows)
-    print(table)
-    if args.json:
-        args.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
+    show({"test, mean over the seeds": _means(rows)}, [], [str(args.pipeline)], args.json)
 
 
 def _changes(args: Any, seed: int) -> list[str]:
@@ -131,23 +126,17 @@ def _size(run: Path, name: str) -> int:
         return sum(file.get_tensor(key).size for key in file.keys())  # noqa: SIM118  not a mapping
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
-    """Return a row a system: means over the seeds."""
-    names = list(dict.fromkeys(row["system"] for row in rows))
-    collected = []
-    for name in names:
-        own = [row for row in rows if row["system"] == name]
-        line: dict[str, object] = {"system": name, "seeds": len(own)}
-        for metric in ("macro-F1", "CCC"):
-            values = [row[metric] for row in own if row[metric] is not None]
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            line[f"test {metric}"] = f"{statistics.mean(values):.3f}{spread}" if values else ""
-        line["minutes"] = round(statistics.mean(row["minutes"] for row in own), 1)
-        line["trained parameters"] = own[0]["trained parameters"]
-        collected.append(line)
-    return pl.DataFrame(collected)
+def _means(rows: Sequence[dict[str, Any]]) -> list[Row]:
+    """Return the means over the seeds of each system and figure."""
+    means = []
+    for name in dict.fromkeys(row["system"] for row in rows):
+        for figure in ("macro-F1", "CCC", "minutes", "extraction minutes", "trained parameters"):
+            values = [row[figure] for row in rows if row["system"] == name]
+            if None not in values:
+                spread = f"± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+                means.append(Row(f"{name}: {figure}", statistics.mean(values), spread))
+    return means
 
 
 if __name__ == "__main__":
-    with pl.Config(tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True):
-        main()
+    main()

@@ -11,7 +11,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,12 +26,19 @@ from ser.heads.training.reading import Reading
 from ser.heads.training.targets import Labelled
 from ser.heads.training.task import Task
 
-if TYPE_CHECKING:
-    from bench.heads import Size
-
 CLASSES = ("angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral")
 FEATURES = ("speech", "text")
 SEED = 7
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of the head, and of a batch."""
+
+    hidden: int
+    speech: int  # dims
+    text: int
+    batch: int
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Clips:
 class Ours:
     """Training by `ser.heads.training`, from the cache; `stride` is that of speech."""
 
-    def __init__(self, clips: Clips, size: "Size", stride: int) -> None:
+    def __init__(self, clips: Clips, size: Size, stride: int) -> None:
         self.config = _config(size, stride)
         train = Labelled(clips.names, clips.labels)
         reading = Reading.of(self.config, clips.caches, {})
@@ -93,7 +99,7 @@ class Ours:
 class Published:
     """Training in the published way; `head` gives the architecture and the first weights."""
 
-    def __init__(self, clips: Clips, size: "Size", head: CrossModalGRU) -> None:
+    def __init__(self, clips: Clips, size: Size, head: CrossModalGRU) -> None:
         config = _config(size, 1)
         self.model = Unmasked(head)
         counts = torch.bincount(torch.from_numpy(clips.labels), minlength=len(CLASSES))
@@ -191,7 +197,7 @@ def check(clips: Clips, ours: Ours, published: Published) -> None:
         raise AssertionError(f"the sides differ: {logits} and {wanted}")
 
 
-def _config(size: "Size", stride: int) -> HeadConfig:
+def _config(size: Size, stride: int) -> HeadConfig:
     speech = {"name": "speech", "stride": stride}
     return parse_head(
         {

@@ -12,17 +12,12 @@ ours        the whole command in a fresh process, its files dropped from the pag
 66,977 train utterances with the class counts of MSP-Podcast (8,960 after balancing), 25,258 of dev
 and 3,200 of test, 12 heads, 8 classes, logits that carry some information on the label.
 
-growth      fitting one member on 1, 10 and 100 times the balanced rows, in a process of its own:
-            10 trees of the forest, 10 rounds of LightGBM. CPU seconds of a tree or a round, so that
-            100 times the rows do not take hours; memory is the process's peak, the rows among it
-            (0.4 KB each).
-
-cold        `ser stack fit` on 240 rows and five heads, of three models.
-commands    `stack fit` of two other models, `stack compare` and `score` at the paper's scale.
+commands    `stack fit` of two other models, `stack compare` and `score` at the same scale.
 
 `--before CHECKOUT` measures the commands of another version beside this one's, in turn.
 
-Wall times mean nothing on a machine that does other work; CPU seconds are given beside them.
+`bench.cold` has the cost of a fit on few rows. Wall times mean nothing on a machine that does other
+work; CPU seconds are given beside them.
 """
 
 import argparse
@@ -34,7 +29,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -42,20 +37,13 @@ import polars as pl
 from bench.report import Row, Target, arguments, drop, load_note, show, temporary_folder
 from ser.cache.logits import HeadLogits, SplitLogits
 
-if TYPE_CHECKING:
-    from ser.stack.boosting import Boosting
-    from ser.stack.forest import Forest
-
 CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 TRAIN = (6728, 2495, 1432, 1120, 16712, 29239, 6303, 2948)
 SIZES = {"dev": 25_258, "test": 3_200}
 HEADS = 12
-BALANCED = 8_960
-GROWN_TREES = 10
 ALLOWED = 1.5  # seconds that the command may take beside the bare fit
 ONE, ALL, OURS = "published, n_jobs=1", "published, all cores", "ser stack fit"
-PARTS = ("paper", "growth", "cold", "commands")
-COLD = ("random_forest", "auto", "log_pool")
+PARTS = ("paper", "commands")
 
 
 @dataclass(frozen=True)
@@ -78,27 +66,11 @@ def main() -> None:
     targets: list[Target] = []
     scale = f"{HEADS} heads, {sum(TRAIN):,} train utterances, 5 x {trees} trees"
     with temporary_folder(args) as root:
-        if {"paper", "commands"} & set(args.parts):
-            write_run(root, trees)
+        write_run(root, trees)
         if "paper" in args.parts:
             sections[scale], targets = _paper(root, trees, rounds, versions)
-        if "cold" in args.parts:
-            (root / "small").mkdir()
-            sizes = {"dev": 36, "test": 36}
-            write_run(
-                root / "small", 200, train=(28,) * 6, sizes=sizes, heads=5, kind="out-of-fold"
-            )
-            sections["240 rows, 5 heads"] = [
-                row
-                for m in COLD
-                for row in _command(root / "small", rounds, versions, *fit_words(m))
-            ]
         if "commands" in args.parts:
             sections[f"commands, {scale}"] = _commands(root, versions)
-    if "growth" in args.parts:
-        scales = (1, 10) if args.quick else (1, 10, 100)
-        models = ("random_forest", "lightgbm")
-        sections["growth"] = [row for model in models for row in _growth(model, scales)]
     notes = [
         f"{'--quick: ' if args.quick else ''}{rounds} rounds, medians; both sides predict the same",
         load_note(args),
@@ -109,7 +81,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = arguments(__doc__ or "")
     parser.add_argument("--rounds", type=int, help="default 3, --quick 1")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:3])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:1])
     parser.add_argument("--before", type=Path, help="a checkout of the version to compare with")
     return parser.parse_args()
 
@@ -197,28 +169,6 @@ def recipe(root: Path, trees: int, jobs: int) -> None:
             np.save(root / f"published-{split}.npy", probability)
 
 
-def grow(model: str, rows: int) -> None:
-    """Fit one member on `rows` rows; print the CPU seconds of a tree or round."""
-    rng = np.random.default_rng(0)
-    y = np.arange(rows) % 8
-    X = rng.standard_normal((rows, 8 * HEADS), np.float32)
-    X[np.arange(rows), y] += 1
-    estimator = _grown(model)
-    started = time.process_time()
-    estimator.fit(X, y)
-    print((time.process_time() - started) / GROWN_TREES)
-
-
-def _grown(model: str) -> "Forest | Boosting":
-    if model == "random_forest":
-        from ser.stack.forest import Forest
-
-        return Forest(trees=GROWN_TREES, random_state=42)
-    from ser.stack.boosting import Boosting
-
-    return Boosting(rounds=GROWN_TREES)
-
-
 def _published(root: Path, trees: int, jobs: int) -> Cost:
     call = f"bench.stack.recipe(pathlib.Path({str(root)!r}), {trees}, {jobs})"
     code = f"import bench.stack, pathlib; {call}"
@@ -262,23 +212,16 @@ def _ser(root: Path, checkout: Path, *words: str) -> Cost:
     return measured(command, checkout)[0]
 
 
-def _command(root: Path, rounds: int, versions: Mapping[str, Path], *words: str) -> list[Row]:
-    """Measure a command of every version, in turn."""
-    costs: dict[str, list[Cost]] = {version: [] for version in versions}
-    for _ in range(rounds):
-        for version, checkout in versions.items():
-            costs[version].append(_ser(root, checkout, *words))
-    rows = []
-    for version, taken in costs.items():
-        name = _named(" ".join(word for word in words if not word.startswith("--")), version)
-        rows.append(Row(name, statistics.median(cost.cpu for cost in taken), "CPU s"))
-        rows.append(Row(f"{name}: most memory", max(cost.gb for cost in taken), "GB"))
-    return rows
-
-
 def _commands(root: Path, versions: Mapping[str, Path]) -> list[Row]:
+    """Measure each of the other commands once, of every version in turn."""
     calls = [fit_words("logistic"), ("stack", "compare"), fit_words("mean_logits"), ("score",)]
-    return [row for words in calls for row in _command(root, 1, versions, *words)]
+    rows = []
+    for words in calls:
+        for version, checkout in versions.items():
+            cost = _ser(root, checkout, *words)
+            name = _named(" ".join(word for word in words if not word.startswith("--")), version)
+            rows += [Row(name, cost.cpu, "CPU s"), Row(f"{name}: most memory", cost.gb, "GB")]
+    return rows
 
 
 def _check(root: Path) -> None:
@@ -323,20 +266,6 @@ def _rows(costs: dict[str, list[Cost]]) -> list[Row]:
             fit, cpu = statistics.median(fits), statistics.median(cost.fit_cpu for cost in taken)
             rows.append(Row(f"{name}: bare fit", fit, "s", cpu=cpu, value_rounds=fits))
         rows.append(Row(f"{name}: most memory", statistics.median(c.gb for c in taken), "GB"))
-    return rows
-
-
-def _growth(model: str, scales: Sequence[int]) -> list[Row]:
-    rows: list[Row] = []
-    what = "a tree" if model == "random_forest" else "a round"
-    for scale in scales:
-        code = f"import bench.stack; bench.stack.grow({model!r}, {scale * BALANCED})"
-        cost, printed = measured([sys.executable, "-c", code])
-        name = f"{model}, {scale}x"
-        first = rows[0].value if rows else float(printed)
-        slower = float(printed) / first
-        rows.append(Row(f"{name}: {what} ({slower:.1f} times as long)", float(printed), "CPU s"))
-        rows.append(Row(f"{name}: most memory", cost.gb, "GB"))
     return rows
 
 
