@@ -3,7 +3,7 @@
 Nothing is decoded here. What a header claims is compared with the audio when it is read.
 """
 
-from ser.corpus.decoding import chunks, lengths, mp4, mpeg, ogg
+from ser.corpus.decoding import chunks, mp4, mpeg, ogg
 from ser.corpus.decoding.file import Bytes, Part
 
 MPEG_SUFFIXES = (".mp3", ".mp2", ".mp1", ".mpga", ".mpa")
@@ -26,7 +26,7 @@ def survey(data: Bytes, suffix: str = "") -> list[Part]:
         return chunks.parts(data, start)
     if tagged or suffix.lower() in MPEG_SUFFIXES or mpeg.begins(data, start, data.size):
         return mpeg.parts(data, start, data.size) or [Part(0, data.size)]
-    return [lengths.part(data) or Part(0, data.size)]
+    return [Part(0, data.size)]
 
 
 def flac(data: Bytes, start: int) -> Part:

@@ -41,7 +41,6 @@ _MODULES = {  # of the importers that have one of their own; the others are `shi
     "meld": "meld",
     "msp-improv": "msp_improv",
     "msp-podcast": "msp_podcast",
-    "ravdess": "ravdess",
 }
 _SUMMARIES = {  # the first line of each importer's documentation
     "aesdd": "AESDD: acted Greek speech, 5 actors or more, 5 classes without neutral.",

@@ -57,8 +57,8 @@ def test_a_folder_of_something_else_is_reported_in_one_sentence(tmp_path: Path) 
     with pytest.raises(UserError) as caught:
         import_corpus("ravdess", touch(tmp_path, "speech.wav"))
     assert str(caught.value) == (
-        f"{tmp_path}: no audio file in this folder is named like 03-01-05-02-01-01-12.wav; "
-        "give the folder of the unpacked corpus."
+        f"{tmp_path}: none of its 1 audio file matches the pattern of ravdess; a path that would "
+        "match is 03-01-05-02-01-01-12."
     )
 
 

