@@ -17,13 +17,14 @@ SVC on eGeMAPS       88 functionals (opensmile), standardised, RBF kernel (C = 1
 """
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import polars as pl
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -64,20 +65,22 @@ def main() -> None:
     caches = [features[name] for name in args.features]
     pooled_frames = pool(caches, manifest.utterances(), args.layer)
     by_speaker = speaker_scores(pooled_frames, manifest)
-    sides: list[tuple[str, Vectors, Callable[[], object]]] = [
-        ("logistic regression", pooled_frames, _logistic),
-        ("logistic regression, by speaker", by_speaker, _logistic),
-        ("SVC", pooled_frames, _svc),
-        ("SVC, by speaker", by_speaker, _svc),
-        ("nearest neighbours", pooled_frames, _neighbours),
+    logistic = LogisticRegression(C=0.01, class_weight="balanced", max_iter=5000)
+    svc = SVC(C=1.0, class_weight="balanced")
+    sides: list[tuple[str, Vectors, Any]] = [
+        ("logistic regression", pooled_frames, logistic),
+        ("logistic regression, by speaker", by_speaker, logistic),
+        ("SVC", pooled_frames, svc),
+        ("SVC, by speaker", by_speaker, svc),
+        ("nearest neighbours", pooled_frames, KNeighborsClassifier(15)),
     ]
     if not args.quick:
-        sides.append(("SVC, eGeMAPS functionals", functionals(manifest), _svc))
+        sides.append(("SVC, eGeMAPS functionals", functionals(manifest), svc))
     rows = _of_run(pooled, rotations)
     with TemporaryDirectory() as folder:
-        for name, vectors, make in sides:
+        for name, vectors, classifier in sides:
             file = Path(folder) / f"{name}.csv"
-            predict(vectors, manifest, splits, make).write_csv(file)
+            predict(vectors, manifest, splits, classifier).write_csv(file)
             rows.append(_scored(name, file, manifest, pooled))
     notes = [f"{args.pipeline}, cross-validation: {args.cv}; {len(manifest)} clips"]
     show({"macro-F1, pooled test predictions": rows}, [], notes, args.json)
@@ -143,31 +146,20 @@ def predict(
     vectors: Vectors,
     manifest: Manifest,
     splits: Sequence[Mapping[str, Sequence[str]]],
-    make: Callable[[], Any],
+    classifier: Any,
 ) -> pl.DataFrame:
-    """Fit a classifier in every rotation; return its test predictions as `ser score` reads them."""
+    """Fit a classifier of standardised vectors in every rotation; return its test predictions."""
     rows = []
     for split in splits:
         labels = manifest.labels(split["train"])
         train = [u for u, label in zip(split["train"], labels, strict=True) if label >= 0]
-        model = make().fit(np.stack([vectors[u] for u in train]), labels[labels >= 0])
+        model = make_pipeline(StandardScaler(), clone(classifier)).fit(
+            np.stack([vectors[u] for u in train]), labels[labels >= 0]
+        )
         predicted = model.predict(np.stack([vectors[u] for u in split["test"]]))
         names = [manifest.classes[label] for label in predicted]
         rows += list(zip(split["test"], names, strict=True))
     return pl.DataFrame(rows, ["utterance", "prediction"], orient="row")
-
-
-def _logistic() -> object:
-    model = LogisticRegression(C=0.01, class_weight="balanced", max_iter=5000)
-    return make_pipeline(StandardScaler(), model)
-
-
-def _svc() -> object:
-    return make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced"))
-
-
-def _neighbours() -> Any:
-    return make_pipeline(StandardScaler(), KNeighborsClassifier(15))
 
 
 def _of_run(pooled: Pipeline, rotations: Rotations | None) -> list[Row]:

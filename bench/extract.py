@@ -6,7 +6,6 @@ reference   one clip at a time: padded to 30 s, Hugging Face's encoder in float3
 ours        extract(), from the same files to the cache, window full and window trim
 limit       the bare encoder of ours on the very batches that extract() plans, log-mels made before
 the rest    extract() with a model that takes no time: headers, plan, decoding, log-mels, writing
-one pass    frames and words by extract_together(), against two extractions
 
 One thread for every library (OMP_NUM_THREADS=1, set here before torch is imported); ours decodes
 and writes in threads of its own, so CPU time is given beside the rate. Models are loaded before the
@@ -51,8 +50,7 @@ from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, parse_options
 from ser.extract.kinds.whisper import WhisperOptions
 from ser.extract.models import resolve
-from ser.extract.passes import same_pass
-from ser.extract.run import Job, extract_together
+from ser.extract.run import Job, extract
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,12 +69,7 @@ TINY_EN: dict[str, Any] = {  # the sizes of openai/whisper-tiny.en
     "decoder_ffn_dim": 1_536,
 }
 FRAMES: dict[str, dict[str, Any]] = {"full": {"window": "full"}, "trim": {"window": "trim"}}
-TOGETHER: dict[str, dict[str, Any]] = {  # what frames and words must agree on
-    "full": {"window": "full"},
-    "trim": {"window": "trim", "silence": 8.0},
-}
 REFERENCE = "reference"
-TWO, ONE = "two runs", "one pass"
 
 
 @dataclass(frozen=True)
@@ -85,12 +78,10 @@ class Size:
 
     clips: int
     parts: int  # of the clips, one a round; as many rounds
-    words: int  # clips of the comparison of passes
-    words_rounds: int
 
 
-QUICK = Size(clips=20, parts=2, words=4, words_rounds=2)
-FULL = Size(clips=200, parts=4, words=16, words_rounds=3)
+QUICK = Size(clips=20, parts=2)
+FULL = Size(clips=200, parts=4)
 
 
 def main() -> None:
@@ -103,7 +94,6 @@ def main() -> None:
         seconds = np.mean([soundfile.info(path).duration for path in paths])
         with _loaded_once():
             windows, targets = _windows(manifest, audio, root, size, Reference(args.hf))
-            passes, pass_targets = _passes(manifest, audio, root, size)
     notes = [
         f"{'--quick: ' if args.quick else ''}{len(manifest)} clips of {origin}, mean {seconds:.1f} "
         f"s; ours: {MODEL}, CTranslate2, float32",
@@ -111,9 +101,7 @@ def main() -> None:
         "OMP_NUM_THREADS=1 for every side; reading and hashing the weights is in none",
         load_note(args),
     ]
-    show(
-        {"Frames": windows, "Frames and words": passes}, [*targets, *pass_targets], notes, args.json
-    )
+    show({"Frames": windows}, targets, notes, args.json)
 
 
 def _options() -> argparse.Namespace:
@@ -209,25 +197,13 @@ class Work:
     audio: Path
     out: Path
 
-    def job(self, kind: str, options: dict[str, Any]) -> Job:
-        """Return the extraction of one feature of the clips."""
-        parsed = parse_options({"kind": kind, "model": MODEL, **options})
-        return Job(kind, parsed, self.manifest, self.audio, self.out)
-
-    def extract(self, jobs: Sequence[tuple[str, dict[str, Any]]]) -> list[Path]:
-        """Extract (kind, options) in one pass; return the folders.
-
-        Raises `AssertionError` when a clip failed.
-        """
-        reports = extract_together([self.job(*job) for job in jobs], "cpu")
-        for report in reports:
-            if report.failed or report.extracted != len(self.manifest):
-                raise AssertionError(f"{report.name}: not all was extracted: {report}")
-        return [Path(report.folder) for report in reports]
-
     def frames(self, options: dict[str, Any]) -> Path:
-        """Extract Whisper's frames."""
-        return self.extract([("whisper", options)])[0]
+        """Extract Whisper's frames; raises `AssertionError` when a clip failed."""
+        parsed = parse_options({"kind": "whisper", "model": MODEL, **options})
+        report = extract(Job("whisper", parsed, self.manifest, self.audio, self.out), "cpu")
+        if report.failed or report.extracted != len(self.manifest):
+            raise AssertionError(f"not all was extracted: {report}")
+        return Path(report.folder)
 
 
 def _windows(
@@ -307,48 +283,6 @@ def _batches(work: Work, options: dict[str, Any]) -> "list[Tensor]":
 def _encode(model: "CTranslate2Whisper", batches: "Sequence[Tensor]") -> None:
     for mels in batches:
         model.encode(mels)
-
-
-def _passes(
-    manifest: Manifest, audio: Path, root: Path, size: Size
-) -> tuple[list[Row], list[Target]]:
-    step = max(1, len(manifest) // size.words)
-    some = Manifest(manifest.frame.gather_every(step).head(size.words))
-    work = Work(some, audio, root / "words")
-    compared, targets = [], []
-    for window, options in TOGETHER.items():
-        jobs = [("whisper", options), ("asr", options)]
-        assert same_pass(*(work.job(*job).options for job in jobs))
-        _check_pass(work, jobs)
-        two, one = f"{TWO}, {window}", f"{ONE}, {window}"
-        compared.append(_side(two, [work], partial(_apart, jobs), two))
-        compared.append(_side(one, [work], partial(lambda jobs, w: w.extract(jobs), jobs), two))
-    short = [("whisper", FRAMES["trim"]), ("asr", TOGETHER["trim"])]
-    compared.append(
-        _side(f"{TWO}, trim, 1 s for frames", [work], partial(_apart, short), f"{TWO}, trim")
-    )
-    rows = compare(compared, "clips", size.words_rounds)
-    for window in TOGETHER:
-        share = times_as_fast(rows, f"{TWO}, {window}", f"{ONE}, {window}")
-        targets.append(Target(f"time of {ONE} / {TWO}, {window}", share, "≤", 0.75, "x"))
-    return rows, targets
-
-
-def _apart(jobs: Sequence[tuple[str, dict[str, Any]]], work: Work) -> None:
-    for job in jobs:
-        work.extract([job])
-
-
-def _check_pass(work: Work, jobs: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    """Check that one pass stores the frames that an extraction alone does, to the bit."""
-    few = Work(Manifest(work.manifest.frame.head(2)), work.audio, work.out)
-    stored = []
-    for extracted in (jobs, jobs[:1]):
-        index = FeatureCache(few.extract(extracted)[0]).index().sort("utterance")
-        stored.append(index["crc32c"].to_list())
-        fresh(work.out)
-    if stored[0] != stored[1]:
-        raise AssertionError("one pass gave other frames than an extraction alone")
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ def test_commands_that_were_killed_finish_when_they_are_run_again(tmp_path):
     program = """
 import random, sys
 from pathlib import Path
-from bench.faults import run
-from bench.faults_cache import PRELOAD, SCENARIOS
+from tests.faults import run
+from tests.faults_cache import PRELOAD, SCENARIOS
 for name in PRELOAD[:3]:
     __import__(name)
 for scenario in SCENARIOS:

@@ -1,4 +1,4 @@
-"""What `bench.faults` kills in a cache: extract, merge, prune, import, exports, verify --repair."""
+"""What `tests.faults` kills in a cache: extract, merge, prune, import, exports, verify --repair."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.faults import Scenario, State
-from bench.faults_runs import ser, write_corpus
+from tests.faults import Scenario, State
+from tests.faults_runs import ser, write_corpus
 
 PRELOAD = (
     "ser.cache.exchange",

@@ -1,7 +1,7 @@
 """kill -9 at random moments: nothing valid is lost, and the same command then finishes.
 
-    python -m bench.faults --rounds 50
-    python -m bench.faults --only "stack fit" --rounds 200 --seed 3
+    python -m tests.faults --rounds 50
+    python -m tests.faults --only "stack fit" --rounds 200 --seed 3
 
 For each scenario:
 
@@ -34,7 +34,7 @@ from typing import Any
 from bench.report import Row, arguments, show, temporary_folder
 
 FORK = multiprocessing.get_context("fork")
-MODULES = ("bench.faults_runs", "bench.faults_cache")  # each has SCENARIOS and PRELOAD
+MODULES = ("tests.faults_runs", "tests.faults_cache")  # each has SCENARIOS and PRELOAD
 State = Mapping[str, Any]  # by name, a value to compare of everything that is valid
 
 
@@ -77,20 +77,19 @@ def main() -> int:
     if unknown:
         parser.error(f"no scenario {unknown[0]!r}; there are {', '.join(scenarios)}")
     rounds = min(args.rounds, 3) if args.quick else args.rounds
-    rows, wrong = [], 0
+    rows: list[Row] = []
+    wrong: list[str] = []
     with temporary_folder(args) as folder:
         for name in chosen:
             place = folder.resolve() / name.replace(" ", "-")
             outcome = run(scenarios[name], place, rounds, random.Random(f"{args.seed} {name}"))
-            for sentence in outcome.wrong:
-                print(f"{name}: {sentence}", flush=True)
-            wrong += len(outcome.wrong)
+            wrong += [f"{name}: {sentence}" for sentence in outcome.wrong]
             rows += [
                 Row(f"{name}: kills", outcome.kills, f"of {rounds}"),
                 Row(f"{name}: wrong", len(outcome.wrong), f"of {rounds}"),
             ]
-    show({"kill -9": rows}, [], [], args.json)
-    return min(wrong, 1)
+    show({"kill -9": rows}, [], wrong, args.json)
+    return min(len(wrong), 1)
 
 
 def load_scenarios() -> list[Scenario]:

@@ -1,6 +1,6 @@
 """One flipped bit in every kind of cache file: is it reported, and is a wrong number ever read?
 
-    python -m bench.flips --flips 30
+    python -m tests.flips --flips 30
 
 For each kind of file, one random bit is flipped, several times. After each, a new process's view
 of the cache is read as training and extraction do (frames, words, failures, shape and rate of a
@@ -48,15 +48,16 @@ def main() -> int:
     count = min(args.flips, 5) if args.quick else args.flips
     counts: Counter[str] = Counter()
     kinds_seen: set[str] = set()
+    wrong: list[str] = []
     with temporary_folder(args) as folder:
         for flip in flips(folder.resolve(), count, random.Random(args.seed)):
             counts[flip.outcome] += 1
             kinds_seen.add(flip.kind)
             if flip.outcome == "wrong":
-                print(f"wrong: {flip.kind}: {flip.detail}")
+                wrong.append(f"wrong: {flip.kind}: {flip.detail}")
     rows = [Row(outcome, counts[outcome], "flips") for outcome in OUTCOMES]
-    show({f"{len(kinds_seen)} kinds of files": rows}, [], [], args.json)
-    return int(counts["wrong"] > 0)
+    show({f"{len(kinds_seen)} kinds of files": rows}, [], wrong, args.json)
+    return min(len(wrong), 1)
 
 
 def flips(folder: Path, count: int, rng: random.Random) -> Iterator[Flip]:

@@ -1,4 +1,4 @@
-"""What `bench.faults` kills in a run folder: training, stacking, scoring, reports, bundles."""
+"""What `tests.faults` kills in a run folder: training, stacking, scoring, reports, bundles."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from bench.faults import Scenario, State
+from tests.faults import Scenario, State
 
 PRELOAD = (
     "torch",
