@@ -13,7 +13,7 @@ from transformers import WhisperFeatureExtractor
 
 from bench.gpu_loop import Extraction, Setting
 from bench.gpu_models import Model
-from bench.gpu_rows import Group, Row, peak_gb, relative_l2, release, seconds_of
+from bench.gpu_rows import Figure, Group, peak_gb, relative_l2, release, seconds_of
 from ser.corpus.lookahead import batches_ahead
 from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import SAMPLE_RATE
@@ -153,16 +153,16 @@ class Comparisons(Extraction):
         return seconds_of(device, mels(device)) / seconds_of(device, mels("cpu"))
 
 
-def extraction_rows(model: Model, setting: Setting) -> list[Row]:
+def extraction_rows(model: Model, setting: Setting) -> list[Figure]:
     """Load a model; return its rows."""
     own = Comparisons(model, setting)
     close = 0.02 if setting.is_gpu else 1e-4  # bfloat16, float32
     clips = len(own.hashes)
     rows = [
-        Row("loop / bare", lambda: own.bare_seconds / own.timed_loop[0], "x", "≥", 0.95, True),
-        Row("bare model", lambda: clips / own.bare_seconds, "clips/s"),
-        Row("loop", lambda: clips / own.timed_loop[0], "clips/s"),
-        Row(
+        Figure("loop / bare", lambda: own.bare_seconds / own.timed_loop[0], "x", "≥", 0.95, True),
+        Figure("bare model", lambda: clips / own.bare_seconds, "clips/s"),
+        Figure("loop", lambda: clips / own.timed_loop[0], "clips/s"),
+        Figure(
             "the device waits",
             lambda: 100 * (1 - own.timed_loop[1] / own.timed_loop[0]),
             "%",
@@ -170,31 +170,31 @@ def extraction_rows(model: Model, setting: Setting) -> list[Row]:
             5,
             True,
         ),
-        Row("written", lambda: own.timed_loop[2] / 1e9 / own.timed_loop[0], "GB/s"),
-        Row("batch = single", own.batch_error, "relative L2", "≤", close),
+        Figure("written", lambda: own.timed_loop[2] / 1e9 / own.timed_loop[0], "GB/s"),
+        Figure("batch = single", own.batch_error, "relative L2", "≤", close),
     ]
     if max(map(len, own.batches)) >= (2 if setting.tiny else 4):
-        rows.append(Row("halving without memory", own.halved_error, "relative L2", "≤", close))
+        rows.append(Figure("halving without memory", own.halved_error, "relative L2", "≤", close))
     if not isinstance(own.extractor, EncoderExtractor):
         return rows
     utilisation = 0.35 if model.kind != "text" else None  # what docs/extract.md assumes
     rows += [
-        Row("FLOP/s of bare / peak", own.utilisation, "x", "≥", utilisation, True),
-        Row("preparation / bare", own.preparing_share, "x", "≤", 0.05, True),
-        Row("bf16 = fp32", lambda: relative_l2(*own.precisions), "relative L2", "≤", 0.05),
-        Row("bf16 = fp32", own.cosine, "cosine", "≥", 0.999),
+        Figure("FLOP/s of bare / peak", own.utilisation, "x", "≥", utilisation, True),
+        Figure("preparation / bare", own.preparing_share, "x", "≤", 0.05, True),
+        Figure("bf16 = fp32", lambda: relative_l2(*own.precisions), "relative L2", "≤", 0.05),
+        Figure("bf16 = fp32", own.cosine, "cosine", "≥", 0.999),
     ]
     if own.encoder.model.config._attn_implementation == "sdpa":
         rows += [
-            Row("SDPA / plain attention", own.sdpa_gain, "x as fast", "≥", 1.0, True),
-            Row("SDPA = plain attention", own.sdpa_error, "relative L2", "≤", close),
+            Figure("SDPA / plain attention", own.sdpa_gain, "x as fast", "≥", 1.0, True),
+            Figure("SDPA = plain attention", own.sdpa_error, "relative L2", "≤", close),
         ]
     if model.kind == "whisper":
-        rows.append(Row("log-mels, device / host", own.device_mels, "x", "≤", 0.2, True))
+        rows.append(Figure("log-mels, device / host", own.device_mels, "x", "≤", 0.2, True))
     return rows
 
 
-def decoding_rows(setting: Setting) -> list[Row]:
+def decoding_rows(setting: Setting) -> list[Figure]:
     """Return clips per second that threads decode."""
     sources = AudioSources(setting.speech, setting.audio)
     sources.stat_hashes()
@@ -208,7 +208,7 @@ def decoding_rows(setting: Setting) -> list[Row]:
         return len(sources.utterances) / seconds_of("cpu", decode)
 
     return [
-        Row(
+        Figure(
             f"{threads} threads",
             lambda threads=threads: rate(threads),  # type: ignore[misc]
             "clips/s",

@@ -10,7 +10,7 @@ from torch import distributed
 
 from bench.gpu_loop import Setting
 from bench.gpu_models import WAVLM_LARGE
-from bench.gpu_rows import Group, Row, peak_gb, relative_l2, seconds_of
+from bench.gpu_rows import Figure, Group, peak_gb, relative_l2, seconds_of
 from ser.corpus.manifest import Manifest
 from ser.extract.models import resolve
 from ser.extract.sources import AudioSources
@@ -58,8 +58,7 @@ class Tuning:
         before = [parameter.detach().clone() for parameter in trainable(trainer.module)]
         losses: list[float] = []
         memory = peak_gb(
-            self.setting.device,
-            lambda: losses.append(trainer.fit().history[0]["train_loss"]),
+            self.setting.device, lambda: losses.append(trainer.fit().history[0]["train_loss"])
         )
         memory -= sum(p.nbytes for p in before) / 1e9 if memory else 0.0  # the copies
         pairs = zip(before, trainable(trainer.module), strict=True)
@@ -89,27 +88,27 @@ class Tunings:
         return abs(own - base) / abs(base)
 
 
-def finetune_rows(setting: Setting) -> list[Row]:
+def finetune_rows(setting: Setting) -> list[Figure]:
     """Return the rows of all ways."""
     own = Tunings(setting)
     rows = []
     for way, tuning in own.ways.items():
         rows += [
-            Row(f"{way}: loss", lambda t=tuning: t.step[1], "", "<", 100),  # type: ignore[misc]
-            Row(
+            Figure(f"{way}: loss", lambda t=tuning: t.step[1], "", "<", 100),  # type: ignore[misc]
+            Figure(
                 f"{way}: tensors that move",
                 lambda t=tuning: t.step[2],  # type: ignore[misc]
                 "share",
                 "≥",
                 0.4,  # of LoRA the second matrices: the first have no gradient yet
             ),
-            Row(f"{way}: peak memory", lambda t=tuning: t.step[0], "GB", "≤", 70, True),  # type: ignore[misc]
-            Row(f"{way}: training", tuning.rate, "clips/s", "≥", 20, True),
+            Figure(f"{way}: peak memory", lambda t=tuning: t.step[0], "GB", "≤", 70, True),  # type: ignore[misc]
+            Figure(f"{way}: training", tuning.rate, "clips/s", "≥", 20, True),
         ]
     return [
         *rows,
-        Row("loss with checkpointing = without", own.loss_error, "relative", "≤", 0.01),
-        Row(
+        Figure("loss with checkpointing = without", own.loss_error, "relative", "≤", 0.01),
+        Figure(
             "memory, checkpointing / without",
             lambda: own.memory("full, checkpointing", "full"),
             "x",
@@ -117,7 +116,7 @@ def finetune_rows(setting: Setting) -> list[Row]:
             0.8,
             True,
         ),
-        Row("memory, LoRA / full", lambda: own.memory("LoRA", "full"), "x", "≤", 0.9, True),
+        Figure("memory, LoRA / full", lambda: own.memory("LoRA", "full"), "x", "≤", 0.9, True),
     ]
 
 
@@ -139,7 +138,7 @@ def group_error(setting: Setting) -> float:
 
 def finetune_groups(setting: Setting) -> list[Group]:
     """Return a group for fine-tuning and one for a group of processes."""
-    row = Row("sum and gather", lambda: group_error(setting), "relative L2", "≤", 0)
+    row = Figure("sum and gather", lambda: group_error(setting), "relative L2", "≤", 0)
     return [
         Group("one process, NCCL", lambda: [row]),
         Group("fine-tuning wavlm-large", lambda: finetune_rows(setting)),

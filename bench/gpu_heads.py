@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from bench.gpu_loop import Setting
-from bench.gpu_rows import Group, Row, peak_gb, relative_l2, seconds_of
+from bench.gpu_rows import Figure, Group, peak_gb, relative_l2, seconds_of
 from bench.heads import FRAME_RATE, msp_like
 from bench.heads_sides import CLASSES
 from ser.cache.features import FeatureCache
@@ -114,17 +114,19 @@ class Training:
         return relative_l2([logits], [torch.from_numpy(base.predict(few)["logits"])])
 
 
-def head_rows(name: str, setting: Setting) -> list[Row]:
+def head_rows(name: str, setting: Setting) -> list[Figure]:
     """Return the rows of one head."""
     own = Training(name, setting)
     clips = len(own.frames.rows)
     return [
-        Row("an epoch", lambda: own.seconds, "s"),
-        Row("training", lambda: clips / own.seconds, "clips/s", "≥", 1_000, True),
-        Row("AMP / float32", lambda: own.epoch(amp=False) / own.seconds, "x as fast", "≥", 1, True),
-        Row("peak memory", own.memory, "GB", "≤", 8, True),
-        Row("logits = CPU, no TF32", lambda: own.error(tf32=False), "relative L2", "≤", 1e-3),
-        Row("logits = CPU, TF32", lambda: own.error(tf32=True), "relative L2", "≤", 2e-2),
+        Figure("an epoch", lambda: own.seconds, "s"),
+        Figure("training", lambda: clips / own.seconds, "clips/s", "≥", 1_000, True),
+        Figure(
+            "AMP / float32", lambda: own.epoch(amp=False) / own.seconds, "x as fast", "≥", 1, True
+        ),
+        Figure("peak memory", own.memory, "GB", "≤", 8, True),
+        Figure("logits = CPU, no TF32", lambda: own.error(tf32=False), "relative L2", "≤", 1e-3),
+        Figure("logits = CPU, TF32", lambda: own.error(tf32=True), "relative L2", "≤", 2e-2),
     ]
 
 
@@ -173,7 +175,7 @@ class Recurrence:
             return relative_l2([self.ours()], [self.packed()])
 
 
-def recurrence_rows(setting: Setting) -> Sequence[Row]:
+def recurrence_rows(setting: Setting) -> Sequence[Figure]:
     """Return the rows of the GRU alone."""
     own = Recurrence(setting)
 
@@ -181,10 +183,10 @@ def recurrence_rows(setting: Setting) -> Sequence[Row]:
         return own.seconds(kind) / own.seconds(base)
 
     return [
-        Row("ours / packed", lambda: ratio("ours", "packed"), "x", "≤", 1.1, True),
-        Row("packed / dense", lambda: ratio("packed", "dense"), "x", "≤", 1.5, True),
-        Row("ours = packed", own.packed_error, "relative L2", "≤", 1e-4),
-        Row("ours = CPU, no TF32", own.error, "relative L2", "≤", 1e-4),
+        Figure("ours / packed", lambda: ratio("ours", "packed"), "x", "≤", 1.1, True),
+        Figure("packed / dense", lambda: ratio("packed", "dense"), "x", "≤", 1.5, True),
+        Figure("ours = packed", own.packed_error, "relative L2", "≤", 1e-4),
+        Figure("ours = CPU, no TF32", own.error, "relative L2", "≤", 1e-4),
     ]
 
 

@@ -21,10 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from bench.gpu_models import Model
-from bench.gpu_rows import (
-    seconds_of,
-    synchronize,
-)
+from bench.gpu_rows import seconds_of, synchronize
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
 from ser.extract.encoding import EncoderExtractor

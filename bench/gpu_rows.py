@@ -17,7 +17,7 @@ Status = Literal["passed", "failed", "error", "skipped", "measured"]
 
 
 @dataclass(frozen=True)
-class Row:
+class Figure:
     """A figure to measure, and its bound.
 
     `goal` None is a figure without a bound. `speed`: the bound is for a GPU and the true sizes;
@@ -37,7 +37,7 @@ class Group:
     """Rows that share a model: `rows` loads it and returns them."""
 
     title: str
-    rows: Callable[[], Sequence[Row]]
+    rows: Callable[[], Sequence[Figure]]
 
 
 class Outcome(Section):
@@ -75,7 +75,7 @@ def run(
         after(outcome)
 
     for group in groups:
-        rows: Sequence[Row] = ()
+        rows: Sequence[Figure] = ()
         if is_over():
             add(_skipped(group.title, "all rows"))
             continue
@@ -94,7 +94,7 @@ def run(
     return outcomes
 
 
-def _measured(group: str, row: Row, judge_speed: bool) -> Outcome:
+def _measured(group: str, row: Figure, judge_speed: bool) -> Outcome:
     started = time.monotonic()
     try:
         value = float(row.measure())

@@ -1,20 +1,14 @@
-"""`ser predict`, cold and warm, of one clip.
+"""One clip, predicted by models that are loaded; `bench.cold` has the cost of a fresh process.
 
     python -m bench.predict runs/demo clip.wav
 
-cold    `ser predict` in a fresh process: its own times (`--timing`), and CPU seconds
-        of the whole; its files are in the page cache
 bare    the models and nothing else: every encoder's `extract` of the decoded clip or of its words,
         every head's forward pass over prepared tensors
 ours    a predictor that has its models loaded: decoding, rounding, heads, stack, the result
 
-The two warm sides are timed in turn.
+The two sides are timed in turn.
 """
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,13 +16,11 @@ from typing import Any
 import torch
 
 import ser
-from bench.report import Row, Side, Target, arguments, compare, show
+from bench.report import Side, Target, arguments, compare, show
 from ser.corpus import audio
 from ser.predict.attention import inputs_of
 from ser.predict.features import Extracted
 from ser.predict.predictor import Predictor
-
-TIMING = re.compile(r"import ([\d.]+) s, load ([\d.]+) s, predict ([\d.]+) s")
 
 
 def main() -> None:
@@ -37,7 +29,6 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     args = parser.parse_args()
     rounds = 3 if args.quick else 15
-    cold = _cold(args.run, args.clip, 1 if args.quick else 3)
     p = ser.load(args.run, "cpu")
     bare = _bare(p, args.clip)
     sides = [Side("bare", bare, 1), Side("ours", lambda: p(args.clip), 1, base="bare")]
@@ -45,28 +36,7 @@ def main() -> None:
     times = [1 / row.ratio for row in warm if row.name == "ours" and row.ratio]
     targets = [Target("warm clip, times the bare models", times[0], "≤", 1.25, "x")]
     notes = [f"{args.run}, {audio.duration(args.clip):.1f} s of audio, {len(p.heads)} heads"]
-    show({"Cold process": cold, "Warm": warm}, targets, notes, args.json)
-
-
-def _cold(run: Path, clip: Path, rounds: int) -> list[Row]:
-    """Return the medians of what fresh processes took."""
-    command = [str(Path(sys.executable).parent / "ser"), "predict", str(clip), "--run", str(run)]
-    seconds: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        before = os.times()
-        done = subprocess.run([*command, "--timing"], capture_output=True, text=True, check=True)
-        after = os.times()
-        match = TIMING.search(done.stderr)
-        assert match, done.stderr
-        for name, value in zip(("import", "load", "predict"), match.groups(), strict=True):
-            seconds.setdefault(name, []).append(float(value))
-        cpu = after.children_user + after.children_system
-        cpu -= before.children_user + before.children_system
-        seconds.setdefault("CPU of all", []).append(cpu)
-    return [
-        Row(name, sorted(values)[len(values) // 2], "s", value_rounds=tuple(values))
-        for name, values in seconds.items()
-    ]
+    show({"Warm": warm}, targets, notes, args.json)
 
 
 def _bare(p: Predictor, clip: Path) -> Callable[[], object]:

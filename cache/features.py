@@ -163,7 +163,7 @@ class FeatureCache(FeatureFolder):
     def snapshot(self) -> Snapshot:
         """Return the index as of the first call, without what is written later."""
         if self._snapshot is None:
-            self._snapshot = Snapshot(self._all_rows())
+            self._snapshot = Snapshot(self.index_file.rows())
         return self._snapshot
 
     def require(self, utterances: Sequence[str]) -> np.ndarray:

@@ -79,7 +79,7 @@ class FeatureFolder:
         self.fingerprint: str = metadata["fingerprint"]
         self.name: str = metadata["feature"]
         self._failures = FailureList(self)
-        self._index = IndexFile(self)
+        self.index_file = IndexFile(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.location!r})"
@@ -183,14 +183,7 @@ class FeatureFolder:
 
     def index(self) -> pl.DataFrame:
         """Return the latest row of each utterance."""
-        return latest(self._all_rows())
-
-    def _all_rows(self) -> pl.DataFrame:
-        return self._index.rows()
-
-    def stored_index(self) -> pl.DataFrame:
-        """Read index.parquet without an update; empty when it is missing, damaged or older."""
-        return self._index.stored()
+        return latest(self.index_file.rows())
 
     def shards(self) -> set[str]:
         """Return the names of the committed shards."""
@@ -235,7 +228,7 @@ class FeatureFolder:
 
     def write_index(self) -> None:
         """Update index.parquet, so that a new reader need not open every shard."""
-        self._all_rows()
+        self.index_file.rows()
         if self.remote:
             self.remote.put("index.parquet")
 
@@ -243,7 +236,7 @@ class FeatureFolder:
         """Check every byte of every shard and rebuild the index; return the damage."""
         self.clean()
         shards = self.shards()
-        listed = self.stored_index()
+        listed = self.index_file.stored()
         damages = self._damaged_files()
         damages += [
             Damage(shard, "it is listed in index.parquet, but missing", rows["utterance"].to_list())
@@ -259,8 +252,8 @@ class FeatureFolder:
             index.append(rows)
             damages += damage
         rows = pl.concat(index)
-        if not rows.equals(self._index.checked()):
-            self._index.write(rows)
+        if not rows.equals(self.index_file.checked()):
+            self.index_file.write(rows)
         return damages
 
     def _damaged_files(self) -> list[Damage]:

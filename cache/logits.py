@@ -37,6 +37,7 @@ import h5py
 import numpy as np
 
 from ser.cache.checksums import note_unchecked
+from ser.cache.files import first_line
 from ser.corpus.atomic import staged
 from ser.corpus.errors import DamagedError, UserError
 
@@ -159,13 +160,14 @@ class HeadLogits:
                 if attributes.get("format") != FORMAT:
                     problem = f"the format is {attributes.get('format')!r}, not {FORMAT!r}"
                     raise DamagedError(path, problem, REMEDY)
+                synthetic = attributes.get("synthetic")
                 head = cls(
                     head=str(attributes["head"]),
                     classes=tuple(json.loads(attributes["classes"])),
                     fingerprint=str(attributes["fingerprint"]),
                     attributes=tuple(json.loads(attributes.get("attributes", "[]"))),
                     groups=tuple(json.loads(attributes.get("groups", "[]"))),
-                    synthetic=_share(attributes.get("synthetic")),
+                    synthetic=None if synthetic is None else float(synthetic),
                     features=json.loads(attributes["features"]),
                     splits={
                         "" if name == UNLABELLED else name: _read_split(group, rows)
@@ -179,7 +181,7 @@ class HeadLogits:
             raise
         except Exception as error:  # h5py raises all kinds of them for a damaged file
             raise DamagedError(
-                path, f"not readable as HDF5 ({_first_line(error)})", REMEDY
+                path, f"not readable as HDF5 ({first_line(error)})", REMEDY
             ) from error
 
 
@@ -222,11 +224,6 @@ def _contradiction(head: HeadLogits) -> str | None:
     return None
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
-
-
 def _padded(texts: Sequence[str]) -> np.ndarray:
     encoded = [text.encode() for text in texts]
     longest = max(map(len, encoded), default=0)
@@ -239,10 +236,6 @@ def _texts(dataset: h5py.Dataset, rows: slice) -> list[str]:
 
 def _cells(dataset: h5py.Dataset, rows: slice) -> list[list[str]]:
     return [[cell.decode() for cell in row] for row in dataset[rows].tolist()]
-
-
-def _share(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 def _read_split(group: Any, rows: slice) -> SplitLogits:  # h5py types no dataset in a group

@@ -70,7 +70,7 @@ def repair(folder: Folder, damages: Sequence[Damage]) -> list[str]:
     The next extraction computes only those. `damages` is what `verify` has just returned.
     """
     folder.prepare()
-    before, shards = latest(folder.stored_index()), folder.shards()
+    before, shards = latest(folder.index_file.stored()), folder.shards()
     lost: list[str] = []
     for damage in damages:
         rows = before.filter(pl.col("shard") == damage.shard)

@@ -19,10 +19,7 @@ def ahead(
 
 
 def batches_ahead(
-    function: Callable[[Item], Result],
-    batches: Iterable[Iterable[Item]],
-    threads: int,
-    most: int,
+    function: Callable[[Item], Result], batches: Iterable[Iterable[Item]], threads: int, most: int
 ) -> Iterator[list[Result]]:
     """Yield the results of each batch of items, in order; at most `most` batches are ahead.
 

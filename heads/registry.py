@@ -51,11 +51,7 @@ HEADS: "Registry[Callable[..., nn.Module], type[Architecture]]" = Registry(
                 own.AttentiveStatsOptions,
             ),
             ("mean_mlp", "The mean over time and an MLP.", own.MeanMLPOptions),
-            (
-                "conv_pool",
-                "Pointwise convolutions and a mean (SAIL).",
-                own.ConvPoolOptions,
-            ),
+            ("conv_pool", "Pointwise convolutions and a mean (SAIL).", own.ConvPoolOptions),
             (
                 "deep_fusion",
                 "Transformers per modality, fused at two depths (MEDUSA).",
@@ -66,16 +62,8 @@ HEADS: "Registry[Callable[..., nn.Module], type[Architecture]]" = Registry(
                 "All frames in one sequence, attended to twice (BSC-UPC).",
                 own.EarlyMHAOptions,
             ),
-            (
-                "expert_lstm",
-                "An LSTM over the features as experts (SRPOL).",
-                own.ExpertLSTMOptions,
-            ),
-            (
-                "mdat",
-                "Graph attention, co-attention and transformers (UFG).",
-                own.MDATOptions,
-            ),
+            ("expert_lstm", "An LSTM over the features as experts (SRPOL).", own.ExpertLSTMOptions),
+            ("mdat", "Graph attention, co-attention and transformers (UFG).", own.MDATOptions),
             (
                 "class_scores",
                 "Class scores or attributes made elsewhere, scaled.",
@@ -104,13 +92,7 @@ _LOSSES: tuple[tuple[str, str, type[LossUse], Output, Target], ...] = (
     ("vs", "Vector scaling loss.", own.VectorScalingLoss, "logits", "classes"),
     ("soft_f1", "1 - macro soft-F1 of a batch.", own.PlainLoss, "logits", "classes"),
     ("kld", "Divergence from the votes.", own.DivergenceLoss, "logits", "votes"),
-    (
-        "soft_ce",
-        "Cross-entropy of the votes.",
-        own.SoftCrossEntropyLoss,
-        "logits",
-        "votes",
-    ),
+    ("soft_ce", "Cross-entropy of the votes.", own.SoftCrossEntropyLoss, "logits", "votes"),
     ("ccc", "1 - CCC of a batch.", own.PlainLoss, "attributes", "attributes"),
     ("mse", "Mean squared error.", own.PlainLoss, "attributes", "attributes"),
     (
@@ -120,13 +102,7 @@ _LOSSES: tuple[tuple[str, str, type[LossUse], Output, Target], ...] = (
         "attributes",
         "attributes",
     ),
-    (
-        "sml",
-        "Soft margin of neutral against the rest.",
-        own.PlainLoss,
-        "neutral_logit",
-        "classes",
-    ),
+    ("sml", "Soft margin of neutral against the rest.", own.PlainLoss, "neutral_logit", "classes"),
     ("gender", "Cross-entropy of the gender.", own.PlainLoss, "gender", "gender"),
 )
 LOSSES: "Registry[Callable[..., Tensor], LossInfo]" = Registry(

@@ -24,14 +24,7 @@ from torch import Tensor
 
 from ser.cache.checksums import require_undamaged
 from ser.cache.precision import Encoded, moments
-from ser.cache.reader import (
-    after_stride,
-    as_layers,
-    bucket,
-    read_into,
-    read_shape,
-    side_by_side,
-)
+from ser.cache.reader import after_stride, as_layers, bucket, read_into, read_shape, side_by_side
 from ser.corpus.errors import UserError
 from ser.heads.config import FeatureUse, HeadConfig
 from ser.heads.head import Features, build_head, mask_of

@@ -116,9 +116,7 @@ def _cell(
         matrix = confusion(true, chosen, len(index))
         drawn = macro_f1(draw.confusions(true, chosen, len(index)))
         scores[name] = CellScore(
-            macro_f1=float(macro_f1(matrix)),
-            uar=float(uar(matrix)),
-            interval=draw.interval(drawn),
+            macro_f1=float(macro_f1(matrix)), uar=float(uar(matrix)), interval=draw.interval(drawn)
         )
     return Cell(
         train=train,

@@ -237,8 +237,7 @@ def _per_class(
             _score(draw, values[0][i], drawn[0][:, i]),
             _score(draw, values[1][i], drawn[1][:, i]),
             Difference(
-                float(values[0][i] - values[1][i]),
-                draw.interval(drawn[0][:, i] - drawn[1][:, i]),
+                float(values[0][i] - values[1][i]), draw.interval(drawn[0][:, i] - drawn[1][:, i])
             ),
         )
         for i, name in enumerate(classes)

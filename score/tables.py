@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING
 from ser.corpus.errors import plural
 from ser.corpus.text_table import decimals, print_table, text_table
 from ser.score import baseline
-from ser.score.scores import (
-    ClassScores,
-    Groups,
-    Score,
-    SystemScores,
-    TrainScores,
-    VoteScores,
-)
+from ser.score.scores import ClassScores, Groups, Score, SystemScores, TrainScores, VoteScores
 from ser.score.speakers import speakers_note, with_interval
 
 if TYPE_CHECKING:
@@ -24,11 +17,7 @@ Systems = Mapping[str, SystemScores]
 
 
 def print_split(
-    split: str,
-    systems: Systems,
-    classifier: str | None,
-    regressor: str | None,
-    console: "Console",
+    split: str, systems: Systems, classifier: str | None, regressor: str | None, console: "Console"
 ) -> None:
     """Print one split: scores, F1 per class, the confusion matrix, attributes, votes, groups.
 

@@ -29,11 +29,7 @@ from ser.stack.table import LogitTable
 
 
 def ablate(
-    folder: Path,
-    heads: Sequence[str],
-    config: StackConfig,
-    resamples: int = 1000,
-    repeats: int = 5,
+    folder: Path, heads: Sequence[str], config: StackConfig, resamples: int = 1000, repeats: int = 5
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Measure each head's contribution: one frame for leave-one-out, one for permutation.
 

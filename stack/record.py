@@ -6,16 +6,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, ValidationError
 
 from ser.cache.json_file import read_object
-from ser.cache.record import (
-    Count,
-    FileName,
-    Hash,
-    Label,
-    Labels,
-    Origin,
-    Record,
-    describe,
-)
+from ser.cache.record import Count, FileName, Hash, Label, Labels, Origin, Record, describe
 from ser.corpus.errors import DamagedError
 from ser.stack.config import AUTO, ProtocolName, StackConfig
 

@@ -27,14 +27,7 @@ from pathlib import Path
 from typing import Annotated
 
 import polars as pl
-from pydantic import (
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from ser.corpus.bounded_yaml import Yaml, parse_yaml, read_yaml
 from ser.corpus.cells import UNKNOWN, counted, without_unknown

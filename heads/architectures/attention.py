@@ -65,9 +65,7 @@ def _short_queries(
     return out
 
 
-def _parameters(
-    attention: nn.MultiheadAttention,
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def _parameters(attention: nn.MultiheadAttention) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     return attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
 
 

@@ -130,12 +130,7 @@ def wce(outputs: Outputs, targets: Targets, setting: Setting) -> Tensor:
 
 
 def focal(
-    outputs: Outputs,
-    targets: Targets,
-    setting: Setting,
-    *,
-    gamma: float,
-    class_weight_power: float,
+    outputs: Outputs, targets: Targets, setting: Setting, *, gamma: float, class_weight_power: float
 ) -> Tensor:
     """Return the focal loss of logits `(batch, classes)`."""
     log_p = outputs["logits"].log_softmax(dim=1)

@@ -99,10 +99,7 @@ def _fit(probe: LinearProbe, tasks: Sequence["_Task"], values: np.ndarray) -> No
 
 
 def pool(
-    module: Prepared,
-    utterances: Sequence[str],
-    read: Read,
-    layers: Mapping[str, int] | None = None,
+    module: Prepared, utterances: Sequence[str], read: Read, layers: Mapping[str, int] | None = None
 ) -> Pooled:
     """Return the statistics of utterances by feature; with `layers` those of one layer alone."""
     probe = module.head

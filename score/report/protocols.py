@@ -17,10 +17,7 @@ def rotations_section(contents: Contents) -> Section | None:
         "All other numbers of this report are those of the pooled test predictions of "
         f"{plural(len(rotations.rotations), 'rotation')}; here are the rotations one by one."
     )
-    section_tables = [
-        tables.rotation_summary_table(rotations),
-        tables.rotations_table(rotations),
-    ]
+    section_tables = [tables.rotation_summary_table(rotations), tables.rotations_table(rotations)]
     return Section("rotations", "Rotations", text, tables=section_tables)
 
 

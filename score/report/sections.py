@@ -78,11 +78,7 @@ def _result(contents: Contents) -> Section:
 
 
 def _details(contents: Contents) -> list[tuple[str, str]]:
-    details = (
-        ("Corpus", contents.corpus),
-        ("Date", contents.day),
-        ("Command", contents.command),
-    )
+    details = (("Corpus", contents.corpus), ("Date", contents.day), ("Command", contents.command))
     return [(label, value) for label, value in details if value is not None]
 
 

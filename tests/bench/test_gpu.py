@@ -6,7 +6,7 @@ import pytest
 
 from bench import gpu
 from bench.gpu_models import MODELS
-from bench.gpu_rows import Group, Row, run
+from bench.gpu_rows import Figure, Group, run
 from ser.extract.testing import TEXTS
 from ser.synthetic.models import tiny_model
 
@@ -64,10 +64,10 @@ def test_a_row_that_fails_stops_no_other():
         raise RuntimeError("CUDA error")
 
     rows = [
-        Row("low", lambda: 0.5, "x", "≥", 0.95, speed=True),
-        Row("broken", broken, "x", "≥", 1),
-        Row("free", lambda: 3),
-        Row("exact", lambda: 0.1, "", "≤", 0.0),
+        Figure("low", lambda: 0.5, "x", "≥", 0.95, speed=True),
+        Figure("broken", broken, "x", "≥", 1),
+        Figure("free", lambda: 3),
+        Figure("exact", lambda: 0.1, "", "≤", 0.0),
     ]
     groups = [Group("a", broken), Group("b", lambda: rows)]
     judged = run(groups, 60, judge_speed=True)
@@ -78,7 +78,8 @@ def test_a_row_that_fails_stops_no_other():
 
 
 def test_a_figure_that_is_no_number_is_an_error():
-    (outcome,) = run([Group("a", lambda: [Row("r", lambda: float("nan"))])], 60, judge_speed=True)
+    group = Group("a", lambda: [Figure("r", lambda: float("nan"))])
+    (outcome,) = run([group], 60, judge_speed=True)
     assert outcome.status == "error"
     json.dumps(outcome.model_dump(), allow_nan=False)
 

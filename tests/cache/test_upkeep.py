@@ -120,7 +120,7 @@ def test_a_damaged_index_is_rebuilt_by_verify(tmp_path):
     before = cache.index()
     changed = before.with_columns(crc32c=before["crc32c"] + 1)
     changed.write_parquet(cache.path / "index.parquet")  # as older versions did, unchecked
-    assert FeatureCache(cache.path).stored_index().equals(changed)
+    assert FeatureCache(cache.path).index_file.stored().equals(changed)
     assert FeatureCache(cache.path).verify() == []
     assert FeatureCache(cache.path).index().equals(before)
 

@@ -107,7 +107,7 @@ def checksums(pipeline: Path, *overrides: str, name: str = "one") -> dict[str, i
 
 def written_once(pipeline: Path) -> bool:
     """Tell whether no utterance was written twice."""
-    return opened(pipeline).stored_index()["utterance"].is_unique().all()
+    return opened(pipeline).index_file.stored()["utterance"].is_unique().all()
 
 
 def alone(pipeline: Path, name: str = "one") -> dict[str, int]:
