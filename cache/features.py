@@ -17,15 +17,8 @@ from ser.cache.feature_writer import SHARD_BYTES, FeatureWriter
 from ser.cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
 from ser.cache.precision import Encoded, Precision, moments, values
 from ser.cache.remote import Remote
-from ser.cache.shard import (
-    Shard,
-    checksum,
-    intact,
-    is_foreign,
-    open_shard,
-    read_rows,
-    require_whole,
-)
+from ser.cache.shard import Shard, checksum, is_foreign, open_shard, read_rows
+from ser.cache.shard_check import intact, require_whole
 from ser.cache.snapshot import Snapshot
 from ser.corpus.atomic import remove, write_durably
 from ser.corpus.errors import UserError, plural

@@ -30,7 +30,7 @@ import mmap
 import os
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ import google_crc32c
 import numpy as np
 import polars as pl
 
-from ser.cache.files import AGAIN, DeniedError, readable
+from ser.cache.files import AGAIN, readable
 from ser.cache.foreign_shard import ForeignShard, created_of, has_other_layout
 from ser.cache.precision import Encoded
 from ser.cache.small_arrays import (
@@ -222,74 +222,6 @@ def _created(group: Path) -> int:
     if not isinstance(created, int) or group.read_bytes() != group_metadata(created):
         raise UserError(f"{group}: it is damaged or not ours; {AGAIN}.")
     return created
-
-
-def require_whole(path: Path) -> None:
-    """Check everything of a shard that `read_rows` and the utterances' crc32c do not cover.
-
-    Raises `UserError` that names the file.
-    """
-    try:
-        frames = ShardFrames(path)
-    except UserError:
-        if is_foreign(path):
-            return
-        raise
-    # bytes of ours with other metadata are damage, even where zarr-python can read them
-    if (path / "frames" / "zarr.json").read_bytes() != frames_metadata(frames.shape, frames.dtype):
-        raise UserError(f"{path / 'frames' / 'zarr.json'}: it is damaged or not ours; {AGAIN}.")
-    if frames.scale is not None:
-        read_array(path / "scale", SCALE)
-    if frames.padding.any():
-        raise UserError(f"{frames.file}: bytes after the last row are damaged; {AGAIN}.")
-
-
-def intact(path: Path, rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Encoded]]:
-    """Yield the rows whose bytes still have their crc32c, whatever else a shard has lost.
-
-    Raises `DeniedError` where the files may not be read.
-    """
-    if is_foreign(path):
-        yield from _intact_foreign(path, rows)
-        return
-    try:
-        dtype, shape = dtype_of(path), shape_of(path / "frames")
-        scale = read_array(path / "scale", SCALE) if dtype.kind == "i" else None
-        frames_file = chunk_file(path / "frames", len(shape))
-        with readable(frames_file, AGAIN):
-            file = frames_file.open("rb")
-    except DeniedError:
-        raise
-    except UserError:
-        return
-    row_bytes = math.prod(shape[1:]) * dtype.itemsize
-    with file:
-        for row in rows.iter_rows(named=True):
-            try:
-                data = os.pread(file.fileno(), row["length"] * row_bytes, row["row"] * row_bytes)
-            except (OSError, OverflowError, MemoryError):  # a bad sector, or no such rows
-                continue
-            if len(data) == row["length"] * row_bytes:
-                frames = np.frombuffer(data, dtype).reshape(-1, *shape[1:])
-                encoded = Encoded(frames, None if scale is None else scale[row["position"]])
-                if checksum(encoded) == row["crc32c"]:
-                    yield row, encoded
-
-
-def _intact_foreign(path: Path, rows: pl.DataFrame) -> Iterator[tuple[dict[str, object], Encoded]]:
-    try:
-        shard = ForeignShard(path)
-    except DeniedError:
-        raise
-    except UserError:
-        return
-    for row in rows.iter_rows(named=True):
-        try:
-            encoded = shard.encoded(row["row"], row["length"], row["position"])
-        except (ValueError, OSError):
-            continue
-        if checksum(encoded) == row["crc32c"]:
-            yield row, encoded
 
 
 def dtype_of(path: Path) -> np.dtype[Any]:

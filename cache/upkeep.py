@@ -15,7 +15,7 @@ from ser.cache.folder import Damage, FeatureFolder
 from ser.cache.index_file import latest
 from ser.cache.metadata import read_metadata
 from ser.cache.remote import DELETED, Root
-from ser.cache.shard import intact
+from ser.cache.shard_check import intact
 from ser.cache.shard_writer import ShardWriter
 from ser.cache.transcripts import TranscriptCache, checksums
 from ser.corpus.atomic import sync_file, sync_folder

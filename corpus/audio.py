@@ -22,30 +22,11 @@ import soundfile
 import soxr
 
 from ser.corpus.decoding import ffmpeg, libsndfile
-from ser.corpus.decoding.file import Bytes, Part, Source, not_read, open_file
-from ser.corpus.decoding.limits import CHANNELS, RATES, Block
-from ser.corpus.decoding.suffixes import SUFFIXES
+from ser.corpus.decoding.file import Bytes, Part, Source, open_file
+from ser.corpus.decoding.limits import Block
 from ser.corpus.decoding.survey import survey
 from ser.corpus.errors import AudioError
 from ser.corpus.signal import CANCEL
-
-__all__ = [
-    "CHANNELS",
-    "RATES",
-    "SAMPLE_RATE",
-    "SUFFIXES",
-    "AudioError",
-    "AudioInfo",
-    "ChannelPower",
-    "at_16_khz",
-    "blocks",
-    "check_signal",
-    "duration",
-    "info",
-    "load",
-    "not_read",
-    "require_sound",
-]
 
 SAMPLE_RATE = 16_000
 NO_SAMPLES = "no samples between start and end"

@@ -15,11 +15,9 @@ audiomentations is not used: it draws from the process-wide `random`, which deco
 holds soxr below 1.0, and brings numba. SNR is over the whole clip, pauses included.
 """
 
-import hashlib
 import itertools
 from abc import abstractmethod
-from bisect import bisect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
@@ -27,9 +25,10 @@ import numpy as np
 import soxr
 from pydantic import AfterValidator, Field, ValidationError
 
-from ser.corpus.audio import SAMPLE_RATE, SHORTEST, AudioError
+from ser.corpus.audio import SAMPLE_RATE, SHORTEST
 from ser.corpus.config import Section
-from ser.corpus.errors import UserError, nearest
+from ser.corpus.errors import AudioError, UserError, nearest
+from ser.corpus.other_speakers import OtherSpeakers, stable_hash
 
 TRIES = 8  # backgrounds that may be unreadable before a clip is given up
 LOWEST = 50.0  # Hz; below it coloured noise is flat, or pink would be mostly inaudible rumble
@@ -49,30 +48,6 @@ def _between(lowest: float, highest: float) -> AfterValidator:
         return span
 
     return AfterValidator(check)
-
-
-class OtherSpeakers:
-    """The utterances of other speakers for each training utterance, in a reproducible order.
-
-    `speakers` maps the training utterances to their speakers; an unknown one ("" or None) is a
-    speaker of its own. The ids form a ring, ordered by their hash (Karger et al. 1997), so the
-    choice does not depend on their order, and a corpus that grows by one clip changes only the few
-    choices that fall to that clip.
-    """
-
-    def __init__(self, speakers: Mapping[str, str | None]) -> None:
-        self._speaker = {u: f"known {s}" if s else f"only {u}" for u, s in speakers.items()}
-        ring = sorted((_hash(u), u) for u in speakers)
-        self._hashes = [place for place, _ in ring]
-        self._utterances = [u for _, u in ring]
-
-    def draw(self, utterance: str, seed: int) -> Iterator[str]:
-        """Yield utterances of other speakers, each once, the drawn one first."""
-        start = bisect(self._hashes, _hash(seed, utterance))
-        for i in range(len(self._utterances)):
-            other = self._utterances[(start + i) % len(self._utterances)]
-            if self._speaker[other] != self._speaker[utterance]:
-                yield other
 
 
 class View(Section):
@@ -128,7 +103,7 @@ class View(Section):
         """Return the clip changed: float64 `(samples,)` in and out, of any loudness."""
 
     def _random(self, utterance: str) -> np.random.Generator:
-        return np.random.default_rng(_hash(self.seed, self.name, utterance))
+        return np.random.default_rng(stable_hash(self.seed, self.name, utterance))
 
     def _background(self, utterance: str, load: Load, others: OtherSpeakers) -> np.ndarray:
         """Return the first background that can be read; a bad clip is reported elsewhere."""
@@ -318,8 +293,3 @@ def _norm(wave: np.ndarray) -> float:
 
 def _next_power_of_two(samples: int) -> int:
     return 1 << max(samples - 1, 1).bit_length()
-
-
-def _hash(*parts: str | int) -> int:
-    text = "\0".join(map(str, parts)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")

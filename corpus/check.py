@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ser.corpus.audio import SAMPLE_RATE, AudioError, ChannelPower, blocks, require_sound
-from ser.corpus.errors import UserError, plural
+from ser.corpus.audio import SAMPLE_RATE, ChannelPower, blocks, require_sound
+from ser.corpus.errors import AudioError, UserError, plural
 from ser.corpus.labels import label_problems
 from ser.corpus.manifest import Manifest
 from ser.corpus.progress import steps

@@ -18,8 +18,7 @@ import numpy as np
 
 from ser.cache.feature_writer import FeatureWriter
 from ser.cache.transcripts import TranscriptWriter
-from ser.corpus.audio import AudioError
-from ser.corpus.errors import UserError
+from ser.corpus.errors import AudioError, UserError
 from ser.corpus.lookahead import ahead, batches_ahead
 from ser.corpus.progress import is_shown, steps
 from ser.extract.batch import describe, described, prepared, robustly

@@ -16,8 +16,11 @@ import numpy as np
 from ser.cache import files
 from ser.cache.checksums import crc32c_of
 from ser.corpus import audio
-from ser.corpus.augment import OtherSpeakers, View
+from ser.corpus.augment import View
+from ser.corpus.decoding.file import not_read
+from ser.corpus.errors import AudioError
 from ser.corpus.manifest import Manifest
+from ser.corpus.other_speakers import OtherSpeakers
 from ser.corpus.progress import steps
 from ser.corpus.signal import signal_problems
 from ser.extract.extractor import SAMPLE_RATE
@@ -60,7 +63,7 @@ class AudioSources(Sources):
         rows = manifest.frame.select("utterance", "path", "start", "end").iter_rows()
         self._clips = {u: (folder / path, start, end) for u, path, start, end in rows}
         self._checksums: dict[Path, int] = {}  # a podcast is read once, not once a segment
-        self._durations: dict[Path, float | audio.AudioError] = {}
+        self._durations: dict[Path, float | AudioError] = {}
         self.unusable = {}
         self.doubts: dict[str, str] = {}
 
@@ -71,7 +74,7 @@ class AudioSources(Sources):
             try:
                 stat = path.stat()
             except (OSError, ValueError) as error:  # ValueError: no file can have that name
-                self.unusable[utterance] = f"{path}: {audio.not_read(error)}"
+                self.unusable[utterance] = f"{path}: {not_read(error)}"
                 continue
             stat_hashes[utterance] = hash64(stat.st_size, stat.st_mtime_ns, start, end)
         return stat_hashes
@@ -100,18 +103,18 @@ class AudioSources(Sources):
     def _size(self, utterance: str) -> int | str:
         path, start, end = self._clips[utterance]
         seconds = self._duration(path)
-        if isinstance(seconds, audio.AudioError):
+        if isinstance(seconds, AudioError):
             if end is None:
                 return f"{path}: {seconds}"
             seconds = end  # the span may be good though the file is cut behind it
         stop = seconds if end is None else min(end, seconds)
         return max(0, round((stop - max(0.0, start or 0.0)) * SAMPLE_RATE))
 
-    def _duration(self, path: Path) -> float | audio.AudioError:
+    def _duration(self, path: Path) -> float | AudioError:
         if path not in self._durations:
             try:
                 self._durations[path] = audio.duration(path)
-            except audio.AudioError as error:
+            except AudioError as error:
                 self._durations[path] = error
         return self._durations[path]
 
@@ -121,7 +124,7 @@ class AudioSources(Sources):
         channels = audio.ChannelPower()
         try:
             wave = audio.load(path, start, end, channels)
-        except audio.AudioError as error:
+        except AudioError as error:
             raise ValueError(f"{path}: {error}") from error
         if problems := signal_problems(wave, channels.powers):
             sentences = " ".join(problem.sentence for problem in problems)

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ser.cache.checksums import require_undamaged
 from ser.cache.precision import Encoded, moments
-from ser.cache.reader import after_stride, as_layers, bucket, read_into, read_shape, side_by_side
+from ser.cache.reader import bucket
+from ser.cache.strides import after_stride, as_layers, read_into, read_shape, side_by_side
 from ser.corpus.errors import UserError
 from ser.heads.config import FeatureUse, HeadConfig
 from ser.heads.head import Features, build_head, mask_of

@@ -1,9 +1,15 @@
 """The sections on confidence: whether it is calibrated, and what abstaining by it gains."""
 
+from collections.abc import Mapping
+
+import polars as pl
+
 from ser.score.abstention import COVERAGES
-from ser.score.report import curves, tables
+from ser.score.report import curves
 from ser.score.report.contents import Contents
+from ser.score.report.formats import Table, frame_of
 from ser.score.report.section import Section, with_figure
+from ser.score.scores import ClassScores
 
 
 def calibration_section(contents: Contents) -> Section | None:
@@ -16,7 +22,7 @@ def calibration_section(contents: Contents) -> Section | None:
         "are over-confident."
     )
     figure = curves.reliability_figure(contents.reliability, contents.classifier.subject)
-    table = tables.reliability_table(contents.reliability)
+    table = reliability_table(contents.reliability)
     return with_figure("calibration", "Calibration", text, figure, table)
 
 
@@ -40,4 +46,29 @@ def abstention_section(contents: Contents) -> Section | None:
         "threshold on dev."
     )
     figure = curves.abstention_figure(systems, shown.system, shown.split)
-    return with_figure("abstention", "Abstention", text, figure, tables.abstention_table(systems))
+    return with_figure("abstention", "Abstention", text, figure, abstention_table(systems))
+
+
+def reliability_table(reliability: pl.DataFrame) -> Table:
+    """Make the table of the reliability curve."""
+    frame = reliability.select(
+        pl.concat_list("lower", "upper").alias("Confidence bin"),
+        "n",
+        pl.col("confidence").alias("Confidence"),
+        pl.col("accuracy").alias("Accuracy"),
+    )
+    return Table("reliability", "Mean confidence and accuracy in bins of equal mass.", frame)
+
+
+def abstention_table(systems: Mapping[str, ClassScores]) -> Table:
+    """Make the table of the risk-coverage curves: AURC, and the risk at some coverages."""
+    shown = {f"{c:.0%}": COVERAGES.index(c) for c in (1.0, 0.9, 0.8, 0.7, 0.5)}
+    rows = [
+        (name, scores.aurc, *(scores.risk[i] for i in shown.values()))
+        for name, scores in systems.items()
+        if scores.risk is not None
+    ]
+    titles = ("AURC", *(f"Risk at {coverage}" for coverage in shown))
+    schema = {"System": pl.String, **dict.fromkeys(titles, pl.Float64)}
+    caption = "Risk, the share of wrong predictions, at coverages, and the area under the curve."
+    return Table("abstention", caption, frame_of(rows, schema))

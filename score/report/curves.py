@@ -13,12 +13,10 @@ from ser.score.report.figures import (
     GREY,
     VERMILLION,
     Figure,
-    error_bars,
     escaped,
     plain,
 )
-from ser.score.scores import ClassScores, VoteScores
-from ser.score.tables import stratum_title
+from ser.score.scores import ClassScores
 
 BAND = "rgba(42, 127, 193, 0.18)"  # of blue lines
 COLUMNS = 3  # of small multiples
@@ -210,28 +208,4 @@ def reliability_figure(curve: pl.DataFrame, subject: str) -> Figure | None:
         height=420,
         width=420,
         square=True,
-    )
-
-
-def strata_figure(strata: Mapping[str, VoteScores], subject: str) -> Figure | None:
-    """Draw the Jensen-Shannon divergence from the votes by their entropy; None for few strata."""
-    if len(strata) < FEWEST:
-        return None
-    titles = [stratum_title(name, scores) for name, scores in strata.items()]
-    values = [scores.scores["jsd"].value for scores in strata.values()]
-    intervals = [scores.scores["jsd"].interval for scores in strata.values()]
-    dots = go.Scatter(x=titles, y=values, mode="markers", marker={"size": 10, "color": BLUE})
-    dots.update(error_y=error_bars(values, intervals))
-    plot = go.Figure(dots.update(hovertemplate="%{x}: %{y:.3f}<extra></extra>"))
-    plot.update_xaxes(title_text="entropy of the votes, bits", type="category", range=[-0.5, 2.5])
-    plot.update_yaxes(title_text="JSD, bits", rangemode="tozero")
-    between = ", with 95 % intervals over speakers" if any(intervals) else ""
-    return Figure(
-        "votes",
-        f"Jensen–Shannon divergence between {subject} and the votes of the raters, in thirds of "
-        f"the utterances by the entropy of the votes{between}.",
-        f"Dots of Jensen-Shannon divergence by the entropy of the votes of {subject}.",
-        plot,
-        height=300,
-        width=420,
     )

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
-import polars as pl
 from plotly.subplots import make_subplots
 
 from ser.score.attributes import BINS, LOWEST
@@ -22,7 +21,6 @@ from ser.score.scores import AttributeScores, ClassScores, Groups
 BLUE, VERMILLION, GREEN, GREY = "#2a7fc1", "#d2601a", "#1c936c", "#868e96"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 FEWEST = 3  # points that a figure needs; a table shows fewer just as well
-NAMED = 7  # systems whose names fit beside a narrow matrix
 MIDDLE = "#3a78b8"  # the only kind of colour on which black and white are both readable (4.5:1)
 
 
@@ -94,7 +92,7 @@ def confusion_figure(
     plot = go.Figure(heatmaps(row_normalised(counts), names, names, counts))
     plot.update_xaxes(title_text="predicted", showgrid=False, autotickangles=[0, -45, -90])
     plot.update_yaxes(title_text="true", showgrid=False, autorange="reversed")
-    _square_cells(plot)
+    square_cells(plot)
     return Figure(
         "confusion",
         f"Confusion matrix of {subject}: number of utterances; the colour is the share of the true "
@@ -168,53 +166,6 @@ def groups_figure(columns: Mapping[str, Groups], subject: str) -> Figure | None:
     )
 
 
-def agreement_figure(agreement: pl.DataFrame) -> Figure | None:
-    """Draw Cohen's kappa between systems; None for very few."""
-    names, values = agreement["system"].to_list(), agreement.drop("system").to_numpy()
-    if len(names) < FEWEST:
-        return None
-    caption = (
-        "Cohen's kappa between the predictions of two systems: 1 is full agreement, 0 is chance."
-    )
-    few = len(names) <= NAMED
-    if not few:
-        numbered = ", ".join(f"{i} {name}" for i, name in enumerate(names, 1))
-        caption += f" The systems are {numbered}."
-    short = [_two_lines(name) if few else "" for name in plain(names)]
-    width = round(30 + 6.5 * max(map(len, names)) + 44 * len(names))
-    return Figure(
-        "agreement",
-        caption,
-        "Heatmap of Cohen's kappa between systems.",
-        _agreement_plot(values, plain(names)),
-        height=40 + 44 * len(names),
-        width=width,
-        least=min(110 + 30 * len(names) if few else 30 + 25 * len(names), width),
-        narrow=_agreement_plot(values, short),
-        narrow_height=60 + 36 * len(names) if few else 390,
-    )
-
-
-def _agreement_plot(values: np.ndarray, names: Sequence[str]) -> go.Figure:
-    numbers = [str(i + 1) for i in range(len(names))]
-    rows = [f"{name}  {number}".strip() for name, number in zip(names, numbers, strict=True)]
-    plot = go.Figure(heatmaps(values, numbers, rows, None))
-    plot.update_traces(textfont_size=11)
-    plot.update_xaxes(showgrid=False, tickangle=0, type="category", side="top")
-    plot.update_yaxes(showgrid=False, type="category", autorange="reversed", tickfont_size=12)
-    _square_cells(plot)
-    return plot
-
-
-def _two_lines(name: str) -> str:
-    """Break a long name at the hyphen that is nearest to its middle."""
-    hyphens = [i for i, sign in enumerate(name) if sign in "-_"]
-    if len(name) < 16 or not hyphens:
-        return name
-    middle = min(hyphens, key=lambda i: abs(i - len(name) / 2)) + 1
-    return f"{name[:middle]}<br>{name[middle:]}"
-
-
 def bins_figure(attributes: Mapping[str, AttributeScores], subject: str) -> Figure:
     """Draw the confusion of each attribute in six bins, side by side or below each other."""
     matrices = {
@@ -253,7 +204,7 @@ def _bins_plot(matrices: Mapping[str, np.ndarray], columns: int) -> go.Figure:
     plot.update_yaxes(showgrid=False, autorange="reversed")
     plot.update_yaxes(title_text="true", col=1)
     plot.update_layout(margin={"t": 30})
-    _square_cells(plot)
+    square_cells(plot)
     return plot
 
 
@@ -296,7 +247,7 @@ def heatmaps(
     return shown
 
 
-def _square_cells(plot: go.Figure) -> None:
+def square_cells(plot: go.Figure) -> None:
     """Make the cells of every heatmap as high as they are wide."""
     for axis in plot.select_yaxes():
         anchor = f"x{(axis.plotly_name or 'yaxis').removeprefix('yaxis')}"

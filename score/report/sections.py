@@ -11,11 +11,13 @@ from ser.corpus.errors import plural
 from ser.corpus.synthetic import scores_note
 from ser.score.record import HeadSummary
 from ser.score.report import curves, figures, origins, tables
+from ser.score.report.agreement import agreement_section
 from ser.score.report.confidence import abstention_section, calibration_section
 from ser.score.report.contents import HARDEST, Contents, Shown
 from ser.score.report.exploration_sections import data_section, layers_section, map_section
 from ser.score.report.protocols import cross_section, rotations_section
 from ser.score.report.section import Section, with_figure
+from ser.score.report.votes import votes_section
 from ser.score.run import STACK
 from ser.score.scores import MEAN, Score
 from ser.score.speakers import LEAST, not_available, speakers_note, too_few
@@ -32,12 +34,12 @@ def sections(contents: Contents) -> list[Section]:
         _attributes,
         calibration_section,
         abstention_section,
-        _votes,
+        votes_section,
         _groups,
         rotations_section,
         cross_section,
         _top,
-        _agreement,
+        agreement_section,
         _hardest,
         _curves,
         _generalization,
@@ -175,25 +177,6 @@ def _attributes(contents: Contents) -> Section | None:
     return Section("attributes", "Attributes", text, figures=[figure], tables=[table])
 
 
-def _votes(contents: Contents) -> Section | None:
-    shown = contents.classifier
-    scores = contents.scores.distributions
-    if shown is None or scores is None:
-        return None
-    text = (
-        f"How close the probabilities are to the distribution of the raters' votes, on "
-        f"{plural(scores.n, 'utterance')} of {shown.split} with a vote for a class, whether the "
-        "raters agree or not. Utterances on which they disagree (of high entropy) are shown apart."
-    )
-    strata = scores.by_entropy
-    figure = curves.strata_figure(strata, shown.subject)
-    drawn = [] if figure is None else [figure]
-    tables_of = [tables.votes_table(contents, shown.split)]
-    if len(strata) > 1:
-        tables_of.append(tables.strata_table(strata, shown.subject))
-    return Section("votes", "Votes of the raters", text, figures=drawn, tables=tables_of)
-
-
 def _groups(contents: Contents) -> Section | None:
     shown = contents.classifier or contents.regressor
     groups = contents.scores.groups
@@ -220,18 +203,6 @@ def _top(contents: Contents) -> Section | None:
     )
     figure, table = curves.top_figure(top), tables.top_table(top)
     return with_figure("top-k", "The best k heads", text, figure, table)
-
-
-def _agreement(contents: Contents) -> Section | None:
-    if contents.classifier is None or contents.agreement is None:
-        return None
-    text = (
-        f"Cohen's kappa between systems on all utterances of {contents.classifier.split}, whether "
-        "they are right or wrong. Heads that agree less gain more from being combined."
-    )
-    figure = figures.agreement_figure(contents.agreement)
-    table = tables.agreement_table(contents.agreement)
-    return with_figure("agreement", "Agreement", text, figure, table)
 
 
 def _hardest(contents: Contents) -> Section | None:

@@ -6,22 +6,15 @@ import polars as pl
 
 from ser.corpus.errors import plural
 from ser.score import baseline
-from ser.score.abstention import COVERAGES
-from ser.score.distributions import METRICS as DISTRIBUTION_METRICS
 from ser.score.record import Phase, StackSummary
 from ser.score.report.contents import Contents
 from ser.score.report.formats import NONE, Schema, Table, frame_of
-from ser.score.rotation_tables import rotation_rows
-from ser.score.rotations import Rotations
 from ser.score.run import STACK
-from ser.score.scores import ClassScores, Groups, Ranked, Score, VoteScores
+from ser.score.scores import Groups, Ranked, Score
 from ser.score.speakers import LEAST, not_available, too_few
-from ser.score.tables import further_metrics, stratum_title
+from ser.score.tables import further_metrics
 
 INTERVAL = pl.List(pl.Float64)
-VOTES: Schema = {"n": pl.Int64}  # columns of the tables of votes
-for _title in ("JSD", "KLD", "Cosine", "Soft macro-F1", "Hit rate"):
-    VOTES |= {_title: pl.Float64, f"{_title}, 95 %": INTERVAL}
 ACRONYMS = {"ce", "wce", "sml", "kld", "ccc", "mse", "vs"}  # names of losses
 
 
@@ -70,7 +63,7 @@ def intervals_table(contents: Contents, split: str) -> Table:
     names = baseline.labels(contents.metrics[split], "macro_f1")
     for system, scores in contents.metrics[split].items():
         if (classes := scores.classes) is not None:
-            cells = _cells(classes.scores, titles)
+            cells = cells_of(classes.scores, titles)
             rows.append((names[system], *cells, classes.ece, classes.aurc))
     return Table(
         f"intervals-{split}",
@@ -79,7 +72,7 @@ def intervals_table(contents: Contents, split: str) -> Table:
         "better.",
         frame_of(rows, schema | {"ECE": pl.Float64, "AURC": pl.Float64}),
         best=tuple(titles.values()),
-        no_interval=_no_interval(contents, split),
+        no_interval=missing_interval(contents, split),
     )
 
 
@@ -106,7 +99,7 @@ def per_class_table(contents: Contents) -> Table:
     ]
     schema: Schema = {"Class": pl.String, "n": pl.Int64, "F1": pl.Float64, "95 %": INTERVAL}
     caption = f"F1 of each class on {contents.classifier.split}, with 95 % intervals."
-    no_interval = _no_interval(contents, contents.classifier.split)
+    no_interval = missing_interval(contents, contents.classifier.split)
     return Table("per-class", caption, frame_of(rows, schema), no_interval=no_interval)
 
 
@@ -122,91 +115,7 @@ def top_table(top: pl.DataFrame) -> Table:
     return Table("top-k", caption, frame, best=tuple(titles.values()))
 
 
-def rotation_summary_table(rotations: Rotations) -> Table:
-    """Make the table of mean ± sd over rotations and seeds, a row a system."""
-    header, rows = rotation_rows(rotations)
-    frame = frame_of([tuple(row) for row in rows], dict.fromkeys(header, pl.String))
-    caption = f"Mean ± sd of {plural(len(rotations.rotations), 'rotation')}"
-    if len(rotations.repetitions) > 1:
-        caption += f", and of the pooled scores of {plural(len(rotations.repetitions), 'seed')}"
-    titles = {name: name[:1].upper() + name[1:] for name in header}
-    return Table("rotation-means", f"{caption}.", frame.rename(titles))
-
-
-def rotations_table(rotations: Rotations) -> Table:
-    """Make the table of every rotation: its size, and macro-F1 (else mean CCC) of each system."""
-    systems = list(dict.fromkeys(s for part in rotations.rotations for s in part.scores))
-    classes = any("macro_f1" in part.scores[s] for part in rotations.rotations for s in part.scores)
-    metric, title = ("macro_f1", "Macro-F1") if classes else ("ccc", "Mean CCC")
-    schema: Schema = {"Rotation": pl.String, "Speakers": pl.Int64, "n": pl.Int64}
-    schema |= dict.fromkeys(systems, pl.Float64)
-    rows = [
-        (
-            part.name,
-            part.speakers,
-            part.utterances,
-            *(part.scores.get(system, {}).get(metric) for system in systems),
-        )
-        for part in rotations.rotations
-    ]
-    return Table("rotations", f"{title} of every system in each rotation.", frame_of(rows, schema))
-
-
-def reliability_table(reliability: pl.DataFrame) -> Table:
-    """Make the table of the reliability curve."""
-    frame = reliability.select(
-        pl.concat_list("lower", "upper").alias("Confidence bin"),
-        "n",
-        pl.col("confidence").alias("Confidence"),
-        pl.col("accuracy").alias("Accuracy"),
-    )
-    return Table("reliability", "Mean confidence and accuracy in bins of equal mass.", frame)
-
-
-def abstention_table(systems: Mapping[str, ClassScores]) -> Table:
-    """Make the table of the risk-coverage curves: AURC, and the risk at some coverages."""
-    shown = {f"{c:.0%}": COVERAGES.index(c) for c in (1.0, 0.9, 0.8, 0.7, 0.5)}
-    rows = [
-        (name, scores.aurc, *(scores.risk[i] for i in shown.values()))
-        for name, scores in systems.items()
-        if scores.risk is not None
-    ]
-    titles = ("AURC", *(f"Risk at {coverage}" for coverage in shown))
-    schema = {"System": pl.String, **dict.fromkeys(titles, pl.Float64)}
-    caption = "Risk, the share of wrong predictions, at coverages, and the area under the curve."
-    return Table("abstention", caption, frame_of(rows, schema))
-
-
-def votes_table(contents: Contents, split: str) -> Table:
-    """Make the table of probabilities against the votes of the raters: a row a system."""
-    rows = [
-        (system, *_votes_cells(scores.distributions))
-        for system, scores in contents.metrics[split].items()
-        if scores.distributions is not None
-    ]
-    caption = (
-        f"Probabilities on {split} against the votes of the raters, with 95 % intervals over "
-        "resampled speakers: Jensen–Shannon divergence (JSD, bits) and Kullback–Leibler divergence "
-        "from the raters (KLD, nats), the lower the better; cosine, soft macro-F1 and hit rate, "
-        "the higher the better."
-    )
-    frame = frame_of(rows, {"System": pl.String} | VOTES)
-    return Table("votes", caption, frame, no_interval=_no_interval(contents, split))
-
-
-def strata_table(strata: Mapping[str, VoteScores], subject: str) -> Table:
-    """Make the table of a system's scores by the entropy of the votes, a row a stratum."""
-    rows = [(stratum_title(name, scores), *_votes_cells(scores)) for name, scores in strata.items()]
-    caption = f"The same of {subject} by the entropy of the votes, in bits."
-    frame = frame_of(rows, {"Entropy": pl.String} | VOTES)
-    return Table("votes-entropy", caption, frame, no_interval="n/a")
-
-
-def _votes_cells(votes: VoteScores) -> tuple[object, ...]:
-    return votes.n, *_cells(votes.scores, DISTRIBUTION_METRICS)
-
-
-def _cells(scores: Mapping[str, Score], metrics: Iterable[str]) -> list[object]:
+def cells_of(scores: Mapping[str, Score], metrics: Iterable[str]) -> list[object]:
     """Return two cells a metric, its value and its interval; None where there is no such score."""
     shown = (scores.get(metric) for metric in metrics)
     return [cell for s in shown for cell in ((None, None) if s is None else (s.value, s.interval))]
@@ -221,24 +130,17 @@ def group_table(column: str, scored: Groups) -> Table:
     for title in titles.values():
         schema |= {title: pl.Float64, f"{title}, 95 %": INTERVAL}
     rows: list[tuple[object, ...]] = [
-        (name, group.n, group.speakers, *_cells(group.scores, titles))
+        (name, group.n, group.speakers, *cells_of(group.scores, titles))
         for name, group in groups.items()
     ]
     if scored.gap:
         gaps = {m: Score(value=g.difference, interval=g.interval) for m, g in scored.gap.items()}
-        rows.append(("gap (highest – lowest)", None, None, *_cells(gaps, titles)))
+        rows.append(("gap (highest – lowest)", None, None, *cells_of(gaps, titles)))
     caption = (
         f"Scores by {column}, with 95 % intervals over resampled speakers; a group of fewer than "
         f"{LEAST} has none."
     )
     return Table(f"group-{column}", caption, frame_of(rows, schema), no_interval="n/a")
-
-
-def agreement_table(agreement: pl.DataFrame) -> Table:
-    """Make the table of Cohen's kappa."""
-    frame = agreement.rename({"system": "System"})
-    digits = dict.fromkeys(frame.columns, 2)
-    return Table("agreement", "Cohen's kappa between systems.", frame, digits=digits)
 
 
 def hardest_table(hardest: pl.DataFrame) -> Table:
@@ -275,7 +177,7 @@ def attributes_table(contents: Contents, split: str) -> Table:
         if rated.n
     ]
     caption = f"Attributes on {split}; RMSE in points of the 1–7 scale."
-    no_interval = _no_interval(contents, split)
+    no_interval = missing_interval(contents, split)
     return Table("attributes", caption, frame_of(rows, schema), no_interval=no_interval)
 
 
@@ -302,7 +204,7 @@ def _note(names: Mapping[str, str]) -> str:
     return f" {baseline.BELOW} scores below the plain baseline, a linear probe." if below else ""
 
 
-def _no_interval(contents: Contents, split: str) -> str:
+def missing_interval(contents: Contents, split: str) -> str:
     """Return what the tables of a split have for an interval that is missing."""
     speakers = next(iter(contents.metrics[split].values())).speakers
     return not_available(speakers) if too_few(speakers) else NONE

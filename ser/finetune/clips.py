@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ser.corpus.augment import OtherSpeakers
 from ser.corpus.lookahead import batches_ahead
+from ser.corpus.other_speakers import OtherSpeakers
 from ser.extract.encoder import Encoder, Piece, collate
 from ser.extract.extractor import SAMPLE_RATE
 from ser.extract.sources import AudioSources, Sources, hash64

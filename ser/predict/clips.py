@@ -23,8 +23,8 @@ from typing import Literal
 import numpy as np
 
 from ser.corpus import audio
-from ser.corpus.audio import SAMPLE_RATE, AudioError, ChannelPower
-from ser.corpus.errors import UserError, plural
+from ser.corpus.audio import SAMPLE_RATE, ChannelPower
+from ser.corpus.errors import AudioError, UserError, plural
 from ser.corpus.signal import SignalMeter, SignalProblem
 from ser.predict.sources import read_source
 from ser.predict.turns import Turn, Turns, cut_turns

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.corpus.atomic import write_durably
-from ser.corpus.audio import SUFFIXES
+from ser.corpus.decoding.suffixes import SUFFIXES
 from ser.corpus.errors import UserError, plural
 from ser.corpus.progress import steps
 from ser.predict.audio_predictor import AudioPredictor

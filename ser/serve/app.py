@@ -25,7 +25,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from ser.corpus.audio import SUFFIXES
+from ser.corpus.decoding.suffixes import SUFFIXES
 from ser.predict.formats import to_json
 from ser.serve.gate import COOKIE, Access, Gate
 from ser.serve.hosts import Hosts

@@ -23,7 +23,8 @@ import numpy as np
 import soundfile
 
 from ser.corpus import audio
-from ser.corpus.audio import SAMPLE_RATE, AudioError
+from ser.corpus.audio import SAMPLE_RATE
+from ser.corpus.errors import AudioError
 from ser.corpus.signal import CANCEL, SignalMeter
 
 STEP = SAMPLE_RATE // 50  # samples per point of the envelope

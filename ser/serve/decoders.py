@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ser.corpus.audio import AudioError
+from ser.corpus.errors import AudioError
 from ser.serve.decode import ENVELOPE, WAV, Job, Reply
 from ser.serve.limits import Refused
 

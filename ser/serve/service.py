@@ -24,8 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ser.corpus.audio import AudioError
-from ser.corpus.errors import UserError, plural
+from ser.corpus.errors import AudioError, UserError, plural
 from ser.predict.result import Failure, Result
 from ser.serve.decoders import Decoded, Decoders
 from ser.serve.limits import Limits, Refused

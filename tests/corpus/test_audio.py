@@ -9,7 +9,6 @@ import soundfile
 
 from ser.corpus.audio import (
     SAMPLE_RATE,
-    AudioError,
     AudioInfo,
     ChannelPower,
     blocks,
@@ -18,6 +17,7 @@ from ser.corpus.audio import (
     info,
     load,
 )
+from ser.corpus.errors import AudioError
 
 SHARED = os.environ.get("SER_SHARED")
 

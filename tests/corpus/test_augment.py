@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ser.corpus.audio import SAMPLE_RATE, AudioError, check_signal, load
-from ser.corpus.augment import VIEWS, Mix, Noise, OtherSpeakers, Reverb, Speed, View, parse_views
-from ser.corpus.errors import UserError
+from ser.corpus.audio import SAMPLE_RATE, check_signal, load
+from ser.corpus.augment import VIEWS, Mix, Noise, Reverb, Speed, View, parse_views
+from ser.corpus.errors import AudioError, UserError
+from ser.corpus.other_speakers import OtherSpeakers
 
 SPEAKERS = {f"u{i}": f"s{i % 4}" for i in range(20)}
 KINDS = sorted(VIEWS)
@@ -61,7 +62,8 @@ def test_same_samples_in_another_process_and_with_other_thread_counts() -> None:
     script = """
         import zlib
         import numpy as np
-        from ser.corpus.augment import VIEWS, OtherSpeakers
+        from ser.corpus.augment import VIEWS
+        from ser.corpus.other_speakers import OtherSpeakers
         others = OtherSpeakers({f"u{i}": f"s{i}" for i in range(9)})
         load = lambda u: np.sin(np.arange(40_000) * (1 + int(u[1:])) / 50).astype(np.float32)
         for kind in sorted(VIEWS):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ser.corpus.audio import SAMPLE_RATE, AudioError, blocks, duration, info, load
+from ser.corpus.audio import SAMPLE_RATE, blocks, duration, info, load
+from ser.corpus.errors import AudioError
 from tests.corpus.decoding.factories import (
     encode,
     encode_media,

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ser.corpus.audio import AudioError, blocks, duration, info, load
+from ser.corpus.audio import blocks, duration, info, load
+from ser.corpus.errors import AudioError
 from tests.corpus.decoding.factories import encode, encode_media, noise
 
 LIBSNDFILE = ["WAV", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "FLAC", "MP3", "OGG", "VOC", "SVX"]

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser.corpus.audio import AudioError, blocks, duration, info, load
+from ser.corpus.audio import blocks, duration, info, load
 from ser.corpus.decoding.file import Bytes, Part, Window
+from ser.corpus.errors import AudioError
 from tests.corpus.decoding.factories import encode, noise
 
 READERS = (load, duration, info, lambda path: list(blocks(path)))

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ser.corpus.audio import AudioError, load
+from ser.corpus.audio import load
 from ser.corpus.decoding import ogg
 from ser.corpus.decoding.file import Bytes
+from ser.corpus.errors import AudioError
 from tests.corpus.decoding.factories import encode, encode_media, noise
 
 

@@ -10,6 +10,17 @@ SHARED = Path(os.environ.get("SER_SHARED", "/none")) / "corpora"
 # corpus: some files of its archive; utterances, classes, speakers and languages of the manifest;
 # one row as (utterance, speaker, gender, emotion, transcript)
 TREES = {
+    "ravdess": (
+        "Actor_24/03-01-08-02-02-01-24 Actor_16/03-01-06-01-01-01-16 copy/03-01-06-01-01-01-16",
+        (2, "fear surprise", "16 24", "en"),
+        (
+            "03-01-08-02-02-01-24",
+            "ravdess-24",
+            "female",
+            "surprise",
+            "Dogs are sitting by the door.",
+        ),
+    ),
     "savee": (
         "AudioData/DC/a01 AudioData/DC/sa02 AudioData/JE/a01 flat/KL_su15 flat/JK_n30 flat/JK_x01",
         (5, "angry neutral sad surprise", "DC JE JK KL", "en"),
@@ -97,7 +108,7 @@ def test_a_tree_imports_to_known_counts(tmp_path: Path, name: str) -> None:
     columns = ["utterance", "speaker", "gender", "emotion", "transcript"]
     assert row in frame.select(columns).rows()
     assert all((tmp_path / path).is_file() for path in frame["path"])
-    assert (frame["split"] == "").all() == (name != "emodb")
+    assert (frame["split"] == "").all() == (name not in ("emodb", "ravdess"))
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="SER_SHARED is not set")

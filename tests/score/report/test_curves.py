@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from ser.score.report import curves
+from ser.score.report import curves, votes
 from tests.score.report.conftest import top
 
 
@@ -38,9 +38,9 @@ def test_strata_are_dots_with_intervals_and_two_are_too_few(full):
     strata = full.scores.distributions.by_entropy
     assert strata["low"].scores["jsd"].interval is None  # of four speakers
     strata["high"].scores["jsd"].interval = [0.1, 0.9]
-    (dots,) = curves.strata_figure(strata, "the stack on test").plot.data
+    (dots,) = votes.strata_figure(strata, "the stack on test").plot.data
     assert dots.x == ("low (0.00)", "medium (0.81)", "high (1.00)")
     assert dots.y == tuple(scores.scores["jsd"].value for scores in strata.values())
     assert dots.error_y.array == (0, 0, pytest.approx(0.9 - dots.y[2]))
     del strata["low"]
-    assert curves.strata_figure(strata, "the stack on test") is None
+    assert votes.strata_figure(strata, "the stack on test") is None

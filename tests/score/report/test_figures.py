@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ser.score.report import curves, figures
+from ser.score.report import agreement, curves, figures
 from ser.score.report.sections import sections
 from tests.score.factories import system
 from tests.score.report.conftest import top
@@ -93,7 +93,7 @@ def test_two_points_give_no_figure():
     assert figures.per_class_figure(scores.classes, "x") is None
     assert figures.groups_figure(scores.groups, "x") is None
     two = pl.DataFrame({"system": ["a", "b"], "a": [1.0, 0.5], "b": [0.5, 1.0]})
-    assert figures.agreement_figure(two) is None
+    assert agreement.agreement_figure(two) is None
     assert curves.top_figure(top().filter(pl.col("k") < 3)) is None
     history = pl.DataFrame({"epoch": [0, 1], "train_loss": [2.0, 1.0]})
     assert curves.curves_figure({"a": history}, {"a": "macro_f1"}) is None
@@ -103,7 +103,7 @@ def test_two_points_give_no_figure():
 
 def test_on_a_narrow_page_long_names_take_two_lines():
     names = ["stack", "whisper-minilm-prosody-wce"]
-    assert [figures._two_lines(name) for name in names] == [
+    assert [agreement._two_lines(name) for name in names] == [
         "stack",
         "whisper-minilm-<br>prosody-wce",
     ]
@@ -112,7 +112,7 @@ def test_on_a_narrow_page_long_names_take_two_lines():
 def test_many_systems_are_numbered_and_named_in_the_caption():
     names = [f"head-{i}" for i in range(10)]
     frame = pl.DataFrame({"system": names, **dict.fromkeys(names, [0.5] * 10)})
-    figure = figures.agreement_figure(frame)
+    figure = agreement.agreement_figure(frame)
     assert figure.narrow.data[0].y == tuple(str(i) for i in range(1, 11))
     assert figure.plot.data[0].y[9] == "head-9  10"
     assert figure.caption.endswith("8 head-7, 9 head-8, 10 head-9.")

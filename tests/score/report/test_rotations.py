@@ -2,8 +2,8 @@
 
 from ser.score.config import ScoreConfig
 from ser.score.report.contents import gather
+from ser.score.report.protocols import rotations_table
 from ser.score.report.sections import sections
-from ser.score.report.tables import rotations_table
 from ser.score.rotations import Rotations, RotationScores, pool_heads, rotation_scores
 from ser.score.run import score_run
 from tests.score.test_rotations import write_runs

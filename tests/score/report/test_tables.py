@@ -6,6 +6,7 @@ import pytest
 from ser.score.record import HeadSummary
 from ser.score.report import tables
 from ser.score.report.contents import Head
+from ser.score.report.votes import strata_table, votes_table
 from tests.score.report.conftest import CLASSES, CONFIG, top
 
 
@@ -174,7 +175,7 @@ def test_the_generalization_gap_is_of_heads_with_rows_of_train(full):
 
 
 def test_votes_have_a_row_a_system_and_a_row_a_stratum(full):
-    table = tables.votes_table(full, "test")
+    table = votes_table(full, "test")
     votes = full.metrics["test"]["good"].distributions
     jsd, kld = votes.scores["jsd"], votes.scores["kld"]
     assert table.columns[:4] == ["System", "n", "JSD", "JSD, 95 %"]
@@ -183,6 +184,6 @@ def test_votes_have_a_row_a_system_and_a_row_a_stratum(full):
         *(kld.value, kld.interval),
     )
     assert table.frame["System"].to_list() == ["good", "poor", "stack"]
-    strata = tables.strata_table(votes.by_entropy, "the head good on test")
+    strata = strata_table(votes.by_entropy, "the head good on test")
     assert strata.frame["Entropy"].to_list() == ["low (0.00)", "medium (0.81)", "high (1.00)"]
     assert strata.frame["n"].to_list() == [12, 9, 9]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ser.corpus.audio import AudioError
+from ser.corpus.errors import AudioError
 from ser.serve.decoders import Decoders
 from ser.serve.limits import Refused
 
