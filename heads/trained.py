@@ -12,7 +12,6 @@ to those of the training clips; a clip whose speaker is not known is the only on
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ser.cache.checksums import require_undamaged
 from ser.cache.precision import Encoded, moments
 from ser.cache.reader import bucket
 from ser.cache.strides import after_stride, as_layers, read_into, read_shape, side_by_side
@@ -30,67 +28,28 @@ from ser.corpus.errors import UserError
 from ser.heads.config import FeatureUse, HeadConfig
 from ser.heads.head import Features, build_head, mask_of
 from ser.heads.inputs import Moments, Prepared, SpeakerScores
-from ser.heads.record import FILE, HeadRecord, read_done
+from ser.heads.record import HeadRecord
+from ser.heads.saved import SavedHead
 
 BATCH = 64  # clips; no gradients are kept
 Outputs = Mapping[str, np.ndarray]  # (utterances, width) of each output
 Clips = Mapping[str, Sequence[Encoded]]  # of each feature the same clips, in the same order
 
 
-@dataclass(frozen=True)
 class TrainedHead:
-    """A trained head; `made_of` are the fingerprints of its features' caches."""
+    """A trained head: what is saved of it, and the module of each training, on a device."""
 
-    name: str
-    fingerprint: str
-    config: HeadConfig
-    classes: tuple[str, ...]
-    made_of: Mapping[str, str]
-    modules: Sequence[Prepared]
-    device: str
+    def __init__(self, saved: SavedHead, device: str = "cpu") -> None:
+        self.saved, self.config, self.device = saved, saved.config, device
+        self.modules = [
+            _read_module(saved.folder / f"{part}.safetensors", saved.config, saved.record, device)
+            for part in saved.record.weights
+        ]
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> "TrainedHead":
         """Read a head's folder; raises `UserError` when it is not whole."""
-        folder = Path(folder)
-        run, path = folder.parent.parent, folder / FILE
-        record = read_done(run, folder.name)
-        if record is None:
-            raise UserError(
-                f"{path}: the head is not trained; run `ser heads train {folder.name}`."
-            )
-        config = record.head_config(path)
-        for part in record.weights:
-            file = folder / f"{part}.safetensors"
-            require_undamaged(file, record.checksums.get(file.name), record.remedy)
-        modules = [
-            _read_module(folder / f"{part}.safetensors", config, record, device)
-            for part in record.weights
-        ]
-        return cls(
-            name=folder.name,
-            fingerprint=record.fingerprint,
-            config=config,
-            classes=record.classes,
-            made_of=record.features,
-            modules=modules,
-            device=device,
-        )
-
-    @property
-    def classifies(self) -> bool:
-        """Return whether it has logits of the classes."""
-        return "logits" in self.config.gives
-
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        """Return the attributes that it predicts."""
-        return self.config.attributes if "attributes" in self.config.gives else ()
-
-    @property
-    def by_speaker(self) -> bool:
-        """Return whether it reads a feature with `normalize: speaker`."""
-        return any(use.normalize == "speaker" for use in self.config.features)
+        return cls(SavedHead.read(folder), device)
 
     def predict(self, clips: Clips, speakers: Sequence[Hashable] | None = None) -> Outputs:
         """Return every output float32 `(clips, width)`: logits, attributes, ….

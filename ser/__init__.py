@@ -116,6 +116,7 @@ def load(
     min_confidence: float | None = None,
     *,
     model: None = None,
+    lazy: bool = False,
 ) -> "Predictor": ...
 
 
@@ -127,6 +128,7 @@ def load(
     min_confidence: float | None = None,
     *,
     model: str,
+    lazy: bool = False,
 ) -> "PublishedPredictor": ...
 
 
@@ -138,6 +140,7 @@ def load(
     min_confidence: float | None = None,
     *,
     model: str | None,
+    lazy: bool = False,
 ) -> "Predictor | PublishedPredictor": ...
 
 
@@ -148,6 +151,7 @@ def load(
     min_confidence: float | None = None,
     *,
     model: str | None = None,
+    lazy: bool = False,
 ) -> "Predictor | PublishedPredictor":
     """Open a trained run, or a published classifier, to predict the emotions in any audio.
 
@@ -161,6 +165,7 @@ def load(
             that of the bundle, if it has one; 0: none is.
         model: a published classifier to use instead of a run, without its heads: short name, hub id
             or folder.
+        lazy: read the weights of the heads with the first clip, too, and refuse damaged ones then.
 
     A `Note`, which is a warning, tells how often the model of a bundle errs, where that was
     evaluated, and the licence of a published classifier. Models are loaded with the first clip.
@@ -188,7 +193,8 @@ def load(
     if model is not None:
         predictor = PublishedPredictor(model, device, min_confidence)
     else:
-        predictor = Predictor(shelf_bundle() if run is None else run, head, device, min_confidence)
+        source = shelf_bundle() if run is None else run
+        predictor = Predictor(source, head, device, min_confidence, lazy=lazy)
     if predictor.summary is not None:
         warnings.warn(predictor.summary, Note, stacklevel=2)
     return predictor

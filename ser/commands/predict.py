@@ -133,7 +133,7 @@ def predict(
         options |= _speakers(one_speaker, turns, read)
         resumed = form == "csv" and out is not None and read is None
         predictor = _open(
-            lambda: ser.load(run, device, head, min_confidence, model=model),
+            lambda: ser.load(run, device, head, min_confidence, model=model, lazy=resumed),
             times,
             whole=timing or not resumed,  # of files that are all done nothing is loaded
         )
@@ -213,7 +213,7 @@ def _open(
     load: "Callable[[], AudioPredictor]", times: list[float], *, whole: bool
 ) -> "AudioPredictor":
     """Open what predicts, `whole` with its models; append to `times` when each was done."""
-    import ser.predict.predictor  # noqa: F401 (which imports torch)
+    import ser.predict.predictor  # noqa: F401 (part of what is imported)
 
     times.append(time.perf_counter())
     predictor = load()

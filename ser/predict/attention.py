@@ -7,25 +7,27 @@ a head weighed, not what made it decide: a frame of a BiGRU carries what it reme
 
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ser.cache.transcripts import Transcript
-from ser.heads.trained import TrainedHead
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.result import Attention, Word
+
+if TYPE_CHECKING:
+    from ser.heads.trained import TrainedHead
 
 Pooling = dict[str, list[tuple[np.ndarray, int]]]  # by feature: each head's weights, and its stride
 
 
-def inputs_of(head: TrainedHead, clips: Sequence[Extracted]) -> dict[str, list[Any]]:
+def inputs_of(head: "TrainedHead", clips: Sequence[Extracted]) -> dict[str, list[Any]]:
     """Return the frames of clips that a head reads, by feature."""
     return {name: [clip.frames[name] for clip in clips] for name in head.config.feature_names}
 
 
 def head_weights(
-    heads: Iterable[TrainedHead], clips: Sequence[Extracted], speakers: Sequence[Hashable] | None
+    heads: "Iterable[TrainedHead]", clips: Sequence[Extracted], speakers: Sequence[Hashable] | None
 ) -> list[Pooling]:
     """Return the pooling weights that the heads give to each clip; `speakers` as for `predict`."""
     pooling: list[Pooling] = [{} for _ in clips]

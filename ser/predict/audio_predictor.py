@@ -73,10 +73,15 @@ class AudioPredictor(ABC):
                 f"{source}: it predicts no classes, so there is no confidence; leave "
                 "min_confidence out."
             )
-        self.source, self.features, self.device = source, features, features.device
+        self.source, self.features = source, features
         self.classes, self.attributes = tuple(classes), tuple(attributes)
         self.min_confidence, self.notes, self.summary = min_confidence, tuple(notes), summary
         self._lock = threading.Lock()
+
+    @property
+    def device(self) -> str:
+        """Return where the models run."""
+        return self.features.device
 
     @property
     def by_speaker(self) -> bool:

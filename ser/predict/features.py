@@ -9,6 +9,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from ser.extract.extractor import (
     Extractor,
     FeatureOptions,
     build_extractor,
+    choose_device,
 )
 from ser.extract.loading import load
 from ser.extract.models import Weights, resolve
@@ -61,10 +63,15 @@ class LiveFeatures:
         device: str,
         find: Callable[[str], Weights] = resolve,
     ) -> None:
-        self.options, self.trained_on, self.device = options, trained_on, device
+        self.options, self.trained_on, self._device = options, trained_on, device
         self._find = find
         self.names = _with_transcripts(options, names)
         self._passes: list[_Pass] | None = None
+
+    @cached_property
+    def device(self) -> str:
+        """Return where the models run; `auto` imports torch."""
+        return choose_device(self._device)
 
     def load(self) -> list[_Pass]:
         """Load all models, once; raises `UserError` for an absent one or other weights."""

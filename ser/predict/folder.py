@@ -109,7 +109,8 @@ def predict_files(
         if not file.tell():
             file.write(to_csv([columns]))
         label = f"predict ({len(done)} already done)" if done else "predict"
-        for result in steps(predictor.stream(todo, **options), label, len(todo), unit="file"):
+        results = predictor.stream(todo, **options) if todo else ()
+        for result in steps(results, label, len(todo), unit="file"):
             if isinstance(result, Failure):
                 failed.append(result)
             else:

@@ -7,14 +7,15 @@
 
 from collections.abc import Hashable, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ser.corpus.synthetic import model_note
-from ser.extract.extractor import choose_device
 from ser.extract.models import resolve
-from ser.heads.trained import TrainedHead
+from ser.heads.saved import SavedHead
 from ser.predict.attention import Pooling, head_weights, inputs_of
 from ser.predict.audio_predictor import AudioPredictor, Prediction, by_name, require_confidence
 from ser.predict.bundle import open_bundle
@@ -28,6 +29,9 @@ from ser.stack.run import load as load_stack
 from ser.stack.run import stacked_heads
 from ser.stack.table import LogitTable, Rows
 
+if TYPE_CHECKING:
+    from ser.heads.trained import TrainedHead
+
 
 class Predictor(AudioPredictor):
     """A trained run, or one of its heads, that predicts emotions in audio; see `ser.load`.
@@ -39,6 +43,7 @@ class Predictor(AudioPredictor):
         device: auto, cpu or cuda.
         min_confidence: the highest probability below which a result is `unsure`, 0 to 1; by default
             that of the bundle, if it has one, for its stack; 0: none is.
+        lazy: read the heads' weights, which takes torch, with the first clip instead of now.
 
     `classes` and `attributes` are what it predicts, `heads` the names of the heads in use; `stack`
     is None for a head alone. `synthetic` is the share of synthetic speech among the training clips
@@ -59,22 +64,25 @@ class Predictor(AudioPredictor):
         head: str | None = None,
         device: str = "auto",
         min_confidence: float | None = None,
+        *,
+        lazy: bool = False,
     ) -> None:
         require_confidence(min_confidence)
         bundle = open_bundle(run) if Path(run).is_file() else None
         self.run = bundle.folder if bundle else Path(run)
-        device = choose_device(device)
         self.pipeline = bundle.pipeline() if bundle else read_pipeline(self.run)
         stacked = head is None and has_stack(self.run)  # damaged or not: never another system
-        with bundle.reading() if bundle else nullcontext():
+        self._reading = bundle.reading if bundle else nullcontext
+        with self._reading():
             names = stacked_heads(self.run) if stacked else [head or best_head(self.run)]
-            table = self._read_heads(names, device)
+            self._saved = [SavedHead.read(self.run / "heads" / name) for name in names]
+            table = self._table_of(self._saved)
             self.stack = load_stack(self.run, table) if stacked else None
         self.heads, self._table = tuple(names), table
         self.evaluation = bundle.record.evaluation if bundle else None
         if min_confidence is None and self.evaluation is not None and stacked:
             min_confidence = self.evaluation.min_confidence
-        trained_on = {name: spec for h in self._heads for name, spec in h.made_of.items()}
+        trained_on = {name: spec for h in self._saved for name, spec in h.made_of.items()}
         find = bundle.weights if bundle else resolve
         features = dict(self.pipeline.features) | self.pipeline.finetuned
         live = LiveFeatures(features, trained_on, trained_on, device, find)
@@ -92,6 +100,8 @@ class Predictor(AudioPredictor):
             notes=() if note is None else (note,),
             summary=bundle.summary if bundle else None,
         )
+        if not lazy:
+            _ = self._heads
 
     def __repr__(self) -> str:
         return (
@@ -113,22 +123,33 @@ class Predictor(AudioPredictor):
         }
         return facts("Predictor", values, self.notes)
 
-    def _read_heads(self, names: Sequence[str], device: str) -> LogitTable:
-        """Read the heads; return a table of what they predict, without rows."""
-        folder = self.run / "heads"
-        self._heads = [TrainedHead.load(folder / name, device) for name in names]
+    def load(self) -> None:
+        """Load every model and every head now instead of with the first clip."""
+        super().load()
+        with self._lock:
+            _ = self._heads
+
+    @cached_property
+    def _heads(self) -> "list[TrainedHead]":
+        from ser.heads.trained import TrainedHead  # imports torch
+
+        with self._reading():
+            return [TrainedHead(saved, self.device) for saved in self._saved]
+
+    def _table_of(self, heads: Sequence[SavedHead]) -> LogitTable:
+        """Return a table of what the heads predict, without rows."""
         return LogitTable.without_rows(
-            folder,
-            {head.name: head.fingerprint for head in self._heads},
-            self._heads[0].classes,
-            [head.name for head in self._heads if head.classifies],
-            {head.name: head.attributes for head in self._heads},
+            self.run / "heads",
+            {head.name: head.fingerprint for head in heads},
+            heads[0].classes,
+            [head.name for head in heads if head.classifies],
+            {head.name: head.attributes for head in heads},
         )
 
     @property
     def by_speaker(self) -> bool:
         """Return whether any head in use reads a feature with `normalize: speaker`."""
-        return any(head.by_speaker for head in self._heads)
+        return any(head.by_speaker for head in self._saved)
 
     def _attention(self, clips: Sequence[Extracted], speakers: Sequence[Hashable]) -> list[Pooling]:
         return head_weights(self._heads, clips, speakers)

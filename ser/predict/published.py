@@ -10,7 +10,6 @@ import numpy as np
 
 from ser.cache.precision import values
 from ser.corpus.errors import UserError, listed
-from ser.extract.extractor import choose_device
 from ser.extract.kinds.classifier import ClassifierOptions, meaning
 from ser.extract.models import resolve
 from ser.extract.registry import MODELS, card
@@ -60,9 +59,7 @@ class PublishedPredictor(AudioPredictor):
         hub = "" if listed_card is None or listed_card.hub == model else f"{listed_card.hub}; "
         super().__init__(
             Path(model),
-            LiveFeatures(
-                {FEATURE: options}, [FEATURE], {}, choose_device(device), lambda _: weights
-            ),
+            LiveFeatures({FEATURE: options}, [FEATURE], {}, device, lambda _: weights),
             () if meant.attributes else meant.names,
             meant.names if meant.attributes else (),
             min_confidence=min_confidence,

@@ -47,17 +47,17 @@ def clips_of(job, utterances):
 def test_it_predicts_what_it_predicted_in_its_run(job, name):
     head = TrainedHead.load(job.run / "heads" / name)
     logits = HeadLogits.read(job.run / "heads" / name / "logits.h5")
-    assert head.fingerprint == logits.fingerprint
-    assert head.made_of == logits.features
-    assert head.classes == job.manifest.classes
-    assert head.attributes == logits.attributes
-    assert head.classifies == (name != "rates")
+    assert head.saved.fingerprint == logits.fingerprint
+    assert head.saved.made_of == logits.features
+    assert head.saved.classes == job.manifest.classes
+    assert head.saved.attributes == logits.attributes
+    assert head.saved.classifies == (name != "rates")
     for split in ("dev", "test"):
         rows = logits.splits[split]
         prediction = head.predict(clips_of(job, rows.utterance), rows.speaker)
-        if head.classifies:
+        if head.saved.classifies:
             np.testing.assert_allclose(prediction["logits"], rows.logits, atol=2e-6)
-        if head.attributes:
+        if head.saved.attributes:
             np.testing.assert_allclose(prediction["attributes"], rows.predicted, atol=2e-6)
 
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
-from tests.ser.factories import ser
+from tests.ser.factories import ser, ser_process
 
 
 @pytest.fixture
@@ -80,6 +80,18 @@ def test_a_folder_is_csv_and_bad_files_cost_a_line_each(small, audio, tmp_path):
     assert (tmp_path / "x.failed.csv").read_text().splitlines()[1] == (
         f"{folder}/b.wav,not audio (Format not recognised)"
     )
+
+
+def test_files_that_are_all_done_need_no_torch(small, audio, tmp_path):
+    assert predict(small, audio, "--out", tmp_path / "x.csv").return_value == 0
+    before = (tmp_path / "x.csv").read_text()
+    words = ["predict", audio, "--run", small.run, "--out", "x.csv"]
+    done = ser_process(*words, cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    heavy = {"torch", "transformers", "ctranslate2", "sklearn", "scipy"}
+    assert imported > {"ser.predict.predictor"} and not imported & heavy
+    assert (tmp_path / "x.csv").read_text() == before
 
 
 def test_mistakes_are_reported_in_one_sentence(small, audio, tmp_path):

@@ -378,6 +378,10 @@ def test_weights_that_are_not_finite_are_refused(small, tmp_path):
         ser.load(run, "cpu", "voice")
     assert f"{path}: " in str(error.value)
     assert "not finite" in str(error.value)
+    later = ser.load(run, "cpu", "voice", lazy=True)
+    assert later.heads == ("voice",)
+    with pytest.raises(UserError, match="not finite"):
+        later.load()
 
 
 def test_a_head_that_gives_nan_answers_nothing(small, clips, monkeypatch):
