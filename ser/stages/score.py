@@ -174,7 +174,9 @@ def _first_cached(
     pipeline: Pipeline, manifest: Manifest | None, names: Sequence[str], kind: type[Cache]
 ) -> Cache | None:
     """Open the first of these features that is cached on this machine; None where none is."""
-    for name in names if manifest is not None else ():
+    if manifest is None:
+        return None
+    for name in names:
         with suppress(UserError):  # not extracted yet, or not on this machine
             cached = open_feature(feature_job(pipeline, manifest, name))
             if isinstance(cached, kind):
