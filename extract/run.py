@@ -44,9 +44,6 @@ from ser.extract.sources import AudioSources, Sources, TextSources, ViewSources,
 
 log = logging.getLogger("ser.extract")
 
-FRAME_BUDGET = {"cuda": 48_000}  # frames a batch occupies, padding included
-CPU_FRAME_BUDGET = 6_000  # of other devices as well
-
 Spec = dict[str, object]  # plain values
 
 
@@ -252,7 +249,7 @@ def _device_of(job: Job, device: str) -> str:
 
 def default_frame_budget(device: str) -> int:
     """Return how many frames a batch may occupy on a device, such as `cpu` or `cuda:1`."""
-    return FRAME_BUDGET.get(device_type(device), CPU_FRAME_BUDGET)
+    return 48_000 if device_type(device) == "cuda" else 6_000  # padding included
 
 
 def _imported(job: Job) -> Report:
@@ -278,9 +275,9 @@ def sources_of(job: Job) -> Sources:
         return AudioSources(job.manifest, job.audio)
     utterances = job.manifest.utterances()
     feature = job.options.words_of or TRANSCRIPT
-    if job.transcripts is None:
-        return TextSources(utterances, job.manifest.frame[TRANSCRIPT].to_list(), feature)
-    return TextSources(utterances, job.transcripts.texts(utterances), feature)
+    own = job.manifest.frame[TRANSCRIPT].to_list()
+    texts = own if job.transcripts is None else job.transcripts.texts(utterances)
+    return TextSources(utterances, texts, feature)
 
 
 def plan(extractor: Extractor, sizes: Mapping[str, int], budget: float) -> list[list[str]]:

@@ -6,16 +6,14 @@ Models"; the layout of the published `amphion/naturalspeech3_facodec`. From a 16
     prosody   log-mel (20 lowest of 80) -> linear -> transformer -> nearest of 1,024 codes, 256
     timbre    strided convolutions (hop 200) -> transformer, 256
 
-Attributes carry the names of the official state dicts, so that a file is checked key by key with no
-table of renamings; what a file holds besides (the synthesizer, the other quantizers) is ignored.
-Weight norm is folded into plain weights on loading. The mel filters, the window and the positional
-row are constants of the definition: they are computed, never read.
+Attributes carry the names of the official state dicts (`ser.extract.kinds.facodec_weights`). The
+mel filters, the window and the positional row are constants of the definition: they are computed,
+never read.
 
 All is fp32. Codes are discrete: where two are about equally near, the rounding of bf16, fp16 or
 TF32 picks another one, and the feature jumps to it instead of moving a little.
 """
 
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -30,9 +28,7 @@ from torch.nn.functional import (
     scaled_dot_product_attention,
 )
 
-from ser.corpus.errors import UserError
 from ser.extract.extractor import SAMPLE_RATE
-from ser.extract.models import FACODEC_FILES
 
 HOP = 200
 FFT, WINDOW = 1024, 800
@@ -266,59 +262,3 @@ def _mel_filters() -> Tensor:
         FFT // 2 + 1, 80, 0, SAMPLE_RATE / 2, SAMPLE_RATE, norm="slaney", mel_scale="slaney"
     )
     return torch.from_numpy(filters.T[:BANDS].astype(np.float32))
-
-
-def load_facodec(folder: Path) -> FACodec:
-    """Read the two official files of a folder.
-
-    Raises `UserError` for a file that is missing, is not a dict of tensors, or lacks a weight.
-    """
-    encoder, decoder = Encoder(), Decoder()
-    for network, name in zip((encoder, decoder), FACODEC_FILES, strict=True):
-        _fill(network, folder / name)
-    return FACodec(encoder, decoder).eval()
-
-
-def _fill(network: nn.Module, path: Path) -> None:
-    stored = _read(path)
-    again = f"give the official {path.name} of amphion/naturalspeech3_facodec."
-    weights = {}
-    for name, parameter in network.state_dict().items():
-        try:
-            weights[name] = _plain(stored, name)
-        except KeyError as error:
-            raise UserError(f"{path}: the weight {error} is missing; {again}") from error
-        except RuntimeError as error:
-            raise UserError(f"{path}: '{name}_g' does not fit '{name}_v'; {again}") from error
-        if weights[name].shape != parameter.shape:
-            shape, expected = tuple(weights[name].shape), tuple(parameter.shape)
-            raise UserError(f"{path}: the weight '{name}' is {shape}, not {expected}; {again}")
-    network.load_state_dict(weights)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path} does not exist; `model:` must name a folder with "
-            f"{' and '.join(FACODEC_FILES)}."
-        ) from error
-    except Exception as error:  # which one depends on where the file is damaged
-        raise UserError(
-            f"{path}: it is damaged or holds other objects than tensors, and was not loaded; "
-            "download the official file again."
-        ) from error
-    if not isinstance(stored, dict) or not all(isinstance(v, Tensor) for v in stored.values()):
-        raise UserError(f"{path}: it is not a dict of tensors; download the official file again.")
-    return stored
-
-
-def _plain(stored: dict[str, Tensor], name: str) -> Tensor:
-    """Return a weight, weight norm folded in (Salimans and Kingma 2016): `g v / |v|`."""
-    if not name.endswith(".weight") or not {f"{name}_g", f"{name}_v"} & stored.keys():
-        return stored[name]
-    g, v = stored[f"{name}_g"], stored[f"{name}_v"]
-    norm = torch.linalg.vector_norm(v, dim=tuple(range(1, v.ndim)), keepdim=True)
-    plain: Tensor = v * (g / norm)
-    return plain

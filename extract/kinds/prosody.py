@@ -202,7 +202,7 @@ class Facodec(Extractor):
 
     def load(self, device: str) -> None:
         """Load the two official files, in fp32 on any device."""
-        from ser.extract.kinds.facodec_model import load_facodec
+        from ser.extract.kinds.facodec_weights import load_facodec
 
         assert self.weights is not None
         self._model = load_facodec(self.weights.folder).to(device)

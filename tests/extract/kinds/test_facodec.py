@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from ser.corpus.errors import UserError
 from ser.extract.extractor import Extractor, parse_options
-from ser.extract.kinds.facodec_model import Decoder, Encoder, FACodec, load_facodec
+from ser.extract.kinds.facodec_model import Decoder, Encoder, FACodec
+from ser.extract.kinds.facodec_weights import load_facodec
 from ser.extract.kinds.prosody import Facodec, FacodecOptions, facodec_length
 from ser.extract.models import FACODEC_FILES, resolve
 from ser.extract.registry import card
