@@ -81,9 +81,10 @@ def predict(
     turns: Annotated[
         Path | None,
         option(
-            "RTTM",
-            "Who speaks when, as a diarisation gives it; report each turn with its speaker. "
-            "By default speakers are not known.",
+            "FILE",
+            "Who speaks when, as a diarisation gives it: .rttm, .csv with start, end and speaker, "
+            "or WhisperX's .json; report each turn with its speaker. By default speakers are not "
+            "known.",
         ),
     ] = None,
     explain: Annotated[
@@ -130,7 +131,7 @@ def predict(
         Segmentation(timeline, cut, window, hop)  # refuses a wrong window before the models load
         options: dict[str, Any] = {"timeline": timeline, "explain": explain}
         options |= {"cut": cut, "window": window, "hop": hop}
-        options |= _speakers(one_speaker, turns, read)
+        options |= _speakers(one_speaker, turns, read, len(paths))
         resumed = form == "csv" and out is not None and read is None
         predictor = _open(
             lambda: ser.load(run, device, head, min_confidence, model=model, lazy=resumed),
@@ -180,16 +181,24 @@ def _named(
         yield replace(prediction, path="-") if prediction.path == str(read) else prediction
 
 
-def _speakers(one_speaker: bool, turns: Path | None, read: Path | None) -> dict[str, object]:
+def _speakers(
+    one_speaker: bool, turns: Path | None, read: Path | None, files: int
+) -> dict[str, object]:
     """Return the options of `Predictor.stream` about speakers, the turns read.
 
-    `read` is the file of standard input, which has the turns of the only file in RTTM.
+    `read` is the file of standard input, which has the turns of the only recording in them;
+    turns that name no recording are for one file.
     """
     from ser.predict.turns import Turns
 
     if one_speaker and turns is not None:
         raise UserError("--one-speaker and --turns are both given; give one of them.")
     speech = None if turns is None else Turns.read(turns)
+    if speech is not None and not speech.named and files > 1:
+        raise UserError(
+            f"{turns}: its turns name no recording, and there are {files} files; predict one file "
+            "at a time, or give RTTM or a CSV with the column file."
+        )
     if speech is not None and read is not None:
         speech = speech.also_for(read)
     return {"one_speaker": one_speaker, "turns": speech}

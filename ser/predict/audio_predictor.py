@@ -150,17 +150,18 @@ class AudioPredictor(ABC):
             one_speaker: all clips are of one speaker, which heads with `normalize: speaker` use;
                 they are then all held in memory. Without it such a head compares each segment with
                 itself alone.
-            turns: who speaks when: an RTTM file, in which a clip is found by its file name without
-                suffix, or for one clip a list of (start, end, speaker), in seconds, the speaker
-                None where not known. The turns are the segments, and heads with `normalize:
-                speaker` use the speakers of each clip, which is then held in memory.
+            turns: who speaks when: an RTTM or CSV file, in which a clip is found by its file name
+                without suffix, or for one clip a JSON file of WhisperX or a list of (start, end,
+                speaker), in seconds, the speaker None where not known. The turns are the segments,
+                and heads with `normalize: speaker` use the speakers of each clip, which is then
+                held in memory.
             cut: how long audio is segmented: `speech` (at pauses, by silero-vad), `windows`, or
                 `auto`, which is speech where silero-vad is installed.
             window: the length of a window in seconds, 1 to 30.
             hop: from the start of one window to the next, in seconds.
 
         Clips are collected up to two minutes of audio, so the first result of many comes when that
-        much has been read. Raises `UserError` for a model that is absent, for an RTTM file that
+        much has been read. Raises `UserError` for a model that is absent, for turns that
         cannot be read, and for `one_speaker` together with `turns`.
         """
         if one_speaker and turns is not None:
@@ -203,12 +204,12 @@ class AudioPredictor(ABC):
                     segments.setdefault(id(clip), []).append(segment)
                 continue
             complete = segments.pop(id(clip), [])
-            if complete and not clip.damaged:
+            if complete and not clip.refused:
                 notes = [*self.notes, *clip.notes()]
                 confidence, unusable = self.min_confidence, bool(clip.problems)
                 yield join(clip.path, clip.seconds, complete, notes, confidence, unusable=unusable)
             else:
-                nothing = "no turn lies within the audio" if clip.turns else "no speech was found"
+                nothing = "no turn has 0.025 s of sound" if clip.turns else "no speech was found"
                 yield Failure(clip.path, clip.error or nothing)
 
     def _predict(
@@ -268,7 +269,7 @@ def _speaker(clip: Clip, piece: Piece, one_speaker: bool) -> Hashable:
 
 def _require_result(result: Result | Failure) -> Result:
     if isinstance(result, Failure):
-        if not result.path and result.error.endswith("."):  # a sentence with its remedy
-            raise UserError(result.error)
+        if result.error.endswith("."):  # a sentence with its remedy
+            raise UserError(f"{result.path}: {result.error}" if result.path else result.error)
         raise UserError(f"{result.path or 'the clip'}: {result.error}; give another clip.")
     return result

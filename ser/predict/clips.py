@@ -27,14 +27,15 @@ from ser.corpus.audio import SAMPLE_RATE, ChannelPower
 from ser.corpus.errors import AudioError, UserError, plural
 from ser.corpus.signal import SignalMeter, SignalProblem
 from ser.predict.sources import read_source
-from ser.predict.turns import Turn, Turns, cut_turns
+from ser.predict.turn_files import Turn
+from ser.predict.turns import TOLERANCE, Turns, cut_turns
 from ser.version import install
 
 Cut = Literal["auto", "speech", "windows"]
 
 WHOLE = 30.0  # s; a clip up to this is one piece
 BRIEF = 0.25  # s; a syllable: a shorter clip has a note
-TOLERANCE = 0.1  # s that a turn may end after the audio: one frame of a diarisation
+SHORTEST = SAMPLE_RATE // 40  # samples of a turn or another piece, as of a clip
 THREADS, AHEAD = 2, 4  # that decode, and clips decoded ahead
 CHUNK = 512  # samples that silero-vad reads at a time
 _LOADING = Lock()
@@ -76,7 +77,7 @@ class Segmentation:
             pieces = (Piece.at(*turn) for turn in cut_turns(blocks, self.turns.of(path)))
         else:
             pieces = speech_pieces(blocks) if at_speech else self._windows(blocks)
-        return (piece for piece in pieces if piece.wave.any() and piece.end - piece.start >= 0.025)
+        return (piece for piece in pieces if piece.wave.any() and len(piece.wave) >= SHORTEST)
 
     def _windows(self, blocks: Iterable[np.ndarray]) -> "Iterator[Piece]":
         window, hop = round(self.window * SAMPLE_RATE), round(self.hop * SAMPLE_RATE)
@@ -116,10 +117,21 @@ class Clip:
     pieces: Iterator[Piece]
     seconds: float = 0.0
     error: str = ""
-    damaged: bool = False  # behind the part that could be read
+    refused: bool = False  # for what was read last: damage, or turns beyond the end
     meter: SignalMeter = field(default_factory=SignalMeter)
     channels: ChannelPower = field(default_factory=ChannelPower)
-    turns: Sequence[Turn] = ()
+    given: Turns | None = None
+
+    @property
+    def turns(self) -> Sequence[Turn]:
+        """Return its turns; none where they are not given."""
+        return () if self.given is None else self.given.of(self.path)
+
+    def check_turns(self) -> None:
+        """Refuse the clip, which has been read, where a turn begins after its end."""
+        beyond = "" if self.given is None else self.given.beyond(self.path, self.seconds)
+        if beyond and not self.error:
+            self.error, self.refused = beyond, True
 
     def counted(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Pass blocks on, count their seconds and measure them."""
@@ -140,13 +152,28 @@ class Clip:
             notes.append(
                 f"The clip is only {self.seconds:.2f} s long, too short for a reliable prediction."
             )
+        return [*notes, *self._turn_notes()]
+
+    def _turn_notes(self) -> Iterator[str]:
         beyond = sum(turn.end > self.seconds + TOLERANCE for turn in self.turns)
         if beyond:
-            notes.append(
-                f"{plural(beyond, 'turn')} of {len(self.turns)} {'ends' if beyond == 1 else 'end'} "
-                f"after the audio, which is {self.seconds:.1f} s long: are they of this file?"
+            yield (
+                f"{self._turns(beyond, 'ends', 'end')} after the audio, which is "
+                f"{self.seconds:.1f} s long: are they of this file?"
             )
-        return notes
+        lengths = [round((turn.end - turn.start) * SAMPLE_RATE) for turn in self.turns]
+        left_out = sum(samples < SHORTEST for samples in lengths)
+        if left_out:
+            yield f"{self._turns(left_out, 'is', 'are')} shorter than 0.025 s and left out."
+        brief = sum(SHORTEST <= samples < BRIEF * SAMPLE_RATE for samples in lengths)
+        if brief:
+            yield (
+                f"{self._turns(brief, 'is', 'are')} shorter than {BRIEF:g} s, too short for a "
+                "reliable prediction."
+            )
+
+    def _turns(self, count: int, one: str, several: str) -> str:
+        return f"{plural(count, 'turn')} of {len(self.turns)} {one if count == 1 else several}"
 
 
 def open_clip(source: object, segmentation: Segmentation) -> Clip:
@@ -183,7 +210,7 @@ def open_clip(source: object, segmentation: Segmentation) -> Clip:
         clip.pieces = (Piece.at(0, wave) for wave in blocks)
     else:
         clip.pieces = segmentation.pieces(blocks, clip.path)
-    clip.turns = () if turns is None else turns.of(clip.path)
+    clip.given = turns
     return clip
 
 
@@ -194,7 +221,8 @@ def read_pieces(clips: Iterable[Clip]) -> Iterator[tuple[Clip, Piece | None]]:
             for piece in clip.pieces:
                 yield clip, piece
         except AudioError as error:
-            clip.error, clip.damaged = str(error), True
+            clip.error, clip.refused = str(error), True
+        clip.check_turns()
         yield clip, None
 
 

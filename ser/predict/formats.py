@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.predict.result import UNSURE, Result, Segment, names_speakers, rows_of
-from ser.predict.turns import UNKNOWN
+from ser.predict.turn_files import UNKNOWN
 
 
 def to_json(result: Result) -> str:

@@ -134,6 +134,12 @@ def test_turns_and_one_speaker(small, clips, tmp_path):
     assert out.read_text() == csv.stdout
     stdin = predict(small, "-", "--turns", turns, "--format", "rttm", stdin=first.read_bytes())
     assert [text.split()[7] for text in stdin.stdout.splitlines()] == ["anna", "ben"]
+    table = tmp_path / "x.csv"
+    table.write_text("start,end,speaker\n0,0.25,anna\n0.125,0.375,ben\n")
+    rows = predict(small, first, "--turns", table, "--format", "csv").stdout
+    assert rows == csv.stdout
+    with pytest.raises(UserError, match="name no recording, and there are 2 files; predict one"):
+        predict(small, first, second, "--turns", table)
     note = "--one-speaker changes nothing: no head in use has `normalize: speaker`."
     assert note in predict(small, first, "--one-speaker").stderr
     assert "changes nothing" not in predict(small, first, "--one-speaker", "--head", "voice").stderr

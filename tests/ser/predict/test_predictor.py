@@ -130,8 +130,10 @@ def test_the_speakers_of_turns_are_standardised_each_by_their_own_turns(small, c
     )
     with pytest.raises(UserError, match="both given"):
         p(files, turns=tmp_path / "x.rttm", one_speaker=True)
-    assert list(p.stream([clips[0]], turns=[(99, 100, "a")])) == [
-        Failure(str(clips[0]), "no turn lies within the audio")
+    with pytest.raises(UserError, match=r"/\S+: turns: number 1: the turn begins at 99.0 s, and"):
+        p(clips[0], turns=[(99, 100, "a")])
+    assert list(p.stream([clips[0]], turns=[(0, 0.01, "a")])) == [
+        Failure(str(clips[0]), "no turn has 0.025 s of sound")
     ]
 
 

@@ -1,5 +1,6 @@
-"""Turns of speakers: what RTTM is read, what is refused, and the audio that they are cut from."""
+"""Turns of speakers: what files are read, what is refused, and the audio that they are cut from."""
 
+import json
 import os
 import time
 import unicodedata
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 
 from ser.corpus.errors import UserError
 from ser.predict.clips import Segmentation, open_clip, read_pieces
-from ser.predict.turns import Turn, Turns, cut_turns
+from ser.predict.turn_files import Turn
+from ser.predict.turns import Turns, cut_turns
 
 RATE = 16_000
 ANNA = "SPEAKER talk 1 0.5 1.5 <NA> <NA> anna <NA> <NA>\n"
@@ -26,8 +28,8 @@ def line(start, seconds, speaker="anna", file="talk"):
 def read(tmp_path):
     """Return a function that reads a text as an RTTM file."""
 
-    def read_text(text):
-        path = tmp_path / "x.rttm"
+    def read_text(text, suffix=".rttm"):
+        path = tmp_path / f"x{suffix}"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return Turns.read(path)
 
@@ -58,9 +60,78 @@ def test_names_of_any_script_are_compared_composed(read):
     assert turns.of(f"{name}.wav") == [Turn(0, 1, "Zoë")]
 
 
-def test_turns_of_one_speaker_are_joined_where_they_overlap_and_empty_ones_left_out(read):
+def test_turns_of_one_speaker_are_joined_where_they_overlap(read):
     turns = read(line(0, 2) + line(1, 3) + line(1.5, 1) + line(1, 1, "ben") + line(5, 0))
-    assert turns.of("talk.wav") == [Turn(0, 4, "anna"), Turn(1, 2, "ben")]
+    assert turns.of("talk.wav") == [Turn(0, 4, "anna"), Turn(1, 2, "ben"), Turn(5, 5, "anna")]
+
+
+def test_a_csv_has_columns_by_name_and_perhaps_the_file_of_each_turn(read):
+    turns = read(
+        "speaker,end,start,file,score\nben,4,3,talk,1\n\nZoë Ü,2,0.5,talk,\n,9,0,a_b,\n", ".csv"
+    )
+    assert turns.of("talk.wav") == [Turn(0.5, 2, "Zoë Ü"), Turn(3, 4, "ben")]
+    assert turns.of("a b.flac") == [Turn(0, 9, None)]
+    assert turns.named
+    assert turns.of("other.wav") == ()
+    unnamed = read('\ufeffstart,end,speaker\r\n0,1,"a, b"\r\n', ".csv")
+    assert not unnamed.named
+    assert unnamed.of("any.wav") == unnamed.of("") == [Turn(0, 1, "a, b")]
+
+
+def test_successive_words_of_a_speaker_are_a_turn_in_the_json_of_whisperx(read):
+    words = [("a", 0.5, 0.7), ("a", 0.8, 1.0), ("b", 1.2, 1.5), (None, 1.6, 1.9)]
+    timed = [{"start": a, "end": b} | ({"speaker": who} if who else {}) for who, a, b in words]
+    timed.insert(1, {"word": "7"})  # WhisperX cannot align a number
+    segments = [
+        {"start": 0.4, "end": 2.0, "text": "x 7 x x x", "speaker": "b", "words": timed},
+        {"start": 3, "end": 4.5, "text": "y", "words": []},
+    ]
+    turns = read(json.dumps({"segments": segments, "language": "en"}), ".json")
+    assert turns.of("any.wav") == [Turn(0.5, 1.0, "a"), Turn(1.2, 1.9, "b"), Turn(3, 4.5, None)]
+    assert [turn.number for turn in turns.of("")] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text", "problem"),
+    [
+        (
+            ".csv",
+            "from,to,speaker\n",
+            "line 1: there is no column 'start' among from, to, ",
+        ),
+        (
+            ".csv",
+            "start,end,speaker\n0,1\n",
+            "line 2: it has 2 cells and the header 3; ",
+        ),
+        (".csv", "start,end,speaker\n2,1,a\n", "line 2: it is from 2 to 1 s; give an end"),
+        (".csv", "start,end,speaker\n0,inf,a\n", "line 2: its end is 'inf'; give seconds from 0"),
+        (".csv", 'start,end,speaker\n0,1,"a\n', "line 2: it is not CSV (unexpected end of data);"),
+        (".csv", "start,end,speaker\n", "it has no row; give the turns of a diarisation."),
+        (".csv", "", "line 1: there is no column 'start' among ; name the columns start, end and"),
+        (".json", "[]", "it holds no JSON object; give the JSON that WhisperX writes."),
+        (".json", '{"segments": {}}', "it has no list 'segments'; give the JSON"),
+        (".json", '{"segments": [3]}', "segment 1: it is no object; give the JSON"),
+        (
+            ".json",
+            '{"segments": [{"words": 3}]}',
+            "segment 1: its words are no list; ",
+        ),
+        (".json", '{"segments": [{"start": 1}]}', "segment 1: its end is 'None'; give seconds"),
+        (".json", '{"segments": [{"start": 0, "end": NaN}]}', "segment 1: its end is 'None'; give"),
+        (
+            ".json",
+            '{"segments": [{"start": 0, "end": 1, "speaker": 3}]}',
+            "segment 1: its ",
+        ),
+        (".json", "[" * 100_000, "it is nested too deep; give the JSON that WhisperX writes."),
+    ],
+)
+def test_a_mistake_in_a_table_or_json_names_its_place(read, tmp_path, suffix, text, problem):
+    with pytest.raises(UserError) as error:
+        read(text, suffix)
+    assert str(error.value).startswith(f"{tmp_path}/x{suffix}: {problem}")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +148,8 @@ def test_turns_of_one_speaker_are_joined_where_they_overlap_and_empty_ones_left_
         (line(0, 1, "a" * 101), "line 1: the name of its speaker is long or not printable"),
         (line(0, 1, "\x1b[31m"), "line 1: the name of its speaker is long or not printable"),
         (ANNA.encode() + b"SPEAKER \xe9\n", "line 2: it is not UTF-8; save the file as UTF-8."),
-        (";; nothing\n", "it has no SPEAKER line; give the turns of a diarisation as RTTM."),
-        ("", "it has no SPEAKER line; give the turns of a diarisation as RTTM."),
+        (";; nothing\n", "it has no SPEAKER line; give the turns of a diarisation."),
+        ("", "it has no SPEAKER line; give the turns of a diarisation."),
     ],
 )
 def test_a_mistake_names_file_line_and_remedy(read, tmp_path, text, problem):
@@ -140,7 +211,8 @@ def test_a_long_turn_is_divided_equally():
 )
 def test_a_turn_is_cut_from_its_place_however_the_audio_is_read(spans, block, length):
     wave = np.arange(length, dtype=np.float32)
-    turns = sorted(Turn(a / RATE, (a + n) / RATE, str(i)) for i, (a, n) in enumerate(spans))
+    turns = [Turn(a / RATE, (a + n) / RATE, str(i)) for i, (a, n) in enumerate(spans)]
+    turns.sort(key=lambda turn: turn.start)
     blocks = [wave[i : i + block] for i in range(0, length, block)]
     pieces = {who: (at, part) for at, part, who in cut_turns(blocks, turns)}
     assert set(pieces) == {str(i) for i, (a, _) in enumerate(spans) if a < length}
@@ -150,13 +222,34 @@ def test_a_turn_is_cut_from_its_place_however_the_audio_is_read(spans, block, le
             np.testing.assert_array_equal(pieces[str(i)][1], wave[a : a + n])
 
 
-def test_turns_are_the_pieces_of_a_clip_and_those_beyond_its_end_a_note():
-    wave = np.random.default_rng(0).standard_normal(2 * RATE).astype("f4") * 0.1
-    turns = [(0.0, 1.0, "a"), (0.5, 9.0, "b"), (5.0, 6.0, "a")]
-    cutting = Segmentation(turns=Turns.read(turns))
-    clip = open_clip((wave, RATE), cutting)
-    pieces = [piece for _, piece in read_pieces([clip]) if piece is not None]
-    assert [(p.start, p.end, p.speaker) for p in pieces] == [(0, 1, "a"), (0.5, 2, "b")]
-    assert clip.notes() == [
-        "2 turns of 3 end after the audio, which is 2.0 s long: are they of this file?"
+def clip_of(turns, seconds=2):
+    """Return a clip of noise that has been read, and its pieces."""
+    wave = np.random.default_rng(0).standard_normal(seconds * RATE).astype("f4") * 0.1
+    clip = open_clip((wave, RATE), Segmentation(turns=turns))
+    return clip, [piece for _, piece in read_pieces([clip]) if piece is not None]
+
+
+def test_turns_are_the_pieces_of_a_clip_and_those_that_end_beyond_it_or_are_short_a_note():
+    turns = [(0.0, 1.0, "a"), (0.5, 9.0, "b"), (1.0, 1.02, "c"), (1.5, 1.5, "c"), (1.7, 1.9, "d")]
+    clip, pieces = clip_of(Turns.read(turns))
+    assert [(p.start, p.end, p.speaker) for p in pieces] == [
+        *((0, 1, "a"), (0.5, 2, "b"), (1.7, 1.9, "d")),
     ]
+    assert clip.notes() == [
+        "1 turn of 5 ends after the audio, which is 2.0 s long: are they of this file?",
+        "2 turns of 5 are shorter than 0.025 s and left out.",
+        "1 turn of 5 is shorter than 0.25 s, too short for a reliable prediction.",
+    ]
+    assert not clip.error
+
+
+def test_a_turn_that_begins_beyond_the_audio_is_refused_by_file_and_line(read, tmp_path):
+    clip, _ = clip_of(read(";; by hand\n" + line(7, 1) + line(0, 1)))
+    assert clip.refused
+    assert clip.error == (
+        f"{tmp_path}/x.rttm: line 2: the turn begins at 7.0 s, and the audio is 2.0 s long; give "
+        "the turns of this recording."
+    )
+    assert clip_of(Turns.read([(0, 1, "a"), (2.05, 3, "a")]))[0].error == ""
+    clip, _ = clip_of(Turns.read([(0, 1, "a"), (2.2, 3, "a")]))
+    assert clip.error.startswith("turns: number 2: the turn begins at 2.2 s")
