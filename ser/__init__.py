@@ -156,8 +156,9 @@ def load(
     """Open a trained run, or a published classifier, to predict the emotions in any audio.
 
     Args:
-        run: the folder that `run:` of the pipeline names, or a bundle that `ser pack` made of it;
-            by default the bundle that `ser` ships.
+        run: the folder that `run:` of the pipeline names, a bundle that `ser pack` made of it, or
+            one on the Hugging Face hub, as hf:owner/name or hf:owner/name@revision; by default the
+            bundle that `ser` ships.
         device: auto, cpu or cuda.
         head: the head to use; by default the stack, and in a run without one the head with the best
             score on dev.

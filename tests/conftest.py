@@ -44,3 +44,28 @@ def without_baseline():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ser.pipeline.baseline.DEFAULT", False)
         yield
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Return a hub of this machine, `tests.hub_server.HubServer`, that this process may write to.
+
+    `huggingface_hub` reads its variables when it is imported, so its constants are set.
+    """
+    pytest.importorskip("huggingface_hub")
+    from tests.hub_server import TOKEN, HubServer
+
+    server = HubServer()
+    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in {
+        "ENDPOINT": server.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": template,
+        "HF_HUB_CACHE": str(tmp_path / "hf" / "hub"),
+        "HF_TOKEN_PATH": str(tmp_path / "hf" / "token"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+    }.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    yield server
+    server.close()

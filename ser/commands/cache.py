@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands import cache_exchange
+from ser.commands import cache_exchange, cache_hub
 from ser.commands.cache_info import (
     cache_root,
     cached_features,
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 cache = typer.Typer(
-    cls=Group, help="Inspect, verify and repair the cache; merge, export and import features."
+    cls=Group, help="Inspect, verify and repair the cache; merge, export, import and push features."
 )
 cache.add_typer(cache_exchange.app)
+cache.add_typer(cache_hub.app)
 app.add_typer(cache, name="cache", rich_help_panel="Tools")
 
 

@@ -53,7 +53,7 @@ def export(
     if root:
         opened: Folder = FeatureCache.open(root, feature)
     else:
-        opened = _open_feature(load_pipeline(path, overrides), feature)
+        opened = open_feature(load_pipeline(path, overrides), feature)
     if not isinstance(opened, FeatureCache):
         raise UserError(
             f"{opened.location}: '{feature}' holds transcripts, not frames; read data/*.parquet "
@@ -134,7 +134,8 @@ def import_(
     return _list_failed(report.failed)
 
 
-def _open_feature(pipeline: "Pipeline", feature: str) -> "Folder":
+def open_feature(pipeline: "Pipeline", feature: str) -> "Folder":
+    """Open what is cached of a feature of the pipeline."""
     from ser.extract.run import open_feature
     from ser.pipeline.file import read_manifest
     from ser.pipeline.jobs import feature_job

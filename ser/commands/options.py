@@ -73,7 +73,8 @@ RunFolder = Annotated[
     Path | None,
     option(
         "RUN",
-        "Folder of a trained run, or a bundle; by default the bundle that ser ships.",
+        "Folder of a trained run, a bundle, or hf:owner/name[@revision] of the hub; by default the "
+        "bundle that ser ships.",
         "--run",
     ),
 ]

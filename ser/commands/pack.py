@@ -1,7 +1,8 @@
 """`ser pack`: a run as one file."""
 
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,18 +10,42 @@ from ser.commands.help import argument, command, flag, option
 from ser.commands.logs import result
 from ser.corpus.errors import UserError
 
+if TYPE_CHECKING:
+    from ser.cache.hub import HubRepo
+    from ser.predict.record import BundleRecord
+
 app = typer.Typer()
 
 
-@command(app, "ser pack runs/demo -o demo.ser --embed\nser pack --show demo.ser", section="Predict")
+@command(
+    app,
+    "ser pack runs/demo -o demo.ser --embed\n"
+    "ser pack runs/mine --push hf:owner/name --private\n"
+    "ser pack --show demo.ser",
+    section="Predict",
+)
 def pack(
     run: Annotated[
         Path | None, argument("RUN", "Folder of a trained run; not with --show.")
     ] = None,
     *,
     out: Annotated[
-        Path | None, option("FILE", "Bundle to write; there is no default.", "--out", "-o")
+        Path | None,
+        option(
+            "FILE", "Bundle to write; there is no default, but --push needs none.", "--out", "-o"
+        ),
     ] = None,
+    push: Annotated[
+        str | None,
+        option(
+            "hf:OWNER/NAME",
+            "Repository of the Hugging Face hub to push the bundle to, with its card; made if "
+            "there is none. By default nothing is pushed.",
+        ),
+    ] = None,
+    private: Annotated[
+        bool, flag("--private", "Make the repository private, if --push makes it.")
+    ] = False,
     embed: Annotated[
         bool, flag("--embed", "Include the foundation models; otherwise the bundle names them.")
     ] = False,
@@ -42,8 +67,8 @@ def pack(
         Path | None,
         option(
             "FILE",
-            "Check this bundle, or the one that ser ships by its name, acted-speech-4, and "
-            "print its card; packs nothing. There is no default.",
+            "Check this bundle, one on the hub, or the one that ser ships by its name, "
+            "acted-speech-4, and print its card; packs nothing. There is no default.",
         ),
     ] = None,
 ) -> None:
@@ -51,26 +76,46 @@ def pack(
 
     `ser predict --run` and `ser.load` take it like the run's folder.
     """
-    if (show is None) == (run is None) or (run is None) != (out is None):
-        raise UserError("give RUN and -o bundle.ser, or --show bundle.ser.")
+    if (show is None) == (run is None) or (run is None) != (out is None and push is None):
+        raise UserError("give RUN and -o bundle.ser or --push hf:owner/name, or --show bundle.ser.")
     if show is not None:
         _show(show)
         return
+    from ser.cache.hub import HubRepo
     from ser.packing.pack import pack as write
 
-    assert run is not None and out is not None
-    record = write(run, out, embed=embed, risk=risk, licence=licence)
+    assert run is not None
+    repo = None if push is None else HubRepo.parse(push, "bundle")
+    if repo is not None:
+        repo.require_writable()
+    with tempfile.TemporaryDirectory() as temporary:
+        bundle = out or Path(temporary) / "bundle.ser"
+        record = write(run, bundle, embed=embed, risk=risk, licence=licence)
+        result(f"{out or run}: {_summary(bundle, len(record.members))}")
+        if repo is not None:
+            _push(bundle, run, record, repo, private)
     needed = {f.model for f in record.features.values() if f.model and not f.embedded}
-    result(f"{out}: {_summary(out, len(record.members))}")
     if needed:
         result(f"users of the bundle need {', '.join(sorted(needed))}; --embed includes them")
 
 
+def _push(bundle: Path, run: Path, record: "BundleRecord", repo: "HubRepo", private: bool) -> None:
+    from ser.packing.hub_card import bundle_card
+
+    name = repo.name.partition("/")[2]
+    card = bundle_card(bundle, run, record, repo)
+    commit = repo.push(name, card, {f"{name}.ser": bundle}, private)
+    result(f"{repo}@{commit}: pushed; `ser predict clip.wav --run {repo}` predicts with it")
+
+
 def _show(path: Path) -> None:
+    from ser.cache.hub import is_hub
     from ser.predict.archive import CARD
-    from ser.predict.bundle import open_bundle
+    from ser.predict.bundle import hub_bundle, open_bundle
     from ser.predict.shelf import SHELF
 
+    if is_hub(path):
+        path = hub_bundle(path)
     if str(path) in (SHELF.name, SHELF.stem) and not path.is_file():
         path = SHELF
     if not path.is_file():

@@ -12,7 +12,6 @@ threshold are slightly optimistic.
 """
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import polars as pl
 from ser.corpus.classes import read_with_classes
 from ser.corpus.errors import UserError
 from ser.corpus.importers.registry import IMPORTERS
-from ser.packing.corpora import corpus_named
+from ser.packing.corpora import corpus_named, licence_of
 from ser.pipeline.file import Pipeline
 from ser.predict.evaluation import ALL, Corpus, Evaluation, Score
 from ser.predict.predictor import Predictor
@@ -37,7 +36,6 @@ from ser.score.run import STACK
 
 COLUMNS = ("corpus", "language", "gender", "emotion")
 TINY = 1e-12
-UNKNOWN = "see its documentation"
 
 
 def evaluate(predictor: Predictor, risk: float) -> Evaluation:
@@ -166,25 +164,20 @@ class _Calibrated:
 def _corpora(groups: pl.DataFrame) -> tuple[Corpus, ...]:
     """Describe the corpora by their training rows, in the order of the manifest."""
     trained = groups.filter(pl.col("split") == "train", pl.col("corpus").is_not_null())
-    corpora = []
-    for (corpus,), rows in trained.group_by("corpus", maintain_order=True):
-        name, licence = _title_and_licence(str(corpus))
-        speakers = rows["speaker"].drop_nulls().n_unique()
-        corpora.append(
-            Corpus(name=name, licence=licence, utterances=rows.height, speakers=speakers)
+    return tuple(
+        Corpus(
+            name=_title(str(name)),
+            licence=licence_of(str(name)),
+            utterances=rows.height,
+            speakers=rows["speaker"].drop_nulls().n_unique(),
         )
-    return tuple(corpora)
+        for (name,), rows in trained.group_by("corpus", maintain_order=True)
+    )
 
 
-def _title_and_licence(corpus: str) -> tuple[str, str]:
-    """Return the name of a corpus and its licence, as the documentation of its importer has them.
-
-    That is EmoDB for emodb.
-    """
+def _title(corpus: str) -> str:
+    """Return the name of a corpus as its importer writes it: EmoDB for emodb."""
     named = corpus_named(corpus)
     if named is None or named not in IMPORTERS.built_in:
-        return corpus, UNKNOWN
-    text = " ".join((IMPORTERS.get(named).__doc__ or "").split())
-    stated = re.search(r"Licence: (.+?)\. Cite", text)
-    title = IMPORTERS.built_in[named].summary.partition(":")[0]
-    return title, stated[1] if stated else UNKNOWN
+        return corpus
+    return IMPORTERS.built_in[named].summary.partition(":")[0]

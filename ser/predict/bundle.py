@@ -28,6 +28,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 import ser.stack.run
+from ser.cache.hub import HubRecord, HubRepo
 from ser.corpus.errors import UserError
 from ser.corpus.registry import built_in_only
 from ser.extract.models import Weights, is_not_installed, resolve
@@ -163,6 +164,18 @@ class Bundle:
                 "bundle packed with --embed."
             )
         return weights
+
+
+def hub_bundle(place: str | Path) -> Path:
+    """Return the bundle of a repository hf:owner/name[@revision], downloaded and compared.
+
+    Raises `UserError` where it cannot be had, or is damaged.
+    """
+    repo = HubRepo.parse(place, "bundle")
+    record, repo = repo.read()
+    if list(record.files) != [f"{record.name}.ser"]:
+        raise UserError(f"{repo}: ser.json does not list one bundle; {HubRecord.remedy}.")
+    return repo.fetch(f"{record.name}.ser", record.files[f"{record.name}.ser"])
 
 
 def open_bundle(path: str | Path) -> Bundle:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ser.cache.hub import is_hub
 from ser.corpus.synthetic import model_note
 from ser.extract.models import resolve
 from ser.heads.saved import SavedHead
 from ser.predict.attention import Pooling, head_weights, inputs_of
 from ser.predict.audio_predictor import AudioPredictor, Prediction, by_name, require_confidence
-from ser.predict.bundle import open_bundle
+from ser.predict.bundle import hub_bundle, open_bundle
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.html import facts
 from ser.predict.run_folder import best_head, read_pipeline
@@ -37,7 +38,8 @@ class Predictor(AudioPredictor):
     """A trained run, or one of its heads, that predicts emotions in audio; see `ser.load`.
 
     Args:
-        run: the folder of a run, or a bundle that `ser pack` made of it.
+        run: the folder of a run, a bundle that `ser pack` made of it, or a bundle on the Hugging
+            Face hub, as hf:owner/name or hf:owner/name@revision.
         head: the head to use; by default the stack, and in a run without one the head with the best
             score on dev.
         device: auto, cpu or cuda.
@@ -68,8 +70,9 @@ class Predictor(AudioPredictor):
         lazy: bool = False,
     ) -> None:
         require_confidence(min_confidence)
-        bundle = open_bundle(run) if Path(run).is_file() else None
-        self.run = bundle.folder if bundle else Path(run)
+        path = hub_bundle(run) if is_hub(run) else Path(run)
+        bundle = open_bundle(path) if path.is_file() else None
+        self.run = bundle.folder if bundle else path
         self.pipeline = bundle.pipeline() if bundle else read_pipeline(self.run)
         stacked = head is None and has_stack(self.run)  # damaged or not: never another system
         self._reading = bundle.reading if bundle else nullcontext

@@ -141,7 +141,7 @@ def _read_whisperx(path: Path) -> Iterator[tuple[str, Turn]]:
         where = f"{path}: segment {number}"
         words = _object(where, segment).get("words") or ()
         if not isinstance(words, list | tuple):
-            raise UserError(f"{where}: its words are no list; {remedy}.")
+            raise UserError(f"{where}: its words are not a list; {remedy}.")
         timed = [word for word in words if "start" in _object(where, word) and "end" in word]
         # a word without a speaker is one of the segment's
         by_speaker = groupby(timed, key=lambda word: word.get("speaker", segment.get("speaker")))
@@ -156,7 +156,7 @@ def _read_whisperx(path: Path) -> Iterator[tuple[str, Turn]]:
 def _object(where: str, value: object) -> Mapping[str, Any]:
     if isinstance(value, dict):
         return value
-    raise UserError(f"{where}: it is no object; give the JSON that WhisperX writes.")
+    raise UserError(f"{where}: it is not an object; give the JSON that WhisperX writes.")
 
 
 def _turn(where: str, start: float, end: float, speaker: object, number: int) -> Turn:
@@ -169,7 +169,7 @@ def _turn(where: str, start: float, end: float, speaker: object, number: int) ->
 
 def _speaker(where: str, name: object) -> str | None:
     if name is not None and not isinstance(name, str):
-        raise UserError(f"{where}: its speaker is no text; give a name.")
+        raise UserError(f"{where}: its speaker is not text; give a name.")
     return None if not name or name == UNKNOWN else _name(where, "speaker", name)
 
 

@@ -111,11 +111,11 @@ def test_successive_words_of_a_speaker_are_a_turn_in_the_json_of_whisperx(read):
         (".csv", "", "line 1: there is no column 'start' among ; name the columns start, end and"),
         (".json", "[]", "it holds no JSON object; give the JSON that WhisperX writes."),
         (".json", '{"segments": {}}', "it has no list 'segments'; give the JSON"),
-        (".json", '{"segments": [3]}', "segment 1: it is no object; give the JSON"),
+        (".json", '{"segments": [3]}', "segment 1: it is not an object; give the JSON"),
         (
             ".json",
             '{"segments": [{"words": 3}]}',
-            "segment 1: its words are no list; ",
+            "segment 1: its words are not a list; ",
         ),
         (".json", '{"segments": [{"start": 1}]}', "segment 1: its end is 'None'; give seconds"),
         (".json", '{"segments": [{"start": 0, "end": NaN}]}', "segment 1: its end is 'None'; give"),

@@ -1,0 +1,113 @@
+"""A feature on the Hugging Face hub: its folder as it is, in a repository of data sets.
+
+    feature.json, data.zarr/…     as in the cache; index.parquet is made again
+
+The names of the shards lose the name of the machine that wrote them. What is pulled is checked
+before any of it is in the cache: every file by ser.json, then the whole folder as by
+`ser cache verify`, in a temporary folder; then its shards are merged into the cache.
+"""
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ser.cache.features import FeatureCache
+from ser.cache.hub import HubRecord, HubRepo
+from ser.cache.metadata import read_metadata
+from ser.cache.upkeep import merge
+from ser.corpus.errors import UserError
+from ser.corpus.progress import steps
+
+FEATURE_JSON = "feature.json"
+FILE = re.compile(rf"{FEATURE_JSON}|data\.zarr/(?:zarr\.json|hub-0-\w+/[\w./-]+)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A feature that was pulled: its name, its fingerprint, and what the cache had not."""
+
+    feature: str
+    fingerprint: str
+    utterances: int
+    new_shards: int
+
+
+def push_feature(cache: FeatureCache, repo: HubRepo, card: str, private: bool = False) -> str:
+    """Push a feature whose checksums are right; return the commit.
+
+    Raises `UserError` for damage, for a cache in object storage, and as `HubRepo.push`.
+    """
+    if cache.remote:
+        raise UserError(
+            f"{cache.location}: it is in object storage; copy it to this machine with `ser cache "
+            "merge` first."
+        )
+    damages = cache.verify()
+    if damages:
+        raise UserError(f"{damages[0].reason}; {cache.remedy}, and push again.")
+    files = {_place(cache, path): path for path in sorted(_files(cache.path))}
+    return repo.push(cache.name, card, files, private)
+
+
+def _files(folder: Path) -> list[Path]:
+    shards = (path for path in (folder / FeatureCache.store).rglob("*") if path.is_file())
+    return [folder / FEATURE_JSON, *(path for path in shards if not path.name.startswith("."))]
+
+
+def _place(cache: FeatureCache, path: Path) -> str:
+    """Return the path in the repository: a shard's name is host-process-random."""
+    parts = list(path.relative_to(cache.path).parts)
+    if len(parts) > 2:
+        parts[1] = f"hub-0-{parts[1].rpartition('-')[2]}"
+    return "/".join(parts)
+
+
+def pull_feature(repo: HubRepo, root: str | Path) -> Pulled:
+    """Add a feature of the hub to a cache: a folder or a URL.
+
+    Raises `UserError` for what cannot be downloaded, or is damaged; the cache is as before then.
+    """
+    record, repo = repo.read()
+    wrong = next((place for place in record.files if not FILE.fullmatch(place)), None)
+    if wrong is not None or FEATURE_JSON not in record.files:
+        problem = f"it has {wrong}" if wrong else f"it lacks {FEATURE_JSON}"
+        raise UserError(f"{repo}: {problem}, so it is not a feature; {HubRecord.remedy}.")
+    with tempfile.TemporaryDirectory(prefix="ser-pull-") as temporary:
+        try:
+            theirs = _assembled(repo, record, Path(temporary))
+            damages = theirs.verify()
+        except UserError as error:
+            if str(Path(temporary)) not in str(error):
+                raise
+            raise _damaged(repo, str(error), temporary) from error
+        if damages:
+            raise _damaged(repo, damages[0].reason, temporary)
+        copied = merge(root, temporary)
+        utterances = theirs.index().height
+    return Pulled(record.name, theirs.fingerprint, utterances, sum(copied.values()))
+
+
+def _assembled(repo: HubRepo, record: HubRecord, root: Path) -> FeatureCache:
+    """Download the files, and return the feature's folder in a cache of its own, made of links."""
+    metadata = repo.fetch(FEATURE_JSON, record.files[FEATURE_JSON])
+    (root / "metadata").mkdir()
+    shutil.copyfile(metadata, root / "metadata" / FEATURE_JSON)
+    stated = read_metadata(root / "metadata")
+    if stated["feature"] != record.name:
+        raise UserError(f"{repo}: feature.json has another name than ser.json; {record.remedy}.")
+    folder = root / record.name / stated["fingerprint"]
+    folder.parent.mkdir()
+    (root / "metadata").rename(folder)
+    places = [place for place in record.files if place != FEATURE_JSON]
+    for place in steps(places, record.name, len(places), unit="file", leave=False):
+        target = folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(repo.fetch(place, record.files[place]).resolve())
+    return FeatureCache(folder)
+
+
+def _damaged(repo: HubRepo, problem: str, temporary: str) -> UserError:
+    what = problem.replace(f"{temporary}/", "").partition(";")[0].rstrip(".")
+    return UserError(f"{repo}: {what}; {HubRecord.remedy}.")
