@@ -17,6 +17,7 @@ from ser.extract.extractor import FeatureOptions, choose_device, device_type
 from ser.extract.kinds.classifier import meaning
 from ser.extract.kinds.classifier_labels import FLOOR
 from ser.extract.kinds.ctranslate2_weights import encoder_layers
+from ser.extract.kinds.speech_families import locate
 from ser.extract.layers import item_shape
 from ser.extract.models import weights_folder
 from ser.extract.registry import ENGLISH, card
@@ -26,12 +27,21 @@ NEEDS = {
     "classifier": "transformers",
     "facodec": "torch",
     "opensmile": "opensmile",
+    "speaker": "transformers",
     "speech": "transformers",
     "text": "transformers",
     "whisper": "transformers",
 }
-# the count of layers in a config.json: of Whisper's encoder, of most models, of T5 and GPT-2
-LAYERS = ("encoder_layers", "num_hidden_layers", "num_layers", "n_layer")
+# the count of layers in a config.json: of SeamlessM4T's, Moonshine's and Whisper's encoder, of most
+# models, of T5 and GPT-2
+LAYERS = (
+    "speech_encoder_layers",
+    "encoder_num_hidden_layers",
+    "encoder_layers",
+    "num_hidden_layers",
+    "num_layers",
+    "n_layer",
+)
 
 
 def check_features(
@@ -132,16 +142,18 @@ def _check(options: FeatureOptions, device: str, weights: bool) -> None:
     if options.kind == "whisper" and (folder / "model.bin").exists():
         states = None if layer == -1 else encoder_layers(folder) + 1
     else:
-        states = _states(folder)
+        states = _states(options, folder)
     if states is not None:
         item_shape(states, 1, layer)
 
 
-def _states(folder: Path) -> int | None:
+def _states(options: FeatureOptions, folder: Path) -> int | None:
     """Return how many hidden states a model has, from its config.json; None without one."""
     try:
         config = read_config(folder)
     except UserError:  # of another format, which loading reports
         return None
+    if options.kind == "speech":
+        config = locate(str(options.weights), config).config
     counts = [config[key] for key in LAYERS if isinstance(config.get(key), int)]
     return counts[0] + 1 if counts else None

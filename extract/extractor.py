@@ -162,6 +162,7 @@ EXTRACTORS = Registry[type[Extractor], None](
             ("asr", "kinds.whisper", "Transcripts of Whisper."),
             ("speech", "kinds.speech", "Frames of wav2vec 2.0, WavLM and many other encoders."),
             ("classifier", "kinds.classifier", "Classes or attributes of a published classifier."),
+            ("speaker", "kinds.speaker", "One vector of the speaker's voice for each clip."),
             ("text", "kinds.text", "Token states of a text model, of transcripts."),
             ("llm", "kinds.llm", "Class scores of a large language model, of transcripts."),
             ("prosody", "kinds.prosody", "Pitch, loudness and voice quality: 16 values, 100 Hz."),

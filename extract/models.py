@@ -21,6 +21,7 @@ NOT_WANTED = [  # the same weights again, for other frameworks or in other preci
     *("flax*", "tf_*", "original/*", "consolidated*"),
 ]
 FACODEC_FILES = ("ns3_facodec_encoder_v2.bin", "ns3_facodec_decoder_v2.bin")
+DVECTORS = "pretrained.pt"  # Resemblyzer's weights
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,9 @@ def _from_hub(hub: str, listed: ModelCard | None, download: bool) -> Weights:
 
 def _weight_files(folder: Path) -> list[Path]:
     """List the files that decide the numbers; raises `UserError` for a folder without a model."""
-    files = [p for p in sorted(folder.iterdir()) if p.suffix in WEIGHT_FILES and p.is_file()]
-    if not any(p.name in ("config.json", *FACODEC_FILES) for p in files):
+    files = [p for p in sorted(folder.iterdir()) if p.suffix in WEIGHT_FILES or p.name == DVECTORS]
+    files = [p for p in files if p.is_file()]
+    if not any(p.name in ("config.json", *FACODEC_FILES, DVECTORS) for p in files):
         raise UserError(
             f"{folder}: it has no config.json; give the folder that the model was saved to."
         )

@@ -68,6 +68,13 @@ MINILM = PackagedWeights(
     "model.safetensors",
     "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
 )
+RESEMBLYZER = PackagedWeights(
+    "Resemblyzer==0.1.4",
+    "resemblyzer",
+    ".",
+    "pretrained.pt",
+    "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+)
 WHISPER = "Apache-2.0 (card), MIT (OpenAI's repository)"
 WAVLM = "disputed: MIT or CC BY-SA 3.0"
 WHISPER_PARAMETERS = {384: 8.2, 512: 20.6, 768: 88.2, 1024: 307.2, 1280: 637.0}  # by dimension
@@ -88,6 +95,7 @@ def _speech(
 
 
 _emotion = partial(ModelCard, "speech", frame_rate=50, challenge=False)
+_speaker = partial(ModelCard, "speaker", frame_rate=None)
 _text = partial(ModelCard, "text", frame_rate=None)
 
 MODELS = {
@@ -233,6 +241,9 @@ MODELS = {
         licence="NVIDIA OneWay Noncommercial",
         challenge=False,
     ),
+    "wav2vec2-phones": _speech(
+        "wav2vec2", "facebook/wav2vec2-lv-60-espeak-cv-ft", 1024, 315.4, languages=MANY
+    ),
     "ast-audioset": _speech(
         "audio-spectrogram-transformer",
         "MIT/ast-finetuned-audioset-10-10-0.4593",
@@ -262,6 +273,8 @@ MODELS = {
     "hubert-large-superb-er": _emotion("superb/hubert-large-superb-er", 1024, predicts=SUPERB),
     "wav2vec2-base-superb-er": _emotion("superb/wav2vec2-base-superb-er", 768, predicts=SUPERB),
     "wav2vec2-large-superb-er": _emotion("superb/wav2vec2-large-superb-er", 1024, predicts=SUPERB),
+    "wavlm-base-plus-sv": _speaker("microsoft/wavlm-base-plus-sv", 512, licence=WAVLM),
+    "resemblyzer": _speaker("resemble-ai/Resemblyzer", 256, package=RESEMBLYZER),
     "minilm": _text("sentence-transformers/all-MiniLM-L6-v2", 384, package=MINILM),
     "bert-base": _text("google-bert/bert-base-uncased", 768),
     "bert-large": _text("google-bert/bert-large-uncased", 1024),
@@ -316,7 +329,7 @@ def kind_of(model: str) -> str:
     if listed is None:
         raise UserError(
             f"model '{model}' is not a short name, so its kind is not known; give "
-            "`--kind whisper|asr|speech|classifier|text|llm` with a hub id or a folder, or "
+            "`--kind whisper|asr|speech|speaker|classifier|text|llm` with a hub id or a folder, or "
             f"{nearest(model, MODELS)}"
         )
     return listed.kind

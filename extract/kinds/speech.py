@@ -38,15 +38,21 @@ AT_ONCE = 4  # chunks in one run of the model
 
 
 class SpeechOptions(ModelOptions):
-    """Options of `kind: speech`; `chunk` and `overlap` are seconds."""
+    """Options of `kind: speech`; `chunk` and `overlap` are seconds.
+
+    `posteriors` gives the log-probability of each token of a CTC model, such as phones.
+    """
 
     chunk: float = Field(default=30.0, ge=1.0, le=3600.0)
     overlap: float = Field(default=2.6, ge=0.0, le=1800.0)
+    posteriors: bool = False
 
     @model_validator(mode="after")
     def _shorter(self) -> "SpeechOptions":
         if self.overlap > self.chunk / 2:
             raise ValueError(f"`overlap` is at most half of `chunk` ({self.chunk / 2:g} s)")
+        if self.posteriors and self.layer != -1:
+            raise ValueError("`posteriors` are those of the last layer; leave `layer` out")
         return self
 
 

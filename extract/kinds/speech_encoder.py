@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import log_softmax
+from transformers import MODEL_FOR_CTC_MAPPING as CTC
 
 from ser.extract.encoder import Encoder, Piece
 from ser.extract.kinds.speech import (
@@ -19,7 +21,12 @@ from ser.extract.kinds.speech import (
 )
 from ser.extract.kinds.speech_families import Located
 from ser.extract.kinds.speech_inputs import inputs_of
-from ser.extract.kinds.speech_models import load_encoder, run_encoder
+from ser.extract.kinds.speech_models import (
+    arguments_of,
+    load_encoder,
+    load_with_head,
+    run_encoder,
+)
 from ser.extract.layers import item_shape
 
 LAYERDROP = ("layerdrop", "encoder_layerdrop", "speech_encoder_layerdrop")
@@ -42,10 +49,15 @@ class SpeechEncoder(Encoder):
         changes: dict[str, Any] = {"add_adapter": False}  # it would subsample the frames
         if options.layer != -1:
             changes |= dict.fromkeys(LAYERDROP, 0.0)  # a dropped layer has no state to choose
-        self.model = load_encoder(options.model, folder, located, dtype, changes)
+        if options.posteriors:
+            self.model = load_with_head(options.model, folder, CTC, "a CTC head", dtype)
+            self.layers, self.item_shape = 0, (int(self.model.config.vocab_size),)
+        else:
+            self.model = load_encoder(options.model, folder, located, dtype, changes)
+            self.layers = layers_of(self.model.config) if self.family.layers else 0
+            dim = int(self.model.config.hidden_size)
+            self.item_shape = item_shape(self.layers + 1, dim, options.layer)
         config = self.model.config
-        self.layers = layers_of(config) if self.family.layers else 0
-        self.item_shape = item_shape(self.layers + 1, int(config.hidden_size), options.layer)
         self._spec_augment = bool(getattr(config, "apply_spec_augment", False))
         if options.compile:
             self.model = torch.compile(self.model, dynamic=True)
@@ -83,10 +95,13 @@ class SpeechEncoder(Encoder):
         return float(max(1, self.family.frames(size)))
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Return the frames of the configured layers."""
+        """Return the frames of the configured layers, or the posteriors."""
         rows = self.family.reads != "waveform"
         frames = inputs.shape[1] if rows else self.family.frames(inputs.shape[1])
         with _spec_augment(self.model.config, self._spec_augment, frames, self.training):
+            if self.options.posteriors:
+                arguments = arguments_of(self.located, inputs.to(self.model.dtype), mask)
+                return log_softmax(self.model(**arguments).logits.float(), dim=-1)
             states = self.layers, self.options.layer
             return run_encoder(self.model, self.located, states, inputs, mask)
 

@@ -25,7 +25,9 @@ FRAMES_OF_SECOND = 13
 AST_FRAMES = 101
 
 
-NOT_NEEDED = {"masked_spec_embed"}  # of training alone
+# of training alone
+NOT_NEEDED = {"masked_spec_embed", "objective.weight"}
+NOT_NEEDED |= {f"{part}.masked_spec_embed" for part in ("wav2vec2", "wavlm", "unispeech_sat")}
 
 
 def load_encoder(
@@ -43,10 +45,10 @@ def load_encoder(
     Raises `UserError` for weights that cannot be read, or lack a tensor: it would be random.
     """
     name = located.family.encoder
-    options = {}
+    options: dict[str, Any] = {}
     if located.tensors:
         options["key_mapping"] = {rf"^(?:model\.|thinker\.)*{located.tensors}\.": ""}
-    try:
+    with _named(model):
         if name:
             cls = _class_of(name)
             config = _config_of(cls, folder, located)
@@ -57,20 +59,46 @@ def load_encoder(
             if hasattr(config, key):
                 setattr(config, key, value)
         with _silence(bool(name)):  # a part is loaded, and the rest is unexpected
-            module, loading = cls.from_pretrained(
-                folder, config=config, dtype=dtype, output_loading_info=True, **options
-            )
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-        raise UserError(
-            f"{model}: its encoder cannot be loaded ({reason(error)}); get the model again."
-        ) from error
+            return _complete(model, cls, folder, config=config, dtype=dtype, **options)
+
+
+def load_with_head(
+    model: str, folder: Path, mapping: Mapping[Any, Any], head: str, dtype: torch.dtype
+) -> Any:
+    """Load a model with the head that a mapping of transformers has for its type.
+
+    Raises `UserError` for a type without one, and as `load_encoder` does.
+    """
+    with _named(model):
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if type(config) not in mapping:
+        raise UserError(f"{model}: a {config.model_type} model cannot have {head}.")
+    with _named(model):
+        return _complete(model, mapping[type(config)], folder, config=config, dtype=dtype)
+
+
+def _complete(model: str, cls: Any, folder: Path, **options: Any) -> Any:
+    module, loading = cls.from_pretrained(folder, output_loading_info=True, **options)
     missing = sorted(set(loading["missing_keys"]) - NOT_NEEDED)
     if missing:
         raise UserError(
-            f"{model}: its weights lack {missing[0]} and {len(missing) - 1} more of its encoder, "
-            "which would be random; get the model again."
+            f"{model}: its weights lack {missing[0]} and {len(missing) - 1} more tensors, which "
+            "would be random; get the model again."
         )
     return module
+
+
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Raise as `UserError` what transformers raises for files that cannot be used."""
+    try:
+        yield
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{model}: it cannot be loaded ({reason(error)}); get the model again."
+        ) from error
 
 
 @cache
@@ -142,13 +170,19 @@ def run_encoder(
         inputs: padded, `(batch, samples)` or `(batch, rows, bands)`.
         mask: `(batch, samples or rows)`, True where they are not padded.
     """
-    family, kind = located.family, str(located.config["model_type"])
-    arguments = ARGUMENTS.get(kind, _arguments)(family, inputs.to(model.dtype), mask)
-    if family.argument and family.takes_mask(located.config):
-        arguments[family.argument] = mask.long()
-    shape = SHAPES.get(kind)
+    arguments = arguments_of(located, inputs.to(model.dtype), mask)
+    shape = SHAPES.get(str(located.config["model_type"]))
     layers, policy = states
     return hidden(model, layers + 1, policy, shape and partial(shape, mask), **arguments)
+
+
+def arguments_of(located: Located, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+    """Return the arguments of an encoder, or of its model, for inputs as `run_encoder` has."""
+    family, kind = located.family, str(located.config["model_type"])
+    arguments = ARGUMENTS.get(kind, _arguments)(family, inputs, mask)
+    if family.argument and family.takes_mask(located.config):
+        arguments[family.argument] = mask.long()
+    return arguments
 
 
 def _arguments(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:

@@ -28,6 +28,8 @@ MODELS = (  # how a hub id begins -> keys; the first that fits
     ("distil-whisper/", ("gandhi2023distil", "radford2023robust")),
     ("facebook/hubert", ("hsu2021hubert",)),
     ("microsoft/wavlm", ("chen2022wavlm",)),
+    ("facebook/wav2vec2-lv-60-espeak", ("xu2022simple", "baevski2020wav2vec")),
+    ("resemble-ai/Resemblyzer", ("wan2018generalized",)),
     ("facebook/wav2vec2-base", ("baevski2020wav2vec",)),
     ("facebook/wav2vec2-large-robust", ("hsu2021robust", "baevski2020wav2vec")),
     ("facebook/wav2vec2-large-xlsr-53", ("conneau2021unsupervised",)),

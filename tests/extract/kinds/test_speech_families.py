@@ -1,5 +1,6 @@
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,16 @@ from ser.extract.extractor import SAMPLE_RATE, Extractor
 from ser.extract.kinds.speech_families import FAMILIES, PARTS
 from ser.extract.registry import MODELS
 from ser.extract.testing import ExtractorConformance, clip
-from tests.extract.factories import made
-from tests.extract.tiny_encoders import PUBLISHED, TINY, encoder_class, tiny_encoder
+from tests.extract.factories import made, new_folder
+from tests.extract.tiny_encoders import (
+    CNN,
+    LAYER_NORM,
+    PUBLISHED,
+    TINY,
+    encoder_class,
+    enlarged,
+    tiny_encoder,
+)
 
 OTHERS = {"wav2vec2", "hubert", "wavlm", "wav2vec2-conformer", "wav2vec2-bert"}  # test_speech.py
 
@@ -206,3 +215,34 @@ def test_other_shapes_are_refused(
 def test_classes_of_parts_are_transformers_own() -> None:
     for name in PARTS:
         assert encoder_class(name).__module__.startswith("transformers.models.")
+
+
+def test_posteriors_are_log_probabilities_of_tokens() -> None:
+    import torch
+    import transformers
+
+    folder, wave = tiny_ctc(), clip(1.1)
+    (frames,) = made("speech", folder, posteriors=True).extract([wave])
+    given = transformers.AutoFeatureExtractor.from_pretrained(folder)(
+        wave, sampling_rate=SAMPLE_RATE, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        logits = transformers.AutoModelForCTC.from_pretrained(folder).eval()(**given).logits[0]
+    assert frames.shape == (54, 7)
+    np.testing.assert_allclose(frames, logits.log_softmax(-1), atol=1e-5)
+
+
+def test_posteriors_of_a_model_without_tokens() -> None:
+    with pytest.raises(UserError, match=r": a moonshine model cannot have a CTC head\.$"):
+        made("speech", tiny_encoder("moonshine"), posteriors=True)
+
+
+@cache
+def tiny_ctc() -> Path:
+    import transformers
+
+    folder = new_folder("ctc")
+    config = transformers.Wav2Vec2Config(**CNN, **LAYER_NORM, vocab_size=7)
+    enlarged(transformers.Wav2Vec2ForCTC(config)).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    return folder
