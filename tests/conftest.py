@@ -4,6 +4,7 @@ import logging
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # also of the commands that tests start
+os.environ["POLARS_MAX_THREADS"] = "1"
 
 import hypothesis
 import pytest

@@ -40,9 +40,9 @@ def test_frames_are_a_read_only_view(tmp_path):
 
 
 def test_small_shards_hold_everything_and_the_index_lists_each_once(tmp_path):
-    data = ragged(1, 50)
+    data = ragged(1, 20)
     cache = make_cache(tmp_path, data, shard_bytes=1)
-    assert len(list((cache.path / "data.zarr").glob("*/"))) == 50
+    assert len(list((cache.path / "data.zarr").glob("*/"))) == 20
     assert sorted(cache.index()["utterance"]) == sorted(data)
 
 
@@ -290,16 +290,16 @@ assert "torch" not in sys.modules
 
 def test_more_shards_than_file_descriptors_are_read(tmp_path):
     # in a process of its own: the limit holds for all of a process, and this one has files open
-    cache = make_cache(tmp_path, ragged(0, 120), shard_bytes=1)
+    cache = make_cache(tmp_path, ragged(0, 80), shard_bytes=1)
     program = """
 import resource
 import sys
 from pathlib import Path
 from ser.cache.features import FeatureCache
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-resource.setrlimit(resource.RLIMIT_NOFILE, (80, hard))
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
 cache = FeatureCache(Path(sys.argv[1]))
-for i in range(120):
+for i in range(80):
     assert cache.frames(f"u{i}", check=True).size
 """
     subprocess.run([sys.executable, "-c", program, str(cache.path)], check=True)

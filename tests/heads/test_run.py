@@ -28,7 +28,7 @@ from tests.heads.factories import (
     make_manifest,
     make_view,
     names_done,
-    train_four,
+    train_three,
     with_ratings,
 )
 from tests.ser import warm
@@ -157,15 +157,15 @@ def test_progress_is_told_epoch_by_epoch(tmp_path):
 TRAIN = """
 import os, sys
 from pathlib import Path
-from tests.heads.factories import train_four
+from tests.heads.factories import train_three
 print(os.getpid(), flush=True)
-train_four(Path(sys.argv[1]))
+train_three(Path(sys.argv[1]))
 """
 
 
 def test_kill_9_and_again_gives_the_logits_of_an_uninterrupted_run(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train_four(whole)
+    train_three(whole)
     command = [warm.folder() / "python", "-c", TRAIN, killed]
     process = subprocess.Popen(command, cwd=Path.cwd(), stdout=subprocess.PIPE)
     training = int(process.stdout.readline())
@@ -175,8 +175,8 @@ def test_kill_9_and_again_gives_the_logits_of_an_uninterrupted_run(tmp_path):
     with suppress(ProcessLookupError):  # it has finished
         os.kill(training, signal.SIGKILL)
     process.wait()
-    assert train_four(killed)[:2] == [("h0", "current"), ("h1", "current")]
-    for name in ("h0", "h1", "h2", "h3"):
+    assert train_three(killed)[:2] == [("h0", "current"), ("h1", "current")]
+    for name in ("h0", "h1", "h2"):
         a, b = (
             HeadLogits.read(root / "run/heads" / name / "logits.h5") for root in (whole, killed)
         )

@@ -1,5 +1,10 @@
 """Makers of scores, as small as they may be."""
 
+from dataclasses import replace
+
+import numpy as np
+
+from ser.cache.logits import HeadLogits, SplitLogits
 from ser.score.scores import SystemScores
 
 HALF = {"mean": 0.5, "min": 0.5, "max": 0.5}
@@ -17,3 +22,28 @@ def entry(macro_f1=0.5, ccc=None, **more):
 def system(macro_f1=0.5, ccc=None, **more):
     """Return the scores of a system; see `entry`."""
     return SystemScores.model_validate(entry(macro_f1, ccc, **more))
+
+
+def write_logits(
+    run, name, splits, *, classes=("angry", "sad"), fingerprint="f", attributes=(), more=None
+):
+    """Write `<run>/heads/<name>/logits.h5`: {split: ([[logit, …], …], [label, …])}.
+
+    `more` has further fields of a split, {split: {field: …}}.
+    """
+    rows = {
+        split: SplitLogits(
+            utterance=[f"{split or 'un'}{i}" for i in range(len(label))],
+            logits=np.array(logits, np.float32).reshape(len(label), -1),
+            label=np.array(label),
+            speaker=[""] * len(label),
+            fold=np.full(len(label), -1),
+            rows="in-sample" if split == "train" else "held-out",
+        )
+        for split, (logits, label) in splits.items()
+    }
+    for split, fields in (more or {}).items():
+        rows[split] = replace(rows[split], **fields)
+    head = HeadLogits(name, classes, fingerprint, {}, rows, attributes)
+    head.write(run / "heads" / name / "logits.h5")
+    return head

@@ -67,6 +67,11 @@ def ser_process(*words, cwd, **environment):
     return run_process([str(BIN / "ser"), *map(str, words)], cwd, environment)
 
 
+def ser_warm(*words, cwd):
+    """Run the command line in a process that has its libraries already, for one that is killed."""
+    return run_process([warm.folder() / "ser", *map(str, words)], cwd, {})
+
+
 def bash(script, cwd, **environment):
     """Run the commands of a page, on one core and without a browser, which takes 10 s to draw.
 

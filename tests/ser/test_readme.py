@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import soundfile
 
-from tests.ser.factories import PIPELINE, bash, make_corpus, ser_process, tone
+from tests.ser.factories import PIPELINE, bash, make_corpus, ser_warm, tone
 
 ROOT = Path(__file__).parents[2]
 SNIPPETS = dict(
@@ -105,6 +105,7 @@ def test_ravdess_goes_all_the_way_where_its_models_are(tmp_path):
     (tmp_path / "presets").mkdir()
     text = (ROOT / "presets" / "ravdess-tiny.yaml").read_text()
     small = text.replace("epochs: 20", "epochs: 1").replace("hidden: 128", "hidden: 8")
+    small = small.replace("bootstrap: 100", "bootstrap: 2")
     small = small.replace("random_forest", "mean_logits")  # one clip a class is fewer than folds
     (tmp_path / "presets" / "ravdess-tiny.yaml").write_text(small)
     done = bash(SNIPPETS["ravdess"].replace("/data/ravdess", str(clips)), tmp_path)
@@ -144,7 +145,7 @@ def test_an_importer_of_your_own(tmp_path):
     (tmp_path / "clips").mkdir()
     soundfile.write(tmp_path / "clips" / "ann_sad_1.wav", tone(1), 16_000)
     words = ["corpus", "import", "mine", "clips", "--plugin", "my_corpus", "--out", "m.csv"]
-    done = ser_process(*words, cwd=tmp_path)
+    done = ser_warm(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     row = pl.read_csv(tmp_path / "m.csv").row(0, named=True)
     assert (row["utterance"], row["speaker"], row["emotion"]) == ("ann_sad_1", "ann", "sad")

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from ser.corpus.manifest import Manifest
 from ser.score.config import ScoreConfig
 from ser.score.report.contents import Contents, gather
 from ser.score.run import score_run
+from tests.score.factories import write_logits
 
 NAUGHTY = "</script><script>alert(1)</script>"
 CLASSES = ("angry", "sad", "<b>calm</b>")
@@ -36,34 +38,55 @@ def write_head_json(folder: Path, name: str, folds: int = 3) -> None:
     (folder / "head.json").write_text(json.dumps(record))
 
 
-@pytest.fixture
-def full_run(tmp_path: Path, write_head) -> Callable[..., tuple[Path, list[str], Manifest]]:
+def write_full_run(run: Path) -> tuple[Path, list[str], Manifest]:
     """Write a run that has every section of a report: two heads, a stack, clips, words."""
+    ids = [f"{split}{i}" for split, n in SIZES.items() for i in range(n)]
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("good", "poor")):
+        splits, more = {}, {}
+        for split, n in SIZES.items():
+            label = np.arange(n) % 3
+            noise = rng.normal(size=(n, 3)) * (1 + number)
+            splits[split] = (noise + 2 * np.eye(3)[label], label)
+            truth = np.linspace(1, 7, n)[:, None]
+            more[split] = {
+                "speaker": [f"s{i // 6}" for i in range(n)],
+                "truth": truth,
+                "predicted": truth + rng.normal(size=(n, 1)) * (1 + 2 * number),
+            }
+        more["train"] |= {"rows": "out-of-fold", "in_sample": 3 * splits["train"][0]}
+        write_logits(run, name, splits, classes=CLASSES, attributes=("valence",), more=more)
+        write_head_json(run / "heads" / name, name)
+    write_stack(run, ids)
+    (run / "audio").mkdir()
+    (run / "audio" / "a clip.wav").write_bytes(b"")
+    return run, ["good", "poor"], manifest_of(ids)
 
-    def write() -> tuple[Path, list[str], Manifest]:
-        ids = [f"{split}{i}" for split, n in SIZES.items() for i in range(n)]
-        rng = np.random.default_rng(0)
-        for number, name in enumerate(("good", "poor")):
-            splits, more = {}, {}
-            for split, n in SIZES.items():
-                label = np.arange(n) % 3
-                noise = rng.normal(size=(n, 3)) * (1 + number)
-                splits[split] = (noise + 2 * np.eye(3)[label], label)
-                truth = np.linspace(1, 7, n)[:, None]
-                more[split] = {
-                    "speaker": [f"s{i // 6}" for i in range(n)],
-                    "truth": truth,
-                    "predicted": truth + rng.normal(size=(n, 1)) * (1 + 2 * number),
-                }
-            more["train"] |= {"rows": "out-of-fold", "in_sample": 3 * splits["train"][0]}
-            write_head(name, splits, classes=CLASSES, attributes=("valence",), more=more)
-            write_head_json(tmp_path / "heads" / name, name)
-        write_stack(tmp_path, ids)
-        (tmp_path / "audio").mkdir()
-        (tmp_path / "audio" / "a clip.wav").write_bytes(b"")
-        return tmp_path, ["good", "poor"], manifest_of(ids)
 
-    return write
+def gather_full(folder: Path) -> Contents:
+    """Gather a run that has every section."""
+    run, heads, manifest = write_full_run(folder)
+    config = ScoreConfig(resamples=50, groups=("gender", "speaker"))
+    metrics = score_run(run, config, heads, manifest)
+    return gather(run, metrics, heads, manifest, audio=run / "audio", top=top())
+
+
+@pytest.fixture
+def full_run(tmp_path: Path) -> Callable[..., tuple[Path, list[str], Manifest]]:
+    """Write a run that has every section of a report."""
+    return partial(write_full_run, tmp_path)
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Contents:
+    """Return the contents of a run that has every section; the test may change its files."""
+    return gather_full(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Contents:
+    """Return the contents of a run that has every section, for tests that only read them."""
+    return gather_full(tmp_path_factory.mktemp("whole"))
 
 
 def write_stack(run: Path, ids: list[str]) -> None:
@@ -118,15 +141,6 @@ def votes(numbers: list[int]) -> dict[str, list[int]]:
         counts[f"votes.{CLASSES[number % 3]}"][row] = 4 - others
         counts[f"votes.{CLASSES[(number + 1) % 3]}"][row] = others
     return counts
-
-
-@pytest.fixture
-def full(full_run) -> Contents:
-    """Gather a run that has every section."""
-    run, heads, manifest = full_run()
-    config = ScoreConfig(resamples=50, groups=("gender", "speaker"))
-    metrics = score_run(run, config, heads, manifest)
-    return gather(run, metrics, heads, manifest, audio=run / "audio", top=top())
 
 
 def top() -> pl.DataFrame:

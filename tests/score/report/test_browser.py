@@ -1,6 +1,7 @@
 """The page in a real browser: nothing fails, nothing is fetched, both themes, paper, a phone."""
 
 import shutil
+from functools import cache
 
 import pytest
 
@@ -23,19 +24,20 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def visit(full, browser):
-    """Open the report in a window; return the page, its errors, and the requested addresses."""
-    write_report(full, ())
+@pytest.fixture(scope="module")
+def visit(whole, browser):
+    """Open the report once in each theme; return the page, its errors, the requested addresses."""
+    write_report(whole, ())
 
-    def open_page(width=1100, scheme="light"):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    @cache
+    def open_page(scheme="light"):
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
         page.set_default_timeout(120_000)
         wrong, requested = [], []
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: requested.append(request.url))
-        page.goto((full.run / "report" / "report.html").as_uri())
+        page.goto((whole.run / "report" / "report.html").as_uri())
         page.wait_for_selector("#figure-top-k .main-svg")
         return page, wrong, requested
 
@@ -51,11 +53,11 @@ def plot_paper(page):
 
 
 @pytest.mark.parametrize(("scheme", "colour"), [("light", WHITE), ("dark", BLACK)])
-def test_every_figure_is_drawn_in_the_theme_and_nothing_goes_wrong(visit, full, scheme, colour):
-    page, wrong, requested = visit(scheme=scheme)
+def test_every_figure_is_drawn_in_the_theme_and_nothing_goes_wrong(visit, whole, scheme, colour):
+    page, wrong, requested = visit(scheme)
     assert (wrong, {url.split(":")[0] for url in requested} <= {"file", "data"}) == ([], True)
     assert paper(page) == colour
-    for figure in (figure for section in sections(full) for figure in section.figures):
+    for figure in (figure for section in sections(whole) for figure in section.figures):
         traces = page.locator(f"#figure-{figure.name} :is(.trace, .hm)")
         assert traces.count() >= 1, figure.name
     assert plot_paper(page) == {WHITE: "#ffffff", BLACK: "#16191d"}[colour]
@@ -74,7 +76,7 @@ def test_the_button_changes_the_theme_and_it_is_remembered(visit):
 
 
 def test_paper_is_light_has_no_button_and_no_player_and_figures_fit_it(visit):
-    page, wrong, _ = visit(scheme="dark")
+    page, wrong, _ = visit("dark")
     assert page.locator("audio").first.is_visible()
     page.emulate_media(media="print")
     page.wait_for_function(f"{PLOT}.paper_bgcolor == '#ffffff'")
@@ -116,7 +118,7 @@ def require_it_fits(page, width):
 
 
 def test_it_fits_a_desk_and_a_phone(visit):
-    page, wrong, _ = visit(width=1280)
+    page, wrong, _ = visit()
     require_it_fits(page, 1280)
     boxes = "[...document.querySelectorAll('.box')].filter(b => b.scrollWidth > b.clientWidth)"
     assert page.evaluate(f"{boxes}.length") == 0
@@ -130,4 +132,5 @@ def test_it_fits_a_desk_and_a_phone(visit):
     require_it_fits(page, 390)
     assert page.evaluate("document.querySelector('#table-systems').scrollWidth") > 390  # in its box
     assert curves.bounding_box()["height"] == 440  # below each other
+    page.set_viewport_size({"width": 1280, "height": 900})
     assert wrong == []

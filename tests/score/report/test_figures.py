@@ -43,8 +43,8 @@ def test_text_and_lines_stand_out_from_the_paper(theme):
         assert contrast(colour, layout.paper_bgcolor) >= 3
 
 
-def test_a_full_report_has_every_figure_once(full):
-    drawn = [figure for section in sections(full) for figure in section.figures]
+def test_a_full_report_has_every_figure_once(whole):
+    drawn = [figure for section in sections(whole) for figure in section.figures]
     assert [figure.name for figure in drawn] == [
         "confusion",
         "per-class",

@@ -7,15 +7,15 @@ from ser.score.report.sections import sections
 from tests.score.report.conftest import NAUGHTY
 
 
-def test_text_of_the_user_is_escaped(full):
-    page = render_page(NAUGHTY, sections(full))
+def test_text_of_the_user_is_escaped(whole):
+    page = render_page(NAUGHTY, sections(whole))
     assert NAUGHTY not in page
     assert page.count("&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;") == 20 + 2
     assert "<b>calm</b>" not in page
 
 
-def test_figures_come_back_from_the_page_as_they_were(full):
-    shown = sections(full)
+def test_figures_come_back_from_the_page_as_they_were(whole):
+    shown = sections(whole)
     page = render_page("x", shown)
     text = re.search(r'<script type="application/json" id="figures-json">(.*?)</script>', page)[1]
     assert "<" not in text
@@ -29,8 +29,8 @@ def test_figures_come_back_from_the_page_as_they_were(full):
     assert list(data["templates"]) == ["light", "dark"]
 
 
-def test_no_section_takes_an_id_of_the_page(full):
-    page = render_page("x", [*sections(full), Section("data", "Data", "Rows.")])
+def test_no_section_takes_an_id_of_the_page(whole):
+    page = render_page("x", [*sections(whole), Section("data", "Data", "Rows.")])
     page = re.sub(r"(<script[^>]*>).*?</script>", r"\1", page, flags=re.S)
     ids = re.findall(r'\bid="?([\w-]+)', page)
     assert "data" in ids and len(ids) == len(set(ids))
@@ -42,8 +42,8 @@ def test_a_page_without_figures_carries_no_plotly():
     assert "<p id=summary>Nothing.</p>" in page
 
 
-def test_only_the_players_lead_elsewhere(full):
-    page = render_page("x", sections(full))
+def test_only_the_players_lead_elsewhere(whole):
+    page = render_page("x", sections(whole))
     page = re.sub(r"<script.*?</script>", "", page, flags=re.S)
     links = re.findall(r'(?:src|href)="([^"#]*)[^"]*"', page)
     assert set(links) == {"data:,", "", "../audio/a%20clip.wav"}

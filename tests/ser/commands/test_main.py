@@ -16,11 +16,6 @@ import ser.__main__ as entry
 from tests.ser.factories import PIPELINE, RUN, make_corpus, ser, ser_process, tone
 
 
-def test_stack_needs_no_torch():
-    code = "import ser.stack.run, sys; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_run_does_everything_and_the_second_skips_everything(tmp_path):
     make_corpus(tmp_path)
     text = PIPELINE.replace("heads:\n", "heads:\n  baseline: false\n")
@@ -277,7 +272,7 @@ def test_a_full_disk_is_reported_in_one_sentence_and_what_is_done_is_kept(tmp_pa
         again = ser("extract", "--all", *flags, cwd=tmp_path)
         assert again.returncode == 0, again.stderr
         subprocess.run(["mount", "-o", "remount,size=200k", disk], check=True)
-        done = ser_process("heads", "train", "one", *flags, "--set", "run=disk/run", cwd=tmp_path)
+        done = ser("heads", "train", "one", *flags, "--set", "run=disk/run", cwd=tmp_path)
         assert (done.returncode, done.stderr.endswith(f"{full}\n")) == (1, True), done.stderr
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)

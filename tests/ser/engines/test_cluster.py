@@ -29,14 +29,13 @@ NODE = {"num_cpus": 1, "object_store_memory": OBJECT_STORE}
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Start two nodes of one core each, on this machine."""
+    """Start a node of two cores on this machine; a test that loses a node adds another."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_memory_monitor_refresh_ms"] = "0"  # noqa: SIM112  Ray would kill workers
     from ray.cluster_utils import Cluster
 
-    head = NODE | {"include_dashboard": False}
+    head = NODE | {"num_cpus": 2, "include_dashboard": False}
     ray_cluster = Cluster(initialize_head=True, head_node_args=head)
-    ray_cluster.add_node(**NODE)
     ray.init(ray_cluster.address, log_to_driver=False, logging_level="error")
     yield ray_cluster
     ray.shutdown()

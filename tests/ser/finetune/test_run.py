@@ -20,7 +20,7 @@ from ser.predict.predictor import Predictor
 from ser.stages.extract import extract_features
 from ser.stages.heads import Callbacks
 from ser.stages.run import run_all
-from tests.ser.factories import CLASSES, ser, ser_process
+from tests.ser.factories import CLASSES, ser, ser_warm
 from tests.ser.finetune.factories import MODELS, job, make_pipeline
 
 KILLER = """\
@@ -161,7 +161,7 @@ def test_nothing_to_train_on_is_reported_in_one_sentence(tmp_path):
 
 
 def tune(folder, *words):
-    return ser_process("finetune", *words, cwd=folder, OMP_NUM_THREADS="1")
+    return ser_warm("finetune", *words, cwd=folder)
 
 
 def test_killed_and_begun_again_it_has_the_same_curve(tmp_path):
