@@ -20,6 +20,7 @@ from yaml.resolver import Resolver
 
 from ser.corpus.errors import UserError
 
+Entry = dict[str, Any]  # a mapping of plain data
 Where = tuple[str | int, ...]
 LARGEST = 256 * 1024  # bytes of a file
 DEEPEST = 30  # levels of nesting

@@ -16,6 +16,7 @@ from pydantic import Field, SerializeAsAny, field_validator
 from ser.cache.precision import Precision
 from ser.cache.transcripts import Transcript
 from ser.corpus.augment import View, parse_views
+from ser.corpus.bounded_yaml import Entry
 from ser.corpus.config import Name, Section
 from ser.corpus.errors import UserError
 from ser.corpus.registry import BuiltIn, Registry, origin, reason, require_call, require_options
@@ -42,7 +43,7 @@ class FeatureOptions(Section):
 
     @field_validator("augment", mode="before")
     @classmethod
-    def _views(cls, value: Any) -> dict[str, View]:
+    def _views(cls, value: Entry) -> dict[str, View]:
         return parse_views(value)
 
     # what some kinds have a key for, and others not

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,7 +22,7 @@ class CachedFeature:
 
     feature: str
     fingerprint: str | None  # None for text before its transcripts exist
-    spec: dict[str, Any] | None = None
+    spec: dict[str, object] | None = None
     utterances: int | None = None
     bytes: int | None = None
     shards: int | None = None

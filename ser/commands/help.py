@@ -122,17 +122,17 @@ def command(
     return group.command(name, cls=Command, epilog=examples, rich_help_panel=section)
 
 
-def argument(metavar: str, text: str) -> Any:
+def argument(metavar: str, text: str) -> object:
     """Return an argument with its help."""
     return typer.Argument(metavar=metavar, help=text)
 
 
-def option(metavar: str, text: str, *names: str, **settings: Any) -> Any:
+def option(metavar: str, text: str, *names: str, **settings: Any) -> object:
     """Return an option with a value and its help; `settings` are those of Typer."""
     return typer.Option(*names, metavar=metavar, help=text, **settings)
 
 
-def flag(name: str, text: str) -> Any:
+def flag(name: str, text: str) -> object:
     """Return an option without a value."""
     return typer.Option(name, help=text)
 

@@ -26,14 +26,14 @@ logging.addLevelName(NOTE, "NOTE")
 log = logging.getLogger("ser")
 
 
-def _keep(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> object:
+def _keep(ctx: typer.Context, param: typer.CallbackParam, value: object) -> object:
     """Keep a given value where all commands of the call find it."""
     if value:
         ctx.meta[param.name] = value
     return value
 
 
-def _keep_text(param: Any, ctx: Any, value: Any) -> object:
+def _keep_text(param: Any, ctx: typer.Context, value: object) -> object:
     return _keep(ctx, param, value)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from ser.corpus.text_table import decimals, print_table, text_table
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from typer._click import Context
 
     from ser.score.comparison import Comparison, Pair
     from ser.score.run_list import RunSummary
@@ -32,7 +33,7 @@ CAPTION = "Scores on test, or on the split named; best head: best on dev, withou
 class RunsGroup(Group):
     """A group whose command is `list` where the first word is no other."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
         """Insert `list` before the words of a call that names no command."""
         words = [word for word in args if word not in ctx.help_option_names]
         if (args and not words) or ctx.resilient_parsing:

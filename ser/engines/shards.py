@@ -14,7 +14,7 @@ shards cost more, and fewer leave workers idle at the end.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ser.corpus.errors import UserError
@@ -85,7 +85,7 @@ def count_missing(work: "Sequence[Job]") -> int:
 
 def run_shard(
     _send: Send, origin: Mapping[str, Any], names: Sequence[str], device: str, shard: Sequence[int]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Extract one shard (i, n); the body of every task. Returns the fields of each report."""
     from ser.extract.run import extract_together
     from ser.pipeline.file import Origin
@@ -97,7 +97,7 @@ def run_shard(
 
 def run_shards(
     work: "Sequence[Job]",
-    arguments: Sequence[Any],
+    arguments: Sequence[object],
     count: int,
     engine: Callable[[Sequence[Task]], Answers],
 ) -> "list[Report]":
@@ -106,6 +106,8 @@ def run_shards(
     Raises `UserError` for the first shard that is refused or whose workers keep dying,
     `RuntimeError` for one that raised.
     """
+    from ser.extract.loop import Report
+
     started = time.monotonic()
     names = [job.name for job in work]
     tasks = [Task(f"{i}/{count}", BODY, [*arguments, (i, count)]) for i in range(count)]
@@ -113,7 +115,10 @@ def run_shards(
         done = (answer.content for answer in answers if _is_done(answer, names))
         finished = list(steps(done, " + ".join(names), count, unit="shard"))
     seconds = time.monotonic() - started
-    return [_merged(job, parts, seconds) for job, *parts in zip(work, *finished, strict=True)]
+    return [
+        _merged(job, [Report(**part) for part in parts], seconds)
+        for job, *parts in zip(work, *finished, strict=True)
+    ]
 
 
 def _is_done(answer: Answer, names: Sequence[str]) -> bool:
@@ -129,17 +134,15 @@ def _is_done(answer: Answer, names: Sequence[str]) -> bool:
     return answer.kind == "done"
 
 
-def _merged(job: "Job", parts: Sequence[Mapping[str, Any]], seconds: float) -> "Report":
-    from ser.extract.loop import Report
-
-    merged = Report(job.name, parts[0]["folder"], seconds=seconds)
-    merged.cached = min(part["cached"] for part in parts)  # as the first one to look saw it
-    for part in parts:
-        merged.failed |= part["failed"]
-        merged.doubtful |= part["doubtful"]
-        merged.overflowed += part["overflowed"]
-        merged.model_seconds += part["model_seconds"]
-        merged.audio_seconds += part["audio_seconds"]
+def _merged(job: "Job", parts: "Sequence[Report]", seconds: float) -> "Report":
+    # as the first one to look saw it
+    merged = replace(parts[0], seconds=seconds, cached=min(part.cached for part in parts))
+    for part in parts[1:]:
+        merged.failed |= part.failed
+        merged.doubtful |= part.doubtful
+        merged.overflowed += part.overflowed
+        merged.model_seconds += part.model_seconds
+        merged.audio_seconds += part.audio_seconds
     # not the sum: what a worker committed before it died is in no report
     merged.extracted = len(job.manifest) - merged.cached - len(merged.failed)
     return merged

@@ -6,11 +6,12 @@ not import torch, as pipelines are also read where torch is not installed.
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from ser.corpus.augment import View, parse_views
+from ser.corpus.bounded_yaml import Entry
 from ser.corpus.config import Name, Rate, Section
 from ser.corpus.errors import UserError
 from ser.extract.layers import check_policy
@@ -80,12 +81,12 @@ class FineTuneConfig(Section):
 
     @field_validator("augment", mode="before")
     @classmethod
-    def _views(cls, views: Any) -> dict[str, View]:
+    def _views(cls, views: Entry) -> dict[str, View]:
         return parse_views(views)
 
     @field_validator("freeze", mode="before")
     @classmethod
-    def _short(cls, parts: Any) -> Any:
+    def _short(cls, parts: object) -> object:
         return [parts] if isinstance(parts, str) else parts
 
     @field_validator("freeze")
@@ -119,9 +120,9 @@ class FineTuneConfig(Section):
             raise ValueError("lora: it cannot be combined with freeze: all")
         return self
 
-    def as_feature(self, folder: str) -> dict[str, Any]:
+    def as_feature(self, folder: str) -> Entry:
         """Return the entry of `features:` for the frames of the model saved in a folder."""
-        entry: dict[str, Any] = {"kind": self.kind, "model": folder, "precision": "float32"}
+        entry: Entry = {"kind": self.kind, "model": folder, "precision": "float32"}
         if self.layer != -1:
             entry["layer"] = self.layer
         if self.kind == "whisper":
@@ -132,12 +133,12 @@ class FineTuneConfig(Section):
 MODEL_KEYS = [key for key in FineTuneConfig.model_fields if key != "training"]
 
 
-def finetune_keys(entry: Mapping[str, Any]) -> list[str]:
+def finetune_keys(entry: Mapping[str, object]) -> list[str]:
     """List the keys that an entry may have, including those of its head."""
     return MODEL_KEYS + [key for key in valid_keys(_with_head(entry)) if key not in NOT_ALLOWED]
 
 
-def parse_finetune(name: str, entry: Mapping[str, Any]) -> FineTuneConfig:
+def parse_finetune(name: str, entry: Mapping[str, object]) -> FineTuneConfig:
     """Validate one entry, defaults merged in; raises `ValidationError` or `UserError`."""
     model = {key: value for key, value in entry.items() if key in MODEL_KEYS}
     head = {key: value for key, value in entry.items() if key not in MODEL_KEYS}
@@ -152,5 +153,5 @@ def parse_finetune(name: str, entry: Mapping[str, Any]) -> FineTuneConfig:
     return FineTuneConfig.model_validate(model | {"training": training})
 
 
-def _with_head(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _with_head(entry: Mapping[str, object]) -> Entry:
     return {"head": "attentive_stats", **entry}

@@ -8,13 +8,12 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ser.cache.files import fingerprint
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import parse_options
 from ser.extract.models import Weights, resolve
-from ser.extract.run import options_spec
+from ser.extract.run import Spec, options_spec
 from ser.extract.sources import Sources
 from ser.finetune.config import FineTuneConfig
 from ser.heads.job import labels_digest, revision_spec
@@ -50,7 +49,7 @@ class FineTuneJob:
 
 def finetune_spec(
     job: FineTuneJob, weights: Weights, sizes: Mapping[str, int], usable: Sequence[str]
-) -> dict[str, Any]:
+) -> Spec:
     """Return what the fingerprint is taken of; `sizes` and `usable` are of the readable clips."""
     config = job.config
     spans = job.manifest.frame.select("utterance", "path", "start", "end").iter_rows()

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import polars as pl
 
@@ -10,6 +9,7 @@ from ser.cache.files import fingerprint
 from ser.cache.swap import replace_folder
 from ser.corpus.atomic import clear, keep_umask, remove
 from ser.corpus.machine import PACKAGES, machine, versions
+from ser.extract.run import Spec
 from ser.finetune.batches import ClipBatches
 from ser.finetune.job import FineTuneJob, feature_fingerprint
 from ser.finetune.module import FineTuned
@@ -27,7 +27,7 @@ def write_results(
     trained: Trained,
     rows: Mapping[str, Labelled],
     *,
-    spec: dict[str, Any],
+    spec: Spec,
     started: float,
 ) -> None:
     """Score every split with the best weights; the first process writes the files, last the record.
@@ -63,7 +63,7 @@ def write_results(
         weights={"head": module.head.state_dict()},
         tables={"history": pl.DataFrame(trained.history)},
         fingerprint=fingerprint(spec),
-        features={config.model: spec["weights"]},
+        features={config.model: str(spec["weights"])},
         groups=job.groups,
     )
     dev = scored.get("dev")

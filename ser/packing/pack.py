@@ -23,6 +23,7 @@ import yaml
 
 import ser
 from ser.corpus.atomic import staged
+from ser.corpus.bounded_yaml import Entry
 from ser.corpus.errors import UserError
 from ser.corpus.registry import built_in_only
 from ser.extract.models import NOT_WANTED, Weights
@@ -170,7 +171,7 @@ def _pipeline_text(predictor: Predictor, features: Mapping[str, Feature]) -> str
     A fine-tuned model is an entry of `features:` and one of `heads:`.
     """
     pipeline, options = predictor.pipeline, predictor.features.options
-    raw: dict[str, Any] = pipeline.resolved()
+    raw: Entry = pipeline.resolved()
     raw["corpus"] = {
         "manifest": pipeline.corpus.manifest.name,
         "classes": list(pipeline.corpus.classes),
@@ -195,8 +196,8 @@ def _pipeline_text(predictor: Predictor, features: Mapping[str, Feature]) -> str
 
 def _entry(config: HeadConfig) -> dict[str, object]:
     """Return the entry of `heads:` for a config, its values from `defaults` included."""
-    entry: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
-    architecture: dict[str, Any] = entry.pop("architecture")
+    entry: Entry = config.model_dump(mode="json", exclude_unset=True)
+    architecture: Entry = entry.pop("architecture")
     return entry | architecture
 
 

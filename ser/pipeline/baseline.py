@@ -9,8 +9,8 @@ models read no frames that a probe could.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
+from ser.corpus.bounded_yaml import Entry
 from ser.extract.extractor import FeatureOptions, extractor_class
 from ser.heads.config import HeadConfig, merged, parse_head
 from ser.pipeline.document import BASELINE, Document
@@ -37,9 +37,7 @@ def with_baseline(
     return added
 
 
-def _entry(
-    features: Mapping[str, FeatureOptions], readers: Sequence[HeadConfig]
-) -> dict[str, Any] | None:
+def _entry(features: Mapping[str, FeatureOptions], readers: Sequence[HeadConfig]) -> Entry | None:
     """Return the entry of a probe of what these heads read and learn; None without frames."""
     names = list(dict.fromkeys(name for config in readers for name in config.feature_names))
     acoustic = [n for n in names if extractor_class(features[n].kind).reads == "audio"]
@@ -49,7 +47,7 @@ def _entry(
     losses = [
         loss for loss, needs in (("wce", "logits"), ("mse", "attributes")) if needs in outputs
     ]
-    entry: dict[str, Any] = {
+    entry: Entry = {
         "head": PROBE,
         "features": [_use(name, readers) for name in acoustic or names],
         "loss": losses,

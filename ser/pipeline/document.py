@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from ser.cache.urls import without_secrets
-from ser.corpus.bounded_yaml import DEEPEST, Where, parse_yaml, read_yaml, shorten
+from ser.corpus.bounded_yaml import DEEPEST, Entry, Where, parse_yaml, read_yaml, shorten
 from ser.corpus.config import VARIABLE, check_path, problem_of
 from ser.corpus.errors import UserError, nearest
 
@@ -37,7 +37,7 @@ class Document:
         self.overrides: dict[Where, str] = {}  # the text of `--set`, by the place it sets
         if not isinstance(parsed.value, dict):
             raise UserError(f"{source}: it has no sections; it needs at least `corpus:`.")
-        self.data: dict[str, Any] = self._expand(parsed.value, ()) if expand else parsed.value
+        self.data: Entry = self._expand(parsed.value, ()) if expand else parsed.value
 
     def _expand(self, value: Any, where: Where) -> Any:
         if isinstance(value, dict):
@@ -74,9 +74,9 @@ class Document:
         self.lines = {at: n for at, n in self.lines.items() if at[: len(where)] != where}
         self.overrides[where] = option
 
-    def mapping(self, where: Where) -> dict[str, Any]:
+    def mapping(self, where: Where) -> Entry:
         """Return the mapping at a place, {} if it is empty; raises `UserError` for other values."""
-        value: Any = self.data
+        value: object = self.data
         for key in where:
             value = value.get(key) if isinstance(value, dict) else None
         if value is not None and not isinstance(value, dict):
@@ -100,7 +100,7 @@ class Document:
                 )
         return names
 
-    def path(self, where: Where, value: Any) -> str:
+    def path(self, where: Where, value: object) -> str:
         """Return a path or URL as text; raises `UserError` for any other value."""
         try:
             return str(check_path(value))
@@ -185,7 +185,7 @@ def _types(annotation: Any) -> list[Any]:
     return [annotation, *(t for part in get_args(annotation) for t in _types(part))]
 
 
-def _tags(model: type[BaseModel]) -> list[Any]:
+def _tags(model: type[BaseModel]) -> list[object]:
     """List the values of a model's literals; a union may choose the model by one of them."""
     annotations = [field.annotation for field in model.model_fields.values()]
     return [v for a in annotations if get_origin(a) is Literal for v in get_args(a)]
@@ -199,6 +199,6 @@ def dotted(where: Where) -> str:
     return text.removeprefix(".")
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> Entry:
     """Read a YAML file of keys and values; raises `UserError` for any other."""
     return Document(str(path), read_yaml(path)).data

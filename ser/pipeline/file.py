@@ -10,13 +10,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from ser.cache.urls import check_place, is_url
 from ser.corpus.atomic import READ_ONLY, remove_leftovers, write_durably
-from ser.corpus.bounded_yaml import read_yaml
+from ser.corpus.bounded_yaml import Entry, read_yaml
 from ser.corpus.classes import read_with_classes
 from ser.corpus.config import VARIABLE, CorpusConfig, require_set
 from ser.corpus.errors import Note
@@ -94,7 +93,7 @@ class Pipeline:
 
     source: str
     origin: Origin
-    raw: Mapping[str, Any]  # as written, overrides and environment included
+    raw: Entry  # as written, overrides and environment included
     corpus: CorpusConfig
     cache: Path | str  # a folder, or a URL
     run: Path
@@ -161,7 +160,7 @@ class Pipeline:
 
     def resolved(self) -> dict[str, object]:
         """Return the values of the file with every path absolute."""
-        raw: dict[str, Any] = copy.deepcopy(dict(self.raw))
+        raw = copy.deepcopy(self.raw)
         for key, path in (("manifest", self.corpus.manifest), ("audio", self.corpus.audio)):
             if path is not None and not VARIABLE.search(str(path)):
                 raw["corpus"][key] = str(path.resolve())

@@ -32,6 +32,7 @@ from ser.stack.config import StackConfig
 from ser.stack.registry import META_MODELS
 
 Schema = dict[str, Any]
+Refs = Mapping[Any, Schema]  # of definitions, by model
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -135,7 +136,7 @@ def _short_forms(
     defs: dict[str, Schema],
     losses: Mapping[str, type[BaseModel]],
     samplers: Mapping[str, type[BaseModel]],
-    refs: Mapping[Any, Schema],
+    refs: Refs,
 ) -> None:
     """Allow what the models read in a short form: `loss: [wce]`, `features: [voice]`."""
     for base, parts, default in ((LossUse, losses, None), (SamplerUse, samplers, refs[Sampler])):
@@ -145,7 +146,7 @@ def _short_forms(
         defs[model.__name__] = {"anyOf": [{"type": short}, defs[model.__name__]]}
 
 
-def _views(refs: Mapping[Any, Schema]) -> Schema:
+def _views(refs: Refs) -> Schema:
     views = {name: _nullable(refs[view]) for name, view in VIEWS.items()}
     return {"type": "object", "properties": views, "additionalProperties": False}
 
@@ -162,7 +163,9 @@ def _restrict_names(defs: Mapping[str, Schema], options: list[Schema]) -> None:
 
 
 def _feature(
-    defs: dict[str, Schema], kinds: Mapping[str, type[BaseModel]], refs: Mapping[Any, Schema]
+    defs: dict[str, Schema],
+    kinds: Mapping[str, type[BaseModel]],
+    refs: Refs,
 ) -> Schema:
     """Return the schema of an entry of `features:`, whose kind may follow from a known model."""
     entries = {}

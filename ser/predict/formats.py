@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from ser.predict.result import UNSURE, Result, Segment, names_speakers, rows_of
 from ser.predict.turn_files import UNKNOWN
@@ -63,7 +62,7 @@ def to_csv(rows: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def _cell(value: object) -> Any:
+def _cell(value: object) -> object:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.6g}" if isinstance(value, float) else value

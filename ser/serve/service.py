@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ser.corpus.errors import AudioError, UserError, plural
 from ser.predict.result import Failure, Result
@@ -90,7 +90,9 @@ class Service:
                 "later.",
             ) from error
 
-    async def predict(self, path: Path, name: str, **options: bool) -> tuple[Result, Decoded]:
+    async def predict(
+        self, path: Path, name: str, *, timeline: bool, explain: bool
+    ) -> tuple[Result, Decoded]:
         """Return the result for a clip, which gets `name`, and the decoded clip.
 
         The options are those of `Predictor.stream`. Raises `Refused`.
@@ -104,7 +106,7 @@ class Service:
                 )
             except AudioError as error:
                 raise _unusable(name, str(error)) from error
-            result = await self._of_models(decoded.wav, options)
+            result = await self._of_models(decoded.wav, timeline, explain)
         if isinstance(result, Failure):
             raise _unusable(name, result.error)
         self.metrics.seconds.observe(time.perf_counter() - started)
@@ -120,8 +122,8 @@ class Service:
         finally:
             self._clips -= 1
 
-    async def _of_models(self, wav: Path, options: dict[str, Any]) -> Result | Failure:
-        job = self._thread.submit(self._answer, wav, options)
+    async def _of_models(self, wav: Path, timeline: bool, explain: bool) -> Result | Failure:
+        job = self._thread.submit(self._answer, wav, timeline, explain)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
         try:
@@ -131,10 +133,10 @@ class Service:
                 os.truncate(wav, 0)
             raise
 
-    def _answer(self, wav: Path, options: dict[str, Any]) -> Result | Failure:
+    def _answer(self, wav: Path, timeline: bool, explain: bool) -> Result | Failure:
         started = time.perf_counter()
         try:
-            result = next(self.predictor.stream([wav], **options))
+            result = next(self.predictor.stream([wav], timeline=timeline, explain=explain))
         except UserError as error:  # of a remote feature; its details are not for clients
             logging.getLogger("ser.serve").warning("no prediction: %s", error)
             raise Refused(

@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -77,7 +76,7 @@ def table() -> pl.DataFrame:
     return pl.DataFrame([_row(name) for name in names()])
 
 
-def _row(name: str) -> dict[str, Any]:
+def _row(name: str) -> dict[str, str]:
     pipeline = load(name)
     options = pipeline.features.items()
     frames = [name for name, o in options if extractor_class(o.kind).gives == "frames"]

@@ -1,12 +1,14 @@
 """A scaled-down pipeline: tiny models, one epoch, narrow heads, synthetic data."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from ser.corpus.bounded_yaml import Entry
 from ser.corpus.errors import UserError
+from ser.extract.extractor import FeatureOptions
 from ser.heads.config import merged
+from ser.heads.options import Architecture
 from ser.pipeline.file import Pipeline
 from ser.synthetic.models import LAYERS, WINDOW, tiny_model
 
@@ -28,7 +30,7 @@ def shrink(
     models have them), heads, losses, samplers, phases and the stack are the pipeline's. Raises
     `UserError` for a model of an unknown architecture, and for imported features.
     """
-    raw: dict[str, Any] = copy.deepcopy(dict(pipeline.raw))
+    raw = copy.deepcopy(pipeline.raw)
     small = _Small(pipeline, folder, texts)
     raw |= {
         "corpus": {
@@ -67,7 +69,7 @@ class _Small:
     def __init__(self, pipeline: Pipeline, folder: Path, texts: Sequence[str]) -> None:
         self._pipeline, self._folder, self._texts = pipeline, folder, texts
 
-    def feature(self, entry: Mapping[str, Any], options: Any) -> dict[str, Any]:
+    def feature(self, entry: Entry, options: FeatureOptions) -> Entry:
         """Return an entry of `features:` with its tiny model."""
         if options.kind == "imported":
             raise UserError(
@@ -79,14 +81,14 @@ class _Small:
             return small
         if small.get("pad_to"):
             small["pad_to"] = min(small["pad_to"], WINDOW)
-        folder = Path(options.model)
+        folder = Path(name := str(options.pretrained))
         if folder.parent == (self._pipeline.run / "finetuned").resolve():
             model = self._folder / "run" / "finetuned" / folder.name
         else:
-            model = self._model(options.kind, options.model)
+            model = self._model(options.kind, name)
         return _clamped(small) | {"kind": options.kind, "model": str(model)}
 
-    def tuned(self, entry: Mapping[str, object], kind: str, model: str) -> dict[str, Any]:
+    def tuned(self, entry: Entry, kind: str, model: str) -> Entry:
         """Return an entry of `finetune:` with its tiny model."""
         small = _clamped(entry) | {"kind": kind, "model": str(self._model(kind, model))}
         freeze = small.get("freeze")
@@ -99,10 +101,10 @@ class _Small:
         return tiny_model(kind, model, self._folder / "models", self._texts)
 
 
-def _narrowed(entry: Mapping[str, Any], architecture: Any) -> dict[str, object]:
+def _narrowed(entry: Entry, architecture: Architecture) -> Entry:
     """Return a head's entry with few epochs and small widths."""
     widths = {key: width for key, width in NARROW.items() if hasattr(architecture, key)}
-    small: dict[str, Any] = {k: v for k, v in entry.items() if k not in LEFT_OUT} | widths
+    small = {k: v for k, v in entry.items() if k not in LEFT_OUT} | widths
     if architecture.solved:
         return small
     small["batch"] = min(BATCH, small.get("batch", BATCH))
@@ -113,7 +115,7 @@ def _narrowed(entry: Mapping[str, Any], architecture: Any) -> dict[str, object]:
     return small
 
 
-def _clamped(entry: Mapping[str, object]) -> dict[str, Any]:
+def _clamped(entry: Entry) -> Entry:
     """Return an entry whose layers are limited to those of a tiny model."""
     layer = entry.get("layer")
     if isinstance(layer, list | tuple):

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import yaml
@@ -20,6 +19,7 @@ import yaml
 import ser.stack.run
 from ser.corpus import parquet
 from ser.corpus.atomic import write_if_changed
+from ser.corpus.bounded_yaml import Entry
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import AUDIO, Manifest, corpus_name
 from ser.corpus.rotations import slug
@@ -85,7 +85,7 @@ def write_subrun(
 def _raw(
     pipeline: Pipeline, manifest: Path, classes: Sequence[str], seed: int
 ) -> dict[str, object]:
-    raw: dict[str, Any] = copy.deepcopy(pipeline.resolved())
+    raw: Entry = copy.deepcopy(pipeline.resolved())
     audio = {} if pipeline.corpus.audio is None else {"audio": raw["corpus"]["audio"]}
     raw["corpus"] = {"manifest": str(manifest), **audio, "classes": list(classes)}
     raw["run"] = str(manifest.parent)
