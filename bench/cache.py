@@ -78,8 +78,6 @@ print(json.dumps([time.perf_counter() - start, imported, peak(), lengths.tolist(
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
-
     dim: int
     read: int  # utterances
     write: int

@@ -46,12 +46,10 @@ class Corpus:
 
     @property
     def names(self) -> list[str]:
-        """Return the utterance ids."""
         return [f"MSP-PODCAST_{i // 100:04d}_{i % 100:04d}" for i in range(len(self.lengths))]
 
     @property
     def dim(self) -> int:
-        """Return the channels of a frame."""
         return int(self.pool.shape[1])
 
     @property
@@ -60,12 +58,10 @@ class Corpus:
         return int(self.lengths.sum()) * self.dim * 2
 
     def frames(self, i: int) -> np.ndarray:
-        """Return utterance i."""
         start = i * 37 % (3 * LONGEST)
         return self.pool[start : start + self.lengths[i]]
 
     def first(self, count: int) -> "Corpus":
-        """Return the first utterances."""
         return Corpus(self.lengths[:count], self.pool)
 
     def plan(self) -> list[list[str]]:

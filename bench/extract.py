@@ -74,8 +74,6 @@ REFERENCE = "reference"
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
-
     clips: int
     parts: int  # of the clips, one a round; as many rounds
 

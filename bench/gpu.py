@@ -147,24 +147,20 @@ def _manifest(texts: Sequence[str]) -> Manifest:
 
 
 def _line(console: Console, outcome: Outcome) -> None:
-    value = "" if outcome.value is None else f"{outcome.value:.4g} {outcome.unit}"
-    line = f"{outcome.group}: {outcome.name}: {value or outcome.problem} {outcome.status}"
+    line = f"{outcome.group}: {outcome.name}: {_value(outcome)} {outcome.status}"
     console.print(line, highlight=False, markup=False)
 
 
+def _value(outcome: Outcome) -> str:
+    if outcome.value is None:
+        return outcome.problem
+    return f"{outcome.value:.4g} {outcome.unit}".strip()
+
+
 def _table(outcomes: Sequence[Outcome]) -> Table:
-    table = Table("group", "row", "measured", "unit", "bound", "", "s", title="All rows")
-    for outcome in outcomes:
-        value = "" if outcome.value is None else f"{outcome.value:.4g}"
-        table.add_row(
-            outcome.group,
-            outcome.name,
-            value,
-            outcome.unit or outcome.problem,
-            outcome.bound,
-            outcome.status,
-            f"{outcome.seconds:.1f}",
-        )
+    table = Table("group", "row", "measured", "bound", "", "s", title="All rows")
+    for o in outcomes:
+        table.add_row(o.group, o.name, _value(o), o.bound, o.status, f"{o.seconds:.1f}")
     return table
 
 

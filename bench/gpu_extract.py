@@ -30,11 +30,9 @@ class Comparisons(Extraction):
     """What the frames of a loaded model are compared with."""
 
     def inputs(self) -> list[Any]:
-        """Return the inputs of some clips that share a batch."""
         return [self.sources.load(u) for u in self.batches[-1][:COMPARED]]
 
     def frames(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
-        """Return the frames of a batch of inputs."""
         return [torch.from_numpy(np.asarray(out)) for out in self.extractor.extract(inputs)]
 
     def batch_error(self) -> float:
@@ -111,25 +109,27 @@ class Comparisons(Extraction):
         if not refused:
             raise ValueError("the batch that was to be too large fitted")
 
-    def sdpa_gain(self) -> float:
-        """Return how many times as fast the model is with SDPA as with plain attention."""
+    @contextmanager
+    def _plain_attention(self) -> Iterator[None]:
         model = self.encoder.model
-        fused = self.bare_seconds
         model.set_attn_implementation("eager")
         try:
-            return seconds_of(self.setting.device, self.bare) / fused
+            yield
         finally:
             model.set_attn_implementation("sdpa")
 
+    def sdpa_gain(self) -> float:
+        """Return how many times as fast the model is with SDPA as with plain attention."""
+        fused = self.bare_seconds
+        with self._plain_attention():
+            return seconds_of(self.setting.device, self.bare) / fused
+
     def sdpa_error(self) -> float:
         """Return the relative L2 of frames with SDPA to those with plain attention."""
-        model, inputs = self.encoder.model, self.inputs()
+        inputs = self.inputs()
         fused = self.frames(inputs)
-        model.set_attn_implementation("eager")
-        try:
+        with self._plain_attention():
             return relative_l2(fused, self.frames(inputs))
-        finally:
-            model.set_attn_implementation("sdpa")
 
     def preparing_share(self) -> float:
         """Return the seconds of preparation in one thread over those of the bare model."""
@@ -154,7 +154,6 @@ class Comparisons(Extraction):
 
 
 def extraction_rows(model: Model, setting: Setting) -> list[Figure]:
-    """Load a model; return its rows."""
     own = Comparisons(model, setting)
     close = 0.02 if setting.is_gpu else 1e-4  # bfloat16, float32
     clips = len(own.hashes)
@@ -195,7 +194,6 @@ def extraction_rows(model: Model, setting: Setting) -> list[Figure]:
 
 
 def decoding_rows(setting: Setting) -> list[Figure]:
-    """Return clips per second that threads decode."""
     sources = AudioSources(setting.speech, setting.audio)
     sources.stat_hashes()
     batches = [sources.utterances[i : i + 8] for i in range(0, len(sources.utterances), 8)]
@@ -221,7 +219,6 @@ def decoding_rows(setting: Setting) -> list[Figure]:
 
 
 def extraction_groups(models: Sequence[Model], setting: Setting) -> list[Group]:
-    """Return a group for decoding and one for each model."""
     groups = [Group("decoding", lambda: decoding_rows(setting))]
     for model in models:
         groups.append(

@@ -44,7 +44,6 @@ class Tuning:
         self.folder = folder
 
     def trainer(self) -> Trainer[ClipBatches]:
-        """Load the model; return a trainer."""
         sources = AudioSources(self.manifest, self.setting.audio)
         job = FineTuneJob(self.setting.root / "run", "ft", self.config, self.manifest, sources)
         rows = labelled(self.config.training, self.manifest, self.manifest.utterances())
@@ -89,7 +88,6 @@ class Tunings:
 
 
 def finetune_rows(setting: Setting) -> list[Figure]:
-    """Return the rows of all ways."""
     own = Tunings(setting)
     rows = []
     for way, tuning in own.ways.items():
@@ -137,7 +135,6 @@ def group_error(setting: Setting) -> float:
 
 
 def finetune_groups(setting: Setting) -> list[Group]:
-    """Return a group for fine-tuning and one for a group of processes."""
     row = Figure("sum and gather", lambda: group_error(setting), "relative L2", "≤", 0)
     return [
         Group("one process, NCCL", lambda: [row]),

@@ -80,7 +80,6 @@ class Training:
         self.frames = Frames.write(setting.root / "head-cache", setting.tiny)
 
     def trainer(self, device: str, amp: bool = True) -> Trainer[CachedFrames]:
-        """Return a trainer of one epoch."""
         hidden, batch = (8, 4) if self.setting.tiny else (HIDDEN, BATCH)
         sizes = {"hidden": hidden, "batch": batch}
         common = {"epochs": 1, "dropout": 0.5, "lr": 1e-5, "seed": 7, "amp": amp}
@@ -101,7 +100,6 @@ class Training:
         return self.epoch(amp=True)
 
     def memory(self) -> float:
-        """Return the peak GB of an epoch."""
         return peak_gb(self.setting.device, self.trainer(self.setting.device).fit)
 
     def error(self, tf32: bool) -> float:
@@ -115,7 +113,6 @@ class Training:
 
 
 def head_rows(name: str, setting: Setting) -> list[Figure]:
-    """Return the rows of one head."""
     own = Training(name, setting)
     clips = len(own.frames.rows)
     return [
@@ -148,7 +145,6 @@ class Recurrence:
         return bidirectional_gru(self.gru, self.x, self.lengths.to(self.device))
 
     def packed(self) -> torch.Tensor:
-        """Return the outputs of a packed sequence."""
         rows = pack_padded_sequence(self.x, self.lengths, batch_first=True, enforce_sorted=False)
         width = self.x.shape[1]
         return pad_packed_sequence(self.gru(rows)[0], batch_first=True, total_length=width)[0]
@@ -176,7 +172,6 @@ class Recurrence:
 
 
 def recurrence_rows(setting: Setting) -> Sequence[Figure]:
-    """Return the rows of the GRU alone."""
     own = Recurrence(setting)
 
     def ratio(kind: str, base: str) -> float:
@@ -191,7 +186,6 @@ def recurrence_rows(setting: Setting) -> Sequence[Figure]:
 
 
 def head_groups(setting: Setting) -> list[Group]:
-    """Return a group for the GRU and one for each head."""
     groups = [Group("bidirectional GRU", lambda: recurrence_rows(setting))]
     for name in HEADS:
         groups.append(Group(f"head {name}", lambda name=name: head_rows(name, setting)))  # type: ignore[misc]

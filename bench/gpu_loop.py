@@ -69,7 +69,6 @@ class Flops(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Run an operation, and add what it costs."""
         out = func(*args, **(kwargs or {}))
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
@@ -167,7 +166,6 @@ class Extraction:
         return tape.inputs
 
     def bare(self) -> None:
-        """Run the model on all prepared batches."""
         run = getattr(self.owner, self.method)
         with torch.inference_mode():
             for inputs in self.prepared:

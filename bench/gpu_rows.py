@@ -75,7 +75,6 @@ def run(
         after(outcome)
 
     for group in groups:
-        rows: Sequence[Figure] = ()
         if is_over():
             add(_skipped(group.title, "all rows"))
             continue
@@ -83,37 +82,33 @@ def run(
             rows = group.rows()
         except (Exception, SystemExit) as error:
             add(_failed(group.title, "loading", error))
+            continue
         for row in rows:
-            add(
-                _skipped(group.title, row.name)
-                if is_over()
-                else _measured(group.title, row, judge_speed)
-            )
+            title, name = group.title, row.name
+            add(_skipped(title, name) if is_over() else _measured(title, row, judge_speed))
         del rows
         release()
     return outcomes
 
 
 def _measured(group: str, row: Figure, judge_speed: bool) -> Outcome:
-    started = time.monotonic()
+    started, bound = time.monotonic(), ""
+    status: Status = "measured"
     try:
         value = float(row.measure())
-        bound, status = "", "measured"
         if row.goal is not None:
-            target = Target(row.name, value, row.sign, row.goal, row.unit)
             bound = f"{row.sign} {row.goal:g}"
             if judge_speed or not row.speed:
-                status = "passed" if target.met else "failed"
-        return Outcome.model_validate(
-            {
-                "group": group,
-                "name": row.name,
-                "status": status,
-                "value": value,
-                "unit": row.unit,
-                "bound": bound,
-                "seconds": time.monotonic() - started,
-            }
+                met = Target(row.name, value, row.sign, row.goal, row.unit).met
+                status = "passed" if met else "failed"
+        return Outcome(
+            group=group,
+            name=row.name,
+            status=status,
+            value=value,
+            unit=row.unit,
+            bound=bound,
+            seconds=time.monotonic() - started,
         )
     except (Exception, SystemExit) as error:
         return _failed(group, row.name, error)

@@ -30,7 +30,8 @@ Importer = Callable[..., Manifest]
 EMOTIONS = "emotions"  # an option that every importer has
 AS_PUBLISHED = (".wav", ".flac")  # preferred where a clip exists in several formats
 
-_MODULES = {  # of the importers that have one of their own; the others are `shipped`
+SPECS = Path(__file__).with_name("specs")  # a YAML for each corpus that is labelled by file name
+_MODULES = {  # of the importers that have one of their own
     "audformat": "audformat",
     "crema-d": "crema_d",
     "csv": "table",
@@ -42,47 +43,25 @@ _MODULES = {  # of the importers that have one of their own; the others are `shi
     "msp-improv": "msp_improv",
     "msp-podcast": "msp_podcast",
 }
-_SUMMARIES = {  # the first line of each importer's documentation
-    "aesdd": "AESDD: acted Greek speech, 5 actors or more, 5 classes without neutral.",
-    "audformat": "Any database in audEERING's audformat, by the package audformat, which "
-    "is an extra.",
-    "cafe": "CaFE: acted Canadian French speech, 12 actors, 7 classes.",
-    "crema-d": "CREMA-D: acted English speech, 91 actors, 6 classes, about ten votes per clip.",
-    "csv": "Any table with one row per utterance: csv, tsv or Parquet; options name its columns.",
-    "emobox": "EmoBox: published folds of 32 corpora in 14 languages, from a checkout of "
-    "its repository.",
-    "emodb": "EmoDB: acted German speech, 10 actors, 7 classes, labelled by file name.",
-    "emovo": "EMOVO: acted Italian speech, 6 actors, 7 classes.",
-    "esd": "ESD: acted Mandarin and English speech, 20 speakers, 5 classes.",
-    "files": "Any corpus with speaker and emotion in its file names, by a regular "
-    "expression in a YAML.",
-    "hf": "A local data set of Hugging Face: a folder of `save_to_disk`, or Parquet files.",
-    "iemocap": "IEMOCAP: acted and improvised English dialogues, 10 speakers, categories "
-    "and attributes.",
-    "jl-corpus": "JL-Corpus: acted New Zealand English speech, 4 actors, 10 classes.",
-    "meld": "MELD: English dialogues of a TV series, 7 classes, official splits that "
-    "share speakers.",
-    "mesd": "MESD: acted Mexican Spanish words, 6 classes, speakers not identified.",
-    "msp-improv": "MSP-IMPROV: acted and improvised English dialogues, 12 speakers, 4 "
-    "classes, votes, attributes.",
-    "msp-podcast": "MSP-Podcast: natural English speech from podcasts, 8 classes, "
-    "attributes, each annotator's label.",
-    "ravdess": "RAVDESS: acted English speech, 24 actors, 8 classes, labelled by file name.",
-    "savee": "SAVEE: acted British English speech, 4 actors (men), 7 classes.",
-    "shemo": "ShEMO: Persian speech from radio plays, 87 speakers, 6 classes, few of them fear.",
-    "subesco": "SUBESCO: acted Bangla speech, 20 actors, 7 classes.",
-    "tess": "TESS: acted Canadian English speech, 2 actors (women), 7 classes.",
-}
+
+
+def _built_in() -> dict[str, BuiltIn[None]]:
+    """Return the importers of this package; a line of each file is its summary."""
+    parts: dict[str, tuple[str, str]] = {}
+    for name, module in _MODULES.items():
+        text = Path(__file__).with_name(f"{module}.py").read_text("utf-8")
+        parts[name] = module, text.split('"""')[1].partition("\n")[0]
+    for path in SPECS.glob("*.yaml"):
+        (summary,) = re.findall(r'^summary: "(.+)"$', path.read_text("utf-8"), re.MULTILINE)
+        parts[path.stem] = "shipped", summary
+    return {
+        name: BuiltIn(f"ser.corpus.importers.{module}", summary, None)
+        for name, (module, summary) in sorted(parts.items())
+    }
+
 
 _COLUMNS: dict[str, tuple[str, ...]] = {}  # by importer: the options that name columns
-IMPORTERS = Registry[Importer, None](
-    "importer",
-    "corpus import",
-    {
-        name: BuiltIn(f"ser.corpus.importers.{_MODULES.get(name, 'shipped')}", summary, None)
-        for name, summary in _SUMMARIES.items()
-    },
-)
+IMPORTERS = Registry[Importer, None]("importer", "corpus import", _built_in())
 
 
 def importer(name: str, columns: Sequence[str] = ()) -> Callable[[Importer], Importer]:

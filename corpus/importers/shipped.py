@@ -4,11 +4,10 @@ from pathlib import Path
 from textwrap import fill
 
 from ser.corpus.importers.files import import_files
-from ser.corpus.importers.registry import Importer, importer
+from ser.corpus.importers.registry import SPECS, Importer, importer
 from ser.corpus.importers.spec import FileSpec, read_spec
 from ser.corpus.manifest import Manifest
 
-SPECS = Path(__file__).parent / "specs"
 WIDTH = 96  # characters of a line of documentation
 
 

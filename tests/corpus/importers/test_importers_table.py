@@ -1,7 +1,6 @@
 from pathlib import Path
 
-from ser.corpus.importers.registry import IMPORTERS, option_names
-from ser.corpus.importers.shipped import SPECS
+from ser.corpus.importers.registry import IMPORTERS, SPECS, option_names
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "corpus.md"
 MOST = 6  # options; of more, the table says that the page explains them

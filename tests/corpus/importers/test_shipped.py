@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from ser.corpus.importers.registry import import_corpus
-from ser.corpus.importers.shipped import SPECS
+from ser.corpus.importers.registry import SPECS, import_corpus
 
 SHARED = Path(os.environ.get("SER_SHARED", "/none")) / "corpora"
 # corpus: some files of its archive; utterances, classes, speakers and languages of the manifest;
