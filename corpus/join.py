@@ -70,8 +70,10 @@ def join_manifests(
         raise UserError(f"{plural(len(manifests), 'manifest')} to join; give two or more.")
     _require_names(mapping or {}, classes)
     parts = _by_corpus(manifests, names)
-    ranges = dict(rescale or {})
-    _require_corpora("rescale", ranges, parts)
+    ranges, corpora = dict(rescale or {}), [corpus for corpus, _ in parts]
+    for name in ranges:
+        if name not in corpora:
+            raise UserError(f"rescale: there is no corpus '{name}'; {nearest(name, corpora)}")
     folder = None if absolute else _common_folder(manifests)
     notes: list[str] = []
     frames = []
@@ -86,7 +88,7 @@ def join_manifests(
     frame = _concatenated(frames)
     if frame.is_empty():
         raise UserError(
-            f"no utterance is left of {listed(corpus for corpus, _ in parts)}; give classes that "
+            f"no utterance is left of {listed(corpora)}; give classes that "
             "they have, or map their emotions to these."
         )
     notes += _scales(frame, list(ranges))
@@ -178,15 +180,6 @@ def _mappings(
         for i in at:
             (special if own else general)[i][emotion] = target
     return [a | b for a, b in zip(general, special, strict=True)]
-
-
-def _require_corpora(
-    option: str, names: Mapping[str, object], parts: Sequence[tuple[str, Manifest]]
-) -> None:
-    for name in names:
-        corpora = [corpus for corpus, _ in parts]
-        if name not in corpora:
-            raise UserError(f"{option}: there is no corpus '{name}'; {nearest(name, corpora)}")
 
 
 def _prefixed(name: str, corpus: str) -> pl.Expr:

@@ -165,9 +165,8 @@ class HeadConfig(Section):
     new_optimizer: bool = False  # in every epoch: its state begins anew
     amp: bool = True  # bfloat16 where a GPU computes
     ema: float = Field(default=0.0, ge=0, lt=1)  # decay of averaged weights, which are then kept
-    patience: int | None = Field(
-        default=None, ge=1, le=MOST_EPOCHS
-    )  # epochs without a better dev score
+    # epochs without a better dev score
+    patience: int | None = Field(default=None, ge=1, le=MOST_EPOCHS)
     best_by: Name | None = None  # macro_f1, uar, accuracy, ccc, loss, or a metric of your own
     keep: Literal["best", "last"] = "best"  # epoch; on a small dev set the best is luck
     cross_fit: CrossFit | None = None

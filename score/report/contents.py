@@ -152,6 +152,7 @@ def gather(
         reliability = equal_mass_curve(probabilities, rows["label"].to_numpy())
         hardest = _hardest(rows, probabilities, classes)
         hardest = _with_words_and_audio(hardest, run / "report", manifest, audio, transcripts)
+    rotations = run / ROTATIONS  # of a cross-validation
     if synthetic is None:
         synthetic = manifest.synthetic_share(manifest.utterances()) if manifest else 0.0
     return Contents(
@@ -165,7 +166,7 @@ def gather(
         agreement=agreement,
         hardest=hardest,
         top=top,
-        rotations=_rotations(run),
+        rotations=Rotations.read(rotations) if rotations.is_file() else None,
         cross=tuple(Cross.read(file) for file in sorted(run.glob(f"cross/*/{CROSS}"))),
         synthetic=synthetic,
         corpus=_corpus(manifest) if manifest is not None else None,
@@ -200,11 +201,6 @@ def _corpus(manifest: Manifest) -> str:
     speakers = manifest.frame.filter(pl.col("speaker") != "")["speaker"].n_unique()
     corpus = f"{corpus_name(Path(manifest.source))}, {plural(len(manifest), 'utterance')}"
     return corpus + (f" of {plural(speakers, 'speaker')}" if speakers else "")
-
-
-def _rotations(run: Path) -> Rotations | None:
-    """Read the scores of each rotation of a cross-validation; None for any other run."""
-    return Rotations.read(run / ROTATIONS) if (run / ROTATIONS).is_file() else None
 
 
 def _day(run: Path, heads: Sequence[str]) -> str:
