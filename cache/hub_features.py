@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ser.cache.features import FeatureCache
+from ser.cache.foreign_shard import has_other_layout
 from ser.cache.hub import HubRecord, HubRepo
 from ser.cache.metadata import read_metadata
+from ser.cache.shard import COLUMNS, is_foreign
+from ser.cache.small_arrays import small_metadata
 from ser.cache.upkeep import merge
 from ser.corpus.errors import UserError
 from ser.corpus.progress import steps
 
 FEATURE_JSON = "feature.json"
+SMALL_ARRAYS = (*COLUMNS, "utterance")
 FILE = re.compile(rf"{FEATURE_JSON}|data\.zarr/(?:zarr\.json|hub-0-\w+/[\w./-]+)", re.ASCII)
 
 
@@ -47,8 +51,23 @@ def push_feature(cache: FeatureCache, repo: HubRepo, card: str, private: bool = 
     damages = cache.verify()
     if damages:
         raise UserError(f"{damages[0].reason}; {cache.remedy}, and push again.")
+    if foreign := _foreign_shard(cache):
+        raise UserError(
+            f"{foreign}: another program has written it in other chunks; export the feature and "
+            "import it again first."
+        )
     files = {_place(cache, path): path for path in sorted(_files(cache.path))}
     return repo.push(cache.name, card, files, private)
+
+
+def _foreign_shard(cache: FeatureCache) -> Path | None:
+    """Return a shard that only zarr-python could read: no codec of a downloaded file is run."""
+    for name in sorted(cache.shards()):
+        path = cache.path / cache.store / name
+        small = (has_other_layout(path / array, small_metadata) for array in SMALL_ARRAYS)
+        if is_foreign(path) or any(small):
+            return path
+    return None
 
 
 def _files(folder: Path) -> list[Path]:
@@ -77,6 +96,8 @@ def pull_feature(repo: HubRepo, root: str | Path) -> Pulled:
     with tempfile.TemporaryDirectory(prefix="ser-pull-") as temporary:
         try:
             theirs = _assembled(repo, record, Path(temporary))
+            if foreign := _foreign_shard(theirs):
+                raise _damaged(repo, f"{foreign}: another program has written it", temporary)
             damages = theirs.verify()
         except UserError as error:
             if str(Path(temporary)) not in str(error):

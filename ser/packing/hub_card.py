@@ -65,6 +65,7 @@ def bundle_card(bundle: Path, run: Path, record: BundleRecord, repo: HubRepo) ->
         model_name=repo.name.partition("/")[2],
         eval_results=scores or None,
     )
+    text = text.replace(install("heads"), install("extract"))  # which has huggingface_hub
     text = text.replace("--run bundle.ser", f"--run {repo}")
     text = text.replace('ser.load("bundle.ser")', f'ser.load("{repo}")')
     return f"---\n{data.to_yaml()}\n---\n\n{text}"

@@ -88,6 +88,17 @@ def test_damage_that_fits_its_sha256_is_refused_before_it_is_in_the_cache(
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("array", ["frames", "length"])
+def test_a_shard_that_needs_a_codec_is_refused(hub, repo, pushed, tmp_path, array):
+    files = hub.files("datasets", "anna/frames")
+    (place,) = [place for place in files if place.endswith(f"/{array}/zarr.json")]
+    metadata = json.loads(files[place])
+    metadata["codecs"].append({"name": "zstd", "configuration": {"level": 1, "checksum": False}})
+    edit(hub, place, json.dumps(metadata).encode())
+    assert ": another program has written it; ask its owner to" in refused(repo, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_record_of_other_files_is_refused(hub, repo, pushed, tmp_path):
     metadata = json.loads(hub.files("datasets", "anna/frames")["feature.json"])
     del metadata["crc32c"]

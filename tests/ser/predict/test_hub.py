@@ -1,4 +1,4 @@
-"""A bundle on the hub predicts what its run predicts, in a process that never saw the run."""
+"""A bundle on the hub predicts what its run predicted, after the run is gone."""
 
 import re
 import shutil
@@ -73,6 +73,7 @@ def test_the_card_has_licence_languages_models_and_scores(hub, pushed):
     assert sorted(data["metrics"]) == ["accuracy", "f1", "recall"]
     assert f"ser predict --run {PLACE} clip.wav" in card
     assert f'ser.load("{PLACE}")' in card
+    assert "pip install 'ser-pipeline[extract]'" in card
     assert "## Intended use and limits" in card
 
 
