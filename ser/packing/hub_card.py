@@ -16,7 +16,7 @@ from ser.cache.features import FeatureCache
 from ser.cache.hub import HubRepo
 from ser.corpus.errors import plural
 from ser.corpus.manifest import Manifest
-from ser.extract.models import card as model_card
+from ser.extract.registry import card as model_card
 from ser.packing.corpora import Terms, corpora_of
 from ser.pipeline.file import read_manifest
 from ser.predict.archive import CARD
