@@ -1,23 +1,14 @@
 """Clips decoded, and segmented where they are long.
 
 A clip of up to 30 s is one piece, as it was in training. Longer audio, and any with `timeline`, is
-segmented at speech by silero-vad, or without it into overlapping windows; where turns of speakers
-are given, they are the pieces of any clip. It is read in blocks, so that memory holds a minute of
-it, however long it is.
-
-At speech: for every 32 ms silero-vad (Silero Team 2024) gives a probability of speech. A piece
-begins where it reaches 0.5 and ends where it stays below 0.35 for 0.3 s; it keeps 0.1 s on both
-sides, is dropped when its speech is under 0.25 s, and cut at the lowest probability when it reaches
-15 s.
+segmented at speech (`ser.predict.speech`), or without silero-vad into overlapping windows; where
+turns of speakers are given, they are the pieces of any clip. It is read in blocks, so that memory
+holds a minute of it, however long it is.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.util import find_spec
 from itertools import chain
-from pathlib import Path
-from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -27,6 +18,7 @@ from ser.corpus.audio import SAMPLE_RATE, ChannelPower
 from ser.corpus.errors import AudioError, UserError, plural
 from ser.corpus.signal import SignalMeter, SignalProblem
 from ser.predict.sources import read_source
+from ser.predict.speech import silero, speech_parts
 from ser.predict.turn_files import Turn
 from ser.predict.turns import TOLERANCE, Turns, cut_turns
 from ser.version import install
@@ -37,11 +29,6 @@ WHOLE = 30.0  # s; a clip up to this is one piece
 BRIEF = 0.25  # s; a syllable: a shorter clip has a note
 SHORTEST = SAMPLE_RATE // 40  # samples of a turn or another piece, as of a clip
 THREADS, AHEAD = 2, 4  # that decode, and clips decoded ahead
-CHUNK = 512  # samples that silero-vad reads at a time
-_LOADING = Lock()
-SPEECH, SILENCE = 0.5, 0.35
-PAUSE, PAD = 10, 3  # chunks: 0.3 s and 0.1 s
-SHORT, LONG = 8, 15 * SAMPLE_RATE // CHUNK  # chunks: 0.25 s and 15 s
 
 
 @dataclass(frozen=True)
@@ -64,31 +51,31 @@ class Segmentation:
                 f"window {self.window:g} and hop {self.hop:g}: give a window of 1 to 30 s and a "
                 "hop of 0.1 s up to the window."
             )
-        if self.cut == "speech" and not _silero():
+        if self.cut == "speech" and silero() is None:
             raise UserError(
                 f"cut: silero-vad is not installed; run `{install('vad')}`, or choose windows."
             )
 
     def pieces(self, blocks: Iterable[np.ndarray], path: str = "") -> "Iterator[Piece]":
         """Segment a stream of samples at 16 kHz; digital silence gives no piece."""
-        at_speech = self.cut == "speech" or (self.cut == "auto" and _silero())
-        pieces: Iterator[Piece]
+        at_speech = self.cut == "speech" or (self.cut == "auto" and silero() is not None)
+        parts: Iterator[tuple[int, np.ndarray, str | None]]
         if self.turns is not None:
-            pieces = (Piece.at(*turn) for turn in cut_turns(blocks, self.turns.of(path)))
+            parts = cut_turns(blocks, self.turns.of(path))
         else:
-            pieces = speech_pieces(blocks) if at_speech else self._windows(blocks)
-        return (piece for piece in pieces if piece.wave.any() and len(piece.wave) >= SHORTEST)
+            parts = speech_parts(blocks) if at_speech else self._windows(blocks)
+        return (Piece.at(*part) for part in parts if part[1].any() and len(part[1]) >= SHORTEST)
 
-    def _windows(self, blocks: Iterable[np.ndarray]) -> "Iterator[Piece]":
+    def _windows(self, blocks: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray, None]]:
         window, hop = round(self.window * SAMPLE_RATE), round(self.hop * SAMPLE_RATE)
         buffer, start, covered = np.empty(0, np.float32), 0, 0
         for block in blocks:
             buffer = np.concatenate([buffer, block])
             while len(buffer) >= window:
-                yield Piece.at(start, buffer[:window])
+                yield start, buffer[:window], None
                 covered, start, buffer = start + window, start + hop, buffer[hop:]
         if start + len(buffer) > covered:
-            yield Piece.at(start, buffer)
+            yield start, buffer, None
 
 
 @dataclass(frozen=True)
@@ -224,79 +211,3 @@ def read_pieces(clips: Iterable[Clip]) -> Iterator[tuple[Clip, Piece | None]]:
             clip.error, clip.refused = str(error), True
         clip.check_turns()
         yield clip, None
-
-
-def speech_pieces(blocks: Iterable[np.ndarray]) -> Iterator[Piece]:
-    """Yield the pieces of a stream that hold speech, cut at its pauses."""
-    detect = _speech_detector()
-    buffer, start, speech = np.empty(0, np.float32), 0, np.empty(0)
-    for block in blocks:
-        buffer = np.concatenate([buffer, block])
-        speech = np.concatenate([speech, detect(buffer[len(speech) * CHUNK :])])
-        spans, rest = speech_spans(speech)
-        yield from (Piece.at(start + a * CHUNK, buffer[a * CHUNK : b * CHUNK]) for a, b in spans)
-        buffer, speech, start = buffer[rest * CHUNK :], speech[rest:], start + rest * CHUNK
-    spans, _ = speech_spans(np.concatenate([speech, np.zeros(PAUSE)]))
-    yield from (Piece.at(start + a * CHUNK, buffer[a * CHUNK : b * CHUNK]) for a, b in spans)
-
-
-def speech_spans(speech: np.ndarray) -> tuple[list[tuple[int, int]], int]:
-    """Return the spans of speech that have ended, in chunks, and where to go on from.
-
-    `speech` is the probability of speech in each chunk.
-    """
-    spans: list[tuple[int, int]] = []
-    begun, last = -1, -1  # of the speech that has not ended: first chunk, last that held speech
-    floor = 0  # no span begins before
-    for i, probability in enumerate(speech):
-        if begun < 0 and probability >= SPEECH:
-            begun, last = i, i
-        elif begun >= 0 and probability >= SILENCE:
-            last = i
-        if begun < 0:
-            continue
-        if i - last >= PAUSE:
-            if last + 1 - begun >= SHORT:
-                spans.append((max(floor, begun - PAD), last + 1 + PAD))
-            floor, begun = last + 1 + PAD, -1
-        elif i + 1 - begun >= LONG:
-            middle = begun + LONG // 2
-            at = middle + int(np.argmin(speech[middle : i + 1]))
-            spans.append((max(floor, begun - PAD), at))
-            floor, begun = at, at
-    open_from = begun if begun >= 0 else len(speech)
-    return spans, max(floor, open_from - PAD, 0)
-
-
-@cache
-def _silero() -> Path | None:
-    """Return the model's file in its package, None where that is not installed.
-
-    The package is not imported: that would set the threads of torch for the whole process.
-    """
-    spec = find_spec("silero_vad")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    path = Path(next(iter(spec.submodule_search_locations))) / "data" / "silero_vad.jit"
-    return path if path.is_file() else None
-
-
-def _speech_detector() -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that gives the probability of speech of each whole chunk of a wave.
-
-    It keeps its state from call to call.
-    """
-    import warnings
-
-    import torch
-
-    with _LOADING, warnings.catch_warnings():  # threads in it would restore each other's filters
-        warnings.simplefilter("ignore")
-        model = torch.jit.load(str(_silero()), map_location="cpu").eval()
-
-    def detect(wave: np.ndarray) -> np.ndarray:
-        chunks = torch.from_numpy(wave[: len(wave) // CHUNK * CHUNK].copy()).view(-1, CHUNK)
-        with torch.inference_mode():
-            return np.array([float(model(chunk, SAMPLE_RATE)) for chunk in chunks])
-
-    return detect
