@@ -14,7 +14,7 @@ from ser.extract.encoding import dtype_on
 from ser.extract.extractor import device_type
 from ser.extract.kinds.ctranslate2_weights import read_whisper_encoder
 from ser.extract.kinds.whisper import WindowOptions
-from ser.extract.kinds.whisper_encoder import WhisperEncoder, WindowEncoder, is_ctranslate2
+from ser.extract.kinds.whisper_encoder import WHOLE, WhisperEncoder, WindowEncoder, is_ctranslate2
 
 MOST_AT_ONCE = 4  # batches: each has its own memory
 MAX_TOKENS = 224  # half of Whisper's text context, as in its own decoding
@@ -73,9 +73,14 @@ class CTranslate2Whisper(WindowEncoder):
         """Return the last state only: the format does not give the others."""
         import ctranslate2
 
-        mels = np.ascontiguousarray(inputs.transpose(1, 2).numpy())
-        storage = ctranslate2.StorageView.from_array(mels)
-        return [self._engine.encode(storage, to_cpu=self._engine.device == "cpu")]
+        mels, on_cpu = inputs.transpose(1, 2).numpy(), self._engine.device == "cpu"
+        parts = np.split(mels, len(mels)) if on_cpu and mels.shape[2] == WHOLE else [mels]
+        views = [ctranslate2.StorageView.from_array(np.ascontiguousarray(p)) for p in parts]
+        states = [self._engine.encode(view, to_cpu=on_cpu) for view in views]
+        if len(states) > 1:  # one by one: see `frames`
+            joined = np.concatenate([np.array(state) for state in states])
+            states = [ctranslate2.StorageView.from_array(joined)]
+        return states
 
     def chosen(self, states: Sequence[Any]) -> Tensor:
         """Copy to float32 of the host."""
