@@ -216,7 +216,7 @@ class HubRepo:
             if isinstance(error, kind):
                 return problem
         if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
-            return f"the hub refuses the token; {LOGIN} with one that may write to it"
+            return f"the hub refuses the token for this; {LOGIN} to one that may do it"
         reason = one_line(str(error)).strip().rstrip(".")[:300] or type(error).__name__
         return f"the hub cannot be used ({reason}); check the network and HF_ENDPOINT"
 

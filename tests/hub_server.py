@@ -133,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Return the files of a revision; None after an error was sent."""
         repo, token = self.hub.repos.get((kind, name)), self.headers.get("Authorization")
         authorized = token in (f"Bearer {TOKEN}", f"Bearer {READ_TOKEN}")
+        if token is not None and not authorized:
+            return self._error(401, "Invalid credentials in Authorization header")
         if repo is None or (repo.private and not authorized):
             return self._error(404 if authorized else 401, "none", "RepoNotFound")
         if repo.gated:

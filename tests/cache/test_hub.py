@@ -101,9 +101,13 @@ def test_who_may_not_push_is_told_how(hub, repo, tmp_path, monkeypatch):
     (tmp_path / "x.ser").write_bytes(CONTENT)
     repo.require_writable()
     monkeypatch.setenv("HF_TOKEN", READ_TOKEN)
-    assert "the hub refuses the token; log in with `hf auth login`, or set HF_TOKEN" in problem(
-        repo.push, "calls", "", {"calls.ser": tmp_path / "x.ser"}
+    refusal = (
+        "hf:anna/calls: the hub refuses the token for this; log in with `hf auth login`, or set "
+        "HF_TOKEN to one that may do it."
     )
+    assert problem(repo.push, "calls", "", {"calls.ser": tmp_path / "x.ser"}) == refusal
+    monkeypatch.setenv("HF_TOKEN", "hf_expired")
+    assert problem(repo.read) == refusal
     monkeypatch.delenv("HF_TOKEN")
     assert "the hub takes files with a token only; log in" in problem(repo.require_writable)
     assert "give hf:anna/calls alone" in problem(
