@@ -8,17 +8,16 @@ every value stays text too (for the options of importers: the code 04 is not the
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from yaml.constructor import SafeConstructor
 from yaml.reader import Reader
-from yaml.resolver import Resolver
 
 from ser.corpus.errors import UserError
+from ser.corpus.yaml_nodes import TAG, Node, Pair, Scalars, extent
 
 Entry = dict[str, Any]  # a mapping of plain data
 Where = tuple[str | int, ...]
@@ -35,7 +34,6 @@ MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-TAG = "tag:yaml.org,2002:"
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 NUMBER = re.compile(r"[-+]?(0[xX][0-9a-fA-F_]+|\.?[0-9][0-9_.:]*)")
 
@@ -85,49 +83,6 @@ def shorten(value: object, longest: int = SHOWN) -> str:
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
-class _Scalars(SafeConstructor, Resolver):
-    """The types of plain scalars: YAML 1.1 without dates, and with `1e-5` as a number."""
-
-    def __init__(self) -> None:
-        SafeConstructor.__init__(self)
-        Resolver.__init__(self)
-
-
-_Scalars.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag != f"{TAG}timestamp"]
-    for first, resolvers in Resolver.yaml_implicit_resolvers.items()
-}
-_Scalars.add_implicit_resolver(
-    f"{TAG}float",
-    re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-@dataclass(frozen=True)
-class _Node:
-    """A scalar, a list (`items`) or a mapping (`pairs`), with its line.
-
-    `text` is a scalar as written. `size` and `height` are those of the tree, aliases expanded.
-    """
-
-    line: int
-    value: Any = None
-    text: str | None = None
-    items: Sequence["_Node"] | None = None
-    pairs: Sequence["_Pair"] | None = None
-    size: int = 1
-    height: int = 0
-
-
-@dataclass(frozen=True)
-class _Pair:
-    key: str
-    merge: bool  # whether it is `<<`, whose value's keys are taken over
-    line: int
-    node: _Node
-
-
 class _Parser:
     """A parser of one document: events to nodes, which are counted, to values."""
 
@@ -136,8 +91,8 @@ class _Parser:
         self._numbered = numbered
         self._text_only = text_only
         self._text = self._decoded(text)
-        self._scalars: Any = _Scalars()  # PyYAML's methods have no types
-        self._anchors: dict[str, _Node | None] = {}  # None while it is still open
+        self._scalars: Any = Scalars()  # PyYAML's methods have no types
+        self._anchors: dict[str, Node | None] = {}  # None while it is still open
         self._lines: dict[Where, int] = {}
         self._read = 0  # values so far, aliases expanded
 
@@ -174,7 +129,7 @@ class _Parser:
             self._refuse(line, f"it contains the character U+{ord(match[0]):04X}", "remove it")
         return text
 
-    def _root(self) -> _Node | None:
+    def _root(self) -> Node | None:
         self._events: Iterator[Any] = yaml.parse(self._text, Loader=LOADER)
         next(self._events)  # the stream's start
         if isinstance(next(self._events), yaml.StreamEndEvent):
@@ -186,7 +141,7 @@ class _Parser:
             self._refuse(end.start_mark.line + 1, "a second document begins (`---`)", "keep one")
         return root
 
-    def _node(self, event: Any, depth: int) -> _Node:
+    def _node(self, event: Any, depth: int) -> Node:
         """Build the node that begins with an event, within the bounds on size and depth."""
         line: int = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
@@ -215,24 +170,24 @@ class _Parser:
         if self._read > MOST:
             self._refuse(line, f"it has more than {MOST:,} values, aliases expanded", "shorten it")
 
-    def _alias(self, anchor: str, line: int) -> _Node:
+    def _alias(self, anchor: str, line: int) -> Node:
         node = self._anchors.get(anchor)
         if node is None:
             problem = "contains itself" if anchor in self._anchors else "has no anchor before it"
             self._refuse(line, f"the alias *{shorten(anchor)} {problem}")
         return node
 
-    def _sequence(self, event: Any, line: int, depth: int) -> _Node:
+    def _sequence(self, event: Any, line: int, depth: int) -> Node:
         self._require_tag(event.tag, ("seq",), line)
         items = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
             items.append(self._node(event, depth + 1))
-        size, height = _extent(items)
-        return _Node(line, items=items, size=size, height=height)
+        size, height = extent(items)
+        return Node(line, items=items, size=size, height=height)
 
-    def _mapping(self, event: Any, line: int, depth: int) -> _Node:
+    def _mapping(self, event: Any, line: int, depth: int) -> Node:
         self._require_tag(event.tag, ("map",), line)
-        pairs: dict[str, _Pair] = {}
+        pairs: dict[str, Pair] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             plain = isinstance(event, yaml.ScalarEvent) and event.implicit[0]
             key = self._node(event, depth + 1)
@@ -244,23 +199,23 @@ class _Parser:
                 self._refuse(key.line, f"'{shorten(key.text)}' appears twice", "keep one of them")
             merge = plain and key.text == "<<" and not self._text_only
             node = self._node(next(self._events), depth + 1)
-            pairs[key.text] = _Pair(key.text, merge, key.line, node)
-        size, height = _extent(pair.node for pair in pairs.values())
-        return _Node(line, pairs=list(pairs.values()), size=size, height=height)
+            pairs[key.text] = Pair(key.text, merge, key.line, node)
+        size, height = extent(pair.node for pair in pairs.values())
+        return Node(line, pairs=list(pairs.values()), size=size, height=height)
 
-    def _scalar(self, event: Any, line: int) -> _Node:
+    def _scalar(self, event: Any, line: int) -> Node:
         text, tag = event.value, event.tag
         if (match := CONTROL.search(text)) is not None:
             self._refuse(line, f"a value contains the control character U+{ord(match[0]):04X}")
         if self._text_only:
             self._require_tag(tag, ("str",), line)
-            return _Node(line, text, text)
+            return Node(line, text, text)
         if tag in (None, "!"):
             if event.implicit[0] and len(text) > LONGEST_NUMBER and NUMBER.fullmatch(text):
                 self._refuse(line, f"a number has {len(text):,} characters", "shorten it")
             tag = self._scalars.resolve(yaml.ScalarNode, text, event.implicit)
         if tag == f"{TAG}merge":
-            return _Node(line, text, text)
+            return Node(line, text, text)
         self._require_tag(tag, ("str", "int", "float", "bool", "null"), line)
         if tag != f"{TAG}str" and len(text) > LONGEST_NUMBER:  # a long text tagged `!!int`
             self._refuse(line, f"a number has {len(text):,} characters", "shorten it")
@@ -269,14 +224,14 @@ class _Parser:
         except (ValueError, KeyError, IndexError, OverflowError):
             kind = tag.removeprefix(TAG)
             self._refuse(line, f"'{shorten(text)}' is not of the type {kind}", "quote it")
-        return _Node(line, value, text)
+        return Node(line, value, text)
 
     def _require_tag(self, tag: str | None, allowed: Iterable[str], line: int) -> None:
         if tag not in (None, "!", *(TAG + name for name in allowed)):
             shown = shorten(str(tag).replace(TAG, "!!"))
             self._refuse(line, f"the tag {shown} is not allowed here", "remove it")
 
-    def _construct(self, node: _Node, where: Where) -> Any:
+    def _construct(self, node: Node, where: Where) -> Any:
         """Return a node's value and record the lines of everything below it.
 
         An alias gives a value of its own: no two places share one.
@@ -298,7 +253,7 @@ class _Parser:
                 result[pair.key] = self._construct(pair.node, (*where, pair.key))
         return result
 
-    def _merged(self, pair: _Pair) -> list[_Node]:
+    def _merged(self, pair: Pair) -> list[Node]:
         """Return the mappings that `<<` names, in increasing priority."""
         sources = [pair.node] if pair.node.items is None else list(pair.node.items)
         if any(source.pairs is None for source in sources):
@@ -308,11 +263,3 @@ class _Parser:
     def _refuse(self, line: int, problem: str, remedy: str = "correct it") -> NoReturn:
         place = f":{line}" if line and self._numbered else ""
         raise UserError(f"{self._source}{place}: {problem}; {remedy}.")
-
-
-def _extent(nodes: Iterable[_Node]) -> tuple[int, int]:
-    """Return the size and height of a node with these children."""
-    size, height = 1, 0
-    for node in nodes:
-        size, height = size + node.size, max(height, node.height + 1)
-    return size, height

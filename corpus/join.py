@@ -19,11 +19,19 @@ from ser.corpus.cells import UNKNOWN
 from ser.corpus.classes import emotions_of, map_emotions
 from ser.corpus.config import Others
 from ser.corpus.errors import UserError, listed, nearest, plural
-from ser.corpus.manifest import COLUMNS, FURTHER, SYNTHETIC, VOTE, Manifest, corpus_name
+from ser.corpus.manifest import (
+    ATTRIBUTES,
+    COLUMNS,
+    FURTHER,
+    HIGHEST,
+    LOWEST,
+    SYNTHETIC,
+    VOTE,
+    Manifest,
+    corpus_name,
+)
 
 PREFIXED = ("utterance", "speaker", "session")
-ATTRIBUTES = ("arousal", "valence", "dominance")
-LOWEST, HIGHEST = 1.0, 7.0  # of the attributes of a manifest
 Votes = Literal["counts", "shares"]
 Splits = Literal["keep", "clear"]
 
@@ -173,10 +181,8 @@ def _mappings(
         if not at:
             occurring = sorted({e for names in emotions for e in names})
             where = f" of {corpus}" if own else ""
-            raise UserError(
-                f"map: no utterance{where} has the emotion '{emotion}'; "
-                f"{nearest(emotion, occurring)}"
-            )
+            remedy = nearest(emotion, occurring)
+            raise UserError(f"map: no utterance{where} has the emotion '{emotion}'; {remedy}")
         for i in at:
             (special if own else general)[i][emotion] = target
     return [a | b for a, b in zip(general, special, strict=True)]
@@ -184,8 +190,7 @@ def _mappings(
 
 def _prefixed(name: str, corpus: str) -> pl.Expr:
     """Return a column with the corpus in front, where it is not there already."""
-    value = pl.col(name)
-    front = f"{corpus}/"
+    value, front = pl.col(name), f"{corpus}/"
     return pl.when(value.str.starts_with(front)).then(value).otherwise(front + value).alias(name)
 
 
@@ -202,10 +207,9 @@ def _common_folder(manifests: Sequence[Manifest]) -> Path | None:
 def _paths(manifest: Manifest, folder: Path | None) -> pl.Series:
     """Return the paths of a manifest from `folder`, or absolute where that is None."""
     audio = manifest.audio_folder().resolve()
-    whole = [audio / path for path in manifest.frame["path"]]
-    if folder is not None:
-        return pl.Series("path", [os.path.relpath(path, folder) for path in whole])
-    return pl.Series("path", [str(path) for path in whole])
+    whole = [str(audio / path) for path in manifest.frame["path"]]
+    paths = whole if folder is None else [os.path.relpath(path, folder) for path in whole]
+    return pl.Series("path", paths)
 
 
 def _missing_audio(manifest: Manifest) -> list[str]:

@@ -8,7 +8,7 @@ import polars as pl
 
 from ser.corpus.cells import SPLITS
 from ser.corpus.errors import plural
-from ser.corpus.manifest import VOTE, Manifest
+from ser.corpus.manifest import ATTRIBUTES, VOTE, Manifest
 
 
 def summary(manifest: Manifest) -> str:
@@ -36,7 +36,7 @@ def label_problems(
         return
     count = plural(len(frame), "row")
     if frame["emotion"].null_count() == len(frame):
-        attributes = frame.select("arousal", "valence", "dominance").null_count().sum_horizontal()
+        attributes = frame.select(ATTRIBUTES).null_count().sum_horizontal()
         if attributes[0] < 3 * len(frame):
             detail = f"none of {count} has a class, only attributes"
             yield "", "nothing labelled", detail, "warning"

@@ -37,7 +37,14 @@ from ser.corpus.cells import (
     without_unknown,
 )
 from ser.corpus.errors import UserError, listed, plural
-from ser.corpus.tables import PARQUET_ERRORS, Table, find_column, read_table
+from ser.corpus.tables import (
+    PARQUET_ERRORS,
+    Table,
+    find_column,
+    in_own_type,
+    read_table,
+    with_slashes,
+)
 
 COLUMNS = pl.Schema(
     {
@@ -62,6 +69,8 @@ COLUMNS = pl.Schema(
 VOTE = "votes."
 FURTHER = "votes2."  # counts of raters' further choices, where a corpus has them
 NUMBERS = tuple(name for name, dtype in COLUMNS.items() if dtype == pl.Float64())
+ATTRIBUTES = ("arousal", "valence", "dominance")
+LOWEST, HIGHEST = 1.0, 7.0  # of the attributes
 LABELS = ("utterance", "speaker", "gender", "emotion", "corpus", "language", "session", "fold")
 SYNTHETIC = "synthetic"  # column of flags, optional
 AUDIO = "ser.audio"  # metadata of a Parquet manifest: the folder its paths are relative to
@@ -152,8 +161,8 @@ class Manifest:
     def labels(self, utterances: Sequence[str]) -> np.ndarray:
         """Look up class indices by id: int64 `(utterances,)`, -1 where the emotion is null."""
         index = {name: i for i, name in enumerate(self.classes)}
-        emotion = dict(zip(self.frame["utterance"], self.frame["emotion"], strict=True))
-        return np.array([index.get(emotion[u], -1) for u in utterances], dtype=np.int64)
+        emotions = self.column("emotion", utterances)
+        return np.array([index.get(emotion, -1) for emotion in emotions], dtype=np.int64)
 
     def synthetic_share(self, utterances: Sequence[str]) -> float:
         """Return the share of these utterances whose speech is synthetic, from 0 to 1."""
@@ -196,22 +205,6 @@ def corpus_name(path: Path) -> str:
     return path.parent.name if generic else path.stem
 
 
-def with_slashes(frame: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Return the frame with slashes for the backslashes of Windows paths.
-
-    A path that names a file in `folder` as it is stays: a backslash may be part of a name.
-    """
-
-    def slashes(path: str) -> str:
-        return path if (folder / path).is_file() else path.replace("\\", "/")
-
-    backslash = frame["path"].str.contains("\\", literal=True).fill_null(False)
-    if not backslash.any():
-        return frame
-    paths = [slashes(p) if b else p for p, b in zip(frame["path"], backslash, strict=True)]
-    return frame.with_columns(pl.Series("path", paths, dtype=pl.String))
-
-
 def _complete(frame: pl.DataFrame, source: str, classes: Sequence[str]) -> pl.DataFrame:
     frame = _renamed(frame, source)
     for name in ("utterance", "path"):
@@ -236,11 +229,7 @@ def _complete(frame: pl.DataFrame, source: str, classes: Sequence[str]) -> pl.Da
     return frame.with_columns(
         split_names(frame["split"]),
         without_unknown(frame["emotion"], keep=classes),
-        without_unknown(frame["speaker"]),
-        *(
-            without_unknown(frame[name])
-            for name in ("gender", "corpus", "language", "session", "fold")
-        ),
+        *(without_unknown(frame[name]) for name in LABELS if name not in ("utterance", "emotion")),
     )
 
 
@@ -266,19 +255,8 @@ def _typed(table: Table) -> pl.DataFrame:
         for n in table.frame.columns
         if (k := n.lower()) in NUMBERS or k.startswith((VOTE, FURTHER))
     )
-    typed = []
-    for column in frame.select(n for n in frame.columns if n.lower() not in COLUMNS):
-        if column.null_count() == len(column) or column.str.contains(r"^[+-]?0\d").any():
-            continue  # an id such as 007 stays text
-        if column.drop_nulls().is_in(["true", "false"]).all():
-            typed.append(column == "true")
-            continue
-        for dtype in (pl.Int64, pl.Float64):
-            values = column.cast(dtype, strict=False)
-            if values.null_count() == column.null_count():
-                typed.append(values)
-                break
-    return frame.with_columns(typed)
+    further = [name for name in frame.columns if name.lower() not in COLUMNS]
+    return frame.with_columns(in_own_type(frame[name]) for name in further)
 
 
 def _check(frame: pl.DataFrame, classes: Sequence[str], source: str) -> None:
@@ -300,32 +278,25 @@ def _check(frame: pl.DataFrame, classes: Sequence[str], source: str) -> None:
         raise UserError(
             f"{source}: unknown split: {counted(split)}; use train, dev, test or leave it empty."
         )
-    emotion = frame.filter(
-        pl.col("emotion").is_not_null() & ~pl.col("emotion").is_in(list(classes))
-    )["emotion"]
-    if len(emotion):
+    emotions = frame["emotion"].drop_nulls()
+    others = emotions.filter(~emotions.is_in(list(classes)))
+    if len(others):
         raise UserError(
-            f"{source}: emotion '{emotion[0]}' is not one of the classes ({listed(classes)}); "
+            f"{source}: emotion '{others[0]}' is not one of the classes ({listed(classes)}); "
             "add it to corpus.classes in pipeline.yaml, or give corpus.map or corpus.others."
         )
-    for name in ("arousal", "valence", "dominance"):
-        bad = frame.filter(pl.col(name).is_not_null() & ~pl.col(name).is_between(1, 7))
+    scale, counts = "attributes are on the 1-7 scale", "votes are numbers of raters, so 0 or more"
+    votes = [name for name in frame.columns if name.startswith(VOTE)]
+    rules = [(n, ~pl.col(n).is_between(LOWEST, HIGHEST), scale) for n in ATTRIBUTES]
+    rules += [(n, (pl.col(n) < 0) | ~pl.col(n).is_finite(), counts) for n in votes]
+    for name, broken, rule in rules:
+        bad = frame.filter(broken)
         if bad.height:
             raise UserError(
-                f"{source}: {name} is {bad[name][0]:g} for '{bad['utterance'][0]}'; attributes "
-                "are on the 1-7 scale."
+                f"{source}: {name} is {bad[name][0]:g} for '{bad['utterance'][0]}'; {rule}."
             )
-    for name in (name for name in frame.columns if name.startswith(VOTE)):
-        bad = frame.filter((pl.col(name) < 0) | ~pl.col(name).is_finite())
-        if bad.height:
-            raise UserError(
-                f"{source}: {name} is {bad[name][0]:g} for '{bad['utterance'][0]}'; votes are "
-                "numbers of raters, so 0 or more."
-            )
-    span = frame.filter(
-        (pl.col("start").fill_null(0.0) < 0)
-        | (pl.col("end").is_not_null() & (pl.col("end") <= pl.col("start").fill_null(0.0)))
-    )
+    start = pl.col("start").fill_null(0.0)
+    span = frame.filter((start < 0) | (pl.col("end") <= start))
     if span.height:
         raise UserError(
             f"{source}: start and end of '{span['utterance'][0]}' are not a span of time; "

@@ -261,3 +261,32 @@ def _fitted(path: Path, line: int, cells: Cells, width: int, needed: int) -> Cel
             f"{remedy}."
         )
     return [*cells[:width], *[None] * (width - len(cells))]
+
+
+def in_own_type(column: pl.Series) -> pl.Series:
+    """Return a column of text in the type of its cells: flags, whole numbers, numbers or text."""
+    if column.null_count() == len(column) or column.str.contains(r"^[+-]?0\d").any():
+        return column  # an id such as 007 stays text
+    if column.drop_nulls().is_in(["true", "false"]).all():
+        return column == "true"
+    for dtype in (pl.Int64, pl.Float64):
+        values = column.cast(dtype, strict=False)
+        if values.null_count() == column.null_count():
+            return values
+    return column
+
+
+def with_slashes(frame: pl.DataFrame, folder: Path) -> pl.DataFrame:
+    """Return the frame with slashes for the backslashes of Windows paths.
+
+    A path that names a file in `folder` as it is stays: a backslash may be part of a name.
+    """
+
+    def slashes(path: str) -> str:
+        return path if (folder / path).is_file() else path.replace("\\", "/")
+
+    backslash = frame["path"].str.contains("\\", literal=True).fill_null(False)
+    if not backslash.any():
+        return frame
+    paths = [slashes(p) if b else p for p, b in zip(frame["path"], backslash, strict=True)]
+    return frame.with_columns(pl.Series("path", paths, dtype=pl.String))

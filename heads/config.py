@@ -165,8 +165,7 @@ class HeadConfig(Section):
     new_optimizer: bool = False  # in every epoch: its state begins anew
     amp: bool = True  # bfloat16 where a GPU computes
     ema: float = Field(default=0.0, ge=0, lt=1)  # decay of averaged weights, which are then kept
-    # epochs without a better dev score
-    patience: int | None = Field(default=None, ge=1, le=MOST_EPOCHS)
+    patience: int | None = Field(None, ge=1, le=MOST_EPOCHS)  # epochs without a better dev score
     best_by: Name | None = None  # macro_f1, uar, accuracy, ccc, loss, or a metric of your own
     keep: Literal["best", "last"] = "best"  # epoch; on a small dev set the best is luck
     cross_fit: CrossFit | None = None
@@ -215,8 +214,8 @@ class HeadConfig(Section):
     @property
     def metrics(self) -> tuple[str, ...]:
         """Return the metric that is computed after every epoch beside those that always are."""
-        always_computed = self.best_by in (None, "ccc", "loss", *REPORTED)
-        return () if always_computed or self.best_by is None else (self.best_by,)
+        name = self.best_by
+        return () if name is None or name in ("ccc", "loss", *REPORTED) else (name,)
 
     @field_validator("best_by")
     @classmethod
@@ -230,13 +229,13 @@ class HeadConfig(Section):
 
     @model_validator(mode="after")
     def _solved(self) -> "HeadConfig":
-        if self.architecture.solved:
-            for key, field in type(self).model_fields.items():
-                if key not in SOLVED_KEYS and getattr(self, key) != field.default:
-                    raise ValueError(
-                        f"{key}: the head {self.head} is solved and not trained in epochs, so it "
-                        "has no such key; leave it out"
-                    )
+        fields = type(self).model_fields.items() if self.architecture.solved else ()
+        for key, field in fields:
+            if key not in SOLVED_KEYS and getattr(self, key) != field.default:
+                raise ValueError(
+                    f"{key}: the head {self.head} is solved and not trained in epochs, so it has "
+                    "no such key; leave it out"
+                )
         return self
 
     @model_validator(mode="after")
@@ -254,11 +253,9 @@ class HeadConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "HeadConfig":
-        names = self.feature_names
-        if len(set(names)) != len(names):
-            raise ValueError(f"features: {', '.join(names)}: a feature is named twice")
-        if len(set(self.views)) != len(self.views):
-            raise ValueError(f"views: {', '.join(self.views)}: a view is named twice")
+        for kind, names in (("feature", self.feature_names), ("view", self.views)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{kind}s: {', '.join(names)}: a {kind} is named twice")
         if not self.gives & {"logits", "attributes"}:
             raise ValueError("loss: none of them trains classes or attributes; add one that does")
         if not (self.epochs or self.init or self.architecture.ready):
@@ -271,9 +268,8 @@ class HeadConfig(Section):
                 f"seeds: {self.seeds} of them for each fold make {trainings} trainings, and a head "
                 f"has {MOST_TRAININGS} at most; set fewer seeds or folds"
             )
-        if self.no_consensus == "drop" and any(
-            getattr(s.sampler, "no_consensus", 0) for s in self.stages
-        ):
+        drawn = any(getattr(stage.sampler, "no_consensus", 0) for stage in self.stages)
+        if drawn and self.no_consensus == "drop":
             raise ValueError("sampler: its no_consensus needs `no_consensus: keep` beside it")
         needed = "attributes" if self.chosen_by == "ccc" else "logits"
         if self.best_by not in (None, "loss") and needed not in self.gives:
@@ -302,8 +298,6 @@ def merged(defaults: Mapping[str, object], own: Mapping[str, object]) -> dict[st
 def parse_head(entry: Mapping[str, object]) -> HeadConfig:
     """Validate one entry, defaults merged in; raises `ValidationError` or `UserError`."""
     options = HEADS.about(str(entry.get("head", "cross_modal_gru")))
-    architecture = {k: v for k, v in entry.items() if k in options.model_fields}
-    common = {k: v for k, v in entry.items() if k not in architecture}
-    return HeadConfig.model_validate(
-        common | {"architecture": options.model_validate(architecture)}
-    )
+    own = options.model_validate({k: v for k, v in entry.items() if k in options.model_fields})
+    common = {k: v for k, v in entry.items() if k not in options.model_fields}
+    return HeadConfig.model_validate(common | {"architecture": own})

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ser.corpus.manifest import ATTRIBUTES
+
 State = Mapping[str, Tensor]
 # the order of SAIL's answers; a ninth is `other`
 SAIL = ["angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
@@ -27,7 +29,6 @@ MSP_PODCAST = ["angry", "sad", "happy", "surprise", "fear", "disgust", "contempt
 MODALITIES = ("speech", "text", "prosody")
 NEUTRAL = ("neutral_classifier", "classifier_neutral")  # of two, of three modalities
 BASELINE_ATTRIBUTES = ("arousal", "dominance", "valence")
-OURS = ("arousal", "valence", "dominance")
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def unicamp(state: State, attention_heads: Mapping[str, int]) -> Released:
 def baseline(state: State, attention_heads: Mapping[str, int]) -> Released:
     """Return the baseline's head: 8 classes, or arousal, dominance and valence in this order."""
     width, hidden = state["sap_linear.weight"].shape[1], state["fc.0.0.weight"].shape[0]
-    output = "attributes" if len(state["out.0.bias"]) == len(OURS) else "logits"
-    order = [BASELINE_ATTRIBUTES.index(name) for name in OURS]
+    output = "attributes" if len(state["out.0.bias"]) == len(ATTRIBUTES) else "logits"
+    order = [BASELINE_ATTRIBUTES.index(name) for name in ATTRIBUTES]
     rows = order if output == "attributes" else slice(None)
     names = {
         "sap_linear.weight": "pooling.0.projection.weight",
@@ -130,7 +131,7 @@ def sail(state: State, attention_heads: Mapping[str, int]) -> Released:
             ours[f"outputs.logits.{number}.{part}"] = tensor[order] if last else tensor
             ours[f"outputs.other.{number}.{part}"] = tensor[len(order) :] if last else tensor
             take(f"detailed_out_layer.{number}.{part}", f"outputs.secondary.{number}.{part}")
-            for i, attribute in enumerate(OURS):
+            for i, attribute in enumerate(ATTRIBUTES):
                 key = f"{attribute}_layer.{number}.{part}"
                 take(key, f"outputs.attributes.each.{i}.{number}.{part}")
     dim, hidden = state["model_seq.0.weight"].shape[1], state["model_seq.0.weight"].shape[0]
@@ -138,7 +139,7 @@ def sail(state: State, attention_heads: Mapping[str, int]) -> Released:
     if "weights" in state and not any("embed_positions" in key for key in state):
         read.add("weights")
         summed = {"speech": state["weights"]}
-    outputs = {"logits": len(order), "other": 1, "attributes": len(OURS)}
+    outputs = {"logits": len(order), "other": 1, "attributes": len(ATTRIBUTES)}
     ignored = sorted(set(state) - read)
     options = {"hidden": hidden, "secondary": len(state["detailed_out_layer.2.bias"])}
     return Released(options, {"speech": dim}, outputs, ours, summed, ignored)

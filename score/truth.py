@@ -10,11 +10,10 @@ import polars as pl
 
 from ser.cache.logits import HeadLogits
 from ser.corpus.errors import UserError
-from ser.corpus.manifest import FURTHER, VOTE, Manifest
+from ser.corpus.manifest import ATTRIBUTES, FURTHER, VOTE, Manifest
 from ser.score.heads import labels_of
 
 TRUTH, GROUP, PREDICTED = "truth.", "group.", "predicted."
-ATTRIBUTES = ("arousal", "valence", "dominance")
 
 
 def ground_truth(

@@ -10,9 +10,9 @@ from ser.corpus.cells import SPLITS, UNKNOWN, counted, split_names, texts
 from ser.corpus.errors import UserError, listed, nearest, plural, similar
 from ser.corpus.importers.options import class_mapping
 from ser.corpus.importers.registry import importer
-from ser.corpus.manifest import COLUMNS, FURTHER, NUMBERS, SYNTHETIC, VOTE, Manifest, with_slashes
+from ser.corpus.manifest import COLUMNS, FURTHER, NUMBERS, SYNTHETIC, VOTE, Manifest
 from ser.corpus.rows import BLANKS
-from ser.corpus.tables import Table, find_column, read_table
+from ser.corpus.tables import Table, find_column, read_table, with_slashes
 
 SAMPLE = 100  # files that are looked for
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ser.corpus.errors import UserError
-from ser.corpus.join import ATTRIBUTES
+from ser.corpus.manifest import ATTRIBUTES
 from ser.extract import registry
 from ser.extract.extractor import extractor_class
 from ser.extract.kinds.speech_families import FAMILIES
