@@ -50,7 +50,7 @@ def load_encoder(
         options["key_mapping"] = {rf"^(?:model\.|thinker\.)*{located.tensors}\.": ""}
     with _named(model):
         if name:
-            cls = _class_of(name)
+            cls = class_of(name)
             config = _config_of(cls, folder, located)
         else:
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -102,7 +102,7 @@ def _named(model: str) -> Iterator[None]:
 
 
 @cache
-def _class_of(encoder: str) -> Any:
+def class_of(encoder: str) -> Any:
     """Return the class of `module.Class` of transformers, as it is run here."""
     module, name = encoder.split(".")
     cls = getattr(import_module(f"transformers.models.{module}.modeling_{module}"), name)
