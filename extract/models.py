@@ -22,6 +22,8 @@ NOT_WANTED = [  # the same weights again, for other frameworks or in other preci
 ]
 FACODEC_FILES = ("ns3_facodec_encoder_v2.bin", "ns3_facodec_decoder_v2.bin")
 DVECTORS = "pretrained.pt"  # Resemblyzer's weights
+EMOTION2VEC = ("model.pt", "emotion2vec_base.pt")
+OWN_FILES = (*FACODEC_FILES, DVECTORS, *EMOTION2VEC)  # of models without a config.json
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,11 @@ def _from_hub(hub: str, listed: ModelCard | None, download: bool) -> Weights:
 
 def _weight_files(folder: Path) -> list[Path]:
     """List the files that decide the numbers; raises `UserError` for a folder without a model."""
-    files = [p for p in sorted(folder.iterdir()) if p.suffix in WEIGHT_FILES or p.name == DVECTORS]
+    config = (folder / "config.json").is_file()
+    names = () if config else OWN_FILES
+    files = [p for p in sorted(folder.iterdir()) if p.suffix in WEIGHT_FILES or p.name in names]
     files = [p for p in files if p.is_file()]
-    if not any(p.name in ("config.json", *FACODEC_FILES, DVECTORS) for p in files):
+    if not config and not any(p.name in OWN_FILES for p in files):
         raise UserError(
             f"{folder}: it has no config.json; give the folder that the model was saved to."
         )

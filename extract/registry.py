@@ -84,14 +84,19 @@ SUPERB = "neutral happy angry sad"  # the four classes of IEMOCAP
 def _whisper(hub: str, dim: int, licence: str = WHISPER, **more: Any) -> ModelCard:
     english = hub.endswith(".en") or hub.startswith("distil-whisper/")
     languages = ENGLISH if english else MANY
-    size = {"languages": languages, "parameters": WHISPER_PARAMETERS[dim]}
-    return ModelCard("whisper", hub, dim, 50, licence, **size, **more)
+    more |= {"languages": languages, "parameters": WHISPER_PARAMETERS[dim]}
+    return ModelCard("whisper", hub, dim, 50, licence, **more)
 
 
 def _speech(
     encoder: str, hub: str, dim: int, parameters: float, rate: float = 50, **more: Any
 ) -> ModelCard:
     return ModelCard("speech", hub, dim, rate, encoder=encoder, parameters=parameters, **more)
+
+
+def _emotion2vec(name: str, dim: int, parameters: float, **more: Any) -> ModelCard:
+    hub, licence = f"emotion2vec/emotion2vec_{name}", "FunASR model license"
+    return _speech("emotion2vec", hub, dim, parameters, licence=licence, challenge=False, **more)
 
 
 _emotion = partial(ModelCard, "speech", frame_rate=50, challenge=False)
@@ -146,6 +151,9 @@ MODELS = {
     "sew-mid": _speech("sew", "asapp/sew-mid-100k", 512, 80.1),
     "sew-d-tiny": _speech("sew-d", "asapp/sew-d-tiny-100k", 384, 25.0),
     "sew-d-mid": _speech("sew-d", "asapp/sew-d-mid-100k", 512, 80.4),
+    "emotion2vec-base": _emotion2vec("base", 768, 93.8),
+    "emotion2vec-plus-base": _emotion2vec("plus_base", 768, 93.8, languages=MANY),
+    "emotion2vec-plus-large": _emotion2vec("plus_large", 1024, 300, languages=MANY),
     "omniasr-300m": _speech(
         "omniasr_audio", "hf-audio/omniasr-ctc-300m-v2", 1024, 315.4, languages=MANY
     ),

@@ -22,14 +22,16 @@ last one padded as their feature extractor pads: step 1 is then that of each win
 from collections.abc import Hashable
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from ser.extract.encoding import EncoderExtractor, dtype_on
+from ser.corpus.errors import UserError
+from ser.extract.encoding import EncoderExtractor, dtype_on, read_config
 from ser.extract.extractor import FeatureOptions, ModelOptions, extractor
 from ser.extract.kinds.speech_families import Family, Located, locate
+from ser.extract.models import EMOTION2VEC
 
 if TYPE_CHECKING:
     from ser.extract.kinds.speech_encoder import SpeechEncoder
@@ -64,6 +66,13 @@ class Speech(EncoderExtractor):
     frame_rate: float = 50.0
 
     @cached_property
+    def config(self) -> dict[str, Any]:
+        """The model's config.json; emotion2vec has none."""
+        if any((self.folder / name).exists() for name in EMOTION2VEC):
+            return {"model_type": "emotion2vec"}
+        return read_config(self.folder)
+
+    @cached_property
     def located(self) -> Located:
         """The encoder in the model."""
         return locate(self.options.model, self.config)
@@ -72,6 +81,8 @@ class Speech(EncoderExtractor):
         """Load the model and its own normalisation."""
         from ser.extract.kinds.speech_encoder import SpeechEncoder
 
+        if trained and self.located.config["model_type"] == "emotion2vec":
+            raise UserError(f"{self.options.model}: emotion2vec cannot be fine-tuned.")
         self.frame_rate = self.located.family.rate
         return SpeechEncoder(self.options, self.folder, self.located, dtype_on(device)).to(device)
 

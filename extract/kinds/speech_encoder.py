@@ -77,10 +77,18 @@ class SpeechEncoder(Encoder):
         elif family.stacked:
             step, span = 1, most
         else:
-            step, span = family.rows, int(most * family.rows)
-        starts = [int(start * step) for start, _ in cuts]
+            return self._rows(inputs, cuts, frames)
         return [
-            Piece(inputs[start : start + span], kept.stop if family.block else frames, kept)
+            Piece(inputs[start * step : start * step + span], frames, kept) for start, kept in cuts
+        ]
+
+    def _rows(self, inputs: np.ndarray, cuts: list[tuple[int, slice]], frames: int) -> list[Piece]:
+        """Cut rows of log-mels to chunks; in blocks, the last one may have fewer frames."""
+        rows, blocks = self.family.rows, bool(self.family.block)
+        span = int(chunk_frames(self.family, self.options) * rows)
+        starts = [int(start * rows) for start, _ in cuts]
+        return [
+            Piece(inputs[start : start + span], kept.stop if blocks else frames, kept)
             for start, (_, kept) in zip(starts, cuts, strict=True)
         ]
 

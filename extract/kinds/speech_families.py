@@ -142,6 +142,7 @@ FAMILIES = {
     "data2vec-audio": replace(_CNN, name="data2vec-audio", mask="no"),
     "sew": _SEW,
     "sew-d": replace(_SEW, name="SEW-D"),
+    "emotion2vec": replace(_CNN, name="emotion2vec", mask="no", argument="", frozen=()),
     "omniasr_audio": Family(
         "omniASR", argument="padding_mask", encoder="omniasr.OmniASRAudioModel"
     ),

@@ -24,6 +24,8 @@ def inputs_of(model_type: str, family: Family, folder: Path) -> tuple[Any, Input
     """
     if model_type == "granite_speech_encoder":
         return None, lambda wave: (_granite(wave), 0)  # transformers' own needs torchaudio
+    if model_type == "emotion2vec":
+        return None, lambda wave: (_standardized(wave), 0)
     from transformers import AutoFeatureExtractor
 
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
@@ -87,6 +89,11 @@ OWN = {
     "qwen3_omni_moe_audio_encoder": _whisper,
     "clap_audio_model": _clap,
 }
+
+
+def _standardized(wave: np.ndarray) -> np.ndarray:
+    """Return a waveform of mean 0 and variance 1, as torch's `layer_norm` gives it."""
+    return _float32((wave - wave.mean()) / np.sqrt(wave.var() + 1e-5))
 
 
 def _granite(wave: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ser.corpus.errors import UserError
 from ser.corpus.registry import reason
+from ser.extract.kinds.emotion2vec_model import load_emotion2vec
 from ser.extract.kinds.speech_families import Family, Located
 from ser.extract.layers import hidden
 
@@ -44,6 +45,8 @@ def load_encoder(
 
     Raises `UserError` for weights that cannot be read, or lack a tensor: it would be random.
     """
+    if located.config["model_type"] == "emotion2vec":
+        return load_emotion2vec(folder).to(dtype)
     name = located.family.encoder
     options: dict[str, Any] = {}
     if located.tensors:
@@ -260,7 +263,8 @@ def _halved(mask: Tensor, state: Tensor, last: bool) -> Tensor:
 def _doubled(mask: Tensor, state: Tensor, last: bool) -> Tensor:
     """Repeat each frame of SEW's layers; its output has the learned frames between them."""
     frames = state.shape[1] // 2 * 2 if last else 2 * state.shape[1]
-    return (state if last else state.repeat_interleave(2, dim=1))[:, :frames]
+    whole: Tensor = state if last else state.repeat_interleave(2, dim=1)
+    return whole[:, :frames]
 
 
 def _over_bands(mask: Tensor, state: Tensor, last: bool) -> Tensor:

@@ -192,6 +192,9 @@ def test_models_trained_for_emotion_are_not_for_the_challenge() -> None:
         "wav2vec2-base-superb-er",
         "wav2vec2-large-superb-er",
         "roberta-go-emotions",
+        "emotion2vec-base",
+        "emotion2vec-plus-base",
+        "emotion2vec-plus-large",
         # trained for more than is known, or on labels of moods
         "ast-audioset",
         "audio-flamingo-3",

@@ -24,6 +24,7 @@ from tests.extract.tiny_encoders import (
 )
 
 OTHERS = {"wav2vec2", "hubert", "wavlm", "wav2vec2-conformer", "wav2vec2-bert"}  # test_speech.py
+OTHERS |= {"emotion2vec"}  # test_emotion2vec.py
 
 
 class TestEncoders(ExtractorConformance):
