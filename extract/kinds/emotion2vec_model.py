@@ -122,8 +122,8 @@ class Emotion2vec(nn.Module):
 def distances(frames: int, heads: int) -> Tensor:
     """Return the bias of ALiBi, `(heads, frames, frames)`: minus the distance times a slope.
 
-    Press et al. 2022, "Train Short, Test Long": slopes are powers of 2^(-8 / heads). If heads are no
-    power of two, they are those of the next lower one, and every other one of the next higher.
+    Press et al. 2022, "Train Short, Test Long": slopes are powers of 2^(-8 / heads). If heads are
+    no power of two, they are those of the next lower one, and every other one of the next higher.
     """
     lower = 2 ** math.floor(math.log2(heads))
     slopes = [2 ** (-8 * (i + 1) / lower) for i in range(lower)]
