@@ -81,19 +81,23 @@ def missing(
     """
     if folder is None:
         return set(stat_hashes)
-    index = folder.index()
-    stored = dict(
-        zip(index["utterance"], zip(index["stat"], index["source"], strict=True), strict=True)
+    asked = pl.DataFrame(
+        {"utterance": list(stat_hashes), "now": list(stat_hashes.values())},
+        schema={"utterance": pl.String, "now": pl.UInt64},
+    )
+    index = folder.index().select("utterance", "stat", "source")
+    other = asked.join(index, on="utterance", how="left").filter(
+        pl.col("stat").is_null() | (pl.col("stat") != pl.col("now"))
     )
 
-    def changed(utterance: str) -> bool:
+    def changed(utterance: str, source: int | None) -> bool:
+        if source is None:
+            return True
         try:
-            return bool(stored[utterance][1] != content_hash(utterance))
+            return source != content_hash(utterance)
         except OSError:  # the extraction reports why it cannot be read
             return True
 
     return {
-        u
-        for u, stat in stat_hashes.items()
-        if u not in stored or (stored[u][0] != stat and changed(u))
+        u for u, source in other.select("utterance", "source").iter_rows() if changed(u, source)
     }

@@ -108,9 +108,10 @@ class TranscriptCache(FeatureFolder):
 
     def texts(self, utterances: Sequence[str]) -> list[str | None]:
         """Return the text of each utterance; None where there is none yet."""
-        index = self.index()
-        words = dict(zip(index["utterance"], index["text"], strict=True))
-        return [words.get(u) for u in utterances]
+        asked = pl.DataFrame({"utterance": utterances}, schema={"utterance": pl.String})
+        index = self.index().select("utterance", "text")
+        joined = asked.join(index, on="utterance", how="left", maintain_order="left")
+        return joined["text"].to_list()
 
     def write_part(self, rows: pl.DataFrame, shard: str) -> None:
         """Write rows, sealed by their crc32c, as one part that is visible when this returns."""

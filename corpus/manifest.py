@@ -199,6 +199,13 @@ class Manifest:
         return votes
 
 
+def evenly_spaced(rows: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Return `most` rows at equal distances, the first and the last among them; or all of fewer."""
+    if rows.height <= most:
+        return rows
+    return rows[np.linspace(0, rows.height - 1, most).round().astype(np.int64)]
+
+
 def corpus_name(path: Path) -> str:
     """Name a corpus by the file of its manifest, or by the folder of a `manifest.parquet`."""
     generic = path.stem == "manifest" and path.parent.name

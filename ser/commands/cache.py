@@ -42,7 +42,8 @@ def info(
 ) -> None:
     """List what is cached of each feature and what is missing.
 
-    With the number of failed utterances, the size on disk, and the size to come.
+    With the number of failed utterances, the size on disk, and the size to come. Of a large corpus
+    20,000 utterances are looked at, and what is missing is estimated.
     """
     pipeline = _pipeline(root, path, overrides)
     root = root or cache_root(pipeline)
@@ -57,6 +58,11 @@ def info(
     for row in rows:
         label = f"{row.feature} {row.fingerprint}" if row.fingerprint else row.feature
         typer.echo(f"{label}: {describe_spec(row.spec)}")
+        if row.is_estimated:
+            typer.echo(
+                f"{label}: {row.looked_at:,} of {row.expected:,} utterances were looked at; what "
+                "is missing is estimated"
+            )
 
 
 @command(cache, "ser cache verify\nser cache verify whisper --repair")

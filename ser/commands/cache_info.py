@@ -1,7 +1,7 @@
 """The contents of `ser cache info`: each feature as it is cached, and what is missing of it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,8 +16,9 @@ class CachedFeature:
     """A feature in the cache, or one of the pipeline that is not extracted yet (no counts).
 
     `spec` is what its fingerprint is taken of. `missing` and `missing_bytes` are the utterances
-    still to be extracted and the bytes they take, None where that is not known. `used`: the
-    pipeline names it; None without a pipeline.
+    still to be extracted and the bytes they take, None where that is not known; both are estimates
+    where fewer than the `expected` utterances of the corpus were `looked_at`. `used`: the pipeline
+    names it; None without a pipeline.
     """
 
     feature: str
@@ -29,7 +30,14 @@ class CachedFeature:
     failed: int | None = None
     missing: int | None = None
     missing_bytes: int | None = None
+    looked_at: int | None = None
+    expected: int | None = None
     used: bool | None = None
+
+    @property
+    def is_estimated(self) -> bool:
+        """Return whether `missing` is an estimate."""
+        return self.looked_at is not None and self.looked_at != self.expected
 
     def as_json(self) -> dict[str, object]:
         """Return the fields as plain values."""
@@ -63,13 +71,11 @@ def cached_features(cache: str, pipeline: "Pipeline | None") -> list[CachedFeatu
             held.failed,
             used=None if pipeline is None else missing is not None,
         )
-        if missing is not None:
-            row.missing, row.missing_bytes = missing
-        rows.append(row)
-    for (name, fingerprint), (count, nbytes) in wanted.items():
-        rows.append(
-            CachedFeature(name, fingerprint, missing=count, missing_bytes=nbytes, used=True)
-        )
+        rows.append(row if missing is None else replace(row, **missing))
+    rows += [
+        CachedFeature(name, fingerprint, **missing, used=True)
+        for (name, fingerprint), missing in wanted.items()
+    ]
     return rows
 
 
@@ -100,9 +106,9 @@ def _missing(row: CachedFeature) -> str | None:
     if row.missing is None:
         return None
     if not row.missing:
-        return "none"
+        return "none found" if row.is_estimated else "none"
     space = "" if row.missing_bytes is None else f", about {size(row.missing_bytes)}"
-    return f"{row.missing:,}{space}"
+    return f"{'about ' if row.is_estimated else ''}{row.missing:,}{space}"
 
 
 def size(nbytes: int) -> str:
@@ -120,17 +126,23 @@ def describe_spec(spec: dict[str, object] | None) -> str:
     return ", ".join(f"{key} {value}" for key, value in spec.items() if value is not None)
 
 
-def _wanted(pipeline: "Pipeline") -> dict[tuple[str, str | None], tuple[int | None, int | None]]:
+def _wanted(pipeline: "Pipeline") -> dict[tuple[str, str | None], dict[str, int | None]]:
     """Map each feature and fingerprint of the pipeline to what is still to be extracted of it."""
     from ser.extract.forecast import fingerprints, forecast
 
-    wanted: dict[tuple[str, str | None], tuple[int | None, int | None]] = {}
+    wanted: dict[tuple[str, str | None], dict[str, int | None]] = {}
     for name, job in feature_jobs(pipeline):
         if job is None:
-            wanted[name, None] = (None, None)
-        else:
-            missing = forecast(job)
-            wanted |= {(name, fingerprint): missing for fingerprint in fingerprints(job)}
+            wanted[name, None] = {}
+            continue
+        work = forecast(job)
+        missing = {
+            "missing": work.utterances,
+            "missing_bytes": work.nbytes,
+            "looked_at": work.looked_at,
+            "expected": work.expected,
+        }
+        wanted |= {(name, fingerprint): missing for fingerprint in fingerprints(job)}
     return wanted
 
 

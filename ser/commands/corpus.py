@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ser.commands import corpus_parts
-from ser.commands.help import Group, argument, command, option
+from ser.commands.help import Group, argument, command, flag, option
 from ser.commands.logs import log
 from ser.commands.options import Json, key_texts
 from ser.commands.output import console, exit_code, print_frame, print_json
@@ -16,6 +16,8 @@ app = typer.Typer()
 corpus = typer.Typer(cls=Group, help="Make and check manifests, the tables of clips and labels.")
 corpus.add_typer(corpus_parts.app)
 app.add_typer(corpus, name="corpus", rich_help_panel="Corpus")
+
+QUICK = 200  # clips that are decoded by a quick check
 
 Plugin = Annotated[
     str | None, option("MODULE", "Python module that registers the importer; none by default.")
@@ -93,10 +95,12 @@ def importers(
 @command(
     corpus,
     "ser corpus check data/ravdess.parquet\n"
-    "ser corpus check m.csv --audio clips --longest 15 --json",
+    "ser corpus check m.csv --audio clips --longest 15 --json\n"
+    "ser corpus check m.csv --quick",
 )
 def check(
     manifest: Annotated[Path, argument("MANIFEST", "Manifest to check.")],
+    *,
     audio: Annotated[
         Path | None,
         option(
@@ -109,23 +113,28 @@ def check(
     longest: Annotated[
         float, option("SECONDS", "Warn of clips longer than this, in seconds.")
     ] = 30.0,
+    quick: Annotated[
+        bool, flag("--quick", f"Decode only {QUICK} clips, evenly spaced in the manifest.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Check every clip and label of a manifest.
 
-    Every clip is decoded. Exit code 1 when there are errors, also where no row has a split or none
-    has a class.
+    Every clip is decoded, or a sample with --quick. Exit code 1 when there are errors, also where
+    no row has a split or none has a class.
     """
     from ser.corpus.check import check, render
     from ser.corpus.manifest import Manifest
 
     read = Manifest.read(manifest)
-    report = check(read, read.audio_folder(audio), shortest=shortest, longest=longest)
+    sample = QUICK if quick else None
+    report = check(read, read.audio_folder(audio), shortest, longest, sample=sample)
     if as_json:
         print_json(
             {
                 "errors": report.errors,
                 "seconds": report.seconds,
+                "decoded": report.decoded,
                 "problems": report.problems.to_dicts(),
                 "classes": report.classes.to_dicts(),
             }

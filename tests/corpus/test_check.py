@@ -282,3 +282,20 @@ def test_a_class_called_none_is_counted_apart() -> None:
     unlabelled = (row("b", emotion=None), row("c", emotion=None))
     rows = manifest(row("a", emotion="(none)"), *unlabelled, classes=("(none)",))
     assert class_table(rows).select("class", "total").rows() == [("(none)", 1), ("((none))", 2)]
+
+
+def test_a_sample_is_decoded_and_every_label_is_checked(tmp_path: Path) -> None:
+    for i in range(5):
+        wave(tmp_path / f"{i}.wav", seed=i)
+    (tmp_path / "2.wav").unlink()
+    rows = manifest(*(row(str(i), speaker="one") for i in range(4)), row("4", split="dev"))
+    report = check(rows, tmp_path, sample=3)
+    assert report.problems.rows() == [("2", "no such file", "2.wav", "error")]
+    assert (report.decoded, report.classes["total"].sum()) == (3, 5)
+    console = Console(width=100, record=True)
+    render(report, console)
+    assert console.export_text().startswith("3 of 5 clips were decoded, evenly spaced.\n")
+    rows = manifest(row("0"), row("1"), row("4", split="dev", speaker="of 1"))
+    problem = ("4", "speaker in two splits", "speaker 'of 1' is in train and dev", "error")
+    assert check(rows, tmp_path, sample=2).problems.rows() == [problem]
+    assert check(rows, tmp_path, sample=3).decoded == 3
