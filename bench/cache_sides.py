@@ -6,7 +6,7 @@ with what was written: no side is fast because it is wrong.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 BATCH = 64
 LONGEST = 1_000  # frames: 20 s
 Plan = list[list[str]]
+Feature = tuple[str, Mapping[str, object]]  # its name, and the spec of its fingerprint
+ANY: Feature = ("x", {})
 Epoch = Callable[[], "Iterable[torch.Tensor]"]
 
 
@@ -261,14 +263,17 @@ def indexed_length(i: int) -> int:
     return 100 + i * 37 % 900
 
 
-def write_index(root: Path, utterances: int, shards: int) -> Path:
+def write_index(
+    root: Path, utterances: int, shards: int, feature: Feature = ANY, stat: np.ndarray | None = None
+) -> Path:
     """Write a cache's index and the folders of its shards, without a frame; return the cache.
 
-    Reading any frame fails, and so does rebuilding the index from the shards.
+    `feature` is its name and spec, `stat` the hashes of its audio, random where None. Reading any
+    frame fails, and so does rebuilding the index from the shards.
     """
     import polars as pl
 
-    cache = FeatureCache.create(root, "x", {}, {"item_shape": [1_280], "frame_rate": 50.0})
+    cache = FeatureCache.create(root, *feature, {"item_shape": [1_280], "frame_rate": 50.0})
     names = sorted(new_shard_name() for _ in range(shards))
     for name in names:
         group = cache.path / "data.zarr" / name / "zarr.json"
@@ -285,7 +290,7 @@ def write_index(root: Path, utterances: int, shards: int) -> Path:
         "row": rows - rows[first][shard],
         "length": lengths,
         "crc32c": rng.integers(0, 2**32, utterances, dtype=np.uint32),
-        "stat": rng.integers(0, 2**64, utterances, dtype=np.uint64),
+        "stat": rng.integers(0, 2**64, utterances, dtype=np.uint64) if stat is None else stat,
         "source": rng.integers(0, 2**64, utterances, dtype=np.uint64),
         "shard": pl.Series(names).gather(shard),
         "created": 1_750_000_000_000_000_000 + shard * 20_000_000_000,

@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from ser.cache.features import FeatureCache
 from ser.cache.files import fingerprint
 from ser.cache.index_file import missing
-from ser.cache.transcripts import TranscriptCache
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest, evenly_spaced
 from ser.extract.extractor import SAMPLE_RATE
@@ -50,17 +48,16 @@ def forecast(job: Job) -> Forecast:
     Of those that are cached and of those that are not, `LOOKED_AT` each are looked at, evenly
     spaced; a smaller corpus is counted exactly. A text is taken to have four characters a token.
     """
-    cache = _existing(job)
-    everyone = job.manifest.frame
-    names = cache.index()["utterance"] if cache else pl.Series([], dtype=pl.String)
+    index, everyone = _index(job), job.manifest.frame
+    names = pl.Series([], dtype=pl.String) if index is None else index["utterance"]
     if job.options.kind == "imported":
         count = everyone.join(names.to_frame("utterance"), on="utterance", how="anti").height
         return Forecast(count, None, len(everyone), len(everyone))
     cached = everyone["utterance"].is_in(names.implode())
     if job.view is None:
-        parts = [_forecast(job, cache, everyone.filter(rows)) for rows in (cached, ~cached)]
+        parts = [_forecast(job, index, everyone.filter(rows)) for rows in (cached, ~cached)]
     else:  # what it mixes in is drawn from all clips
-        parts = [_forecast(job, cache, everyone)]
+        parts = [_forecast(job, index, everyone)]
     sizes = [part.nbytes for part in parts if part.nbytes is not None]
     return Forecast(
         sum(part.utterances for part in parts),
@@ -70,20 +67,19 @@ def forecast(job: Job) -> Forecast:
     )
 
 
-def _existing(job: Job) -> FeatureCache | TranscriptCache | None:
+def _index(job: Job) -> pl.DataFrame | None:
     try:
         spec, _ = full_spec(job, download=False)
-        return job.cache_class.existing(job.cache, job.name, spec)
+        cache = job.cache_class.existing(job.cache, job.name, spec)
     except UserError:  # without weights nothing is cached under their digest
         return None
+    return None if cache is None else cache.index()
 
 
-def _forecast(
-    job: Job, cache: FeatureCache | TranscriptCache | None, rows: pl.DataFrame
-) -> Forecast:
+def _forecast(job: Job, index: pl.DataFrame | None, rows: pl.DataFrame) -> Forecast:
     sample = evenly_spaced(rows, LOOKED_AT if job.view is None else rows.height)
     sources = _sources(job, sample)
-    pending = missing(cache, sources.stat_hashes(), sources.content_hash)
+    pending = missing(index, sources.stat_hashes(), sources.content_hash)
     count = round(len(pending) * rows.height / max(1, sample.height))
     waiting = sample.filter(pl.col("utterance").is_in(list(pending)))
     return Forecast(count, _nbytes(job, waiting, count), sample.height, rows.height)

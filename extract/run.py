@@ -194,8 +194,9 @@ class _JobState:
         A cached clip whose audio cannot be read now (it was moved, a disk is not mounted) stays
         cached: training needs the frames alone.
         """
-        self.wanted = missing(self.opened, self.stat_hashes, self.sources.content_hash)
-        stored = set() if self.opened is None else set(self.opened.index()["utterance"])
+        index = None if self.opened is None else self.opened.index()
+        self.wanted = missing(index, self.stat_hashes, self.sources.content_hash)
+        stored = set() if index is None else set(index["utterance"])
         self.cached = stored.intersection(self.sources.utterances) - self.wanted
         self.report.cached = len(self.cached)
 

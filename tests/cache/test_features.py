@@ -213,7 +213,7 @@ def test_stale_rows_are_missing_and_touched_ones_are_not(tmp_path):
     cache = make_cache(tmp_path, ragged(0, 3))  # stat 1, source 2
     stats = {"u0": 1, "u1": 9, "u2": 9, "new": 1}
     contents = {"u1": 2, "u2": 3}
-    assert missing(cache, stats, contents.__getitem__) == {"u2", "new"}
+    assert missing(cache.index(), stats, contents.__getitem__) == {"u2", "new"}
     assert missing(None, stats, contents.__getitem__) == set(stats)
 
 

@@ -13,7 +13,7 @@ def test_words_come_back_by_id(tmp_path):
     assert cache.texts(["c", "nobody", "b"]) == ["naïve", None, ""]
     row = cache.index().row(by_predicate=pl.col("utterance") == "a", named=True)
     assert (row["avg_logprob"], row["no_speech_prob"], row["language"]) == (-0.5, 0.25, "en")
-    assert missing(cache, {"a": 1, "d": 1}, lambda u: 0) == {"d"}
+    assert missing(cache.index(), {"a": 1, "d": 1}, lambda u: 0) == {"d"}
 
 
 def test_the_latest_transcript_counts(tmp_path):

@@ -1,0 +1,197 @@
+"""How commands grow with the corpus and with the number of heads: 1x, 10x and 100x.
+
+Each runs in a process of its own; the figures are its CPU seconds and the most memory that it had.
+Growth is linear where ten times as much takes ten times as long, but for what any call costs.
+
+cache info            a manifest, and the index of a feature that lacks a tenth of it
+corpus check --quick  the same manifest
+heads list            trained heads of one pipeline.yaml, which can name no more than 9,900
+epoch                 one epoch of training clips: lengths, buckets, and their places in the index
+
+The clips are segments of a hundred wavs. Of the frames only the index exists; nothing here reads
+them.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import soundfile
+
+from bench.cache_sides import BATCH, indexed_name, write_index
+from bench.report import Row, Target, arguments, load_note, show, temporary_folder
+from bench.stack import measured
+from ser.cache.features import FeatureCache
+from ser.cache.reader import FeatureInput, bucket, lengths_of, require
+from ser.corpus.audio import SAMPLE_RATE
+from ser.corpus.manifest import Manifest
+from ser.extract.extractor import parse_options
+from ser.extract.run import Job, full_spec
+from ser.extract.sources import hash64
+from ser.heads.config import parse_head
+from ser.heads.record import HeadRecord, head_file
+
+CLASSES = ("angry", "sad", "happy", "neutral")
+WAVS, SECONDS = 100, 10  # of audio each
+ROWS_OF_A_SHARD = 667
+MOST_SECONDS, MOST_GB = 3, 0.5
+FEATURE = "voice"
+PIPELINE = f"""corpus: {{manifest: m.parquet, audio: audio, classes: [{", ".join(CLASSES)}]}}
+cache: cache
+run: run
+features: {{{FEATURE}: {{kind: prosody}}}}
+heads:
+  defaults: {{head: mean_mlp, features: [{FEATURE}]}}
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured: what it reads, its command in that folder, and its largest size."""
+
+    name: str
+    write: Callable[[Path, int], None]
+    command: Callable[[Path], list[str]]
+    largest: int
+
+
+def main() -> None:
+    args = arguments(__doc__ or "").parse_args()
+    sections: dict[str, list[Row]] = {}
+    targets: list[Target] = []
+    with temporary_folder(args) as root:
+        for case in CASES:
+            rows = sections[case.name] = []
+            for times in (100, 10) if args.quick else (100, 10, 1):
+                size = case.largest // times
+                folder = root.resolve() / f"{case.write.__name__}-{size}"
+                if not folder.exists():
+                    folder.mkdir()  # in a process of its own: a new one begins with our memory
+                    measured(_python(f"{case.write.__name__}(folder, {size})", folder))
+                cost, _ = measured(case.command(folder))
+                rows.append(Row(f"{size:,}", cost.cpu, "CPU s"))
+                rows.append(Row(f"{size:,}: most memory", cost.gb, "GB"))
+            name = f"{case.name}, {size:,}"
+            targets.append(Target(f"{name}: CPU", cost.cpu, "≤", MOST_SECONDS, "s"))
+            targets.append(Target(f"{name}: memory", cost.gb, "≤", MOST_GB, "GB"))
+    show(sections, targets, [load_note(args)], args.json)
+
+
+def _ser(*words: str | Path) -> list[str]:
+    return [str(Path(sys.executable).parent / "ser"), *map(str, words)]
+
+
+def _python(call: str, folder: Path) -> list[str]:
+    start = "import pathlib, sys, bench.scale; folder = pathlib.Path(sys.argv[1])"
+    return [sys.executable, "-c", f"{start}; bench.scale.{call}", str(folder)]
+
+
+def write_corpus(folder: Path, rows: int) -> None:
+    """Write wavs, a manifest of their segments, and the index of a feature of nine tenths."""
+    rng, number = np.random.default_rng(0), np.arange(rows)
+    (folder / "audio").mkdir()
+    files = [f"{i:02}.wav" for i in range(WAVS)]
+    for file in files:
+        noise = rng.normal(0, 0.1, SECONDS * SAMPLE_RATE).astype(np.float32)
+        soundfile.write(folder / "audio" / file, noise, SAMPLE_RATE)
+    start = number / rows * (SECONDS - 1)
+    frame = pl.DataFrame(
+        {
+            "utterance": [indexed_name(i) for i in range(rows)],
+            "path": pl.Series(files).gather(number % WAVS),
+            "start": start,
+            "end": start + 1,
+            "split": pl.Series(["train"] * 8 + ["dev", "test"]).gather(number // 50 % 10),
+            "speaker": "s" + pl.Series(number // 50).cast(pl.String),
+            "emotion": pl.Series(CLASSES).gather(rng.integers(0, len(CLASSES), rows)),
+        }
+    )
+    manifest = Manifest(frame, audio=folder / "audio")
+    manifest.write(folder / "m.parquet")
+    options = parse_options({"kind": "prosody"})
+    spec, _ = full_spec(Job(FEATURE, options, manifest, folder / "audio", folder / "cache"))
+    write_index(
+        folder / "cache",
+        cached := rows * 9 // 10,
+        max(1, cached // ROWS_OF_A_SHARD),
+        (FEATURE, spec),
+        _stat_hashes(folder / "audio", frame.head(cached)),
+    )
+    (folder / "pipeline.yaml").write_text(f"{PIPELINE}  one:\n", encoding="utf-8")
+
+
+def _stat_hashes(audio: Path, rows: pl.DataFrame) -> np.ndarray:
+    files = {file.name: file.stat() for file in audio.iterdir()}
+    spans = rows.select("path", "start", "end").iter_rows()
+    stats = ((files[path], start, end) for path, start, end in spans)
+    hashes = (hash64(s.st_size, s.st_mtime_ns, start, end) for s, start, end in stats)
+    return np.fromiter(hashes, np.uint64, rows.height)
+
+
+def write_heads(folder: Path, count: int) -> None:
+    """Write a pipeline of trained heads: of each its record only."""
+    names = [f"h{i}" for i in range(count)]
+    text = PIPELINE + "".join(f"  {name}:\n" for name in names)
+    (folder / "pipeline.yaml").write_text(text, encoding="utf-8")
+    config = parse_head({"head": "mean_mlp", "features": [FEATURE]}).model_dump(mode="json")
+    for name in names:
+        record = HeadRecord(
+            head=name,
+            fingerprint="0123456789abcdef",
+            made_from={"classes": list(CLASSES), "features": {FEATURE: "0"}, "config": config},
+            config=config,
+            frames={FEATURE: [16]},
+            outputs={"logits": len(CLASSES)},
+            weights=["head.safetensors"],
+            score=0.5,
+            epochs=30,
+            seconds=60.0,
+            checksums={"head.safetensors": "00000000"},
+        )
+        file = head_file(folder / "run", name)
+        file.parent.mkdir(parents=True)
+        file.write_text(record.to_json(), encoding="utf-8")
+
+
+def write_epoch(folder: Path, clips: int) -> None:
+    """Write the index of a feature of so many clips."""
+    write_index(folder / "cache", clips, max(1, clips // ROWS_OF_A_SHARD), (FEATURE, {}))
+
+
+def plan_epoch(folder: Path) -> None:
+    """Plan one epoch of all clips as training does, and find every clip in the index."""
+    columns = {FEATURE: FeatureInput(FeatureCache.open(folder / "cache", FEATURE))}
+    clips = columns[FEATURE].cache.index()["utterance"].to_list()
+    rng = np.random.default_rng(0)
+    lengths = lengths_of(columns, clips)[FEATURE]
+    plan = bucket(rng.permutation(len(clips)), lengths, BATCH, rng)
+    require(columns, [clips[i] for batch in plan for i in batch])
+
+
+CASES = (
+    Case(
+        "cache info",
+        write_corpus,
+        lambda folder: _ser("cache", "info", "--pipeline", folder / "pipeline.yaml"),
+        1_000_000,
+    ),
+    Case(
+        "corpus check --quick",
+        write_corpus,
+        lambda folder: _ser("corpus", "check", "--quick", folder / "m.parquet"),
+        1_000_000,
+    ),
+    Case(
+        "heads list",
+        write_heads,
+        lambda folder: _ser("heads", "list", "--pipeline", folder / "pipeline.yaml"),
+        9_900,
+    ),
+    Case("epoch", write_epoch, lambda folder: _python("plan_epoch(folder)", folder), 84_000),
+)
+
+if __name__ == "__main__":
+    main()
