@@ -1,7 +1,7 @@
 """The contents of `ser cache info`: each feature as it is cached, and what is missing of it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,26 +57,17 @@ def cached_features(cache: str, pipeline: "Pipeline | None") -> list[CachedFeatu
     from ser.cache.upkeep import content, every_folder
 
     wanted = _wanted(pipeline) if pipeline else {}
+    used = None if pipeline is None else False
     rows = []
     for folder in every_folder(cache):
+        unused = CachedFeature(folder.name, folder.fingerprint, used=used)
+        row = wanted.pop((folder.name, folder.fingerprint), unused)
         held = content(folder)
-        missing = wanted.pop((folder.name, folder.fingerprint), None)
-        row = CachedFeature(
-            folder.name,
-            folder.fingerprint,
-            {"model": folder.metadata.get("model")} | folder.metadata["spec"],
-            held.utterances,
-            held.nbytes,
-            held.shards,
-            held.failed,
-            used=None if pipeline is None else missing is not None,
-        )
-        rows.append(row if missing is None else replace(row, **missing))
-    rows += [
-        CachedFeature(name, fingerprint, **missing, used=True)
-        for (name, fingerprint), missing in wanted.items()
-    ]
-    return rows
+        row.spec = {"model": folder.metadata.get("model")} | folder.metadata["spec"]
+        row.utterances, row.bytes = held.utterances, held.nbytes
+        row.shards, row.failed = held.shards, held.failed
+        rows.append(row)
+    return [*rows, *wanted.values()]
 
 
 def info_table(rows: list[CachedFeature]) -> "pl.DataFrame":
@@ -126,23 +117,26 @@ def describe_spec(spec: dict[str, object] | None) -> str:
     return ", ".join(f"{key} {value}" for key, value in spec.items() if value is not None)
 
 
-def _wanted(pipeline: "Pipeline") -> dict[tuple[str, str | None], dict[str, int | None]]:
+def _wanted(pipeline: "Pipeline") -> dict[tuple[str, str | None], CachedFeature]:
     """Map each feature and fingerprint of the pipeline to what is still to be extracted of it."""
     from ser.extract.forecast import fingerprints, forecast
 
-    wanted: dict[tuple[str, str | None], dict[str, int | None]] = {}
+    wanted: dict[tuple[str, str | None], CachedFeature] = {}
     for name, job in feature_jobs(pipeline):
         if job is None:
-            wanted[name, None] = {}
+            wanted[name, None] = CachedFeature(name, None, used=True)
             continue
         work = forecast(job)
-        missing = {
-            "missing": work.utterances,
-            "missing_bytes": work.nbytes,
-            "looked_at": work.looked_at,
-            "expected": work.expected,
-        }
-        wanted |= {(name, fingerprint): missing for fingerprint in fingerprints(job)}
+        for fingerprint in fingerprints(job):
+            wanted[name, fingerprint] = CachedFeature(
+                name,
+                fingerprint,
+                missing=work.utterances,
+                missing_bytes=work.nbytes,
+                looked_at=work.looked_at,
+                expected=work.expected,
+                used=True,
+            )
     return wanted
 
 
