@@ -31,10 +31,17 @@ class LogMels:
         self._window = torch.hann_window(WINDOW)
 
     def __call__(self, wave: np.ndarray) -> np.ndarray:
-        """Return the log-mels, float32 `(10 ms frames, bands)`, of `(samples,)`."""
-        samples = torch.from_numpy(wave[np.newaxis]).float()
+        """Return the log-mels, float32 `(10 ms frames, bands)`, of `(samples,)`.
+
+        Of the zeros behind a clip, most of a window of 30 s, nothing is transformed.
+        """
+        clip = len(wave) - int((wave[::-1] != 0).argmax())
+        frames = (clip + WINDOW // 2) // HOP + 1  # that have a sample of the clip
+        # the end is mirrored, and must mirror zeros
+        samples = torch.from_numpy(wave[np.newaxis, : (frames + 3) * HOP]).float()
         spectrum = torch.stft(samples, WINDOW, HOP, window=self._window, return_complex=True)
-        powers = (spectrum[..., :-1].abs() ** 2).contiguous()
+        powers = torch.zeros(1, spectrum.shape[1], len(wave) // HOP)
+        powers[..., : spectrum.shape[2] - 1] = spectrum[..., :-1].abs() ** 2
         mels = torch.clamp(self._filters.T @ powers, min=FLOOR).log10()
         mels = torch.maximum(mels, mels.max() - RANGE)
         log_mels: np.ndarray = ((mels + 4.0) / 4.0)[0].T.numpy()
