@@ -76,7 +76,7 @@ class Document:
 
     def mapping(self, where: Where) -> Entry:
         """Return the mapping at a place, {} if it is empty; raises `UserError` for other values."""
-        value: object = self.data
+        value: Any = self.data
         for key in where:
             value = value.get(key) if isinstance(value, dict) else None
         if value is not None and not isinstance(value, dict):

@@ -104,7 +104,7 @@ class _Small:
 def _narrowed(entry: Entry, architecture: Architecture) -> Entry:
     """Return a head's entry with few epochs and small widths."""
     widths = {key: width for key, width in NARROW.items() if hasattr(architecture, key)}
-    small = {k: v for k, v in entry.items() if k not in LEFT_OUT} | widths
+    small: Entry = {k: v for k, v in entry.items() if k not in LEFT_OUT} | widths
     if architecture.solved:
         return small
     small["batch"] = min(BATCH, small.get("batch", BATCH))
