@@ -21,7 +21,7 @@ from ser.packing.corpora import Terms, corpora_of
 from ser.pipeline.file import read_manifest
 from ser.predict.archive import CARD
 from ser.predict.record import BundleRecord
-from ser.predict.run_folder import read_pipeline
+from ser.predict.runs import read_pipeline
 from ser.score.run import SCORED, STACK
 from ser.score.scores import read_metrics
 from ser.version import DISTRIBUTION, install

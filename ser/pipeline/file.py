@@ -26,10 +26,15 @@ from ser.finetune.config import FineTuneConfig
 from ser.heads.config import HeadConfig
 from ser.pipeline.baseline import baseline_of, is_reference, with_baseline
 from ser.pipeline.document import BASELINE, Document
-from ser.pipeline.finetune import check_finetune, read_finetune
-from ser.pipeline.names import check_names, check_stack
+from ser.pipeline.names import check_finetune, check_names, check_stack
 from ser.pipeline.plugins import import_plugins
-from ser.pipeline.sections import read_corpus, read_features, read_heads, read_section
+from ser.pipeline.sections import (
+    read_corpus,
+    read_features,
+    read_finetune,
+    read_heads,
+    read_section,
+)
 from ser.score.config import ScoreConfig
 from ser.stack.config import StackConfig
 

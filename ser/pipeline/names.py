@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from ser.corpus.errors import nearest
 from ser.extract.extractor import TRANSCRIPT, FeatureOptions, extractor_class
+from ser.finetune.config import FineTuneConfig
 from ser.heads.config import HeadConfig
 from ser.pipeline.document import Document
 from ser.stack.config import StackConfig
@@ -55,6 +56,27 @@ def check_stack(document: Document, stack: StackConfig, heads: Mapping[str, Head
         if name not in systems:
             raise document.error(
                 ("stack", "heads"), f"there is no head '{name}'; {nearest(name, systems)}"
+            )
+
+
+def check_finetune(
+    document: Document,
+    finetune: Mapping[str, FineTuneConfig],
+    features: Mapping[str, FeatureOptions],
+    heads: Mapping[str, HeadConfig],
+) -> None:
+    """Raise `UserError` for a name that features or heads have too, and for missing transcripts."""
+    for name, config in finetune.items():
+        where = ("finetune", name)
+        if name in features or name in heads:
+            other = "features" if name in features else "heads"
+            raise document.error(where, f"'{name}' is also under {other}; rename one of the two.")
+        words = [f for f, o in features.items() if extractor_class(o.kind).gives == "transcripts"]
+        if config.kind == "text" and config.of not in (TRANSCRIPT, *words):
+            raise document.error(
+                (*where, "of"),
+                f"'{config.of}' is not a feature of kind asr; "
+                f"{nearest(config.of, [*words, TRANSCRIPT])}",
             )
 
 

@@ -8,7 +8,7 @@ from ser.corpus.config import VARIABLE, CorpusConfig
 from ser.corpus.errors import UserError
 from ser.extract.extractor import FeatureOptions, extractor_class, parse_options
 from ser.extract.registry import kind_of
-from ser.finetune.config import FineTuneConfig
+from ser.finetune.config import FineTuneConfig, finetune_keys, parse_finetune
 from ser.heads.config import HeadConfig, merged, parse_head, valid_keys
 from ser.pipeline.document import Document, Model
 
@@ -91,3 +91,24 @@ def read_heads(document: Document, base: Path) -> dict[str, HeadConfig]:
             entry["init"] = str(base / init)
         heads[name] = document.validate(where, HeadConfig, partial(parse_head, entry))
     return heads
+
+
+def read_finetune(document: Document, base: Path) -> dict[str, FineTuneConfig]:
+    """Read `finetune:`, each entry over the `defaults`."""
+    defaults = document.mapping(("finetune", "defaults"))
+    configs = {}
+    for name in document.names("finetune"):
+        where = ("finetune", name)
+        own = document.mapping(where)
+        entry = defaults | own
+        with document.at(where):
+            valid = finetune_keys(entry)
+        for key in entry:
+            if key not in valid:
+                at = where if key in own else ("finetune", "defaults")
+                raise document.unknown((*at, key), valid)
+        if "model" in entry and (base / document.path((*where, "model"), entry["model"])).is_dir():
+            entry["model"] = str(base / entry["model"])
+        make = partial(parse_finetune, name, entry)
+        configs[name] = document.validate(where, FineTuneConfig, make)
+    return configs

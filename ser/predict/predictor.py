@@ -22,8 +22,7 @@ from ser.predict.audio_predictor import AudioPredictor, Prediction, by_name, req
 from ser.predict.bundle import hub_bundle, open_bundle
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.html import facts
-from ser.predict.run_folder import best_head, read_pipeline
-from ser.predict.synthetic import synthetic_share
+from ser.predict.runs import best_head, read_pipeline, synthetic_share
 from ser.score.heads import softmax
 from ser.score.record import has_stack
 from ser.stack.run import load as load_stack

@@ -14,7 +14,7 @@ from ser.heads.record import HeadRecord
 from ser.packing.pack import pack
 from ser.pipeline.file import Pipeline
 from ser.predict import Failure
-from ser.predict.synthetic import synthetic_share
+from ser.predict.runs import synthetic_share
 from ser.stages.run import run_all
 from tests.ser.factories import make_corpus
 
