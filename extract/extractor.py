@@ -167,6 +167,7 @@ EXTRACTORS = Registry[type[Extractor], None](
             ("text", "kinds.text", "Token states of a text model, of transcripts."),
             ("llm", "kinds.llm", "Class scores of a large language model, of transcripts."),
             ("prosody", "kinds.prosody", "Pitch, loudness and voice quality: 16 values, 100 Hz."),
+            ("pitch", "kinds.pitch", "F0 tracked over the clip, and its strength, 100 Hz."),
             ("opensmile", "kinds.prosody", "openSMILE's eGeMAPS descriptors: 25 values, 100 Hz."),
             ("facodec", "kinds.prosody", "FACodec's prosody and timbre: 512 values, 80 Hz."),
             ("imported", "extractor", "Features made elsewhere: `ser cache import`."),

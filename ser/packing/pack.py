@@ -40,7 +40,8 @@ from ser.predict.predictor import Predictor
 from ser.predict.record import BUNDLE_JSON, FORMAT, BundleRecord, Feature, Member
 from ser.stack.record import StackRecord
 
-LICENCES = {"prosody": "Apache-2.0 (ser's own code)", "opensmile": "audEERING's research licence"}
+OWN = "Apache-2.0 (ser's own code)"
+LICENCES = {"prosody": OWN, "pitch": OWN, "opensmile": "audEERING's research licence"}
 UNKNOWN = "unknown: see where {} is from"
 PATHS = ("init", "_name_or_path", "name_or_path")  # keys of JSON and YAML that may hold a path
 LONGEST_LICENCE = 300

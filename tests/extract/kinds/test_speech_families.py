@@ -37,6 +37,10 @@ class TestEncoders(ExtractorConformance):
     def _row(cls, request: Any) -> None:
         cls.row, cls.layered = request.param, request.param != "clap"
 
+    @pytest.mark.slow
+    def test_very_long_input_works_or_explains_why_not(self) -> None:
+        super().test_very_long_input_works_or_explains_why_not()
+
     def make(self, **options: Any) -> Extractor:
         return made("speech", tiny_encoder(self.row), **options)
 
