@@ -51,7 +51,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Return states `(batch, tokens, dim)`; the bias is `(1, heads, tokens, tokens)`."""
         parts = self.attn["qkv"](x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = scaled_dot_product_attention(*parts.unbind(0), attn_mask=bias)
+        queries, keys, values = parts.unbind(0)
+        attended = scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
         x = self.norm1(x + self.attn["proj"](attended.transpose(1, 2).flatten(2)))
         states: Tensor = self.norm2(x + self.mlp["fc2"](gelu(self.mlp["fc1"](x))))
         return states
@@ -63,7 +64,7 @@ class Emotion2vec(nn.Module):
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__()
         dim = len(tensors["norm.weight"])
-        heads = tensors["alibi_scale"].shape[2]
+        self.heads = heads = tensors["alibi_scale"].shape[2]
         depth = count(tensors, "blocks")
         hidden = len(tensors["blocks.0.mlp.fc1.bias"])
         kernels = [tensors[f"convolutions.{i}.weight"] for i in range(len(STRIDES))]
@@ -109,7 +110,7 @@ class Emotion2vec(nn.Module):
         extra = self.extra_tokens.expand(len(x), -1, -1)
         x = self.norm(torch.cat([extra, x + place], dim=1))
         first = extra.shape[1]
-        bias = distances(x.shape[1] - first, self.blocks[0].heads).to(x)
+        bias = distances(x.shape[1] - first, self.heads).to(x)
         bias = pad(bias, (first, 0, first, 0)).unsqueeze(0)
         scales = self.alibi_scale.clamp_min(0).expand(len(self.blocks), -1, -1, -1, -1)
         states = [x[:, first:]]

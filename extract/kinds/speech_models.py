@@ -269,7 +269,8 @@ def _doubled(mask: Tensor, state: Tensor, last: bool) -> Tensor:
 
 def _over_bands(mask: Tensor, state: Tensor, last: bool) -> Tensor:
     """Average AST's patches of one time, without the two tokens for the whole."""
-    return state[:, 2:].unflatten(1, (-1, AST_FRAMES)).mean(1)
+    patches: Tensor = state[:, 2:].unflatten(1, (-1, AST_FRAMES))
+    return patches.mean(1)
 
 
 def _over_frequencies(mask: Tensor, state: Tensor, last: bool) -> Tensor:

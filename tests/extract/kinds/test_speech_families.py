@@ -27,12 +27,17 @@ OTHERS = {"wav2vec2", "hubert", "wavlm", "wav2vec2-conformer", "wav2vec2-bert"} 
 OTHERS |= {"emotion2vec"}  # test_emotion2vec.py
 
 
+# run by the same code as another row
+ALIKE = {"unispeech", "sew", "canary", "glmasr", "qwen2_audio"}
+ROWS = [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in TINY]
+
+
 class TestEncoders(ExtractorConformance):
     row: str
 
     test_bad_clip_harms_no_neighbour = None  # type: ignore[assignment]  # of the loop, not a row
 
-    @pytest.fixture(autouse=True, scope="class", params=TINY)
+    @pytest.fixture(autouse=True, scope="class", params=ROWS)
     @classmethod
     def _row(cls, request: Any) -> None:
         cls.row, cls.layered = request.param, request.param != "clap"
