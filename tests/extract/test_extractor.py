@@ -107,6 +107,7 @@ DEFAULTS = {  # part of the cache's format: whoever changes one raises that extr
         "compile": False,
         "chunk": 30.0,
         "overlap": 2.6,
+        "posteriors": False,
     },
     ("text", 1): {
         "precision": "float16",
@@ -118,6 +119,8 @@ DEFAULTS = {  # part of the cache's format: whoever changes one raises that extr
     },
     ("prosody", 1): {"precision": "float16", "values": "all"},
     ("opensmile", 2): {"precision": "float16"},
+    ("pitch", 1): {"precision": "float16"},
+    ("speaker", 1): {"precision": "float16"},
     ("facodec", 1): {"precision": "float16", "parts": "prosody+speaker"},
 }
 
