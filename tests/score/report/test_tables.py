@@ -105,11 +105,11 @@ def test_the_confusion_table_has_the_counts(whole):
     assert counts.sum(axis=1).tolist() == [10, 10, 10]
 
 
-def test_a_class_that_does_not_occur_has_no_f1(whole):
-    stack = whole.metrics["test"]["stack"].classes
+def test_a_class_that_does_not_occur_has_no_f1(full):
+    stack = full.metrics["test"]["stack"].classes
     stack.confusion[1] = [0, 0, 0]
     stack.per_class["sad"].interval = None
-    assert tables.per_class_table(whole).rows()[1] == ["sad", "0", "–", "–"]
+    assert tables.per_class_table(full).rows()[1] == ["sad", "0", "–", "–"]
 
 
 def test_the_best_k_heads_are_a_row_each():
@@ -143,14 +143,14 @@ def test_groups_end_with_the_gap(whole):
     assert table.rows()[2][3:5] == [f"{difference:.3f}", "n/a"]  # of two and three speakers
 
 
-def test_under_five_speakers_the_tables_have_no_interval(whole):
-    for system in whole.metrics["test"].values():
+def test_under_five_speakers_the_tables_have_no_interval(full):
+    for system in full.metrics["test"].values():
         system.speakers = system.clusters = 4
         for score in (*system.classes.scores.values(), *system.classes.per_class.values()):
             score.interval = None
-    cells = [cell for row in tables.intervals_table(whole, "test").rows() for cell in row]
-    assert cells.count("n/a: 4 speakers") == 3 * len(whole.metrics["test"])
-    assert [row[3] for row in tables.per_class_table(whole).rows()] == ["n/a: 4 speakers"] * 3
+    cells = [cell for row in tables.intervals_table(full, "test").rows() for cell in row]
+    assert cells.count("n/a: 4 speakers") == 3 * len(full.metrics["test"])
+    assert [row[3] for row in tables.per_class_table(full).rows()] == ["n/a: 4 speakers"] * 3
 
 
 def test_attributes_and_their_mean_are_a_row_each(whole):
