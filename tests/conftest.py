@@ -1,5 +1,6 @@
 """Every worker of the test run has one core: more threads only wait for each other."""
 
+import gc
 import logging
 import os
 
@@ -11,11 +12,19 @@ import pytest
 
 from ser.corpus.progress import show_progress
 
+gc.disable()  # while test modules are imported, nearly all of which stays
+
 # a busy machine is no failure, and `make test` tries the same examples every time
 common = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 hypothesis.settings.register_profile("quick", max_examples=15, derandomize=True, **common)
 hypothesis.settings.register_profile("thorough", max_examples=100, **common)  # `make test-all`
 hypothesis.settings.load_profile("quick")
+
+
+def pytest_collection_finish():
+    """Look for garbage again, but not among what the modules have imported."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -238,7 +238,7 @@ def test_a_folder_of_another_format_is_refused(tmp_path):
         FeatureCache(cache.path)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 600), min_size=1, max_size=12),
     dim=st.integers(1, 5),

@@ -71,7 +71,7 @@ def make_view(root, name, manifest, *, seed=5, skip=()):
 def make_job(root, manifest=None, views=None, **configs):
     manifest = manifest or make_manifest()
     features = {n: make_feature(root / "cache", n, manifest, seed=i) for i, n in enumerate("ab")}
-    small = {"hidden": 8, "epochs": 3, "lr": 1e-2, "batch": 8}
+    small = {"head": "mean_mlp", "hidden": 8, "epochs": 3, "lr": 1e-2, "batch": 8}
     parsed = {name: unbounded(small | config) for name, config in configs.items()}
     return HeadsJob(root / "run", parsed, manifest, features, views or {})
 
@@ -86,7 +86,8 @@ def make_trainer(root, manifest=None, **options):
     manifest = manifest or make_manifest()
     caches = {n: make_feature(root, n, manifest, seed=i) for i, n in enumerate("ab")}
     views = {v: make_view(root, f"a+{v}", manifest) for v in options.get("views", ())}
-    entry = {"features": ["a", "b"], "hidden": 8, "epochs": 6, "lr": 1e-2, "batch": 8}
+    entry = {"features": ["a", "b"], "head": "mean_mlp", "hidden": 8}
+    entry |= {"epochs": 6, "lr": 1e-2, "batch": 8}
     config = unbounded(entry | options)
     rows = {s: labelled(config, manifest, manifest.utterances(s)) for s in ("train", "dev")}
     everyone = manifest.utterances()

@@ -309,6 +309,7 @@ def test_a_fingerprint_is_of_what_is_said_and_not_of_defaults(tmp_path):
     ]
     assert marker["made_from"]["config"] == {
         "features": [{"name": "a"}, {"name": "b"}],
+        "head": "mean_mlp",
         "epochs": 3,
         "lr": 0.01,
         "batch": 8,

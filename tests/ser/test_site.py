@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from functools import partial
+from functools import cache, partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -119,9 +119,12 @@ def test_every_option_in_a_shell_block_exists():
                         check_call(page.name, call.strip())
 
 
+COMMANDS = cache(get_command)
+
+
 def check_call(page, call):
     """Walk down to the command, then look up every option of the call."""
-    command, words = get_command(cli), re.sub(r"[\"'()]", " ", call).split()[1:]
+    command, words = COMMANDS(cli), re.sub(r"[\"'()]", " ", call).split()[1:]
     while hasattr(command, "commands") and words and words[0] in command.commands:
         command, words = command.commands[words[0]], words[1:]
     if isinstance(command, RunsGroup):

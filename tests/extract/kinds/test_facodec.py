@@ -283,11 +283,11 @@ def test_the_missing_one_of_two_files_is_named(tmp_path: Path) -> None:
 
 def test_chunks_of_the_encoder_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = load_facodec(random_pair()).encoder.double()
-    waves = torch.from_numpy(clip(1.6))[None].double()
+    waves = torch.from_numpy(clip(0.8))[None].double()
     monkeypatch.setattr("ser.extract.kinds.facodec_model.CHUNK", 37)
     with torch.inference_mode():
         chunked, whole = encoder(waves), encoder.block(waves[:, None])
-    assert chunked.shape == (1, 256, 128)
+    assert chunked.shape == (1, 256, 64)
     torch.testing.assert_close(chunked, whole, atol=1e-13, rtol=0)
 
 

@@ -48,7 +48,7 @@ def assert_same(found, wanted, **close):
         torch.testing.assert_close(found[name], value, msg=lambda m, n=name: f"{n}: {m}", **close)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 2 * SEGMENT + 3), min_size=1, max_size=5),
     st.integers(0, SEGMENT + 1),

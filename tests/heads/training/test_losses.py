@@ -220,7 +220,7 @@ def test_gender_is_cross_entropy_of_the_known():
 # others' implementations
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None)
 @given(seed=SEEDS)
 def test_hard_labels_give_what_pytorch_gives(seed):
     outputs, _, setting = make_case(seed)
@@ -243,7 +243,7 @@ def test_hard_labels_give_what_pytorch_gives(seed):
     close(loss("sml", outputs, targets, setting), margin)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None)
 @given(seed=SEEDS)
 def test_soft_labels_and_ratings_give_what_pytorch_scipy_and_our_scores_give(seed):
     outputs, targets, setting = make_case(seed, unknown=False)
@@ -287,7 +287,7 @@ def test_the_slope_is_that_of_finite_differences(name, seed):
     assert torch.autograd.gradcheck(value, leaves)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None)
 @given(seed=SEEDS, name=st.sampled_from(sorted(LOSSES.built_in)))
 def test_the_order_of_the_batch_changes_nothing(seed, name):
     outputs, targets, setting = make_case(seed)
@@ -347,7 +347,7 @@ def test_no_loss_breaks_when_outputs_are_sure(name, far):
     assert all(v.grad.isfinite().all() for v in outputs.values() if v.grad is not None)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None)
 @given(seed=SEEDS)
 def test_kld_is_0_at_equality_and_more_elsewhere(seed):
     outputs, targets, setting = make_case(seed, unknown=False)

@@ -61,17 +61,17 @@ def test_without_a_browser_the_rest_is_written_and_the_reason_returned(full, mon
 
 @browser
 def test_figures_are_files_too_and_markdown_links_to_them(full, monkeypatch):
-    few = [s for s in sections(full) if s.name in ("calibration", "groups")]
+    few = [s for s in sections(full) if s.name == "groups"]
     monkeypatch.setattr(report, "sections", lambda contents: few)  # a browser costs a second a file
     assert write_report(full, ("svg", "png")) is None
     folder = full.run / "report" / "figures"
-    names = ["groups.png", "groups.svg", "reliability.png", "reliability.svg"]
+    names = ["groups.png", "groups.svg"]
     assert sorted(path.name for path in folder.iterdir()) == ["checksums.json", *names]
     for name in names:
         start = (folder / name).read_bytes()[:8]
         assert start.startswith(b"<svg" if name.endswith("svg") else b"\x89PNG")
     markdown = (full.run / "report" / "report.md").read_text()
-    assert re.findall(r"\]\((.*?)\)", markdown) == ["figures/reliability.svg", "figures/groups.svg"]
+    assert re.findall(r"\]\((.*?)\)", markdown) == ["figures/groups.svg"]
     assert not list((full.run / "report").glob(".*"))
     drawn = []
     monkeypatch.setattr(report, "_draw", lambda folder, figures, formats: drawn.append(folder))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from ser.commands.logs import log, start_logging
 from ser.commands.main import cli, main, print_warning
 from ser.corpus.errors import Note
-from tests.ser.factories import make_corpus
+from tests.ser.factories import RUN, make_corpus
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def corpus(tmp_path_factory):
     """Return the folder of a pipeline that has been run."""
     folder = tmp_path_factory.mktemp("cli") / "corpus"
     make_corpus(folder)
-    words = ["run", "--pipeline", str(folder / "pipeline.yaml")]
+    words = [*RUN, "--pipeline", str(folder / "pipeline.yaml")]
     assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
     return folder
 
