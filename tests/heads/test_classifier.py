@@ -43,7 +43,7 @@ def model(cache):
 
 
 def test_a_manifest_gives_the_numbers_of_the_run(tmp_path):
-    job = make_job(tmp_path, one={"features": ["a", "b"]})
+    job = make_job(tmp_path, one={"head": "cross_modal_gru", "features": ["a", "b"]})
     clips = len(job.manifest.utterances("train"))
     job = replace(job, configs={"one": scaled(job.configs["one"], clips)})
     (report,) = train_heads(job, ["one"])

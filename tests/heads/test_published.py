@@ -51,7 +51,7 @@ def test_imported_weights_are_a_head_of_a_run(tmp_path):
     released = import_published([tmp_path / "best.pt"], "cross_modal_gru", out, {})
     assert (released.options, released.dims) == ({"hidden": 8}, {"speech": 6, "text": 6})
     assert (released.outputs, released.ignored) == ({"logits": 3}, ())
-    given = {"features": ["a", "b"], "init": str(out), "epochs": 0}
+    given = {"head": "cross_modal_gru", "features": ["a", "b"], "init": str(out), "epochs": 0}
     (report,) = train_heads(make_job(tmp_path, one=given), ["one"])
     assert (report.done, report.epochs) == ("trained", 0)
     ours = load_file(tmp_path / "run/heads/one/head.safetensors")
@@ -89,7 +89,7 @@ def test_weights_of_another_head_are_refused_as_init(tmp_path):
     torch.save(as_published(tiny()), tmp_path / "best.pt")
     out = tmp_path / "best.safetensors"
     import_published([tmp_path / "best.pt"], "cross_modal_gru", out, {})
-    given = {"features": ["a", "b"], "init": str(out), "hidden": 16}
+    given = {"head": "cross_modal_gru", "features": ["a", "b"], "init": str(out), "hidden": 16}
     (report,) = train_heads(make_job(tmp_path, one=given), ["one"])
     assert report.done == "failed"
     assert report.error.startswith(f"{out}: the weights are not of this head (")

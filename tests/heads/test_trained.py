@@ -11,10 +11,11 @@ from ser.heads.run import train_heads
 from ser.heads.trained import TrainedHead
 from tests.heads.factories import make_job, make_manifest, with_ratings
 
+GRU = {"head": "cross_modal_gru"}
 HEADS = {
-    "plain": {"features": ["a", "b"]},
-    "strided": {"features": [{"name": "a", "stride": 3, "normalize": "corpus"}]},
-    "folds": {"features": ["a", {"name": "b", "stride": 2}], "cross_fit": 2},
+    "plain": {**GRU, "features": ["a", "b"]},
+    "strided": {**GRU, "features": [{"name": "a", "stride": 3, "normalize": "corpus"}]},
+    "folds": {**GRU, "features": ["a", {"name": "b", "stride": 2}], "cross_fit": 2},
     "refit": {"features": ["a"], "cross_fit": {"folds": 2, "final": "refit"}},
     "voice": {"head": "mean_mlp", "features": [{"name": "a", "normalize": "speaker"}]},
     "voices": {
