@@ -69,6 +69,11 @@ class FeatureOptions(Section):
         return None if self.words_of == TRANSCRIPT else self.words_of
 
     @property
+    def source_file(self) -> str | None:
+        """The file that it is imported from; None for a kind that computes something."""
+        return getattr(self, "file", None)
+
+    @property
     def layers(self) -> int | str | None:
         """The layer or layers that it keeps; None for a kind without a choice."""
         return getattr(self, "layer", None)
@@ -100,7 +105,7 @@ class Extractor(ABC):
     """
 
     Options: ClassVar[type[FeatureOptions]] = FeatureOptions
-    reads: ClassVar[Literal["audio", "text"]] = "audio"
+    reads: ClassVar[Literal["audio", "text", "file"]] = "audio"
     gives: ClassVar[Literal["frames", "transcripts"]] = "frames"
     whole: ClassVar[bool] = True  # a batch runs whole, or the last bits of its numbers may change
     version: ClassVar[int] = 1  # raise it when a change of code changes the numbers
@@ -171,6 +176,11 @@ EXTRACTORS = Registry[type[Extractor], None](
             ("opensmile", "kinds.prosody", "openSMILE's eGeMAPS descriptors: 25 values, 100 Hz."),
             ("facodec", "kinds.prosody", "FACodec's prosody and timbre: 512 values, 80 Hz."),
             ("imported", "extractor", "Features made elsewhere: `ser cache import`."),
+            (
+                "imported_transcripts",
+                "kinds.imported_transcripts",
+                "Transcripts of a file: a table, CTM, or WhisperX's JSON.",
+            ),
         )
     },
 )

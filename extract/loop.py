@@ -202,7 +202,7 @@ def _decoded(
             else:
                 clip, hashes[utterance] = result
                 inputs.append(clip)
-        samples = sum(len(clip) for clip in inputs if not isinstance(clip, str))
+        samples = sum(len(clip) for clip in inputs if isinstance(clip, np.ndarray))
         yield _Batch(list(hashes), inputs, hashes, samples / SAMPLE_RATE)
 
 

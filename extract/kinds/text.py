@@ -34,7 +34,7 @@ LONGEST = 8192  # decoders take more than the memory does
 class TextOptions(ModelOptions):
     """Options of `kind: text`.
 
-    `of` names the transcripts: a feature of kind asr, or `transcript`, the manifest's own column.
+    `of` names the transcripts: a feature with transcripts, or `transcript`, the manifest's column.
     `pad_to` is a number of tokens that every text is cut or padded to.
     """
 

@@ -173,6 +173,8 @@ class Pipeline:
         for name, options in self.features.items():
             if (model := options.pretrained) is not None:
                 raw["features"][name] |= {"model": model}
+            if (file := options.source_file) is not None:
+                raw["features"][name] |= {"file": file}
         for name, entry in self.finetune.items():
             raw["finetune"][name] = (raw["finetune"][name] or {}) | {"model": entry.model}
         for name, config in self.heads.items():

@@ -44,7 +44,7 @@ def heads_job(pipeline: Pipeline) -> HeadsJob:
 
 
 def open_transcripts(pipeline: Pipeline, manifest: Manifest, feature: str) -> TranscriptCache:
-    """Open the cached transcripts of a feature of kind asr."""
+    """Open the cached transcripts of a feature."""
     cache = open_feature(feature_job(pipeline, manifest, feature))
     assert isinstance(cache, TranscriptCache)
     return cache

@@ -29,7 +29,7 @@ def check_names(
         if (of := options.transcripts) is not None and of not in words:
             raise document.error(
                 ("features", name, "of"),
-                f"'{of}' is not a feature of kind asr; {nearest(of, [*words, TRANSCRIPT])}",
+                f"'{of}' is not a feature with transcripts; {nearest(of, [*words, TRANSCRIPT])}",
             )
     for name, config in heads.items():
         for feature in config.feature_names:
@@ -75,7 +75,7 @@ def check_finetune(
         if config.kind == "text" and config.of not in (TRANSCRIPT, *words):
             raise document.error(
                 (*where, "of"),
-                f"'{config.of}' is not a feature of kind asr; "
+                f"'{config.of}' is not a feature with transcripts; "
                 f"{nearest(config.of, [*words, TRANSCRIPT])}",
             )
 

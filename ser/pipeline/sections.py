@@ -58,6 +58,9 @@ def read_features(
             entry = defaults | entry | {"model": str(folder)}
         elif model is not None and (base / model).is_dir():
             entry["model"] = str(base / model)
+        if "file" in entry and entry.get("kind") == "imported_transcripts":
+            file = document.path((*where, "file"), entry["file"])
+            entry["file"] = file if VARIABLE.search(file) else str(base / file)
         options = _options_class(entry)
         if "classes" in options.model_fields:
             entry = {"classes": classes} | entry

@@ -170,5 +170,10 @@ def _with_transcripts(options: Mapping[str, FeatureOptions], names: Iterable[str
                 f"features.{name}: it reads the transcripts of the corpus, and other audio has "
                 "none; choose another head with `--head`, or train one on a feature of kind asr."
             )
+        if of is not None and options[of].kind == "imported_transcripts":
+            raise UserError(
+                f"features.{of}: its transcripts were imported, and other audio has none; choose "
+                "another head with `--head`, or train one on a feature of kind asr."
+            )
         ordered += [of, name] if of else [name]
     return sorted(dict.fromkeys(ordered), key=lambda name: options[name].words_of is not None)

@@ -71,7 +71,7 @@ class _Small:
 
     def feature(self, entry: Entry, options: FeatureOptions) -> Entry:
         """Return an entry of `features:` with its tiny model."""
-        if options.kind == "imported":
+        if options.kind in ("imported", "imported_transcripts"):
             raise UserError(
                 f"{self._pipeline.source}: smoke: imported features cannot be computed for a "
                 "synthetic corpus; leave them out."

@@ -18,6 +18,7 @@ from ser.cache.urls import is_url
 from ser.corpus.config import VARIABLE
 from ser.corpus.errors import Note, UserError, nearest
 from ser.corpus.manifest import Manifest
+from ser.extract.extractor import extractor_class
 from ser.extract.run import open_feature
 from ser.heads.layers import layer_weights
 from ser.heads.record import read_done
@@ -81,7 +82,8 @@ def choose_thresholds(pipeline: Pipeline, heads: Sequence[str], risk: float) -> 
 def report_contents(pipeline: Pipeline, heads: Sequence[str], metrics: Metrics) -> Contents:
     """Gather what the report of a scored run shows."""
     manifest = manifest_if_present(pipeline)
-    words = [name for name, options in pipeline.features.items() if options.kind == "asr"]
+    kinds = {name: extractor_class(options.kind) for name, options in pipeline.features.items()}
+    words = [name for name, kind in kinds.items() if kind.gives == "transcripts"]
     return gather(
         pipeline.run,
         metrics,

@@ -51,7 +51,7 @@ def test_an_entry_is_a_model_and_a_head():
         ),
         (
             "{model: roberta-base, of: words}",
-            "p.yaml:10: finetune.ft.of: 'words' is not a feature of kind asr; choose from "
+            "p.yaml:10: finetune.ft.of: 'words' is not a feature with transcripts; choose from "
             "transcript.",
         ),
         (

@@ -172,7 +172,7 @@ def test_a_mistake_is_reported_in_one_sentence_with_its_line(tmp_path, old, new,
 def test_text_of_nothing_is_named(tmp_path):
     text = PIPELINE.replace("prosody: {kind: prosody}", "t: {kind: text, model: minilm, of: asr}")
     with pytest.raises(
-        UserError, match="'asr' is not a feature of kind asr; choose from transcript"
+        UserError, match="'asr' is not a feature with transcripts; choose from transcript"
     ):
         load(tmp_path, text)
 

@@ -1,0 +1,107 @@
+"""Transcripts that another program wrote: imported from a file, see `transcript_files`.
+
+Each transcript is cached by its own content: when the file changes, only the utterances whose
+transcript differs are imported again, and only their text features are extracted again. Where the
+file is does not change what a cache is called, so a run can be read without it.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from ser.cache.transcripts import Transcript
+from ser.corpus.errors import Note, UserError, plural
+from ser.corpus.manifest import Manifest
+from ser.extract.extractor import Extractor, FeatureOptions, extractor
+from ser.extract.sources import Sources, hash64
+from ser.extract.transcript_files import UNDETERMINED, TranscriptFile, read_transcripts
+
+
+class ImportedTranscriptsOptions(FeatureOptions):
+    """Options of `kind: imported_transcripts`.
+
+    `file` is a table, a .ctm file or a folder of WhisperX's .json files; `language` is that of
+    transcripts whose file names none; `word_times` keeps the start and end of each word.
+    """
+
+    unnamed: ClassVar[frozenset[str]] = frozenset({"file", "augment"})
+
+    file: str
+    language: str = Field(UNDETERMINED, pattern="^[a-z]{2,3}$")
+    word_times: bool = False
+
+
+@extractor("imported_transcripts")
+class ImportedTranscripts(Extractor):
+    """Copy the transcripts of a file."""
+
+    Options: ClassVar[type[FeatureOptions]] = ImportedTranscriptsOptions
+    reads: ClassVar[Literal["audio", "text", "file"]] = "file"
+    gives: ClassVar[Literal["frames", "transcripts"]] = "transcripts"
+    whole: ClassVar[bool] = False
+
+    def load(self, device: str) -> None:
+        """Do nothing: there is no model."""
+
+    def extract(self, batch: Sequence[Transcript]) -> Sequence[Transcript]:
+        """Return the transcripts as they are."""
+        return batch
+
+
+class FileSources(Sources):
+    """The transcripts of a file by utterance.
+
+    Where the file does not exist, no utterance is usable, and those that are cached stay so.
+    """
+
+    def __init__(self, manifest: Manifest, options: Any) -> None:
+        self.utterances = manifest.utterances()
+        path = Path(options.file)
+        read, reason = TranscriptFile(), f"{path}: it does not exist"
+        if path.exists():
+            read = read_transcripts(path, set(self.utterances), options.language)
+            reason = f"{path}: it has no transcript of this utterance"
+            _check_unknown(path, read)
+        words = read.transcripts
+        self._transcripts = (
+            words if options.word_times else {u: replace(t, words=()) for u, t in words.items()}
+        )
+        absent = [u for u in self.utterances if u not in words]
+        self.unusable = {u: read.unusable.get(u, reason) for u in absent}
+
+    def stat_hashes(self) -> dict[str, int]:
+        """Hash each transcript."""
+        return {u: self.content_hash(u) for u in self._transcripts}
+
+    def content_hash(self, utterance: str) -> int:
+        """Hash the text, its numbers and its words."""
+        return hash64(self._transcripts[utterance])
+
+    def sizes(self) -> dict[str, int]:
+        """Return the characters of each transcript."""
+        return {u: len(transcript.text) for u, transcript in self._transcripts.items()}
+
+    def load(self, utterance: str) -> Transcript:
+        """Return the transcript."""
+        return self._transcripts[utterance]
+
+
+def _check_unknown(path: Path, read: TranscriptFile) -> None:
+    """Warn with a `Note` of utterances that the manifest lacks; raises `UserError` if all are."""
+    if not read.unknown:
+        return
+    count, first = plural(len(read.unknown), "utterance"), read.unknown[0]
+    if not (read.transcripts or read.unusable):
+        raise UserError(
+            f"{path}: the manifest has none of its {count}, such as '{first}'; give the ids of the "
+            "manifest's column `utterance`."
+        )
+    warnings.warn(
+        f"{path}: {count} of it are not in the manifest, such as '{first}'; they are skipped.",
+        Note,
+        stacklevel=3,
+    )

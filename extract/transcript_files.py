@@ -1,0 +1,215 @@
+"""Files of transcripts that other programs wrote: a table, CTM, and the JSON of WhisperX.
+
+    utterance,transcript,language                    words.csv (.tsv, .parquet); `language` optional
+    u01 1 0.12 0.31 kids 0.97                        words.ctm: utterance, channel, start, duration,
+                                                     word, confidence
+    {"segments": [{"text": "Kids are …", "words": [{"word": "Kids", "start": 0.1, "end": 0.4}]}]}
+                                                     u01.json, one file for each utterance
+
+CTM is that of NIST's scoring programs: times in seconds, comments begin with `;;`, and the
+confidence may be left out or NA. The log-probability of a transcript is then the mean of the
+logarithms of its words' confidences; of WhisperX, the mean of its segments' `avg_logprob`. It is 0
+where the file has none.
+"""
+
+import math
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ser.cache.json_file import read_object
+from ser.cache.transcripts import Transcript, Word
+from ser.corpus.cells import texts as as_text
+from ser.corpus.errors import UserError, shown
+from ser.corpus.tables import find_column, read_table
+
+LARGEST = 1 << 29  # bytes of a table or CTM
+LARGEST_JSON = 1 << 24  # bytes of one utterance
+LONGEST = 100_000  # characters of a transcript
+LATEST = 1e6  # s, eleven days
+LEAST = 1e-9  # a confidence of 0 has no logarithm
+UNDETERMINED = "und"  # the language code of ISO 639 for one that is not known
+WHISPERX = "give the JSON that WhisperX writes"
+
+
+@dataclass
+class TranscriptFile:
+    """The transcripts in a file by utterance, and the reasons why those of others are unusable.
+
+    `words` are the words with their times, where the file has them. `unknown` are utterances of the
+    file that were not requested, in order.
+    """
+
+    transcripts: dict[str, Transcript] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+    def add(self, utterance: str, transcript: Transcript) -> None:
+        """Take a transcript, unless it is longer than any utterance's."""
+        if len(transcript.text) > LONGEST:
+            self.unusable[utterance] = f"its transcript has more than {LONGEST:,} characters"
+        else:
+            self.transcripts[utterance] = transcript
+
+
+def read_transcripts(path: Path, utterances: Collection[str], language: str) -> TranscriptFile:
+    """Read the transcripts of utterances.
+
+    Args:
+        path: a table, a .ctm file, or a folder of .json files that are called as their utterance.
+        utterances: those that are wanted; of a folder, other files are not opened.
+        language: of a transcript whose file names none.
+
+    Raises `UserError` for a file that cannot be read, with the line where there is one.
+    """
+    if path.is_dir() or path.suffix.lower() == ".json":
+        return _read_whisperx(path, utterances, language)
+    if path.stat().st_size > LARGEST:
+        raise UserError(
+            f"{path}: over {LARGEST >> 20} MB, the limit for transcripts; keep the utterances of "
+            "the manifest only."
+        )
+    read = _read_ctm if path.suffix.lower() == ".ctm" else _read_table
+    return read(path, utterances, language)
+
+
+def _read_table(path: Path, utterances: Collection[str], language: str) -> TranscriptFile:
+    frame = read_table(path).frame
+    remedy = "name the columns utterance and transcript"
+    ids = find_column(frame.columns, "utterance", str(path), remedy)
+    texts = find_column(frame.columns, "transcript", str(path), remedy)
+    texts = texts or find_column(frame.columns, "text", str(path), remedy)
+    if ids is None or texts is None:
+        missing = "utterance" if ids is None else "transcript"
+        raise UserError(f"{path}: there is no column '{missing}'; {remedy}.")
+    languages = find_column(frame.columns, "language", str(path), remedy)
+    columns = [as_text(frame[name], str(path)).to_list() for name in (ids, texts)]
+    codes = as_text(frame[languages], str(path)).to_list() if languages else [None] * len(frame)
+    result, seen = TranscriptFile(), set[str]()
+    for number, (utterance, text, code) in enumerate(zip(*columns, codes, strict=True), 1):
+        if not utterance:
+            raise UserError(f"{path}: row {number} has no utterance; give its id.")
+        if utterance in seen:
+            raise UserError(
+                f"{path}: the utterance '{shown(utterance)}' appears twice; keep one row."
+            )
+        seen.add(utterance)
+        if utterance not in utterances:
+            result.unknown.append(utterance)
+        elif text is not None:
+            result.add(utterance, Transcript(text, 0.0, 0.0, code or language))
+    return result
+
+
+def _read_ctm(path: Path, utterances: Collection[str], language: str) -> TranscriptFile:
+    spoken: dict[str, list[tuple[Word, float | None]]] = {}
+    unknown: dict[str, None] = {}
+    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
+        where = f"{path}: line {number}"
+        try:
+            cells = re.split(r"[ \t]+", line.decode().strip(" \t"))
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where}: it is not UTF-8; save the file as UTF-8.") from error
+        if cells == [""] or cells[0].startswith(";;"):
+            continue
+        if not 5 <= len(cells) <= 8:
+            raise UserError(
+                f"{where}: it has {len(cells)} fields; give utterance, channel, start, duration, "
+                "word, and optionally its confidence."
+            )
+        utterance, _, start, duration, text = cells[:5]
+        if utterance not in utterances:
+            unknown[utterance] = None
+            continue
+        first = _number(where, "start", start, LATEST)
+        end = first + _number(where, "duration", duration, LATEST)
+        confidence = None
+        if len(cells) > 5 and cells[5].upper() not in ("NA", "-"):
+            confidence = _number(where, "confidence", cells[5], 1.0)
+        spoken.setdefault(utterance, []).append((Word(text, first, end), confidence))
+    result = TranscriptFile(unknown=list(unknown))
+    for utterance, words in spoken.items():
+        words.sort(key=lambda pair: pair[0].start)
+        confidences = [confidence for _, confidence in words if confidence is not None]
+        logs = np.log(np.maximum(confidences, LEAST))
+        result.add(
+            utterance,
+            Transcript(
+                text=" ".join(word.word for word, _ in words),
+                avg_logprob=float(logs.mean()) if len(logs) == len(words) else 0.0,
+                no_speech_prob=0.0,
+                language=language,
+                words=[word for word, _ in words],
+            ),
+        )
+    return result
+
+
+def _read_whisperx(path: Path, utterances: Collection[str], language: str) -> TranscriptFile:
+    """Read a file of each utterance; one that is damaged is unusable and the others are read."""
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    result = TranscriptFile()
+    for file in files:
+        if file.stem not in utterances:
+            result.unknown.append(file.stem)
+            continue
+        try:
+            content = read_object(file, WHISPERX, LARGEST_JSON)
+            result.add(file.stem, _of_segments(file, content, language))
+        except (UserError, OSError) as error:
+            result.unusable[file.stem] = str(error).rstrip(".")
+    return result
+
+
+def _of_segments(file: Path, content: Mapping[str, Any], language: str) -> Transcript:
+    segments = list(_objects(file, content.get("segments"), "segments"))
+    texts = [segment.get("text", "") for segment in segments]
+    if not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{file}: the text of a segment is not text; {WHISPERX}.")
+    logs = [segment.get("avg_logprob") for segment in segments]
+    known = [float(log) for log in logs if isinstance(log, int | float)]
+    code = content.get("language")
+    return Transcript(
+        text=" ".join(text.strip() for text in texts if text.strip()),
+        avg_logprob=sum(known) / len(known) if known and len(known) == len(logs) else 0.0,
+        no_speech_prob=0.0,
+        language=code if isinstance(code, str) and code else language,
+        words=[
+            word
+            for segment in segments
+            for word in _timed(file, _objects(file, segment.get("words") or [], "words"))
+        ],
+    )
+
+
+def _timed(file: Path, words: Iterable[Mapping[str, Any]]) -> Iterator[Word]:
+    """Yield the words that WhisperX could align; numbers, for instance, have no times."""
+    for word in words:
+        if "start" in word and "end" in word:
+            text = word.get("word")
+            if not isinstance(text, str):
+                raise UserError(f"{file}: a word is not text; {WHISPERX}.")
+            start, end = (_number(str(file), name, word[name], LATEST) for name in ("start", "end"))
+            yield Word(text.strip(), start, end)
+
+
+def _objects(file: Path, values: object, name: str) -> Iterator[Mapping[str, Any]]:
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise UserError(f"{file}: it has no list '{name}' of objects; {WHISPERX}.")
+    yield from values
+
+
+def _number(where: str, what: str, value: object, most: float) -> float:
+    try:
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not 0 <= number <= most:
+        raise UserError(
+            f"{where}: its {what} is '{shown(str(value))}'; give a number from 0 to {most:g}."
+        )
+    return number

@@ -1,0 +1,73 @@
+"""Transcripts of a file fill the cache row by row, and text features read them."""
+
+import polars as pl
+import pytest
+
+from ser.cache.transcripts import TranscriptCache
+from ser.corpus.errors import Note, UserError
+from ser.corpus.manifest import Manifest
+from ser.extract.extractor import parse_options
+from ser.extract.forecast import forecast
+from ser.extract.run import Job, extract, open_feature
+
+UTTERANCES = ["a", "b", "c"]
+
+
+def job(folder, *rows, **options):
+    if rows:
+        (folder / "w.csv").write_text("\n".join(["utterance,transcript", *rows]))
+    entry = {"kind": "imported_transcripts", "file": str(folder / "w.csv"), **options}
+    manifest = Manifest(pl.DataFrame({"utterance": UTTERANCES, "path": ["-"] * 3}))
+    return Job("words", parse_options(entry), manifest, folder, folder / "cache")
+
+
+def texts(work):
+    cache = open_feature(work)
+    assert isinstance(cache, TranscriptCache)
+    return cache.texts(UTTERANCES)
+
+
+def test_changed_rows_are_imported_again_and_missing_ones_listed(tmp_path):
+    work = job(tmp_path, "a,yes", "b,no")
+    assert forecast(work) == (2, None)
+    report = extract(work, "cpu")
+    assert (report.extracted, report.cached) == (2, 0)
+    assert report.failed == {"c": f"{tmp_path}/w.csv: it has no transcript of this utterance"}
+    report = extract(job(tmp_path, "a,yes", "b,maybe", "c,well"), "cpu")
+    assert (report.extracted, report.cached, report.failed) == (2, 1, {})
+    assert texts(work) == ["yes", "maybe", "well"]
+    assert forecast(work) == (0, None)
+
+
+def test_what_is_cached_needs_no_file(tmp_path):
+    work = job(tmp_path, "a,yes", "b,no", "c,well")
+    extract(work, "cpu")
+    (tmp_path / "w.csv").rename(tmp_path / "moved.csv")
+    report = extract(work, "cpu")
+    assert (report.cached, report.failed) == (3, {})
+    moved = job(tmp_path, file=str(tmp_path / "moved.csv"))
+    assert extract(moved, "cpu").cached == 3
+
+
+def test_a_missing_file_is_one_message(tmp_path):
+    with pytest.raises(UserError) as error:
+        extract(job(tmp_path), "cpu")
+    assert f"no utterance can be extracted ({tmp_path}/w.csv: it does not exist)" in str(
+        error.value
+    )
+
+
+def test_utterances_that_the_manifest_lacks_are_skipped_or_refused(tmp_path):
+    with pytest.warns(Note, match=r"2 utterances of it are not in the manifest, such as 'x'"):
+        assert extract(job(tmp_path, "x,yes", "b,no", "y,so"), "cpu").extracted == 1
+    with pytest.raises(UserError, match="the manifest has none of its 1 utterance, such as 'x'"):
+        extract(job(tmp_path, "x,yes"), "cpu")
+
+
+def test_times_of_words_are_kept_where_they_are_requested(tmp_path):
+    (tmp_path / "w.ctm").write_text("a 1 0.5 0.5 yes\n")
+    for word_times, words in (False, []), (True, [{"word": "yes", "start": 0.5, "end": 1.0}]):
+        work = job(tmp_path, file=str(tmp_path / "w.ctm"), word_times=word_times, language="en")
+        extract(work, "cpu")
+        row = open_feature(work).index().row(0, named=True)
+        assert (row["text"], row["language"], row["words"]) == ("yes", "en", words)
