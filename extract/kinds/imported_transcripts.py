@@ -5,7 +5,6 @@ transcript differs are imported again, and only their text features are extracte
 file is does not change what a cache is called, so a run can be read without it.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ser.cache.transcripts import Transcript
-from ser.corpus.errors import Note, UserError, plural
+from ser.corpus.errors import shown
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import Extractor, FeatureOptions, extractor
 from ser.extract.sources import Sources, hash64
@@ -65,7 +64,9 @@ class FileSources(Sources):
         if path.exists():
             read = read_transcripts(path, set(self.utterances), options.language)
             reason = f"{path}: it has no transcript of this utterance"
-            _check_unknown(path, read)
+            if read.unknown:
+                first = shown(read.unknown[0])
+                reason += f", but one of '{first}', which is not in the manifest"
         words = read.transcripts
         self._transcripts = (
             words if options.word_times else {u: replace(t, words=()) for u, t in words.items()}
@@ -88,20 +89,3 @@ class FileSources(Sources):
     def load(self, utterance: str) -> Transcript:
         """Return the transcript."""
         return self._transcripts[utterance]
-
-
-def _check_unknown(path: Path, read: TranscriptFile) -> None:
-    """Warn with a `Note` of utterances that the manifest lacks; raises `UserError` if all are."""
-    if not read.unknown:
-        return
-    count, first = plural(len(read.unknown), "utterance"), read.unknown[0]
-    if not (read.transcripts or read.unusable):
-        raise UserError(
-            f"{path}: the manifest has none of its {count}, such as '{first}'; give the ids of the "
-            "manifest's column `utterance`."
-        )
-    warnings.warn(
-        f"{path}: {count} of it are not in the manifest, such as '{first}'; they are skipped.",
-        Note,
-        stacklevel=3,
-    )

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from ser.cache.transcripts import TranscriptCache
-from ser.corpus.errors import Note, UserError
+from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import parse_options
 from ser.extract.forecast import forecast
@@ -29,14 +29,14 @@ def texts(work):
 
 def test_changed_rows_are_imported_again_and_missing_ones_listed(tmp_path):
     work = job(tmp_path, "a,yes", "b,no")
-    assert forecast(work) == (2, None)
+    assert forecast(work).utterances == 2
     report = extract(work, "cpu")
     assert (report.extracted, report.cached) == (2, 0)
     assert report.failed == {"c": f"{tmp_path}/w.csv: it has no transcript of this utterance"}
     report = extract(job(tmp_path, "a,yes", "b,maybe", "c,well"), "cpu")
     assert (report.extracted, report.cached, report.failed) == (2, 1, {})
     assert texts(work) == ["yes", "maybe", "well"]
-    assert forecast(work) == (0, None)
+    assert forecast(work).utterances == 0
 
 
 def test_what_is_cached_needs_no_file(tmp_path):
@@ -57,11 +57,12 @@ def test_a_missing_file_is_one_message(tmp_path):
     )
 
 
-def test_utterances_that_the_manifest_lacks_are_skipped_or_refused(tmp_path):
-    with pytest.warns(Note, match=r"2 utterances of it are not in the manifest, such as 'x'"):
-        assert extract(job(tmp_path, "x,yes", "b,no", "y,so"), "cpu").extracted == 1
-    with pytest.raises(UserError, match="the manifest has none of its 1 utterance, such as 'x'"):
+def test_utterances_that_the_manifest_lacks_are_skipped_and_named(tmp_path):
+    message = "it has no transcript of this utterance, but one of 'x', which is not in the manifest"
+    with pytest.raises(UserError, match=message):
         extract(job(tmp_path, "x,yes"), "cpu")
+    report = extract(job(tmp_path, "x,yes", "b,no", "y,so"), "cpu")
+    assert (report.extracted, report.failed["a"]) == (1, f"{tmp_path}/w.csv: {message}")
 
 
 def test_times_of_words_are_kept_where_they_are_requested(tmp_path):
