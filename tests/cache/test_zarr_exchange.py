@@ -379,10 +379,11 @@ def test_a_chunk_that_unpacks_to_far_more_than_it_states_is_one_sentence(tmp_pat
 import resource, sys
 from pathlib import Path
 from ser.cache import zarr_store
-from tests.cache.test_zarr_exchange import imported
+from ser.cache.exchange import import_features
 zarr_store.ROOM = 1 << 28
 before = resource.getrlimit(resource.RLIMIT_AS)
-report, _ = imported(Path(sys.argv[1]), Path(sys.argv[2]))
+source, root = map(Path, sys.argv[1:])
+report = import_features(source, root, "mine", frame_rate=50, precision="float32")
 assert resource.getrlimit(resource.RLIMIT_AS) == before
 print(*report.failed.values(), sep="\\n")
 """

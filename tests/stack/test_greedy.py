@@ -4,7 +4,7 @@ from scipy.optimize import minimize_scalar
 
 from ser.score.heads import softmax
 from ser.stack.greedy import Greedy
-from tests.stack.test_rules import noisy
+from tests.stack.factories import noisy
 
 
 def balanced_log_loss(weights, X, y, classes=3):

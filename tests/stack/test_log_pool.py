@@ -8,7 +8,7 @@ from ser.corpus.errors import UserError
 from ser.score.heads import softmax
 from ser.stack.log_pool import LogPool, MeanScaled
 from ser.stack.rules import MeanLogits
-from tests.stack.test_rules import noisy
+from tests.stack.factories import noisy
 
 
 def balanced_log_loss(weights, X, y):

@@ -9,6 +9,7 @@ from sklearn.metrics import f1_score
 from ser.corpus.errors import UserError
 from ser.score.heads import softmax
 from ser.stack.rules import Majority, MeanLogits, MeanProba, TopK, Weighted
+from tests.stack.factories import noisy
 
 # Three heads, two classes: a row is head by head.
 X = np.array([[4, 0, 0, 1, 0, 1], [0, 1, 2, 0, 0, 3]], np.float32)
@@ -61,14 +62,6 @@ def test_mean_proba_lets_two_heads_outvote_a_sure_one():
     wanted = (1 / (1 + np.exp(-9)) + 2 / (1 + np.e)) / 3
     assert MeanProba(2).fit().predict_proba(row)[0, 0] == pytest.approx(wanted)
     assert MeanProba(2).fit().predict(row).tolist() == [0]
-
-
-def noisy(noises, rows=400, seed=0):
-    """Return heads of some noises side by side, and the labels."""
-    rng = np.random.default_rng(seed)
-    y = rng.choice(3, rows, p=[0.6, 0.3, 0.1])
-    heads = [4 * np.eye(3)[y] + noise * rng.normal(size=(rows, 3)) for noise in noises]
-    return np.concatenate(heads, axis=1), y
 
 
 def test_least_squares_weights_are_those_of_an_independent_solver():

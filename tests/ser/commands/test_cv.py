@@ -8,7 +8,7 @@ from ser.commands.cv import _config
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
 from ser.corpus.rotations import RotationConfig
-from tests.ser.stages.test_cv import pipeline_of
+from tests.ser.stages.factories import pipeline_of
 
 
 def test_options_replace_those_of_the_section(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
-from tests.ser.commands.test_score_report import write_run
+from tests.ser.commands.factories import write_run
 
 
 @pytest.fixture

@@ -8,15 +8,9 @@ import pytest
 import ser
 from ser.corpus.errors import UserError
 from ser.predict.runs import trained_runs
+from tests.ser.predict.factories import trained
 
 NONE = "none was found here: train one with `ser run`, or get a bundle that `ser pack` made"
-
-
-def trained(run, **record):
-    """Make what a trained run has, as far as it is looked at."""
-    (run / "heads" / "one").mkdir(parents=True)
-    (run / "pipeline.yaml").write_text("run: .\n")
-    (run / "heads" / "one" / "head.json").write_text(json.dumps(record))
 
 
 def packed(path, **record):

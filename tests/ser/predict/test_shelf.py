@@ -21,7 +21,7 @@ from ser.synthetic.speech import VOICES, speak
 from tests.extract.factories import model_folder
 from tests.ser.factories import ser as command
 from tests.ser.factories import tone
-from tests.ser.predict.test_runs import trained
+from tests.ser.predict.factories import trained
 
 CLASSES = ("angry", "sad", "happy", "neutral")
 LINE = re.compile(

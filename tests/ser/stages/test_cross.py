@@ -7,7 +7,7 @@ from ser.score.cross import Cross
 from ser.stages.cross import plan, score
 from ser.stages.heads import Callbacks
 from ser.stages.subruns import run_subruns
-from tests.ser.stages.test_cv import pipeline_of
+from tests.ser.stages.factories import pipeline_of
 
 CORPUS = ("x", "y")
 

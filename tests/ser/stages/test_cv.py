@@ -16,23 +16,7 @@ from ser.stages.cv import plan, pool, pooled_file, runs_of
 from ser.stages.heads import Callbacks
 from ser.stages.score import score_pipeline
 from ser.stages.subruns import run_subruns
-from tests.ser.factories import make_corpus
-
-SPEAKERS = ("a", "b", "c")
-
-
-def pipeline_of(folder, section="{}"):
-    """Write a corpus of three speakers and a pipeline of one small head."""
-    frame = make_corpus(folder, 18)
-    speakers = pl.Series("speaker", [SPEAKERS[i // 3 % 3] for i in range(18)])
-    frame.with_columns(speakers).write_csv(folder / "m.csv")
-    (folder / "pipeline.yaml").write_text(
-        "corpus: {manifest: m.csv, audio: audio, classes: [angry, sad, neutral]}\n"
-        "cache: cache\nrun: run\nfeatures:\n  prosody: {kind: prosody}\n"
-        "heads:\n  one: {head: mean_mlp, features: [prosody], hidden: 4, epochs: 1}\n"
-        f"stack: {{model: mean_logits}}\nscore: {{resamples: 20}}\ncv: {section}\n"
-    )
-    return Pipeline.load(folder / "pipeline.yaml")
+from tests.ser.stages.factories import SPEAKERS, pipeline_of
 
 
 def run(pipeline, seeds=1, jobs=1):

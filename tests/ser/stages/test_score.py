@@ -8,7 +8,7 @@ from ser.pipeline.file import Pipeline
 from ser.stages.extract import extract_features
 from ser.stages.score import report_contents, score_pipeline, synthetic_share
 from tests.cache.factories import make_logits
-from tests.ser.commands.test_score_report import write_run
+from tests.ser.commands.factories import write_run
 from tests.ser.factories import PIPELINE
 
 
