@@ -33,6 +33,17 @@ def test_it_comes_back_as_written(tmp_path):
         np.testing.assert_array_equal(again.fold, rows.fold)
 
 
+def test_the_texts_that_several_heads_have_are_in_memory_once(tmp_path):
+    rows = []
+    for name in "ab":
+        head = HeadLogits(name, ("sad", "happy"), "f", {}, {"dev": make_logits()})
+        head.write(tmp_path / name)
+        rows.append(HeadLogits.read(tmp_path / name).splits["dev"])
+    for first, second in zip(*((r.utterance, r.speaker) for r in rows), strict=True):
+        assert first is not second  # lists of their own
+        assert all(a is b for a, b in zip(first, second, strict=True))
+
+
 def test_groups_and_the_synthetic_share_come_back_and_older_files_have_none(tmp_path):
     rows = replace(make_logits(), groups=[["Female", "é"], ["", "b"], ["Male", ""]])
     path = tmp_path / "logits.h5"
