@@ -8,7 +8,6 @@ the last block's. Layer-wise rates multiply by `layer_decay` for each step down 
 
 import re
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from ser.corpus.errors import UserError, plural
 from ser.extract.encoder import Encoder
 from ser.finetune.config import FineTuneConfig, LoRA
 
+Groups = list[dict[str, Any]]  # as optimizers take them
 CONVOLUTIONS = ("feature_extractor.", "conv1.", "conv2.")
 # WavLM computes attention from the raw weights of these, bypassing adapters
 BYPASSED = {"wavlm": ("q_proj", "k_proj", "v_proj", "out_proj")}
@@ -126,9 +126,7 @@ def _targets(encoder: Encoder, model: str, lora: LoRA) -> list[str]:
     return chosen
 
 
-def parameter_groups(
-    config: FineTuneConfig, encoder: Encoder, head: nn.Module
-) -> list[dict[str, Any]]:
+def parameter_groups(config: FineTuneConfig, encoder: Encoder, head: nn.Module) -> Groups:
     """Return the optimizer's parameter groups, each with its `scale` of the learning rate.
 
     The head is the last group. Frozen parameters are in none.
@@ -139,18 +137,16 @@ def parameter_groups(
         if parameter.requires_grad:
             by_depth.setdefault(depth_of[name], []).append(parameter)
     top, decay = encoder.layers, config.layer_decay
-    groups = [_group(by_depth[depth], decay ** (top - depth)) for depth in sorted(by_depth)]
+    groups: Groups = [
+        {"params": by_depth[depth], "scale": decay ** (top - depth)} for depth in sorted(by_depth)
+    ]
     if decay == 1 and groups:
-        groups = [_group([p for group in groups for p in group["params"]], 1.0)]
+        groups = [{"params": [p for group in groups for p in group["params"]], "scale": 1.0}]
     head_scale = (config.head_lr or config.training.lr) / config.training.lr
-    return [*groups, _group(list(head.parameters()), head_scale)]
+    return [*groups, {"params": list(head.parameters()), "scale": head_scale}]
 
 
-def _group(parameters: Sequence[nn.Parameter], scale: float) -> dict[str, Any]:
-    return {"params": list(parameters), "scale": scale}
-
-
-def optimizer(config: FineTuneConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def optimizer(config: FineTuneConfig, groups: Groups) -> torch.optim.Optimizer:
     """Return Adam, or AdamW with decoupled weight decay."""
     training = config.training
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW

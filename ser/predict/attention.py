@@ -7,10 +7,11 @@ a head weighed, not what made it decide: a frame of a BiGRU carries what it reme
 
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ser.cache.precision import Encoded
 from ser.cache.transcripts import Transcript
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.result import Attention, Word
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Pooling = dict[str, list[tuple[np.ndarray, int]]]  # by feature: each head's weights, and its stride
 
 
-def inputs_of(head: "TrainedHead", clips: Sequence[Extracted]) -> dict[str, list[Any]]:
+def inputs_of(head: "TrainedHead", clips: Sequence[Extracted]) -> dict[str, list[Encoded]]:
     """Return the frames of clips that a head reads, by feature."""
     return {name: [clip.frames[name] for clip in clips] for name in head.config.feature_names}
 

@@ -113,7 +113,7 @@ class LiveFeatures:
         clips = [Extracted() for _ in waves]
         failed: dict[str, str] = {}
         for one in self.load():
-            inputs: dict[str, Any] = {}
+            inputs: dict[str, np.ndarray | str] = {}
             for i, wave in enumerate(waves):
                 if str(i) not in failed:
                     inputs[str(i)] = wave if one.of is None else clips[i].words[one.of].text

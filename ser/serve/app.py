@@ -63,7 +63,8 @@ UPLOAD = {
         },
     }
 }
-HEALTH: dict[int | str, Any] = {200: {"model": Health}, 503: {"model": Health}}
+Responses = dict[int | str, Any]  # as FastAPI takes them
+HEALTH: Responses = {200: {"model": Health}, 503: {"model": Health}}
 T = TypeVar("T")
 Flag = Annotated[bool, Query()]
 
@@ -147,7 +148,7 @@ def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None =
     return app
 
 
-def _described(statuses: dict[int, str]) -> dict[int | str, Any]:
+def _described(statuses: dict[int, str]) -> Responses:
     """Return the error responses of an OpenAPI description."""
     return {status: {"description": why, "content": ERROR} for status, why in statuses.items()}
 

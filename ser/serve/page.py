@@ -147,7 +147,7 @@ def build(
         details = gr.HTML(elem_id="details")
         outputs = [clip, result, picture, bars, plane, details]
 
-        async def predict(path: str | None, segments: bool, request: gr.Request) -> list[Any]:
+        async def predict(path: str | None, segments: bool, request: gr.Request) -> list[object]:
             work = answer(service, uploads, path, segments)
             return await sessions.run(request.session_hash or "", work)
 

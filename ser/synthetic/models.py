@@ -19,7 +19,8 @@ LAYERS = 4  # `sum:-4:` has something to sum
 DIM = 32
 WINDOW = 64  # tokens
 TRANSCRIPT = 12  # tokens after which the tiny Whisper ends
-SIZES: dict[str, Any] = {
+Options = dict[str, Any]  # of a config of transformers
+SIZES: Options = {
     "hidden_size": DIM,
     "num_hidden_layers": LAYERS,
     "num_attention_heads": 2,
@@ -46,7 +47,7 @@ TEXT = (
     ("qwen2", "qwen2"),
 )
 DECODER = {"num_key_value_heads": 1, "pad_token_id": None}
-BY_ARCHITECTURE: dict[str, dict[str, Any]] = {
+BY_ARCHITECTURE: dict[str, Options] = {
     "wav2vec2-bert": {
         "vocab_size": 8,
         "conv_depthwise_kernel_size": 7,
@@ -206,19 +207,19 @@ def _whisper(folder: Path, texts: Sequence[str], mels: int) -> None:
     words = PreTrainedTokenizerFast(
         tokenizer_object=raw, eos_token=WHISPER_TOKENS[0], pad_token=WHISPER_TOKENS[0]
     )
-    ends: dict[str, Any] = {
+    ends: Options = {
         "pad_token_id": 0,
         "bos_token_id": 0,
         "eos_token_id": 0,
         "decoder_start_token_id": 1,
     }
-    sizes: dict[str, Any] = {
+    sizes: Options = {
         f"{part}_{name}": size
         for part, layers in (("encoder", LAYERS), ("decoder", 1))
         for name, size in (("layers", layers), ("attention_heads", 2), ("ffn_dim", 64))
     }
     # weights large enough for the words to depend on the clip
-    shape: dict[str, Any] = {
+    shape: Options = {
         "vocab_size": len(words),
         "d_model": DIM,
         "num_mel_bins": mels,
