@@ -2,7 +2,7 @@
 
 import errno
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class FeatureWriter:
         self.shard_seconds = shard_seconds
         self.overflowed: list[str] = []  # stored as float32 because float16 cannot hold them
         self.nbytes = 0  # of frames, as stored
-        self._open: dict[str, ShardWriter] = {}
+        self._open: dict[np.dtype[Any], ShardWriter] = {}
         self._since = time.monotonic()
         self._broken = False
 
@@ -55,13 +55,13 @@ class FeatureWriter:
         self, utterance: str, encoded: Encoded, stat_hash: int, content_hash: int
     ) -> None:
         """Write one utterance as it is stored elsewhere."""
-        dtype = encoded.data.dtype.name
+        dtype = encoded.data.dtype
         if self._broken:
             raise OSError(errno.EIO, "an earlier write failed", str(self.cache.path))
         try:
             if dtype not in self._open:
                 staging = self.cache.staging / new_shard_name()
-                self._open[dtype] = ShardWriter(staging, self.cache.item_shape, dtype)
+                self._open[dtype] = ShardWriter(staging, self.cache.item_shape, dtype.name)
             self._open[dtype].append(utterance, encoded, stat_hash, content_hash)
             self.nbytes += encoded.data.nbytes
         except BaseException:  # a full disk, Ctrl-C: a half-written row must not be committed

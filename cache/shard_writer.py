@@ -19,7 +19,7 @@ from ser.cache.shard import (
     shard_index,
 )
 from ser.cache.small_arrays import chunk_file, write_array, write_metadata
-from ser.corpus.atomic import sync_folder
+from ser.corpus.atomic import sync_tree
 
 
 class ShardWriter:
@@ -72,7 +72,6 @@ class ShardWriter:
         chunks = math.ceil(self._rows / CHUNK_ROWS)
         self._write(bytes(chunks * chunk - self.nbytes))
         self._write(shard_index(chunks, chunk))
-        os.fsync(self._file.fileno())
         self._file.close()
         shape = (self._rows, *self.item_shape)
         write_metadata(self.path / "frames", frames_metadata(shape, self.dtype))
@@ -82,8 +81,7 @@ class ShardWriter:
         if self._scales:
             write_array(self.path / "scale", np.stack(self._scales))
         write_metadata(self.path, group_metadata(created))
-        for folder, _, _ in os.walk(self.path):
-            sync_folder(Path(folder))
+        sync_tree(self.path)
 
     def abandon(self) -> None:
         """Throw the unfinished shard away."""

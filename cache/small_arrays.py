@@ -47,9 +47,9 @@ def small_metadata(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
 
 
 def write_metadata(folder: Path, metadata: bytes) -> None:
-    """Write a `zarr.json`, making its folder."""
+    """Write a `zarr.json`, making its folder; the caller syncs it, as everything of a shard."""
     folder.mkdir(exist_ok=True)
-    _write_synced(folder / "zarr.json", metadata)
+    (folder / "zarr.json").write_bytes(metadata)
 
 
 def write_array(folder: Path, values: np.ndarray) -> None:
@@ -58,7 +58,7 @@ def write_array(folder: Path, values: np.ndarray) -> None:
     data = values.tobytes()
     file = chunk_file(folder, values.ndim)
     file.parent.mkdir(parents=True)
-    _write_synced(file, data + _crc32c(data))
+    file.write_bytes(data + _crc32c(data))
 
 
 def read_array(folder: Path, dtype: np.dtype[Any]) -> np.ndarray:
@@ -124,10 +124,3 @@ def read_zarr_json(folder: Path) -> dict[str, object]:
 def chunk_file(folder: Path, dimensions: int) -> Path:
     """Return the file of an array's only chunk."""
     return folder / "c" / "/".join("0" * dimensions)
-
-
-def _write_synced(file: Path, data: bytes) -> None:
-    with file.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())

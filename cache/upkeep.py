@@ -18,7 +18,7 @@ from ser.cache.remote import DELETED, Root
 from ser.cache.shard_check import intact
 from ser.cache.shard_writer import ShardWriter
 from ser.cache.transcripts import TranscriptCache, checksums
-from ser.corpus.atomic import sync_file, sync_folder
+from ser.corpus.atomic import sync_file, sync_folder, sync_tree
 from ser.corpus.errors import UserError
 from ser.corpus.progress import steps
 
@@ -160,11 +160,7 @@ def _copy(theirs: FeatureFolder, ours: FeatureFolder, shard: str) -> Path:
         if theirs.remote:
             theirs.remote.fetch_tree(place)
         _copy_tree(source, staged)
-    for path in [staged, *staged.rglob("*")]:
-        if path.is_dir():
-            sync_folder(path)
-        else:
-            sync_file(path)
+    sync_file(staged) if theirs.suffix else sync_tree(staged)
     return staged
 
 
