@@ -12,6 +12,7 @@ import polars as pl
 
 from ser.corpus import parquet
 from ser.corpus.atomic import write_durably
+from ser.corpus.cells import are_distinct
 
 if TYPE_CHECKING:
     from ser.cache.folder import FeatureFolder
@@ -68,7 +69,7 @@ def latest(rows: pl.DataFrame) -> pl.DataFrame:
 
     The order is any: sorting a million rows would take longer than reading them.
     """
-    if rows["utterance"].n_unique() == rows.height:
+    if are_distinct(rows["utterance"]):
         return rows
     rows = rows.sort("created", "shard", maintain_order=True)
     return rows.unique("utterance", keep="last", maintain_order=True)

@@ -1,7 +1,6 @@
 """Writing one shard as a stream; see `ser.cache.shard` for the bytes."""
 
 import math
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress

@@ -104,14 +104,25 @@ def require_one_line(frame: pl.DataFrame, names: Iterable[str], source: str) -> 
 
 def without_unknown(column: pl.Series, keep: Collection[str] = ()) -> pl.Series:
     """Return a text column whose words of `UNKNOWN` are null, except those to keep."""
-    unknown = column.str.strip_chars(BLANKS).str.to_lowercase().is_in(UNKNOWN)
-    return column.set(unknown & ~column.is_in(list(keep)), None)
+    words = column.unique()
+    unknown = words.str.strip_chars(BLANKS).str.to_lowercase().is_in(UNKNOWN)
+    unknown &= ~words.is_in(list(keep))
+    return (
+        column.set(column.is_in(words.filter(unknown).to_list()), None) if unknown.any() else column
+    )
 
 
 def split_names(column: pl.Series) -> pl.Series:
     """Return train, dev, test or "" for every word that means it; other words stay as they are."""
+    if column.unique().is_in(SPLITS).all() and not column.has_nulls():
+        return column
     words = column.str.strip_chars(BLANKS).str.to_lowercase()
     return words.replace_strict(SPLIT_WORDS, default=column, return_dtype=pl.String).fill_null("")
+
+
+def are_distinct(column: pl.Series) -> bool:
+    """Return whether no value appears twice, in half the time and memory of `n_unique` on text."""
+    return column.hash().n_unique() == len(column) or column.n_unique() == len(column)
 
 
 def counted(words: pl.Series, unit: str = "row", most: int = 5) -> str:

@@ -96,7 +96,7 @@ def check(
             f"folder that the paths in {manifest.source} start from."
         )
     rows = manifest.frame.select("utterance", "path", "start", "end", "split")
-    rows = rows if sample is None else evenly_spaced(rows, sample)
+    rows = rows if sample is None else rows[evenly_spaced(rows.height, sample)]
     decoded = ahead(partial(_clip, folder), rows.iter_rows(named=True), threads, AHEAD)
     clips: Iterable[_Clip] = steps(decoded, "check", rows.height, unit="clip")
     unreadable: list[_Problem] = []
@@ -136,7 +136,8 @@ def class_table(manifest: Manifest) -> pl.DataFrame:
     while unlabelled in manifest.classes:
         unlabelled = f"({unlabelled})"
     names = [*manifest.classes, unlabelled]
-    frame = manifest.frame.with_columns(pl.col("emotion").fill_null(unlabelled).alias("class"))
+    emotion = pl.col("emotion").fill_null(unlabelled)
+    frame = manifest.frame.select("split", emotion.alias("class"))
     splits = {**{name: name for name in USED}, "": "unsplit"}
     counts = frame.group_by("class").agg(
         *((pl.col("split") == split).sum().alias(name) for split, name in splits.items()),
@@ -246,7 +247,8 @@ def _duplicates(rows: pl.DataFrame, digests: bytearray) -> Iterable[_Problem]:
 
 def _speakers_in_two(manifest: Manifest) -> list[tuple[str, list[str], str]]:
     """List (speaker, its used splits in order, an utterance of the last of them)."""
-    frame = manifest.frame.filter(pl.col("split").is_in(USED) & pl.col("speaker").is_not_null())
+    frame = manifest.frame.select("utterance", "speaker", "split")
+    frame = frame.filter(pl.col("split").is_in(USED) & pl.col("speaker").is_not_null())
     frame = (
         frame.group_by("speaker", "split", maintain_order=True)
         .agg(pl.col("utterance").first())
@@ -266,8 +268,8 @@ def _shared_speakers(manifest: Manifest) -> Iterable[_Problem]:
 
 
 def _without_train(manifest: Manifest) -> list[str]:
-    train = manifest.frame.filter(pl.col("split") == "train")
-    present = set(train["emotion"].drop_nulls().unique())
+    train = manifest.frame["emotion"].filter(manifest.frame["split"] == "train")
+    present = set(train.unique())
     return [name for name in manifest.classes if name not in present]
 
 
@@ -278,7 +280,9 @@ def _untrainable(manifest: Manifest) -> Iterable[_Problem]:
 
 
 def _unknown_speakers(manifest: Manifest) -> Iterable[_Problem]:
-    unknown = manifest.frame.filter(pl.col("speaker").is_null())
+    unknown = manifest.frame.select("utterance", "split").filter(
+        manifest.frame["speaker"].is_null()
+    )
     for split in USED:
         rows = unknown.filter(pl.col("split") == split)["utterance"]
         if len(rows):

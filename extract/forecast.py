@@ -55,9 +55,9 @@ def forecast(job: Job) -> Forecast:
         return Forecast(count, None, len(everyone), len(everyone))
     cached = everyone["utterance"].is_in(names.implode())
     if job.view is None:
-        parts = [_forecast(job, index, everyone.filter(rows)) for rows in (cached, ~cached)]
+        parts = [_forecast(job, index, rows.arg_true().to_numpy()) for rows in (cached, ~cached)]
     else:  # what it mixes in is drawn from all clips
-        parts = [_forecast(job, index, everyone)]
+        parts = [_forecast(job, index, np.arange(len(everyone)))]
     sizes = [part.nbytes for part in parts if part.nbytes is not None]
     return Forecast(
         sum(part.utterances for part in parts),
@@ -76,13 +76,15 @@ def _index(job: Job) -> pl.DataFrame | None:
     return None if cache is None else cache.index()
 
 
-def _forecast(job: Job, index: pl.DataFrame | None, rows: pl.DataFrame) -> Forecast:
-    sample = evenly_spaced(rows, LOOKED_AT if job.view is None else rows.height)
+def _forecast(job: Job, index: pl.DataFrame | None, rows: np.ndarray) -> Forecast:
+    """Forecast these rows of the manifest."""
+    most = LOOKED_AT if job.view is None else len(rows)
+    sample = job.manifest.frame[rows[evenly_spaced(len(rows), most)]]
     sources = _sources(job, sample)
     pending = missing(index, sources.stat_hashes(), sources.content_hash)
-    count = round(len(pending) * rows.height / max(1, sample.height))
+    count = round(len(pending) * len(rows) / max(1, sample.height))
     waiting = sample.filter(pl.col("utterance").is_in(list(pending)))
-    return Forecast(count, _nbytes(job, waiting, count), sample.height, rows.height)
+    return Forecast(count, _nbytes(job, waiting, count), sample.height, len(rows))
 
 
 def _nbytes(job: Job, rows: pl.DataFrame, count: int) -> int | None:
@@ -92,7 +94,7 @@ def _nbytes(job: Job, rows: pl.DataFrame, count: int) -> int | None:
     shape = (listed.dim,) if listed and of_kind else getattr(kind, "item_shape", None)
     if kind.gives != "frames" or shape is None or job.options.layers == "all":
         return None
-    measured = evenly_spaced(rows, MEASURED)
+    measured = rows[evenly_spaced(rows.height, MEASURED)]
     size = sum(_sources(job, measured).sizes().values()) * count / max(1, measured.height)
     rate = (listed.frame_rate if listed and of_kind else kind.frame_rate) or 50
     frames = size / 4 if kind.reads == "text" else size / SAMPLE_RATE * rate
