@@ -181,9 +181,14 @@ class FeatureFolder:
         specs = read_specs(dict(Root(root).folders(name)))
         return [path.name for path, spec in specs.items() if not differences(spec, required)]
 
-    def index(self) -> pl.DataFrame:
-        """Return the latest row of each utterance."""
-        return latest(self.index_file.rows())
+    def index(self, ordered: bool = True) -> pl.DataFrame:
+        """Return the latest row of each utterance.
+
+        They are in the order in which they were written, or without `ordered` in any, as sorting a
+        million takes longer than reading them.
+        """
+        rows = latest(self.index_file.rows())
+        return rows.sort("created", "shard", maintain_order=True) if ordered else rows
 
     def shards(self) -> set[str]:
         """Return the names of the committed shards."""

@@ -52,7 +52,7 @@ def every_folder(root: str | Path, name: str | None = None) -> Iterator[Folder]:
 
 def content(folder: Folder) -> Content:
     """Return the size of a folder; of a remote one, what its index has."""
-    index = folder.index()
+    index = folder.index(ordered=False)
     return Content(
         folder, index.height, len(folder.shards()), _nbytes(folder), folder.failed().height
     )

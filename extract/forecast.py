@@ -73,7 +73,7 @@ def _index(job: Job) -> pl.DataFrame | None:
         cache = job.cache_class.existing(job.cache, job.name, spec)
     except UserError:  # without weights nothing is cached under their digest
         return None
-    return None if cache is None else cache.index()
+    return None if cache is None else cache.index(ordered=False)
 
 
 def _forecast(job: Job, index: pl.DataFrame | None, rows: np.ndarray) -> Forecast:
