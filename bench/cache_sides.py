@@ -111,6 +111,15 @@ def write_ours(corpus: Corpus, root: Path, precision: Precision = "float16") -> 
     return cache.path
 
 
+def write_bare(corpus: Corpus, file: Path) -> None:
+    """Cast and write the bytes that ours has as float16, and nothing else."""
+    import torch
+
+    with file.open("wb", buffering=0) as out:
+        for i in range(len(corpus.lengths)):
+            out.write(torch.from_numpy(corpus.frames(i)).half().numpy().data.cast("B"))
+
+
 def padded(frames: "Sequence[torch.Tensor]") -> "torch.Tensor":
     """Return a fresh padded float32 batch.
 
