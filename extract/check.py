@@ -20,11 +20,12 @@ from ser.extract.kinds.ctranslate2_weights import encoder_layers
 from ser.extract.kinds.speech_families import locate
 from ser.extract.layers import item_shape
 from ser.extract.models import weights_folder
-from ser.extract.registry import ENGLISH, card
+from ser.extract.registry import ENGLISH, MANY, card
 
 NEEDS = {
     "asr": "transformers",
     "classifier": "transformers",
+    "ctc": "transformers",
     "facodec": "torch",
     "opensmile": "opensmile",
     "speaker": "transformers",
@@ -32,6 +33,7 @@ NEEDS = {
     "text": "transformers",
     "whisper": "transformers",
 }
+RECOGNIZERS = ("asr", "ctc")
 # the count of layers in a config.json: of SeamlessM4T's, Moonshine's and Whisper's encoder, of most
 # models, of T5 and GPT-2
 LAYERS = (
@@ -77,7 +79,7 @@ def warn_of_languages(features: Mapping[str, FeatureOptions], languages: pl.Seri
     """
     codes = languages.drop_nulls().str.to_lowercase().str.extract(r"^([a-z]+)")
     for name, options in features.items():
-        if options.kind != "asr":
+        if options.kind not in RECOGNIZERS:
             continue
         model = str(options.pretrained)
         listed = card(model)
@@ -121,7 +123,23 @@ def warn_of_labels(features: Mapping[str, FeatureOptions]) -> None:
             )
 
 
+def _check_language(options: FeatureOptions) -> None:
+    """Raise `UserError` for a language that a recognizer was not trained on, as far as known."""
+    model, language = str(options.pretrained), str(getattr(options, "language", ENGLISH))
+    listed = card(model)
+    languages = listed.languages.split() if listed else [MANY]
+    if model.endswith(".en"):
+        languages = [ENGLISH]
+    if language not in languages and MANY not in languages:
+        raise UserError(
+            f"{model} transcribes {', '.join(languages)} and not {language}; use a model of that "
+            "language, or correct `language`."
+        )
+
+
 def _check(options: FeatureOptions, device: str, weights: bool) -> None:
+    if options.kind in RECOGNIZERS:
+        _check_language(options)
     if not weights:
         return
     quantize = options.quantization

@@ -298,6 +298,17 @@ MODELS = {
     "flan-t5-xl": _text("google/flan-t5-xl", 2048, languages=MANY),
     "qwen2.5-0.5b": _text("Qwen/Qwen2.5-0.5B", 896, languages=MANY),
     "qwen2.5-7b": _text("Qwen/Qwen2.5-7B", 3584, languages=MANY),
+    "qwen3-embedding-0.6b": _text(
+        "Qwen/Qwen3-Embedding-0.6B", 1024, languages=MANY, challenge=False
+    ),
+    "qwen3-embedding-4b": _text("Qwen/Qwen3-Embedding-4B", 2560, languages=MANY, challenge=False),
+    "embeddinggemma-300m": _text(
+        "google/embeddinggemma-300m",
+        768,
+        licence="Gemma Terms of Use (gated)",
+        languages=MANY,
+        challenge=False,
+    ),
     "llama-3.1-8b": _text(
         "meta-llama/Llama-3.1-8B",
         4096,

@@ -51,7 +51,7 @@ def load_encoder(
     options: dict[str, Any] = {}
     if located.tensors:
         options["key_mapping"] = {rf"^(?:model\.|thinker\.)*{located.tensors}\.": ""}
-    with _named(model):
+    with named_errors(model):
         if name:
             cls = class_of(name)
             config = _config_of(cls, folder, located)
@@ -72,11 +72,11 @@ def load_with_head(
 
     Raises `UserError` for a type without one, and as `load_encoder` does.
     """
-    with _named(model):
+    with named_errors(model):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if type(config) not in mapping:
         raise UserError(f"{model}: a {config.model_type} model cannot have {head}.")
-    with _named(model):
+    with named_errors(model):
         return _complete(model, mapping[type(config)], folder, config=config, dtype=dtype)
 
 
@@ -92,7 +92,7 @@ def _complete(model: str, cls: Any, folder: Path, **options: Any) -> Any:
 
 
 @contextmanager
-def _named(model: str) -> Iterator[None]:
+def named_errors(model: str) -> Iterator[None]:
     """Raise as `UserError` what transformers raises for files that cannot be used."""
     try:
         yield

@@ -110,7 +110,7 @@ class WhisperFeatures(WindowedExtractor, EncoderExtractor):
 
 
 class AsrOptions(WindowOptions):
-    """Options of `kind: asr`; `language` is Whisper's code, ignored by English-only models.
+    """Options of `kind: asr`; `language` is Whisper's code, `en` for English-only models.
 
     `normalise` rewrites the text as Whisper's own scoring does (Radford et al. 2022, appendix C);
     `word_times` keeps the start and end of each word.

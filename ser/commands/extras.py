@@ -54,6 +54,7 @@ COMMANDS = {
 }
 KINDS = {
     "asr": "extract",
+    "ctc": "extract",
     "facodec": "extract",
     "llm": "llm",
     "opensmile": "opensmile",

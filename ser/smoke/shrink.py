@@ -76,6 +76,11 @@ class _Small:
                 f"{self._pipeline.source}: smoke: imported features cannot be computed for a "
                 "synthetic corpus; leave them out."
             )
+        if options.kind == "ctc":
+            raise UserError(
+                f"{self._pipeline.source}: smoke: there is no tiny model of kind ctc; use one of "
+                "kind asr, or leave it out."
+            )
         small = {k: v for k, v in entry.items() if k not in ("quantize", "compile")}
         if options.kind not in KINDS:
             return small

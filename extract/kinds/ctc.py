@@ -1,0 +1,101 @@
+"""Transcripts of a CTC model: wav2vec 2.0, HuBERT, WavLM, Parakeet and others with such a head.
+
+The likeliest token of each frame is taken, repetitions are merged and blanks removed (Graves et
+al. 2006, "Connectionist Temporal Classification", section 3.2), without a language model. Frames
+are those of `kind: speech` with `posteriors`: chunks, masks and batches are the same, so a
+transcript never depends on its batch. Text is as the model writes it, often in capitals and without
+punctuation.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ser.cache.transcripts import Transcript
+from ser.extract.extractor import Extractor, FeatureOptions, extractor
+from ser.extract.kinds.speech import Speech, SpeechOptions
+from ser.extract.models import Weights
+
+if TYPE_CHECKING:
+    from ser.extract.encoder import Piece
+
+
+class CtcOptions(FeatureOptions):
+    """Options of `kind: ctc`; `chunk` and `overlap` are seconds, as for `kind: speech`."""
+
+    model: str
+    language: str = Field("en", pattern="^[a-z]{2,3}$")
+    chunk: float = Field(default=30.0, ge=1.0, le=3600.0)
+    overlap: float = Field(default=2.6, ge=0.0, le=1800.0)
+
+    @model_validator(mode="after")
+    def _shorter(self) -> "CtcOptions":
+        self.of_posteriors()
+        return self
+
+    def of_posteriors(self) -> SpeechOptions:
+        """Return the options of the model's posteriors."""
+        shared = {"model": self.model, "chunk": self.chunk, "overlap": self.overlap}
+        return SpeechOptions(kind="speech", posteriors=True, **shared)
+
+
+@extractor("ctc")
+class Ctc(Extractor):
+    """Transcribe each clip by the likeliest token of each frame."""
+
+    Options: ClassVar[type[FeatureOptions]] = CtcOptions
+    gives: ClassVar[Literal["frames", "transcripts"]] = "transcripts"
+
+    def __init__(self, options: CtcOptions, weights: Weights | None = None) -> None:
+        super().__init__(options, weights)
+        self._posteriors = Speech(options.of_posteriors(), weights)
+
+    def load(self, device: str) -> None:
+        """Load the model and its tokenizer."""
+        from transformers import AutoTokenizer
+
+        from ser.extract.kinds.speech_models import named_errors
+
+        self._posteriors.load(device)
+        with named_errors(self.options.model):
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                self._posteriors.folder, trust_remote_code=False
+            )
+        self._blank = int(self._posteriors.encoder.model.config.pad_token_id)
+
+    def prepare(self, source: np.ndarray) -> "list[Piece]":
+        """Return the pieces of a waveform."""
+        return self._posteriors.prepare(source)
+
+    def extract(self, batch: Sequence[np.ndarray]) -> list[Transcript]:
+        """Return the words of each waveform."""
+        return self.compute([self.prepare(wave) for wave in batch])
+
+    def compute(self, batch: "Sequence[list[Piece]]") -> list[Transcript]:
+        """Return the words of each waveform in pieces."""
+        return [self._decode(frames) for frames in self._posteriors.compute(batch)]
+
+    def _decode(self, log_probabilities: np.ndarray) -> Transcript:
+        """Return the words of frames of log-probabilities `(frames, tokens)`."""
+        best = log_probabilities.argmax(axis=1)
+        scores = log_probabilities.max(axis=1)
+        first = np.flatnonzero(np.diff(best, prepend=-1) != 0)
+        emitted = first[best[first] != self._blank]
+        options: dict[str, Any] = {"group_tokens": False}  # letters that a blank parted stay two
+        text = self._tokenizer.decode(best[emitted].tolist(), skip_special_tokens=True, **options)
+        return Transcript(
+            text=str(text).strip(),
+            avg_logprob=float(scores[emitted if len(emitted) else first].mean()),
+            no_speech_prob=0.0,
+            language=self.options.language,
+        )
+
+    def batch_key(self, size: int) -> Hashable:
+        """Return the key of the posteriors."""
+        return self._posteriors.batch_key(size)
+
+    def cost(self, size: int) -> float:
+        """Return the frames of all chunks."""
+        return self._posteriors.cost(size)
