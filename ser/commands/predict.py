@@ -44,14 +44,18 @@ app = typer.Typer()
     "ser predict recordings --run model.ser --out emotions.csv\n"
     "ser predict talk.mp3 --run model.ser --timeline --format srt\n"
     "ser predict clip.wav --min-confidence 0\n"
+    "ser predict --mic --window 3 --hop 1\n"
     "ser predict clip.wav --model audeering-msp-dim",
     section="Predict",
 )
 def predict(
     files: Annotated[
-        list[str], argument("FILES|FOLDER|-", "Audio files, folders, or standard input.")
-    ],
+        list[str] | None, argument("FILES|FOLDER|-", "Audio files, folders, or standard input.")
+    ] = None,
     *,
+    mic: Annotated[
+        bool, flag("--mic", "Record from the microphone, and predict each window until Ctrl-C.")
+    ] = False,
     run: RunFolder = None,
     head: OneHead = None,
     model: PublishedModel = None,
@@ -112,6 +116,20 @@ def predict(
     """
     import ser
 
+    if mic:
+        from ser.commands.microphone import predict_microphone
+
+        of_files = {"FILES": files, "--out": out, "--timeline": timeline, "--explain": explain}
+        of_files |= {"--one-speaker": one_speaker, "--turns": turns, "--timing": timing}
+        of_files |= {"--cut": cut != "auto"}
+        return predict_microphone(
+            lambda: ser.load(run, device, head, min_confidence, model=model),
+            (window, hop),
+            form,
+            of_files,
+        )
+    if not files:
+        raise UserError("give FILES, folders, - for standard input, or --mic.")
     times = [time.perf_counter()]
     from ser.predict.clips import Segmentation
     from ser.predict.folder import contents, predict_files, search
