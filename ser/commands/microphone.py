@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ser.commands.logs import log
+from ser.commands.logs import NOTE, log
 from ser.corpus.errors import UserError, plural
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def predict_microphone(
     predictor.load()
     seen = 0  # windows left out that have been reported
     with contextlib.suppress(KeyboardInterrupt), microphone as live:
-        log.info("recording; stop with Ctrl-C.")
+        log.log(NOTE, "recording; stop with Ctrl-C.")
         for piece in live.windows():
             (result,) = predictor.stream([(piece.wave, SAMPLE_RATE)])
             as_json = form == "json"
