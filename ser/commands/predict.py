@@ -50,7 +50,10 @@ app = typer.Typer()
 )
 def predict(
     files: Annotated[
-        list[str] | None, argument("FILES|FOLDER|-", "Audio files, folders, or standard input.")
+        list[str] | None,
+        argument(
+            "FILES|FOLDER|-", "Audio files, folders, or standard input; by default --mic is needed."
+        ),
     ] = None,
     *,
     mic: Annotated[
