@@ -18,8 +18,8 @@ corpus: {{manifest: m.csv, audio: audio, classes: [angry, sad, neutral]}}
 cache: cache
 run: runs/small
 features:
-  words: {{kind: asr, model: whisper-tiny.en, window: trim, silence: 1}}
-  whisper: {{kind: whisper, model: whisper-tiny.en, window: trim, silence: 1}}
+  words: {{kind: asr, model: whisper-tiny.en, window: trim, silence: 8}}
+  whisper: {{kind: whisper, model: whisper-tiny.en, window: trim, silence: 8}}
   layers: {{kind: whisper, model: {whisper}, window: trim, layer: all, precision: int8}}
   text: {{kind: text, model: {text}, of: words}}
   prosody: {{kind: prosody, precision: float32}}

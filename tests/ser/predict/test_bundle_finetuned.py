@@ -32,7 +32,7 @@ from tests.ser.predict.test_bundle import added, changed, refusal
 REST = """\
   words: {words}
 features:
-  spoken: {{kind: asr, model: whisper-tiny.en, window: trim, silence: 1}}
+  spoken: {{kind: asr, model: whisper-tiny.en, window: trim, silence: 8}}
   tuned: {{model: run/finetuned/ft, precision: int8, augment: {{noise: {{snr: [5, 10]}}}}}}
 heads:
   defaults: {{head: cross_modal_gru, hidden: 8, dropout: 0.0, epochs: 1, lr: 1.0e-2, batch: 16}}

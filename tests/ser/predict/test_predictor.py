@@ -311,7 +311,7 @@ def test_other_weights_than_the_heads_learned_on_are_refused(small, clips, tmp_p
     for name in ("heads", "stack"):
         (run / name).symlink_to(small.run / name)
     text = (small.run / "pipeline.yaml").read_text()
-    (run / "pipeline.yaml").write_text(text.replace("silence: 1", "silence: 2"))
+    (run / "pipeline.yaml").write_text(text.replace("silence: 8", "silence: 7"))
     with pytest.raises(UserError, match=r"^features\.words: |^features\.whisper: ") as error:
         ser.load(run)(clips[0])
     assert str(error.value).endswith(

@@ -29,7 +29,7 @@ corpus: {{manifest: m.csv, audio: audio, classes: [angry, sad, neutral]}}
 cache: cache
 run: runs/small
 features:
-  words: {{kind: asr, model: whisper-tiny.en, window: trim, silence: 1}}
+  words: {{kind: asr, model: whisper-tiny.en, window: trim, silence: 8}}
   text: {{kind: text, model: {text}, of: words}}
   prosody: {{kind: prosody}}
 heads:
