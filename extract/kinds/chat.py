@@ -70,6 +70,7 @@ class Choice(_Answered):
     """One answer: its text, and the likeliest first tokens if they were requested."""
 
     message: _Message
+    finish_reason: str | None = None
     logprobs: _Logprobs | None = None
 
     @property

@@ -26,24 +26,23 @@ import string
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
 from ser.corpus.config import Name
 from ser.corpus.errors import UserError
 from ser.extract.extractor import Extractor, FeatureOptions, extractor
+from ser.extract.kinds.chat_options import TOP, ChatOptions
 
 if TYPE_CHECKING:
     from ser.extract.kinds.chat import Choice
 
-TOP = 20  # likeliest tokens that a server returns
 TRIES = 5  # after a first one that failed; the waits grow, or are the server's `retry-after`
 TRIES_AT_FIRST = 1  # the same, for the request that tests the server
 FLOOR = -20.0  # log-probabilities below are as good as none; some servers say -9999
-OPENAI = "https://api.openai.com/"
 LONGEST = 16  # tokens of an answer in words
+THOUGHT = "</think>"  # ends the reasoning, of servers that do not take it out
 SHOWN = 60  # characters of an answer in a message
 COST = 100.0  # frames of a budget: 60 texts a batch on a CPU
 PROMPT = """\
@@ -52,82 +51,15 @@ Which of these emotions did it most likely sound like?
 {classes}
 Answer with one {answer} and nothing else."""
 PROBE = "Good morning."
-RESERVED = ("model", "messages", "temperature", "seed", "logprobs", "top_logprobs", "stream", "n")
 
 
-class LLMOptions(FeatureOptions):
-    """Options of `kind: llm`.
+class LLMOptions(ChatOptions):
+    """Options of `kind: llm`, besides those of `ChatOptions`; `of` names the transcripts."""
 
-    `model` is the name by which the server knows it. `of` names the transcripts, as for text.
-    `key` names the environment variable that holds the server's key, never the key itself; for
-    OpenAI's own server it is OPENAI_API_KEY, others get a key only when one is named. `extra` is
-    added to each request. Where the server is, its key, and how many questions wait for how long do
-    not change what a cache is called.
-    """
+    places: ClassVar[tuple[str, ...]] = ("{transcript}", "{classes}")
 
-    remote: ClassVar[bool] = True
-    unnamed: ClassVar[frozenset[str]] = frozenset(
-        {"augment", "server", "key", "parallel", "timeout"}
-    )
-
-    # a password has no place in a file
-    server: str = Field(pattern=r"^https?://[^@?#\s]+$", max_length=2000)
-    model: str
     of: Name
-    classes: tuple[Name, ...] = Field(min_length=2, max_length=TOP)  # in a pipeline: the corpus's
     prompt: str = Field(PROMPT, max_length=20_000)
-    answer: Literal["letter", "word"] = "letter"
-    samples: int = Field(default=1, ge=1, le=1000)  # answers in words
-    temperature: float = Field(default=0.0, ge=0, le=100)
-    seed: int = Field(default=7, ge=-(2**31), lt=2**31)
-    extra: dict[str, Any] = Field({})
-    key: str | None = Field(default=None, pattern=r"^[A-Z_][A-Z0-9_]*$", max_length=255)
-    parallel: int = Field(default=8, ge=1, le=1000)
-    timeout: float = Field(default=60.0, gt=0, le=86_400)  # s, of one whole answer
-
-    @field_validator("prompt")
-    @classmethod
-    def _places(cls, prompt: str) -> str:
-        if "{transcript}" not in prompt or "{classes}" not in prompt:
-            raise ValueError("it must contain {transcript} and {classes}")
-        return prompt
-
-    @field_validator("server")
-    @classmethod
-    def _host(cls, server: str) -> str:
-        try:
-            host, _ = urlsplit(server).hostname, urlsplit(server).port
-        except ValueError:
-            host = None
-        if not host or not server.isascii():
-            raise ValueError("it must be a URL with a host, such as http://localhost:8000/v1")
-        return server
-
-    @field_validator("extra")
-    @classmethod
-    def _extra(cls, extra: dict[str, Any]) -> dict[str, Any]:
-        secret = re.compile("key|token$|secret|auth")
-        wrong = [key for key in extra if key in RESERVED or secret.search(key)]
-        if wrong:
-            raise ValueError(f"'{wrong[0]}' is not allowed here: it is another option, or a secret")
-        try:
-            json.dumps(extra, allow_nan=False)
-        except ValueError as error:
-            raise ValueError("it holds a number that is not finite") from error
-        return extra
-
-    @property
-    def key_name(self) -> str | None:
-        """Return the environment variable of the server's key, None where none is sent."""
-        return self.key or ("OPENAI_API_KEY" if self.server.startswith(OPENAI) else None)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "LLMOptions":
-        if len({name.lower() for name in self.classes}) != len(self.classes):
-            raise ValueError("classes: one is named twice")
-        if self.samples > 1 and (self.answer == "letter" or not self.temperature):
-            raise ValueError("samples: they differ only with `answer: word` and a temperature")
-        return self
 
 
 @extractor("llm")
@@ -135,7 +67,8 @@ class LLM(Extractor):
     """Request the class probabilities of each text from a server."""
 
     Options: ClassVar[type[FeatureOptions]] = LLMOptions
-    reads: ClassVar[Literal["audio", "text"]] = "text"
+    reads: ClassVar[Literal["audio", "text", "file"]] = "text"
+    probe: Any = PROBE  # the input of the request that tests the server
     whole: ClassVar[bool] = False  # an answer is not requested twice: it may cost money
 
     def load(self, device: str) -> None:
@@ -153,7 +86,7 @@ class LLM(Extractor):
         self._tries = TRIES_AT_FIRST
         self.item_shape = (len(options.classes),)
         try:
-            self._ask(PROBE)
+            self._ask(self.probe)
         except AnswerError as error:
             raise UserError(f"{self._where}: {error}.") from error
         except ValueError:  # no class, but an answer
@@ -171,29 +104,32 @@ class LLM(Extractor):
         server fails.
         """
         texts = [text for text in dict.fromkeys(batch) if text.strip()]
-        with ThreadPoolExecutor(self.options.parallel) as pool:
-            answers = dict(zip(texts, pool.map(self._answer, texts), strict=True))
+        answers = dict(zip(texts, self._answers(texts), strict=True))
         nothing = np.zeros((1, *self.item_shape), np.float32)
         return [answers.get(text, nothing) for text in batch]
+
+    def _answers(self, sources: Sequence[Any]) -> list[np.ndarray | ValueError]:
+        """Return the frame of each source `(1, classes)` float32, or why there is none."""
+        with ThreadPoolExecutor(self.options.parallel) as pool:
+            return list(pool.map(self._answer, sources))
 
     @property
     def _where(self) -> str:
         return f"{self.options.server}: model '{self.options.model}'"
 
-    def _answer(self, text: str) -> np.ndarray | ValueError:
-        """Return the frame of a text `(1, classes)` float32, or why there is none."""
+    def _answer(self, source: Any) -> np.ndarray | ValueError:
         try:
-            return np.array(self._ask(text), np.float32)[None]
+            return np.array(self._ask(source), np.float32)[None]
         except ValueError as error:
             return error
 
-    def _ask(self, text: str) -> np.ndarray:
-        return self._letter(text) if self.options.answer == "letter" else self._words(text)
+    def _ask(self, source: Any) -> np.ndarray:
+        return self._letter(source) if self.options.answer == "letter" else self._words(source)
 
-    def _letter(self, text: str) -> np.ndarray:
+    def _letter(self, source: Any) -> np.ndarray:
         letters = string.ascii_uppercase[: len(self.options.classes)]
         listed = [f"{a}. {name}" for a, name in zip(letters, self.options.classes, strict=True)]
-        question = self._question(text, "\n".join(listed))
+        question = self.content(source, "\n".join(listed))
         likeliest = self._complete(
             question, self.options.seed, max_tokens=1, logprobs=True, top_logprobs=TOP
         ).likeliest
@@ -203,26 +139,37 @@ class LLM(Extractor):
             raise UnfitError("the server returns no log-probabilities; set `answer: word`")
         return _of_letters(letters, [(top.token, top.logprob) for top in likeliest])
 
-    def _words(self, text: str) -> np.ndarray:
-        classes = self.options.classes
-        question = self._question(text, ", ".join(classes))
+    def _words(self, source: Any) -> np.ndarray:
+        classes, most = self.options.classes, LONGEST + self.options.reasoning
+        question = self.content(source, ", ".join(classes))
         drawn = range(self.options.seed, self.options.seed + self.options.samples)
-        choices = [self._complete(question, seed, max_tokens=LONGEST) for seed in drawn]
-        answers = [choice.text for choice in choices]
-        named = [place for answer in answers for place in _named(classes, answer)]
+        choices = [self._complete(question, seed, max_tokens=most) for seed in drawn]
+        answers = [self._answer_of(choice) for choice in choices]
+        finished = [answer for answer in answers if answer is not None]
+        if not finished:
+            raise ValueError(f"the reasoning does not end within {most} tokens; raise `reasoning`")
+        named = [place for answer in finished for place in _named(classes, answer)]
         if not named:
-            raise ValueError(f"the answer names no class, or several: {answers[0][:SHOWN]!r}")
+            raise ValueError(f"the answer names no class, or several: {finished[0][:SHOWN]!r}")
         votes = np.bincount(named, minlength=len(classes)) + 1 / len(classes)
         return np.asarray(np.log(votes / votes.sum()))
 
-    def _question(self, text: str, classes: str) -> str:
-        """Return the prompt; braces within a text are left as they are."""
-        values = {"transcript": text.strip(), "classes": classes, "answer": self.options.answer}
-        return re.sub(
-            r"\{(transcript|classes|answer)\}", lambda m: values[m[1]], self.options.prompt
-        )
+    def _answer_of(self, choice: "Choice") -> str | None:
+        """Return the text behind the reasoning, None where the tokens did not suffice for it."""
+        answer = choice.text.rpartition(THOUGHT)[2].strip()
+        cut = bool(self.options.reasoning) and choice.finish_reason == "length"
+        return None if cut or answer.startswith("<think>") else answer
 
-    def _complete(self, question: str, seed: int, **fields: Any) -> "Choice":
+    def content(self, source: Any, classes: str) -> str | list[dict[str, Any]]:
+        """Return the content of the message: the prompt with a text and the list of classes."""
+        return self.question({"transcript": source.strip(), "classes": classes})
+
+    def question(self, values: dict[str, str]) -> str:
+        """Return the prompt with its values; braces within a text are left as they are."""
+        values = values | {"answer": self.options.answer}
+        return re.sub(rf"\{{({'|'.join(values)})\}}", lambda m: values[m[1]], self.options.prompt)
+
+    def _complete(self, question: str | list[dict[str, Any]], seed: int, **fields: Any) -> "Choice":
         """Return the first choice of a server's answer.
 
         Raises `UserError` when the server cannot be reached or refuses, `ValueError` for an answer

@@ -54,6 +54,7 @@ COMMANDS = {
 }
 KINDS = {
     "asr": "extract",
+    "audio_llm": "llm",
     "ctc": "extract",
     "facodec": "extract",
     "llm": "llm",

@@ -166,11 +166,11 @@ def _exit() -> None:
 
 
 def remote_notes(predictor: "AudioPredictor") -> list[str]:
-    """Return a sentence about each feature that sends transcripts to a server."""
+    """Return a sentence about each feature that sends transcripts or audio to a server."""
     options = ((name, predictor.features.options[name]) for name in predictor.features.names)
-    sent = "the transcript of every clip is sent to"
     return [
-        f"features.{name}: {sent} {getattr(o, 'server', 'a server')}."
+        f"features.{name}: the {'transcript' if o.words_of else 'audio'} of every clip is sent to "
+        f"{getattr(o, 'server', 'a server')}."
         for name, o in options
         if o.remote
     ]

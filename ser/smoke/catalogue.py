@@ -10,7 +10,7 @@ import polars as pl
 
 from ser.corpus.errors import UserError
 from ser.extract.extractor import SAMPLE_RATE, extractor_class
-from ser.extract.kinds.llm import LLMOptions
+from ser.extract.kinds.chat_options import ChatOptions
 from ser.extract.kinds.prosody import HOP
 from ser.extract.registry import APACHE, ModelCard, card
 from ser.pipeline.baseline import is_reference
@@ -62,7 +62,7 @@ def requirements(pipeline: Pipeline) -> Requirements:
     opensmile = (
         ["openSMILE: audEERING, research"] if any(o.kind == "opensmile" for o in features) else []
     )
-    served = [f"{o.model}: terms of its server" for o in features if isinstance(o, LLMOptions)]
+    served = [f"{o.model}: terms of its server" for o in features if isinstance(o, ChatOptions)]
     return Requirements(
         _gigabytes(pipeline),
         (*bound, *opensmile, *served),

@@ -42,8 +42,13 @@ class ChatServer(ThreadingHTTPServer):
 
     def reply(self, request: dict[str, Any]) -> Reply:
         """Return status and body for a request."""
-        question = str(request["messages"][-1]["content"])
-        random = np.random.default_rng(zlib.crc32(question.encode()) + int(request.get("seed", 0)))
+        content = request["messages"][-1]["content"]
+        random = np.random.default_rng(
+            zlib.crc32(str(content).encode()) + int(request.get("seed", 0))
+        )
+        question = content
+        if not isinstance(content, str):  # audio, and the question about it
+            question = "".join(part.get("text", "") for part in content)
         if request.get("logprobs"):
             letters = re.findall(r"^([A-Z])\. ", question, re.MULTILINE)
             scores = random.standard_normal(len(letters))

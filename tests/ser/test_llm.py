@@ -157,7 +157,7 @@ def test_the_server_notes_that_transcripts_are_sent_away_and_reports_a_lost_serv
 
     async def predict():
         try:
-            await service.predict(Path(clip), "mine.wav")
+            await service.predict(Path(clip), "mine.wav", timeline=False, explain=False)
         finally:
             await service.close()
 
