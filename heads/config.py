@@ -170,7 +170,7 @@ class HeadConfig(Section):
     keep: Literal["best", "last"] = "best"  # epoch; on a small dev set the best is luck
     cross_fit: CrossFit | None = None
     init: FilePath | None = None  # weights to begin with, as `ser heads import` writes them
-    log: Literal["tensorboard", "mlflow"] | None = None
+    log: Literal["tensorboard", "mlflow", "wandb"] | None = None
     seed: Seed = 7
     seeds: int = Field(default=1, ge=1, le=32)
     architecture: SerializeAsAny[Architecture]

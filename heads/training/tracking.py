@@ -1,9 +1,11 @@
-"""Log every epoch to TensorBoard or MLflow, for a head with `log:`.
+"""Log every epoch to TensorBoard, MLflow or Weights & Biases, for a head with `log:`.
 
-Both are extras. TensorBoard's files lie in the head's folder; MLflow's go where MLFLOW_TRACKING_URI
-says, and without one to where MLflow puts them by itself.
+All are of the extra `tracking`. TensorBoard's files lie in the head's folder; MLflow's go where
+MLFLOW_TRACKING_URI says, and without one to where MLflow puts them by itself. Those of Weights &
+Biases are in the head's folder and leave the machine only with `wandb sync` or WANDB_MODE=online.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,20 @@ def tracked(config: HeadConfig, folder: Path, name: str) -> Iterator[AfterEpoch]
                 mlflow.log_metrics(_numbers(row), step=row["epoch"])
 
             yield log
+    elif config.log == "wandb":
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at import
+        import wandb
+
+        with wandb.init(
+            project="ser",
+            name=f"{folder.name}/{name}",
+            dir=folder,
+            config=config.model_dump(mode="json"),
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            settings=wandb.Settings(silent=True, console="off", disable_git=True),
+        ) as run:
+            yield lambda row: run.log(_numbers(row), step=row["epoch"])
+        wandb.teardown()  # its process writes the file to the end
     else:
         yield lambda row: None
 

@@ -31,6 +31,7 @@ PACKAGES = {
     "optuna": "tune",
     "tensorboard": "tracking",
     "mlflow": "tracking",
+    "wandb": "tracking",
     "ray": "ray",
     "httpcore": "llm",
     "fsspec": "remote",

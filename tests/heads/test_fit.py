@@ -176,14 +176,19 @@ def test_without_epochs_the_given_weights_only_predict(tmp_path):
     assert about["score"] == about["dev"]["dev_macro_f1"]
 
 
-@pytest.mark.parametrize("log", ["tensorboard", "mlflow"])
+@pytest.mark.parametrize("log", ["tensorboard", "mlflow", "wandb"])
 def test_epochs_are_reported_to_a_tracker(tmp_path, monkeypatch, log):
     pytest.importorskip(log)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     fitted(make_job(tmp_path, one={"features": ["a"], "log": log}))
     if log == "tensorboard":
         (events,) = (tmp_path / "run/heads/one/tensorboard/head").iterdir()
         assert b"dev_macro_f1" in events.read_bytes()
+    elif log == "wandb":
+        (record,) = (tmp_path / "run/heads/one/wandb").glob("offline-run-*/run-*.wandb")
+        assert b"dev_macro_f1" in record.read_bytes()
+        assert b"one/head" in record.read_bytes()
     else:
         import mlflow
 
