@@ -87,6 +87,7 @@ def main() -> None:
     time_rows, memory_rows = [], []
     for name in names:
         measured = run(name)
+        print(name, measured, file=sys.stderr, flush=True)  # each takes long: what is there if ended
         label = f"{name}, {measured['parameters']:.0f} M"
         time_rows.append(Row(label, measured["wall"], "s", cpu=measured["cpu"]))
         memory_rows.append(Row(label, measured["peak"], "GB"))
