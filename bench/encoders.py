@@ -87,7 +87,7 @@ def main() -> None:
     time_rows, memory_rows = [], []
     for name in names:
         measured = run(name)
-        print(name, measured, file=sys.stderr, flush=True)  # each takes long: what is there if ended
+        print(name, measured, file=sys.stderr, flush=True)  # in case it is ended
         label = f"{name}, {measured['parameters']:.0f} M"
         time_rows.append(Row(label, measured["wall"], "s", cpu=measured["cpu"]))
         memory_rows.append(Row(label, measured["peak"], "GB"))
