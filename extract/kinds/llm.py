@@ -97,7 +97,7 @@ class LLM(Extractor):
         """Return the same for all texts: the time is spent waiting."""
         return COST
 
-    def extract(self, batch: Sequence[str]) -> list[np.ndarray | ValueError]:
+    def extract(self, batch: Sequence[Any]) -> list[np.ndarray | ValueError]:
         """Return the log-probabilities of each text `(1, classes)`; zeros for an empty text.
 
         An answer that names no class is a `ValueError` in its place. Raises `UserError` when the
