@@ -1,0 +1,26 @@
+"""The inputs of `python -m bench.scale` are those that its commands are said to read."""
+
+from bench.scale import plan_epoch, write_corpus, write_epoch, write_heads
+from ser.commands.cache_info import cached_features
+from ser.corpus.check import check
+from ser.corpus.manifest import Manifest
+from ser.pipeline.file import Pipeline
+from ser.stages.heads import list_heads
+
+
+def test_a_tenth_of_the_corpus_is_missing_and_nothing_else_is_wrong(tmp_path):
+    write_corpus(tmp_path, 200)
+    pipeline = Pipeline.load(tmp_path / "pipeline.yaml")
+    (row,) = cached_features(str(pipeline.cache), pipeline)
+    assert (row.utterances, row.missing, row.looked_at, row.expected) == (180, 20, 200, 200)
+    manifest = Manifest.read(tmp_path / "m.parquet")
+    assert check(manifest, manifest.audio_folder(), sample=10).problems.is_empty()
+
+
+def test_heads_are_trained_and_an_epoch_can_be_planned(tmp_path):
+    write_heads(tmp_path, 3)
+    heads = list(list_heads(Pipeline.load(tmp_path / "pipeline.yaml")))
+    trained = {head["head"]: head["trained"] for head in heads}
+    assert trained == {"h0": "yes", "h1": "yes", "h2": "yes"}
+    write_epoch(tmp_path, 70)
+    plan_epoch(tmp_path)
