@@ -40,6 +40,7 @@ def tracked(config: HeadConfig, folder: Path, name: str) -> Iterator[AfterEpoch]
             yield log
     elif config.log == "wandb":
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at import
+        os.environ.setdefault("WANDB_MODE", "offline")
         import wandb
 
         with wandb.init(
@@ -47,7 +48,6 @@ def tracked(config: HeadConfig, folder: Path, name: str) -> Iterator[AfterEpoch]
             name=f"{folder.name}/{name}",
             dir=folder,
             config=config.model_dump(mode="json"),
-            mode=os.environ.get("WANDB_MODE", "offline"),
             settings=wandb.Settings(silent=True, console="off", disable_git=True),
         ) as run:
             yield lambda row: run.log(_numbers(row), step=row["epoch"])
