@@ -37,8 +37,13 @@ class CtcOptions(FeatureOptions):
 
     def of_posteriors(self) -> SpeechOptions:
         """Return the options of the model's posteriors."""
-        shared = {"model": self.model, "chunk": self.chunk, "overlap": self.overlap}
-        return SpeechOptions(kind="speech", posteriors=True, **shared)
+        return SpeechOptions(
+            kind="speech",
+            model=self.model,
+            chunk=self.chunk,
+            overlap=self.overlap,
+            posteriors=True,
+        )
 
 
 @extractor("ctc")
