@@ -32,18 +32,14 @@ class CtcOptions(FeatureOptions):
 
     @model_validator(mode="after")
     def _shorter(self) -> "CtcOptions":
-        self.of_posteriors()
+        if self.overlap > self.chunk / 2:
+            raise ValueError(f"`overlap` is at most half of `chunk` ({self.chunk / 2:g} s)")
         return self
 
     def of_posteriors(self) -> SpeechOptions:
         """Return the options of the model's posteriors."""
-        return SpeechOptions(
-            kind="speech",
-            model=self.model,
-            chunk=self.chunk,
-            overlap=self.overlap,
-            posteriors=True,
-        )
+        shared = {"model": self.model, "chunk": self.chunk, "overlap": self.overlap}
+        return SpeechOptions.model_validate({"kind": "speech", "posteriors": True, **shared})
 
 
 @extractor("ctc")

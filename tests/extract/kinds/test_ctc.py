@@ -67,6 +67,11 @@ def test_repetitions_are_merged_and_blanks_removed(path, text):
     assert transcript.language == "en"
 
 
+def test_an_overlap_is_at_most_half_a_chunk():
+    with pytest.raises(ValueError, match=r"Value error, `overlap` is at most half of `chunk` \("):
+        parse_options({"kind": "ctc", "model": "m", "chunk": 4.0, "overlap": 2.5})
+
+
 def test_a_transcript_does_not_depend_on_the_batch():
     extractor = made("ctc", tiny_recognizer())
     waves = [clip(seconds, seed) for seed, seconds in enumerate((0.4, 1.0, 2.6))]
