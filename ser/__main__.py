@@ -7,8 +7,14 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C is one line and exit code 130, however early it comes."""
+    """Run the command line; Ctrl-C is one line and exit code 130, however early it comes.
+
+    SIGTERM is the same with exit code 143, once this package can be imported.
+    """
     try:
+        from ser.corpus.termination import catch_sigterm
+
+        catch_sigterm()
         from ser.commands.main import main as run_command
 
         run_command()

@@ -1,4 +1,4 @@
-"""The state of a training: all that its next step needs, in one file, once a minute.
+"""The state of a training: all that its next step needs, in one file, each minute and on SIGTERM.
 
 Nothing random is kept: every step is seeded by its number, so a training that goes on is bit for
 bit the one that was never interrupted. The file is read with `weights_only`; one that is damaged
@@ -16,6 +16,7 @@ from typing import Any
 import google_crc32c
 import torch
 
+from ser.corpus import termination
 from ser.corpus.atomic import staged
 
 VERSION = 2  # of the state
@@ -54,8 +55,9 @@ class Checkpoint:
         return state
 
     def is_due(self) -> bool:
-        """Return whether the last state was written a minute ago, or earlier."""
-        return self._writes and time.monotonic() - self._written >= SECONDS
+        """Return whether the last state was written a minute ago, or SIGTERM has come."""
+        old = time.monotonic() - self._written >= SECONDS
+        return self._writes and (old or termination.is_requested())
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the file by one with this state."""

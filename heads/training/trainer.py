@@ -3,7 +3,7 @@
 1. Every epoch: the sampler draws clips, which are batched by similar length; at each step the
    losses are summed and the optimizer steps on the gradient of all its clips.
 2. After every epoch: the scores of the whole dev set; the best epoch's weights are kept.
-3. Once a minute: a checkpoint, amid an epoch too.
+3. Once a minute, and on SIGTERM: a checkpoint, amid an epoch too.
 4. At the end, or when no better epoch has come for `patience` epochs: the best weights.
 
 Everything random depends on `seed` and the numbers of the epoch and the step: on one machine the
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ser.corpus.errors import UserError
+from ser.corpus.termination import deferred, raise_if_requested
 from ser.heads.config import HeadConfig
 from ser.heads.training.checkpoint import Checkpoint
 from ser.heads.training.memory import keep_freed_memory
@@ -157,19 +158,21 @@ class Trainer(Generic[DataT]):
         history, best = curve.history, curve.best
         for row in history:
             after_epoch(row)
-        for epoch in epochs(config)[len(history) :]:
-            if epoch.number - best.epoch > (config.patience or math.inf):
-                break
-            row = self._epoch(epoch, curve, checkpoint) | self.dev_scores(epoch.stage)
-            score = chosen_score(config, row)
-            if score is None or score > best.score or config.keep == "last":
-                best.replace(epoch.number, score, self.kept)
-            history.append(row)
-            curve.losses = []
-            after_epoch(row)
-            if checkpoint.is_due():
-                checkpoint.write(self._state(curve))
-        checkpoint.write(self._state(curve))
+        with deferred():  # SIGTERM interrupts between two steps, after a checkpoint
+            for epoch in epochs(config)[len(history) :]:
+                if epoch.number - best.epoch > (config.patience or math.inf):
+                    break
+                row = self._epoch(epoch, curve, checkpoint) | self.dev_scores(epoch.stage)
+                score = chosen_score(config, row)
+                if score is None or score > best.score or config.keep == "last":
+                    best.replace(epoch.number, score, self.kept)
+                history.append(row)
+                curve.losses = []
+                after_epoch(row)
+                if checkpoint.is_due():
+                    checkpoint.write(self._state(curve))
+                raise_if_requested()
+            checkpoint.write(self._state(curve))
         best.restore(self.kept)
         score = history[best.epoch].get(f"dev_{config.chosen_by}") if history else None
         return Trained(self.kept, history, best.epoch, score)
@@ -189,6 +192,7 @@ class Trainer(Generic[DataT]):
             if checkpoint.is_due():
                 _require_finite(losses, epoch)
                 checkpoint.write(self._state(curve))
+            raise_if_requested()
         _require_finite(losses, epoch)
         return {
             "epoch": epoch.number,

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 finished, with failures listed, or stopped by the machine (a full or read-only
 disk, a permission) or by another process that makes the same; 2 a usage or configuration error,
-with a one-sentence message.
+with a one-sentence message; 130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
 import os
@@ -18,7 +18,7 @@ from ser.commands.logs import NOTE, log, start_logging
 from ser.version import __version__
 
 SMALL_MACHINE = 4  # cores
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 GROUPS = (  # modules of commands, in the order of the help
     *("presets", "run", "schema", "corpus", "extract", "heads", "finetune", "stack", "score"),
     *("cv", "runs", "submit", "cite", "predict", "pack", "serve", "cache"),
@@ -72,6 +72,7 @@ def prepare_process() -> None:
 def main() -> NoReturn:
     """Run the command line; turn what a user can correct into one sentence."""
     from ser.corpus.errors import UserError
+    from ser.corpus.termination import is_requested
     from ser.engines.machine import machine_problem
 
     prepare_process()
@@ -90,6 +91,7 @@ def main() -> NoReturn:
             raise
         stop(problem, 1)
     if code == INTERRUPTED:
+        code = TERMINATED if is_requested() else INTERRUPTED
         stop("interrupted; finished work is kept, and the same command resumes.", code)
     sys.exit(code)
 

@@ -30,7 +30,6 @@ from ser.engines.workers import (
     Answer,
     Answers,
     Task,
-    interrupt_once,
     run_body,
 )
 
@@ -210,6 +209,12 @@ def absent(paths: Sequence[str]) -> str | None:
 def _reason(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return (lines[-1] if lines else type(error).__name__).strip().rstrip(".")
+
+
+def interrupt_once(number: int, frame: object) -> None:
+    """Interrupt, so that the writer commits; a second Ctrl-C would interrupt that."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def body_in_task(body: str, arguments: Sequence[object]) -> tuple[str, Any]:

@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ser.corpus.machine import available_memory, cores
+from ser.engines.devices import gpus_of
 from ser.engines.memory import MemoryBudget, free_on, gpu_peak, watch_memory
-from ser.engines.workers import ATTEMPTS, Answers, Send, Task, environments, gpus_of, run_tasks
+from ser.engines.workers import ATTEMPTS, Answers, Send, Task, environments, run_tasks
 from ser.extract.extractor import choose_device
 from ser.heads.job import HeadsJob
 from ser.heads.run import AfterEpoch, HeadReport, Progress, current_heads, train_heads

@@ -14,6 +14,7 @@ from ser.extract.extractor import device_type
 SHARE = 0.8  # of the free memory, for workers
 CUDA_CONTEXT = 512 << 20  # bytes of a GPU that a process has beside PyTorch's, at most
 SAMPLE_SECONDS = 0.05
+FREE = "ser.engines.memory:free_gpu_memory"  # the body of a task
 
 
 @dataclass
@@ -68,21 +69,24 @@ class MemoryBudget:
         return [gpu for turn in turns for gpu in fits if fits[gpu] > turn]
 
 
-def free_gpu_memory(_send: Send) -> list[int]:
-    """Return the free bytes of each visible GPU; a task of its own, as the query takes memory."""
+def free_gpu_memory(_send: Send) -> tuple[str, int]:
+    """Return the name and the free bytes of the GPU of this worker: the query takes memory."""
     import torch
 
-    return [torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())]
+    return os.environ["CUDA_VISIBLE_DEVICES"], torch.cuda.mem_get_info()[0]
 
 
-def free_on(gpus: Sequence[str]) -> dict[str, int]:
-    """Return the free bytes of each of these GPUs."""
-    seen = dict(os.environ) | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
-    task = Task("GPUs", "ser.engines.memory:free_gpu_memory", [])
-    *_, answer = run_tasks([task], lambda: [seen])
-    if answer.kind != "done":
-        raise RuntimeError(f"the memory of the GPUs: {answer.content}")
-    return dict(zip(gpus, answer.content, strict=True))
+def free_on(gpus: Sequence[str], body: str = FREE) -> dict[str, int]:
+    """Return the free bytes of each of these GPUs; a process of each, as one may see one only."""
+    tasks = [Task(f"GPU {gpu}", body, []) for gpu in gpus]
+    slots = environments(len(gpus), gpus)
+    free: dict[str, int] = {}
+    for answer in run_tasks(tasks, lambda: slots):
+        if answer.kind == "done":
+            free |= dict([answer.content])
+        elif answer.kind not in {"event", "lost"}:
+            raise RuntimeError(f"the memory of {answer.task.name}: {answer.content}")
+    return {gpu: free[gpu] for gpu in gpus if gpu in free}
 
 
 def gpu_peak(device: str) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ser.corpus.errors import UserError
 from ser.corpus.progress import steps
+from ser.engines.devices import gpus_of
 from ser.engines.workers import (
     ATTEMPTS,
     Answer,
@@ -26,7 +27,6 @@ from ser.engines.workers import (
     Send,
     Task,
     environments,
-    gpus_of,
     run_tasks,
 )
 

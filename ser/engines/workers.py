@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 from ser.corpus.errors import StoppedError, UserError
 from ser.corpus.machine import cores
+from ser.corpus.termination import catch_sigterm
 from ser.engines.machine import machine_problem
 
 ATTEMPTS = 3  # at one task, when processes die
@@ -162,30 +163,8 @@ def _stop(workers: Sequence[_Worker]) -> None:
         worker.end()
 
 
-def gpus_of(device: str) -> list[str]:
-    """Name the GPUs of a device as CUDA_VISIBLE_DEVICES does: all of `cuda`, one of `cuda:1`.
-
-    A device of another type has none. Raises `UserError` for a GPU that is not visible.
-    """
-    kind, _, index = device.partition(":")
-    if kind != "cuda":
-        return []
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    gpus = (visible.split(",") if visible else [str(i) for i in range(count)])[:count]
-    if not gpus:
-        raise UserError(f"--device {device}: no GPU is visible; use `--device cpu`.")
-    if index and int(index) >= len(gpus):
-        raise UserError(
-            f"--device {device}: there is no such GPU; the last one is cuda:{len(gpus) - 1}."
-        )
-    return [gpus[int(index)]] if index else gpus
-
-
 def environments(jobs: int, gpus: Sequence[str]) -> list[Environment]:
-    """Return the environment of each worker: its share of the cores, and its GPU in turn."""
+    """Return the environment of each worker: its share of the cores, and one GPU, in turn."""
     # a share that the user has set takes precedence
     shared = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))} | dict(os.environ)
     if not gpus:
@@ -205,12 +184,6 @@ def run_body(send: Send, body: str, arguments: Sequence[object]) -> tuple[str, A
         return ("stopped", problem) if problem else ("raised", traceback.format_exc())
 
 
-def interrupt_once(number: int, frame: object) -> None:
-    """Interrupt as Ctrl-C does, so that the writer commits; a second one would interrupt that."""
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Run one task; stop when standard input closes."""
 
@@ -218,7 +191,7 @@ def main() -> None:
         os.read(0, 1)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, interrupt_once)
+    catch_sigterm()
     threading.Thread(target=watch, daemon=True).start()
     lines = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print goes to standard error

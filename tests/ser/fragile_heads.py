@@ -17,12 +17,14 @@ import signal
 import time
 from pathlib import Path
 
+import ser.corpus.termination
 import ser.heads.training.checkpoint
 from ser.heads.architectures.mean_mlp import MeanMLP
 from ser.heads.head import head
 from ser.heads.options import MeanMLPOptions
 
 ser.heads.training.checkpoint.SECONDS = 0.0  # after every epoch
+ser.corpus.termination.GRACE = 0.1  # for a step that holds
 
 
 class Options(MeanMLPOptions):

@@ -28,6 +28,7 @@ LIBRARIES = (
     "plotly.graph_objects",
     "polars",
     "scipy.signal",
+    "ser.commands.main",
     "sklearn.ensemble",
     "sklearn.linear_model",
     "soundfile",
@@ -77,7 +78,7 @@ def serve(address):
     """Fork for every call."""
     for name in LIBRARIES:
         import_module(name)
-    from ser.commands.main import main
+    from ser.__main__ import main
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     with socket.socket(socket.AF_UNIX) as listener:

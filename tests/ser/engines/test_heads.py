@@ -15,7 +15,7 @@ import pytest
 from ser.corpus.errors import UserError
 from ser.engines import heads as engine
 from ser.engines.heads import RunTraining, Training, train_runs
-from ser.engines.memory import MemoryBudget
+from ser.engines.memory import MemoryBudget, free_on
 from ser.heads.run import train_heads
 from ser.pipeline.file import Origin
 from tests.ser.factories import RUN, ser
@@ -215,6 +215,24 @@ def test_each_gpu_has_as_many_as_its_free_memory_holds():
     assert places == ["0", "GPU-9f", "0", "0", "0"]
     assert budget.measure(GB, 30 * GB).startswith("training 1 head at a time")
     assert [e["CUDA_VISIBLE_DEVICES"] for e in budget.slots()] == ["0"]
+
+
+def free_memory(send):
+    """Return a worker's device and a number for its free memory; the body of a task."""
+    gpu = os.environ["CUDA_VISIBLE_DEVICES"]
+    if gpu == "GPU-bad":
+        raise RuntimeError("no such device")
+    return gpu, len(gpu) * GB
+
+
+@pytest.mark.usefixtures("warm_workers")
+def test_the_free_memory_is_asked_of_each_device_alone(monkeypatch):
+    paths = f"{Path(__file__).parents[3]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    monkeypatch.setenv("PYTHONPATH", paths)
+    body = "tests.ser.engines.test_heads:free_memory"
+    assert free_on(["MIG-12", "MIG-1"], body) == {"MIG-12": 6 * GB, "MIG-1": 5 * GB}
+    with pytest.raises(RuntimeError, match=r"^the memory of GPU GPU-bad: Traceback"):
+        free_on(["MIG-1", "GPU-bad"], body)
 
 
 MEMORY = """

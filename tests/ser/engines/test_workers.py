@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ser.corpus.errors import UserError
-from ser.engines.workers import Task, environments, gpus_of, run_tasks
+from ser.engines.workers import Task, environments, run_tasks
 
 ROOT = Path(__file__).parents[3]
 
@@ -115,17 +115,25 @@ def test_workers_share_the_cores(monkeypatch):
     assert [e["OMP_NUM_THREADS"] for e in environments(2, [])] == ["3"] * 2
 
 
-def test_workers_take_the_gpus_that_are_visible_in_turn(monkeypatch):
-    torch = pytest.importorskip("torch")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(UserError, match=r"^--device cuda: no GPU is visible; use"):
-        gpus_of("cuda")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert gpus_of("cuda") == ["0", "1"]
-    assert (gpus_of("cuda:1"), gpus_of("cpu"), gpus_of("mps")) == (["1"], [], [])
-    with pytest.raises(UserError, match=r"^--device cuda:2: there is no such GPU; the last one is"):
-        gpus_of("cuda:2")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-9f")
-    given = [e["CUDA_VISIBLE_DEVICES"] for e in environments(3, gpus_of("cuda"))]
-    assert given == ["4", "GPU-9f", "4"]
+def bound(send, folder, name):
+    """Return the device of this worker; the body of a task."""
+    with (Path(folder) / name).open("a") as file:
+        file.write(f"{os.environ['CUDA_VISIBLE_DEVICES']}\n")
+    time.sleep(0.2)  # so that no worker does all of it
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@pytest.mark.usefixtures("warm_workers")
+def test_each_worker_sees_its_own_device_and_every_job_runs_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", slots("1")[0]["PYTHONPATH"])
+    devices = ["GPU-5d5b", "MIG-c6d4", "MIG-cba6"]
+    own = environments(3, devices)
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in own] == devices
+    body, names = "tests.ser.engines.test_workers:bound", [f"job {i}" for i in range(6)]
+    tasks = [Task(name, body, [str(tmp_path), name]) for name in names]
+    replies = list(run_tasks(tasks, lambda: own))
+    assert sorted((a.task.name, a.kind) for a in replies) == [(name, "done") for name in names]
+    assert {a.content for a in replies} == set(devices)
+    assert [(tmp_path / a.task.name).read_text() for a in replies] == [
+        f"{a.content}\n" for a in replies
+    ]
