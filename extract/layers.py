@@ -72,8 +72,8 @@ def hidden(
     """
     last_only = selected(states, policy) == [states - 1]
     out = model(output_hidden_states=not last_only, **inputs)
-    below: Any = (None,) * (states - 1) if last_only else out.hidden_states[:-1]
-    kept = [*below, out.last_hidden_state]
+    below = (None,) * (states - 1) if last_only else out.hidden_states[:-1]
+    kept: list[Any] = [*below, out.last_hidden_state]
     if shape is not None:
         kept = [s if s is None else shape(s, i == states - 1) for i, s in enumerate(kept)]
     return choose(kept, policy)

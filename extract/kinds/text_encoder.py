@@ -38,8 +38,13 @@ class TextEncoder(TokenEncoder):
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Return the frames of the configured layers."""
-        arguments = {"input_ids": inputs, "attention_mask": mask.long()}
-        return hidden(self.model, self.layers + 1, self.options.layer, **arguments)
+        return hidden(
+            self.model,
+            self.layers + 1,
+            self.options.layer,
+            input_ids=inputs,
+            attention_mask=mask.long(),
+        )
 
     def save(self, folder: Path) -> None:
         """Write the model and its tokenizer."""

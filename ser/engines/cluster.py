@@ -59,7 +59,7 @@ def extract_with_ray(
     work = read_jobs(origin, names)
     missing = count_missing(work)
     if not missing:
-        return extract_together(work, "cpu")
+        return extract_together(work, device)
     path = Path(origin.path)
     with _cluster(address):
         device, workers = _workers(device)

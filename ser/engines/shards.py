@@ -56,7 +56,7 @@ def extract_with_jobs(
         full_spec(job)  # weights are fetched once, and a wrong name costs no worker
     missing = count_missing(work)
     if not missing:
-        return extract_together(work, "cpu")
+        return extract_together(work, device)
     device = choose_device(device)
     count = min(missing, SHARDS_PER_WORKER * jobs)
     gpus = gpus_of(device)
@@ -80,7 +80,7 @@ def count_missing(work: "Sequence[Job]") -> int:
     """Return how many utterances are to be extracted, of the job that lacks most."""
     from ser.extract.forecast import forecast
 
-    return max(forecast(job)[0] for job in work)
+    return max(forecast(job).utterances for job in work)
 
 
 def run_shard(
