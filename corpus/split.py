@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from ser.corpus.cells import texts
-from ser.corpus.errors import UserError, listed, plural
+from ser.corpus.errors import UserError, listed, plural, shown
 from ser.corpus.manifest import Manifest
 
 STRATA = {"emotion": 1.0, "gender": 0.1, "corpus": 0.1}  # columns of the manifest and their weight
@@ -174,12 +174,24 @@ def _exchange(counts: np.ndarray, parts: np.ndarray, excess: np.ndarray, scale: 
     return bool(moves)
 
 
+def require_speakers(manifest: Manifest, between: str = "train and test") -> None:
+    """Raise `UserError` when all utterances are of one speaker, so that nothing can be divided."""
+    speakers = manifest.frame["speaker"].unique()
+    if len(speakers) == 1 and speakers[0] is not None and len(manifest) > 1:
+        raise UserError(
+            f"{manifest.source}: all {len(manifest)} clips are of one speaker "
+            f"({shown(str(speakers[0]))}); speakers must differ between {between}: add clips of "
+            "other speakers."
+        )
+
+
 def _divided(
     manifest: Manifest, column: str, shares: dict[str, float], by: str, seed: int
 ) -> Manifest:
     groups, notes = _groups(manifest, by)
     count = int(groups.max(initial=-1)) + 1
     if count < len(shares):
+        require_speakers(manifest, "train and test" if column == "split" else "folds")
         together = "speaker" if by == "speaker" else f"{by} or speaker"
         raise UserError(
             f"{manifest.source}: utterances with the same {together} stay together, which makes "

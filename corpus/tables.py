@@ -74,12 +74,15 @@ def read_table(
     separator: str | None = None,
     encoding: str | None = None,
     quotes: str | None = None,
+    *,
+    importable: bool = True,
 ) -> Table:
     """Read a table with a header line.
 
     `separator`: one character, or comma, semicolon, tab or bar; detected when None. `encoding`: a
     name such as cp1252; by default UTF-8, or what a byte order mark names. `quotes`: "cells" when
     quotation marks always enclose cells, "text" when they are always text; detected when None.
+    `importable`: `ser corpus import` reads such tables, with an encoding that errors may suggest.
 
     Raises `UserError` for a file that is not such a table, naming the line where there is one.
     """
@@ -94,7 +97,9 @@ def read_table(
     for start, name in FORMATS:
         if raw.startswith(start):
             raise UserError(f"{path}: this is {name}, and use that file.")
-    text = re.sub(r"\x1a\s*\Z", "", _decode(path, raw, encoding))  # how DOS ended a file
+    text = re.sub(
+        r"\x1a\s*\Z", "", _decode(path, raw, encoding, importable)
+    )  # how DOS ended a file
     if text.lstrip(BLANKS)[:1] in ("{", "["):
         raise UserError(f"{path}: this is JSON, not a table; write it as .csv with a header line.")
     if quotes not in (None, "cells", "text"):
@@ -155,7 +160,7 @@ def _parquet(path: Path, raw: bytes) -> pl.DataFrame:
         ) from error
 
 
-def _decode(path: Path, raw: bytes, encoding: str | None) -> str:
+def _decode(path: Path, raw: bytes, encoding: str | None, importable: bool = True) -> str:
     if encoding is not None:
         try:
             return raw.decode(encoding).removeprefix("\ufeff")
@@ -170,15 +175,17 @@ def _decode(path: Path, raw: bytes, encoding: str | None) -> str:
     except UnicodeDecodeError as error:
         line = 1 + len(re.findall(rb"\r\n|\n|\r", raw[: len(mark) + error.start]))
         if b"\0" not in raw or mark:
+            other = ", or import it with encoding=cp1252 or the name of its encoding"
             raise UserError(
                 f"{path}: line {line} is not {name.upper()}; save the table as UTF-8 (Excel: 'CSV "
-                "UTF-8'), or import it with encoding=cp1252 or the name of its encoding."
+                f"UTF-8'){other if importable else ''}."
             ) from error
         text = "\0"
     if "\0" in text:
+        other = ", or import it with encoding=utf-16-le"
         raise UserError(
             f"{path}: not text in UTF-8, but perhaps in UTF-16 without a byte order mark; save the "
-            "table as UTF-8, or import it with encoding=utf-16-le."
+            f"table as UTF-8{other if importable else ''}."
         )
     return text
 

@@ -147,7 +147,7 @@ def extract_together(
     parts = [_JobState(job, sources, stat_hashes) for job in jobs]
     for part in parts:
         part.restore(device)
-        part.require_audio()
+        part.require_input()
         log.debug("%s: %d to extract", part.report.folder, len(part.wanted))
     busy = [part for part in parts if part.wanted]
     idle = False
@@ -198,14 +198,22 @@ class _JobState:
         self.wanted = missing(index, self.stat_hashes, self.sources.content_hash)
         stored = set() if index is None else set(index["utterance"])
         self.cached = stored.intersection(self.sources.utterances) - self.wanted
+        self.cached -= self.sources.damaged.keys()
         self.report.cached = len(self.cached)
 
-    def require_audio(self) -> None:
-        """Raise `UserError` when audio is to be read from a folder whose variable is not set."""
-        if self.extractor.reads != "audio" or not VARIABLE.search(str(self.job.audio)):
+    def require_input(self) -> None:
+        """Raise `UserError` when what is missing cannot be read.
+
+        That is audio of a folder whose variable is not set, or transcripts of a file that does not
+        exist.
+        """
+        audio = self.extractor.reads == "audio" and VARIABLE.search(str(self.job.audio))
+        if not audio and self.extractor.reads != "file":
             return
         failed = set() if self.opened is None else set(self.opened.failed()["utterance"])
-        if not self.cached.union(failed).issuperset(self.sources.utterances):
+        complete = self.cached.union(failed).issuperset(self.sources.utterances)
+        self.sources.require_file(self.job.name, self.cached, complete)
+        if audio and not complete:
             require_set(self.job.audio)
 
     def restore(self, device: str) -> None:

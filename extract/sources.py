@@ -5,7 +5,7 @@ span, so another `start` or `end` is another clip.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
@@ -31,12 +31,17 @@ THREADS = 8  # headers and files are waited for, not computed
 class Sources(ABC):
     """The input of every utterance; `unusable` has the reason for those without one.
 
-    `doubts` are reasons why the signal of a loaded utterance is hardly speech.
+    `doubts` are reasons why the signal of a loaded utterance is hardly speech. `damaged` are the
+    unusable ones that are listed as failed though an earlier result is cached.
     """
 
     utterances: list[str]
     unusable: dict[str, str]
     doubts: Mapping[str, str] = MappingProxyType({})
+    damaged: Mapping[str, str] = MappingProxyType({})
+
+    def require_file(self, feature: str, cached: Collection[str], complete: bool) -> None:  # noqa: B027
+        """Do nothing: only transcripts have one file for all utterances."""
 
     @abstractmethod
     def stat_hashes(self) -> dict[str, int]:

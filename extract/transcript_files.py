@@ -34,6 +34,8 @@ LATEST = 1e6  # s, eleven days
 LEAST = 1e-9  # a confidence of 0 has no logarithm
 UNDETERMINED = "und"  # the language code of ISO 639 for one that is not known
 WHISPERX = "give the JSON that WhisperX writes"
+FORMATS = "give a csv, tsv, parquet or ctm file, or a folder of WhisperX's JSON"
+OTHERS = (".srt", ".vtt", ".ass", ".textgrid", ".eaf", ".stm")  # formats that are not read
 
 
 @dataclass
@@ -64,21 +66,28 @@ def read_transcripts(path: Path, utterances: Collection[str], language: str) -> 
         utterances: those that are wanted; of a folder, other files are not opened.
         language: of a transcript whose file names none.
 
-    Raises `UserError` for a file that cannot be read, with the line where there is one.
+    Raises `UserError` for a file that is empty or cannot be read, with the line where there is one.
     """
-    if path.is_dir() or path.suffix.lower() == ".json":
-        return _read_whisperx(path, utterances, language)
-    if path.stat().st_size > LARGEST:
+    suffix = path.suffix.lower()
+    if suffix in OTHERS:
+        raise UserError(f"{path}: transcripts are not read from {suffix} files; {FORMATS}.")
+    try:
+        if path.is_dir() or suffix == ".json":
+            return _read_whisperx(path, utterances, language)
+        if path.stat().st_size > LARGEST:
+            raise UserError(
+                f"{path}: over {LARGEST >> 20} MB, the limit for transcripts; keep the utterances "
+                "of the manifest only."
+            )
+        return (_read_ctm if suffix == ".ctm" else _read_table)(path, utterances, language)
+    except OSError as error:
         raise UserError(
-            f"{path}: over {LARGEST >> 20} MB, the limit for transcripts; keep the utterances of "
-            "the manifest only."
-        )
-    read = _read_ctm if path.suffix.lower() == ".ctm" else _read_table
-    return read(path, utterances, language)
+            f"{path}: not readable ({error.strerror or error}); check its name and permissions."
+        ) from error
 
 
 def _read_table(path: Path, utterances: Collection[str], language: str) -> TranscriptFile:
-    frame = read_table(path).frame
+    frame = read_table(path, importable=False).frame
     remedy = "name the columns utterance and transcript"
     ids = find_column(frame.columns, "utterance", str(path), remedy)
     texts = find_column(frame.columns, "transcript", str(path), remedy)
@@ -131,6 +140,8 @@ def _read_ctm(path: Path, utterances: Collection[str], language: str) -> Transcr
         if len(cells) > 5 and cells[5].upper() not in ("NA", "-"):
             confidence = _number(where, "confidence", cells[5], 1.0)
         spoken.setdefault(utterance, []).append((Word(text, first, end), confidence))
+    if not spoken and not unknown:
+        raise UserError(f"{path}: it has no words; {FORMATS}.")
     result = TranscriptFile(unknown=list(unknown))
     for utterance, words in spoken.items():
         words.sort(key=lambda pair: pair[0].start)
@@ -151,7 +162,11 @@ def _read_ctm(path: Path, utterances: Collection[str], language: str) -> Transcr
 
 def _read_whisperx(path: Path, utterances: Collection[str], language: str) -> TranscriptFile:
     """Read a file of each utterance; one that is damaged is unusable and the others are read."""
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.match("*.json"))
+        if not files:
+            raise UserError(f"{path}: this folder has no .json files; {FORMATS}.")
     result = TranscriptFile()
     for file in files:
         if file.stem not in utterances:

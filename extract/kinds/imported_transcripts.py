@@ -5,7 +5,8 @@ transcript differs are imported again, and only their text features are extracte
 file is does not change what a cache is called, so a run can be read without it.
 """
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from ser.cache.transcripts import Transcript
-from ser.corpus.errors import shown
+from ser.corpus.errors import Note, UserError, plural, shown
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import Extractor, FeatureOptions, extractor
 from ser.extract.sources import Sources, hash64
@@ -54,14 +55,16 @@ class ImportedTranscripts(Extractor):
 class FileSources(Sources):
     """The transcripts of a file by utterance.
 
-    Where the file does not exist, no utterance is usable, and those that are cached stay so.
+    Where the file does not exist, no utterance is usable, and those that are cached stay so. Raises
+    `UserError` for a file that cannot be read.
     """
 
     def __init__(self, manifest: Manifest, options: Any) -> None:
         self.utterances = manifest.utterances()
-        path = Path(options.file)
+        self._path = path = Path(options.file)
         read, reason = TranscriptFile(), f"{path}: it does not exist"
-        if path.exists():
+        self._exists = path.exists()
+        if self._exists:
             read = read_transcripts(path, set(self.utterances), options.language)
             reason = f"{path}: it has no transcript of this utterance"
             if read.unknown:
@@ -73,6 +76,28 @@ class FileSources(Sources):
         )
         absent = [u for u in self.utterances if u not in words]
         self.unusable = {u: read.unusable.get(u, reason) for u in absent}
+        self.damaged = read.unusable
+
+    def require_file(self, feature: str, cached: Collection[str], complete: bool) -> None:
+        """Raise `UserError` where the file does not exist, unless all is cached; warn otherwise.
+
+        `complete`: every utterance is cached, or was listed as failed when the file was read. A
+        `Note` counts the cached transcripts that are no longer in the file.
+        """
+        if not self._exists and not complete:
+            pending = plural(len(set(self.utterances).difference(cached)), "utterance")
+            raise UserError(
+                f"features.{feature}: {self._path} does not exist, and {pending} cannot be read "
+                "from the cache; correct `file`."
+            )
+        stale = plural(len(set(cached).difference(self._transcripts)), "cached transcript")
+        note = f"{self._path} does not exist; {stale} can be used without it"
+        if self._exists:
+            if self._transcripts.keys() >= set(cached):
+                return
+            verb = "is" if stale.startswith("1 ") else "are"
+            note = f"{stale} {verb} no longer in {self._path}; what is cached is still used"
+        warnings.warn(f"features.{feature}: {note}.", Note, stacklevel=2)
 
     def stat_hashes(self) -> dict[str, int]:
         """Hash each transcript."""

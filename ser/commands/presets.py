@@ -143,7 +143,7 @@ def init(
         raise UserError("give either --preset NAME or --manifest FILE.")
     if manifest is not None:
         from ser.corpus.manifest import Manifest
-        from ser.pipeline.starter import starter
+        from ser.pipeline.starter import english_note, starter
 
         corpus = Manifest.read(manifest)
         text = starter(corpus, out)
@@ -160,6 +160,8 @@ def init(
         else:
             typer.echo(f"{out}: a pipeline for {manifest}; there is no {first}.")
             typer.echo(f"Set corpus.audio in it, then run `ser run --pipeline {out}`.")
+        if note := english_note(corpus, text):
+            typer.echo(note)
         return
     typer.echo(f"{out}: the preset {name}; paths in it are relative to it. What to edit next:")
     typer.echo("  corpus.manifest  the table of your clips; `ser corpus import` writes one")

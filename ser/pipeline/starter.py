@@ -23,8 +23,9 @@ import yaml
 
 from ser.corpus.bounded_yaml import shorten
 from ser.corpus.config import LONGEST_NAME, MOST_CLASSES, VARIABLE
-from ser.corpus.errors import UserError, listed
+from ser.corpus.errors import UserError, listed, plural
 from ser.corpus.manifest import Manifest
+from ser.corpus.split import require_speakers
 from ser.extract.registry import ENGLISH
 from ser.heads import scaling
 
@@ -189,17 +190,37 @@ def starter(manifest: Manifest, out: Path) -> str:
     return heading + corpus + _learning(train, size) + _scoring(manifest) + cv
 
 
+def english_note(manifest: Manifest, text: str) -> str | None:
+    """Return a remark on the English models of a pipeline for a corpus that may not be English."""
+    languages = manifest.frame["language"]
+    others = sorted(set(languages.drop_nulls()) - {ENGLISH})
+    if others:
+        model = re.search(r"model: (whisper-[a-z]+\.en)\b", text)
+        return model and f"{model[1]} is a model of English; the corpus is in {listed(others)}."
+    if languages.null_count() and "of: transcripts" in text:
+        return (
+            "Transcripts and text models are for English only; the manifest names no language for "
+            f"{languages.null_count()} of {plural(len(languages), 'clip')}."
+        )
+    return None
+
+
 def _require(manifest: Manifest, counts: dict[str, int]) -> None:
-    source = manifest.source
+    source, emotions = manifest.source, manifest.frame["emotion"].drop_nulls().unique()
+    if not len(emotions):
+        raise UserError(f"{source}: no clip has an emotion; fill in the column 'emotion'.")
+    if not {"dev", "test"} & set(manifest.frame["split"]):
+        require_speakers(manifest)
     if (manifest.frame["split"] == "").all():
         raise UserError(
             f"{source}: no row is in train, dev or test; run `ser corpus split {quote(source)}`."
         )
     if len(counts) < 2:
-        raise UserError(
-            f"{source}: the train split has clips of fewer than two classes; mark rows of two or "
-            "more emotions with split 'train'."
-        )
+        class_count = f"one class ({listed(counts)})" if counts else "no clip with an emotion"
+        remedy = "mark rows of two or more emotions with split 'train'"
+        if len(emotions) == 1:
+            remedy = "add clips of other emotions"
+        raise UserError(f"{source}: the train split has {class_count}; {remedy}.")
     if not {"dev", "test"} & set(manifest.frame["split"]):
         raise UserError(
             f"{source}: no row has split 'dev' or 'test', so nothing can be scored; run "

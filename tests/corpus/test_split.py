@@ -135,6 +135,18 @@ def test_a_session_is_not_divided_nor_a_speaker_of_two_sessions() -> None:
     )
 
 
+def test_one_speaker_cannot_be_divided() -> None:
+    rows = manifest([("f1", "angry")] * 3)
+    message = "manifest: all 3 clips are of one speaker (f1); speakers must differ between "
+    for divide_rows, between in (
+        (split_manifest, "train and test"),
+        (lambda rows: fold_manifest(rows, 2), "folds"),
+    ):
+        with pytest.raises(UserError) as caught:
+            divide_rows(rows)
+        assert str(caught.value) == f"{message}{between}: add clips of other speakers."
+
+
 def test_an_unknown_speaker_is_a_group_of_its_own() -> None:
     rows = manifest([("a", "calm"), *[(None, "calm")] * 3, ("a", "calm")])
     split = split_manifest(rows, test=0.3, dev=0.3)

@@ -11,7 +11,7 @@ from ser.extract.transcript_files import read_transcripts
 
 
 def read(path, content, utterances=("a", "b"), language="und"):
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return read_transcripts(path, utterances, language)
 
 
@@ -67,6 +67,11 @@ def test_whisperx_has_a_file_for_each_utterance(tmp_path):
         ("w.ctm", "a 1 0 1 yes\na 1 0\n", "w.ctm: line 2: it has 3 fields; give utterance"),
         ("w.ctm", "a 1 -1 1 yes", "line 1: its start is '-1'; give a number from 0 to 1e+06"),
         ("w.ctm", "a 1 nan 1 yes", "line 1: its start is 'nan'"),
+        ("w.csv", b"utterance,text\na,\xe9\n", "line 2 is not UTF-8; save the table as UTF-8 (Exc"),
+        ("w.csv", "utterance,text\na,\0\n", "a byte order mark; save the table as UTF-8."),
+        ("w.csv", "", "w.csv: this table is empty"),
+        ("w.ctm", ";; a comment\n", "w.ctm: it has no words; give a csv, tsv, parquet or ctm file"),
+        ("w.srt", "1\n", ".srt files; give a csv, tsv, parquet or ctm file, or a folder of Whisp"),
         ("w.ctm", "a 1 0 1 yes 1.5", "line 1: its confidence is '1.5'; give a number from 0 to 1"),
     ],
 )
@@ -74,6 +79,11 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path, name, content, message)
     with pytest.raises(UserError) as error:
         read(tmp_path / name, content)
     assert message in str(error.value)
+
+
+def test_a_folder_without_transcripts_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"this folder has no \.json files; give a csv"):
+        read_transcripts(tmp_path, ("a",), "und")
 
 
 def test_sizes_are_bounded(tmp_path, monkeypatch):

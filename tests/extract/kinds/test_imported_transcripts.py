@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from ser.cache.transcripts import TranscriptCache
-from ser.corpus.errors import UserError
+from ser.corpus.errors import Note, UserError
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import parse_options
 from ser.extract.forecast import forecast
@@ -43,7 +43,8 @@ def test_what_is_cached_needs_no_file(tmp_path):
     work = job(tmp_path, "a,yes", "b,no", "c,well")
     extract(work, "cpu")
     (tmp_path / "w.csv").rename(tmp_path / "moved.csv")
-    report = extract(work, "cpu")
+    with pytest.warns(Note, match=r"w\.csv does not exist; 3 cached transcripts can be used"):
+        report = extract(work, "cpu")
     assert (report.cached, report.failed) == (3, {})
     moved = job(tmp_path, file=str(tmp_path / "moved.csv"))
     assert extract(moved, "cpu").cached == 3
@@ -52,9 +53,32 @@ def test_what_is_cached_needs_no_file(tmp_path):
 def test_a_missing_file_is_one_message(tmp_path):
     with pytest.raises(UserError) as error:
         extract(job(tmp_path), "cpu")
-    assert f"no utterance can be extracted ({tmp_path}/w.csv: it does not exist)" in str(
-        error.value
+    assert str(error.value) == (
+        f"features.words: {tmp_path}/w.csv does not exist, and 3 utterances cannot be read from "
+        "the cache; correct `file`."
     )
+
+
+def test_cached_transcripts_that_left_the_file_are_counted(tmp_path):
+    extract(job(tmp_path, "a,yes", "b,no", "c,well"), "cpu")
+    with pytest.warns(
+        Note, match=r"2 cached transcripts are no longer in .*w\.csv; what is"
+    ) as notes:
+        report = extract(job(tmp_path, "a,yes"), "cpu")
+    assert (len(notes), report.cached, report.failed) == (1, 3, {})
+
+
+def test_damaged_json_is_listed_though_a_transcript_is_cached(tmp_path):
+    folder = tmp_path / "json"
+    folder.mkdir()
+    for utterance in UTTERANCES:
+        (folder / f"{utterance}.json").write_text('{"segments": [{"text": "yes"}]}')
+    work = job(tmp_path, file=str(folder))
+    extract(work, "cpu")
+    (folder / "b.json").write_text("{")
+    report = extract(work, "cpu")
+    assert (report.cached, list(report.failed)) == (2, ["b"])
+    assert texts(work) == ["yes"] * 3
 
 
 def test_utterances_that_the_manifest_lacks_are_skipped_and_named(tmp_path):

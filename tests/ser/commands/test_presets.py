@@ -116,7 +116,7 @@ def test_run_smoke_reports_what_fails(tmp_path):
 def test_init_writes_a_pipeline_for_ones_own_corpus(tmp_path):
     make_corpus(tmp_path, 15)
     done = ser("init", "--manifest", "m.csv", "--out", "mine/p.yaml", cwd=tmp_path)
-    first, second = done.stdout.splitlines()
+    first, second, third = done.stdout.splitlines()
     assert (
         done.returncode,
         first.startswith("mine/p.yaml: a pipeline for m.csv; there is no "),
@@ -125,6 +125,10 @@ def test_init_writes_a_pipeline_for_ones_own_corpus(tmp_path):
         True,
     )
     assert second == "Set corpus.audio in it, then run `ser run --pipeline mine/p.yaml`."
+    assert third == (
+        "Transcripts and text models are for English only; the manifest names no language for "
+        "15 of 15 clips."
+    )
     assert re.search(
         r"^  manifest: [\x22\x27]\.\./m\.csv[\x22\x27]$",
         (tmp_path / "mine/p.yaml").read_text(),

@@ -11,7 +11,7 @@ from ser.corpus.manifest import Manifest
 from ser.pipeline.document import Document
 from ser.pipeline.file import Pipeline
 from ser.pipeline.sections import read_corpus
-from ser.pipeline.starter import starter
+from ser.pipeline.starter import english_note, starter
 from ser.stages.run import run_all
 from tests.ser.factories import make_corpus
 
@@ -87,8 +87,17 @@ def test_a_corpus_that_cannot_be_learned_is_reported_in_one_sentence(tmp_path):
         "no row is in train, dev or test; run `ser corpus split m.csv`.": whole.frame.with_columns(
             split=pl.lit("")
         ),
-        "the train split has clips of fewer than two classes": whole.frame.with_columns(
+        "the train split has no clip with an emotion; mark rows": whole.frame.with_columns(
             split=pl.lit("dev")
+        ),
+        "the train split has one class (a); add clips of other emotions.": whole.frame.with_columns(
+            emotion=pl.lit("a")
+        ),
+        "no clip has an emotion; fill in the column 'emotion'.": whole.frame.with_columns(
+            emotion=pl.lit(None, pl.String)
+        ),
+        "all 8 clips are of one speaker (f1); speakers must differ": whole.frame.with_columns(
+            split=pl.lit(""), speaker=pl.lit("f1")
         ),
         "no row has split 'dev' or 'test'": whole.frame.with_columns(split=pl.lit("train")),
         "sad: é has no clip in the train split": whole.frame.with_columns(
@@ -99,6 +108,17 @@ def test_a_corpus_that_cannot_be_learned_is_reported_in_one_sentence(tmp_path):
         with pytest.raises(UserError) as error:
             starter(Manifest(frame, source="m.csv"), tmp_path / "p.yaml")
         assert str(error.value).startswith(f"m.csv: {sentence}")
+
+
+def test_english_models_are_named_unless_the_corpus_is_english(tmp_path):
+    def note(clips, language):
+        manifest = corpus(tmp_path, clips, language=pl.lit(language, pl.String))
+        return english_note(manifest, starter(manifest, tmp_path / "p.yaml"))
+
+    assert note(4, "en") is None
+    assert note(4, "de") == "whisper-tiny.en is a model of English; the corpus is in de."
+    assert note(2_001, "de") is None
+    assert str(note(4, None)).endswith("names no language for 8 of 8 clips.")
 
 
 @pytest.mark.slow  # the README's first corpus is the same with speech
