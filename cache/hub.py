@@ -146,7 +146,7 @@ class HubRepo:
             name: of the bundle or the feature.
             card: the text of README.md.
             files: by their path in the repository.
-            private: make the repository private if it is made now.
+            private: create the repository as a private one.
 
         Raises `UserError` where the hub refuses, or the repository holds anything else.
         """

@@ -25,6 +25,7 @@ FLOOR, CEILING = 60.0, 500.0  # Hz
 WINDOW = round(3 * SAMPLE_RATE / FLOOR)
 FFT = 2048
 CANDIDATES = 6  # voiced ones of a frame
+BLOCK = 1024  # frames whose spectra are in memory at once, about 50 MB
 SILENCE, VOICING = 0.03, 0.45  # of the loudest frame; strength of an unvoiced frame
 OCTAVE, JUMP, CHANGE = 0.01, 0.35, 0.14  # costs: of an octave down, of an octave's jump, of voicing
 
@@ -65,31 +66,36 @@ class Pitch(Extractor):
         count = max(1, -(-len(wave) // HOP))
         padded = np.pad(wave, (WINDOW // 2, WINDOW // 2 + HOP))
         framed = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[: count * HOP : HOP]
+        blocks = [self._voiced(framed[i : i + BLOCK]) for i in range(0, count, BLOCK)]
+        peaks, hertz, strength = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        quiet = 2 - peaks / max(float(peaks.max()), 1e-12) * (1 + VOICING) / SILENCE
+        unvoiced = VOICING + np.maximum(0, quiet)
+        hertz = np.hstack([np.zeros((count, 1)), hertz])
+        return hertz, np.hstack([unvoiced[:, None], strength])
+
+    def _voiced(self, framed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the peak of each frame, and Hz and strength of its voiced candidates."""
         framed = framed - framed.mean(axis=1, keepdims=True)
         peaks = np.abs(framed).max(axis=1)
-        loudest = max(float(peaks.max()), 1e-12)
         power = np.abs(np.fft.rfft(framed * self._window, FFT)) ** 2
         correlation = np.fft.irfft(power, axis=1)
         correlation /= correlation[:, :1] + 1e-12
         first, last = int(SAMPLE_RATE / CEILING), int(SAMPLE_RATE / FLOOR) + 1
         lags = correlation[:, : last + 2] / self._own[: last + 2]
-        before, here, after = (
+        left, top, right = (
             lags[:, first - 1 : last],
             lags[:, first : last + 1],
             lags[:, first + 1 :],
         )
-        curve = before - 2 * here + after
-        summit = (here >= before) & (here > after) & (curve < 0)
-        shift = np.where(summit, (before - after) / (2 * np.where(curve < 0, curve, -1.0)), 0.0)
-        height = here - (before - after) * shift / 4
+        curve = left - 2 * top + right
+        summit = (top >= left) & (top > right) & (curve < 0)
+        shift = np.where(summit, (left - right) / (2 * np.where(curve < 0, curve, -1.0)), 0.0)
+        height = top - (left - right) * shift / 4
         lag = np.arange(first, last + 1) + shift
         strength = np.where(summit, height - OCTAVE * np.log2(FLOOR * lag / SAMPLE_RATE), -np.inf)
         best = np.argsort(-strength, axis=1, kind="stable")[:, :CANDIDATES]
-        rows = np.arange(count)[:, None]
-        quiet = 2 - peaks / loudest * (1 + VOICING) / SILENCE
-        unvoiced = VOICING + np.maximum(0, quiet)
-        hertz = np.hstack([np.zeros((count, 1)), SAMPLE_RATE / lag[rows, best]])
-        return hertz, np.hstack([unvoiced[:, None], strength[rows, best]])
+        rows = np.arange(len(framed))[:, None]
+        return peaks, SAMPLE_RATE / lag[rows, best], strength[rows, best]
 
 
 def best_path(hertz: np.ndarray, strengths: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ def push(
     feature: Annotated[str, argument("FEATURE", "Feature to push.")],
     place: Annotated[
         str,
-        argument("hf:OWNER/NAME", "Repository of data sets; made if there is none."),
+        argument("hf:OWNER/NAME", "Repository of data sets; created if it does not exist."),
     ],
     *,
     licence: Annotated[
@@ -39,9 +39,7 @@ def push(
             "importer states.",
         ),
     ] = None,
-    private: Annotated[
-        bool, flag("--private", "Make the repository private, if it is made.")
-    ] = False,
+    private: Annotated[bool, flag("--private", "Create the repository as a private one.")] = False,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
 ) -> None:

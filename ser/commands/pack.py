@@ -39,12 +39,12 @@ def pack(
         str | None,
         option(
             "hf:OWNER/NAME",
-            "Repository of the Hugging Face hub to push the bundle to, with its card; made if "
-            "there is none. By default nothing is pushed.",
+            "Repository of the Hugging Face hub to push the bundle to, with its card; created if "
+            "it does not exist. By default nothing is pushed.",
         ),
     ] = None,
     private: Annotated[
-        bool, flag("--private", "Make the repository private, if --push makes it.")
+        bool, flag("--private", "Create the repository of --push as a private one.")
     ] = False,
     embed: Annotated[
         bool, flag("--embed", "Include the foundation models; otherwise the bundle names them.")

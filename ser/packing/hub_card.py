@@ -52,7 +52,7 @@ def bundle_card(bundle: Path, run: Path, record: BundleRecord, repo: HubRepo) ->
     corpora = corpora_of(pipeline.corpus.manifest, manifest)
     scores = [*_scores(run, record, corpora), *_unseen_scores(record)]
     models = {feature.model for feature in record.features.values() if feature.model}
-    bases = [known.hub for name in sorted(models) if (known := model_card(name)) is not None]
+    bases = [card.hub for name in sorted(models) if (card := model_card(name)) is not None]
     data = ModelCardData(
         **hub_licence(record.licence),
         language=_languages(manifest),
@@ -126,7 +126,7 @@ def feature_card(cache: FeatureCache, manifest: Manifest, terms: Terms, repo: Hu
         pretty_name=name,
         task_categories=[TASK],
     )
-    known = model_card(str(model)) if model else None
+    card = model_card(str(model)) if model else None
     rate = cache.metadata.get("frame_rate")
     lines = [
         f"# {name}",
@@ -134,7 +134,7 @@ def feature_card(cache: FeatureCache, manifest: Manifest, terms: Terms, repo: Hu
         f"{', '.join(terms.corpora) or 'a corpus'}: {int(index['length'].sum()):,} frames of shape "
         f"{list(cache.item_shape)}{f' at {rate:g} Hz' if rate else ''}. It holds no audio and no "
         "labels.",
-        f"- Model: {model or 'none'}{f' ({known.licence})' if known else ''}",
+        f"- Model: {model or 'none'}{f' ({card.licence})' if card else ''}",
         f"- Fingerprint: `{cache.fingerprint}`, of everything that changes the numbers: "
         f"`{cache.metadata['spec']}`",
         f"- Licence of the corpus: {terms.licence}. Frames are computed from its audio and fall "
