@@ -13,6 +13,7 @@ That detects damage; it does not prove who made the repository.
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -101,7 +102,10 @@ class HubRepo:
         path = self._download(RECORD)
         if path.stat().st_size > LARGEST_RECORD:
             raise UserError(f"{self}: its ser.json is too large; {self._wanted}.")
-        record = HubRecord.read(path)
+        try:
+            record = HubRecord.read(path)
+        except UserError as error:
+            raise UserError(str(error).replace(str(path), f"{self}: {RECORD}")) from error
         if record.content != self.content:
             raise UserError(f"{self}: it holds a {record.content}; {self._wanted}.")
         return record, replace(self, revision=path.parent.name)
@@ -181,12 +185,17 @@ class HubRepo:
     @contextmanager
     def _reaching(self, file: str = "") -> Iterator[None]:
         """Raise what fails on the way to the hub as a sentence that names the repository."""
+        log = logging.getLogger("huggingface_hub")
+        level = log.level
+        log.setLevel(logging.ERROR)  # it would print two lines for each time that it tries again
         try:
             yield
         except (UserError, ModuleNotFoundError):
             raise
         except Exception as error:  # each transport raises its own
             raise UserError(f"{self}: {self._problem(error, file)}.") from error
+        finally:
+            log.setLevel(level)
 
     def _problem(self, error: Exception, file: str) -> str:
         """Return the problem and its remedy; the first class that fits counts."""
@@ -210,14 +219,15 @@ class HubRepo:
             ),
             errors.LocalEntryNotFoundError: absent,
             errors.OfflineModeIsEnabled: absent,
-            errors.EntryNotFoundError: f"it has no {file}; {self._wanted}",
         }
+        if file:
+            problems[errors.EntryNotFoundError] = f"it has no {file}; {self._wanted}"
         for kind, problem in problems.items():
             if isinstance(error, kind):
                 return problem
         if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
             return f"the hub refuses the token for this; {LOGIN} to one that may do it"
-        reason = one_line(str(error)).strip().rstrip(".")[:300] or type(error).__name__
+        reason = one_line(f"{type(error).__name__}: {error}").strip().rstrip(":. ")[:200]
         return f"the hub cannot be used ({reason}); check the network and HF_ENDPOINT"
 
     @property

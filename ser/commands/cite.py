@@ -14,7 +14,7 @@ app = typer.Typer()
 
 @command(app, "ser cite runs/mine > mine.bib\nser cite mine.ser", section="Score")
 def cite(
-    run: Annotated[Path, argument("RUN", "Folder of a run, or a bundle of `ser pack`.")],
+    run: Annotated[Path, argument("RUN", "Run or bundle, as for `ser predict --run`.")],
     as_json: Json = False,
 ) -> None:
     """Print BibTeX entries for the corpus, the models and the software of a run.

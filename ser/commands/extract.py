@@ -199,7 +199,8 @@ def models(as_json: Json = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        rate = "a token" if row["frame_rate"] is None else f"{row['frame_rate']:g} Hz"
+        once = "a clip" if row["kind"] == "speaker" else "a token"
+        rate = once if row["frame_rate"] is None else f"{row['frame_rate']:g} Hz"
         legal = "" if row["challenge"] else "; not for the challenge"
         legal += f"; predicts {row['predicts']}" if row["predicts"] else ""
         print_line(

@@ -109,15 +109,10 @@ def _push(bundle: Path, run: Path, record: "BundleRecord", repo: "HubRepo", priv
 
 
 def _show(path: Path) -> None:
-    from ser.cache.hub import is_hub
     from ser.predict.archive import CARD
-    from ser.predict.bundle import hub_bundle, open_bundle
-    from ser.predict.shelf import SHELF
+    from ser.predict.bundle import open_bundle, run_path
 
-    if is_hub(path):
-        path = hub_bundle(path)
-    if str(path) in (SHELF.name, SHELF.stem) and not path.is_file():
-        path = SHELF
+    path = run_path(path)
     if not path.is_file():
         raise UserError(f"{path}: does not exist; give a bundle that `ser pack` wrote.")
     bundle = open_bundle(path)

@@ -79,8 +79,12 @@ def smoke(
     from ser.corpus.errors import UserError
     from ser.presets import PUBLISHED
     from ser.smoke.catalogue import load
+    from ser.smoke.smoke import require_new
 
     pipelines = {name: load(name) for name in names or PUBLISHED}
+    if folder is not None:
+        for name in pipelines:
+            require_new(folder / name)
     failed: dict[str, str] = {}
     for name, pipeline in pipelines.items():
         log.info("preset   %s", name)

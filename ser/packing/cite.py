@@ -18,7 +18,7 @@ from ser.extract.registry import card
 from ser.packing.card import HUB_ID, base_of
 from ser.packing.corpora import CITED, corpus_named
 from ser.pipeline.document import Document, dotted
-from ser.predict.bundle import open_bundle
+from ser.predict.bundle import open_bundle, run_path
 from ser.stack.config import AUTO
 from ser.version import __version__
 
@@ -103,6 +103,7 @@ def cite(run: Path) -> list[Citation]:
 
     Raises `UserError` where there is neither, and for a pipeline of another shape.
     """
+    run = run_path(run)
     folder = open_bundle(run).folder if run.is_file() else run
     if not (folder / "pipeline.yaml").is_file():
         raise UserError(

@@ -28,7 +28,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 import ser.stack.run
-from ser.cache.hub import HubRecord, HubRepo
+from ser.cache.hub import HubRecord, HubRepo, is_hub
 from ser.corpus.errors import UserError
 from ser.corpus.registry import built_in_only
 from ser.extract.models import Weights, is_not_installed, resolve
@@ -38,6 +38,7 @@ from ser.pipeline.file import Pipeline
 from ser.predict.archive import PIPELINE, digest_of, is_unpacked, unpack
 from ser.predict.members import MODEL, pipeline_problem
 from ser.predict.record import AGAIN, BUNDLE_JSON, BundleRecord, parse_record, refused
+from ser.predict.shelf import SHELF
 from ser.stack.record import StackRecord
 from ser.stack.table import LogitTable
 from ser.version import __version__, install
@@ -176,6 +177,17 @@ def hub_bundle(place: str | Path) -> Path:
     if list(record.files) != [f"{record.name}.ser"]:
         raise UserError(f"{repo}: ser.json does not list one bundle; {HubRecord.remedy}.")
     return repo.fetch(f"{record.name}.ser", record.files[f"{record.name}.ser"])
+
+
+def run_path(place: str | Path) -> Path:
+    """Return the path of a run: a folder, a bundle, one on the hub, or the name of ser's own.
+
+    Raises `UserError` as `hub_bundle`.
+    """
+    if is_hub(place):
+        return hub_bundle(place)
+    path = Path(place)
+    return SHELF if str(path) in (SHELF.name, SHELF.stem) and not path.exists() else path
 
 
 def open_bundle(path: str | Path) -> Bundle:

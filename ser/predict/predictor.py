@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ser.cache.hub import is_hub
 from ser.corpus.synthetic import model_note
 from ser.extract.models import resolve
 from ser.heads.saved import SavedHead
 from ser.predict.attention import Pooling, head_weights, inputs_of
 from ser.predict.audio_predictor import AudioPredictor, Prediction, by_name, require_confidence
-from ser.predict.bundle import hub_bundle, open_bundle
+from ser.predict.bundle import open_bundle, run_path
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.html import facts
 from ser.predict.runs import best_head, read_pipeline, synthetic_share
@@ -69,7 +68,7 @@ class Predictor(AudioPredictor):
         lazy: bool = False,
     ) -> None:
         require_confidence(min_confidence)
-        path = hub_bundle(run) if is_hub(run) else Path(run)
+        path = run_path(run)
         bundle = open_bundle(path) if path.is_file() else None
         self.run = bundle.folder if bundle else path
         self.pipeline = bundle.pipeline() if bundle else read_pipeline(self.run)

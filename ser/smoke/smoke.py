@@ -24,10 +24,10 @@ def smoke(pipeline: Pipeline, folder: Path, log: Log) -> tuple[Metrics, dict[str
     """Run a scaled-down pipeline in `folder`; return metrics and failures as `run_all`.
 
     `folder` gets the corpus, the tiny models, `pipeline.yaml`, cache and run. Raises `UserError`
-    when it is not empty, and for a pipeline that cannot be scaled down.
+    as `require_new`, and for a pipeline that cannot be scaled down.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder}: it is not empty; give a new folder.")
+    require_new(folder)
+    folder = folder.resolve()  # pipeline.yaml names it, and paths in there are relative to the file
     started = time.monotonic()
     manifest = synthesize(folder, pipeline.corpus.classes)
     log(f"corpus   {folder / 'audio'}: {len(manifest)} synthetic utterances")
@@ -41,6 +41,15 @@ def smoke(pipeline: Pipeline, folder: Path, log: Log) -> tuple[Metrics, dict[str
     seconds = time.monotonic() - started
     log(f"smoke    {seconds:.0f} s, {padded:.1%} of the training frames were padding; {NOTE}")
     return metrics, failed
+
+
+def require_new(folder: Path) -> None:
+    """Raise `UserError` for a folder that is not empty or cannot be one."""
+    present = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not present.is_dir():
+        raise UserError(f"{present}: it is a file; give a new folder.")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: it is not empty; give a new folder.")
 
 
 def padded_share(pipeline: Pipeline) -> float:

@@ -41,16 +41,36 @@ def test_check_names_what_is_wrong(tmp_path, monkeypatch):
     assert "nu                    valid: 5 features, 4 heads" in result.output
 
 
-def test_smoke_lists_every_preset_that_cannot_be_run(tmp_path):
-    for name in ("nu", "ufg"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "notes.txt").touch()
+def test_smoke_lists_every_preset_that_cannot_be_run(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from ser.commands.main import cli
+    from ser.smoke import catalogue
+
+    text = PIPELINE.replace("{kind: prosody}", "{kind: imported}")
+    monkeypatch.setattr(catalogue, "preset", lambda name: text)
+    arguments = ["presets", "smoke", "unicamp", "srpol", "--folder", str(tmp_path)]
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert result.return_value == 1
+    lines = [line for line in result.output.splitlines() if line.startswith("failed")]
+    assert [line.split(":")[0] for line in lines] == ["failed   unicamp", "failed   srpol"]
+    assert all("imported features cannot be computed" in line for line in lines)
+
+
+def test_smoke_refuses_a_folder_in_use_before_it_starts(tmp_path):
+    (tmp_path / "ufg").mkdir()
+    (tmp_path / "ufg" / "notes.txt").touch()
     done = ser("presets", "smoke", "nu", "ufg", "--folder", tmp_path, cwd=tmp_path)
-    assert done.returncode == 1
-    assert [line for line in done.stdout.splitlines() if line.startswith("failed")] == [
-        f"failed   {name}: {tmp_path / name}: it is not empty; give a new folder."
-        for name in ("nu", "ufg")
-    ]
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"ser: {tmp_path}/ufg: it is not empty; give a new folder.\n",
+    )
+    assert not (tmp_path / "nu").exists()
+    done = ser("presets", "smoke", "nu", "--folder", "ufg/notes.txt", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"ser: {tmp_path}/ufg/notes.txt: it is a file; give a new folder.\n",
+    )
 
 
 def test_init_writes_an_editable_file_and_names_what_to_edit(tmp_path):
