@@ -56,6 +56,8 @@ MODELS = (  # how a hub id begins -> keys; the first that fits
     ("microsoft/deberta-v2", ("he2021deberta",)),
     ("microsoft/deberta-v3", ("he2023debertav3", "he2021deberta")),
     ("answerdotai/ModernBERT", ("warner2024modernbert",)),
+    ("Qwen/Qwen3-Embedding", ("zhang2025qwen3embedding",)),
+    ("google/embeddinggemma", ("google2025embeddinggemma",)),
     ("google-t5/", ("raffel2020exploring",)),
     ("google/flan-t5", ("chung2024scaling", "raffel2020exploring")),
     ("meta-llama/Llama-3", ("grattafiori2024llama",)),

@@ -45,6 +45,8 @@ TEXT = (
     ("llama", "llama"),
     ("mistral", "mistral"),
     ("qwen2", "qwen2"),
+    ("qwen3", "qwen3"),
+    ("gemma", "gemma3_text"),
 )
 DECODER = {"num_key_value_heads": 1, "pad_token_id": None}
 BY_ARCHITECTURE: dict[str, Options] = {
@@ -68,9 +70,11 @@ BY_ARCHITECTURE: dict[str, Options] = {
     "llama": DECODER,
     "mistral": DECODER | {"sliding_window": None},
     "qwen2": DECODER,
+    "qwen3": DECODER | {"head_dim": 16},
+    "gemma3_text": DECODER | {"head_dim": 16, "use_bidirectional_attention": True},
 }
 # what a tokenizer adds to a text
-MARKS = {"t5": "$A </s>", "llama": "<s> $A", "mistral": "<s> $A", "qwen2": "$A"}
+MARKS = {"t5": "$A </s>", "llama": "<s> $A", "mistral": "<s> $A", "qwen2": "$A", "qwen3": "$A </s>"}
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 WHISPER_TOKENS = ("<|endoftext|>", "<|startoftranscript|>", "<|nospeech|>", "<|notimestamps|>")
 

@@ -123,6 +123,8 @@ def command(main, streams, words, place, environment, cores):  # noqa: PLR0917
     os.environ.update(environment)
     os.sched_setaffinity(0, cores)
     sys.argv = words
+    paths = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [path for path in paths if path]
     code = 1
     try:
         main() if words[0].endswith("ser") else python()

@@ -58,6 +58,8 @@ def test_speech_models(tmp_path, model, architecture, norm):
         ("llama-3.1-8b", "llama"),
         ("mistral-7b", "mistral"),
         ("qwen2.5-7b", "qwen2"),
+        ("qwen3-embedding-0.6b", "qwen3"),
+        ("embeddinggemma-300m", "gemma3_text"),
     ],
 )
 def test_text_models(tmp_path, model, architecture):
