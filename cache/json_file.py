@@ -15,6 +15,7 @@ CHECKSUM = "crc32c"
 LARGEST = 1 << 24  # bytes
 DEEPEST = 64  # levels of mappings and lists
 LARGEST_INTEGER = 1 << 63
+LONGEST_INTEGER = 20  # characters of it
 
 
 def read_object(path: Path, remedy: str, largest: int = LARGEST) -> dict[str, Any]:
@@ -59,6 +60,8 @@ def parse_object(path: Path, data: bytes, remedy: str) -> dict[str, object]:
         raise DamagedError(path, "an integer in it is too large", remedy) from error
     except RecursionError as error:
         raise DamagedError(path, "it is nested too deep", remedy) from error
+    except UnicodeDecodeError as error:
+        raise DamagedError(path, "it is not UTF-8", remedy) from error
     except ValueError as error:
         raise DamagedError(path, f"it is not valid JSON ({_one_line(error)})", remedy) from error
     if not isinstance(values, dict):
@@ -91,10 +94,10 @@ class _TooLargeError(ValueError):
 
 
 def _bounded_integer(text: str) -> int:
-    value = int(text)
-    if abs(value) >= LARGEST_INTEGER:
+    # `int` refuses thousands of digits itself, with advice for programmers
+    if len(text) > LONGEST_INTEGER or abs(int(text)) >= LARGEST_INTEGER:
         raise _TooLargeError
-    return value
+    return int(text)
 
 
 def _is_too_deep(values: dict[str, Any]) -> bool:

@@ -224,7 +224,6 @@ def _number(where: str, what: str, value: object, most: float) -> float:
     except (ValueError, OverflowError):
         number = math.nan
     if not 0 <= number <= most:
-        raise UserError(
-            f"{where}: its {what} is '{shown(str(value))}'; give a number from 0 to {most:g}."
-        )
+        text = "not a number" if value is None else f"'{shown(str(value))}'"  # as NaN in JSON
+        raise UserError(f"{where}: its {what} is {text}; give a number from 0 to {most:g}.")
     return number

@@ -152,7 +152,7 @@ def predict(
         Segmentation(timeline, cut, window, hop)  # refuses a wrong window before the models load
         options: dict[str, Any] = {"timeline": timeline, "explain": explain}
         options |= {"cut": cut, "window": window, "hop": hop}
-        options |= _speakers(one_speaker, turns, read, len(paths))
+        options |= _speakers(one_speaker, turns, read, paths)
         resumed = form == "csv" and out is not None and read is None
         predictor = _open(
             lambda: ser.load(run, device, head, min_confidence, model=model, lazy=resumed),
@@ -203,7 +203,7 @@ def _named(
 
 
 def _speakers(
-    one_speaker: bool, turns: Path | None, read: Path | None, files: int
+    one_speaker: bool, turns: Path | None, read: Path | None, paths: list[Path]
 ) -> dict[str, object]:
     """Return the options of `Predictor.stream` about speakers, the turns read.
 
@@ -215,13 +215,17 @@ def _speakers(
     if one_speaker and turns is not None:
         raise UserError("--one-speaker and --turns are both given; give one of them.")
     speech = None if turns is None else Turns.read(turns)
-    if speech is not None and not speech.named and files > 1:
+    if speech is not None and not speech.named and len(paths) > 1:
         raise UserError(
-            f"{turns}: its turns name no recording, and there are {files} files; predict one file "
-            "at a time, or give RTTM or a CSV with the column file."
+            f"{turns}: its turns name no recording, and there are {len(paths)} files; predict one "
+            "file at a time, or give RTTM or a CSV with the column file."
         )
-    if speech is not None and read is not None:
-        speech = speech.also_for(read)
+    if speech is not None:
+        if read is not None:
+            speech = speech.also_for(read)
+        notes = ["" if read else speech.unused(paths), speech.workload(paths)]
+        for note in filter(None, notes):
+            log.warning(note)
     return {"one_speaker": one_speaker, "turns": speech}
 
 

@@ -21,7 +21,17 @@ from ser.corpus.errors import UserError
 from ser.corpus.lookahead import ahead
 from ser.extract.run import default_frame_budget
 from ser.predict.attention import Pooling, explain_clip
-from ser.predict.clips import AHEAD, THREADS, Clip, Cut, Piece, Segmentation, open_clip, read_pieces
+from ser.predict.clips import (
+    AHEAD,
+    BRIEF,
+    THREADS,
+    Clip,
+    Cut,
+    Piece,
+    Segmentation,
+    open_clip,
+    read_pieces,
+)
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.joining import is_unsure, join
 from ser.predict.result import Failure, Result, Segment
@@ -206,8 +216,15 @@ class AudioPredictor(ABC):
             complete = segments.pop(id(clip), [])
             if complete and not clip.refused:
                 notes = [*self.notes, *clip.notes()]
-                confidence, unusable = self.min_confidence, bool(clip.problems)
-                yield join(clip.path, clip.seconds, complete, notes, confidence, unusable=unusable)
+                yield join(
+                    clip.path,
+                    clip.seconds,
+                    complete,
+                    notes,
+                    self.min_confidence,
+                    unusable=bool(clip.problems),
+                    shortest=BRIEF if clip.turns else 0.0,
+                )
             else:
                 nothing = "no turn has 0.025 s of sound" if clip.turns else "no speech was found"
                 yield Failure(clip.path, clip.error or nothing)

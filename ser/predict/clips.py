@@ -148,7 +148,9 @@ class Clip:
                 f"{self._turns(beyond, 'ends', 'end')} after the audio, which is "
                 f"{self.seconds:.1f} s long: are they of this file?"
             )
-        lengths = [round((turn.end - turn.start) * SAMPLE_RATE) for turn in self.turns]
+        lengths = [
+            round((min(turn.end, self.seconds) - turn.start) * SAMPLE_RATE) for turn in self.turns
+        ]
         left_out = sum(samples < SHORTEST for samples in lengths)
         if left_out:
             yield f"{self._turns(left_out, 'is', 'are')} shorter than 0.025 s and left out."

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ser.corpus.audio import SAMPLE_RATE
 from ser.predict.result import Result, Segment, most_probable, names_speakers
 
 
@@ -16,18 +17,25 @@ def join(
     min_confidence: float | None = None,
     *,
     unusable: bool = False,
+    shortest: float = 0.0,
 ) -> Result:
     """Return the result for a whole clip from its segments.
 
     Where a `min_confidence` above 0 is set, all of an `unusable` signal is unsure: it is not
-    speech, and confidence means nothing.
+    speech, and confidence means nothing. So are segments under `shortest` seconds, which do not
+    count for the clip where others are longer.
     """
-    doubtful = unusable and bool(min_confidence)
-    if doubtful:
-        segments = [replace(segment, unsure=True) for segment in segments]
-    probabilities = _mean(segments, [s.probabilities for s in segments])
+    reliable = [
+        s for s in segments if round((s.end - s.start) * SAMPLE_RATE) >= shortest * SAMPLE_RATE
+    ]
+    doubtful = (unusable or not reliable) and bool(min_confidence)
+    if min_confidence:
+        sure = () if unusable else set(map(id, reliable))
+        segments = [s if id(s) in sure else replace(s, unsure=True) for s in segments]
+    counted = reliable or segments
+    probabilities = _mean(counted, [s.probabilities for s in counted])
     # by vote, the emotion of a segment need not be its most probable class
-    emotion = segments[0].emotion if len(segments) == 1 else most_probable(probabilities)
+    emotion = counted[0].emotion if len(counted) == 1 else most_probable(probabilities)
     names = list(segments[0].heads)
     # speakers who overlap say different words
     read = segments if names_speakers(segments) else _without_overlapping(segments)
@@ -37,9 +45,9 @@ def join(
         seconds=seconds,
         emotion=emotion,
         probabilities=probabilities,
-        attributes=_mean(segments, [s.attributes for s in segments]),
+        attributes=_mean(counted, [s.attributes for s in counted]),
         transcript=None if segments[0].transcript is None else " ".join(filter(None, words)),
-        heads={name: _mean(segments, [s.heads[name] for s in segments]) for name in names},
+        heads={name: _mean(counted, [s.heads[name] for s in counted]) for name in names},
         segments=tuple(segments),
         notes=tuple(notes),
         unsure=doubtful or is_unsure(probabilities, min_confidence),

@@ -8,9 +8,11 @@ RTTM (NIST 2009, "The 2009 RT Meeting Recognition Evaluation Plan", appendix A) 
 line: type, file, channel, onset and duration in seconds, orthography, subtype, name, confidence.
 SPEAKER lines are read; those of other objects and comments (`;;`) are skipped.
 
-A CSV has a header; other columns are ignored. WhisperX gives each word its times and its speaker,
-where it could: successive words of one speaker are a turn, and a segment without such words is one.
-`<NA>`, and in CSV and JSON nothing, is a speaker who is not known.
+A CSV has a header, in which capitals do not matter; other columns are ignored. Semicolons, tabs or
+bars may separate its cells, too, and beside semicolons decimals may have a comma. Its files may be
+named with their folder and suffix. WhisperX gives each word its times and its speaker, where it
+could: successive words of one speaker are a turn, and a segment without such words is one. `<NA>`,
+and in CSV and JSON nothing, is a speaker who is not known.
 """
 
 import csv
@@ -19,7 +21,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ LARGEST = 64 << 20  # bytes of a file
 MOST_TURNS = 1_000_000
 LATEST = 1e6  # s, eleven days
 COLUMNS = ("start", "end", "speaker", "file")  # of a CSV
+SEPARATORS = ",;\t|"
+LONGEST_PATH = 4096  # characters
 SEGMENT = "segment"  # of a JSON; its first is 1
 
 
@@ -86,7 +90,7 @@ def _read_rttm(path: Path) -> Iterator[tuple[str, Turn]]:
         where = f"{path}: line {number}"
         if cells[0] not in OBJECTS:
             raise UserError(
-                f"{where}: '{shown(cells[0])}' is no type of object of RTTM; each line begins with "
+                f"{where}: '{shown(cells[0])}' is not an RTTM object type; each line begins with "
                 "SPEAKER (a table of turns must be called .csv)."
             )
         if cells[0] != "SPEAKER":
@@ -102,16 +106,16 @@ def _read_rttm(path: Path) -> Iterator[tuple[str, Turn]]:
 
 
 def _read_csv(path: Path) -> Iterator[tuple[str, Turn]]:
-    rows = csv.reader(_lines(path), strict=True)
+    lines, first = _lines(path), list[str]()
+    for line in lines:
+        first.append(line)
+        if line.strip():
+            break
+    separator = max(SEPARATORS, key="".join(first).count)  # of the header
+    rows = csv.reader(chain(first, lines), delimiter=separator, strict=True)
     try:
-        names = [cell.strip() for cell in next(rows, [])]
-        places = {name: names.index(name) for name in COLUMNS if name in names}
-        for name in COLUMNS[:3]:
-            if name not in places:
-                raise UserError(
-                    f"{path}: line 1: there is no column '{name}' among {listed(names, 8)}; name "
-                    "the columns start, end and speaker, in seconds."
-                )
+        names = next((cells for cells in rows if any(map(str.strip, cells))), [])
+        places = _columns(path, rows.line_num, names)
         for cells in rows:
             where = f"{path}: line {rows.line_num}"
             if not any(cell.strip() for cell in cells):
@@ -122,14 +126,39 @@ def _read_csv(path: Path) -> Iterator[tuple[str, Turn]]:
                     "for each column."
                 )
             row = {name: cells[place].strip() for name, place in places.items()}
+            if separator == ";":
+                row |= {name: row[name].replace(",", ".") for name in ("start", "end")}
             start, end = (_seconds(where, name, row[name]) for name in ("start", "end"))
             file = _name(where, "file", row.get("file", ANY))
             yield file, _turn(where, start, end, row["speaker"], rows.line_num)
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise UserError(
+                f"{path}: line {rows.line_num}: a cell has more than {csv.field_size_limit():,} "
+                "characters; shorten it, or close its quotation mark."
+            ) from error
         raise UserError(
             f"{path}: line {rows.line_num}: it is not CSV ({error}); save it with commas and "
             "double quotes."
         ) from error
+
+
+def _columns(path: Path, line: int, header: Sequence[str]) -> dict[str, int]:
+    """Return the places of the columns by their names."""
+    if not header:
+        raise UserError(f"{path}: it is empty; give a table with columns start, end and speaker.")
+    names = [name.strip().casefold() for name in header]
+    for name in COLUMNS:
+        if names.count(name) > 1:
+            raise UserError(
+                f"{path}: line {line}: two columns are called '{name}'; rename one of them."
+            )
+        if name not in names and name != "file":
+            raise UserError(
+                f"{path}: line {line}: there is no column '{name}' among {listed(header, 8)}; name "
+                "the columns start, end and speaker, in seconds."
+            )
+    return {name: names.index(name) for name in COLUMNS if name in names}
 
 
 def _read_whisperx(path: Path) -> Iterator[tuple[str, Turn]]:
@@ -176,9 +205,10 @@ def _speaker(where: str, name: object) -> str | None:
 def _name(where: str, what: str, text: str) -> str:
     """Check a name, and compose its letters; the file names of macOS have decomposed ones."""
     name = unicodedata.normalize("NFC", text)
-    if len(name) > LONGEST_NAME or not name.isprintable():
+    longest = LONGEST_PATH if what == "file" else LONGEST_NAME
+    if len(name) > longest or not name.isprintable():
         raise UserError(
-            f"{where}: the name of its {what} is long or not printable; give up to {LONGEST_NAME} "
+            f"{where}: the name of its {what} is long or not printable; give up to {longest} "
             "characters."
         )
     return name
@@ -190,23 +220,18 @@ def _seconds(where: str, what: str, value: object) -> float:
     except (ValueError, OverflowError):
         seconds = math.nan
     if not 0 <= seconds <= LATEST:
-        raise UserError(
-            f"{where}: its {what} is '{shown(str(value))}'; give seconds from 0 to {LATEST:g}."
-        )
+        # null in JSON, NaN, or no such key
+        text = "missing or not a number" if value is None else f"'{shown(str(value))}'"
+        raise UserError(f"{where}: its {what} is {text}; give seconds from 0 to {LATEST:g}.")
     return seconds
 
 
 def _lines(path: Path) -> Iterator[str]:
-    for number, line in enumerate(_bytes(path).splitlines(), 1):
-        try:
-            yield line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path}: line {number}: it is not UTF-8; save the file as UTF-8."
-            ) from error
+    return (line.decode() for line in _bytes(path).splitlines())
 
 
 def _bytes(path: Path) -> bytes:
+    """Return the bytes of a file, which are UTF-8."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
@@ -219,6 +244,11 @@ def _bytes(path: Path) -> bytes:
         raise UserError(
             f"{path}: over {LARGEST >> 20} MB, the limit for turns; divide it by recording."
         )
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        line = len((data[: error.start] + b"x").splitlines())
+        raise UserError(f"{path}: line {line}: it is not UTF-8; save the file as UTF-8.") from error
     return data.removeprefix(b"\xef\xbb\xbf")
 
 

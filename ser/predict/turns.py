@@ -1,24 +1,29 @@
 """Who speaks when in a recording: the turns of its speakers, as a diarisation gives them.
 
-`ser.predict.turn_files` reads them. A recording is found by its file name without suffix, in which
-spaces may be underscores; turns that name no recording are those of any.
+`ser.predict.turn_files` reads them. A recording is found by its file name, with or without folder
+and suffix, in which spaces may be underscores; turns that name no recording are those of any.
 
 Turns of one speaker that overlap are joined, as one person talks once at a time.
 """
 
+import contextlib
 import heapq
 import math
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from ser.corpus import audio
 from ser.corpus.audio import SAMPLE_RATE
-from ser.corpus.errors import listed
+from ser.corpus.decoding.suffixes import SUFFIXES
+from ser.corpus.errors import AudioError, listed, plural, shown
 from ser.predict.turn_files import ANY, Turn, read_turns, turns_of_list
 
 PART = 15 * SAMPLE_RATE  # samples; a turn of more than two is divided
@@ -27,7 +32,7 @@ TOLERANCE = 0.1  # s that a turn may reach beyond the audio: one frame of a diar
 
 @dataclass(frozen=True)
 class Turns:
-    """The turns of recordings by file name without suffix; of any recording under `ANY`.
+    """The turns of recordings by the names that the file has; of any recording under `ANY`.
 
     `source` is the file for messages, and `unit` what its turns are numbered by. Turns are sorted
     by start.
@@ -61,11 +66,65 @@ class Turns:
 
         Samples, which have no name, get those of the only file.
         """
+        names = self._names(path)
+        return self.by_file[names[0]] if len(names) == 1 else ()
+
+    def _names(self, path: str) -> Sequence[str]:
+        """Return by which names the file has a recording; several where only their folders differ.
+
+        >>> Turns("x.csv", {"/a/talk.flac": [Turn(0, 1, "anna")]})._names("talk.wav")
+        ['/a/talk.flac']
+        """
         if not path:
-            return next(iter(self.by_file.values())) if len(self.by_file) == 1 else ()
+            return list(self.by_file)
         names = [unicodedata.normalize("NFC", n) for n in (Path(path).stem, Path(path).name)]
-        names += [name.replace(" ", "_") for name in names] + [ANY]
-        return next((self.by_file[name] for name in names if name in self.by_file), ())
+        names += [name.replace(" ", "_") for name in names]
+        if exact := [name for name in names if name in self.by_file]:
+            return exact[:1]
+        same = self._by_recording.get(_recording(names[0]), [])
+        whole = unicodedata.normalize("NFC", path)
+        return [name for name in same if whole.endswith(name)] or same or self._any
+
+    @property
+    def _any(self) -> Sequence[str]:
+        return () if self.named else [ANY]
+
+    @cached_property
+    def _by_recording(self) -> Mapping[str, Sequence[str]]:
+        by_recording: dict[str, list[str]] = {}
+        for name in filter(None, self.by_file):
+            by_recording.setdefault(_recording(name), []).append(name)
+        return by_recording
+
+    def unused(self, paths: Iterable[str | Path]) -> str:
+        """Return how many turns are of none of these recordings; "" where all are used."""
+        used = {name for path in paths for name in self._names(str(path))}
+        unused = [name for name in self.by_file if name not in used]
+        if not unused:
+            return ""
+        count = plural(sum(len(self.by_file[name]) for name in unused), "turn")
+        return (
+            f"{self.source}: {count} left out, of recordings that are not in this call (the first "
+            f"is '{shown(unused[0])}')."
+        )
+
+    def workload(self, paths: Iterable[Path]) -> str:
+        """Return how much audio the turns have; "" up to an hour, or ten times the recordings."""
+        count, spoken = 0, 0.0
+        for path in paths:
+            turns = self.of(str(path))
+            if sum(turn.end - turn.start for turn in turns) <= 3600:
+                continue
+            with contextlib.suppress(AudioError):  # reported where it is decoded
+                seconds = audio.info(path).seconds or math.inf
+                within = sum(max(min(turn.end, seconds) - turn.start, 0.0) for turn in turns)
+                if within > max(3600, 10 * seconds):
+                    count, spoken = count + len(turns), spoken + within
+        return (
+            f"{self.source}: {count:,} turns, {spoken / 3600:,.0f} h of audio to predict."
+            if count
+            else ""
+        )
 
     def also_for(self, path: Path) -> "Turns":
         """Return these turns with those of the only file for another name, too."""
@@ -77,7 +136,16 @@ class Turns:
         files = listed(self.by_file, 5)
         if not path:
             return f"{self.source} has turns of several files ({files}), and the clip has no name"
-        return f"{self.source} has no turns of '{Path(path).stem}'; it has those of {files}"
+        stem = Path(path).stem
+        if several := self._names(path):
+            return (
+                f"{self.source} has turns of several recordings called '{stem}' "
+                f"({listed(several, 5)}); name them by the paths of this call."
+            )
+        return (
+            f"{self.source} has no turns of '{stem}', only of {files}; name the recording in it as "
+            f"'{stem}', or give its own turns."
+        )
 
     def beyond(self, path: str, seconds: float) -> str:
         """Return which turn begins after a recording of so many seconds; "" where none does."""
@@ -92,6 +160,13 @@ class Turns:
 
 
 TurnsSource = str | os.PathLike[str] | Sequence[tuple[float, float, str | None]] | Turns
+
+
+def _recording(name: str) -> str:
+    """Return a name without its folder and suffix of audio, spaces as underscores."""
+    last = re.split(r"[/\\]", name)[-1].replace(" ", "_")
+    stem, dot, suffix = last.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in SUFFIXES and stem else last
 
 
 def _joined(turns: Iterable[Turn]) -> list[Turn]:

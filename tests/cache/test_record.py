@@ -62,11 +62,11 @@ def test_unknown_keys_are_left_out_and_nan_is_none(tmp_path):
     [
         (b"", "it is not valid JSON (Expecting value: line 1 column 1 (char 0))"),
         (b'{"name": "a"', "it is not valid JSON (Expecting ',' delimiter: line 1 column 13"),
-        (b"\xff\xfe{}", "it is not valid JSON ('utf-8' codec can't decode byte 0xff"),
+        (b"\xff\xfe{}", "it is not UTF-8"),
         (b"[]", "it holds no JSON object"),
         (b'{"x": ' + b"[" * 100_000, "it is nested too deep"),
         (b'{"x": ' + b"[" * 70 + b"]" * 70 + b"}", "it is nested too deep"),
-        (b'{"x": ' + b"9" * 6000 + b"}", "it is not valid JSON (Exceeds the limit"),
+        (b'{"x": ' + b"9" * 6000 + b"}", "an integer in it is too large"),
         (b'{"x": ' + b"9" * 4000 + b"}", "an integer in it is too large"),
         (b" " * (1 << 24) + b"{}", "it is larger than 16777216 bytes"),
         (b'{"name": "../a"}', "'name' is not valid: string should match pattern"),

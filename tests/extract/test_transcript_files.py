@@ -49,12 +49,16 @@ def test_whisperx_has_a_file_for_each_utterance(tmp_path):
     ]
     (tmp_path / "c.json").write_text("not opened, as nobody wants it")
     (tmp_path / "b.json").write_text('{"segments": 5}')
+    (tmp_path / "d.json").write_text(
+        '{"segments": [{"words": [{"word": "a", "start": NaN, "end": 1}]}]}'
+    )
     (tmp_path / "a.json").write_text(json.dumps({"segments": segments, "language": "en"}))
-    result = read_transcripts(tmp_path, ("a", "b"), "und")
+    result = read_transcripts(tmp_path, ("a", "b", "d"), "und")
     expected = Transcript("It's 2. Yes", -0.375, 0.0, "en", [Word("It's", 0.1, 0.4)])
     assert result.transcripts == {"a": expected}
     assert result.unknown == ["c"]
     assert "b.json: it has no list 'segments' of objects" in result.unusable["b"]
+    assert "d.json: its start is not a number; give a number from 0" in result.unusable["d"]
 
 
 @pytest.mark.parametrize(

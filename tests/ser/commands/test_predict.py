@@ -126,12 +126,17 @@ def test_turns_and_one_speaker(small, clips, tmp_path):
         *(["0", "0.25", "anna"], ["0.125", "0.375", "ben"]),
     ]
     assert (
-        f"{second}: {turns} has no turns of '{second.stem}'; it has those of {first.stem}"
+        f"{second}: {turns} has no turns of '{second.stem}', only of {first.stem}; "
         in csv.stderr.replace("\n", "")
     )
     out = tmp_path / "x.csv"
     assert predict(small, first, "--turns", turns, "--out", out).return_value == 0
     assert out.read_text() == csv.stdout
+    turns.write_text(turns.read_text() + "SPEAKER other 1 0 1 <NA> <NA> ben <NA> <NA>\n")
+    noted = predict(small, first, "--turns", turns, "--format", "csv")
+    assert (noted.return_value, noted.stdout) == (0, csv.stdout)
+    assert "1 turn left out, of recordings that are not in this call" in noted.stderr
+    turns.write_text("".join(turns.read_text().splitlines(keepends=True)[:2]))
     stdin = predict(small, "-", "--turns", turns, "--format", "rttm", stdin=first.read_bytes())
     assert [text.split()[7] for text in stdin.stdout.splitlines()] == ["anna", "ben"]
     table = tmp_path / "x.csv"

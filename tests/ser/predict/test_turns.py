@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,11 +48,36 @@ def test_turns_of_several_files_are_sorted_and_found_by_the_file_name(read):
     assert turns.of("a b.c.flac") == [Turn(0, 9, None)]
     assert turns.of("other.wav") == turns.of("") == ()
     assert turns.missing("/x/other.wav").endswith(
-        "no turns of 'other'; it has those of talk, a_b.c"
+        "no turns of 'other', only of talk, a_b.c; name the recording in it as 'other', or give "
+        "its own turns."
     )
     assert read(ANNA).of("") == [Turn(0.5, 2, "anna")]
     assert turns.also_for(Path("stdin")) is turns
     assert read(ANNA).also_for(Path("stdin")).of("/tmp/stdin") == [Turn(0.5, 2, "anna")]
+
+
+def test_a_recording_may_be_named_with_its_folder_and_suffix(read):
+    turns = read(
+        "start,end,speaker,file\n0,1,a,/data/x/talk.FLAC\n1,2,b,one/x y.wav\n2,3,c,two/x y.wav\n",
+        ".csv",
+    )
+    assert turns.of("talk.wav") == [Turn(0, 1, "a")]
+    assert turns.of("/z/two/x y.wav") == [Turn(2, 3, "c")]
+    assert turns.of("x y.wav") == ()
+    assert "several recordings called 'x y' (one/x y.wav, two/x y.wav)" in turns.missing("x y.wav")
+    assert turns.unused(["talk.wav", "one/x y.wav"]).endswith(
+        ": 1 turn left out, of recordings that are not in this call (the first is 'two/x y.wav')."
+    )
+    assert read(ANNA + line(0, 1, file="C:\\x\\b.wav")).unused(["talk", "b.wav"]) == ""
+
+
+def test_much_more_audio_than_a_recording_has_is_announced(tmp_path):
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, np.zeros(RATE * 60), RATE)
+    turns = [(0, 60, str(speaker)) for speaker in range(120)]
+    assert Turns.read(turns).workload([path]) == "turns: 120 turns, 2 h of audio to predict."
+    assert Turns.read([(0, 9999, "a"), (0, 9999, "b")]).workload([path]) == ""
+    assert Turns.read(turns[:11]).workload([path]) == ""
 
 
 def test_names_of_any_script_are_compared_composed(read):
@@ -76,6 +102,13 @@ def test_a_csv_has_columns_by_name_and_perhaps_the_file_of_each_turn(read):
     unnamed = read('\ufeffstart,end,speaker\r\n0,1,"a, b"\r\n', ".csv")
     assert not unnamed.named
     assert unnamed.of("any.wav") == unnamed.of("") == [Turn(0, 1, "a, b")]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_csv_may_have_capitals_and_another_separator(read, separator):
+    text = "\nStart,END, Speaker\n0.5,2,Anna\n"
+    assert read(text.replace(",", separator), ".csv").of("") == [Turn(0.5, 2, "Anna")]
+    assert read("start;end;speaker\n0,5;2;a\n", ".csv").of("") == [Turn(0.5, 2, "a")]
 
 
 def test_successive_words_of_a_speaker_are_a_turn_in_the_json_of_whisperx(read):
@@ -108,7 +141,11 @@ def test_successive_words_of_a_speaker_are_a_turn_in_the_json_of_whisperx(read):
         (".csv", "start,end,speaker\n0,inf,a\n", "line 2: its end is 'inf'; give seconds from 0"),
         (".csv", 'start,end,speaker\n0,1,"a\n', "line 2: it is not CSV (unexpected end of data);"),
         (".csv", "start,end,speaker\n", "it has no row; give the turns of a diarisation."),
-        (".csv", "", "line 1: there is no column 'start' among ; name the columns start, end and"),
+        (".csv", "\n \n", "it is empty; give a table with columns start, end and speaker."),
+        (".csv", "start,END,end,speaker\n", "line 1: two columns are called 'end'; rename one"),
+        (".csv", f"start,end,speaker\n0,1,{'a' * 131_073}\n", "line 2: a cell has more than 131,"),
+        (".json", b'{"segments": "\xe9"}', "line 1: it is not UTF-8; save the file as UTF-8."),
+        (".json", f'{{"segments": {"9" * 5000}}}', "an integer in it is too large; give the JSON"),
         (".json", "[]", "it holds no JSON object; give the JSON that WhisperX writes."),
         (".json", '{"segments": {}}', "it has no list 'segments'; give the JSON"),
         (".json", '{"segments": [3]}', "segment 1: it is not an object; give the JSON"),
@@ -117,8 +154,8 @@ def test_successive_words_of_a_speaker_are_a_turn_in_the_json_of_whisperx(read):
             '{"segments": [{"words": 3}]}',
             "segment 1: its words are not a list; ",
         ),
-        (".json", '{"segments": [{"start": 1}]}', "segment 1: its end is 'None'; give seconds"),
-        (".json", '{"segments": [{"start": 0, "end": NaN}]}', "segment 1: its end is 'None'; give"),
+        (".json", '{"segments": [{"start": 1}]}', "segment 1: its end is missing or not a "),
+        (".json", '{"segments": [{"start": 0, "end": NaN}]}', "segment 1: its end is missing or "),
         (
             ".json",
             '{"segments": [{"start": 0, "end": 1, "speaker": 3}]}',
@@ -144,7 +181,7 @@ def test_a_mistake_in_a_table_or_json_names_its_place(read, tmp_path, suffix, te
         (line(1, -2), "line 1: its duration is '-2'; give seconds "),
         (line(1, "inf"), "line 1: its duration is 'inf'; give seconds "),
         (line("1e9", 1), "line 1: its onset is '1e9'; give seconds "),
-        (ANNA + "start,end,speaker\n", "line 2: 'start,end,speaker' is no type of object of RTTM"),
+        (ANNA + "start,end,speaker\n", "line 2: 'start,end,speaker' is not an RTTM object type"),
         (line(0, 1, "a" * 101), "line 1: the name of its speaker is long or not printable"),
         (line(0, 1, "\x1b[31m"), "line 1: the name of its speaker is long or not printable"),
         (ANNA.encode() + b"SPEAKER \xe9\n", "line 2: it is not UTF-8; save the file as UTF-8."),
