@@ -56,8 +56,8 @@ class Segment:
         heads: the probabilities by head.
         attention: by feature, with `explain`.
         words: with their share of the attention, with `explain`.
-        unsure: whether the highest probability is below the predictor's `min_confidence`; None
-            without one.
+        unsure: whether the highest probability is below the predictor's `min_confidence`, or it is
+            a turn under 0.25 s; None without one.
         speaker: who speaks, by the turns that were given; None without them, or where not known.
 
         >>> Segment(0.0, 1.5, "sad", {"sad": 0.9, "angry": 0.1}, {}, None, {}).emotion

@@ -82,8 +82,8 @@ class Turns:
         if exact := [name for name in names if name in self.by_file]:
             return exact[:1]
         same = self._by_recording.get(_recording(names[0]), [])
-        whole = unicodedata.normalize("NFC", path)
-        return [name for name in same if whole.endswith(name)] or same or self._any
+        whole = "/" + unicodedata.normalize("NFC", path)
+        return [name for name in same if whole.endswith("/" + name)] or same or self._any
 
     @property
     def _any(self) -> Sequence[str]:

@@ -132,6 +132,11 @@ def test_the_speakers_of_turns_are_standardised_each_by_their_own_turns(small, c
         p(files, turns=tmp_path / "x.rttm", one_speaker=True)
     with pytest.raises(UserError, match=r"/\S+: turns: number 1: the turn begins at 99.0 s, and"):
         p(clips[0], turns=[(99, 100, "a")])
+    strict = ser.load(small.run, "cpu", head="voice", min_confidence=0.01)
+    result = strict(clips[0], turns=[(0, 0.25, "a"), (0.25, 0.35, "b")])
+    assert [segment.unsure for segment in result.segments] == [False, True]
+    assert (result.unsure, result.probabilities) == (False, result.segments[0].probabilities)
+    assert strict(clips[0], turns=[(0, 0.1, "a")]).unsure
     assert list(p.stream([clips[0]], turns=[(0, 0.01, "a")])) == [
         Failure(str(clips[0]), "no turn has 0.025 s of sound")
     ]
