@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ser.cache.transcripts import Transcript, Word
 from ser.corpus.errors import UserError
+from ser.corpus.threads import idle_cores
 from ser.extract.encoding import dtype_on
 from ser.extract.extractor import device_type
 from ser.extract.kinds.ctranslate2_weights import read_whisper_encoder
@@ -52,7 +53,7 @@ class CTranslate2Whisper(WindowEncoder):
         self, options: WindowOptions, folder: Path, device: str, words: bool, many: bool = False
     ) -> None:
         # decoding, token by token, gains little from threads, and two batches at once gain all
-        threads = torch.get_num_threads()
+        threads = torch.get_num_threads() + idle_cores()
         at_once = min(threads, MOST_AT_ONCE) if many and device_type(device) == "cpu" else 1
         self._engine = read_ctranslate2(folder, device, at_once, threads)
         super().__init__(options, folder, int(self._engine.n_mels))

@@ -15,9 +15,9 @@ import typer
 
 from ser.commands.help import Group, usage_message
 from ser.commands.logs import NOTE, log, start_logging
+from ser.corpus.threads import limit_threads
 from ser.version import __version__
 
-SMALL_MACHINE = 4  # cores
 INTERRUPTED, TERMINATED = 130, 143
 GROUPS = (  # modules of commands, in the order of the help
     *("presets", "run", "schema", "corpus", "extract", "heads", "finetune", "stack", "score"),
@@ -55,10 +55,7 @@ def options(
 
 def prepare_process() -> None:
     """Set the threads and the warnings of the libraries, before any is loaded; start logging."""
-    if (os.cpu_count() or 1) <= SMALL_MACHINE:
-        # read by torch, CTranslate2 and LightGBM when they load; on two cores a second thread
-        # made a training step 16 times slower and an encoder 3 times
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+    limit_threads()
     # printed once a batch by libraries, about what we mask or check ourselves
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
     warnings.filterwarnings("ignore", message="Segment too short")
