@@ -35,7 +35,7 @@ def read_bytes(path: Path, remedy: str, largest: int) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size  # `read` allocates what it is asked for
+            size = os.fstat(file.fileno()).st_size  # `read(n)` allocates n bytes
             data = file.read(min(size, largest) + 1)
     except OSError as error:
         if isinstance(error, PermissionError) or error.errno in (errno.EMFILE, errno.ENFILE):

@@ -1,4 +1,4 @@
-"""The inputs of `python -m bench.scale` are those that its commands are said to read."""
+"""The inputs of `python -m bench.scale`: each command reads them as documented."""
 
 from bench.scale import plan_epoch, write_corpus, write_epoch, write_heads
 from ser.commands.cache_info import cached_features

@@ -10,13 +10,13 @@ import soundfile
 
 from ser.corpus.errors import UserError
 from ser.extract.extractor import Extractor, parse_options
-from ser.extract.kinds import llm
 from ser.extract.kinds.audio_llm import AudioLLM
 from ser.extract.testing import ExtractorConformance, clip
 from ser.synthetic.server import ChatServer, completion
 
 CLASSES = ("angry", "sad", "neutral")
 pytest.importorskip("httpcore")
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 def loaded(server: str, **options: Any) -> AudioLLM:
@@ -38,18 +38,6 @@ class Says(ChatServer):
         body: Any = completion(request, text)
         body["choices"][0]["finish_reason"] = end
         return 200, body
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch):
-    monkeypatch.setattr(llm, "TRIES", 0)
-    monkeypatch.setattr(llm, "TRIES_AT_FIRST", 0)
-
-
-@pytest.fixture(scope="class")
-def server():
-    with ChatServer() as server:
-        yield server
 
 
 @pytest.mark.usefixtures("server")

@@ -26,6 +26,7 @@ from ser.synthetic.server import ChatServer, completion
 
 CLASSES = ("angry", "sad", "neutral")
 pytest.importorskip("httpcore")
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 def options_of(server: str, **said: Any) -> Any:
@@ -65,18 +66,6 @@ class Says(ChatServer):
         if isinstance(answer, list):
             return 200, completion(request, answer[0][0], answer)
         return 200, completion(request, answer)
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch):
-    monkeypatch.setattr(llm, "TRIES", 0)
-    monkeypatch.setattr(llm, "TRIES_AT_FIRST", 0)
-
-
-@pytest.fixture(scope="class")
-def server():
-    with ChatServer() as server:
-        yield server
 
 
 @pytest.mark.usefixtures("server")
