@@ -106,7 +106,7 @@ def pull_feature(repo: HubRepo, root: str | Path) -> Pulled:
         if damages:
             raise _damaged(repo, damages[0].reason, temporary)
         copied = merge(root, temporary)
-        utterances = theirs.index().height
+        utterances = theirs.index(ordered=False).height
     return Pulled(record.name, theirs.fingerprint, utterances, sum(copied.values()))
 
 

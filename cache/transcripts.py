@@ -109,7 +109,7 @@ class TranscriptCache(FeatureFolder):
     def texts(self, utterances: Sequence[str]) -> list[str | None]:
         """Return the text of each utterance; None where there is none yet."""
         asked = pl.DataFrame({"utterance": utterances}, schema={"utterance": pl.String})
-        index = self.index().select("utterance", "text")
+        index = self.index(ordered=False).select("utterance", "text")
         joined = asked.join(index, on="utterance", how="left", maintain_order="left")
         return joined["text"].to_list()
 

@@ -93,7 +93,7 @@ def repair(folder: Folder, damages: Sequence[Damage]) -> list[str]:
             folder.drop(damage.shard)
         lost += damage.utterances
     folder.write_index()
-    left = set(folder.index()["utterance"])
+    left = set(folder.index(ordered=False)["utterance"])
     return sorted(u for u in set(lost) if u not in left)
 
 
@@ -143,7 +143,7 @@ def merge(into: str | Path, source: str | Path) -> dict[str, int]:
         ours.write_index()
         failed = theirs.failed()
         if failed.height:
-            cached = set(ours.index()["utterance"])
+            cached = set(ours.index(ordered=False)["utterance"])
             rows = zip(failed["utterance"], failed["error"], strict=True)
             ours.record({u: error for u, error in rows if u not in cached})
     return copied
@@ -156,11 +156,12 @@ def _copy(theirs: FeatureFolder, ours: FeatureFolder, shard: str) -> Path:
         if theirs.remote:
             theirs.remote.fetch(place)
         shutil.copyfile(source, staged)
+        sync_file(staged)
     else:
         if theirs.remote:
             theirs.remote.fetch_tree(place)
         _copy_tree(source, staged)
-    sync_file(staged) if theirs.suffix else sync_tree(staged)
+        sync_tree(staged)
     return staged
 
 

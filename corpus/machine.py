@@ -1,6 +1,6 @@
 """The machine: its processor, memory and GPUs, and the versions of the packages on it.
 
-Nothing heavy is imported: names are read from the operating system, versions from metadata.
+Every command imports this module, so what takes time is imported where it is used.
 """
 
 import os
@@ -8,11 +8,8 @@ import platform
 import resource
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from ser.version import __version__
 
@@ -22,6 +19,8 @@ UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 
 def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     """Return the version of Python, of ser and of every package that is installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
     installed = {"python": platform.python_version(), "ser": __version__}
     for package in packages:
         try:
@@ -33,6 +32,8 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Return platform, cpu, cores, memory_gb and gpu (names); None for what is unknown."""
+    import psutil
+
     return {
         "platform": platform.platform(),
         "cpu": _named(Path("/proc/cpuinfo"), "model name") or platform.processor() or None,
@@ -51,6 +52,8 @@ def cores() -> int:
 
 def available_memory() -> int:
     """Return the bytes that are free without swapping."""
+    import psutil
+
     return int(psutil.virtual_memory().available)
 
 
@@ -60,6 +63,8 @@ def private_memory() -> int:
     Pages of the feature files are not counted: all workers share them, and the kernel takes them
     back when it needs them. macOS does not report what is shared, so there all is counted.
     """
+    import psutil
+
     memory = psutil.Process().memory_info()
     return int(memory.rss - getattr(memory, "shared", 0))
 

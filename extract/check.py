@@ -82,8 +82,7 @@ def warn_of_languages(features: Mapping[str, FeatureOptions], languages: pl.Seri
         if options.kind not in RECOGNIZERS:
             continue
         model = str(options.pretrained)
-        listed = card(model)
-        english = model.endswith(".en") or (listed is not None and listed.languages == ENGLISH)
+        english = _languages(model) == [ENGLISH]
         language = ENGLISH if english else str(getattr(options, "language", ENGLISH))
         others = codes.filter(codes != language)
         if len(others):
@@ -123,13 +122,18 @@ def warn_of_labels(features: Mapping[str, FeatureOptions]) -> None:
             )
 
 
+def _languages(model: str) -> list[str]:
+    """Return the languages of a recognizer; "many" where they are not known."""
+    if model.endswith(".en"):
+        return [ENGLISH]
+    model_card = card(model)
+    return model_card.languages.split() if model_card else [MANY]
+
+
 def _check_language(options: FeatureOptions) -> None:
     """Raise `UserError` for a language that a recognizer was not trained on, as far as known."""
     model, language = str(options.pretrained), str(getattr(options, "language", ENGLISH))
-    listed = card(model)
-    languages = listed.languages.split() if listed else [MANY]
-    if model.endswith(".en"):
-        languages = [ENGLISH]
+    languages = _languages(model)
     if language not in languages and MANY not in languages:
         raise UserError(
             f"{model} transcribes {', '.join(languages)} and not {language}; use a model of that "

@@ -75,15 +75,21 @@ def dtype_on(device: str) -> "torch.dtype":
     return torch.bfloat16 if device_type(device) == "cuda" else torch.float32
 
 
+def json_object(path: Path, longest: int) -> dict[str, Any] | None:
+    """Return the object of a model's JSON file; None for one that cannot be read or is longer."""
+    try:
+        if path.stat().st_size > longest:
+            return None
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """Return a model's config.json; raises `UserError` for one that cannot be read."""
     path = folder / "config.json"
-    try:
-        if path.stat().st_size > LONGEST_CONFIG:
-            raise ValueError
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
+    config = json_object(path, LONGEST_CONFIG)
+    if config is None:
         raise UserError(f"{path}: it is missing or not valid JSON; get the model again.")
     return config

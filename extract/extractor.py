@@ -22,6 +22,7 @@ from ser.corpus.errors import UserError
 from ser.corpus.registry import BuiltIn, Registry, origin, reason, require_call, require_options
 from ser.extract.layers import check_policy
 from ser.extract.models import Weights
+from ser.extract.registry import kind_of
 
 SAMPLE_RATE = 16_000
 TRANSCRIPT = "transcript"  # the manifest's own column
@@ -285,8 +286,6 @@ def parse_options(entry: Mapping[str, object]) -> FeatureOptions:
 
     Raises pydantic's `ValidationError`, or `UserError` for an unknown kind.
     """
-    from ser.extract.registry import kind_of
-
     entry = dict(entry)
     if "kind" not in entry and "model" in entry:
         entry["kind"] = kind_of(str(entry["model"]))

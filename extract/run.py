@@ -194,7 +194,7 @@ class _JobState:
         A cached clip whose audio cannot be read now (it was moved, a disk is not mounted) stays
         cached: training needs the frames alone.
         """
-        index = None if self.opened is None else self.opened.index()
+        index = None if self.opened is None else self.opened.index(ordered=False)
         self.wanted = missing(index, self.stat_hashes, self.sources.content_hash)
         stored = set() if index is None else set(index["utterance"])
         self.cached = stored.intersection(self.sources.utterances) - self.wanted
@@ -269,7 +269,7 @@ def _imported(job: Job) -> Report:
             f"features.{job.name}: nothing was imported; run `ser cache import {job.name} SOURCE`."
         )
     everyone = job.manifest.utterances()
-    absent = set(everyone) - set(imported.index()["utterance"])
+    absent = set(everyone) - set(imported.index(ordered=False)["utterance"])
     report = Report(job.name, imported.location, cached=len(everyone) - len(absent))
     report.failed = {u: "it was not imported" for u in everyone if u in absent}
     imported.record(report.failed)

@@ -28,7 +28,6 @@ from ser.corpus.errors import UserError, shown
 from ser.corpus.tables import find_column, read_table
 
 LARGEST = 1 << 29  # bytes of a table or CTM
-LARGEST_JSON = 1 << 24  # bytes of one utterance
 LONGEST = 100_000  # characters of a transcript
 LATEST = 1e6  # s, eleven days
 LEAST = 1e-9  # a confidence of 0 has no logarithm
@@ -173,7 +172,7 @@ def _read_whisperx(path: Path, utterances: Collection[str], language: str) -> Tr
             result.unknown.append(file.stem)
             continue
         try:
-            content = read_object(file, WHISPERX, LARGEST_JSON)
+            content = read_object(file, WHISPERX)
             result.add(file.stem, _of_segments(file, content, language))
         except (UserError, OSError) as error:
             result.unusable[file.stem] = str(error).rstrip(".")

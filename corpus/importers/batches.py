@@ -23,20 +23,20 @@ def read_batches(path: Path) -> Iterator[pl.DataFrame]:
     There is a frame also where there are no rows. Raises `UserError` for a damaged file, and for a
     stream that is too large.
     """
-    size = path.stat().st_size
-    try:
-        if path.suffix != ".arrow":
-            yield from _parquet(path, size)
-        elif size <= LARGEST:
-            yield pl.read_ipc_stream(path)
-    except PARQUET_ERRORS as error:
-        reason = shorten(next(iter(str(error).splitlines()), type(error).__name__), 200)
-        raise UserError(f"{path}: not readable ({reason}); fetch or save it again.") from error
-    if path.suffix == ".arrow" and size > LARGEST:
+    size, arrow = path.stat().st_size, path.suffix == ".arrow"
+    if arrow and size > LARGEST:
         raise UserError(
             f"{path}: it has {size:,} bytes, and the limit is {LARGEST:,}; save the data set "
             "again, in smaller files (max_shard_size)."
         )
+    try:
+        if arrow:
+            yield pl.read_ipc_stream(path)
+        else:
+            yield from _parquet(path, size)
+    except PARQUET_ERRORS as error:
+        reason = shorten(next(iter(str(error).splitlines()), type(error).__name__), 200)
+        raise UserError(f"{path}: not readable ({reason}); fetch or save it again.") from error
 
 
 def _parquet(path: Path, size: int) -> Iterator[pl.DataFrame]:

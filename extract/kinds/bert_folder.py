@@ -1,11 +1,12 @@
 """The files of a BERT that can be run without transformers: those of MiniLM, for example."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ser.extract.encoding import json_object
 
 PREFIX = "bert."  # of the names in a file with a task's layers, such as masked words
 LONGEST = 64 << 20  # bytes of a JSON file
@@ -76,10 +77,4 @@ def _has_present_names(folder: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > LONGEST:
-            return {}
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}
+    return json_object(path, LONGEST) or {}

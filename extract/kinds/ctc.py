@@ -11,30 +11,22 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ser.cache.transcripts import Transcript
 from ser.extract.extractor import Extractor, FeatureOptions, extractor
-from ser.extract.kinds.speech import Speech, SpeechOptions
+from ser.extract.kinds.speech import ChunkOptions, Speech, SpeechOptions
 from ser.extract.models import Weights
 
 if TYPE_CHECKING:
     from ser.extract.encoder import Piece
 
 
-class CtcOptions(FeatureOptions):
-    """Options of `kind: ctc`; `chunk` and `overlap` are seconds, as for `kind: speech`."""
+class CtcOptions(ChunkOptions):
+    """Options of `kind: ctc`."""
 
     model: str
     language: str = Field("en", pattern="^[a-z]{2,3}$")
-    chunk: float = Field(default=30.0, ge=1.0, le=3600.0)
-    overlap: float = Field(default=2.6, ge=0.0, le=1800.0)
-
-    @model_validator(mode="after")
-    def _shorter(self) -> "CtcOptions":
-        if self.overlap > self.chunk / 2:
-            raise ValueError(f"`overlap` is at most half of `chunk` ({self.chunk / 2:g} s)")
-        return self
 
     def of_posteriors(self) -> SpeechOptions:
         """Return the options of the model's posteriors."""

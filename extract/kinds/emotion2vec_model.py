@@ -110,7 +110,7 @@ class Emotion2vec(nn.Module):
         extra = self.extra_tokens.expand(len(x), -1, -1)
         x = self.norm(torch.cat([extra, x + place], dim=1))
         first = extra.shape[1]
-        bias = distances(x.shape[1] - first, self.heads).to(x)
+        bias = distances(x.shape[1] - first, self.heads, x.device).to(x.dtype)
         bias = pad(bias, (first, 0, first, 0)).unsqueeze(0)
         scales = self.alibi_scale.clamp_min(0).expand(len(self.blocks), -1, -1, -1, -1)
         states = [x[:, first:]]
@@ -120,7 +120,7 @@ class Emotion2vec(nn.Module):
         return SimpleNamespace(last_hidden_state=states[-1], hidden_states=states)
 
 
-def distances(frames: int, heads: int) -> Tensor:
+def distances(frames: int, heads: int, device: torch.device | None = None) -> Tensor:
     """Return the bias of ALiBi, `(heads, frames, frames)`: minus the distance times a slope.
 
     Press et al. 2022, "Train Short, Test Long": slopes are powers of 2^(-8 / heads). If heads are
@@ -129,8 +129,9 @@ def distances(frames: int, heads: int) -> Tensor:
     lower = 2 ** math.floor(math.log2(heads))
     slopes = [2 ** (-8 * (i + 1) / lower) for i in range(lower)]
     slopes += [2 ** (-4 * (i + 1) / lower) for i in range(0, 2 * lower, 2)][: heads - lower]
-    place = torch.arange(frames, dtype=torch.float32)
-    return -(place - place[:, None]).abs() * torch.tensor(slopes)[:, None, None]
+    place = torch.arange(frames, dtype=torch.float32, device=device)
+    slope = torch.tensor(slopes, device=device)[:, None, None]
+    return -(place - place[:, None]).abs() * slope
 
 
 def load_emotion2vec(folder: Path) -> Emotion2vec:

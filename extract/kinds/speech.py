@@ -22,7 +22,7 @@ last one padded as their feature extractor pads: step 1 is then that of each win
 from collections.abc import Hashable
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -39,20 +39,29 @@ if TYPE_CHECKING:
 AT_ONCE = 4  # chunks in one run of the model
 
 
-class SpeechOptions(ModelOptions):
-    """Options of `kind: speech`; `chunk` and `overlap` are seconds.
+class ChunkOptions(FeatureOptions):
+    """Options of kinds that cut long clips; `chunk` and `overlap` are seconds."""
+
+    chunk: float = Field(default=30.0, ge=1.0, le=3600.0)
+    overlap: float = Field(default=2.6, ge=0.0, le=1800.0)
+
+    @model_validator(mode="after")
+    def _shorter(self) -> Self:
+        if self.overlap > self.chunk / 2:
+            raise ValueError(f"`overlap` is at most half of `chunk` ({self.chunk / 2:g} s)")
+        return self
+
+
+class SpeechOptions(ChunkOptions, ModelOptions):
+    """Options of `kind: speech`.
 
     `posteriors` gives the log-probability of each token of a CTC model, such as phones.
     """
 
-    chunk: float = Field(default=30.0, ge=1.0, le=3600.0)
-    overlap: float = Field(default=2.6, ge=0.0, le=1800.0)
     posteriors: bool = False
 
     @model_validator(mode="after")
-    def _shorter(self) -> "SpeechOptions":
-        if self.overlap > self.chunk / 2:
-            raise ValueError(f"`overlap` is at most half of `chunk` ({self.chunk / 2:g} s)")
+    def _one_layer(self) -> Self:
         if self.posteriors and self.layer != -1:
             raise ValueError("`posteriors` are those of the last layer; leave `layer` out")
         return self

@@ -45,7 +45,7 @@ class Family:
         mask: whether clips of different lengths share a batch; "layer norm": if the config says so.
         argument: the name of the mask; "" where it takes none.
         encoder: the module and class of transformers, where it is a part of a model.
-        lower: the rate of the frames of all layers but the last, as a multiple.
+        together: frames that come at a time.
         layers: whether a layer can be chosen.
         needs: values of the encoder's config that all of this holds for.
         frozen: the parts that fine-tuning freezes by default.
@@ -63,7 +63,7 @@ class Family:
     mask: Mask = "yes"
     argument: str = "attention_mask"
     encoder: str = ""
-    lower: Fraction = Fraction(1)
+    together: int = 1
     layers: bool = True
     needs: tuple[tuple[str, int], ...] = ()
     frozen: tuple[str, ...] = ()
@@ -85,8 +85,8 @@ class Family:
         if self.reads == "window":
             return -(-samples // self.hop)
         if self.reads == "waveform":
-            per_hop = max(1, int(1 / self.lower))
-            return per_hop * ((samples - self.field) // (per_hop * self.hop) + 1)
+            step = self.together * self.hop
+            return self.together * ((samples - self.field) // step + 1)
         return self.frames_of_rows((samples - self.field) // MEL_HOP + 1)
 
     def frames_of_rows(self, rows: int) -> int:
@@ -105,10 +105,9 @@ class Family:
         return self.mask == "yes"
 
 
-HALF = Fraction(1, 2)
 _30_SECONDS = (("max_source_positions", 1500),)
 _CNN = Family("wav2vec 2.0", mask="layer norm", frozen=("feature_encoder",))
-_SEW = replace(_CNN, name="SEW", field=720, lower=HALF, mask="no")  # two frames at a time
+_SEW = replace(_CNN, name="SEW", field=720, together=2, mask="no")
 _PAIRS = Family("w2v-BERT 2.0", reads="rows", stacked=True)
 _WHISPER = Family(
     "Voxtral",
@@ -119,7 +118,7 @@ _WHISPER = Family(
     needs=_30_SECONDS,
     encoder="voxtral.VoxtralEncoder",
 )
-_POOLED = replace(_WHISPER, hop=640, field=640, window=750, lower=Fraction(2))
+_POOLED = replace(_WHISPER, hop=640, field=640, window=750)
 _SECONDS = Family(
     "Qwen3-ASR",
     reads="rows",

@@ -97,8 +97,6 @@ def named_errors(model: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(
             f"{model}: it cannot be loaded ({reason(error)}); get the model again."
         ) from error

@@ -133,7 +133,7 @@ def option(metavar: str, text: str, *names: str, **settings: Any) -> object:
 
 
 def flag(name: str, text: str) -> object:
-    """Return an option without a value."""
+    """Return an option by its name alone: its type says whether it takes a value."""
     return typer.Option(name, help=text)
 
 

@@ -50,7 +50,7 @@ def serve(
         float, positive("SECONDS", "Longest wait for an answer, in seconds, waiting included.")
     ] = 60,
     queue: Annotated[int, option("N", "Number of clips that may wait.", min=0)] = 16,
-    api_only: Annotated[bool, flag("--api-only", "Serve the API without a page.")] = (False),
+    api_only: Annotated[bool, flag("--api-only", "Serve the API without a page.")] = False,
     device: Device = "auto",
 ) -> None:
     """Serve a trained run: a page and an HTTP API.

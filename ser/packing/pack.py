@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from fnmatch import fnmatch
 from io import BytesIO
 from pathlib import Path
-from shutil import copyfileobj
 from typing import IO, Any
 from zipfile import ZipFile, ZipInfo
 
@@ -33,7 +32,7 @@ from ser.heads.record import FILE, HeadRecord
 from ser.packing.card import base_of, write_card
 from ser.packing.evaluation import evaluate
 from ser.pipeline.file import Pipeline
-from ser.predict.archive import BLOCK, CARD, MODEL_FILE, PIPELINE, digest_of
+from ser.predict.archive import CARD, MODEL_FILE, PIPELINE, copied
 from ser.predict.evaluation import Evaluation
 from ser.predict.members import model_problem
 from ser.predict.predictor import Predictor
@@ -293,6 +292,5 @@ def _add(archive: ZipFile, name: str, source: Path | bytes) -> Member:
     info.external_attr = PLAIN_FILE
     content: IO[bytes] = BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     with content, archive.open(info, "w", force_zip64=True) as member:
-        digest = digest_of(content)
-        copyfileobj(content, member, BLOCK)
+        digest = copied(content, member)
         return Member(sha256=digest, size=content.tell())

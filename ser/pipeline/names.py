@@ -18,7 +18,6 @@ def check_names(
 ) -> None:
     """Raise `UserError` for a feature or head that names a missing or unsuitable feature."""
     frames = [f for f, o in features.items() if extractor_class(o.kind).gives == "frames"]
-    words = [f for f in features if f not in frames]
     for name, options in features.items():
         kind = extractor_class(options.kind)
         if options.augment and ((kind.reads, kind.gives) != ("audio", "frames")):
@@ -26,11 +25,8 @@ def check_names(
                 ("features", name, "augment"),
                 f"kind {options.kind} cannot be augmented; only features that read audio can.",
             )
-        if (of := options.transcripts) is not None and of not in words:
-            raise document.error(
-                ("features", name, "of"),
-                f"'{of}' is not a feature with transcripts; {nearest(of, [*words, TRANSCRIPT])}",
-            )
+        if options.transcripts is not None:
+            _check_transcripts(document, ("features", name, "of"), options.transcripts, features)
     for name, config in heads.items():
         for feature in config.feature_names:
             scored = getattr(features.get(feature), "classes", classes)
@@ -71,13 +67,22 @@ def check_finetune(
         if name in features or name in heads:
             other = "features" if name in features else "heads"
             raise document.error(where, f"'{name}' is also under {other}; rename one of the two.")
-        words = [f for f, o in features.items() if extractor_class(o.kind).gives == "transcripts"]
-        if config.kind == "text" and config.of not in (TRANSCRIPT, *words):
-            raise document.error(
-                (*where, "of"),
-                f"'{config.of}' is not a feature with transcripts; "
-                f"{nearest(config.of, [*words, TRANSCRIPT])}",
-            )
+        if config.kind == "text":
+            _check_transcripts(document, (*where, "of"), config.of, features)
+
+
+def transcribers(features: Mapping[str, FeatureOptions]) -> list[str]:
+    """Return the features that are transcripts."""
+    return [f for f, o in features.items() if extractor_class(o.kind).gives == "transcripts"]
+
+
+def _check_transcripts(
+    document: Document, where: tuple[str, ...], of: str, features: Mapping[str, FeatureOptions]
+) -> None:
+    words = [*transcribers(features), TRANSCRIPT]
+    if of not in words:
+        problem = f"'{of}' is not a feature with transcripts; {nearest(of, words)}"
+        raise document.error(where, problem)
 
 
 def _check_views(

@@ -76,6 +76,20 @@ def _options_class(entry: Mapping[str, object]) -> type[FeatureOptions]:
         return FeatureOptions
 
 
+def _require_keys(
+    document: Document,
+    where: tuple[str, str],
+    own: Mapping[str, object],
+    entry: Mapping[str, object],
+    valid: Sequence[str],
+) -> None:
+    """Raise `UserError` for an unknown key of an entry, at its own line or that of the defaults."""
+    for key in entry:
+        if key not in valid:
+            at = where if key in own else (where[0], "defaults")
+            raise document.unknown((*at, key), valid)
+
+
 def read_heads(document: Document, base: Path) -> dict[str, HeadConfig]:
     """Read `heads:`, each entry over the `defaults`."""
     defaults = document.mapping(("heads", "defaults"))
@@ -85,11 +99,7 @@ def read_heads(document: Document, base: Path) -> dict[str, HeadConfig]:
         own = document.mapping(where)
         with document.at(where):
             entry = merged(defaults, own)
-        valid = valid_keys(entry)
-        for key in entry:
-            if key not in valid:
-                at = where if key in own else ("heads", "defaults")
-                raise document.unknown((*at, key), valid)
+        _require_keys(document, where, own, entry, valid_keys(entry))
         if isinstance(init := entry.get("init"), str):
             entry["init"] = str(base / init)
         heads[name] = document.validate(where, HeadConfig, partial(parse_head, entry))
@@ -106,10 +116,7 @@ def read_finetune(document: Document, base: Path) -> dict[str, FineTuneConfig]:
         entry = defaults | own
         with document.at(where):
             valid = finetune_keys(entry)
-        for key in entry:
-            if key not in valid:
-                at = where if key in own else ("finetune", "defaults")
-                raise document.unknown((*at, key), valid)
+        _require_keys(document, where, own, entry, valid)
         if "model" in entry and (base / document.path((*where, "model"), entry["model"])).is_dir():
             entry["model"] = str(base / entry["model"])
         make = partial(parse_finetune, name, entry)

@@ -79,8 +79,9 @@ def _extract(file: IO[bytes], path: Path, folder: Path) -> BundleRecord:
             _compare(path, members, record)
             (folder / BUNDLE_JSON).write_bytes(text)
             for name, expected in record.members.items():
-                with archive.open(members[name]) as source:
-                    if _copied(source, folder / name) != expected.sha256:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(members[name]) as source, (folder / name).open("xb") as target:
+                    if copied(source, target) != expected.sha256:
                         raise refused(path, name, "was changed: its sha256 is not that of packing")
     except (BadZipFile, EOFError, NotImplementedError, ValueError, OSError, struct.error) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
@@ -137,14 +138,12 @@ def _compare(path: Path, members: dict[str, ZipInfo], record: BundleRecord) -> N
             raise refused(path, name, f"has {size} bytes but {BUNDLE_JSON} records {expected.size}")
 
 
-def _copied(source: IO[bytes], target: Path) -> str:
-    """Write a member and return its sha256."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def copied(source: IO[bytes], target: IO[bytes]) -> str:
+    """Copy a file to its end and return its sha256."""
     total = hashlib.sha256()
-    with target.open("xb") as file:
-        while block := source.read(BLOCK):
-            total.update(block)
-            file.write(block)
+    while block := source.read(BLOCK):
+        total.update(block)
+        target.write(block)
     return total.hexdigest()
 
 

@@ -87,11 +87,6 @@ class LiveAudio:
         self._changed = threading.Condition()
         self.left_out = 0  # windows for which the models were too slow
 
-    @property
-    def seconds(self) -> float:
-        """Return the seconds of audio pushed so far."""
-        return self._ring.end / SAMPLE_RATE
-
     def push(self, wave: np.ndarray) -> None:
         """Add float32 `(samples,)` at the stream's rate, full scale ±1; never waits for a model.
 

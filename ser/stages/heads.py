@@ -1,6 +1,6 @@
 """The heads stage of a pipeline: training, the list of those that failed, the table of all."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -35,6 +35,15 @@ class Callbacks:
 
 
 NO_CALLBACKS = Callbacks()
+
+
+def follow(reports: Iterable[HeadReport], callbacks: Callbacks, log: Log) -> list[HeadReport]:
+    """Report each head when it is done; return those that failed or are trained elsewhere."""
+    left = []
+    for report in reports:
+        callbacks.after_head(report) if callbacks.after_head else log(describe_head(report))
+        left += [report] if report.done in ("failed", "busy") else []
+    return left
 
 
 def head_entry(pipeline: Pipeline, name: str) -> dict[str, object]:

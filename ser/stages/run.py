@@ -20,7 +20,7 @@ from ser.heads.run import HeadReport
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.score.scores import Metrics
 from ser.stages.finetune import fine_tunings
-from ser.stages.heads import NO_CALLBACKS, Callbacks, describe_head, failed_heads, train
+from ser.stages.heads import NO_CALLBACKS, Callbacks, failed_heads, follow, train
 from ser.stages.score import is_report_current, report_contents, score_pipeline, synthetic_share
 from ser.stages.subruns import extract_once
 from ser.version import install
@@ -60,16 +60,13 @@ def run_all(
     if not pipeline.systems:
         log("heads    none in the file: nothing to train, stack or score")
         return {}, failed
-    busy: list[str] = []
-    after_epoch, after_head = callbacks.after_epoch, callbacks.after_head
+    after_epoch = callbacks.after_epoch
     reports: Iterable[HeadReport] = ()
     if heads := list(pipeline.heads):
         reports = train(pipeline, heads, device, engine=engine, log=log, after_epoch=after_epoch)
-    for head in reports:
-        after_head(head) if after_head else log(describe_head(head))
-        if head.done in ("failed", "busy"):
-            failed[f"heads/{head.name}"] = head.error
-            busy += [head.name] if head.done == "busy" else []
+    left = follow(reports, callbacks, log)
+    failed |= {f"heads/{head.name}": head.error for head in left}
+    busy = [head.name for head in left if head.done == "busy"]
     problem = failed_heads(pipeline, pipeline.systems)
     if busy:
         problem = f"another process trains {', '.join(busy)}; when it is done, run this again."

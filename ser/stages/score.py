@@ -18,12 +18,12 @@ from ser.cache.urls import is_url
 from ser.corpus.config import VARIABLE
 from ser.corpus.errors import Note, UserError, nearest
 from ser.corpus.manifest import Manifest
-from ser.extract.extractor import extractor_class
 from ser.extract.run import open_feature
 from ser.heads.layers import layer_weights
 from ser.heads.record import read_done
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.pipeline.jobs import feature_job
+from ser.pipeline.names import transcribers
 from ser.score.external_scores import ExternalScores, score_external
 from ser.score.heads import read_heads
 from ser.score.pairs import read_system
@@ -82,8 +82,7 @@ def choose_thresholds(pipeline: Pipeline, heads: Sequence[str], risk: float) -> 
 def report_contents(pipeline: Pipeline, heads: Sequence[str], metrics: Metrics) -> Contents:
     """Gather what the report of a scored run shows."""
     manifest = manifest_if_present(pipeline)
-    kinds = {name: extractor_class(options.kind) for name, options in pipeline.features.items()}
-    words = [name for name, kind in kinds.items() if kind.gives == "transcripts"]
+    words = transcribers(pipeline.features)
     return gather(
         pipeline.run,
         metrics,

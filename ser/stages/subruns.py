@@ -31,7 +31,7 @@ from ser.pipeline.jobs import heads_job
 from ser.score.run import score_run
 from ser.stack.config import AUTO
 from ser.stages.extract import describe_extraction, extract_features
-from ser.stages.heads import NO_CALLBACKS, Callbacks, describe_head, record_outcome, require_heads
+from ser.stages.heads import NO_CALLBACKS, Callbacks, follow, record_outcome, require_heads
 from ser.stages.score import is_newer
 
 SEED_STEP = 100  # between the seeds of a head; presets number theirs 1, 2, 3
@@ -114,17 +114,13 @@ def run_subruns(
     Without a head that a stack needs nothing is fitted.
     """
     failed = extract_once(list(runs.values()), device, log)
-    trained = True
     reports = train_subruns(runs, device, jobs, log=log, after_epoch=callbacks.after_epoch)
-    for report in reports:
-        callbacks.after_head(report) if callbacks.after_head else log(describe_head(report))
-        if report.done in ("failed", "busy"):
-            failed[f"heads/{report.name}"] = report.error
-            trained = False
-    if trained:
+    left = follow(reports, callbacks, log)
+    failed |= {f"heads/{head.name}": head.error for head in left}
+    if not left:
         fit_stacks(runs, log)
         score_subruns(runs)
-    return trained, failed
+    return not left, failed
 
 
 def extract_once(
