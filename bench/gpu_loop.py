@@ -24,12 +24,13 @@ from bench.gpu_models import Model
 from bench.gpu_rows import seconds_of, synchronize
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
+from ser.extract.device_memory import default_frame_budget, plan
 from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import build_extractor, device_type, parse_options
 from ser.extract.loading import load
 from ser.extract.loop import Output, Report, run_batches
 from ser.extract.models import resolve
-from ser.extract.run import Job, default_frame_budget, plan, sources_of
+from ser.extract.run import Job, sources_of
 
 PEAKS = {  # dense bf16 FLOP/s by a part of the card's name, from the data sheets
     "H200": 989e12,

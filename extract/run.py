@@ -4,14 +4,15 @@
 2. See what is missing: not cached, or cached from audio that has changed since.
 3. Plan batches over the whole corpus, sorted by size, within a budget of frames; take every n-th
    for `--shard i/n`, and of those the ones with something missing.
-4. Load the model once; decode ahead in threads; extract; stream to the cache.
+4. Load the model once; divide batches that the memory of a GPU cannot hold; decode ahead in
+   threads; extract; stream to the cache.
 5. A clip that fails is listed in failed.parquet with the reason and harms no neighbour; a batch
    that does not fit the memory is halved. What is done stays done, whatever happens next.
 """
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,13 +27,13 @@ from ser.corpus.augment import View
 from ser.corpus.config import VARIABLE, require_set
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
+from ser.extract.device_memory import default_frame_budget, fitted, plan
 from ser.extract.extractor import (
     TRANSCRIPT,
     Extractor,
     FeatureOptions,
     build_extractor,
     choose_device,
-    device_type,
     extractor_class,
 )
 from ser.extract.loading import load
@@ -40,7 +41,7 @@ from ser.extract.loop import Output, Report, run_batches
 from ser.extract.models import Weights, resolve
 from ser.extract.passes import joined
 from ser.extract.registry import card
-from ser.extract.sources import AudioSources, Sources, TextSources, ViewSources, plan_batches
+from ser.extract.sources import AudioSources, Sources, TextSources, ViewSources
 
 log = logging.getLogger("ser.extract")
 
@@ -154,7 +155,8 @@ def extract_together(
     if busy:
         device = _device_of(jobs[0], device)
         extractor = joined([part.extractor for part in busy])
-        batches = plan(extractor, sources.sizes(), frame_budget or default_frame_budget(device))
+        sizes = sources.sizes()
+        batches = plan(extractor, sizes, frame_budget or default_frame_budget(device))
         wanted: set[str] = set().union(*(part.wanted for part in busy))
         mine = [batch for batch in batches[shard[0] :: shard[1]] if not wanted.isdisjoint(batch)]
         if not extractor.whole:
@@ -163,6 +165,8 @@ def extract_together(
         if mine:
             extractor.many_batches = len(mine) > 1
             load(extractor, busy[0].job.name, device)
+            if frame_budget is None:
+                mine = fitted(extractor, mine, sizes, device)
             with ExitStack() as stack:
                 outputs = [
                     Output(stack.enter_context(part.writer(shard_bytes)), part.wanted, part.report)
@@ -256,11 +260,6 @@ def _device_of(job: Job, device: str) -> str:
     return "cpu" if job.options.remote else choose_device(device)
 
 
-def default_frame_budget(device: str) -> int:
-    """Return how many frames a batch may occupy on a device, such as `cpu` or `cuda:1`."""
-    return 48_000 if device_type(device) == "cuda" else 6_000  # padding included
-
-
 def _imported(job: Job) -> Report:
     """Report which utterances of the corpus were not imported."""
     imported = FeatureCache.existing(job.cache, job.name, job.spec)
@@ -291,13 +290,6 @@ def sources_of(job: Job) -> Sources:
     own = job.manifest.frame[TRANSCRIPT].to_list()
     texts = own if job.transcripts is None else job.transcripts.texts(utterances)
     return TextSources(utterances, texts, feature)
-
-
-def plan(extractor: Extractor, sizes: Mapping[str, int], budget: float) -> list[list[str]]:
-    """Pack inputs of these sizes, by id, into batches within a budget of frames."""
-    keys = {u: extractor.batch_key(size) for u, size in sizes.items()}
-    costs = {u: extractor.cost(size) for u, size in sizes.items()}
-    return plan_batches(sizes, keys, costs, budget)
 
 
 def _metadata(job: Job, extractor: Extractor) -> dict[str, object]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ser.corpus.errors import UserError
 from ser.corpus.lookahead import ahead
-from ser.extract.run import default_frame_budget
+from ser.extract.device_memory import default_frame_budget
 from ser.predict.attention import Pooling, explain_clip
 from ser.predict.clips import (
     AHEAD,

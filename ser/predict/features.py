@@ -19,6 +19,7 @@ from ser.cache.precision import Encoded, encode
 from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError
 from ser.extract.batch import prepared, robustly
+from ser.extract.device_memory import default_frame_budget, plan
 from ser.extract.extractor import (
     TRANSCRIPT,
     Extractor,
@@ -29,7 +30,7 @@ from ser.extract.extractor import (
 from ser.extract.loading import load
 from ser.extract.models import Weights, resolve
 from ser.extract.passes import joined, passes
-from ser.extract.run import default_frame_budget, options_spec, plan
+from ser.extract.run import options_spec
 
 
 @dataclass(frozen=True)

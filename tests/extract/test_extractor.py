@@ -5,11 +5,11 @@ import pytest
 from pydantic import ValidationError
 
 from ser.corpus.errors import UserError
+from ser.extract.device_memory import default_frame_budget
 from ser.extract.extractor import choose_device, device_type, extractor_class, parse_options
 from ser.extract.kinds.prosody import Prosody
 from ser.extract.kinds.speech import SpeechOptions
 from ser.extract.kinds.whisper import Asr, AsrOptions, WhisperFeatures
-from ser.extract.run import default_frame_budget
 from tests.extract.factories import made
 
 

@@ -1,0 +1,91 @@
+"""Batches that fit the free memory of a GPU.
+
+The plan is the same on every machine, so that the shards of several are disjoint, and its batches
+occupy `FRAMES` at most: that keeps a GPU busy, and with half as many again the first convolution of
+wav2vec 2.0's descendants would have over 2^31 values, which not every kernel takes. Where they
+would not fit, each is divided before it runs. One input of the greatest length shows how many bytes
+the model takes for a frame. The budget is `FRAMES` halved some times, so that GPUs of one type run
+the same batches though their free memory differs a little. A batch that does not fit nevertheless
+is halved when it runs (`ser.extract.batch`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from ser.extract.extractor import SAMPLE_RATE, Extractor, device_type
+from ser.extract.sources import plan_batches
+
+FRAMES = {"cuda": 48_000}  # a batch may occupy, padding included
+FRAMES_ELSEWHERE = 6_000
+SHARE = 0.8  # of the free memory, for one batch
+LONGEST = 30 * SAMPLE_RATE  # of the trial: longer clips are cut to pieces
+LONGEST_TEXT = 2_000  # characters
+
+
+def default_frame_budget(device: str) -> int:
+    """Return how many frames a batch may occupy on a device, such as `cpu` or `cuda:1`."""
+    return FRAMES.get(device_type(device), FRAMES_ELSEWHERE)
+
+
+def plan(extractor: Extractor, sizes: Mapping[str, int], budget: float) -> list[list[str]]:
+    """Pack inputs of these sizes, by id, into batches within a budget of frames."""
+    keys = {u: extractor.batch_key(size) for u, size in sizes.items()}
+    costs = {u: extractor.cost(size) for u, size in sizes.items()}
+    return plan_batches(sizes, keys, costs, budget)
+
+
+def fitted(
+    extractor: Extractor, batches: Sequence[Sequence[str]], sizes: Mapping[str, int], device: str
+) -> list[list[str]]:
+    """Divide planned batches so that they fit the free memory of a GPU; elsewhere, change nothing.
+
+    Args:
+        extractor: loaded.
+        batches: of the plan.
+        sizes: samples or characters of every utterance.
+        device: such as `cuda:1`.
+    """
+    if device_type(device) != "cuda" or extractor.gives != "frames":
+        return [list(batch) for batch in batches]
+    longest = max(sizes[u] for batch in batches for u in batch)
+    needed, budget = frame_bytes(extractor, longest, device), float(default_frame_budget(device))
+    least, free = extractor.cost(longest), SHARE * free_bytes(device)
+    while budget > least and budget * needed > free:
+        budget /= 2
+    return [part for b in batches for part in plan(extractor, {u: sizes[u] for u in b}, budget)]
+
+
+def frame_bytes(extractor: Extractor, longest: int, device: str) -> float:
+    """Return about the bytes that a model takes for a frame beside its weights; 0 if it fails.
+
+    An input of the greatest size runs alone; the first run also allocates what later ones share.
+    """
+    trial: np.ndarray | str = "word " * (min(longest, LONGEST_TEXT) // 5 + 1)
+    if extractor.reads == "audio":
+        longest = min(longest, LONGEST)
+        trial = 0.1 * np.random.default_rng(0).standard_normal(longest, np.float32)
+    size = len(trial)
+    try:
+        extractor.extract([trial])
+        return peak_bytes(device, lambda: extractor.extract([trial])) / extractor.cost(size)
+    except Exception:  # of the model's library: the clips themselves show what is wrong
+        return 0.0
+
+
+def free_bytes(device: str) -> int:
+    """Return the free bytes of a GPU."""
+    import torch
+
+    torch.cuda.empty_cache()
+    return torch.cuda.mem_get_info(device)[0]
+
+
+def peak_bytes(device: str, work: Callable[[], object]) -> int:
+    """Return the most bytes of a GPU that `work` adds to those in use."""
+    import torch
+
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    work()
+    return torch.cuda.max_memory_allocated(device) - before
