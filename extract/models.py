@@ -112,6 +112,13 @@ def _from_hub(hub: str, listed: ModelCard | None, download: bool) -> Weights:
     return Weights(folder, f"revision:{folder.name}")
 
 
+def own_file(folder: Path, *names: str) -> Path | None:
+    """Return the file of a model without a config.json, one of `names`; None for other models."""
+    if (folder / "config.json").is_file():  # such a file beside it is no part of the model
+        return None
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
 def _weight_files(folder: Path) -> list[Path]:
     """List the files that decide the numbers; raises `UserError` for a folder without a model."""
     config = (folder / "config.json").is_file()

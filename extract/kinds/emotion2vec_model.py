@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, pad, scaled_dot_product_attention
 
 from ser.corpus.errors import UserError
-from ser.extract.models import EMOTION2VEC
+from ser.extract.models import EMOTION2VEC, own_file
 
 STRIDES = (5, 2, 2, 2, 2, 2, 2)  # 320 samples in all
 NAMES = (  # of the published tensors, and here
@@ -136,7 +136,8 @@ def distances(frames: int, heads: int, device: torch.device | None = None) -> Te
 
 def load_emotion2vec(folder: Path) -> Emotion2vec:
     """Load the published weights of a folder; raises `UserError` for those of another layout."""
-    (path, *_) = [folder / name for name in EMOTION2VEC if (folder / name).exists()]
+    path = own_file(folder, *EMOTION2VEC)
+    assert path is not None
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         return Emotion2vec(renamed(stored.get("model", stored)))

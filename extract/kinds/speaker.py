@@ -13,13 +13,14 @@ in the original, which removes them with another package.
 """
 
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ser.extract.encoding import EncoderExtractor, dtype_on
 from ser.extract.extractor import FeatureOptions, extractor
-from ser.extract.models import DVECTORS
+from ser.extract.models import DVECTORS, own_file
 
 if TYPE_CHECKING:
     from ser.extract.encoder import Encoder, Piece
@@ -42,17 +43,17 @@ class Speaker(EncoderExtractor):
         """Load the model."""
         from ser.extract.kinds.speaker_models import DVectorEncoder, XVectorEncoder
 
-        if self._dvectors:
-            return DVectorEncoder(self.folder / DVECTORS).to(device)
+        if self._dvectors is not None:
+            return DVectorEncoder(self._dvectors).to(device)
         return XVectorEncoder(self.options.model, self.folder, dtype_on(device)).to(device)
 
     @property
-    def _dvectors(self) -> bool:
-        return (self.folder / DVECTORS).exists()
+    def _dvectors(self) -> Path | None:
+        return own_file(self.folder, DVECTORS)
 
     def batch_key(self, size: int) -> Hashable:
         """Return the length, or nothing for the windows of d-vectors."""
-        return None if self._dvectors else size
+        return size if self._dvectors is None else None
 
     def compute(self, batch: "Sequence[list[Piece]]") -> list[np.ndarray]:
         """Return the vector of each clip, float32 `(1, dim)`."""

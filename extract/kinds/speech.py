@@ -31,7 +31,7 @@ from ser.corpus.errors import UserError
 from ser.extract.encoding import EncoderExtractor, dtype_on, read_config
 from ser.extract.extractor import FeatureOptions, ModelOptions, extractor
 from ser.extract.kinds.speech_families import Family, Located, locate
-from ser.extract.models import EMOTION2VEC
+from ser.extract.models import EMOTION2VEC, own_file
 
 if TYPE_CHECKING:
     from ser.extract.kinds.speech_encoder import SpeechEncoder
@@ -77,7 +77,7 @@ class Speech(EncoderExtractor):
     @cached_property
     def config(self) -> dict[str, Any]:
         """The model's config.json; emotion2vec has none."""
-        if any((self.folder / name).exists() for name in EMOTION2VEC):
+        if own_file(self.folder, *EMOTION2VEC):
             return {"model_type": "emotion2vec"}
         return read_config(self.folder)
 

@@ -1,3 +1,4 @@
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 from ser.corpus.errors import UserError
 from ser.extract.extractor import Extractor
 from ser.extract.kinds.emotion2vec_model import distances
+from ser.extract.models import resolve
 from ser.extract.testing import ExtractorConformance, clip
-from tests.extract.factories import made, new_folder
+from tests.extract.factories import made, new_folder, tiny_speech
 
 DIM, HEADS, WIDTH = 24, 3, 16
 KERNELS = (10, 3, 3, 3, 3, 2, 2)
@@ -100,6 +102,15 @@ def test_code_in_the_weights_is_not_run(tmp_path: Path) -> None:
     torch.save({"model": folder_of}, tmp_path / "model.pt")
     with pytest.raises(UserError, match=r"model\.pt: it cannot be read without running code"):
         made("speech", tmp_path)
+
+
+def test_stray_weights_beside_a_config_are_no_part_of_the_model(tmp_path: Path) -> None:
+    folder = tiny_speech("WavLM", "layer")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.pt").write_bytes(b"a checkpoint")
+    assert resolve(str(tmp_path)).digest == resolve(str(folder)).digest
+    (frames,), (expected,) = (made("speech", m).extract([clip(1.0)]) for m in (tmp_path, folder))
+    np.testing.assert_array_equal(frames, expected)
 
 
 GOLDEN = [-1.01453, -0.73729, -0.92653]

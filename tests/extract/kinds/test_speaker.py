@@ -1,3 +1,4 @@
+import shutil
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from ser.corpus.errors import UserError
 from ser.extract.extractor import SAMPLE_RATE, Extractor
 from ser.extract.kinds.speaker_models import window_starts
+from ser.extract.models import resolve
 from ser.extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made, new_folder, tiny_speech
 from tests.extract.tiny_encoders import CNN, LAYER_NORM, enlarged
@@ -84,6 +86,16 @@ def test_other_weights_than_resemblyzers(tmp_path: Path) -> None:
     (tmp_path / "pretrained.pt").write_bytes(b"no weights")
     with pytest.raises(UserError, match=r"pretrained\.pt: these are not Resemblyzer's weights\.$"):
         made("speaker", tmp_path)
+
+
+def test_stray_weights_beside_a_config_are_no_part_of_the_model(tmp_path: Path) -> None:
+    shutil.copytree(tiny_xvectors(), tmp_path, dirs_exist_ok=True)
+    (tmp_path / "pretrained.pt").write_bytes(b"a checkpoint")
+    assert resolve(str(tmp_path)).digest == resolve(str(tiny_xvectors())).digest
+    (vector,), (expected,) = (
+        made("speaker", folder).extract([clip(1.0)]) for folder in (tmp_path, tiny_xvectors())
+    )
+    np.testing.assert_array_equal(vector, expected)
 
 
 @pytest.mark.parametrize(
