@@ -1,6 +1,7 @@
 """Extraction by an encoder, the same module that fine-tuning trains."""
 
 import json
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError
 from ser.extract.extractor import Extractor, device_type
 
@@ -19,7 +21,23 @@ if TYPE_CHECKING:
 LONGEST_CONFIG = 1 << 20  # bytes
 
 
-class EncoderExtractor(Extractor):
+class PreparingExtractor(Extractor):
+    """An extractor with its own `prepare` and `compute`."""
+
+    def extract(
+        self, batch: Sequence[Any]
+    ) -> Sequence[np.ndarray | ValueError] | Sequence[Transcript]:
+        """Return what `compute` gives for the prepared inputs."""
+        return self.compute([self.prepare(source) for source in batch])
+
+    @abstractmethod
+    def compute(
+        self, batch: Sequence[Any]
+    ) -> Sequence[np.ndarray | ValueError] | Sequence[Transcript]:
+        """Return what `extract` does, of inputs that `prepare` returned."""
+
+
+class EncoderExtractor(PreparingExtractor):
     """An extractor whose model is an `Encoder`."""
 
     encoder: "Encoder"  # after load
@@ -52,12 +70,8 @@ class EncoderExtractor(Extractor):
         """Return the pieces of an input."""
         return self.encoder.prepare(source)
 
-    def extract(self, batch: Sequence[Any]) -> list[np.ndarray]:
-        """Return the frames of each input, those of its pieces joined."""
-        return self.compute([self.prepare(source) for source in batch])
-
     def compute(self, batch: "Sequence[list[Piece]]") -> list[np.ndarray]:
-        """Return the frames of inputs in pieces."""
+        """Return the frames of each input, those of its pieces joined."""
         return [np.concatenate(frames) for frames in self.frames_of_pieces(batch)]
 
     def frames_of_pieces(self, batch: "Sequence[list[Piece]]") -> list[list[np.ndarray]]:

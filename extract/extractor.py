@@ -178,7 +178,7 @@ EXTRACTORS = Registry[type[Extractor], None](
             ("pitch", "kinds.pitch", "F0 tracked over the clip, and its strength, 100 Hz."),
             ("opensmile", "kinds.prosody", "openSMILE's eGeMAPS descriptors: 25 values, 100 Hz."),
             ("facodec", "kinds.prosody", "FACodec's prosody and timbre: 512 values, 80 Hz."),
-            ("imported", "extractor", "Features made elsewhere: `ser cache import`."),
+            ("imported", "kinds.imported", "Features made elsewhere: `ser cache import`."),
             (
                 "imported_transcripts",
                 "kinds.imported_transcripts",
@@ -223,20 +223,6 @@ def require_extractor(kind: str, cls: object) -> None:
         )
     require_options("kind", kind, cls.Options, FeatureOptions)
     require_call("kind", kind, cls, "(options, weights)", 2)
-
-
-@extractor("imported")
-class Imported(Extractor):
-    """Features made elsewhere: `ser cache import` adds them, and nothing extracts them."""
-
-    def load(self, device: str) -> None:
-        """Raise `ValueError`: there is no model."""
-        raise ValueError("features of kind 'imported' are added by `ser cache import`")
-
-    def extract(self, batch: Sequence[Any]) -> list[np.ndarray]:
-        """Raise `ValueError`: there is no model."""
-        self.load("cpu")
-        return []
 
 
 def describe_class(kind: str, cls: type[Extractor]) -> str:

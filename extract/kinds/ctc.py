@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import Field
 
 from ser.cache.transcripts import Transcript
-from ser.extract.extractor import Extractor, FeatureOptions, extractor
+from ser.extract.encoding import PreparingExtractor
+from ser.extract.extractor import FeatureOptions, extractor
 from ser.extract.kinds.speech import ChunkOptions, Speech, SpeechOptions
 from ser.extract.models import Weights
 
@@ -35,7 +36,7 @@ class CtcOptions(ChunkOptions):
 
 
 @extractor("ctc")
-class Ctc(Extractor):
+class Ctc(PreparingExtractor):
     """Transcribe each clip by the likeliest token of each frame."""
 
     Options: ClassVar[type[FeatureOptions]] = CtcOptions
@@ -61,10 +62,6 @@ class Ctc(Extractor):
     def prepare(self, source: np.ndarray) -> "list[Piece]":
         """Return the pieces of a waveform."""
         return self._posteriors.prepare(source)
-
-    def extract(self, batch: Sequence[np.ndarray]) -> list[Transcript]:
-        """Return the words of each waveform."""
-        return self.compute([self.prepare(wave) for wave in batch])
 
     def compute(self, batch: "Sequence[list[Piece]]") -> list[Transcript]:
         """Return the words of each waveform in pieces."""

@@ -25,8 +25,8 @@ import numpy as np
 from pydantic import Field
 
 from ser.cache.transcripts import Transcript, Word
-from ser.extract.encoding import EncoderExtractor
-from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, ModelOptions, extractor
+from ser.extract.encoding import EncoderExtractor, PreparingExtractor
+from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, ModelOptions, extractor
 
 if TYPE_CHECKING:
     from ser.extract.encoder import Piece
@@ -70,7 +70,7 @@ class WindowOptions(FeatureOptions):
         return window_samples(clip, self.window, round(self.silence * SAMPLE_RATE))
 
 
-class WindowedExtractor(Extractor):
+class WindowedExtractor(PreparingExtractor):
     """Plan batches for Whisper: windows of one length share a batch."""
 
     def batch_key(self, size: int) -> Hashable:
@@ -147,10 +147,6 @@ class Asr(WindowedExtractor):
         """Return a waveform and its windows."""
         return source, self.encoder.prepare(source)
 
-    def extract(self, batch: Sequence[np.ndarray]) -> list[Transcript]:
-        """Return the words of each waveform."""
-        return self.compute([self.prepare(wave) for wave in batch])
-
     def compute(self, batch: Sequence[Windows]) -> list[Transcript]:
         """Return the words of each waveform in windows."""
         pieces = [piece for _, own in batch for piece in own]
@@ -203,10 +199,6 @@ class FramesAndWords(WindowedExtractor):
     def prepare(self, source: np.ndarray) -> Windows:
         """Return a waveform and its windows."""
         return self._words.prepare(source)
-
-    def extract(self, batch: Sequence[np.ndarray]) -> list[Any]:
-        """Return (frames, transcript) of each waveform."""
-        return self.compute([self.prepare(wave) for wave in batch])
 
     def compute(self, batch: Sequence[Windows]) -> list[Any]:
         """Return (frames, transcript) of each waveform in windows."""
