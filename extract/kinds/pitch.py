@@ -105,19 +105,25 @@ def best_path(hertz: np.ndarray, strengths: np.ndarray) -> np.ndarray:
         hertz: `(frames, candidates)`, 0 of the unvoiced one.
         strengths: of the same shape; -inf of one that does not exist.
     """
-    voiced = hertz > 0
-    octaves = np.log2(np.where(voiced, hertz, 1.0))
     total = strengths[0]
     back = np.zeros(hertz.shape, np.int64)
-    for i in range(1, len(hertz)):
-        jumps = JUMP * np.abs(octaves[i][:, None] - octaves[i - 1])
-        both = voiced[i][:, None] & voiced[i - 1]
-        cost = np.where(both, jumps, CHANGE * (voiced[i][:, None] != voiced[i - 1]))
-        arriving = total - cost
-        back[i] = arriving.argmax(axis=1)
-        total = strengths[i] + arriving.max(axis=1)
+    for first in range(1, len(hertz), BLOCK):
+        for i, cost in enumerate(_costs(hertz[first - 1 : first + BLOCK]), first):
+            arriving = total - cost
+            back[i] = arriving.argmax(axis=1)
+            total = strengths[i] + arriving.max(axis=1)
     path = np.empty(len(hertz), np.int64)
     path[-1] = total.argmax()
     for i in range(len(hertz) - 1, 0, -1):
         path[i - 1] = back[i, path[i]]
     return path
+
+
+def _costs(hertz: np.ndarray) -> np.ndarray:
+    """Return what each step costs: `(frames - 1, candidates, candidates)`, to and from."""
+    voiced = hertz > 0
+    octaves = np.log2(np.where(voiced, hertz, 1.0))
+    jumps = JUMP * np.abs(octaves[1:, :, None] - octaves[:-1, None])
+    to, start = voiced[1:, :, None], voiced[:-1, None]
+    costs: np.ndarray = np.where(to & start, jumps, CHANGE * (to != start))
+    return costs
