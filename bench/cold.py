@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from bench.report import Row, Target, arguments, load_note, show, temporary_folder
+from bench.report import PROGRAM, Row, Target, arguments, load_note, show, temporary_folder
 from bench.stack import fit_words, measured, write_run
 
 TORCH = "import torch"
@@ -68,17 +68,16 @@ def commands(folder: Path, clip: Path, run: Path | None = None) -> dict[str, lis
 
     `folder` has a run of `write_run`; `clip` and `run` are what is predicted, and with what.
     """
-    program = [str(Path(sys.executable).parent / "ser")]
-    predict = [*program, "predict", str(clip.resolve()), "--device", "cpu"]
+    predict = [PROGRAM, "predict", str(clip.resolve()), "--device", "cpu"]
     resumed = [*predict, "--out", str((folder / "x.csv").resolve())]
     pipeline = ["--pipeline", str((folder / "pipeline.yaml").resolve())]
     return {
         TORCH: [sys.executable, "-c", TORCH],
-        "ser --help": [*program, "--help"],
+        "ser --help": [PROGRAM, "--help"],
         "ser predict": resumed,
         "ser predict, all done": resumed,
         **({"ser predict --run": [*predict, "--run", str(run.resolve())]} if run else {}),
-        **{f"ser stack fit, {m}": [*program, *fit_words(m), *pipeline] for m in MODELS},
+        **{f"ser stack fit, {m}": [PROGRAM, *fit_words(m), *pipeline] for m in MODELS},
     }
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from unittest.mock import patch
 
@@ -208,7 +208,7 @@ def decoding_rows(setting: Setting) -> list[Figure]:
     return [
         Figure(
             f"{threads} threads",
-            lambda threads=threads: rate(threads),  # type: ignore[misc]
+            partial(rate, threads),
             "clips/s",
             "≥",
             WAVLM_CLIPS if threads == DECODE_THREADS else None,
@@ -221,7 +221,5 @@ def decoding_rows(setting: Setting) -> list[Figure]:
 def extraction_groups(models: Sequence[Model], setting: Setting) -> list[Group]:
     groups = [Group("decoding", lambda: decoding_rows(setting))]
     for model in models:
-        groups.append(
-            Group(model.name, lambda model=model: extraction_rows(model, setting))  # type: ignore[misc]
-        )
+        groups.append(Group(model.name, partial(extraction_rows, model, setting)))
     return groups

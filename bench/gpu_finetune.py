@@ -87,24 +87,20 @@ class Tunings:
         return abs(own - base) / abs(base)
 
 
+def _rows(way: str, tuning: Tuning) -> list[Figure]:
+    least = 0.4  # of LoRA the second matrices: the first have no gradient yet
+    return [
+        Figure(f"{way}: loss", lambda: tuning.step[1], "", "<", 100),
+        Figure(f"{way}: tensors that move", lambda: tuning.step[2], "share", "≥", least),
+        Figure(f"{way}: peak memory", lambda: tuning.step[0], "GB", "≤", 70, True),
+        Figure(f"{way}: training", tuning.rate, "clips/s", "≥", 20, True),
+    ]
+
+
 def finetune_rows(setting: Setting) -> list[Figure]:
     own = Tunings(setting)
-    rows = []
-    for way, tuning in own.ways.items():
-        rows += [
-            Figure(f"{way}: loss", lambda t=tuning: t.step[1], "", "<", 100),  # type: ignore[misc]
-            Figure(
-                f"{way}: tensors that move",
-                lambda t=tuning: t.step[2],  # type: ignore[misc]
-                "share",
-                "≥",
-                0.4,  # of LoRA the second matrices: the first have no gradient yet
-            ),
-            Figure(f"{way}: peak memory", lambda t=tuning: t.step[0], "GB", "≤", 70, True),  # type: ignore[misc]
-            Figure(f"{way}: training", tuning.rate, "clips/s", "≥", 20, True),
-        ]
     return [
-        *rows,
+        *(row for way, tuning in own.ways.items() for row in _rows(way, tuning)),
         Figure("loss with checkpointing = without", own.loss_error, "relative", "≤", 0.01),
         Figure(
             "memory, checkpointing / without",

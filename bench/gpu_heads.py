@@ -7,7 +7,7 @@ and the largest. Frames are noise, cut from one block.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -188,5 +188,5 @@ def recurrence_rows(setting: Setting) -> Sequence[Figure]:
 def head_groups(setting: Setting) -> list[Group]:
     groups = [Group("bidirectional GRU", lambda: recurrence_rows(setting))]
     for name in HEADS:
-        groups.append(Group(f"head {name}", lambda name=name: head_rows(name, setting)))  # type: ignore[misc]
+        groups.append(Group(f"head {name}", partial(head_rows, name, setting)))
     return groups

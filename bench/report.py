@@ -26,6 +26,7 @@ import psutil
 
 from ser.corpus.machine import machine as machine_facts
 
+PROGRAM = str(Path(sys.executable).parent / "ser")  # of this environment
 ROUND_SECONDS = 0.3
 HEADINGS: dict[str, Literal["left", "right"]] = {
     "side": "left",

@@ -22,7 +22,7 @@ import polars as pl
 import soundfile
 
 from bench.cache_sides import BATCH, indexed_name, write_index
-from bench.report import Row, Target, arguments, load_note, show, temporary_folder
+from bench.report import PROGRAM, Row, Target, arguments, load_note, show, temporary_folder
 from bench.stack import measured
 from ser.cache.features import FeatureCache
 from ser.cache.reader import FeatureInput, bucket, lengths_of, require
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _ser(*words: str | Path) -> list[str]:
-    return [str(Path(sys.executable).parent / "ser"), *map(str, words)]
+    return [PROGRAM, *map(str, words)]
 
 
 def _python(call: str, folder: Path) -> list[str]:

@@ -12,7 +12,6 @@ import contextlib
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import httpx
 import numpy as np
 import soundfile
 
-from bench.report import Row, arguments, show
+from bench.report import PROGRAM, Row, arguments, show
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Server:
 @contextlib.contextmanager
 def served(run: Path, folder: Path) -> Iterator[Server]:
     """Start `ser serve` with its page on a free port; wait until the models are loaded."""
-    command = [str(Path(sys.executable).parent / "ser"), "serve", "--run", str(run), "--port", "0"]
+    command = [PROGRAM, "serve", "--run", str(run), "--port", "0"]
     environment = os.environ | {"TMPDIR": str(folder)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout

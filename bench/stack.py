@@ -34,7 +34,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from bench.report import Row, Target, arguments, drop, load_note, show, temporary_folder
+from bench.report import PROGRAM, Row, Target, arguments, drop, load_note, show, temporary_folder
 from ser.cache.logits import HeadLogits, SplitLogits
 
 CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -207,8 +207,7 @@ def fit_words(model: str) -> tuple[str, ...]:
 def _ser(root: Path, checkout: Path, *words: str) -> Cost:
     """Run a command of the version in `checkout`, its files dropped from the page cache."""
     drop(root / "run")
-    program = Path(sys.executable).parent / "ser"
-    command = [str(program), *words, "--pipeline", str(root / "pipeline.yaml")]
+    command = [PROGRAM, *words, "--pipeline", str(root / "pipeline.yaml")]
     return measured(command, checkout)[0]
 
 

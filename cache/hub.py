@@ -90,6 +90,11 @@ class HubRepo:
         return f"hf:{self.name}" + (f"@{self.revision}" if self.revision else "")
 
     @property
+    def title(self) -> str:
+        """Return its name without the owner's."""
+        return self.name.partition("/")[2]
+
+    @property
     def type(self) -> str:
         """Return the hub's type of it: model or dataset."""
         return TYPES[self.content]

@@ -102,9 +102,8 @@ def pack(
 def _push(bundle: Path, run: Path, record: "BundleRecord", repo: "HubRepo", private: bool) -> None:
     from ser.packing.hub_card import bundle_card
 
-    name = repo.name.partition("/")[2]
     card = bundle_card(bundle, run, record, repo)
-    commit = repo.push(name, card, {f"{name}.ser": bundle}, private)
+    commit = repo.push(repo.title, card, {f"{repo.title}.ser": bundle}, private)
     result(f"{repo}@{commit}: pushed; `ser predict clip.wav --run {repo}` predicts with it")
 
 

@@ -62,7 +62,7 @@ def bundle_card(bundle: Path, run: Path, record: BundleRecord, repo: HubRepo) ->
         datasets=list(corpora) or None,
         base_model=bases or None,
         metrics=sorted({score.metric_type for score in scores}) or None,
-        model_name=repo.name.partition("/")[2],
+        model_name=repo.title,
         eval_results=scores or None,
     )
     text = text.replace(install("heads"), install("extract"))  # which has huggingface_hub
@@ -118,18 +118,17 @@ def feature_card(cache: FeatureCache, manifest: Manifest, terms: Terms, repo: Hu
     from huggingface_hub import DatasetCardData
 
     index, model = cache.index(), cache.metadata.get("model")
-    name = repo.name.partition("/")[2]
     data = DatasetCardData(
         **hub_licence(terms.licence),
         language=_languages(manifest),
         tags=[*TAGS, "features"],
-        pretty_name=name,
+        pretty_name=repo.title,
         task_categories=[TASK],
     )
     card = model_card(str(model)) if model else None
     rate = cache.metadata.get("frame_rate")
     lines = [
-        f"# {name}",
+        f"# {repo.title}",
         f"The feature `{cache.name}` of {plural(index.height, 'utterance')} of "
         f"{', '.join(terms.corpora) or 'a corpus'}: {int(index['length'].sum()):,} frames of shape "
         f"{list(cache.item_shape)}{f' at {rate:g} Hz' if rate else ''}. It holds no audio and no "
