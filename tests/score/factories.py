@@ -1,10 +1,13 @@
-"""Makers of scores, as small as they may be."""
+"""Scores as small as they may be, and their tables."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
+from rich.console import Console
 
 from ser.cache.logits import HeadLogits, SplitLogits
+from ser.score.run import render
 from ser.score.scores import SystemScores
 
 HALF = {"mean": 0.5, "min": 0.5, "max": 0.5}
@@ -47,3 +50,23 @@ def write_logits(
     head = HeadLogits(name, classes, fingerprint, {}, rows, attributes)
     head.write(run / "heads" / name / "logits.h5")
     return head
+
+
+def printed(metrics, width=80) -> str:
+    """Return the tables of scores as a terminal of that width shows them."""
+    console = Console(file=io.StringIO(), width=width)
+    render(read(metrics), console)
+    return console.file.getvalue()
+
+
+def read(metrics):
+    """Return scores as they are read from metrics.json."""
+    return {
+        split: {name: SystemScores.model_validate(entry) for name, entry in systems.items()}
+        for split, systems in metrics.items()
+    }
+
+
+def lines(text: str) -> list[str]:
+    """Split a text into lines whose cells are one space apart."""
+    return [" ".join(line.split()) for line in text.splitlines()]

@@ -2,31 +2,12 @@
 
 import io
 
-import numpy as np
 import pytest
 from rich.console import Console
 
-from ser.cache.logits import HeadLogits, SplitLogits
 from ser.score.config import ScoreConfig
-from ser.score.cross import OTHERS, Cell, CellScore, Cross, cross_rows, print_cross, score_cells
-
-CLASSES = ("angry", "sad", "calm")
-# label, prediction; -1 is a class that the training has not seen
-ROWS = {"a1": (0, 0), "a2": (1, 1), "b1": (1, 1), "b2": (1, 0), "b3": (2, 2), "b4": (-1, 2)}
-CORPORA = {utterance: utterance[0] for utterance in ROWS}
-
-
-def write_run(folder):
-    rows = SplitLogits(
-        utterance=list(ROWS),
-        logits=np.eye(3, dtype=np.float32)[[chosen for _, chosen in ROWS.values()]],
-        label=np.array([label for label, _ in ROWS.values()]),
-        speaker=list(ROWS),
-        fold=np.full(len(ROWS), -1),
-        rows="held-out",
-    )
-    head = HeadLogits("one", CLASSES, "f", {}, {"test": rows})
-    head.write(folder / "heads" / "one" / "logits.h5")
+from ser.score.cross import OTHERS, CellScore, Cross, cross_rows, print_cross, score_cells
+from tests.score.cross_factories import CORPORA, matrix, write_run
 
 
 def test_each_corpus_is_scored_over_the_classes_that_both_have(tmp_path):
@@ -45,16 +26,6 @@ def test_a_corpus_without_a_common_class_has_no_cell(tmp_path):
     corpora = CORPORA | {"b4": "c"}
     cells = score_cells(tmp_path, ["one"], None, corpora, ScoreConfig(resamples=10))
     assert [cell.test for cell in cells] == ["a", "b"]
-
-
-def cell(train, test, value, interval=None):
-    scores = {"stack": CellScore(macro_f1=value, uar=value / 2, interval=interval)}
-    return Cell(train=train, test=test, classes=["sad"], utterances=9, speakers=6, scores=scores)
-
-
-def matrix():
-    cells = [cell("a", "a", 0.9, [0.8, 0.95]), cell("b", "a", 0.5), cell("b", "b", 0.75)]
-    return Cross(by="corpus", corpora=["a", "b"], cells=[*cells, cell(None, "b", 0.625)])
 
 
 def test_the_matrix_has_a_row_a_training_and_a_column_a_corpus():

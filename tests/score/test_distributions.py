@@ -26,7 +26,7 @@ from ser.score.distributions import (
 )
 from ser.score.metrics import metric
 from ser.score.run import score_run
-from tests.score.test_tables import lines, printed
+from tests.score.factories import lines, printed
 
 
 def two_distributions(rows=200, classes=6):

@@ -1,31 +1,9 @@
-import io
-
 import pytest
-from rich.console import Console
 
 from ser.corpus.config import MSP_CLASSES
 from ser.score.config import ScoreConfig
-from ser.score.run import render, score_run
-from ser.score.scores import SystemScores
-
-
-def printed(metrics, width=80) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    render(read(metrics), console)
-    return console.file.getvalue()
-
-
-def read(metrics):
-    """Return scores as they are read from metrics.json."""
-    return {
-        split: {name: SystemScores.model_validate(entry) for name, entry in systems.items()}
-        for split, systems in metrics.items()
-    }
-
-
-def lines(text: str) -> list[str]:
-    """Split a text into lines whose cells are one space apart."""
-    return [" ".join(line.split()) for line in text.splitlines()]
+from ser.score.run import score_run
+from tests.score.factories import lines, printed
 
 
 def test_tables_are_readable_at_80_columns_without_a_terminal(tmp_path, write_head):

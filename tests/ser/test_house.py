@@ -27,3 +27,10 @@ def test_the_table_lists_every_folder_in_the_order_of_the_contract():
     assert listed == []
     installed = {p.name for p in (ROOT / "ser").iterdir() if p.is_dir() and p.name[0] != "_"}
     assert installed - {"models", "presets"} == set().union(*layers)
+
+
+def test_no_test_module_imports_another():
+    """What several tests use is in a conftest.py or a factory module."""
+    line = re.compile(r"^\s*(from|import)\s+(tests\S*\.test_|tests\S*\s+import\s.*\btest_)", re.M)
+    modules = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
+    assert [str(path) for path in modules if line.search(path.read_text(encoding="utf-8"))] == []

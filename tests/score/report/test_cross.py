@@ -7,7 +7,7 @@ from ser.score.report.contents import gather
 from ser.score.report.cross import cross_figure, cross_tables
 from ser.score.report.sections import sections
 from ser.score.run import score_run
-from tests.score.test_cross import matrix, write_run
+from tests.score.cross_factories import matrix, write_run
 
 
 def test_the_heat_map_has_a_cell_a_score_and_gaps_elsewhere():

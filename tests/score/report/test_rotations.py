@@ -6,7 +6,7 @@ from ser.score.report.protocols import rotations_table
 from ser.score.report.sections import sections
 from ser.score.rotations import Rotations, RotationScores, pool_heads, rotation_scores
 from ser.score.run import score_run
-from tests.score.test_rotations import write_runs
+from tests.score.rotation_factories import write_runs
 
 
 def test_a_pooled_run_has_a_section_of_its_rotations(tmp_path):

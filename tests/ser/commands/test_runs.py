@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from ser.cache.logits import HeadLogits, SplitLogits
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
-from tests.score.test_run_list import write, write_run
+from tests.score.run_list_factories import write, write_run
 
 
 def typed(line):

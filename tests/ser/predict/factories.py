@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from zipfile import ZipFile
+import shutil
+from zipfile import ZIP_STORED, ZipFile
 
 import pytest
 
@@ -24,6 +25,13 @@ def changed(source, target, *, record=None, **members):
             new.writestr(name, of)
         new.writestr("bundle.json", json.dumps(contents | (record or {})))
     return target
+
+
+def added(light, path, info, data=b"x", compress=ZIP_STORED):
+    shutil.copy(light, path)
+    with ZipFile(path, "a") as archive:
+        archive.writestr(info, data, compress)
+    return path
 
 
 def refusal(path):

@@ -24,7 +24,7 @@ from ser.predict.bundle import open_bundle
 from ser.predict.record import AGAIN
 from ser.score.metrics import METRICS, metric, uar
 from tests.extract.factories import tiny_text, tiny_whisper
-from tests.ser.predict.factories import changed, refusal
+from tests.ser.predict.factories import added, changed, refusal
 
 
 @pytest.fixture(autouse=True)
@@ -178,13 +178,6 @@ def test_nothing_else_is_ever_loaded_from_a_damaged_bundle(light, tmp_path, data
         for name, member in members.items():
             found = (bundle.folder / name).read_bytes()
             assert hashlib.sha256(found).hexdigest() == member.sha256
-
-
-def added(light, path, info, data=b"x", compress=ZIP_STORED):
-    shutil.copy(light, path)
-    with ZipFile(path, "a") as archive:
-        archive.writestr(info, data, compress)
-    return path
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -27,7 +27,7 @@ from ser.predict.record import AGAIN
 from ser.stages.run import run_all
 from tests.extract.factories import model_folder, tiny_speech
 from tests.ser.finetune.factories import entry, make_pipeline
-from tests.ser.predict.test_bundle import added, changed, refusal
+from tests.ser.predict.factories import added, changed, refusal
 
 REST = """\
   words: {words}
