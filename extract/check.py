@@ -28,12 +28,13 @@ NEEDS = {
     "ctc": "transformers",
     "facodec": "torch",
     "opensmile": "opensmile",
+    "recognizer": "transformers",
     "speaker": "transformers",
     "speech": "transformers",
     "text": "transformers",
     "whisper": "transformers",
 }
-RECOGNIZERS = ("asr", "ctc")
+RECOGNIZERS = ("asr", "ctc", "recognizer")
 # the count of layers in a config.json: of SeamlessM4T's, Moonshine's and Whisper's encoder, of most
 # models, of T5 and GPT-2
 LAYERS = (

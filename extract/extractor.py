@@ -168,6 +168,7 @@ EXTRACTORS = Registry[type[Extractor], None](
             ("whisper", "kinds.whisper", "Frames of Whisper's encoder, 50 Hz."),
             ("asr", "kinds.whisper", "Transcripts of Whisper."),
             ("ctc", "kinds.ctc", "Transcripts of wav2vec 2.0, Parakeet and other CTC models."),
+            ("recognizer", "kinds.recognizer", "Transcripts of Moonshine, Canary and others."),
             ("speech", "kinds.speech", "Frames of wav2vec 2.0, WavLM and many other encoders."),
             ("classifier", "kinds.classifier", "Classes or attributes of a published classifier."),
             ("speaker", "kinds.speaker", "One vector of the speaker's voice for each clip."),

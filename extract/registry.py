@@ -350,7 +350,7 @@ def kind_of(model: str) -> str:
         near = f"did you mean '{other}'?" if other else "a short name that `ser models` lists."
         raise UserError(
             f"model '{model}' is not a short name, so its kind is not known; give "
-            "`--kind whisper|asr|ctc|speech|speaker|classifier|text|llm` with a hub id or a "
-            f"folder, or {near}"
+            "`--kind whisper|asr|ctc|recognizer|speech|speaker|classifier|text|llm` with a hub id "
+            f"or a folder, or {near}"
         )
     return listed.kind

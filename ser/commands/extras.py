@@ -60,6 +60,7 @@ KINDS = {
     "facodec": "extract",
     "llm": "llm",
     "opensmile": "opensmile",
+    "recognizer": "extract",
     "speech": "extract",
     "text": "extract",
     "whisper": "extract",

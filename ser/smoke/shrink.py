@@ -12,7 +12,15 @@ from ser.heads.options import Architecture
 from ser.pipeline.file import Pipeline
 from ser.synthetic.models import LAYERS, WINDOW, tiny_model
 
-KINDS = ("asr", "whisper", "speech", "text", "facodec")  # those that run a model
+KINDS = (
+    "asr",
+    "ctc",
+    "recognizer",
+    "whisper",
+    "speech",
+    "text",
+    "facodec",
+)  # those that run a model
 # these widths of a head are reduced; its numbers of attention heads and layers are as published
 NARROW = {"hidden": 32, "feed_forward": 32, "classifier": 32}
 BATCH = 16
@@ -75,11 +83,6 @@ class _Small:
             raise UserError(
                 f"{self._pipeline.source}: smoke: imported features cannot be computed for a "
                 "synthetic corpus; leave them out."
-            )
-        if options.kind == "ctc":
-            raise UserError(
-                f"{self._pipeline.source}: smoke: there is no tiny model of kind ctc; use one of "
-                "kind asr, or leave it out."
             )
         small = {k: v for k, v in entry.items() if k not in ("quantize", "compile")}
         if options.kind not in KINDS:

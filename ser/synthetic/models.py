@@ -14,6 +14,7 @@ from typing import Any
 from ser.corpus.errors import UserError, listed
 from ser.extract.models import FACODEC_FILES
 from ser.extract.registry import card
+from ser.synthetic.recognizers import enlarged, write_recognizer
 
 LAYERS = 4  # `sum:-4:` has something to sum
 DIM = 32
@@ -34,6 +35,17 @@ SPEECH = (
     ("hubert", "hubert"),
     ("wav2vec2", "wav2vec2"),
     ("xls", "wav2vec2"),
+)
+CTC = (("parakeet", "parakeet_ctc"), *SPEECH[1:])
+RECOGNIZER = (
+    ("moonshine", "moonshine"),
+    ("seamless", "seamless_m4t_v2"),
+    ("rnnt", "parakeet_rnnt"),
+    ("tdt", "parakeet_tdt"),
+    ("canary", "canary"),
+    ("cohere", "cohere_asr"),
+    ("qwen3-asr", "qwen3_asr"),
+    ("glm-asr", "glmasr"),
 )
 TEXT = (
     ("modernbert", "modernbert"),
@@ -82,9 +94,9 @@ WHISPER_TOKENS = ("<|endoftext|>", "<|startoftranscript|>", "<|nospeech|>", "<|n
 def tiny_model(kind: str, model: str, folder: Path, texts: Sequence[str]) -> Path:
     """Write the stand-in of a model to its own folder in `folder`; return that folder.
 
-    `kind` is a feature's: whisper, asr, speech, text or facodec. Its tokenizer is trained on
-    `texts`. The same model gives the same weights. Raises `UserError` for a model of an unknown
-    architecture.
+    `kind` is a feature's: whisper, asr, ctc, recognizer, speech, text or facodec. Its tokenizer is
+    trained on `texts`. The same model gives the same weights. Raises `UserError` for a model of an
+    unknown architecture.
     """
     import torch
     from transformers.utils import logging
@@ -103,6 +115,12 @@ def tiny_model(kind: str, model: str, folder: Path, texts: Sequence[str]) -> Pat
         _whisper(target, texts, mels=128 if "large-v3" in name else 80)
     elif kind == "speech":
         _speech(target, _architecture(name, SPEECH), _norm(name))
+    elif kind == "ctc" and _architecture(name, CTC) != "parakeet_ctc":
+        letters = sorted(set("".join(texts).upper()) - {" "})
+        _speech(target, _architecture(name, CTC), _norm(name), ["<pad>", "<unk>", "|", *letters])
+    elif kind in ("ctc", "recognizer"):
+        by_name = CTC if kind == "ctc" else RECOGNIZER
+        write_recognizer(_architecture(name, by_name), target, texts)
     else:
         _text(target, _architecture(name, TEXT), texts)
     return target
@@ -134,7 +152,8 @@ def _norm(model: str) -> str:
     return str(_config(model).get("feat_extract_norm", "group" if group else "layer"))
 
 
-def _speech(folder: Path, architecture: str, norm: str) -> None:
+def _speech(folder: Path, architecture: str, norm: str, tokens: Sequence[str] = ()) -> None:
+    """Write an encoder; with tokens, the first of which is the blank, a CTC model."""
     import transformers
 
     convolutions = {
@@ -147,7 +166,13 @@ def _speech(folder: Path, architecture: str, norm: str) -> None:
     mels = architecture == "wav2vec2-bert"
     options = SIZES | BY_ARCHITECTURE.get(architecture, {}) | ({} if mels else convolutions)
     config = transformers.AutoConfig.for_model(architecture, **options)
-    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    if tokens:
+        config.vocab_size, config.pad_token_id = len(tokens), 0
+        enlarged(transformers.AutoModelForCTC.from_config(config)).save_pretrained(folder)
+        (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+        transformers.Wav2Vec2CTCTokenizer(folder / "vocab.json").save_pretrained(folder)
+    else:
+        transformers.AutoModel.from_config(config).save_pretrained(folder)
     if mels:
         bands = {"feature_size": 80, "num_mel_bins": 80, "padding_value": 1, "stride": 2}
         transformers.SeamlessM4TFeatureExtractor(**bands).save_pretrained(folder)

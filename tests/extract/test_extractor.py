@@ -120,6 +120,7 @@ DEFAULTS = {  # part of the cache's format: whoever changes one raises that extr
     ("prosody", 1): {"precision": "float16", "values": "all"},
     ("opensmile", 2): {"precision": "float16"},
     ("pitch", 1): {"precision": "float16"},
+    ("recognizer", 1): {"precision": "float16", "language": "en", "chunk": 30.0},
     ("speaker", 1): {"precision": "float16"},
     ("facodec", 1): {"precision": "float16", "parts": "prosody+speaker"},
 }

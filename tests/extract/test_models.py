@@ -114,8 +114,8 @@ def test_the_error_for_an_unknown_name_names_the_nearest() -> None:
         kind_of("wavlm-lagre")
     assert str(raised.value) == (
         "model 'wavlm-lagre' is not a short name, so its kind is not known; give "
-        "`--kind whisper|asr|ctc|speech|speaker|classifier|text|llm` with a hub id or a folder, or "
-        "did you mean 'wavlm-large'?"
+        "`--kind whisper|asr|ctc|recognizer|speech|speaker|classifier|text|llm` with a hub id or a "
+        "folder, or did you mean 'wavlm-large'?"
     )
 
 

@@ -87,6 +87,22 @@ def test_whisper_transcribes_words_that_depend_on_the_clip_and_ends(tmp_path):
     assert run("whisper", folder, [wave()], window="trim")[0].shape == (35, 32)
 
 
+@pytest.mark.parametrize(
+    ("kind", "model", "model_type"),
+    [
+        ("ctc", "facebook/wav2vec2-large-xlsr-53-german", "wav2vec2"),
+        ("ctc", "parakeet-ctc-1.1b", "parakeet_ctc"),
+        ("recognizer", "parakeet-tdt-0.6b-v3", "parakeet_tdt"),
+        ("recognizer", "qwen3-asr-1.7b", "qwen3_asr"),
+    ],
+)
+def test_recognizers_transcribe_words_that_depend_on_the_clip(tmp_path, kind, model, model_type):
+    folder = tiny_model(kind, model, tmp_path, WORDS)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == model_type
+    transcripts = run(kind, folder, [wave(0.5 + 0.2 * i, i) for i in range(4)])
+    assert len({transcript.text for transcript in transcripts}) > 1
+
+
 def test_facodec_is_as_large_as_it_is(tmp_path):
     folder = tiny_model("facodec", "facodec", tmp_path, WORDS)
     assert run("facodec", folder, [wave(0.4)])[0].shape == (33, 512)

@@ -1,0 +1,172 @@
+"""Transcripts of recognizers with a decoder: Moonshine, Parakeet TDT, Canary, Qwen3-ASR and others.
+
+Each is given a clip as its own processor prepares it, and decoded greedily. Whisper has `kind:
+asr`, CTC models `kind: ctc`.
+
+A clip of more than `chunk` seconds is cut where it is quietest, and the texts are joined. Clips of
+different lengths share a batch only where the model masks padding in all its parts, so a transcript
+never depends on its batch; in Moonshine and Qwen3-ASR, which do not, clips get silence up to a
+multiple of 0.5 s, where they meet. A decoder that repeats itself is stopped after more tokens than
+anybody speaks in the time of the clip.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ser.cache.transcripts import Transcript
+from ser.corpus.errors import UserError, listed
+from ser.extract.encoding import read_config
+from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor
+from ser.extract.kinds.whisper import QUIET, join
+
+STEP = SAMPLE_RATE // 10  # samples: pauses are looked for in steps of 0.1 s
+HALF_SECOND = SAMPLE_RATE // 2  # samples: shorter clips get silence behind them
+AT_ONCE = 4  # pieces of long clips in one run of the model
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a model type of transformers transcribes.
+
+    Args:
+        name: in sentences and tables.
+        cls: the module and class of transformers.
+        call: how its processor is called, a key of `recognizer_models.CALLS`.
+        multiple: samples to a multiple of which clips get silence, and only equal lengths share a
+            batch; 0 where any lengths do.
+        steps: the most steps of its decoder for a second: tokens, and blanks of a transducer.
+    """
+
+    name: str
+    cls: str
+    call: str = "audio"
+    multiple: int = 0
+    steps: float = 13.0
+
+
+_TRANSDUCER = Family("Parakeet RNN-T", "parakeet.ParakeetForRNNT", "transducer", steps=50.0)
+RECOGNIZERS = {
+    "moonshine": Family(
+        "Moonshine", "moonshine.MoonshineForConditionalGeneration", multiple=HALF_SECOND
+    ),
+    "seamless_m4t_v2": Family(
+        "SeamlessM4T v2", "seamless_m4t_v2.SeamlessM4Tv2ForSpeechToText", "seamless", multiple=1
+    ),
+    "parakeet_rnnt": _TRANSDUCER,
+    "parakeet_tdt": replace(_TRANSDUCER, name="Parakeet TDT", cls="parakeet.ParakeetForTDT"),
+    "canary": Family("Canary", "canary.CanaryForConditionalGeneration", "source_language"),
+    "cohere_asr": Family(
+        "Cohere Transcribe", "cohere_asr.CohereAsrForConditionalGeneration", "language"
+    ),
+    "qwen3_asr": Family(
+        "Qwen3-ASR",
+        "qwen3_asr.Qwen3ASRForConditionalGeneration",
+        "request_language",
+        multiple=HALF_SECOND,
+    ),
+    "glmasr": Family("GLM-ASR", "glmasr.GlmAsrForConditionalGeneration", "request"),
+}
+
+
+class RecognizerOptions(FeatureOptions):
+    """Options of `kind: recognizer`; `chunk` is in seconds."""
+
+    model: str
+    language: str = Field("en", pattern="^[a-z]{2,3}$")
+    chunk: float = Field(default=30.0, ge=5.0, le=600.0)
+
+
+@extractor("recognizer")
+class Recognizer(Extractor):
+    """Transcribe each clip with the decoder of its model."""
+
+    Options: ClassVar[type[FeatureOptions]] = RecognizerOptions
+    gives: ClassVar[Literal["frames", "transcripts"]] = "transcripts"
+
+    @cached_property
+    def family(self) -> Family:
+        """The row of its model; raises `UserError` where there is none."""
+        assert self.weights is not None
+        model_type = str(read_config(self.weights.folder).get("model_type"))
+        if model_type not in RECOGNIZERS:
+            remedies = {"whisper": "use `kind: asr`", "parakeet_ctc": "use `kind: ctc`"}
+            names = listed([family.name for family in RECOGNIZERS.values()])
+            raise UserError(
+                f"{self.options.model}: a {model_type[:40]} model cannot be run by "
+                f"`kind: recognizer`; {remedies.get(model_type, f'those that can are {names}')}."
+            )
+        return RECOGNIZERS[model_type]
+
+    def load(self, device: str) -> None:
+        """Load the model and its processor; raises `UserError` for a language that it lacks."""
+        from ser.extract.kinds.recognizer_models import Decoder
+
+        assert self.weights is not None
+        self._decoder = Decoder(self.family, self.options, self.weights.folder, device)
+
+    def prepare(self, source: np.ndarray) -> list[np.ndarray]:
+        """Return the pieces of a waveform, with the silence that the model needs behind them."""
+        pieces = cut_at_pauses(source, round(self.options.chunk * SAMPLE_RATE))
+        return [np.pad(piece, (0, self._samples(len(piece)) - len(piece))) for piece in pieces]
+
+    def _samples(self, piece: int) -> int:
+        multiple = self.family.multiple or 1
+        return -(-max(piece, HALF_SECOND) // multiple) * multiple
+
+    def extract(self, batch: Sequence[np.ndarray]) -> list[Transcript]:
+        """Return the words of each waveform."""
+        return self.compute([self.prepare(wave) for wave in batch])
+
+    def compute(self, batch: Sequence[list[np.ndarray]]) -> list[Transcript]:
+        """Return the words of each waveform in pieces."""
+        pieces = [piece for own in batch for piece in own]
+        most = AT_ONCE if len(pieces) > len(batch) else len(pieces)
+        transcripts: list[Transcript] = [
+            Transcript("", 0.0, 1.0, self.options.language) for _ in pieces
+        ]
+        for rows in self._groups(pieces):
+            for some in (rows[i : i + most] for i in range(0, len(rows), most)):
+                words = self._decoder.transcribe([pieces[i] for i in some])
+                for i, transcript in zip(some, words, strict=True):
+                    transcripts[i] = transcript
+        parts = iter(transcripts)
+        return [join([next(parts) for _ in own], self.options.language) for own in batch]
+
+    def _groups(self, pieces: Sequence[np.ndarray]) -> list[list[int]]:
+        """Group the pieces that may run as one batch, without those that are silent."""
+        groups: dict[int, list[int]] = {}
+        for row, piece in enumerate(pieces):
+            if np.abs(piece).max() >= QUIET:  # decoders invent words for silence
+                groups.setdefault(len(piece) if self.family.multiple else 0, []).append(row)
+        return list(groups.values())
+
+    def batch_key(self, size: int) -> Hashable:
+        """Return the length where only equal ones share a batch; a clip in pieces has its own."""
+        if not self.family.multiple:
+            return None
+        return size if size > self.options.chunk * SAMPLE_RATE else self._samples(size)
+
+
+def cut_at_pauses(wave: np.ndarray, most: int) -> list[np.ndarray]:
+    """Cut a waveform into pieces of at most `most` samples.
+
+    A piece ends amid the quietest 0.1 s of the second half of what it may have.
+
+        >>> wave = np.ones(10 * STEP, np.float32)
+        >>> wave[5 * STEP : 6 * STEP] = 0.0
+        >>> [len(piece) / STEP for piece in cut_at_pauses(wave, 8 * STEP)]
+        [5.5, 4.5]
+    """
+    pieces = []
+    while len(wave) > most:
+        first = most // 2
+        steps = wave[first : first + (most - first) // STEP * STEP].reshape(-1, STEP)
+        end = first + int(np.square(steps).mean(axis=1).argmin()) * STEP + STEP // 2
+        pieces.append(wave[:end])
+        wave = wave[end:]
+    return [*pieces, wave]

@@ -1,0 +1,236 @@
+"""Tiny recognizers with random weights, of the classes that `kind: recognizer` and Parakeet CTC have.
+
+Their chat templates have the parts of the published ones that hold the clip and the language.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Options = dict[str, Any]  # of a config of transformers
+DIM = 16
+LAYERS = 2
+SIZES: Options = {
+    "hidden_size": DIM,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
+IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+CODES = ("<|en|>", "<|de|>", "<|pnc|>")
+COHERE = (
+    *("▁", "<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|noitn|>"),
+    *("<|notimestamp|>", "<|nodiarize|>"),
+)
+QWEN = {"audio_token": "<audio>", "audio_bos_token": "<audio_on>", "audio_eos_token": "<audio_off>"}
+FASTCONFORMER = {**SIZES, "subsampling_conv_channels": 4, "num_mel_bins": 128}
+DECODER = {**SIZES, "num_key_value_heads": 1, "head_dim": 8}
+CANARY_CHAT = (
+    "{% for part in messages[0]['content'] %}{% if part['type'] == 'text' %}<s>"
+    "<|{{ part['source_language'] }}|><|{{ part['target_language'] }}|><|pnc|>"
+    "{% endif %}{% endfor %}"
+)
+QWEN_CHAT = (
+    "{% for message in messages %}<s>{{ message['role'] }} {% for part in message['content'] %}"
+    "{{ '<audio_on><audio><audio_off>' if part['type'] == 'audio' else part['text'] }}"
+    "{% endfor %}{% endfor %}"
+)
+GLM_CHAT = (
+    "{% for part in messages[0]['content'] %}"
+    "{{ '<audio>' if part['type'] == 'audio' else part['text'] }}{% endfor %}</s>"
+)
+
+
+def write_recognizer(model_type: str, folder: Path, texts: Sequence[str]) -> None:
+    """Write the model of a type, and its processor, whose tokenizer is trained on `texts`."""
+    import transformers
+
+    from ser.extract.kinds.recognizer import RECOGNIZERS
+    from ser.extract.kinds.speech_models import class_of
+
+    ctc = model_type == "parakeet_ctc"
+    processor = _PROCESSORS[model_type](texts)
+    words = processor.tokenizer
+    cls = class_of("parakeet.ParakeetForCTC" if ctc else RECOGNIZERS[model_type].cls)
+    config = cls.config_class(**_configs(words)[model_type])
+    model = enlarged(cls(config))
+    model.generation_config = transformers.GenerationConfig(
+        **IDS,
+        decoder_start_token_id=getattr(config, "blank_token_id", None),
+        text_decoder_lang_to_code_id={"eng": 1, "deu": 3} if "seamless" in model_type else None,
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def enlarged(model: Any) -> Any:
+    """Draw weights so large that results depend on the clip, and on padding that is not masked."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, parameter[0].numel() ** -0.5)
+    return model
+
+
+def _configs(words: Any) -> dict[str, Options]:
+    """Return the options of each model type, for a tokenizer."""
+    vocabulary = {"vocab_size": len(words)}
+    audio = words.convert_tokens_to_ids("<audio>")
+    qwen_audio = {
+        "num_mel_bins": 128,
+        "encoder_layers": LAYERS,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "d_model": DIM,
+        "downsample_hidden_size": 4,
+        "output_dim": DIM,
+    }
+    parakeet = {**vocabulary, "pad_token_id": 0, "encoder_config": FASTCONFORMER}
+    transducer = {
+        **parakeet,
+        "blank_token_id": words.convert_tokens_to_ids("<blank>"),
+        "decoder_hidden_size": DIM,
+        "num_decoder_layers": 1,
+        "max_symbols_per_step": 3,
+    }
+    return {
+        "moonshine": {
+            **vocabulary,
+            **IDS,
+            "hidden_size": DIM,
+            "intermediate_size": 32,
+            **{f"{part}_num_hidden_layers": LAYERS for part in ("encoder", "decoder")},
+            **{f"{part}_num_attention_heads": 2 for part in ("encoder", "decoder")},
+        },
+        "seamless_m4t_v2": {
+            **vocabulary,
+            **IDS,
+            "hidden_size": DIM,
+            "decoder_start_token_id": 2,
+            "conv_depthwise_kernel_size": 7,
+            "left_max_position_embeddings": 8,
+            **{
+                f"{part}_{name}": size
+                for part in ("encoder", "decoder", "speech_encoder")
+                for name, size in (("layers", LAYERS), ("attention_heads", 2))
+            },
+            "encoder_ffn_dim": 32,
+            "decoder_ffn_dim": 32,
+            "speech_encoder_intermediate_size": 32,
+        },
+        "parakeet_ctc": parakeet,
+        "parakeet_rnnt": transducer,
+        "parakeet_tdt": transducer,
+        "canary": {
+            **vocabulary,
+            **IDS,
+            "decoder_start_token_id": 1,
+            "encoder_config": FASTCONFORMER,
+            "decoder_config": {**DECODER, **vocabulary},
+        },
+        "cohere_asr": {
+            **vocabulary,
+            **IDS,
+            **DECODER,
+            "decoder_start_token_id": 1,
+            "encoder_config": FASTCONFORMER,
+        },
+        "qwen3_asr": {
+            "audio_token_id": audio,
+            "pad_token_id": 0,
+            "eos_token_id": 2,
+            "audio_config": qwen_audio,
+            "text_config": {**DECODER, **vocabulary, **IDS},
+        },
+        "glmasr": {
+            "audio_token_id": audio,
+            "audio_config": {**SIZES, "num_mel_bins": 128},
+            "text_config": {**DECODER, **vocabulary, **IDS},
+        },
+    }
+
+
+def _tokenizer(
+    texts: Sequence[str],
+    special: Sequence[str] = (),
+    cls: str = "PreTrainedTokenizerFast",
+    named: Mapping[str, str] = {},
+) -> Any:
+    """Return a tokenizer of bytes and pairs of them."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    marks = [*SPECIAL, *special]
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=marks, show_progress=False)
+    raw.train_from_iterator(texts, trainer)
+    names = ("pad_token", "bos_token", "eos_token", "unk_token")
+    return getattr(transformers, cls)(
+        tokenizer_object=raw,
+        extra_special_tokens=dict(named),
+        **dict(zip(names, SPECIAL, strict=True)),
+    )
+
+
+def _moonshine(texts: Sequence[str]) -> Any:
+    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+
+    return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(do_normalize=False), _tokenizer(texts))
+
+
+def _seamless(texts: Sequence[str]) -> Any:
+    from transformers import SeamlessM4TFeatureExtractor, SeamlessM4TProcessor
+
+    return SeamlessM4TProcessor(SeamlessM4TFeatureExtractor(), _tokenizer(texts))
+
+
+def _parakeet(texts: Sequence[str]) -> Any:
+    from transformers import ParakeetFeatureExtractor, ParakeetProcessor
+
+    words = _tokenizer(texts, ["<blank>"], "ParakeetTokenizer")
+    return ParakeetProcessor(ParakeetFeatureExtractor(feature_size=128), words)
+
+
+def _canary(texts: Sequence[str]) -> Any:
+    from transformers import CanaryProcessor, ParakeetFeatureExtractor
+
+    extractor = ParakeetFeatureExtractor(feature_size=128)
+    return CanaryProcessor(extractor, _tokenizer(texts, CODES), chat_template=CANARY_CHAT)
+
+
+def _cohere(texts: Sequence[str]) -> Any:
+    from transformers import CohereAsrFeatureExtractor, CohereAsrProcessor
+
+    words = _tokenizer(texts, [*CODES, *COHERE])
+    return CohereAsrProcessor(CohereAsrFeatureExtractor(feature_size=128), words)
+
+
+def _qwen3(texts: Sequence[str]) -> Any:
+    from transformers import Qwen3ASRFeatureExtractor, Qwen3ASRProcessor
+
+    words = _tokenizer(texts, list(QWEN.values()), named=QWEN)
+    return Qwen3ASRProcessor(Qwen3ASRFeatureExtractor(), words, chat_template=QWEN_CHAT)
+
+
+def _glm(texts: Sequence[str]) -> Any:
+    from transformers import GlmAsrProcessor, WhisperFeatureExtractor
+
+    extractor, words = WhisperFeatureExtractor(feature_size=128), _tokenizer(texts, ["<audio>"])
+    return GlmAsrProcessor(extractor, words, chat_template=GLM_CHAT, audio_token="<audio>")
+
+
+_PROCESSORS = {
+    "moonshine": _moonshine,
+    "seamless_m4t_v2": _seamless,
+    "parakeet_ctc": _parakeet,
+    "parakeet_rnnt": _parakeet,
+    "parakeet_tdt": _parakeet,
+    "canary": _canary,
+    "cohere_asr": _cohere,
+    "qwen3_asr": _qwen3,
+    "glmasr": _glm,
+}
