@@ -1,4 +1,4 @@
-"""Tiny recognizers with random weights, of the classes that `kind: recognizer` and Parakeet CTC have.
+"""Tiny recognizers with random weights: the classes of `kind: recognizer`, and Parakeet CTC.
 
 Their chat templates have the parts of the published ones that hold the clip and the language.
 """
