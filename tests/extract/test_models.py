@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ser.corpus.columns import ATTRIBUTES
 from ser.corpus.errors import UserError
-from ser.corpus.manifest import ATTRIBUTES
 from ser.extract import registry
 from ser.extract.extractor import extractor_class
 from ser.extract.kinds.speech_families import FAMILIES
@@ -132,6 +132,8 @@ def test_packaged_models_have_their_published_digest() -> None:
 
 
 def test_hub_ids_are_whole_and_name_one_model_each() -> None:
+    lines = Path(registry.__file__).with_name("models.csv").read_text().splitlines()
+    assert len(MODELS) == len(lines) - 1
     hubs = [known.hub for known in MODELS.values()]
     assert len(set(hubs)) == len(hubs)
     assert all(hub.count("/") == 1 and not hub.startswith("/") for hub in hubs)

@@ -48,6 +48,7 @@ def test_the_wheel_has_one_name_at_its_top(tmp_path):
     assert tops == {"ser", f"ser_pipeline-{ser.__version__}.dist-info"}
     data = (
         "py.typed",
+        "extract/models.csv",
         "corpus/importers/emobox.yaml",
         "corpus/importers/specs/emovo.yaml",
         "presets/unicamp.yaml",
