@@ -15,13 +15,14 @@ import polars as pl
 
 from ser.cache.feature_writer import SHARD_BYTES, FeatureWriter
 from ser.cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
+from ser.cache.metadata import METADATA_REMEDY
 from ser.cache.precision import Encoded, Precision, moments, values
 from ser.cache.remote import Remote
 from ser.cache.shard import Shard, checksum, is_foreign, open_shard, read_rows
 from ser.cache.shard_check import intact, require_whole
 from ser.cache.snapshot import Snapshot
 from ser.corpus.atomic import remove, write_durably
-from ser.corpus.errors import UserError, plural
+from ser.corpus.errors import DamagedError, UserError, plural
 from ser.corpus.machine import available_memory
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class FeatureCache(FeatureFolder):
     def _item_shape(self) -> tuple[int, ...]:
         stated = self.metadata.get("item_shape")
         if not isinstance(stated, list) or not stated or not all(_is_size(n) for n in stated):
-            raise self._damaged_metadata("the shape of a frame is missing")
+            problem = "the shape of a frame is missing"
+            raise DamagedError(self.path / "feature.json", problem, METADATA_REMEDY)
         return tuple(stated)
 
     def shard_rows(self, shard: str, check: bool = True) -> pl.DataFrame:

@@ -32,14 +32,13 @@ from ser.cache.metadata import (
     FORMAT,
     IDENTITY,
     METADATA_REMEDY,
-    differences,
-    in_words,
+    fitting,
     read_metadata,
-    read_specs,
+    the_fitting,
 )
 from ser.cache.remote import Remote, Root, StorageError
 from ser.corpus.atomic import host, remove, remove_leftovers, sync_folder, write_durably
-from ser.corpus.errors import UserError
+from ser.corpus.errors import DamagedError, UserError
 from ser.corpus.progress import steps
 
 COMMIT_SECONDS = 20.0  # the most work that a kill loses, however large a shard may be
@@ -72,9 +71,8 @@ class FeatureFolder:
         self.remote = remote
         metadata = read_metadata(path)
         if metadata.get("content") != self.content:
-            raise self._damaged_metadata(
-                f"its content is {metadata['content']!r}, not {self.content!r}"
-            )
+            problem = f"its content is {metadata['content']!r}, not {self.content!r}"
+            raise DamagedError(path / "feature.json", problem, METADATA_REMEDY)
         self.metadata: dict[str, Any] = metadata
         self.fingerprint: str = metadata["fingerprint"]
         self.name: str = metadata["feature"]
@@ -87,9 +85,6 @@ class FeatureFolder:
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the location only; the files are mapped again when it is read."""
         return type(self), (self.path, self.remote)
-
-    def _damaged_metadata(self, problem: str) -> UserError:
-        return UserError(f"{self.path / 'feature.json'}: {problem}; {METADATA_REMEDY}.")
 
     @property
     def extra_metadata(self) -> dict[str, object]:
@@ -150,36 +145,13 @@ class FeatureFolder:
         Raises `UserError` when nothing, something else, or more than one thing is cached.
         """
         folders = dict(Root(root).folders(name))
-        if not folders:
-            raise UserError(
-                f"{root}/{name}: feature '{name}' is not in the cache; run `ser extract {name}` "
-                "first."
-            )
-        specs = read_specs(folders)
-        wrong = {
-            path: differences(spec, required) if required is not None else []
-            for path, spec in specs.items()
-        }
-        agreeing = [path for path, keys in wrong.items() if not keys]
-        if len(agreeing) == 1:
-            return cls(agreeing[0], folders[agreeing[0]])
-        if agreeing:
-            raise UserError(
-                f"{root}/{name}: {len(agreeing)} folders fit feature '{name}' and differ in their "
-                "weights; delete the one that you do not need."
-            )
-        closest = min(folders, key=lambda path: len(wrong[path]))
-        key = wrong[closest][0]
-        raise UserError(
-            f"{closest}: it was extracted with {in_words(specs[closest], key)}, but pipeline.yaml "
-            f"asks for {in_words(required or {}, key)}; run `ser extract {name}`."
-        )
+        path = the_fitting(folders, f"{root}/{name}", name, required)
+        return cls(path, folders[path])
 
     @classmethod
     def fitting(cls, root: str | Path, name: str, required: Mapping[str, object]) -> list[str]:
         """Return the fingerprints of the folders that `open` would accept."""
-        specs = read_specs(dict(Root(root).folders(name)))
-        return [path.name for path, spec in specs.items() if not differences(spec, required)]
+        return [path.name for path in fitting(dict(Root(root).folders(name)), required)]
 
     def index(self, ordered: bool = True) -> pl.DataFrame:
         """Return the latest row of each utterance.

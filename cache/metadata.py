@@ -37,17 +37,56 @@ def read_metadata(path: Path) -> dict[str, Any]:
     return metadata
 
 
-def read_specs(folders: Iterable[Path]) -> dict[Path, dict[str, Any]]:
-    """Return the spec of each folder."""
-    return {path: read_metadata(path)["spec"] for path in folders}
+def fitting(folders: Iterable[Path], required: Mapping[str, object]) -> list[Path]:
+    """Return the folders whose spec has what is required."""
+    return [path for path, keys in _wrong_keys(folders, required).items() if not keys]
 
 
-def differences(spec: Mapping[str, object], required: Mapping[str, object]) -> list[str]:
+def the_fitting(
+    folders: Iterable[Path], place: str, name: str, required: Mapping[str, object] | None
+) -> Path:
+    """Return the one folder of a feature whose spec has what is required, if anything is.
+
+    Raises `UserError` that begins with `place` when nothing, something else, or more fits.
+    """
+    wrong = _wrong_keys(folders, required)
+    if not wrong:
+        raise UserError(
+            f"{place}: feature '{name}' is not in the cache; run `ser extract {name}` first."
+        )
+    agreeing = [path for path, keys in wrong.items() if not keys]
+    if len(agreeing) > 1:
+        raise UserError(
+            f"{place}: {len(agreeing)} folders fit feature '{name}' and differ in their weights; "
+            "delete the one that you do not need."
+        )
+    if agreeing:
+        return agreeing[0]
+    closest = min(wrong, key=lambda path: len(wrong[path]))
+    spec, key = read_metadata(closest)["spec"], wrong[closest][0]
+    raise UserError(
+        f"{closest}: it was extracted with {_in_words(spec, key)}, but pipeline.yaml asks for "
+        f"{_in_words(required or {}, key)}; run `ser extract {name}`."
+    )
+
+
+def _wrong_keys(
+    folders: Iterable[Path], required: Mapping[str, object] | None
+) -> dict[Path, list[str]]:
+    """Return the keys in which the spec of each folder differs from what is required, if any is."""
+    specs = {path: read_metadata(path)["spec"] for path in folders}
+    return {
+        path: [] if required is None else _differences(spec, required)
+        for path, spec in specs.items()
+    }
+
+
+def _differences(spec: Mapping[str, object], required: Mapping[str, object]) -> list[str]:
     """Return the keys in which two specs differ; `weights` counts only where it is required."""
     keys = sorted({*spec, *required} - ({"weights"} - set(required)))
     return [key for key in keys if spec.get(key) != required.get(key)]
 
 
-def in_words(spec: Mapping[str, object], key: str) -> str:
+def _in_words(spec: Mapping[str, object], key: str) -> str:
     """Return one key of a spec with its value, for messages."""
     return f"{key}={spec[key]!r}" if key in spec else f"the default {key}"
