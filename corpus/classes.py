@@ -10,9 +10,10 @@ from typing import get_args
 import polars as pl
 
 from ser.corpus.cells import counted
+from ser.corpus.columns import FURTHER, VOTE
 from ser.corpus.config import CorpusConfig, Others
 from ser.corpus.errors import UserError, nearest, similar
-from ser.corpus.manifest import FURTHER, VOTE, Manifest
+from ser.corpus.manifest import Manifest
 
 
 def map_emotions(

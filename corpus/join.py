@@ -17,19 +17,10 @@ import polars as pl
 
 from ser.corpus.cells import UNKNOWN
 from ser.corpus.classes import emotions_of, map_emotions
+from ser.corpus.columns import ATTRIBUTES, COLUMNS, FURTHER, HIGHEST, LOWEST, SYNTHETIC, VOTE
 from ser.corpus.config import Others
 from ser.corpus.errors import UserError, listed, nearest, plural
-from ser.corpus.manifest import (
-    ATTRIBUTES,
-    COLUMNS,
-    FURTHER,
-    HIGHEST,
-    LOWEST,
-    SYNTHETIC,
-    VOTE,
-    Manifest,
-    corpus_name,
-)
+from ser.corpus.manifest import Manifest, corpus_name
 
 PREFIXED = ("utterance", "speaker", "session")
 Votes = Literal["counts", "shares"]

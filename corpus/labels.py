@@ -7,8 +7,9 @@ from shlex import quote
 import polars as pl
 
 from ser.corpus.cells import SPLITS
+from ser.corpus.columns import ATTRIBUTES, VOTE
 from ser.corpus.errors import plural
-from ser.corpus.manifest import ATTRIBUTES, VOTE, Manifest
+from ser.corpus.manifest import Manifest
 
 
 def summary(manifest: Manifest) -> str:

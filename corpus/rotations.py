@@ -21,9 +21,10 @@ import polars as pl
 from pydantic import Field
 
 from ser.corpus.cells import texts
+from ser.corpus.columns import COLUMNS
 from ser.corpus.config import Name, Section
 from ser.corpus.errors import Note, UserError, listed, nearest, plural
-from ser.corpus.manifest import COLUMNS, Manifest
+from ser.corpus.manifest import Manifest
 from ser.corpus.split import split_manifest
 
 DevRule = Literal["next", "none", "share"]

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ser.corpus.manifest import ATTRIBUTES
+from ser.corpus.columns import ATTRIBUTES
 
 State = Mapping[str, Tensor]
 # the order of SAIL's answers; a ninth is `other`

@@ -17,9 +17,9 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from ser.corpus.cells import numbers, texts, without_unknown
+from ser.corpus.columns import ATTRIBUTES
 from ser.corpus.decoding.suffixes import SUFFIXES
 from ser.corpus.errors import UserError, listed, plural
-from ser.corpus.manifest import ATTRIBUTES
 from ser.corpus.tables import find_column, read_table
 from ser.score.run import SCORED
 from ser.score.truth import PREDICTED, TRUTH

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from ser.corpus.manifest import VOTE
+from ser.corpus.columns import VOTE
 from ser.score.abstention import aurc, risk_at_coverages
 from ser.score.attributes import binned_confusion, resampled_ccc, score_attributes
 from ser.score.bootstrap import Resamples, balanced_bootstrap, resample_speakers

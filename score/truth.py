@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from ser.cache.logits import HeadLogits
+from ser.corpus.columns import ATTRIBUTES, FURTHER, VOTE
 from ser.corpus.errors import UserError
-from ser.corpus.manifest import ATTRIBUTES, FURTHER, VOTE, Manifest
+from ser.corpus.manifest import Manifest
 from ser.score.heads import labels_of
 
 TRUTH, GROUP, PREDICTED = "truth.", "group.", "predicted."

@@ -6,9 +6,10 @@ from pathlib import Path
 import polars as pl
 
 from ser.corpus.cells import numbers
+from ser.corpus.columns import VOTE
 from ser.corpus.errors import UserError
 from ser.corpus.importers.registry import find_clips, importer, manifest_of, one_of
-from ser.corpus.manifest import VOTE, Manifest
+from ser.corpus.manifest import Manifest
 from ser.corpus.tables import find_column, read_table
 
 CODES = {

@@ -20,13 +20,14 @@ from pydantic import BaseModel, ValidationError
 
 from ser.corpus.bounded_yaml import parse_yaml, shorten
 from ser.corpus.cells import counted
+from ser.corpus.columns import COLUMNS
 from ser.corpus.config import check_path
 from ser.corpus.errors import CONTROL, UserError, listed, nearest
 from ser.corpus.importers.registry import importer, manifest_of
 from ser.corpus.importers.shipped import spec_of
 from ser.corpus.importers.spec import PATH, FileSpec, fill_columns, match_paths
 from ser.corpus.importers.table import missing_files
-from ser.corpus.manifest import COLUMNS, Manifest
+from ser.corpus.manifest import Manifest
 
 PARTS = {"train": "train", "valid": "dev", "test": "test"}  # of a fold: the manifest's split
 LABEL_MAPS = ("label_map.json", "label_dict.json")

@@ -15,12 +15,13 @@ from pathlib import Path
 import polars as pl
 
 from ser.corpus.cells import SPLIT_WORDS
+from ser.corpus.columns import COLUMNS
 from ser.corpus.errors import UserError, listed
 from ser.corpus.importers.batches import read_batches
 from ser.corpus.importers.clips import Clips
 from ser.corpus.importers.registry import importer
 from ser.corpus.importers.table import manifest_of_table
-from ser.corpus.manifest import COLUMNS, Manifest
+from ser.corpus.manifest import Manifest
 from ser.corpus.tables import PARQUET_ERRORS, Table
 
 LARGEST_JSON = 16 * 2**20  # bytes

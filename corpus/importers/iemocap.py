@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ser.corpus.columns import VOTE
 from ser.corpus.errors import UserError
 from ser.corpus.importers.registry import build, importer, one_of, seven_of_five
-from ser.corpus.manifest import VOTE, Manifest
+from ser.corpus.manifest import Manifest
 
 CODES = {
     "ang": "angry",

@@ -5,9 +5,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ser.corpus.columns import VOTE
 from ser.corpus.errors import UserError, plural, shown
 from ser.corpus.importers.registry import build, find_clips, importer, seven_of_five
-from ser.corpus.manifest import VOTE, Manifest
+from ser.corpus.manifest import Manifest
 from ser.corpus.tables import read_text
 
 CLASSES = {"A": "angry", "H": "happy", "N": "neutral", "S": "sad"}

@@ -16,10 +16,11 @@ from typing import Any
 import polars as pl
 
 from ser.corpus.cells import SPLIT_WORDS, counted
+from ser.corpus.columns import FURTHER, VOTE
 from ser.corpus.config import MSP_CLASSES
 from ser.corpus.errors import UserError
 from ser.corpus.importers.registry import importer, one_of
-from ser.corpus.manifest import FURTHER, VOTE, Manifest
+from ser.corpus.manifest import Manifest
 from ser.corpus.tables import find_column, read_table, read_text
 
 LETTERS = {

@@ -31,9 +31,10 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 
 from ser.corpus.bounded_yaml import Yaml, parse_yaml, read_yaml
 from ser.corpus.cells import UNKNOWN, counted, without_unknown
+from ser.corpus.columns import COLUMNS
 from ser.corpus.config import MOST_CLASSES, Name, Section, problem_of
 from ser.corpus.errors import UserError, listed, nearest
-from ser.corpus.manifest import COLUMNS, Manifest
+from ser.corpus.manifest import Manifest
 
 LONGEST_PATTERN = 1000  # characters
 SECONDS = 20.0  # to match the paths of a corpus

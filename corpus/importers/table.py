@@ -7,10 +7,11 @@ from pathlib import Path
 import polars as pl
 
 from ser.corpus.cells import SPLITS, UNKNOWN, counted, split_names, texts
+from ser.corpus.columns import COLUMNS, FURTHER, NUMBERS, SYNTHETIC, VOTE
 from ser.corpus.errors import UserError, listed, nearest, plural, similar
 from ser.corpus.importers.options import class_mapping
 from ser.corpus.importers.registry import importer
-from ser.corpus.manifest import COLUMNS, FURTHER, NUMBERS, SYNTHETIC, VOTE, Manifest
+from ser.corpus.manifest import Manifest
 from ser.corpus.rows import BLANKS
 from ser.corpus.tables import Table, find_column, read_table, with_slashes
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ser.corpus.columns import ATTRIBUTES, HIGHEST, LOWEST
 from ser.corpus.errors import UserError, listed, nearest
-from ser.corpus.manifest import ATTRIBUTES, HIGHEST, LOWEST
 from ser.extract.encoding import read_config
 
 FLOOR = -20.0  # log-probability of a class that the model does not know

@@ -20,8 +20,9 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from ser.corpus.columns import FURTHER
 from ser.corpus.errors import UserError, plural
-from ser.corpus.manifest import FURTHER, Manifest
+from ser.corpus.manifest import Manifest
 from ser.heads.config import HeadConfig
 
 

@@ -13,7 +13,8 @@ import polars as pl
 import soundfile
 
 from ser.corpus.audio import SAMPLE_RATE
-from ser.corpus.manifest import FURTHER, SYNTHETIC, VOTE, Manifest
+from ser.corpus.columns import FURTHER, SYNTHETIC, VOTE
+from ser.corpus.manifest import Manifest
 
 RATERS = 5
 RAREST = 6  # training clips of the rarest class: five folds of a stack need five

@@ -18,9 +18,10 @@ import numpy as np
 import polars as pl
 import soundfile
 
+from ser.corpus.columns import SYNTHETIC
 from ser.corpus.config import MSP_CLASSES
 from ser.corpus.errors import UserError
-from ser.corpus.manifest import SYNTHETIC, Manifest
+from ser.corpus.manifest import Manifest
 from ser.corpus.progress import steps
 from ser.synthetic.espeak import espeak
 from ser.synthetic.sentences import ANYONE, SENTENCES

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ser.corpus.columns import COLUMNS
 from ser.corpus.errors import UserError
-from ser.corpus.manifest import COLUMNS, Manifest
+from ser.corpus.manifest import Manifest
 
 CLASSES = ("surprise", "angry", "neutral")
 

@@ -5,8 +5,9 @@ import polars as pl
 import soundfile
 
 from ser.corpus.check import require_speaker_disjoint
+from ser.corpus.columns import FURTHER
 from ser.corpus.config import MSP_CLASSES
-from ser.corpus.manifest import FURTHER, Manifest
+from ser.corpus.manifest import Manifest
 from ser.synthetic.corpus import RAREST, synthesize
 
 
