@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import cache_sides as sides
+from bench.cache_index import indexed_length, indexed_name, write_index
 from bench.cache_sides import Corpus, Reader
 from bench.report import (
     Row,
@@ -273,16 +274,16 @@ def _consume(epoch: sides.Epoch) -> None:
 
 def _index(root: Path) -> list[Row]:
     """Open an index of a million utterances; without frames, which are not read."""
-    path = sides.write_index(root, INDEX_UTTERANCES, INDEX_SHARDS)
+    path = write_index(root, INDEX_UTTERANCES, INDEX_SHARDS)
     numbers = np.random.default_rng(2).integers(0, INDEX_UTTERANCES, sides.BATCH)
-    utterances = [sides.indexed_name(int(i)) for i in numbers]
+    utterances = [indexed_name(int(i)) for i in numbers]
     command = [sys.executable, "-c", OPEN_INDEX, str(path.resolve()), json.dumps(utterances)]
     repository = Path(__file__).resolve().parent.parent
     seconds, imported, peaks = [], [], []
     for _ in range(INDEX_ROUNDS):
         done = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True)
         took, before, peak, lengths = json.loads(done.stdout)
-        if lengths != [sides.indexed_length(int(i)) for i in numbers]:
+        if lengths != [indexed_length(int(i)) for i in numbers]:
             raise AssertionError("the index has other lengths than were written")
         seconds.append(took)
         imported.append(before)

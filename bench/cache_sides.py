@@ -6,7 +6,7 @@ with what was written: no side is fast because it is wrong.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ser.cache.features import FeatureCache
-from ser.cache.files import new_shard_name
 from ser.cache.precision import Precision
 from ser.cache.reader import BatchReader, FeatureInput, bucket
-from ser.corpus import parquet
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
 BATCH = 64
 LONGEST = 1_000  # frames: 20 s
 Plan = list[list[str]]
-Feature = tuple[str, Mapping[str, object]]  # its name, and the spec of its fingerprint
-ANY: Feature = ("x", {})
 Epoch = Callable[[], "Iterable[torch.Tensor]"]
 
 
@@ -262,48 +258,3 @@ def check(reader: Reader, epoch: Epoch, corpus: Corpus, plan: Plan) -> float:
     if error > (0.02 if reader.stored == "int8" else 0.0):
         raise AssertionError(f"{reader.name}: not the values that were written (error {error})")
     return seconds
-
-
-def indexed_name(i: int) -> str:
-    return f"MSP-PODCAST_{i // 1000:04d}_{i % 1000:04d}"
-
-
-def indexed_length(i: int) -> int:
-    return 100 + i * 37 % 900
-
-
-def write_index(
-    root: Path, utterances: int, shards: int, feature: Feature = ANY, stat: np.ndarray | None = None
-) -> Path:
-    """Write a cache's index and the folders of its shards, without a frame; return the cache.
-
-    `feature` is its name and spec, `stat` the hashes of its audio, random where None. Reading any
-    frame fails, and so does rebuilding the index from the shards.
-    """
-    import polars as pl
-
-    cache = FeatureCache.create(root, *feature, {"item_shape": [1_280], "frame_rate": 50.0})
-    names = sorted(new_shard_name() for _ in range(shards))
-    for name in names:
-        group = cache.path / "data.zarr" / name / "zarr.json"
-        group.parent.mkdir(parents=True)
-        group.write_text('{"zarr_format": 3, "node_type": "group"}', encoding="utf-8")
-    rng, number = np.random.default_rng(3), np.arange(utterances)
-    shard = number * shards // utterances
-    first = np.searchsorted(shard, np.arange(shards))
-    lengths = indexed_length(number)  # type: ignore[arg-type]  # it is arithmetic
-    rows = np.cumsum(lengths) - lengths
-    columns = {
-        "utterance": [indexed_name(i) for i in range(utterances)],
-        "position": number - first[shard],
-        "row": rows - rows[first][shard],
-        "length": lengths,
-        "crc32c": rng.integers(0, 2**32, utterances, dtype=np.uint32),
-        "stat": rng.integers(0, 2**64, utterances, dtype=np.uint64) if stat is None else stat,
-        "source": rng.integers(0, 2**64, utterances, dtype=np.uint64),
-        "shard": pl.Series(names).gather(shard),
-        "created": 1_750_000_000_000_000_000 + shard * 20_000_000_000,
-    }
-    index = pl.DataFrame(columns).cast(FeatureCache.INDEX).select(FeatureCache.INDEX.names())
-    (cache.path / "index.parquet").write_bytes(parquet.encode(index))
-    return cache.path

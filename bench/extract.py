@@ -30,7 +30,7 @@ import polars as pl
 import soundfile
 import soxr
 
-import ser.extract.run
+import ser.extract.job
 from bench.report import (
     Row,
     Side,
@@ -48,9 +48,10 @@ from bench.report import (
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, parse_options
+from ser.extract.job import Job
 from ser.extract.kinds.whisper import WhisperOptions
 from ser.extract.models import resolve
-from ser.extract.run import Job, extract
+from ser.extract.run import extract
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,7 +119,7 @@ def _loaded_once() -> Iterator[None]:
 
     with (
         patch.object(whisper_models, "read_ctranslate2", cache(whisper_models.read_ctranslate2)),
-        patch.object(ser.extract.run, "resolve", cache(resolve)),
+        patch.object(ser.extract.job, "resolve", cache(resolve)),
     ):
         yield
 

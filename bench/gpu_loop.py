@@ -27,10 +27,11 @@ from ser.corpus.manifest import Manifest
 from ser.extract.device_memory import default_frame_budget, plan
 from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import build_extractor, device_type, parse_options
+from ser.extract.job import Job
 from ser.extract.loading import load
 from ser.extract.loop import Output, Report, run_batches
 from ser.extract.models import resolve
-from ser.extract.run import Job, sources_of
+from ser.extract.run import sources_of
 
 PEAKS = {  # dense bf16 FLOP/s by a part of the card's name, from the data sheets
     "H200": 989e12,

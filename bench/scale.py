@@ -21,7 +21,8 @@ import numpy as np
 import polars as pl
 import soundfile
 
-from bench.cache_sides import BATCH, indexed_name, write_index
+from bench.cache_index import indexed_name, write_index
+from bench.cache_sides import BATCH
 from bench.report import PROGRAM, Row, Target, arguments, load_note, show, temporary_folder
 from bench.stack import measured
 from ser.cache.features import FeatureCache
@@ -29,7 +30,7 @@ from ser.cache.reader import FeatureInput, bucket, lengths_of, require
 from ser.corpus.audio import SAMPLE_RATE
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import parse_options
-from ser.extract.run import Job, full_spec
+from ser.extract.job import Job, full_spec
 from ser.extract.sources import hash64
 from ser.heads.config import parse_head
 from ser.heads.record import HeadRecord, head_file

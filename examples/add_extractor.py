@@ -21,7 +21,8 @@ from pydantic import PositiveInt
 
 from ser import FeatureCache
 from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor, parse_options
-from ser.extract.run import Job, extract
+from ser.extract.job import Job
+from ser.extract.run import extract
 from ser.extract.testing import ExtractorConformance
 from ser.synthetic.speech import synthesize
 

@@ -11,8 +11,9 @@ from ser.cache.index_file import missing
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest, evenly_spaced
 from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.job import Job, full_spec
 from ser.extract.registry import card
-from ser.extract.run import Job, full_spec, sources_of
+from ser.extract.run import sources_of
 from ser.extract.sources import Sources
 
 LOOKED_AT = 10_000  # cached clips, and as many that are not

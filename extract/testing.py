@@ -24,7 +24,8 @@ import soundfile
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, Extractor
-from ser.extract.run import Job, extract, full_spec
+from ser.extract.job import Job, full_spec
+from ser.extract.run import extract
 from ser.extract.sources import plan_batches
 
 SECONDS = (0.4, 1.0, 1.0, 1.7, 2.6)

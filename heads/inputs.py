@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ser.corpus.errors import UserError
 from ser.corpus.registry import origin
-from ser.heads.config import PRIOR_CLIPS
+from ser.heads.feature_use import PRIOR_CLIPS
 from ser.heads.head import Features, Mix
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean and deviation, of the shape of one frame

@@ -12,8 +12,10 @@ import polars as pl
 from ser.cache.features import FeatureCache
 from ser.cache.files import fingerprint
 from ser.cache.reader import Clip, Clips, FeatureInput, require
-from ser.corpus.manifest import FURTHER, VOTE, Manifest
-from ser.heads.config import PRIOR_CLIPS, HeadConfig
+from ser.corpus.columns import FURTHER, VOTE
+from ser.corpus.manifest import Manifest
+from ser.heads.config import HeadConfig
+from ser.heads.feature_use import PRIOR_CLIPS
 from ser.heads.training.views import Views, require_views
 
 Spec = dict[str, object]  # plain values

@@ -25,7 +25,8 @@ from ser.cache.precision import Encoded, moments
 from ser.cache.reader import bucket
 from ser.cache.strides import after_stride, as_layers, read_into, read_shape, side_by_side
 from ser.corpus.errors import UserError
-from ser.heads.config import FeatureUse, HeadConfig
+from ser.heads.config import HeadConfig
+from ser.heads.feature_use import FeatureUse
 from ser.heads.head import Features, build_head, mask_of
 from ser.heads.inputs import Moments, Prepared, SpeakerScores
 from ser.heads.record import HeadRecord

@@ -15,7 +15,8 @@ import typer
 from ser.commands.help import argument, command, flag, option
 from ser.commands.logs import log
 from ser.commands.options import Device, MinConfidence, OneHead, PublishedModel, RunFolder
-from ser.commands.output import console, exit_code
+from ser.commands.output import exit_code
+from ser.commands.results import write_results
 from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
@@ -171,7 +172,9 @@ def predict(
             results = _named(predictor.stream(paths, **options), read)
             speakers = turns is not None
             segments = timeline or speakers
-            failed = _write(predictor, results, form, out, segments=segments, speakers=speakers)
+            failed = write_results(
+                predictor, results, form, out, segments=segments, speakers=speakers
+            )
         times.append(time.perf_counter())
     for failure in failed:
         log.error(f"{failure.path}: {failure.error}")
@@ -255,47 +258,3 @@ def _open(
         predictor.load()
     times.append(time.perf_counter())
     return predictor
-
-
-def _write(
-    predictor: "AudioPredictor",
-    results: "Iterator[Result | Failure]",
-    form: str,
-    out: Path | None,
-    *,
-    segments: bool,
-    speakers: bool,
-) -> "list[Failure]":
-    """Write every result as it comes, a table at the end; return what failed.
-
-    Rows are of `segments`, and name their `speakers`.
-    """
-    from ser.predict.formats import FORMATS as WRITE
-    from ser.predict.formats import csv_rows, header, to_csv
-    from ser.predict.result import Failure
-    from ser.predict.terminal import print_results
-
-    failed: list[Failure] = []
-    kept: list[Result] = []
-    with contextlib.ExitStack() as stack:
-        file = (
-            stack.enter_context(out.open("w", encoding="utf-8", errors="backslashreplace"))
-            if out
-            else sys.stdout
-        )
-        if form == "csv":
-            unsure = predictor.min_confidence is not None
-            columns = header(predictor.classes, predictor.attributes, segments, unsure, speakers)
-            file.write(to_csv([columns]))
-        for prediction in results:
-            if isinstance(prediction, Failure):
-                failed.append(prediction)
-            elif form == "table":
-                kept.append(prediction)
-            else:
-                write = WRITE.get(form)
-                file.write(write(prediction) if write else csv_rows(prediction, segments, speakers))
-                file.flush()
-        if kept:
-            print_results(kept, console(file=file if out else None), segments)
-    return failed

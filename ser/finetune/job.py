@@ -12,8 +12,8 @@ from pathlib import Path
 from ser.cache.files import fingerprint
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import parse_options
+from ser.extract.job import Spec, options_spec
 from ser.extract.models import Weights, resolve
-from ser.extract.run import Spec, options_spec
 from ser.extract.sources import Sources
 from ser.finetune.config import FineTuneConfig
 from ser.heads.job import labels_digest, revision_spec

@@ -9,7 +9,7 @@ from ser.cache.files import fingerprint
 from ser.cache.swap import replace_folder
 from ser.corpus.atomic import clear, keep_umask, remove
 from ser.corpus.machine import PACKAGES, machine, versions
-from ser.extract.run import Spec
+from ser.extract.job import Spec
 from ser.finetune.batches import ClipBatches
 from ser.finetune.job import FineTuneJob, feature_fingerprint
 from ser.finetune.module import FineTuned

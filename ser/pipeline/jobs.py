@@ -5,8 +5,8 @@ from itertools import product
 from ser.cache.features import FeatureCache
 from ser.cache.transcripts import TranscriptCache
 from ser.corpus.manifest import Manifest
+from ser.extract.job import Job, open_feature
 from ser.extract.passes import FeatureView
-from ser.extract.run import Job, open_feature
 from ser.heads.job import HeadsJob
 from ser.heads.scaling import scaled
 from ser.pipeline.file import Pipeline, cache_place, read_manifest

@@ -21,7 +21,8 @@ from ser.corpus.rotations import RotationConfig
 from ser.extract.extractor import EXTRACTORS, extractor_class
 from ser.extract.registry import MODELS
 from ser.finetune.config import MODEL_KEYS, NOT_ALLOWED, FineTuneConfig
-from ser.heads.config import CrossFit, FeatureUse, HeadConfig
+from ser.heads.config import CrossFit, HeadConfig
+from ser.heads.feature_use import FeatureUse
 from ser.heads.options import LossUse, Sampler, SamplerUse
 from ser.heads.registry import HEADS, LOSSES, SAMPLERS
 from ser.pipeline.document import BASELINE

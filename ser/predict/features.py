@@ -27,10 +27,10 @@ from ser.extract.extractor import (
     build_extractor,
     choose_device,
 )
+from ser.extract.job import options_spec
 from ser.extract.loading import load
 from ser.extract.models import Weights, resolve
 from ser.extract.passes import joined, passes
-from ser.extract.run import options_spec
 
 
 @dataclass(frozen=True)

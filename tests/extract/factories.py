@@ -15,9 +15,9 @@ import soundfile
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, Extractor, extractor, extractor_class, parse_options
+from ser.extract.job import Job, full_spec
 from ser.extract.kinds.prosody import Prosody
 from ser.extract.models import resolve
-from ser.extract.run import Job, full_spec
 from ser.extract.testing import TEXTS, clip
 from ser.synthetic.models import BY_ARCHITECTURE
 

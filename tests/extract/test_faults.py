@@ -13,8 +13,9 @@ from ser.cache.transcripts import Transcript, TranscriptCache
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import Extractor, FeatureOptions, extractor
+from ser.extract.job import full_spec
 from ser.extract.loading import load
-from ser.extract.run import extract, full_spec
+from ser.extract.run import extract
 from ser.extract.sources import AudioSources
 from tests.cache.factories import flip
 from tests.extract.factories import Slow, checksums, job, opened, write_corpus

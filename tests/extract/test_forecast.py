@@ -13,7 +13,8 @@ from ser.corpus.manifest import Manifest
 from ser.extract import forecast as module
 from ser.extract.extractor import SAMPLE_RATE, parse_options
 from ser.extract.forecast import Forecast, forecast
-from ser.extract.run import Job, extract
+from ser.extract.job import Job
+from ser.extract.run import extract
 
 CLIPS, CACHED = 12, 8
 FRAMES = 20  # of a clip; prosody has one in 10 ms, of 16 numbers

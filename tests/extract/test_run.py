@@ -16,7 +16,8 @@ from ser.cache.transcripts import TranscriptCache
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, parse_options
-from ser.extract.run import Job, extract, full_spec, open_feature
+from ser.extract.job import Job, full_spec, open_feature
+from ser.extract.run import extract
 from ser.extract.testing import clip
 from ser.stages.extract import describe_extraction
 from tests.extract.factories import (

@@ -12,7 +12,8 @@ import soundfile
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, parse_options
-from ser.extract.run import Job, extract, open_feature
+from ser.extract.job import Job, open_feature
+from ser.extract.run import extract
 from ser.extract.testing import clip
 from tests.ser.factories import ser
 
@@ -112,7 +113,8 @@ import numpy as np
 import polars as pl
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import Extractor, extractor, parse_options
-from ser.extract.run import Job, extract
+from ser.extract.job import Job
+from ser.extract.run import extract
 @extractor("wide")
 class Wide(Extractor):
     item_shape, frame_rate = (640,), 100.0

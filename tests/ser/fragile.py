@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ser.cache.features import FeatureCache
 from ser.engines.shards import read_jobs, run_shard
+from ser.extract.job import open_feature
 from ser.extract.loop import Report
-from ser.extract.run import open_feature
 from ser.pipeline.file import Origin
 from tests.ser.factories import make_corpus
 

@@ -17,8 +17,8 @@ from ser.cache.features import FeatureCache
 from ser.cache.logits import HeadLogits
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
+from ser.extract.job import open_feature
 from ser.extract.kinds import llm
-from ser.extract.run import open_feature
 from ser.packing.pack import pack
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.pipeline.jobs import feature_job

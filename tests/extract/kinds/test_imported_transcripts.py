@@ -8,7 +8,8 @@ from ser.corpus.errors import Note, UserError
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import parse_options
 from ser.extract.forecast import forecast
-from ser.extract.run import Job, extract, open_feature
+from ser.extract.job import Job, open_feature
+from ser.extract.run import extract
 
 UTTERANCES = ["a", "b", "c"]
 

@@ -18,9 +18,10 @@ from ser.corpus.config import MSP_CLASSES
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import Extractor, parse_options
+from ser.extract.job import Job, full_spec, open_feature
 from ser.extract.kinds import llm
 from ser.extract.kinds.llm import LLM
-from ser.extract.run import Job, extract, full_spec, open_feature
+from ser.extract.run import extract
 from ser.extract.testing import TEXTS, ExtractorConformance
 from ser.synthetic.server import ChatServer, completion
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, Extractor, parse_options
+from ser.extract.job import Job
 from ser.extract.kinds.speech import AT_ONCE, cuts
-from ser.extract.run import Job
 from ser.extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made, tiny_speech, tiny_w2v_bert, tiny_whisper, write_corpus
 

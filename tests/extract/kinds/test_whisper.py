@@ -11,6 +11,7 @@ import pytest
 from ser.corpus import audio
 from ser.corpus.errors import UserError
 from ser.extract.extractor import Extractor, parse_options
+from ser.extract.job import Job, open_feature
 from ser.extract.kinds.whisper import (
     FramesAndWords,
     WhisperOptions,
@@ -21,7 +22,7 @@ from ser.extract.kinds.whisper import (
 from ser.extract.kinds.whisper_encoder import WindowEncoder
 from ser.extract.kinds.whisper_models import CTranslate2Whisper, HuggingFaceWhisper
 from ser.extract.passes import same_pass
-from ser.extract.run import Job, extract, extract_together, open_feature
+from ser.extract.run import extract, extract_together
 from ser.extract.testing import ExtractorConformance, clip
 from tests.extract.factories import (
     ctranslate2_whisper,

@@ -9,7 +9,7 @@ import pytest
 import ser.engines.shards
 from ser.corpus.errors import UserError
 from ser.engines.shards import extract_with_jobs, read_jobs, run_shard
-from ser.extract.run import open_feature
+from ser.extract.job import open_feature
 from tests.ser.factories import make_corpus
 from tests.ser.fragile import (
     CLIPS,

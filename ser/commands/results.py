@@ -1,0 +1,57 @@
+"""Predictions on standard output or in a file, as they come."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ser.commands.output import console
+
+if TYPE_CHECKING:
+    from ser.predict.audio_predictor import AudioPredictor
+    from ser.predict.result import Failure, Result
+
+
+def write_results(
+    predictor: "AudioPredictor",
+    results: "Iterator[Result | Failure]",
+    form: str,
+    out: Path | None,
+    *,
+    segments: bool,
+    speakers: bool,
+) -> "list[Failure]":
+    """Write every result as it comes, a table at the end; return what failed.
+
+    Rows are of `segments`, and name their `speakers`.
+    """
+    from ser.predict.formats import FORMATS as WRITE
+    from ser.predict.formats import csv_rows, header, to_csv
+    from ser.predict.result import Failure
+    from ser.predict.terminal import print_results
+
+    failed: list[Failure] = []
+    kept: list[Result] = []
+    with contextlib.ExitStack() as stack:
+        file = (
+            stack.enter_context(out.open("w", encoding="utf-8", errors="backslashreplace"))
+            if out
+            else sys.stdout
+        )
+        if form == "csv":
+            unsure = predictor.min_confidence is not None
+            columns = header(predictor.classes, predictor.attributes, segments, unsure, speakers)
+            file.write(to_csv([columns]))
+        for prediction in results:
+            if isinstance(prediction, Failure):
+                failed.append(prediction)
+            elif form == "table":
+                kept.append(prediction)
+            else:
+                write = WRITE.get(form)
+                file.write(write(prediction) if write else csv_rows(prediction, segments, speakers))
+                file.flush()
+        if kept:
+            print_results(kept, console(file=file if out else None), segments)
+    return failed
