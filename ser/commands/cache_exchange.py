@@ -136,7 +136,7 @@ def import_(
 
 def open_feature(pipeline: "Pipeline", feature: str) -> "Folder":
     """Open what is cached of a feature of the pipeline."""
-    from ser.extract.run import open_feature
+    from ser.extract.job import open_feature
     from ser.pipeline.file import read_manifest
     from ser.pipeline.jobs import feature_job
     from ser.stages.extract import extraction_order

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import polars as pl
 
-    from ser.extract.run import Job
+    from ser.extract.job import Job
     from ser.pipeline.file import Pipeline
 
 

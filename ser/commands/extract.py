@@ -22,7 +22,7 @@ from ser.commands.output import exit_code, print_json, print_line
 from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
-    from ser.extract.run import Job
+    from ser.extract.job import Job
 
 DEFAULT_CACHE = Path("data/cache")  # that of every preset
 
@@ -165,7 +165,7 @@ def _job_alone(
 
     from ser.corpus.manifest import Manifest
     from ser.extract.extractor import TRANSCRIPT, parse_options
-    from ser.extract.run import Job
+    from ser.extract.job import Job
 
     if model is None and kind is None:
         raise UserError("--manifest needs --model or --kind, to know what to extract.")

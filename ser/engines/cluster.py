@@ -54,7 +54,8 @@ def extract_with_ray(
     Raises `UserError` that names the node and the path where that is not so, for what `extract`
     does, and when the workers of one shard die three times.
     """
-    from ser.extract.run import extract_together, open_feature
+    from ser.extract.job import open_feature
+    from ser.extract.run import extract_together
 
     work = read_jobs(origin, names)
     missing = count_missing(work)

@@ -31,8 +31,8 @@ from ser.engines.workers import (
 )
 
 if TYPE_CHECKING:
+    from ser.extract.job import Job
     from ser.extract.loop import Report
-    from ser.extract.run import Job
     from ser.pipeline.file import Origin
 
 SHARDS_PER_WORKER = 4
@@ -49,7 +49,8 @@ def extract_with_jobs(
     shard die three times.
     """
     from ser.extract.extractor import choose_device
-    from ser.extract.run import extract_together, full_spec
+    from ser.extract.job import full_spec
+    from ser.extract.run import extract_together
 
     work = read_jobs(origin, names)
     for job in work:

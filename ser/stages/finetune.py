@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from ser.corpus.config import require_set
 from ser.corpus.errors import UserError, nearest
 from ser.extract.extractor import TRANSCRIPT, parse_options
-from ser.extract.run import Job, sources_of
+from ser.extract.job import Job
+from ser.extract.run import sources_of
 from ser.finetune.job import FineTuneJob
 from ser.pipeline.file import Pipeline, cache_place, read_manifest, write_resolved
 from ser.pipeline.jobs import open_transcripts

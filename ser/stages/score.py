@@ -18,7 +18,7 @@ from ser.cache.urls import is_url
 from ser.corpus.config import VARIABLE
 from ser.corpus.errors import Note, UserError, nearest
 from ser.corpus.manifest import Manifest
-from ser.extract.run import open_feature
+from ser.extract.job import open_feature
 from ser.heads.layers import layer_weights
 from ser.heads.record import read_done
 from ser.pipeline.file import Pipeline, read_manifest
