@@ -1,11 +1,12 @@
 """Everything that only a GPU can show, in one process and a few minutes: `python -m bench.gpu`.
 
 The published architectures at their true sizes with random weights: extraction against the bare
-model, the heads of UNICAMP, fine-tuning, a group of one process. Nothing is downloaded;
-`bench/gpu-wheels.txt` lists what a machine with torch and transformers needs besides. Each row
-passes or fails on its bound, and none stops the others; what `--minutes` leaves no time for is
-skipped. Needs 12 GB in `--folder`. `--device cpu --tiny` runs all of it in seconds, with tiny
-models: it shows that the script works, and bounds on speed are not judged.
+model, the twelve heads of UNICAMP, one by one and several at once, fine-tuning, a group of one
+process. Nothing is downloaded; `bench/gpu-wheels.txt` lists what a machine with torch and
+transformers needs besides. Each row passes or fails on its bound, and none stops the others; what
+`--minutes` leaves no time for is skipped. Needs 16 GB in `--folder`. `--device cpu --tiny` runs all
+of it in a minute, with tiny models: it shows that the script works, and bounds on speed are not
+judged.
 
 The exit code is 1 if a row failed.
 """
@@ -29,8 +30,11 @@ from rich.table import Table
 from bench.gpu_extract import extraction_groups
 from bench.gpu_finetune import finetune_groups
 from bench.gpu_heads import head_groups
+from bench.gpu_jobs import jobs_groups
 from bench.gpu_loop import Setting
 from bench.gpu_models import MODELS
+from bench.gpu_published import published_groups
+from bench.gpu_recurrence import recurrence_groups
 from bench.gpu_rows import Outcome, run
 from bench.heads import msp_like
 from ser.corpus.config import Section
@@ -67,8 +71,11 @@ def main(words: Sequence[str] | None = None) -> int:
         setting = make_setting(Path(folder), device, args.tiny)
         groups = [
             *extraction_groups(MODELS, setting),
+            *recurrence_groups(setting),
             *head_groups(setting),
+            *published_groups(setting),
             *finetune_groups(setting),
+            *jobs_groups(setting),
         ]
         if args.only:
             groups = [g for g in groups if any(part in g.title for part in args.only)]

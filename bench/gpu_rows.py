@@ -141,14 +141,16 @@ def synchronize(device: str) -> None:
 def seconds_of(device: str, work: Callable[[], object], repeats: int = 1) -> float:
     """Return the least wall seconds of one of several runs; a first run is not timed."""
     work()
-    best = float("inf")
-    for _ in range(repeats):
-        synchronize(device)
-        started = time.perf_counter()
-        work()
-        synchronize(device)
-        best = min(best, time.perf_counter() - started)
-    return best
+    return min(once(device, work) for _ in range(repeats))
+
+
+def once(device: str, work: Callable[[], object]) -> float:
+    """Return the wall seconds of one run."""
+    synchronize(device)
+    started = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - started
 
 
 def peak_gb(device: str, work: Callable[[], object]) -> float:

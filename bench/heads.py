@@ -103,8 +103,8 @@ def _measure(
     order = np.random.default_rng(3).permutation(len(seconds))
     similar = bucket(order, seconds, size.batch, np.random.default_rng(4))
     cut = [order[i : i + size.batch].tolist() for i in range(0, len(order), size.batch)]
-    bucketed = Clips.write(root / "ours", _lengths(_drawn(seconds, similar, batches)), dims)
-    mixed = Clips.write(root / "published", _lengths(_drawn(seconds, cut, batches)), dims)
+    bucketed = Clips.write(root / "ours", frames_of(_drawn(seconds, similar, batches)), dims)
+    mixed = Clips.write(root / "published", frames_of(_drawn(seconds, cut, batches)), dims)
     ours = {f"ours, stride {stride}": Ours(bucketed, size, stride) for stride in STRIDES}
     equal, reduced = "ours, stride 1", "ours, stride 4"
     published = Published(mixed, size, ours[equal].head())
@@ -128,7 +128,7 @@ def _measure(
     return [*_seconds(rows, ratios), *shares, *means], targets
 
 
-def _lengths(seconds: np.ndarray) -> dict[str, np.ndarray]:
+def frames_of(seconds: np.ndarray) -> dict[str, np.ndarray]:
     frames = np.maximum(seconds * FRAME_RATE, 1).astype(np.int64)
     return {
         "speech": frames,

@@ -77,12 +77,13 @@ class Clips:
 class Ours:
     """Training by `ser.heads.training`, from the cache; `stride` is that of speech."""
 
-    def __init__(self, clips: Clips, size: Size, stride: int) -> None:
+    def __init__(self, clips: Clips, size: Size, stride: int, device: str = "cpu") -> None:
         self.config = _config(size, stride)
         train = Labelled(clips.names, clips.labels)
         reading = Reading.of(self.config, clips.caches, {})
         dev = Labelled([], np.empty(0, dtype=np.int64))
-        self.trainer = head_trainer(Task.of(self.config, CLASSES, train=train, dev=dev), reading)
+        task = Task.of(self.config, CLASSES, train=train, dev=dev, device=device)
+        self.trainer = head_trainer(task, reading)
         self.padded_share = 0.0
 
     def epoch(self) -> None:
@@ -97,13 +98,15 @@ class Ours:
 
 
 class Published:
-    """Training in the published way; `head` gives the architecture and the first weights."""
+    """Training in the published way; `head` gives the architecture, first weights and device."""
 
     def __init__(self, clips: Clips, size: Size, head: CrossModalGRU) -> None:
         config = _config(size, 1)
         self.model = Unmasked(head)
+        self.device = next(head.parameters()).device
         counts = torch.bincount(torch.from_numpy(clips.labels), minlength=len(CLASSES))
-        self.loss = nn.CrossEntropyLoss(weight=len(clips.labels) / (len(CLASSES) * counts))
+        weight = len(clips.labels) / (len(CLASSES) * counts)
+        self.loss = nn.CrossEntropyLoss(weight=weight.to(self.device))
         self.optimizer = torch.optim.AdamW(
             head.parameters(), lr=config.lr, weight_decay=config.weight_decay
         )
@@ -121,7 +124,8 @@ class Published:
         """Train one epoch, from the weights of the last."""
         self.model.train()
         frames = 0
-        for speech, text, labels in self.loader:
+        for batch in self.loader:
+            speech, text, labels = (tensor.to(self.device) for tensor in batch)
             loss = self.loss(self.model(speech, text), labels)
             self.optimizer.zero_grad()
             loss.backward()
@@ -186,14 +190,15 @@ def padded(batch: Sequence[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor,
     )
 
 
-def check(clips: Clips, ours: Ours, published: Published) -> None:
+def check(clips: Clips, ours: Ours, published: Published, atol: float = 1e-4) -> None:
     """Check that both give the same logits of a clip that is alone: nothing is padded then."""
     speech, text, _ = padded([PtFiles(clips)[0]])
     published.model.eval()
     with torch.inference_mode():
-        wanted = published.model(speech, text).numpy()
+        speech, text = speech.to(published.device), text.to(published.device)
+        wanted = published.model(speech, text).cpu().numpy()
     logits = ours.trainer.predict(clips.names[:1])["logits"]
-    if not np.allclose(logits, wanted, atol=1e-4):
+    if not np.allclose(logits, wanted, atol=atol):
         raise AssertionError(f"the sides differ: {logits} and {wanted}")
 
 

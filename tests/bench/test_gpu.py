@@ -32,7 +32,7 @@ def statuses(rows):
 
 
 def test_the_script_runs_with_tiny_models(tmp_path):
-    groups = ["trim", "wavlm-large", "roberta-large", "GRU", "roberta-wce", "one process"]
+    groups = ["trim", "wavlm-large", "roberta-large", "GRU", "ns3-wce", "published", "one process"]
     code, rows = check(tmp_path, "--only", *groups)
     assert code == 0
     assert {row.status for row in rows} == {"passed", "measured"}
@@ -41,15 +41,19 @@ def test_the_script_runs_with_tiny_models(tmp_path):
     assert found["wavlm-large", "halving without memory"] == "passed"
     assert found["fine-tuning wavlm-large", "loss with checkpointing = without"] == "passed"
     assert found["one process, NCCL", "sum and gather"] == "passed"
+    assert found["head whisper-roberta-ns3-wce-sml", "logits = CPU, no TF32"] == "passed"
     assert found["wavlm-large", "loop / bare"] == "measured"  # speed is judged on a GPU only
     assert [*tmp_path.iterdir()] == [tmp_path / "gpu.json"]
 
 
-@pytest.mark.slow  # the other models; FACodec has its true size
+@pytest.mark.slow  # the other models, FACodec at its true size; workers that import torch
 def test_every_group_runs_with_tiny_models(tmp_path):
     code, rows = check(tmp_path)
     assert code == 0
-    assert {model.name for model in MODELS} <= {row.group for row in rows}
+    groups = {row.group for row in rows}
+    assert {model.name for model in MODELS} <= groups
+    assert len([group for group in groups if group.startswith("head ")]) == 12
+    assert statuses(rows)["several heads, --jobs auto", "logits = one by one"] == "passed"
 
 
 def test_what_there_is_no_time_for_is_skipped(tmp_path):
