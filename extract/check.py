@@ -27,6 +27,7 @@ NEEDS = {
     "classifier": "transformers",
     "ctc": "transformers",
     "facodec": "torch",
+    "local_audio_llm": "transformers",
     "opensmile": "opensmile",
     "recognizer": "transformers",
     "speaker": "transformers",

@@ -53,19 +53,24 @@ class AudioLLM(LLM):
         """
         return self._answers(batch)
 
-    def content(self, source: np.ndarray, classes: str) -> list[dict[str, Any]]:
+    def content(self, source: np.ndarray) -> list[dict[str, Any]]:
         """Return the clip and the question about it."""
-        seconds = len(source) / SAMPLE_RATE
-        if seconds > self.options.longest:
-            raise ValueError(
-                f"it is {seconds:.1f} s long, and clips over {self.options.longest:g} s are not "
-                "sent; raise `longest`, or cut it by `start` and `end`"
-            )
+        require_short(source, self.options.longest)
         audio = {"data": base64.b64encode(wav(source)).decode(), "format": "wav"}
         return [
             {"type": "input_audio", "input_audio": audio},
-            {"type": "text", "text": self.question({"classes": classes})},
+            {"type": "text", "text": self.options.question()},
         ]
+
+
+def require_short(source: np.ndarray, longest: float) -> None:
+    """Raise `ValueError` for a waveform of more than `longest` seconds."""
+    seconds = len(source) / SAMPLE_RATE
+    if seconds > longest:
+        raise ValueError(
+            f"it is {seconds:.1f} s long, and clips over {longest:g} s are not scored; raise "
+            "`longest`, or cut it by `start` and `end`"
+        )
 
 
 def wav(source: np.ndarray) -> bytes:

@@ -22,7 +22,6 @@ import json
 import math
 import os
 import re
-import string
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -127,21 +126,18 @@ class LLM(Extractor):
         return self._letter(source) if self.options.answer == "letter" else self._words(source)
 
     def _letter(self, source: Any) -> np.ndarray:
-        letters = string.ascii_uppercase[: len(self.options.classes)]
-        listed = [f"{a}. {name}" for a, name in zip(letters, self.options.classes, strict=True)]
-        question = self.content(source, "\n".join(listed))
         likeliest = self._complete(
-            question, self.options.seed, max_tokens=1, logprobs=True, top_logprobs=TOP
+            self.content(source), self.options.seed, max_tokens=1, logprobs=True, top_logprobs=TOP
         ).likeliest
         if not likeliest:
             from ser.extract.kinds.chat import UnfitError
 
             raise UnfitError("the server returns no log-probabilities; set `answer: word`")
-        return _of_letters(letters, [(top.token, top.logprob) for top in likeliest])
+        return _of_letters(self.options.choices, [(top.token, top.logprob) for top in likeliest])
 
     def _words(self, source: Any) -> np.ndarray:
         classes, most = self.options.classes, LONGEST + self.options.reasoning
-        question = self.content(source, ", ".join(classes))
+        question = self.content(source)
         drawn = range(self.options.seed, self.options.seed + self.options.samples)
         choices = [self._complete(question, seed, max_tokens=most) for seed in drawn]
         answers = [self._answer_of(choice) for choice in choices]
@@ -160,14 +156,10 @@ class LLM(Extractor):
         cut = bool(self.options.reasoning) and choice.finish_reason == "length"
         return None if cut or answer.startswith("<think>") else answer
 
-    def content(self, source: Any, classes: str) -> str | list[dict[str, Any]]:
-        """Return the content of the message: the prompt with a text and the list of classes."""
-        return self.question({"transcript": source.strip(), "classes": classes})
-
-    def question(self, values: dict[str, str]) -> str:
-        """Return the prompt with its values; braces within a text are left as they are."""
-        values = values | {"answer": self.options.answer}
-        return re.sub(rf"\{{({'|'.join(values)})\}}", lambda m: values[m[1]], self.options.prompt)
+    def content(self, source: Any) -> str | list[dict[str, Any]]:
+        """Return the content of the message: the question about a text."""
+        question: str = self.options.question(transcript=source.strip())
+        return question
 
     def _complete(self, question: str | list[dict[str, Any]], seed: int, **fields: Any) -> "Choice":
         """Return the first choice of a server's answer.
@@ -203,7 +195,7 @@ _REMEDIES = {  # by HTTP status
 }
 
 
-def _of_letters(letters: str, tokens: Sequence[tuple[str, float]]) -> np.ndarray:
+def _of_letters(letters: Sequence[str], tokens: Sequence[tuple[str, float]]) -> np.ndarray:
     """Return the log-probabilities of the letters, from the likeliest tokens (`A`, ` A`)."""
     by_letter: dict[str, float] = {}
     for token, value in tokens:

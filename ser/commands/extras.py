@@ -59,6 +59,7 @@ KINDS = {
     "ctc": "extract",
     "facodec": "extract",
     "llm": "llm",
+    "local_audio_llm": "extract",
     "opensmile": "opensmile",
     "recognizer": "extract",
     "speech": "extract",

@@ -153,7 +153,7 @@ def _configs(words: Any) -> dict[str, Options]:
     }
 
 
-def _tokenizer(
+def tokenizer(
     texts: Sequence[str],
     special: Sequence[str] = (),
     cls: str = "PreTrainedTokenizerFast",
@@ -179,19 +179,19 @@ def _tokenizer(
 def _moonshine(texts: Sequence[str]) -> Any:
     from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
-    return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(do_normalize=False), _tokenizer(texts))
+    return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(do_normalize=False), tokenizer(texts))
 
 
 def _seamless(texts: Sequence[str]) -> Any:
     from transformers import SeamlessM4TFeatureExtractor, SeamlessM4TProcessor
 
-    return SeamlessM4TProcessor(SeamlessM4TFeatureExtractor(), _tokenizer(texts))
+    return SeamlessM4TProcessor(SeamlessM4TFeatureExtractor(), tokenizer(texts))
 
 
 def _parakeet(texts: Sequence[str]) -> Any:
     from transformers import ParakeetFeatureExtractor, ParakeetProcessor
 
-    words = _tokenizer(texts, ["<blank>"], "ParakeetTokenizer")
+    words = tokenizer(texts, ["<blank>"], "ParakeetTokenizer")
     return ParakeetProcessor(ParakeetFeatureExtractor(feature_size=128), words)
 
 
@@ -199,27 +199,27 @@ def _canary(texts: Sequence[str]) -> Any:
     from transformers import CanaryProcessor, ParakeetFeatureExtractor
 
     extractor = ParakeetFeatureExtractor(feature_size=128)
-    return CanaryProcessor(extractor, _tokenizer(texts, CODES), chat_template=CANARY_CHAT)
+    return CanaryProcessor(extractor, tokenizer(texts, CODES), chat_template=CANARY_CHAT)
 
 
 def _cohere(texts: Sequence[str]) -> Any:
     from transformers import CohereAsrFeatureExtractor, CohereAsrProcessor
 
-    words = _tokenizer(texts, [*CODES, *COHERE])
+    words = tokenizer(texts, [*CODES, *COHERE])
     return CohereAsrProcessor(CohereAsrFeatureExtractor(feature_size=128), words)
 
 
 def _qwen3(texts: Sequence[str]) -> Any:
     from transformers import Qwen3ASRFeatureExtractor, Qwen3ASRProcessor
 
-    words = _tokenizer(texts, list(QWEN.values()), named=QWEN)
+    words = tokenizer(texts, list(QWEN.values()), named=QWEN)
     return Qwen3ASRProcessor(Qwen3ASRFeatureExtractor(), words, chat_template=QWEN_CHAT)
 
 
 def _glm(texts: Sequence[str]) -> Any:
     from transformers import GlmAsrProcessor, WhisperFeatureExtractor
 
-    extractor, words = WhisperFeatureExtractor(feature_size=128), _tokenizer(texts, ["<audio>"])
+    extractor, words = WhisperFeatureExtractor(feature_size=128), tokenizer(texts, ["<audio>"])
     return GlmAsrProcessor(extractor, words, chat_template=GLM_CHAT, audio_token="<audio>")
 
 

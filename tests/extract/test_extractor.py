@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from ser.corpus.errors import UserError
 from ser.extract.device_memory import default_frame_budget
 from ser.extract.extractor import choose_device, device_type, extractor_class, parse_options
+from ser.extract.kinds.audio_llm import PROMPT
 from ser.extract.kinds.prosody import Prosody
 from ser.extract.kinds.speech import SpeechOptions
 from ser.extract.kinds.whisper import Asr, AsrOptions, WhisperFeatures
@@ -120,6 +121,13 @@ DEFAULTS = {  # part of the cache's format: whoever changes one raises that extr
     ("prosody", 1): {"precision": "float16", "values": "all"},
     ("opensmile", 2): {"precision": "float16"},
     ("pitch", 1): {"precision": "float16"},
+    ("local_audio_llm", 1): {
+        "precision": "float16",
+        "prompt": PROMPT,
+        "answer": "letter",
+        "reasoning": 0,
+        "longest": 30.0,
+    },
     ("recognizer", 1): {"precision": "float16", "language": "en", "chunk": 30.0},
     ("speaker", 1): {"precision": "float16"},
     ("facodec", 1): {"precision": "float16", "parts": "prosody+speaker"},

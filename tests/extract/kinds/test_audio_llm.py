@@ -77,7 +77,7 @@ def test_a_long_clip_is_not_sent_and_fails_alone():
     with ChatServer() as server:
         long, short = loaded(server.url, longest=1.0).extract([clip(1.5), clip(0.5)])
         assert len(server.requests) == 2  # the test request, and the short clip
-    assert str(long).startswith("it is 1.5 s long, and clips over 1 s are not sent; raise")
+    assert str(long).startswith("it is 1.5 s long, and clips over 1 s are not scored; raise")
     assert short.shape == (1, 3)
 
 

@@ -1,0 +1,52 @@
+"""Tiny audio language models with random weights, of the classes that `local_audio_llm` runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ser.synthetic.recognizers import DECODER, DIM, IDS, LAYERS, SIZES, enlarged, tokenizer
+
+CHAT = (
+    "{% for part in messages[0]['content'] %}"
+    "{{ '<audio>' if part['type'] == 'audio' else part['text'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<s>{% endif %}"
+)
+AUDIO: dict[str, dict[str, Any]] = {
+    "qwen2_audio": {
+        "num_mel_bins": 128,
+        "encoder_layers": LAYERS,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "d_model": DIM,
+    },
+    "audioflamingo3": SIZES,
+}
+
+
+def write_audio_llm(model_type: str, folder: Path, texts: Sequence[str]) -> None:
+    """Write the model of a type, and its processor, whose tokenizer is trained on `texts`."""
+    import transformers
+
+    from ser.extract.kinds.local_audio_llm import MODELS
+    from ser.extract.kinds.speech_models import class_of
+
+    cls = class_of(MODELS[model_type][0])
+    words = tokenizer(texts, ["<audio>", "</think>"])
+    processor = {
+        "qwen2_audio": transformers.Qwen2AudioProcessor,
+        "audioflamingo3": transformers.AudioFlamingo3Processor,
+    }[model_type](
+        transformers.WhisperFeatureExtractor(feature_size=128),
+        words,
+        chat_template=CHAT,
+        audio_token="<audio>",
+    )
+    config = cls.config_class(
+        audio_token_id=words.convert_tokens_to_ids("<audio>"),
+        audio_config=AUDIO[model_type],
+        text_config={**DECODER, "vocab_size": len(words), **IDS},
+    )
+    model = enlarged(cls(config))
+    model.generation_config = transformers.GenerationConfig(**IDS)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
