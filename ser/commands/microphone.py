@@ -46,10 +46,8 @@ def predict_microphone(
         log.log(NOTE, "recording; stop with Ctrl-C.")
         for piece in live.windows():
             (result,) = predictor.stream([(piece.wave, SAMPLE_RATE)])
-            as_json = form == "json"
-            typer.echo(
-                LivePrediction.of(piece, result).to_json() if as_json else _line(piece, result)
-            )
+            prediction = LivePrediction.of(piece, result, live.left_out)
+            typer.echo(prediction.to_json() if form == "json" else _line(piece, result))
             if live.left_out > seen:
                 log.warning(
                     f"{plural(live.left_out - seen, 'window')} left out: the models are slower "

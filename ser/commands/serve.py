@@ -50,12 +50,17 @@ def serve(
         float, positive("SECONDS", "Longest wait for an answer, in seconds, waiting included.")
     ] = 60,
     queue: Annotated[int, option("N", "Number of clips that may wait.", min=0)] = 16,
+    streams: Annotated[int, option("N", "Number of live streams at one time.", min=0)] = 4,
+    max_stream: Annotated[
+        float, positive("SECONDS", "Longest live stream, in seconds of audio.")
+    ] = 3600,
     api_only: Annotated[bool, flag("--api-only", "Serve the API without a page.")] = False,
     device: Device = "auto",
 ) -> None:
     """Serve a trained run: a page and an HTTP API.
 
-    Clients send audio to POST /predict; /docs describes the API.
+    Clients send clips to POST /predict and live audio to the websocket /live; /docs describes the
+    API.
     """
     import ser
     from ser.serve.hosts import allowed_host, is_loopback
@@ -70,7 +75,7 @@ def serve(
             "SER_TOKEN, or allow everyone by `--open`."
         )
     names = [allowed_host(name) for name in allowed_hosts or ()]
-    limits = Limits(max_mb, max_seconds, timeout, queue)
+    limits = Limits(max_mb, max_seconds, timeout, queue, streams=streams, stream_seconds=max_stream)
     predictor = ser.load(run, device, head, min_confidence, model=model)
     page = None if api_only else predictor.source.resolve().stem
     serve(predictor, limits, host, port, allowed_hosts=names, token=token, page=page, say=result)

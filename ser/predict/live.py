@@ -145,7 +145,7 @@ class LivePrediction:
     """The prediction for the window from `start` to `end`, in seconds of the stream.
 
     The other fields are those of `ser.predict.Result`; `error` says why there is none, as in
-    silence.
+    silence. `left_out` is the number of windows so far for which the models were too slow.
     """
 
     start: float
@@ -156,13 +156,14 @@ class LivePrediction:
     transcript: str | None
     unsure: bool | None
     notes: tuple[str, ...]
+    left_out: int
     error: str | None = None
 
     @classmethod
-    def of(cls, piece: Piece, result: Result | Failure) -> "LivePrediction":
+    def of(cls, piece: Piece, result: Result | Failure, left_out: int) -> "LivePrediction":
         """Return the prediction of a window from what the predictor returned for its samples."""
         if isinstance(result, Failure):
-            return cls(piece.start, piece.end, None, {}, {}, None, None, (), result.error)
+            return cls(piece.start, piece.end, None, {}, {}, None, None, (), left_out, result.error)
         return cls(
             piece.start,
             piece.end,
@@ -172,6 +173,7 @@ class LivePrediction:
             result.transcript,
             result.unsure,
             result.notes,
+            left_out,
         )
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""The HTTP API: POST /predict, GET /health, GET /metrics, and its description at /docs.
+"""The API: POST /predict, the websocket /live, GET /health and /metrics, described at /docs.
 
     client -> Gate (token, limits of the body) -> a folder of the request -> Service -> JSON
 
@@ -6,16 +6,15 @@ The folder of a request is always deleted at its end. The description is served 
 (fastapi-offline), so that browsers contact no other server.
 """
 
-import asyncio
 import contextlib
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn
 
-from fastapi import Depends, FastAPI, Form, Query, Request
+from fastapi import Depends, FastAPI, Form, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.security import HTTPBearer
@@ -27,12 +26,19 @@ from starlette.requests import ClientDisconnect
 
 from ser.corpus.decoding.suffixes import SUFFIXES
 from ser.predict.formats import to_json
-from ser.serve.gate import COOKIE, Access, Gate
+from ser.serve.cancelling import unless
+from ser.serve.gate import COOKIE, LIVE, Access, Gate
 from ser.serve.hosts import Hosts
 from ser.serve.limits import Refused
+from ser.serve.live import serve_live
 from ser.serve.schema import Answer, Error, Health
 from ser.serve.service import Service
 
+DESCRIPTION = """\
+Speech emotion recognition by a trained run.
+
+The websocket `/live` predicts on live audio, window by window; docs/serve.md describes it.
+"""
 HOST = {
     400: "The request has no host, or cannot be read.",
     403: "The request comes from another site.",
@@ -65,7 +71,6 @@ UPLOAD = {
 }
 Responses = dict[int | str, Any]  # as FastAPI takes them
 HEALTH: Responses = {200: {"model": Health}, 503: {"model": Health}}
-T = TypeVar("T")
 Flag = Annotated[bool, Query()]
 
 
@@ -83,7 +88,7 @@ def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None =
 
     app = FastAPIOffline(
         title="ser",
-        description="Speech emotion recognition by a trained run.",
+        description=DESCRIPTION,
         docs_url="/docs",
         redoc_url=None,
         lifespan=lifespan,
@@ -116,7 +121,7 @@ def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None =
             async with service.time_limit():
                 path, name = await receive(request, Path(place))
                 work = service.predict(path, name, timeline=timeline, explain=explain)
-                result, _ = await unless_disconnected(request, work)
+                result, _ = await unless(_disconnected(request), work)
         return Response(to_json(result) + "\n", media_type="application/json")
 
     @app.get("/health", responses=HEALTH | _described(HOST))
@@ -134,6 +139,10 @@ def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None =
     async def metrics() -> Response:
         """Return the counters in Prometheus's text format."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.websocket(LIVE)
+    async def live(socket: WebSocket) -> None:
+        await serve_live(socket, service)
 
     @app.post("/login", include_in_schema=False)
     async def login(request: Request, token: Annotated[str, Form()] = "") -> Response:
@@ -153,24 +162,11 @@ def _described(statuses: dict[int, str]) -> Responses:
     return {status: {"description": why, "content": ERROR} for status, why in statuses.items()}
 
 
-async def unless_disconnected(request: Request, work: Coroutine[object, object, T]) -> T:
-    """Return what `work` returns; cancel it when the client disconnects."""
-    task = asyncio.ensure_future(work)
-    disconnected = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise Refused(499, "the client has disconnected.")  # nobody reads it
-        return task.result()
-    finally:
-        disconnected.cancel()
-        task.cancel()
-        await asyncio.wait({task})  # it still uses the folder of the request
-
-
-async def _disconnected(request: Request) -> None:
+async def _disconnected(request: Request) -> NoReturn:
+    """Wait until the client disconnects."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+    raise Refused(499, "the client has disconnected.")  # nobody reads it
 
 
 async def receive(request: Request, place: Path) -> tuple[Path, str]:

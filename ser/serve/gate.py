@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,6 +24,7 @@ from ser.serve.uploads import AGE
 
 UPLOADS = ("/predict", "/gradio_api/upload")
 OPEN = ("/health", "/login")  # without the token
+LIVE = "/live"  # the only websocket
 COOKIE = "ser_session"
 LOGIN = """\
 <!doctype html><html lang="en"><meta charset="utf-8"><title>ser</title>
@@ -44,7 +45,7 @@ class Access:
     token: str
     session: str = field(default_factory=secrets.token_urlsafe)
 
-    def allows(self, request: Request) -> bool:
+    def allows(self, request: HTTPConnection) -> bool:
         """Return whether a request has the token or the session's cookie."""
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         return (
@@ -74,12 +75,11 @@ class Gate:
         self.held = 0  # bytes of all bodies that may be on disk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self.app(scope, receive, send)
-            return  # there are no websockets
-        counts = scope["path"] == "/predict" and scope["method"] == "POST"
+        """Serve one request, or one websocket."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        counts = scope["path"] == "/predict" and scope.get("method") == "POST"
 
         async def counted(message: Message) -> None:
             if counts and message["type"] == "http.response.start":
@@ -89,6 +89,9 @@ class Gate:
         body = Body(self, receive, self._most(scope))
         if (refusal := self._refusal(scope)) is not None:
             await refusal(scope, receive, counted)
+            return
+        if scope["type"] == "websocket":
+            await self.app(scope, receive, send)
             return
         try:
             await self.app(scope, body.receive, counted)
@@ -105,7 +108,7 @@ class Gate:
 
     def _refusal(self, scope: Scope) -> Response | None:
         """Return the response to a refused request, None for one whose body may be read."""
-        request, headers = Request(scope), Headers(scope=scope)
+        request, headers = HTTPConnection(scope), Headers(scope=scope)
         try:
             self.hosts.check(request)
         except Refused as refused:
@@ -115,6 +118,8 @@ class Gate:
                 return HTMLResponse(LOGIN, 401)
             sentence = "the token is missing or wrong; send `Authorization: Bearer TOKEN`."
             return JSONResponse({"error": sentence}, 401, {"WWW-Authenticate": "Bearer"})
+        if scope["type"] == "websocket" and scope["path"] != LIVE:
+            return JSONResponse({"error": f"the only websocket is {LIVE}."}, 404)
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._most(scope):
             return JSONResponse({"error": too_large(self._most(scope)).detail}, 413)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from ser.corpus.errors import UserError
 from ser.serve.limits import Refused
@@ -26,7 +26,7 @@ class Hosts:
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = {_plain(name) for name in names}
 
-    def check(self, request: Request) -> None:
+    def check(self, request: HTTPConnection) -> None:
         """Raise `Refused` for a request to another host, or one that another site caused."""
         given = request.headers.getlist("host")
         match = AUTHORITY.fullmatch(given[0]) if len(given) == 1 else None
@@ -75,10 +75,10 @@ def _plain(name: str) -> str:
     return name
 
 
-def _followed_link(request: Request) -> bool:
+def _followed_link(request: HTTPConnection) -> bool:
     headers = request.headers
     return (
-        request.method == "GET"
+        request.scope.get("method") == "GET"  # a websocket has none
         and headers.get("sec-fetch-mode") == "navigate"
         and headers.get("sec-fetch-dest", "document") == "document"
     )

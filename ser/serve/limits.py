@@ -9,7 +9,8 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a server: bytes, seconds of audio, seconds of waiting, clips in the queue.
+    """The limits of a server: bytes, seconds of audio, seconds of waiting, clips in the queue,
+    and live streams at one time with the seconds of each.
 
     A body may pause for `patience` s in total, plus one second for every `slowest` bytes received:
     clients that send a byte now and then are cut off, clients on a slow line are not.
@@ -19,6 +20,8 @@ class Limits:
     max_seconds: float = 600.0
     timeout: float = 60.0
     queue: int = 16
+    streams: int = 4
+    stream_seconds: float = 3_600.0
     patience: float = 10.0
     slowest: float = 20_000.0  # bytes a second
 

@@ -30,6 +30,7 @@ class Metrics:
         self.queue = Gauge(
             "ser_queue_length", "Clips that wait or are being processed.", registry=registry
         )
+        self.streams = Gauge("ser_live_streams", "Live streams that are open.", registry=registry)
         memory = Gauge("ser_peak_memory_bytes", "Highest resident memory.", registry=registry)
         memory.set_function(peak_memory)
 

@@ -29,6 +29,7 @@ from ser.serve.app import create_app
 from ser.serve.hosts import Hosts
 from ser.serve.limits import Limits
 from ser.serve.service import Service
+from ser.serve.websocket import MESSAGE, LiveProtocol
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -60,9 +61,13 @@ class Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_waiting()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over to the websocket, which has limits of its own."""
+        self._stop_waiting()
+        super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
         """Answer invalid HTTP, and disconnect."""
@@ -74,9 +79,15 @@ class Protocol(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def _wait(self) -> None:
+    def _should_upgrade(self) -> bool:
+        return self.scope["method"] == "GET" and super()._should_upgrade()
+
+    def _stop_waiting(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+    def _wait(self) -> None:
+        self._stop_waiting()
         self._timer = self.loop.call_later(PATIENCE, self._disconnect)
 
     def _disconnect(self) -> None:
@@ -200,7 +211,9 @@ def _server(app: "FastAPI") -> uvicorn.Server:
         uvicorn.Config(
             app,
             http=Protocol,
-            ws="none",
+            ws=LiveProtocol,
+            ws_max_size=MESSAGE,
+            ws_per_message_deflate=False,
             log_level="error",
             access_log=False,
             timeout_graceful_shutdown=GRACE,

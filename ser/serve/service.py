@@ -24,8 +24,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ser.corpus.audio import SAMPLE_RATE
 from ser.corpus.errors import AudioError, UserError, plural
+from ser.predict.clips import Piece
 from ser.predict.result import Failure, Result
+from ser.predict.sources import Source
 from ser.serve.decoders import Decoded, Decoders
 from ser.serve.limits import Limits, Refused
 from ser.serve.metrics import Metrics
@@ -46,7 +49,9 @@ class Service:
         self._clips = 0  # being decoded, waiting or being predicted on
         self._jobs: set[Future[Result | Failure]] = set()
         self._seconds_per_clip = float(RETRY)
+        self._streams = 0
         self.metrics.queue.set_function(lambda: self._clips)
+        self.metrics.streams.set_function(lambda: self._streams)
         self.loading = self._thread.submit(predictor.load)
 
     @property
@@ -106,12 +111,36 @@ class Service:
                 )
             except AudioError as error:
                 raise _unusable(name, str(error)) from error
-            result = await self._of_models(decoded.wav, timeline, explain)
+            try:
+                result = await self._of_models(decoded.wav, timeline, explain)
+            except asyncio.CancelledError:
+                with contextlib.suppress(FileNotFoundError):
+                    os.truncate(decoded.wav, 0)
+                raise
         if isinstance(result, Failure):
             raise _unusable(name, result.error)
         self.metrics.seconds.observe(time.perf_counter() - started)
         self.metrics.audio.inc(result.seconds)
         return replace(result, path=name, notes=(*result.notes, *decoded.notes)), decoded
+
+    async def predict_window(self, window: Piece) -> Result | Failure:
+        """Return the result for a window of live audio, or why there is none."""
+        try:
+            return await self._of_models((window.wave, SAMPLE_RATE))
+        except Refused as refused:
+            return Failure("", str(refused.detail))
+
+    @contextlib.contextmanager
+    def stream_place(self) -> Iterator[None]:
+        """Count a live stream while it is open; raises `Refused` when too many are."""
+        if self._streams >= self.limits.streams:
+            count = plural(self.limits.streams, "live stream")
+            raise Refused(503, f"the server has {count} at a time; try again later.", 60)
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:
@@ -122,21 +151,18 @@ class Service:
         finally:
             self._clips -= 1
 
-    async def _of_models(self, wav: Path, timeline: bool, explain: bool) -> Result | Failure:
-        job = self._thread.submit(self._answer, wav, timeline, explain)
+    async def _of_models(
+        self, clip: Source, timeline: bool = False, explain: bool = False
+    ) -> Result | Failure:
+        job = self._thread.submit(self._answer, clip, timeline, explain)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
-        try:
-            return await asyncio.wrap_future(job)
-        except asyncio.CancelledError:
-            with contextlib.suppress(FileNotFoundError):
-                os.truncate(wav, 0)
-            raise
+        return await asyncio.wrap_future(job)
 
-    def _answer(self, wav: Path, timeline: bool, explain: bool) -> Result | Failure:
+    def _answer(self, clip: Source, timeline: bool, explain: bool) -> Result | Failure:
         started = time.perf_counter()
         try:
-            result = next(self.predictor.stream([wav], timeline=timeline, explain=explain))
+            result = next(self.predictor.stream([clip], timeline=timeline, explain=explain))
         except UserError as error:  # of a remote feature; its details are not for clients
             logging.getLogger("ser.serve").warning("no prediction: %s", error)
             raise Refused(

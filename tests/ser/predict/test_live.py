@@ -54,7 +54,7 @@ def test_a_streamed_file_gets_the_predictions_of_ser_predict(small, tmp_path, ra
     windows = pushed(wave, rate, 1.5, 1.0, rate // 50)
     assert [(p.start, p.end) for p in windows] == [(s.start, s.end) for s in expected]
     for piece, segment in zip(windows, expected, strict=True):
-        prediction = LivePrediction.of(piece, small.p((piece.wave, 16_000)))
+        prediction = LivePrediction.of(piece, small.p((piece.wave, 16_000)), 0)
         assert prediction.emotion == segment.emotion
         assert prediction.probabilities == pytest.approx(segment.probabilities, abs=1e-6)
         line = json.loads(prediction.to_json())
@@ -77,7 +77,7 @@ def test_silence_and_broken_samples_cost_a_window_and_not_the_stream(small):
     broken = np.full(16_000, np.nan, np.float32)
     broken[::2] = np.inf
     (piece,) = pushed(broken, 16_000, 1.0, 1.0, 4_000)
-    prediction = LivePrediction.of(piece, next(small.p.stream([(piece.wave, 16_000)])))
+    prediction = LivePrediction.of(piece, next(small.p.stream([(piece.wave, 16_000)])), 0)
     assert (prediction.emotion, prediction.error) == (None, "silent (all samples are zero)")
 
 

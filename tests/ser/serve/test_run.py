@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 import typer.testing
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from ser.commands.main import cli
 from ser.serve import run
@@ -232,7 +234,7 @@ def children(pid):
     ("busy", "number"), [("models and page", signal.SIGTERM), ("loading", signal.SIGINT)]
 )
 def test_a_signal_ends_the_process_whatever_is_running(clip, tmp_path, busy, number):
-    """Models that cannot be interrupted, a decoder that is stuck, an upload that goes on."""
+    """Models that cannot be interrupted, a stuck decoder, an unfinished upload, a live stream."""
     assert run.GRACE < run.LATEST < 5
     with subprocess.Popen(
         [sys.executable, "-c", BUSY, busy],
@@ -245,7 +247,10 @@ def test_a_signal_ends_the_process_whatever_is_running(clip, tmp_path, busy, num
         server = SimpleNamespace(port=port)
         data = clip.read_bytes()
         head = HEAD + b"Content-Length: %d\r\n\r\n" % len(data)
-        with open_to(server, head + data), open_to(server, head + data[:9]) as _:
+        live = connect(f"ws://127.0.0.1:{port}/live", proxy=None)
+        with live as stream, open_to(server, head + data), open_to(server, head + data[:9]) as _:
+            stream.send('{"rate": 16000, "window": 1, "hop": 1}')
+            stream.send(bytes(64_000))
             while not (started := children(process.pid)):
                 assert process.poll() is None
                 time.sleep(0.05)
@@ -258,6 +263,9 @@ def test_a_signal_ends_the_process_whatever_is_running(clip, tmp_path, busy, num
                 process.send_signal(number)
                 status = process.wait(120)
                 seconds = time.monotonic() - begun
+            with pytest.raises(ConnectionClosed) as closed:
+                stream.recv()
+            assert closed.value.rcvd and closed.value.rcvd.code == 1012
         assert (status, process.stderr.read()) == (0, "")
         assert seconds < 60  # where the models take 600 s
         assert list(tmp_path.iterdir()) == []
