@@ -36,6 +36,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from ser.corpus.errors import UserError
+from ser.corpus.machine import cores
 from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor
 from ser.version import install
 
@@ -46,6 +47,7 @@ F0_HZ = (60.0, 500.0)
 VOICED = 0.45
 PITCH_HZ = (50.0, 1100.0)
 PITCH_STEPS = 255
+MOST_AT_ONCE = 4  # batches: numpy's transforms run in as many threads
 SILENCE = 1e-10  # mean square that log energy bottoms out at
 FACODEC_HOP = 200
 FACODEC_SHORTEST = 2 * FACODEC_HOP  # the mel's edges reflect 412 samples: 600 have them, 400 not
@@ -67,6 +69,7 @@ class Prosody(Extractor):
 
     def load(self, device: str) -> None:
         """Prepare the window; there is no model."""
+        self.batches_at_once = min(cores(), MOST_AT_ONCE)
         if self.options.values == "pitch":
             self.item_shape = (1,)
         self._window = np.hanning(WINDOW)

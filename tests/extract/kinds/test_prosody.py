@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ser.extract.extractor import Extractor
+from ser.extract.kinds import prosody
 from ser.extract.testing import ExtractorConformance, clip
 from tests.extract.factories import made
 
@@ -36,6 +37,14 @@ def voice(hertz: float, seconds: float = 1.0) -> np.ndarray:
     time = np.arange(round(seconds * 16_000)) / 16_000
     harmonics = [np.sin(2 * np.pi * hertz * k * time) / k for k in range(1, 11)]
     return (0.1 * np.sum(harmonics, axis=0)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("cores", "at_once"), [(1, 1), (2, 2), (64, 4)])
+def test_batches_run_on_all_cores_at_once(cores: int, at_once: int, monkeypatch: Any) -> None:
+    monkeypatch.setattr(prosody, "cores", lambda: cores)
+    extractor = prosody.Prosody(prosody.ProsodyOptions(kind="prosody"))
+    extractor.load("cpu")
+    assert extractor.batches_at_once == at_once
 
 
 @pytest.mark.parametrize("hertz", [70, 100, 160, 220, 330, 450])
