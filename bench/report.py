@@ -6,6 +6,7 @@ too (Linux only: they are in /proc).
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
 import os
@@ -232,6 +233,7 @@ def drop(path: Path) -> None:
 
     Pages that are mapped stay: no process may have the files mapped.
     """
+    gc.collect()  # a reader that has ended may be in a cycle, with its files mapped
     os.sync()
     for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
         handle = os.open(file, os.O_RDONLY)

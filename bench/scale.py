@@ -7,11 +7,14 @@ cache info            a manifest, and the index of a feature that lacks a tenth 
 corpus check --quick  the same manifest
 heads list            trained heads of one pipeline.yaml, which can name no more than 9,900
 epoch                 one epoch of training clips: lengths, buckets, and their places in the index
+train-all             twelve heads, simulated: the planner is `ser heads train-all`'s own, a worker
+                      takes an hour, of 30 epochs, however many threads it has
 
 The clips are segments of a hundred wavs. Of the frames only the index exists; nothing here reads
 them.
 """
 
+import heapq
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ from ser.cache.features import FeatureCache
 from ser.cache.reader import FeatureInput, bucket, lengths_of, require
 from ser.corpus.audio import SAMPLE_RATE
 from ser.corpus.manifest import Manifest
+from ser.engines.memory import MemoryBudget
 from ser.extract.extractor import parse_options
 from ser.extract.job import Job, full_spec
 from ser.extract.sources import hash64
@@ -39,6 +43,9 @@ CLASSES = ("angry", "sad", "happy", "neutral")
 WAVS, SECONDS = 100, 10  # of audio each
 ROWS_OF_A_SHARD = 667
 MOST_SECONDS, MOST_GB = 3, 0.5
+HEADS, EPOCHS = 12, 30
+# cores, GB free, GB that a worker takes
+MACHINES = ((1, 16, 0.6), (4, 16, 0.6), (16, 16, 0.6), (16, 64, 4.0), (16, 128, 12.0))
 FEATURE = "voice"
 PIPELINE = f"""corpus: {{manifest: m.parquet, audio: audio, classes: [{", ".join(CLASSES)}]}}
 cache: cache
@@ -78,6 +85,16 @@ def main() -> None:
             name = f"{case.name}, {size:,}"
             targets.append(Target(f"{name}: CPU", cost.cpu, "≤", MOST_SECONDS, "s"))
             targets.append(Target(f"{name}: memory", cost.gb, "≤", MOST_GB, "GB"))
+    sections["train-all, simulated"] = [
+        Row(f"{cores} cores, {free} GB free, {peak:g} GB a worker: {name}", value, unit)
+        for cores, free, peak in MACHINES
+        for name, value, unit in zip(
+            ("at a time", f"{HEADS} heads"),
+            train_all(cores, free, peak),
+            ("workers", "hours"),
+            strict=True,
+        )
+    ]
     show(sections, targets, [load_note(args)], args.json)
 
 
@@ -170,6 +187,23 @@ def plan_epoch(folder: Path) -> None:
     lengths = lengths_of(columns, clips)[FEATURE]
     plan = bucket(rng.permutation(len(clips)), lengths, BATCH, rng)
     require(columns, [clips[i] for batch in plan for i in batch])
+
+
+def train_all(cores: int, free: float, peak: float) -> tuple[int, float]:
+    """Return how many heads are trained at a time, and the hours that all of them take.
+
+    `free` and `peak` are GB; the peak is known when the first worker has done its first epoch.
+    """
+    budget = MemoryBudget(min(HEADS, cores), int(free * 1e9))
+    running, waiting, most, now = [1.0], HEADS - 1, 1, 1 / EPOCHS
+    budget.measure(int(peak * 1e9), 0)
+    while waiting:
+        started = min(waiting, len(budget.slots()) - len(running))
+        for _ in range(started):
+            heapq.heappush(running, now + 1)
+        waiting, most = waiting - started, max(most, len(running))
+        now = heapq.heappop(running)
+    return most, max(running, default=now)
 
 
 CASES = (

@@ -230,12 +230,21 @@ class BatchReader:
         raises `UserError`.
         """
         names, places = self._resolve(plan, missing)
+        self._reserve(places)
 
         def load(i: int) -> Batch:
             buffers = self._ring[i % len(self._ring)]
             return _load(self.features, names[i], places[i], buffers, self.check)
 
         yield from ahead(load, range(len(names)), self.threads, most=self.threads)
+
+    def _reserve(self, places: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Let every buffer have room for the largest batch: growing would touch fresh pages."""
+        for name, feature in self.features.items():
+            rows = (len(batch[name]) * _lengths(feature, batch[name]).max() for batch in places)
+            shape = (int(max(rows, default=0)), *feature.item_shape)
+            for buffers in self._ring:
+                buffers.take(name, shape)
 
     def _resolve(
         self, plan: Sequence[Clips], missing: str

@@ -50,8 +50,9 @@ class ShardWriter:
 
     def append(self, utterance: str, encoded: Encoded, stat_hash: int, content_hash: int) -> None:
         """Write one utterance: `(frames, *item_shape)` in the dtype of the shard."""
-        self._write(encoded.data.data.cast("B"))
+        # first the checksum, while the frames are in the processor's cache
         values = (self._rows, len(encoded.data), checksum(encoded), stat_hash, content_hash)
+        self._write(encoded.data.data.cast("B"))
         for name, value in zip(COLUMNS, values, strict=True):
             self._columns[name].append(value)
         self._utterances.append(utterance)

@@ -1,7 +1,6 @@
 """The index of a cache in memory, as of one moment."""
 
 from collections.abc import Sequence
-from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,14 +16,12 @@ if TYPE_CHECKING:
 class Snapshot:
     """An index of any size in memory: its columns, and one sorted array of hashes.
 
-    No utterance is a Python object: a million of them take 100 MB and half a second.
+    No utterance is a Python object: a million of them take 100 MB and a third of a second.
     """
 
     def __init__(self, rows: pl.DataFrame) -> None:
         rows = latest(rows)
-        self._seed, hashes = _distinct_hashes(rows["utterance"])
-        self._order = np.argsort(hashes)
-        self._hashes = hashes[self._order]
+        self._seed, self._order, self._hashes = _sorted_hashes(rows["utterance"])
         self.utterance = rows["utterance"]
         self.shard_names: list[str] = rows["shard"].unique().sort().to_list()
         self.shard = rows["shard"].cast(pl.Enum(self.shard_names)).to_physical().to_numpy()
@@ -55,7 +52,13 @@ class Snapshot:
         return rows
 
 
-def _distinct_hashes(utterances: pl.Series) -> tuple[int, np.ndarray]:
-    """Hash utterances, uint64, by the first seed for which no two have the same hash."""
-    hashed = ((seed, utterances.hash(seed).to_numpy()) for seed in count())
-    return next(pair for pair in hashed if len(np.unique(pair[1])) == len(utterances))
+def _sorted_hashes(utterances: pl.Series) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the first seed by which no two hashes are equal, their order, and them in order."""
+    seed = 0
+    while True:
+        hashes = utterances.hash(seed).to_numpy()
+        order = np.argsort(hashes)
+        hashes = hashes[order]
+        if (hashes[1:] != hashes[:-1]).all():
+            return seed, order, hashes
+        seed += 1

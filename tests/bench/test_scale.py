@@ -1,6 +1,6 @@
 """The inputs of `python -m bench.scale`: each command reads them as documented."""
 
-from bench.scale import plan_epoch, write_corpus, write_epoch, write_heads
+from bench.scale import plan_epoch, train_all, write_corpus, write_epoch, write_heads
 from ser.commands.cache_info import cached_features
 from ser.corpus.check import check
 from ser.corpus.manifest import Manifest
@@ -24,3 +24,9 @@ def test_heads_are_trained_and_an_epoch_can_be_planned(tmp_path):
     assert trained == {"h0": "yes", "h1": "yes", "h2": "yes"}
     write_epoch(tmp_path, 70)
     plan_epoch(tmp_path)
+
+
+def test_heads_are_trained_as_cores_and_memory_allow():
+    assert train_all(1, 16, 0.6) == (1, 12)
+    assert train_all(16, 16, 0.6) == (12, 1 + 1 / 30)  # eleven wait for the first one's epoch
+    assert train_all(16, 128, 12) == (8, 2 + 1 / 30)  # 0.8 * 128 GB / 12 GB

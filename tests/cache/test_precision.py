@@ -54,7 +54,14 @@ assert encode(frames, "float16").data.tobytes() == plain
 
 def test_what_float16_cannot_hold_is_float32():
     assert encode(np.array([[65_504.0]], np.float32), "float16").data.dtype == np.float16
-    assert encode(np.array([[65_520.0]], np.float32), "float16").data.dtype == np.float32
+    for value in (65_520.0, -65_520.0):
+        assert encode(np.array([[1.0, value]], np.float32), "float16").data.dtype == np.float32
+
+
+def test_every_finite_float16_is_kept():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)][None]
+    assert encode(finite, "float16").data.tobytes() == finite.tobytes()
 
 
 @pytest.mark.parametrize("precision", ["float16", "float32", "int8"])

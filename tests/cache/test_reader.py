@@ -94,6 +94,15 @@ def test_batches_do_not_depend_on_the_number_of_threads(tmp_path, threads):
     assert seen == 60
 
 
+def test_buffers_have_room_for_the_largest_batch_from_the_start(tmp_path):
+    frames = {f"u{n}": np.ones((n, 2), np.float32) for n in (1, 2, 3, 4)}
+    reader = BatchReader({"x": FeatureInput(make_cache(tmp_path, frames))}, threads=1)
+    first, second, third = reader.batches([["u1"], ["u2"], ["u3", "u4"]])
+    storages = [batch.frames["x"].untyped_storage() for batch in (first, second, third)]
+    assert [storage.nbytes() for storage in storages] == [2 * 4 * 2 * 4] * 3
+    assert storages[0].data_ptr() == storages[2].data_ptr() != storages[1].data_ptr()
+
+
 def test_nothing_is_read_when_something_is_missing(tmp_path):
     columns = {"x": FeatureInput(make_cache(tmp_path, ragged(0, 2)))}
     with pytest.raises(UserError, match=r"1 of 2 utterances are not cached \(nobody\)"):
