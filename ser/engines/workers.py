@@ -10,6 +10,12 @@
 4. As many run at a time as there are slots, and their number may change meanwhile.
 
 `ser.engines.cluster` gives the same answers from a cluster.
+
+`multiprocessing` would not be shorter, as the end with a parent that is gone, the session that
+Ctrl-C does not reach, the kept standard error and the second attempt would be ours all the same;
+and its spawn runs the caller's main module again, which a notebook or a script without
+`if __name__ == "__main__"` does not survive. In a `ProcessPoolExecutor` a process that dies ends
+all tasks.
 """
 
 import json

@@ -8,25 +8,25 @@ RTTM (NIST 2009, "The 2009 RT Meeting Recognition Evaluation Plan", appendix A) 
 line: type, file, channel, onset and duration in seconds, orthography, subtype, name, confidence.
 SPEAKER lines are read; those of other objects and comments (`;;`) are skipped.
 
-A CSV has a header, in which capitals do not matter; other columns are ignored. Semicolons, tabs or
-bars may separate its cells, too, and beside semicolons decimals may have a comma. Its files may be
-named with their folder and suffix. WhisperX gives each word its times and its speaker, where it
-could: successive words of one speaker are a turn, and a segment without such words is one. `<NA>`,
-and in CSV and JSON nothing, is a speaker who is not known.
+A CSV is split as `ser.corpus.rows` splits tables: semicolons, tabs or bars may separate its cells,
+too, and beside semicolons decimals may have a comma. Capitals of its header do not matter; other
+columns are ignored. Its files may be named with their folder and suffix. WhisperX gives each word
+its times and its speaker, where it could: successive words of one speaker are a turn, and a segment
+without such words is one. `<NA>`, and in CSV and JSON nothing, is a speaker who is not known.
 """
 
-import csv
 import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ser.cache.json_file import parse_object
 from ser.corpus.errors import LONGEST_NAME, UserError, listed, shown
+from ser.corpus.rows import Cells, Rows, detect_separator
 
 OBJECTS = frozenset(
     [
@@ -40,7 +40,6 @@ LARGEST = 64 << 20  # bytes of a file
 MOST_TURNS = 1_000_000
 LATEST = 1e6  # s, eleven days
 COLUMNS = ("start", "end", "speaker", "file")  # of a CSV
-SEPARATORS = ",;\t|"
 LONGEST_PATH = 4096  # characters
 SEGMENT = "segment"  # of a JSON; its first is 1
 
@@ -67,8 +66,9 @@ def read_turns(path: Path) -> tuple[dict[str, list[Turn]], str]:
     The suffix tells the format: .csv, .json, and RTTM otherwise. Turns that name no recording are
     those of `ANY`. Raises `UserError` with the file, the line and the remedy.
     """
-    form = path.suffix.lower()
-    read = {".csv": _read_csv, ".json": _read_whisperx}.get(form, _read_rttm)
+    formats = {".csv": (_read_csv, "row", "line"), ".json": (_read_whisperx, SEGMENT, SEGMENT)}
+    rttm = (_read_rttm, "SPEAKER line", "line")
+    read, what, numbered_by = formats.get(path.suffix.lower(), rttm)
     by_file: dict[str, list[Turn]] = {}
     for count, (file, turn) in enumerate(read(path)):
         if count == MOST_TURNS:
@@ -77,9 +77,8 @@ def read_turns(path: Path) -> tuple[dict[str, list[Turn]], str]:
             )
         by_file.setdefault(file, []).append(turn)
     if not by_file:
-        what = {".csv": "row", ".json": "segment"}.get(form, "SPEAKER line")
         raise UserError(f"{path}: it has no {what}; give the turns of a diarisation.")
-    return by_file, SEGMENT if form == ".json" else "line"
+    return by_file, numbered_by
 
 
 def _read_rttm(path: Path) -> Iterator[tuple[str, Turn]]:
@@ -106,41 +105,24 @@ def _read_rttm(path: Path) -> Iterator[tuple[str, Turn]]:
 
 
 def _read_csv(path: Path) -> Iterator[tuple[str, Turn]]:
-    lines, first = _lines(path), list[str]()
-    for line in lines:
-        first.append(line)
-        if line.strip():
-            break
-    separator = max(SEPARATORS, key="".join(first).count)  # of the header
-    rows = csv.reader(chain(first, lines), delimiter=separator, strict=True)
-    try:
-        names = next((cells for cells in rows if any(map(str.strip, cells))), [])
-        places = _columns(path, rows.line_num, names)
-        for cells in rows:
-            where = f"{path}: line {rows.line_num}"
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(names):
-                raise UserError(
-                    f"{where}: it has {len(cells)} cells and the header {len(names)}; give a cell "
-                    "for each column."
-                )
-            row = {name: cells[place].strip() for name, place in places.items()}
-            if separator == ";":
-                row |= {name: row[name].replace(",", ".") for name in ("start", "end")}
-            start, end = (_seconds(where, name, row[name]) for name in ("start", "end"))
-            file = _name(where, "file", row.get("file", ANY))
-            yield file, _turn(where, start, end, row["speaker"], rows.line_num)
-    except csv.Error as error:
-        if "field limit" in str(error):
+    table = Rows(_bytes(path).decode(), 0, None)
+    separator = detect_separator(table, ".csv")
+    rows = table.split(separator)
+    first, names = next(rows, (1, Cells()))
+    places = _columns(path, first, [name or "" for name in names])
+    for number, cells in rows:
+        where = f"{path}: line {number}"
+        if len(cells) != len(names):
             raise UserError(
-                f"{path}: line {rows.line_num}: a cell has more than {csv.field_size_limit():,} "
-                "characters; shorten it, or close its quotation mark."
-            ) from error
-        raise UserError(
-            f"{path}: line {rows.line_num}: it is not CSV ({error}); save it with commas and "
-            "double quotes."
-        ) from error
+                f"{where}: it has {len(cells)} cells and the header {len(names)}; give a cell for "
+                "each column."
+            )
+        row = {name: cells[place] or "" for name, place in places.items()}
+        if separator == ";":
+            row |= {name: row[name].replace(",", ".") for name in ("start", "end")}
+        start, end = (_seconds(where, name, row[name]) for name in ("start", "end"))
+        file = _name(where, "file", row.get("file", ANY))
+        yield file, _turn(where, start, end, row["speaker"], number)
 
 
 def _columns(path: Path, line: int, header: Sequence[str]) -> dict[str, int]:
