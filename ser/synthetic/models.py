@@ -15,11 +15,12 @@ from ser.corpus.errors import UserError, listed
 from ser.extract.models import FACODEC_FILES
 from ser.extract.registry import card
 from ser.synthetic.recognizers import enlarged, write_recognizer
+from ser.synthetic.whisper import write_whisper
 
+MELS = "wav2vec2-bert"  # the only encoder here that reads log-mels
 LAYERS = 4  # `sum:-4:` has something to sum
 DIM = 32
 WINDOW = 64  # tokens
-TRANSCRIPT = 12  # tokens after which the tiny Whisper ends
 Options = dict[str, Any]  # of a config of transformers
 SIZES: Options = {
     "hidden_size": DIM,
@@ -62,7 +63,7 @@ TEXT = (
 )
 DECODER = {"num_key_value_heads": 1, "pad_token_id": None}
 BY_ARCHITECTURE: dict[str, Options] = {
-    "wav2vec2-bert": {
+    MELS: {
         "vocab_size": 8,
         "conv_depthwise_kernel_size": 7,
         "left_max_position_embeddings": 8,
@@ -86,9 +87,9 @@ BY_ARCHITECTURE: dict[str, Options] = {
     "gemma3_text": DECODER | {"head_dim": 16, "use_bidirectional_attention": True},
 }
 # what a tokenizer adds to a text
+MARKED = "<s> $A </s>"
 MARKS = {"t5": "$A </s>", "llama": "<s> $A", "mistral": "<s> $A", "qwen2": "$A", "qwen3": "$A </s>"}
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
-WHISPER_TOKENS = ("<|endoftext|>", "<|startoftranscript|>", "<|nospeech|>", "<|notimestamps|>")
 
 
 def tiny_model(kind: str, model: str, folder: Path, texts: Sequence[str]) -> Path:
@@ -112,17 +113,19 @@ def tiny_model(kind: str, model: str, folder: Path, texts: Sequence[str]) -> Pat
     if kind == "facodec":
         _facodec(target)
     elif kind in ("whisper", "asr"):
-        _whisper(target, texts, mels=128 if "large-v3" in name else 80)
+        mels = 128 if "large-v3" in name else 80
+        write_whisper(target, texts, mels, (LAYERS, 1), std=0.5)
     elif kind == "speech":
-        _speech(target, _architecture(name, SPEECH), _norm(name))
+        write_speech(target, _architecture(name, SPEECH), _norm(name))
     elif kind == "ctc" and _architecture(name, CTC) != "parakeet_ctc":
         letters = sorted(set("".join(texts).upper()) - {" "})
-        _speech(target, _architecture(name, CTC), _norm(name), ["<pad>", "<unk>", "|", *letters])
+        tokens = ["<pad>", "<unk>", "|", *letters]
+        write_speech(target, _architecture(name, CTC), _norm(name), tokens)
     elif kind in ("ctc", "recognizer"):
         by_name = CTC if kind == "ctc" else RECOGNIZER
         write_recognizer(_architecture(name, by_name), target, texts)
     else:
-        _text(target, _architecture(name, TEXT), texts)
+        write_text(target, _architecture(name, TEXT), texts)
     return target
 
 
@@ -152,8 +155,31 @@ def _norm(model: str) -> str:
     return str(_config(model).get("feat_extract_norm", "group" if group else "layer"))
 
 
-def _speech(folder: Path, architecture: str, norm: str, tokens: Sequence[str] = ()) -> None:
-    """Write an encoder; with tokens, the first of which is the blank, a CTC model."""
+def write_speech(
+    folder: Path, architecture: str, norm: str, tokens: Sequence[str] = (), **own: Any
+) -> None:
+    """Write an encoder; with tokens, the first of which is the blank, a CTC model.
+
+    `own` are further options of its config.
+    """
+    import transformers
+
+    config = speech_config(architecture, norm, **own)
+    if tokens:
+        config.vocab_size, config.pad_token_id = len(tokens), 0
+        enlarged(transformers.AutoModelForCTC.from_config(config)).save_pretrained(folder)
+        (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
+        transformers.Wav2Vec2CTCTokenizer(folder / "vocab.json").save_pretrained(folder)
+    else:
+        transformers.AutoModel.from_config(config).save_pretrained(folder)
+    write_feature_extractor(folder, architecture, norm)
+
+
+def speech_config(architecture: str, norm: str, **own: Any) -> Any:
+    """Return the config of a tiny encoder.
+
+    `norm` of its convolutions, "layer" or "group"; `own` are further options of the class.
+    """
     import transformers
 
     convolutions = {
@@ -163,17 +189,16 @@ def _speech(folder: Path, architecture: str, norm: str, tokens: Sequence[str] = 
         "feat_extract_norm": norm,
         "do_stable_layer_norm": norm == "layer",
     }
-    mels = architecture == "wav2vec2-bert"
-    options = SIZES | BY_ARCHITECTURE.get(architecture, {}) | ({} if mels else convolutions)
-    config = transformers.AutoConfig.for_model(architecture, **options)
-    if tokens:
-        config.vocab_size, config.pad_token_id = len(tokens), 0
-        enlarged(transformers.AutoModelForCTC.from_config(config)).save_pretrained(folder)
-        (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}))
-        transformers.Wav2Vec2CTCTokenizer(folder / "vocab.json").save_pretrained(folder)
-    else:
-        transformers.AutoModel.from_config(config).save_pretrained(folder)
-    if mels:
+    options = SIZES | BY_ARCHITECTURE.get(architecture, {}) | own
+    options |= {} if architecture == MELS else convolutions
+    return transformers.AutoConfig.for_model(architecture, **options)
+
+
+def write_feature_extractor(folder: Path, architecture: str, norm: str) -> None:
+    """Write what prepares clips for an encoder, with a mask where its norm allows one."""
+    import transformers
+
+    if architecture == MELS:
         bands = {"feature_size": 80, "num_mel_bins": 80, "padding_value": 1, "stride": 2}
         transformers.SeamlessM4TFeatureExtractor(**bands).save_pretrained(folder)
     else:
@@ -181,13 +206,14 @@ def _speech(folder: Path, architecture: str, norm: str, tokens: Sequence[str] = 
         transformers.Wav2Vec2FeatureExtractor(return_attention_mask=masked).save_pretrained(folder)
 
 
-def _text(folder: Path, architecture: str, texts: Sequence[str]) -> None:
+def write_text(folder: Path, architecture: str, texts: Sequence[str], **own: Any) -> None:
+    """Write a text model and its tokenizer; `own` are further options of its config."""
     import transformers
 
     ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0}
     options = SIZES | ids | {"sep_token_id": 2, "max_position_embeddings": WINDOW}
-    words = _tokenizer(texts, MARKS.get(architecture, "<s> $A </s>"))
-    options |= {"vocab_size": len(words)} | BY_ARCHITECTURE.get(architecture, {})
+    words = tokenizer(texts, MARKS.get(architecture, MARKED))
+    options |= {"vocab_size": len(words)} | BY_ARCHITECTURE.get(architecture, {}) | own
     config = transformers.AutoConfig.for_model(architecture, **options)
     transformers.AutoModel.from_config(config).save_pretrained(folder)
     if config.pad_token_id is None:
@@ -195,7 +221,8 @@ def _text(folder: Path, architecture: str, texts: Sequence[str]) -> None:
     words.save_pretrained(folder)
 
 
-def _tokenizer(texts: Sequence[str], marks: str) -> Any:
+def tokenizer(texts: Sequence[str], marks: str = MARKED) -> Any:
+    """Return a tokenizer that is trained on texts and adds `marks` to each, as transformers'."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -214,55 +241,6 @@ def _tokenizer(texts: Sequence[str], marks: str) -> Any:
         sep_token="</s>",
         **dict(zip(names, SPECIAL, strict=True)),
     )
-
-
-def _whisper(folder: Path, texts: Sequence[str], mels: int) -> None:
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import (
-        GenerationConfig,
-        PreTrainedTokenizerFast,
-        WhisperConfig,
-        WhisperFeatureExtractor,
-        WhisperForConditionalGeneration,
-    )
-
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=200, special_tokens=list(WHISPER_TOKENS), show_progress=False
-    )
-    raw.train_from_iterator(texts, trainer)
-    words = PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token=WHISPER_TOKENS[0], pad_token=WHISPER_TOKENS[0]
-    )
-    ends: Options = {
-        "pad_token_id": 0,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "decoder_start_token_id": 1,
-    }
-    sizes: Options = {
-        f"{part}_{name}": size
-        for part, layers in (("encoder", LAYERS), ("decoder", 1))
-        for name, size in (("layers", layers), ("attention_heads", 2), ("ffn_dim", 64))
-    }
-    # weights large enough for the words to depend on the clip
-    shape: Options = {
-        "vocab_size": len(words),
-        "d_model": DIM,
-        "num_mel_bins": mels,
-        "init_std": 0.5,
-    }
-    model = WhisperForConditionalGeneration(WhisperConfig(**shape, **sizes, **ends))
-    model.generation_config = GenerationConfig(**ends, suppress_tokens=[1, 2, 3])
-    with torch.no_grad():  # after TRANSCRIPT tokens only the end is likely: texts stay short
-        decoder = model.model.decoder
-        end = decoder.embed_tokens.weight[0].normal_()  # the padding's too, so it began as zeros
-        decoder.embed_positions.weight[TRANSCRIPT:] = 100 * end
-    model.save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=mels).save_pretrained(folder)
-    words.save_pretrained(folder)
 
 
 def _facodec(folder: Path) -> None:

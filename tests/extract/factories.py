@@ -1,7 +1,7 @@
 """Tiny models of the true classes, and small corpora, made once and thrown away at exit."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,16 +19,16 @@ from ser.extract.job import Job, full_spec
 from ser.extract.kinds.prosody import Prosody
 from ser.extract.models import resolve
 from ser.extract.testing import TEXTS, clip
-from ser.synthetic.models import BY_ARCHITECTURE
+from ser.synthetic.models import (
+    speech_config,
+    write_feature_extractor,
+    write_speech,
+    write_text,
+)
+from ser.synthetic.whisper import write_whisper
 
 _FOLDER = TemporaryDirectory(prefix="ser-tests-")
-SHAPE: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-}
-WINDOW = 48  # tokens of the tiny text models
+SHALLOW = {"num_hidden_layers": 2}
 
 
 def new_folder(name: str) -> Path:
@@ -52,26 +52,18 @@ def model_folder(package: str) -> Path:
     return Path(next(iter(pytest.importorskip(package).__path__))) / "model"
 
 
-@cache
-def tiny_whisper() -> Path:
+def drawn(name: str, write: Callable[..., None], *arguments: Any, **options: Any) -> Path:
+    """Write a tiny model to a new folder, with the same random weights in every run."""
     import torch
-    from transformers import (
-        WhisperConfig,
-        WhisperFeatureExtractor,
-        WhisperForConditionalGeneration,
-    )
 
     torch.manual_seed(0)
-    layers = {f"{part}_layers": 2 for part in ("encoder", "decoder")}
-    heads = {f"{part}_attention_heads": 2 for part in ("encoder", "decoder")}
-    sizes = {f"{part}_ffn_dim": 64 for part in ("encoder", "decoder")}
-    config = WhisperConfig(vocab_size=100, d_model=32, **layers, **heads, **sizes)
-    config.pad_token_id = config.bos_token_id = config.eos_token_id = 0
-    config.decoder_start_token_id = 1
-    folder = new_folder("whisper")
-    WhisperForConditionalGeneration(config).save_pretrained(folder)
-    WhisperFeatureExtractor().save_pretrained(folder)
+    write(folder := new_folder(name), *arguments, **options)
     return folder
+
+
+@cache
+def tiny_whisper() -> Path:
+    return drawn("whisper", write_whisper, TEXTS, 80, (2, 2), std=0.02)
 
 
 @cache
@@ -82,7 +74,7 @@ def ctranslate2_whisper(quantization: str | None) -> Path:
 
     model = WhisperForConditionalGeneration.from_pretrained(tiny_whisper())
     spec = WhisperLoader().get_model_spec(model)
-    spec.register_vocabulary([str(i) for i in range(100)])
+    spec.register_vocabulary([str(i) for i in range(model.config.vocab_size)])
     spec.validate()
     spec.optimize(quantization)
     folder = new_folder(f"whisper-ctranslate2-{quantization}")
@@ -90,32 +82,20 @@ def ctranslate2_whisper(quantization: str | None) -> Path:
     return folder
 
 
-def speech_config(family: str, norm: str, **further: Any) -> Any:
+def model_type(family: str) -> str:
+    """Return the name of an architecture from that of its classes, such as WavLM."""
     import transformers
 
-    return getattr(transformers, f"{family}Config")(
-        **SHAPE,
-        conv_dim=(16,) * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2,
-        feat_extract_norm=norm,
-        do_stable_layer_norm=norm == "layer",
-        **further,
-    )
+    return str(getattr(transformers, f"{family}Config").model_type)
 
 
 @cache
 def tiny_speech(family: str, norm: str) -> Path:
-    import torch
-    import transformers
+    return drawn(f"{family}-{norm}", write_speech, model_type(family), norm, **SHALLOW)
 
-    torch.manual_seed(0)
-    config = speech_config(family, norm)
-    folder = new_folder(f"{family}-{norm}")
-    getattr(transformers, f"{family}Model")(config).save_pretrained(folder)
-    masked = norm == "layer"
-    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=masked).save_pretrained(folder)
-    return folder
+
+def tiny_w2v_bert() -> Path:
+    return tiny_speech("Wav2Vec2Bert", "layer")
 
 
 SUPERB = ("neu", "hap", "ang", "sad")  # the labels of superb's models, in their order
@@ -135,22 +115,15 @@ def tiny_classifier(family: str, norm: str, labels: tuple[str, ...] = SUPERB) ->
         sizes = {"encoder_ffn_dim": 64, "encoder_attention_heads": 2, "encoder_layers": 2}
         config = transformers.WhisperConfig(d_model=32, **sizes, **names)
         model = transformers.WhisperForAudioClassification(config)
-        prepare = transformers.WhisperFeatureExtractor()
-    elif family == "Wav2Vec2Bert":
-        config = transformers.Wav2Vec2BertConfig(
-            **SHAPE, **BY_ARCHITECTURE["wav2vec2-bert"], **names
-        )
-        model = transformers.Wav2Vec2BertForSequenceClassification(config)
-        bands = {"feature_size": 80, "num_mel_bins": 80, "padding_value": 1, "stride": 2}
-        prepare = transformers.SeamlessM4TFeatureExtractor(**bands)
+        transformers.WhisperFeatureExtractor().save_pretrained(folder)
     else:
-        config = speech_config(family, norm, use_weighted_layer_sum=True, **names)
+        own = {"use_weighted_layer_sum": family != "Wav2Vec2Bert"}
+        config = speech_config(model_type(family), norm, **SHALLOW, **own, **names)
         model = getattr(transformers, f"{family}ForSequenceClassification")(config)
-        prepare = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer")
+        write_feature_extractor(folder, model_type(family), norm)
     with torch.no_grad():
         model.classifier.weight.mul_(2000 if family == "Whisper" else 100)
     model.save_pretrained(folder)
-    prepare.save_pretrained(folder)
     return folder
 
 
@@ -162,7 +135,8 @@ def tiny_dense(family: str, norm: str, labels: tuple[str, ...] = MSP_DIM) -> Pat
     from safetensors.torch import save_file
 
     torch.manual_seed(1)
-    config = speech_config(family, norm, id2label=dict(enumerate(labels)), pooling_mode="mean")
+    own = {"id2label": dict(enumerate(labels)), "pooling_mode": "mean"}
+    config = speech_config(model_type(family), norm, **SHALLOW, **own)
     encoder = getattr(transformers, f"{family}Model")(config)
     prefix = encoder.base_model_prefix
     tensors = {f"{prefix}.{name}": tensor for name, tensor in encoder.state_dict().items()}
@@ -173,107 +147,22 @@ def tiny_dense(family: str, norm: str, labels: tuple[str, ...] = MSP_DIM) -> Pat
     folder = new_folder(f"dense-{family}-{norm}-{'-'.join(labels)}")
     config.save_pretrained(folder)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    masked = norm == "layer"
-    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=masked).save_pretrained(folder)
+    write_feature_extractor(folder, model_type(family), norm)
     return folder
 
 
-@cache
-def tiny_text(family: str) -> Path:
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    positions = WINDOW + 2 if family == "Roberta" else WINDOW  # RoBERTa counts from 2
-    config = getattr(transformers, f"{family}Config")(
-        **SHAPE, vocab_size=200, max_position_embeddings=positions, pad_token_id=1
-    )
-    folder = new_folder(family)
-    getattr(transformers, f"{family}Model")(config).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
-    return folder
-
-
-def tokenizer() -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    raw = Tokenizer(models.BPE(unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    raw.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=200, special_tokens=special))
-    raw.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token"), special, strict=True))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw,
-        model_max_length=WINDOW,
-        cls_token="<s>",
-        sep_token="</s>",
-        **names,
-    )
-
-
-@cache
-def tiny_w2v_bert() -> Path:
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    config = transformers.Wav2Vec2BertConfig(
-        **SHAPE,
-        **BY_ARCHITECTURE["wav2vec2-bert"],
-    )
-    folder = new_folder("w2v-bert")
-    transformers.Wav2Vec2BertModel(config).save_pretrained(folder)
-    bands = {"feature_size": 80, "num_mel_bins": 80, "padding_value": 1, "stride": 2}
-    transformers.SeamlessM4TFeatureExtractor(**bands).save_pretrained(folder)
-    return folder
-
-
-DEBERTA = BY_ARCHITECTURE["deberta-v2"]
-# the class, what its tokenizer adds to a text, and its own options
-FAMILIES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
-    "deberta-v2": ("DebertaV2Model", "<s> $A </s>", {**DEBERTA, "conv_kernel_size": 3}),
-    "deberta-v3": ("DebertaV2Model", "<s> $A </s>", DEBERTA),
-    "modernbert": ("ModernBertModel", "<s> $A </s>", {"local_attention": 8}),
-    "t5": ("T5ForConditionalGeneration", "$A </s>", {"d_kv": 16}),
-    "llama": ("LlamaModel", "<s> $A", {"num_key_value_heads": 1, "pad_token_id": None}),
-    "qwen3": ("Qwen3Model", "$A </s>", {"num_key_value_heads": 1, "head_dim": 16}),
-    "gemma3": (
-        "Gemma3TextModel",
-        "<s> $A </s>",
-        {"num_key_value_heads": 1, "head_dim": 16, "use_bidirectional_attention": True},
-    ),
-    "qwen2": ("Qwen2Model", None, {"num_key_value_heads": 1, "pad_token_id": None}),
+# a model of text and its architecture
+FAMILIES = {
+    **{name: name for name in ("roberta", "bert", "deberta-v2", "modernbert", "t5", "llama")},
+    **{"deberta-v3": "deberta-v2", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3": "gemma3_text"},
 }
 
 
 @cache
-def tiny_family(name: str) -> Path:
+def tiny_text(family: str) -> Path:
     """Save a tiny model of one of `FAMILIES` with a tokenizer like its own."""
-    import torch
-    import transformers
-    from tokenizers import processors
-
-    torch.manual_seed(0)
-    model, template, own = FAMILIES[name]
-    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "cls_token_id": 0}
-    options = {**SHAPE, **ids, "sep_token_id": 2, "vocab_size": 200, **own}
-    config = getattr(transformers, model).config_class(**options, max_position_embeddings=WINDOW)
-    folder = new_folder(name)
-    getattr(transformers, model)(config).save_pretrained(folder)
-    words = tokenizer()
-    words.backend_tokenizer.post_processor = (
-        processors.TemplateProcessing(single=template, special_tokens=[("<s>", 0), ("</s>", 2)])
-        if template
-        else processors.Sequence([])
-    )
-    if config.pad_token_id is None:
-        words.pad_token = None
-    words.save_pretrained(folder)
-    return folder
+    own = {"conv_kernel_size": 3} if family == "deberta-v2" else {}
+    return drawn(family, write_text, FAMILIES[family], TEXTS, **SHALLOW, **own)
 
 
 @extractor("slow")

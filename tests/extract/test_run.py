@@ -350,7 +350,7 @@ def test_words_go_from_the_transcriber_to_the_text_model(tmp_path: Path) -> None
     sentences = ["Kids are talking by the door.", "Dogs are sitting by the door."]
     assert transcripts.texts(names) == sentences
 
-    model = str(tiny_text("Bert"))
+    model = str(tiny_text("bert"))
     text = parse_options({"kind": "text", "model": model, "of": "transcripts"})
     work = Job("words", text, manifest, audio, tmp_path, transcripts)
     assert extract(work, "cpu").extracted == 2

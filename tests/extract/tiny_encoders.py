@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ser.extract.kinds.speech_families import FAMILIES, PARTS
-from tests.extract.factories import SHAPE, new_folder
+from ser.synthetic.recognizers import SIZES as SMALL
+from ser.synthetic.recognizers import enlarged
+from tests.extract.factories import new_folder
 
-SMALL: dict[str, Any] = {**SHAPE, "hidden_size": 16, "intermediate_size": 32}
 CNN = {
     **SMALL,
     "conv_dim": (8,) * 7,
@@ -145,17 +146,6 @@ def tiny_encoder(model_type: str) -> Path:
     if extractor:
         getattr(transformers, extractor)(**preparation).save_pretrained(folder)
     return folder
-
-
-def enlarged(model: Any) -> Any:
-    """Draw weights so large that frames depend on the clip, and on padding that is not masked."""
-    import torch
-
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0.0, parameter[0].numel() ** -0.5)
-    return model
 
 
 PUBLISHED = {  # what the tensors of an encoder begin with, where it is more than its name

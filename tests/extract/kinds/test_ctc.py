@@ -10,8 +10,8 @@ from ser.corpus.errors import UserError
 from ser.extract.check import check_features
 from ser.extract.extractor import parse_options
 from ser.extract.testing import clip
+from ser.synthetic.recognizers import enlarged
 from tests.extract.factories import made, new_folder
-from tests.extract.tiny_encoders import enlarged
 
 TOKENS = ["<pad>", "<s>", "</s>", "<unk>", "|", "L", "O"]
 torch = pytest.importorskip("torch")

@@ -12,6 +12,7 @@ from ser.extract.extractor import SAMPLE_RATE, Extractor
 from ser.extract.kinds.speech_families import FAMILIES, PARTS
 from ser.extract.registry import MODELS
 from ser.extract.testing import ExtractorConformance, clip
+from ser.synthetic.recognizers import enlarged
 from tests.extract.factories import made, new_folder
 from tests.extract.tiny_encoders import (
     CNN,
@@ -19,7 +20,6 @@ from tests.extract.tiny_encoders import (
     PUBLISHED,
     TINY,
     encoder_class,
-    enlarged,
     tiny_encoder,
 )
 

@@ -17,7 +17,6 @@ from ser.pipeline.file import Pipeline
 from ser.stages.finetune import finetune_job
 from tests.extract.factories import (
     ctranslate2_whisper,
-    tiny_family,
     tiny_speech,
     tiny_text,
     tiny_w2v_bert,
@@ -34,8 +33,8 @@ MODELS = {
     "w2v-bert": ("speech", tiny_w2v_bert),
     "whisper": ("whisper", tiny_whisper),
     "whisper-ctranslate2": ("whisper", lambda: ctranslate2_whisper(None)),
-    "roberta": ("text", lambda: tiny_text("Roberta")),
-    "t5": ("text", lambda: tiny_family("t5")),
+    "roberta": ("text", lambda: tiny_text("roberta")),
+    "t5": ("text", lambda: tiny_text("t5")),
 }
 RANDOM = (
     "dropout",

@@ -119,7 +119,9 @@ def test_an_adapter_that_would_learn_nothing_is_refused():
 
 
 def test_what_is_not_there_cannot_be_frozen():
-    with pytest.raises(UserError, match=r"w2v-bert has no feature_encoder to freeze; correct"):
+    with pytest.raises(
+        UserError, match=r"Wav2Vec2Bert-layer has no feature_encoder to freeze; correct"
+    ):
         make_module("w2v-bert", freeze="feature_encoder")
     with pytest.raises(UserError, match=r"freeze: layers:3: the model has 2 layers; correct it\.$"):
         make_module("whisper", freeze="layers:3")

@@ -11,7 +11,8 @@ from ser.extract.extractor import extractor_class, parse_options
 from ser.extract.models import resolve
 from ser.extract.registry import MODELS
 from ser.synthetic.corpus import WORDS
-from ser.synthetic.models import SPEECH, TEXT, TRANSCRIPT, _architecture, tiny_model
+from ser.synthetic.models import SPEECH, TEXT, _architecture, tiny_model
+from ser.synthetic.whisper import TRANSCRIPT
 
 
 @cache

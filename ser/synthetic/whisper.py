@@ -1,0 +1,60 @@
+"""A tiny Whisper with random weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+DIM = 32
+TRANSCRIPT = 12  # tokens after which the tiny Whisper ends
+TOKENS = ("<|endoftext|>", "<|startoftranscript|>", "<|nospeech|>", "<|notimestamps|>")
+
+
+def write_whisper(
+    folder: Path, texts: Sequence[str], mels: int, layers: tuple[int, int], std: float
+) -> None:
+    """Write a Whisper with its tokenizer, whose transcripts end after `TRANSCRIPT` tokens.
+
+    `layers` are those of encoder and decoder. Words depend on the clip where the standard deviation
+    of the weights is large.
+    """
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import (
+        GenerationConfig,
+        PreTrainedTokenizerFast,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+    )
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=list(TOKENS), show_progress=False)
+    raw.train_from_iterator(texts, trainer)
+    words = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=TOKENS[0], pad_token=TOKENS[0])
+    ends: dict[str, Any] = {
+        "pad_token_id": 0,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "decoder_start_token_id": 1,
+    }
+    sizes: dict[str, Any] = {
+        f"{part}_{name}": size
+        for part, depth in zip(("encoder", "decoder"), layers, strict=True)
+        for name, size in (("layers", depth), ("attention_heads", 2), ("ffn_dim", 64))
+    }
+    shape: dict[str, Any] = {
+        "vocab_size": len(words),
+        "d_model": DIM,
+        "num_mel_bins": mels,
+        "init_std": std,
+    }
+    model = WhisperForConditionalGeneration(WhisperConfig(**shape, **sizes, **ends))
+    model.generation_config = GenerationConfig(**ends, suppress_tokens=[1, 2, 3])
+    with torch.no_grad():  # after TRANSCRIPT tokens only the end is likely: texts stay short
+        decoder = model.model.decoder
+        end = decoder.embed_tokens.weight[0].normal_()  # the padding's too, so it began as zeros
+        decoder.embed_positions.weight[TRANSCRIPT:] = 100 * end
+    model.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=mels).save_pretrained(folder)
+    words.save_pretrained(folder)
