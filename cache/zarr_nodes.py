@@ -26,7 +26,7 @@ class Node:
     """An array or a group of a store: its metadata, and the sizes and times of its files."""
 
     is_array: bool
-    metadata: dict[str, Any]
+    metadata: dict[str, object]
     problem: str = ""  # why the metadata cannot be used
     stats: list[tuple[Any, ...]] = field(default_factory=list)
 

@@ -19,7 +19,7 @@ import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import soxr
@@ -237,7 +237,7 @@ class Mix(View):
 VIEWS: dict[str, type[View]] = {view.name: view for view in (Noise, Reverb, Speed, Mix)}
 
 
-def parse_views(section: Mapping[str, Any]) -> dict[str, View]:
+def parse_views(section: Mapping[str, object]) -> dict[str, View]:
     """Check `augment: {view: options}`; returns the views by name, in the order of the file.
 
     Raises `UserError` that names the first wrong key.

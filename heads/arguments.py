@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from ser.heads.training.targets import Labelled
 
 Caches = str | Path | FeatureCache | Mapping[str, FeatureCache]
 Utterances = Sequence[str] | np.ndarray
-Labels = Sequence[Any] | np.ndarray
+Labels = Sequence[object] | np.ndarray
 
 
 def as_ids(X: Utterances) -> list[str]:

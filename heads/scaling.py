@@ -15,7 +15,6 @@ the logarithm of the number of clips; nothing there was measured.
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from ser.heads.config import Augment, HeadConfig
 from ser.heads.registry import HEADS
@@ -49,7 +48,7 @@ def scaled(config: HeadConfig, clips: int) -> HeadConfig:
     return config.model_copy(update=missing)
 
 
-def _options(config: HeadConfig, clips: int) -> Mapping[str, Any]:
+def _options(config: HeadConfig, clips: int) -> Mapping[str, object]:
     large = math.log(max(clips, SMALL) / SMALL) / math.log(LARGE / SMALL)  # 0 small, 1 large
     if large >= 1:
         return {}

@@ -15,7 +15,7 @@ All arrays are aligned with each other; align them by utterance id first.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -25,6 +25,30 @@ from ser.score.metrics import confusion, macro_f1
 from ser.score.speakers import too_few
 
 FEW = 25  # rows that the systems disagree about, for an exact McNemar test
+
+
+class McNemar(TypedDict):
+    """McNemar's test: the rows that one system alone gets right, the kind of test, and its p."""
+
+    first_only: int
+    second_only: int
+    test: str
+    p: float | None
+
+
+class Paired(TypedDict):
+    """A difference (first - second), its interval, p, and the speakers that were resampled."""
+
+    difference: float
+    interval: list[float] | None
+    p: float | None
+    speakers: int | None
+
+
+class PairedClasses(Paired):
+    """That of two classifiers."""
+
+    mcnemar: McNemar
 
 
 def compare_classes(
@@ -37,7 +61,7 @@ def compare_classes(
     metric: Callable[[np.ndarray], np.ndarray] = macro_f1,
     resamples: int = 1000,
     seed: int = 42,
-) -> dict[str, Any]:
+) -> PairedClasses:
     """Return difference (first - second), interval, p, speakers, and McNemar's test.
 
     `labels`, `first` and `second` are class indices `(rows,)`; rows with label -1 are ignored.
@@ -54,7 +78,7 @@ def compare_classes(
     rows_test = mcnemar(labels, first, second)
     if too_few(draw.speakers):
         rows_test["p"] = None
-    return paired | {"mcnemar": rows_test}
+    return {**paired, "mcnemar": rows_test}
 
 
 def compare_attributes(
@@ -65,7 +89,7 @@ def compare_attributes(
     *,
     resamples: int = 1000,
     seed: int = 42,
-) -> dict[str, Any]:
+) -> Paired:
     """Return difference (first - second), interval, p and speakers of two predictors' mean CCC.
 
     `truth`, `first` and `second` are `(rows, attributes)`; NaN truth is ignored. Interval and p
@@ -79,7 +103,7 @@ def compare_attributes(
     return _paired(draw, difference, drawn.mean(axis=1))
 
 
-def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, object]:
+def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> McNemar:
     """Return McNemar's two-sided p, the kind of test, and the counts that it is based on.
 
     `first_only` counts the rows `(rows,)` that only the first system gets right, `second_only`
@@ -99,7 +123,7 @@ def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[s
     return {"first_only": b, "second_only": c, "test": test, "p": p}
 
 
-def _paired(draw: Resamples, difference: float, drawn: np.ndarray) -> dict[str, object]:
+def _paired(draw: Resamples, difference: float, drawn: np.ndarray) -> Paired:
     interval = draw.interval(drawn)
     drawn = drawn[~np.isnan(drawn)]
     tail = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())

@@ -1,9 +1,9 @@
 """The result of comparing two systems: see `ser.score.pairs`."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from ser.score.agreement import Agreement
+from ser.score.compare import McNemar
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Comparison:
     speakers: int | None
     macro_f1: Pair | None
     per_class: dict[str, Pair]
-    mcnemar: dict[str, Any] | None
+    mcnemar: McNemar | None
     agreement: Agreement | None
     ccc: dict[str, Pair]
     speakers_note: str | None = None

@@ -5,14 +5,13 @@ The same numbers as those of `ser score`, which takes them of confusion matrices
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ser.corpus.errors import UserError
 from ser.score import metrics
 
-Labels = Sequence[Any] | np.ndarray
+Labels = Sequence[object] | np.ndarray
 
 
 def macro_f1(y_true: Labels, y_pred: Labels) -> float:

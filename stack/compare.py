@@ -118,7 +118,7 @@ def top_curve(
     for k in range(1, len(table.classifiers) + 1):
         for by in ("mean", "plurality"):
             rule = TopK(len(table.classes), k, by).fit(X[0], scorers[0].labels)
-            row: dict[str, Any] = {"k": k, "head": table.classifiers[rule.heads_[-1]], "by": by}
+            row: dict[str, object] = {"k": k, "head": table.classifiers[rule.heads_[-1]], "by": by}
             for scorer, logits in zip(scorers, X, strict=True):
                 row |= scorer.score(rule.predict(logits))
             rows.append(row)
@@ -188,9 +188,9 @@ def _attributes(table: LogitTable, config: StackConfig, resamples: int) -> pl.Da
     if not table.columns or not splits:
         return pl.DataFrame()
     stacks = {model: _fit_regressor(table, config, model) for model in ("ridge", "mean")}
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for model in sorted(stacks, key=lambda model: model != config.attributes):
-        row: dict[str, Any] = {"model": model, "default": model == config.attributes}
+        row: dict[str, object] = {"model": model, "default": model == config.attributes}
         for split in splits:
             row |= _score_attributes(table, stacks[model], split, resamples)
         rows.append(row)
@@ -220,7 +220,7 @@ def _fit_regressor(table: LogitTable, config: StackConfig, model: str) -> Fitted
 
 def _score_attributes(
     table: LogitTable, stack: FittedStack, split: str, resamples: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the mean CCC on a split, its interval, the speakers, and each attribute's CCC."""
     rows, at = table.splits[split], _rated_rows(table, split)
     truth, predicted = rows.truth[at], stack.regressor.predict(rows.predicted[at])

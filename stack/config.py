@@ -171,7 +171,7 @@ class StackConfig(Section):
         """Whether the model counts votes; the others average probabilities."""
         return self.model == "majority" or (self.model == "top_k" and self.top_k.by == "plurality")
 
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> dict[str, object]:
         """Return the plain values that a fingerprint is taken of: all that change the results.
 
         The heads are not among them. Two configurations with the same values give the same stack on

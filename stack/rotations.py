@@ -7,7 +7,6 @@ one prediction of the whole corpus.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -125,7 +124,7 @@ def _name(config: StackConfig, table: LogitTable) -> Name:
 
 def _table(rotations: Mapping[Name, list[Rotation]], default: Name, pooled: Scorer) -> pl.DataFrame:
     chosen = {name: np.concatenate([r.chosen for r in each]) for name, each in rotations.items()}
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for name, each in rotations.items():
         low, high = pooled.interval(chosen[name])
         train, tests = np.mean([r.train for r in each]), [r.test for r in each]

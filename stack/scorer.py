@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from ser.score.bootstrap import Resamples, resample_speakers
-from ser.score.compare import compare_classes
+from ser.score.compare import PairedClasses, compare_classes
 from ser.score.metrics import confusion, macro_f1
 from ser.stack.model import FittedStack
 from ser.stack.table import LogitTable
@@ -49,7 +49,7 @@ class Scorer:
         low, high = self.draw.interval(self.drawn(chosen)) or (None, None)
         return low, high
 
-    def compare(self, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    def compare(self, first: np.ndarray, second: np.ndarray) -> PairedClasses:
         """Return the paired difference of macro-F1 (first - second), its interval and p."""
         return compare_classes(
             self.labels,

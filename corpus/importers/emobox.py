@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import polars as pl
 from pydantic import BaseModel, ValidationError
@@ -164,7 +163,7 @@ def _text(path: Path) -> str:
         raise UserError(f"{path}:{line}: it is not UTF-8 text; {RESTORE}.") from error
 
 
-def _row(utterance: Utterance, source: Path) -> dict[str, Any]:
+def _row(utterance: Utterance, source: Path) -> dict[str, object]:
     path = utterance.wav or utterance.audio or ""
     parts = PurePosixPath(path)
     if not path or parts.is_absolute() or ".." in parts.parts or not _is_path(path):

@@ -100,7 +100,7 @@ def option_names(name: str) -> list[str]:
     return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD] + [*_COLUMNS.get(name, ())]
 
 
-def options_of_text(name: str, texts: Mapping[str, str]) -> dict[str, Any]:
+def options_of_text(name: str, texts: Mapping[str, str]) -> dict[str, object]:
     """Convert the options of an importer from the text of the command line."""
     function = IMPORTERS.get(name)
     typed = typed_options(function, texts)
@@ -194,7 +194,7 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def build(
-    rows: Iterable[dict[str, Any]], classes: Sequence[str], folder: Path, **constants: str
+    rows: Iterable[dict[str, object]], classes: Sequence[str], folder: Path, **constants: str
 ) -> Manifest:
     """Build a manifest from dictionaries, one per row; see `manifest_of`."""
     frame = pl.DataFrame(list(rows), infer_schema_length=None)

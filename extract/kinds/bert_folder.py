@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -76,5 +76,5 @@ def _has_present_names(folder: Path) -> bool:
     return "embeddings.LayerNorm.weight" in names
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     return json_object(path, LONGEST) or {}

@@ -46,7 +46,7 @@ class SpeechEncoder(Encoder):
         self.frozen = self.family.frozen
         kind = str(located.config["model_type"])
         self._extractor, self._inputs = inputs_of(kind, self.family, folder)
-        changes: dict[str, Any] = {"add_adapter": False}  # it would subsample the frames
+        changes: dict[str, object] = {"add_adapter": False}  # it would subsample the frames
         if options.layer != -1:
             changes |= dict.fromkeys(LAYERDROP, 0.0)  # a dropped layer has no state to choose
         if options.posteriors:

@@ -96,7 +96,7 @@ class Family:
             return 13 * seconds + -(-rest // 8)
         return -(-rows // int(self.rows)) if self.partial else rows // int(self.rows)
 
-    def takes_mask(self, config: Mapping[str, Any]) -> bool:
+    def takes_mask(self, config: Mapping[str, object]) -> bool:
         """Return whether clips of different lengths may share a batch, by the encoder's config."""
         if self.reads == "window":
             return True  # all are of one length
@@ -245,12 +245,12 @@ class Located(NamedTuple):
     """The encoder of a model: its row, its own config, and where that and its tensors are."""
 
     family: Family
-    config: dict[str, Any]
+    config: dict[str, object]
     keys: tuple[str, ...]
     tensors: str
 
 
-def locate(model: str, config: Mapping[str, Any]) -> Located:
+def locate(model: str, config: Mapping[str, object]) -> Located:
     """Find the encoder by a model's config.json.
 
     Raises `UserError` for a model that is not of kind speech, or gives frames at another rate.
@@ -269,7 +269,7 @@ def locate(model: str, config: Mapping[str, Any]) -> Located:
     return Located(family, {**own, "model_type": part.model_type}, part.config, part.tensors)
 
 
-def _fits(family: Family, config: Mapping[str, Any]) -> bool:
+def _fits(family: Family, config: Mapping[str, object]) -> bool:
     """Return whether an encoder has the shape, and so the frame rate, of its row."""
     strides = config.get("conv_stride")
     if isinstance(strides, list) and math.prod(strides) != family.hop:

@@ -32,7 +32,7 @@ NOT_NEEDED |= {f"{part}.masked_spec_embed" for part in ("wav2vec2", "wavlm", "un
 
 
 def load_encoder(
-    model: str, folder: Path, located: Located, dtype: torch.dtype, changes: Mapping[str, Any]
+    model: str, folder: Path, located: Located, dtype: torch.dtype, changes: Mapping[str, object]
 ) -> Any:
     """Load an encoder, alone or out of a larger model, whose other tensors are left on disk.
 
@@ -48,7 +48,7 @@ def load_encoder(
     if located.config["model_type"] == "emotion2vec":
         return load_emotion2vec(folder).to(dtype)
     name = located.family.encoder
-    options: dict[str, Any] = {}
+    options: dict[str, object] = {}
     if located.tensors:
         options["key_mapping"] = {rf"^(?:model\.|thinker\.)*{located.tensors}\.": ""}
     with named_errors(model):
@@ -177,7 +177,7 @@ def run_encoder(
     return hidden(model, layers + 1, policy, shape and partial(shape, mask), **arguments)
 
 
-def arguments_of(located: Located, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+def arguments_of(located: Located, inputs: Tensor, mask: Tensor) -> dict[str, object]:
     """Return the arguments of an encoder, or of its model, for inputs as `run_encoder` has."""
     family, kind = located.family, str(located.config["model_type"])
     arguments = ARGUMENTS.get(kind, _arguments)(family, inputs, mask)
@@ -186,27 +186,27 @@ def arguments_of(located: Located, inputs: Tensor, mask: Tensor) -> dict[str, An
     return arguments
 
 
-def _arguments(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+def _arguments(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
     return {"input_values" if family.reads == "waveform" else "input_features": inputs}
 
 
-def _values(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+def _values(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
     return {"input_values": inputs}
 
 
-def _one_channel(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+def _one_channel(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
     return {"input_values": inputs.unsqueeze(1)}
 
 
-def _bands_first(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+def _bands_first(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
     return {"input_features": inputs.transpose(1, 2)}
 
 
-def _states(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+def _states(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
     return {"hidden_states": inputs}
 
 
-def _images(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+def _images(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
     """Return the log-mels of CLAP; no clip is longer than a window, so nothing is fused."""
     longer = torch.zeros(len(inputs), 1, dtype=torch.bool, device=inputs.device)
     return {"input_features": inputs.unsqueeze(1), "is_longer": longer}
@@ -217,12 +217,12 @@ def _seconds(inputs: Tensor) -> Tensor:
     return pad(inputs.transpose(1, 2), (0, -inputs.shape[1] % SECOND))
 
 
-def _qwen3_asr(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+def _qwen3_asr(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
     rows = pad(mask, (0, -mask.shape[1] % SECOND)).long()
     return {"input_features": _seconds(inputs), "input_features_mask": rows}
 
 
-def _qwen3_omni(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, Any]:
+def _qwen3_omni(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
     """Return every second of a batch, padded to a whole one whatever is beside it."""
     sizes = mask.sum(1)
     padded = _seconds(inputs).unflatten(2, (-1, SECOND)).transpose(1, 2).flatten(0, 1)

@@ -15,7 +15,7 @@ and the states of the padding tokens, which see the text, are frames like the ot
 """
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -82,7 +82,7 @@ class Text(EncoderExtractor):
         return self.encoder.offsets(text)
 
 
-def _quantized(options: TextOptions, device: str) -> dict[str, Any]:
+def _quantized(options: TextOptions, device: str) -> dict[str, object]:
     """Return what `from_pretrained` needs to load int8 weights, nothing for others."""
     if options.quantize == "none":
         return {}

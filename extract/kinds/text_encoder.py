@@ -21,7 +21,7 @@ class TextEncoder(TokenEncoder):
     """A text model; `placed` are options of `from_pretrained` for weights that it places itself."""
 
     def __init__(
-        self, options: TextOptions, folder: Path, dtype: torch.dtype, placed: Mapping[str, Any]
+        self, options: TextOptions, folder: Path, dtype: torch.dtype, placed: Mapping[str, object]
     ) -> None:
         super().__init__()
         self.options = options

@@ -14,7 +14,7 @@ a fixed penalty are taken.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ MOST = 4000  # clips that choices are made on
 
 Pooled = Mapping[str, np.ndarray]  # float32 `(clips, layers, width)`; one layer where it is summed
 Read = Callable[[Sequence[str]], Iterator[tuple[list[int], Mapping[str, tuple[Tensor, Tensor]]]]]
-Candidate = dict[str, Any]  # feature, layer, C or alpha, score: a row of candidates.csv
+Candidate = dict[str, object]  # feature, layer, C or alpha, score: a row of candidates.csv
 
 
 def solve(

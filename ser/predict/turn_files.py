@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from ser.cache.json_file import parse_object
 from ser.corpus.errors import LONGEST_NAME, UserError, listed, shown
@@ -164,7 +163,7 @@ def _read_whisperx(path: Path) -> Iterator[tuple[str, Turn]]:
             yield ANY, _turn(where, times[0][0], max(times[1]), speaker, number)
 
 
-def _object(where: str, value: object) -> Mapping[str, Any]:
+def _object(where: str, value: object) -> Mapping[str, object]:
     if isinstance(value, dict):
         return value
     raise UserError(f"{where}: it is not an object; give the JSON that WhisperX writes.")
