@@ -179,5 +179,5 @@ def _states(options: FeatureOptions, folder: Path) -> int | None:
         return None
     if options.kind == "speech":
         config = locate(str(options.weights), config).config
-    counts = [config[key] for key in LAYERS if isinstance(config.get(key), int)]
+    counts = [count for key in LAYERS if isinstance(count := config.get(key), int)]
     return counts[0] + 1 if counts else None
