@@ -168,7 +168,9 @@ class Buffers:
 
         size = int(np.prod(shape))
         if name not in self._flat or self._flat[name].numel() < size:
-            self._flat[name] = torch.empty(size, dtype=torch.float32, pin_memory=self.pin)
+            # threads that are not in the caller's inference mode write into it
+            with torch.inference_mode(False):
+                self._flat[name] = torch.empty(size, dtype=torch.float32, pin_memory=self.pin)
         return self._flat[name][:size].view(shape)
 
 

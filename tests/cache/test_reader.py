@@ -103,6 +103,12 @@ def test_buffers_have_room_for_the_largest_batch_from_the_start(tmp_path):
     assert storages[0].data_ptr() == storages[2].data_ptr() != storages[1].data_ptr()
 
 
+def test_batches_are_read_in_inference_mode_too(tmp_path):
+    columns = {"x": FeatureInput(make_cache(tmp_path, {"u": np.ones((1, 2), np.float32)}))}
+    with torch.inference_mode():
+        assert load_batch(columns, ["u"]).frames["x"].tolist() == [[[1.0, 1.0]]]
+
+
 def test_nothing_is_read_when_something_is_missing(tmp_path):
     columns = {"x": FeatureInput(make_cache(tmp_path, ragged(0, 2)))}
     with pytest.raises(UserError, match=r"1 of 2 utterances are not cached \(nobody\)"):
