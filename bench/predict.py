@@ -50,7 +50,7 @@ def _bare(p: Predictor, clip: Path) -> Callable[[], object]:
     ]
     ready = [
         (module, features_of(module))
-        for head in p._heads
+        for head in p.trained_heads
         for _, features_of in head._batches(inputs_of(head, [extracted[0]]), None)
         for module in head.modules
     ]

@@ -163,7 +163,7 @@ class Prepared(nn.Module):
                 "ser.heads.head.Head, or set augment.mixup: 0"
             )
         outputs = self.head(self._prepared(features), *mix)
-        self._check(outputs, len(next(iter(features.values()))[0]))
+        self._check(outputs, next(iter(features.values()))[0].shape[0])
         return dict(outputs)
 
     def _check(self, outputs: object, batch: int) -> None:

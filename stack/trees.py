@@ -67,14 +67,10 @@ class Trees:
         if np.any(right[leaf] != LEAF):
             raise BrokenFileError("its nodes do not form a tree")
         children = np.where(leaf, own, np.stack([left, right]) + first).T
-        with np.errstate(over="ignore"):
-            narrow = threshold.astype(np.float32)
-        above = narrow > threshold
-        narrow[above] = np.nextafter(narrow[above], np.float32(-np.inf))
         joined = cls(
             roots=roots,
             feature=np.where(leaf, 0, feature),
-            threshold=np.where(leaf, np.float32(np.inf), narrow),
+            threshold=np.where(leaf, np.float32(np.inf), narrow_thresholds(threshold)),
             children=np.ascontiguousarray(children),
             share=np.where(leaf[:, None], share, 0),
         )
@@ -172,3 +168,12 @@ class Trees:
         for reached in node:
             total += self.share.take(reached, axis=0)
         return total / len(self.roots)
+
+
+def narrow_thresholds(thresholds: np.ndarray) -> np.ndarray:
+    """Return the largest float32 that is not above each float64 threshold."""
+    with np.errstate(over="ignore"):
+        narrow = thresholds.astype(np.float32)
+    above = narrow > thresholds
+    narrow[above] = np.nextafter(narrow[above], np.float32(-np.inf))
+    return narrow

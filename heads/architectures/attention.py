@@ -22,16 +22,21 @@ def cross_attention(
     `query` is `(batch, queries, width)`, `other` `(batch, keys, width)`, `mask` `(batch, keys)`
     bool, True where a key is real. `attention` has `batch_first` and biases.
     """
-    queries, keys, heads = query.shape[1], other.shape[1], attention.num_heads
-    shorter, longer = min(queries, keys), max(queries, keys)
-    dear = queries * keys * (heads - 1) >= (longer - shorter) * attention.embed_dim
-    if query.is_cuda or dear:
+    # an exported graph has one order for all lengths
+    if query.is_cuda or torch.onnx.is_in_onnx_export() or _is_dear(attention, query, other):
         usual: Tensor = attention(query, other, other, key_padding_mask=~mask, need_weights=False)[
             0
         ]
         return usual
-    attend = _short_keys if keys <= queries else _short_queries
+    attend = _short_keys if other.shape[1] <= query.shape[1] else _short_queries
     return attend(attention, query, other, mask)
+
+
+def _is_dear(attention: nn.MultiheadAttention, query: Tensor, other: Tensor) -> bool:
+    """Return whether projecting on the shorter sequence costs more than the usual order."""
+    queries, keys = query.shape[1], other.shape[1]
+    scores = queries * keys * (attention.num_heads - 1)
+    return bool(scores >= abs(queries - keys) * attention.embed_dim)
 
 
 def _short_keys(

@@ -64,7 +64,7 @@ def masked_quantiles(frames: Tensor, mask: Tensor, quantiles: tuple[float, ...])
         place = quantile * last
         below = place.floor()
         low, high = (
-            ordered.take_along_dim(at.long().view(shape), dim=1).squeeze(1)
+            ordered.gather(1, at.long().view(shape).expand(-1, 1, *frames.shape[2:])).squeeze(1)
             for at in (below, place.ceil())
         )
         values.append(torch.lerp(low, high, (place - below).view(shape).squeeze(1)))

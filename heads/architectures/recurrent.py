@@ -28,6 +28,8 @@ def bidirectional_gru(gru: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
     `gru` has one bidirectional layer and `batch_first`; x is `(batch, frames, dim)`, lengths
     `(batch,)` int64 from 1 to `frames`. The values of x in padded frames have no effect.
     """
+    if torch.onnx.is_in_onnx_export():
+        return _onnx_gru(gru, x, lengths)
     if x.is_cuda:
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=x.shape[1])[0]
@@ -46,6 +48,25 @@ def bidirectional_gru(gru: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
         back = first_row[frame[:, rank].t()] + rank.unsqueeze(1)
         outputs.append(out.index_select(0, back.flatten()).view(batch, frames, -1))
     return torch.cat(outputs, dim=-1).masked_fill(~real[:, rank].t().unsqueeze(-1), 0.0)
+
+
+def _onnx_gru(gru: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
+    """Return the same as ONNX's own operator, which knows the lengths; in an export alone."""
+    weights = []
+    for name in PARAMETERS:  # ONNX has the update gate before the reset gate
+        both = [getattr(gru, name + direction) for direction in ("", "_reverse")]
+        reset, update, new = torch.stack(both).chunk(3, dim=1)
+        weights.append(torch.cat([update, reset, new], dim=1))
+    inputs = (x.transpose(0, 1), *weights[:2], torch.cat(weights[2:], dim=1), lengths.int())
+    out = torch.onnx.ops.symbolic(
+        "GRU",
+        inputs,
+        {"hidden_size": gru.hidden_size, "direction": "bidirectional", "linear_before_reset": 1},
+        dtype=x.dtype,
+        shape=(x.shape[1], 2, x.shape[0], gru.hidden_size),
+    )
+    real = torch.arange(x.shape[1]).unsqueeze(0) < lengths.unsqueeze(1)
+    return out.permute(2, 0, 1, 3).flatten(2).masked_fill(~real.unsqueeze(2), 0.0)
 
 
 def _run(gru: nn.GRU, direction: str, x: Tensor, places: Tensor, rows: list[int]) -> Tensor:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ser.commands.help import argument, command, flag, option
-from ser.commands.logs import result
-from ser.corpus.errors import UserError
+from ser.commands.logs import log, result
+from ser.commands.output import exit_code
+from ser.corpus.errors import UserError, plural
 
 if TYPE_CHECKING:
     from ser.cache.hub import HubRepo
@@ -21,6 +22,7 @@ app = typer.Typer()
     app,
     "ser pack runs/demo -o demo.ser --embed\n"
     "ser pack runs/mine --push hf:owner/name --private\n"
+    "ser pack runs/mine --onnx mine-onnx\n"
     "ser pack --show demo.ser",
     section="Predict",
 )
@@ -63,6 +65,14 @@ def pack(
     licence: Annotated[
         str | None, option("TEXT", "Name of the licence of the bundle's weights; by default none.")
     ] = None,
+    onnx: Annotated[
+        Path | None,
+        option(
+            "DIR",
+            "Folder to write the heads and the stack to as ONNX files, with a README of their "
+            "inputs; RUN may also be a bundle. By default none is written.",
+        ),
+    ] = None,
     show: Annotated[
         Path | None,
         option(
@@ -71,20 +81,36 @@ def pack(
             "acted-speech-4, and print its card; packs nothing. There is no default.",
         ),
     ] = None,
-) -> None:
+) -> int:
     """Pack a trained run into one file, a bundle.
 
     `ser predict --run` and `ser.load` take it like the run's folder.
     """
-    if (show is None) == (run is None) or (run is None) != (out is None and push is None):
-        raise UserError("give RUN and -o bundle.ser or --push hf:owner/name, or --show bundle.ser.")
+    wanted = out is not None or push is not None or onnx is not None
+    if (show is None) == (run is None) or (run is not None) != wanted:
+        raise UserError(
+            "give RUN and -o bundle.ser, --push hf:owner/name or --onnx DIR; or --show bundle.ser."
+        )
     if show is not None:
         _show(show)
-        return
+    if run is not None and (out is not None or push is not None):
+        _pack(run, out, push, private=private, embed=embed, risk=risk, licence=licence)
+    return exit_code(run is not None and onnx is not None and _export(run, onnx))
+
+
+def _pack(
+    run: Path,
+    out: Path | None,
+    push: str | None,
+    *,
+    private: bool,
+    embed: bool,
+    risk: float | None,
+    licence: str | None,
+) -> None:
     from ser.cache.hub import HubRepo
     from ser.packing.pack import pack as write
 
-    assert run is not None
     repo = None if push is None else HubRepo.parse(push, "bundle")
     if repo is not None:
         repo.require_writable()
@@ -105,6 +131,19 @@ def _push(bundle: Path, run: Path, record: "BundleRecord", repo: "HubRepo", priv
     card = bundle_card(bundle, run, record, repo)
     commit = repo.push(repo.title, card, {f"{repo.title}.ser": bundle}, private)
     result(f"{repo}@{commit}: pushed; `ser predict clip.wav --run {repo}` predicts with it")
+
+
+def _export(run: Path, folder: Path) -> list[str]:
+    """Write the ONNX graphs of a run; print and return what has none."""
+    from ser.packing.onnx_folder import export
+    from ser.predict.predictor import Predictor
+
+    problems = export(Predictor(run, device="cpu"), folder)
+    graphs = len(list(folder.rglob("*.onnx")))
+    result(f"{folder}: {plural(graphs, 'ONNX graph')}; README.md has their inputs")
+    for problem in problems:
+        log.warning(problem)
+    return problems
 
 
 def _show(path: Path) -> None:

@@ -102,7 +102,7 @@ class Predictor(AudioPredictor):
             summary=bundle.summary if bundle else None,
         )
         if not lazy:
-            _ = self._heads
+            _ = self.trained_heads
 
     def __repr__(self) -> str:
         return (
@@ -128,10 +128,11 @@ class Predictor(AudioPredictor):
         """Load every model and every head now instead of with the first clip."""
         super().load()
         with self._lock:
-            _ = self._heads
+            _ = self.trained_heads
 
     @cached_property
-    def _heads(self) -> "list[TrainedHead]":
+    def trained_heads(self) -> "list[TrainedHead]":
+        """The heads in use, with their modules, in the order of `heads`."""
         from ser.heads.trained import TrainedHead  # imports torch
 
         with self._reading():
@@ -153,7 +154,7 @@ class Predictor(AudioPredictor):
         return any(head.by_speaker for head in self._saved)
 
     def _attention(self, clips: Sequence[Extracted], speakers: Sequence[Hashable]) -> list[Pooling]:
-        return head_weights(self._heads, clips, speakers)
+        return head_weights(self.trained_heads, clips, speakers)
 
     def _classify(
         self, clips: Sequence[Extracted], speakers: Sequence[Hashable]
@@ -162,7 +163,7 @@ class Predictor(AudioPredictor):
 
         None where a head's output is NaN or infinite: the stack would predict a class all the same.
         """
-        outputs = [head.predict(inputs_of(head, clips), speakers) for head in self._heads]
+        outputs = [head.predict(inputs_of(head, clips), speakers) for head in self.trained_heads]
         finite = np.ones(len(clips), bool)
         for values in (values for output in outputs for values in output.values()):
             finite &= np.isfinite(values).all(axis=1)
