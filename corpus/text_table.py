@@ -125,6 +125,8 @@ def _longest_word(column: "Column") -> int:
 
 
 def _width(text: str) -> int:
+    if text.isascii() and text.isprintable():
+        return len(text)
     from rich.cells import cell_len
 
     return cell_len(text)

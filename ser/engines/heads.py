@@ -63,8 +63,13 @@ class RunTraining:
     prefix: str = ""
 
     def tasks(self) -> list[Task]:
-        """Return the task of each head."""
-        return [self.training.task(name, self.prefix) for name in self.names]
+        """Return the task of each head, those of the most features first.
+
+        They take the most memory, and the longest: the last to end should be short.
+        """
+        configs = self.job.configs
+        names = sorted(self.names, key=lambda name: len(configs[name].features), reverse=True)
+        return [self.training.task(name, self.prefix) for name in names]
 
     def train(self, after_epoch: AfterEpoch) -> Iterator[HeadReport]:
         """Train the heads in this process, one after another; yield reports."""

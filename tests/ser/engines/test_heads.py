@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import astuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from ser.corpus.errors import UserError
 from ser.engines import heads as engine
 from ser.engines.heads import RunTraining, Training, train_runs
 from ser.engines.memory import MemoryBudget, free_on
+from ser.heads.config import parse_head
 from ser.heads.run import train_heads
 from ser.pipeline.file import Origin
 from tests.ser.factories import RUN, ser
@@ -178,6 +180,13 @@ def test_auto_measures_the_first_head_and_says_what_it_chose(whole, pipeline, mo
     gigabytes = float(lines[0].split("by memory (")[1].split()[0])
     assert 0.05 < gigabytes < 2  # a Python with PyTorch
     assert logits(pipeline, run_of(pipeline), ("one", "two")) == of_heads(whole, "one", "two")
+
+
+def test_heads_of_more_features_are_trained_first():
+    features = {"words": ["a"], "all": ["a", "b", "c"], "frames": ["c"], "both": ["a", "b"]}
+    configs = {name: parse_head({"features": read}) for name, read in features.items()}
+    run = RunTraining(SimpleNamespace(configs=configs), list(features), Training(Origin("x")), "2/")
+    assert [task.name for task in run.tasks()] == ["2/all", "2/both", "2/words", "2/frames"]
 
 
 def test_one_core_or_one_head_is_trained_in_this_process(pipeline, monkeypatch):
