@@ -27,8 +27,8 @@ class AnswerScorer:
         mapping, head = {model.config_class: model}, "a language model"
         loaded = load_with_head(options.model, folder, mapping, head, dtype_on(device))
         self._model = loaded.eval().to(device)
-        message = {"role": "user", "content": [{"type": "audio"}, {"type": "text"}]}
-        message["content"][1]["text"] = options.question()
+        content = [{"type": "audio"}, {"type": "text", "text": options.question()}]
+        message = {"role": "user", "content": content}
         self._prompt = self._processor.apply_chat_template(
             [message], tokenize=False, add_generation_prompt=True
         )

@@ -12,15 +12,8 @@ from ser.heads.options import Architecture
 from ser.pipeline.file import Pipeline
 from ser.synthetic.models import LAYERS, WINDOW, tiny_model
 
-KINDS = (
-    "asr",
-    "ctc",
-    "recognizer",
-    "whisper",
-    "speech",
-    "text",
-    "facodec",
-)  # those that run a model
+# those that run a model
+KINDS = {"asr", "ctc", "recognizer", "whisper", "speech", "text", "facodec", "local_audio_llm"}
 # these widths of a head are reduced; its numbers of attention heads and layers are as published
 NARROW = {"hidden": 32, "feed_forward": 32, "classifier": 32}
 BATCH = 16

@@ -1,5 +1,6 @@
 """Tiny audio language models with random weights, of the classes that `local_audio_llm` runs."""
 
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ def write_audio_llm(model_type: str, folder: Path, texts: Sequence[str]) -> None
     from ser.extract.kinds.speech_models import class_of
 
     cls = class_of(MODELS[model_type][0])
-    words = tokenizer(texts, ["<audio>", "</think>"])
+    letters = " ".join(string.ascii_uppercase)  # that stand for classes
+    words = tokenizer([*texts, letters], ["<audio>", "</think>"])
     processor = {
         "qwen2_audio": transformers.Qwen2AudioProcessor,
         "audioflamingo3": transformers.AudioFlamingo3Processor,

@@ -14,6 +14,7 @@ from typing import Any
 from ser.corpus.errors import UserError, listed
 from ser.extract.models import FACODEC_FILES
 from ser.extract.registry import card
+from ser.synthetic.audio_llms import write_audio_llm
 from ser.synthetic.recognizers import enlarged, write_recognizer
 from ser.synthetic.whisper import write_whisper
 
@@ -48,6 +49,7 @@ RECOGNIZER = (
     ("qwen3-asr", "qwen3_asr"),
     ("glm-asr", "glmasr"),
 )
+AUDIO_LLM = (("qwen2-audio", "qwen2_audio"), ("flamingo", "audioflamingo3"))
 TEXT = (
     ("modernbert", "modernbert"),
     ("deberta-v", "deberta-v2"),
@@ -95,7 +97,7 @@ SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 def tiny_model(kind: str, model: str, folder: Path, texts: Sequence[str]) -> Path:
     """Write the stand-in of a model to its own folder in `folder`; return that folder.
 
-    `kind` is a feature's: whisper, asr, ctc, recognizer, speech, text or facodec. Its tokenizer is
+    `kind` is a feature's, of those that run a model on this machine. Its tokenizer is
     trained on `texts`. The same model gives the same weights. Raises `UserError` for a model of an
     unknown architecture.
     """
@@ -124,6 +126,8 @@ def tiny_model(kind: str, model: str, folder: Path, texts: Sequence[str]) -> Pat
     elif kind in ("ctc", "recognizer"):
         by_name = CTC if kind == "ctc" else RECOGNIZER
         write_recognizer(_architecture(name, by_name), target, texts)
+    elif kind == "local_audio_llm":
+        write_audio_llm(_architecture(name, AUDIO_LLM), target, texts)
     else:
         write_text(target, _architecture(name, TEXT), texts)
     return target

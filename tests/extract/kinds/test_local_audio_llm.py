@@ -29,7 +29,7 @@ def tiny(model_type: str) -> Path:
     return folder
 
 
-def loaded(model_type: str, **options: Any) -> Extractor:
+def loaded(model_type: str, **options: Any) -> Any:
     return made("local_audio_llm", tiny(model_type), classes=CLASSES, **options)
 
 
@@ -94,7 +94,7 @@ def test_names_are_scored_token_by_token_with_their_end(model_type: str) -> None
 
 def test_classes_are_scored_behind_the_reasoning(monkeypatch: pytest.MonkeyPatch) -> None:
     question = "Voice?\nA. angry\nB. sad\nC. very sad"
-    extractor: Any = loaded("qwen2_audio", prompt="Voice?\n{classes}", reasoning=8)
+    extractor = loaded("qwen2_audio", prompt="Voice?\n{classes}", reasoning=8)
     written = "angry sad</think>"
     scores, _, tokenizer = forward("qwen2_audio", question, written, clip(0.5))
     tokens = [tokenizer.encode(letter) + tokenizer.encode(f" {letter}") for letter in "ABC"]

@@ -104,6 +104,12 @@ def test_recognizers_transcribe_words_that_depend_on_the_clip(tmp_path, kind, mo
     assert len({transcript.text for transcript in transcripts}) > 1
 
 
+def test_an_audio_language_model_scores_classes(tmp_path):
+    folder = tiny_model("local_audio_llm", "qwen2-audio-7b", tmp_path, WORDS)
+    (frames,) = run("local_audio_llm", folder, [wave()], classes=["angry", "sad"])
+    assert frames.shape == (1, 2) and np.exp(frames).sum() == pytest.approx(1)
+
+
 def test_facodec_is_as_large_as_it_is(tmp_path):
     folder = tiny_model("facodec", "facodec", tmp_path, WORDS)
     assert run("facodec", folder, [wave(0.4)])[0].shape == (33, 512)
