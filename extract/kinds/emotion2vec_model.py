@@ -41,20 +41,30 @@ NOT_NEEDED = re.compile(r"(decoder|proj|_ema)\.|_ema$")  # of training, or of th
 class Block(nn.Module):
     """Self-attention with a bias, and two linear layers, each followed by a norm."""
 
-    def __init__(self, dim: int, hidden: int, heads: int) -> None:
+    def __init__(self, dim: int, hidden: int, heads: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.norm1, self.norm2 = nn.LayerNorm(dim, eps), nn.LayerNorm(dim, eps)
         self.attn = nn.ModuleDict({"qkv": nn.Linear(dim, 3 * dim), "proj": nn.Linear(dim, dim)})
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(dim, hidden), "fc2": nn.Linear(hidden, dim)})
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Return states `(batch, tokens, dim)`; the bias is `(1, heads, tokens, tokens)`."""
+        x = self.norm1(x + self.attention(x, bias))
+        states: Tensor = self.norm2(x + self.linear(x))
+        return states
+
+    def attention(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return what each state attends to."""
         parts = self.attn["qkv"](x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         queries, keys, values = parts.unbind(0)
         attended = scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
-        x = self.norm1(x + self.attn["proj"](attended.transpose(1, 2).flatten(2)))
-        states: Tensor = self.norm2(x + self.mlp["fc2"](gelu(self.mlp["fc1"](x))))
+        mixed: Tensor = self.attn["proj"](attended.transpose(1, 2).flatten(2))
+        return mixed
+
+    def linear(self, x: Tensor) -> Tensor:
+        """Return the output of the two linear layers."""
+        states: Tensor = self.mlp["fc2"](gelu(self.mlp["fc1"](x)))
         return states
 
 

@@ -90,9 +90,10 @@ class Speech(EncoderExtractor):
         """Load the model and its own normalisation."""
         from ser.extract.kinds.speech_encoder import SpeechEncoder
 
-        if trained and self.located.config["model_type"] == "emotion2vec":
-            raise UserError(f"{self.options.model}: emotion2vec cannot be fine-tuned.")
-        self.frame_rate = self.located.family.rate
+        family = self.located.family
+        if trained and not family.trainable:
+            raise UserError(f"{self.options.model}: {family.name} cannot be fine-tuned.")
+        self.frame_rate = family.rate
         return SpeechEncoder(self.options, self.folder, self.located, dtype_on(device)).to(device)
 
     def batch_key(self, size: int) -> Hashable:

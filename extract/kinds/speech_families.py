@@ -41,7 +41,7 @@ class Family:
         stacked: its feature extractor gives the rows of a frame as one.
         partial: rows at the end that are fewer than a frame needs are a frame, too.
         block: frames after which attention ends; 0 where it does not.
-        window: frames of a window.
+        window: frames of a window, or the most that there are positions for.
         mask: whether clips of different lengths share a batch; "layer norm": if the config says so.
         argument: the name of the mask; "" where it takes none.
         encoder: the module and class of transformers, where it is a part of a model.
@@ -49,6 +49,7 @@ class Family:
         layers: whether a layer can be chosen.
         needs: values of the encoder's config that all of this holds for.
         frozen: the parts that fine-tuning freezes by default.
+        trainable: whether it can be fine-tuned.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Family:
     layers: bool = True
     needs: tuple[tuple[str, int], ...] = ()
     frozen: tuple[str, ...] = ()
+    trainable: bool = True
 
     @property
     def rate(self) -> float:
@@ -141,7 +143,9 @@ FAMILIES = {
     "data2vec-audio": replace(_CNN, name="data2vec-audio", mask="no"),
     "sew": _SEW,
     "sew-d": replace(_SEW, name="SEW-D"),
-    "emotion2vec": replace(_CNN, name="emotion2vec", mask="no", argument="", frozen=()),
+    "emotion2vec": replace(
+        _CNN, name="emotion2vec", mask="no", argument="", frozen=(), trainable=False
+    ),
     "omniasr_audio": Family(
         "omniASR", argument="padding_mask", encoder="omniasr.OmniASRAudioModel"
     ),
@@ -183,6 +187,16 @@ FAMILIES = {
         name="Audio Flamingo 3",
         argument="input_features_mask",
         encoder="audioflamingo3.AudioFlamingo3Encoder",
+    ),
+    "dasheng": Family(
+        "Dasheng",
+        reads="rows",
+        field=0,
+        rows=Fraction(4),
+        window=252,
+        mask="no",
+        argument="",
+        trainable=False,
     ),
     "audio-spectrogram-transformer": Family(
         "AST",

@@ -24,6 +24,8 @@ def inputs_of(model_type: str, family: Family, folder: Path) -> tuple[Any, Input
     """
     if model_type == "granite_speech_encoder":
         return None, lambda wave: (_granite(wave), 0)  # transformers' own needs torchaudio
+    if model_type == "dasheng":
+        return None, lambda wave: (_dasheng(wave), 0)
     if model_type == "emotion2vec":
         return None, lambda wave: (_standardized(wave), 0)
     from transformers import AutoFeatureExtractor
@@ -102,25 +104,41 @@ def _granite(wave: np.ndarray) -> np.ndarray:
     As torchaudio's MelSpectrogram with 512 points, windows of 400 samples and steps of 160, then
     log10, at most 8 below the maximum of the clip, scaled to about -1 to 1.
     """
-    spectrum = torch.stft(
-        torch.from_numpy(wave).float(),
-        n_fft=512,
-        hop_length=160,
-        win_length=400,
-        window=torch.hann_window(400),
-        return_complex=True,
-    )
-    mels = (_granite_filters().T @ spectrum.abs() ** 2).clamp(min=1e-10).log10()
+    mels = _log10_mels(wave, 400, 80)
     mels = torch.maximum(mels, mels.max() - 8.0) / 4 + 1
     rows = mels.T[: mels.shape[1] // STACKED * STACKED]
     return rows.reshape(-1, STACKED * mels.shape[0]).numpy()
 
 
+def _dasheng(wave: np.ndarray) -> np.ndarray:
+    """Return Dasheng's mels in decibels, 64 bands, at most 120 dB below the maximum of the clip.
+
+    As torchaudio's MelSpectrogram with 512 points, windows of 512 samples and steps of 160, and its
+    AmplitudeToDB. (In the published code the maximum is that of a whole batch.)
+    """
+    decibels = 10.0 * _log10_mels(wave, 512, 64)
+    rows: np.ndarray = torch.maximum(decibels, decibels.max() - 120.0).T.contiguous().numpy()
+    return rows
+
+
+def _log10_mels(wave: np.ndarray, window: int, bands: int) -> torch.Tensor:
+    """Return log10 of the power in bands of HTK's mel scale, `(bands, rows)` each 160 samples."""
+    spectrum = torch.stft(
+        torch.from_numpy(wave).float(),
+        n_fft=512,
+        hop_length=160,
+        win_length=window,
+        window=torch.hann_window(window),
+        return_complex=True,
+    )
+    return (_htk_filters(bands).T @ spectrum.abs() ** 2).clamp(min=1e-10).log10()
+
+
 @cache
-def _granite_filters() -> torch.Tensor:
+def _htk_filters(bands: int) -> torch.Tensor:
     from transformers.audio_utils import mel_filter_bank
 
-    filters = mel_filter_bank(257, 80, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, mel_scale="htk")
+    filters = mel_filter_bank(257, bands, 0.0, SAMPLE_RATE / 2, SAMPLE_RATE, mel_scale="htk")
     return torch.from_numpy(filters).float()
 
 

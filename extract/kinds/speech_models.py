@@ -17,6 +17,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ser.corpus.errors import UserError
 from ser.corpus.registry import reason
+from ser.extract.kinds.dasheng_model import load_dasheng
 from ser.extract.kinds.emotion2vec_model import load_emotion2vec
 from ser.extract.kinds.speech_families import Family, Located
 from ser.extract.layers import hidden
@@ -24,7 +25,7 @@ from ser.extract.layers import hidden
 SECOND = 100  # rows of log-mels: Qwen3's convolutions see one second each
 FRAMES_OF_SECOND = 13
 AST_FRAMES = 101
-
+OWN_MODULES = {"emotion2vec": load_emotion2vec, "dasheng": load_dasheng}  # not transformers'
 
 # of training alone
 NOT_NEEDED = {"masked_spec_embed", "objective.weight"}
@@ -45,8 +46,9 @@ def load_encoder(
 
     Raises `UserError` for weights that cannot be read, or lack a tensor: it would be random.
     """
-    if located.config["model_type"] == "emotion2vec":
-        return load_emotion2vec(folder).to(dtype)
+    own = OWN_MODULES.get(str(located.config["model_type"]))
+    if own is not None:
+        return own(folder).to(dtype)
     name = located.family.encoder
     options: dict[str, object] = {}
     if located.tensors:

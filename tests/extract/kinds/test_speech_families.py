@@ -24,7 +24,7 @@ from tests.extract.tiny_encoders import (
 )
 
 OTHERS = {"wav2vec2", "hubert", "wavlm", "wav2vec2-conformer", "wav2vec2-bert"}  # test_speech.py
-OTHERS |= {"emotion2vec"}  # test_emotion2vec.py
+OTHERS |= {"emotion2vec", "dasheng"}  # test_emotion2vec.py, test_dasheng.py
 
 
 # run by the same code as another row
