@@ -29,6 +29,29 @@ LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 # a model with a short name: where its config differs from the defaults of its class
 CONFIGS: dict[str, dict[str, Any]] = {
     "wav2vec2-base": {},
+    "hubert-base": {},
+    "wav2vec2-conformer-large": {**LARGE, "position_embeddings_type": "relative"},
+    "data2vec-audio-base": {},
+    "sew-d-tiny": {
+        "hidden_size": 384,
+        "num_attention_heads": 6,
+        "intermediate_size": 1536,
+    },
+    "moonshine-base": {
+        "hidden_size": 416,
+        "intermediate_size": 1664,
+        "encoder_num_hidden_layers": 8,
+        "decoder_num_hidden_layers": 8,
+    },
+    "qwen3-asr-0.6b": {
+        "d_model": 896,
+        "encoder_layers": 18,
+        "encoder_attention_heads": 14,
+        "encoder_ffn_dim": 3584,
+    },
+    "glm-asr-nano": {},
+    "dasheng-base": {"dim": 768, "depth": 12, "heads": 12},
+    "dasheng-0.6b": {"dim": 1280, "depth": 32, "heads": 16},
     "wavlm-large": {**LARGE, **LAYER_NORM},
     "data2vec-audio-large": LARGE,
     "unispeech-sat-large": {**LARGE, **LAYER_NORM},
@@ -63,6 +86,7 @@ EXTRACTORS: dict[str, tuple[str, dict[str, Any]]] = {  # by the row of the encod
     "parakeet_encoder": ("ParakeetFeatureExtractor", BANDS_128),
     "qwen3_asr_encoder": ("Qwen3ASRFeatureExtractor", {}),
     "qwen3_omni_moe_audio_encoder": ("WhisperFeatureExtractor", BANDS_128),
+    "glmasr_encoder": ("WhisperFeatureExtractor", BANDS_128),
     "voxtral_encoder": ("WhisperFeatureExtractor", BANDS_128),
     "qwen2_audio_encoder": ("WhisperFeatureExtractor", BANDS_128),
     "audioflamingo3_encoder": ("WhisperFeatureExtractor", BANDS_128),
@@ -149,6 +173,9 @@ def write_configs(name: str, folder: Path) -> None:
     from ser.extract.registry import MODELS
 
     encoder = MODELS[name].encoder
+    if encoder == "dasheng":
+        (folder / "config.json").write_text(json.dumps({"model_type": encoder, **CONFIGS[name]}))
+        return
     if FAMILIES[encoder].encoder:
         config = class_of(FAMILIES[encoder].encoder).config_class(**CONFIGS[name])
     else:
@@ -160,10 +187,19 @@ def write_configs(name: str, folder: Path) -> None:
 
 def random_encoder(model: str, folder: Path, located: Any, dtype: Any, changes: object) -> Any:
     """Build the encoder of a folder's config, in the place of `load_encoder`."""
+    import torch
     import transformers
 
+    from ser.extract.kinds.dasheng_model import Dasheng
     from ser.extract.kinds.speech_models import class_of
+    from ser.synthetic.encoders import dasheng_shapes
 
+    sizes = located.config
+    if sizes["model_type"] == "dasheng":
+        shapes = dasheng_shapes(sizes["dim"], sizes["depth"])
+        tensors = {name: 0.02 * torch.ones(shape) for name, shape in shapes.items()}
+        tensors["init_bn.1.num_batches_tracked"] = torch.tensor(0)
+        return Dasheng(tensors, sizes["heads"])
     if located.family.encoder:
         cls = class_of(located.family.encoder)
         return cls(cls.config_class.from_pretrained(folder)).to(dtype)

@@ -15,6 +15,7 @@ from ser.corpus.errors import UserError, listed
 from ser.extract.models import FACODEC_FILES
 from ser.extract.registry import card
 from ser.synthetic.audio_llms import write_audio_llm
+from ser.synthetic.encoders import encoder_like, write_encoder
 from ser.synthetic.recognizers import enlarged, write_recognizer
 from ser.synthetic.whisper import write_whisper
 
@@ -117,6 +118,8 @@ def tiny_model(kind: str, model: str, folder: Path, texts: Sequence[str]) -> Pat
     elif kind in ("whisper", "asr"):
         mels = 128 if "large-v3" in name else 80
         write_whisper(target, texts, mels, (LAYERS, 1), std=0.5)
+    elif kind == "speech" and (own := encoder_like(name, str(_config(name).get("model_type")))):
+        write_encoder(own, target, LAYERS)
     elif kind == "speech":
         write_speech(target, _architecture(name, SPEECH), _norm(name))
     elif kind == "ctc" and _architecture(name, CTC) != "parakeet_ctc":

@@ -1,6 +1,5 @@
 """Dasheng's frames are those of an independent computation, on weights as published."""
 
-import json
 import shutil
 from functools import cache
 from pathlib import Path
@@ -12,56 +11,23 @@ import pytest
 from ser.corpus.errors import UserError
 from ser.extract.extractor import Extractor
 from ser.extract.testing import ExtractorConformance, clip
+from ser.synthetic.encoders import write_dasheng
 from tests.extract.factories import made, new_folder
 
 DIM, HEADS, DEPTH, POSITIONS = 24, 3, 2, 252
 
 
-def published() -> dict[str, np.ndarray]:
-    """Return tensors with the names of the published ones, and those of a classifier."""
-    shapes: dict[str, tuple[int, ...]] = {
-        **{f"init_bn.1.{n}": (64,) for n in ("weight", "bias", "running_mean", "running_var")},
-        "patch_embed.proj.weight": (DIM, 1, 64, 4),
-        "patch_embed.proj.bias": (DIM,),
-        "time_pos_embed": (1, DIM, 1, POSITIONS),
-        "freq_pos_embed": (1, DIM, 1, 1),
-        "norm.weight": (DIM,),
-        "norm.bias": (DIM,),
-    }
-    for i in range(DEPTH):
-        linear = {"attn.qkv": (3 * DIM, DIM), "attn.proj": (DIM, DIM)}
-        linear |= {"mlp.fc1": (4 * DIM, DIM), "mlp.fc2": (DIM, 4 * DIM)}
-        for name, shape in linear.items():
-            shapes |= {f"blocks.{i}.{name}.weight": shape, f"blocks.{i}.{name}.bias": shape[:1]}
-        for norm in ("norm1", "norm2"):
-            shapes |= {f"blocks.{i}.{norm}.{name}": (DIM,) for name in ("weight", "bias")}
-    random = np.random.default_rng(0)
-    tensors = {
-        f"encoder.{name}": random.normal(0, np.prod(shape[1:]) ** -0.5, shape).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-    tensors["encoder.init_bn.1.running_mean"] -= 30.0  # dB
-    tensors["encoder.init_bn.1.running_var"] = 300 + np.abs(
-        100 * tensors["encoder.init_bn.1.running_var"]
-    )
-    return tensors | {"outputlayer.0.weight": np.zeros((2, DIM), np.float32)}
-
-
 @cache
 def folder_of(name: str = "model.safetensors") -> Path:
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file
 
     folder = new_folder(f"dasheng-{name}")
-    sizes = {"embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS}
-    config = {"model_type": "dasheng", "encoder_kwargs": sizes}
-    (folder / "config.json").write_text(json.dumps(config))
-    tensors = {name: torch.from_numpy(values) for name, values in published().items()}
-    tensors["encoder.init_bn.1.num_batches_tracked"] = torch.tensor(7)
+    torch.manual_seed(0)
+    write_dasheng(folder, DIM, DEPTH, HEADS)
     if name.endswith("bin"):
-        torch.save(tensors, folder / name)
-    else:
-        save_file(tensors, folder / name)
+        torch.save(load_file(folder / "model.safetensors"), folder / name)
+        (folder / "model.safetensors").unlink()
     return folder
 
 
@@ -99,10 +65,12 @@ def linear(x: np.ndarray, t: dict[str, np.ndarray], name: str) -> np.ndarray:
 
 def recomputed(wave: np.ndarray) -> np.ndarray:
     """Return all states `(states, frames, dim)` of a clip of at most 10 s, by numpy alone."""
+    from safetensors.torch import load_file
     from scipy.special import erf
 
-    t = {k.removeprefix("encoder."): v.astype(np.float64) for k, v in published().items()}
-    bn = {k.removeprefix("init_bn.1."): v[:, None] for k, v in t.items() if "init_bn" in k}
+    stored = load_file(folder_of() / "model.safetensors")
+    t = {k.removeprefix("encoder."): v.double().numpy() for k, v in stored.items()}
+    bn = {k.removeprefix("init_bn.1."): v[..., None] for k, v in t.items() if "init_bn" in k}
     mels = decibels(wave) - bn["running_mean"]
     mels = mels / np.sqrt(bn["running_var"] + 1e-5) * bn["weight"] + bn["bias"]
     frames = mels.shape[1] // 4

@@ -12,9 +12,9 @@ from ser.extract.extractor import SAMPLE_RATE, Extractor
 from ser.extract.kinds.speaker_models import window_starts
 from ser.extract.models import resolve
 from ser.extract.testing import ExtractorConformance, clip
+from ser.synthetic.encoders import CNN, LAYER_NORM
 from ser.synthetic.recognizers import enlarged
 from tests.extract.factories import made, new_folder, tiny_speech
-from tests.extract.tiny_encoders import CNN, LAYER_NORM
 
 
 @cache

@@ -12,16 +12,10 @@ from ser.extract.extractor import SAMPLE_RATE, Extractor
 from ser.extract.kinds.speech_families import FAMILIES, PARTS
 from ser.extract.registry import MODELS
 from ser.extract.testing import ExtractorConformance, clip
+from ser.synthetic.encoders import CNN, LAYER_NORM, PUBLISHED, TINY, encoder_class
 from ser.synthetic.recognizers import enlarged
 from tests.extract.factories import made, new_folder
-from tests.extract.tiny_encoders import (
-    CNN,
-    LAYER_NORM,
-    PUBLISHED,
-    TINY,
-    encoder_class,
-    tiny_encoder,
-)
+from tests.extract.tiny_encoders import tiny_encoder
 
 OTHERS = {"wav2vec2", "hubert", "wavlm", "wav2vec2-conformer", "wav2vec2-bert"}  # test_speech.py
 OTHERS |= {"emotion2vec", "dasheng"}  # test_emotion2vec.py, test_dasheng.py

@@ -1,0 +1,218 @@
+"""Tiny audio encoders of the true classes, each in the form that its model is published in."""
+
+import json
+import math
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ser.extract.kinds.speech_families import FAMILIES, PARTS
+from ser.extract.registry import card
+from ser.synthetic.recognizers import SIZES as SMALL
+from ser.synthetic.recognizers import enlarged
+
+DEPTH = {  # keys of configs
+    *("num_hidden_layers", "encoder_num_hidden_layers", "encoder_layers"),
+    *("speech_encoder_layers", "num_layers"),
+}
+CNN = {
+    **SMALL,
+    "conv_dim": (8,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+SEW = {
+    **SMALL,
+    "conv_dim": (8,) * 13,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+QWEN = {
+    "num_mel_bins": 128,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "d_model": 16,
+}
+QWEN3 = {**QWEN, "downsample_hidden_size": 4}
+CONFORMER = {"conv_depthwise_kernel_size": 7, "left_max_position_embeddings": 8}
+PARAKEET = {**SMALL, "subsampling_conv_channels": 4, "num_mel_bins": 80}
+
+# model type as published, the encoder's config, and its feature extractor
+TINY: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
+    "data2vec-audio": (
+        {**CNN, "conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2},
+        "Wav2Vec2FeatureExtractor",
+        {},
+    ),
+    "unispeech": ({**CNN, **LAYER_NORM}, "Wav2Vec2FeatureExtractor", {}),
+    "unispeech-sat": ({**CNN, **LAYER_NORM}, "Wav2Vec2FeatureExtractor", {}),
+    "sew": (SEW, "Wav2Vec2FeatureExtractor", {}),
+    "sew-d": (SEW, "Wav2Vec2FeatureExtractor", {}),
+    "omniasr_ctc": (CNN, "OmniASRFeatureExtractor", {}),
+    "moonshine": (
+        {
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "encoder_num_hidden_layers": 2,
+            "encoder_num_attention_heads": 2,
+            "decoder_num_attention_heads": 2,
+        },
+        "Wav2Vec2FeatureExtractor",
+        {"do_normalize": False},
+    ),
+    "seamless_m4t_v2": (
+        {
+            **CONFORMER,
+            "hidden_size": 16,
+            "speech_encoder_layers": 2,
+            "speech_encoder_attention_heads": 2,
+            "speech_encoder_intermediate_size": 32,
+        },
+        "SeamlessM4TFeatureExtractor",
+        {"feature_size": 80, "num_mel_bins": 80, "stride": 2},
+    ),
+    "granite_speech": (
+        {
+            "num_layers": 2,
+            "hidden_dim": 16,
+            "num_heads": 2,
+            "feedforward_mult": 2,
+            "context_size": 50,
+            "max_pos_emb": 64,
+            "output_dim": 5,
+        },
+        "",
+        {},
+    ),
+    "parakeet_ctc": (PARAKEET, "ParakeetFeatureExtractor", {}),
+    "canary": (
+        {**PARAKEET, "num_mel_bins": 128},
+        "ParakeetFeatureExtractor",
+        {"feature_size": 128},
+    ),
+    "qwen3_asr": (QWEN3, "Qwen3ASRFeatureExtractor", {}),
+    "qwen3_omni_moe": (
+        {**QWEN3, "output_dim": 24},
+        "WhisperFeatureExtractor",
+        {"feature_size": 128},
+    ),
+    "voxtral": (
+        {**SMALL, "num_mel_bins": 128, "vocab_size": 8},
+        "WhisperFeatureExtractor",
+        {"feature_size": 128},
+    ),
+    "glmasr": ({**SMALL, "num_mel_bins": 128}, "WhisperFeatureExtractor", {"feature_size": 128}),
+    "qwen2_audio": (QWEN, "WhisperFeatureExtractor", {"feature_size": 128}),
+    "audioflamingo3": (SMALL, "WhisperFeatureExtractor", {"feature_size": 128}),
+    "audio-spectrogram-transformer": (SMALL, "ASTFeatureExtractor", {}),
+    "clap": (
+        {
+            "depths": [1, 1, 1, 1],
+            "num_attention_heads": [1, 1, 1, 1],
+            "patch_embeds_hidden_size": 4,
+            "hidden_size": 32,
+            "enable_patch_layer_norm": True,
+        },
+        "ClapFeatureExtractor",
+        {"truncation": "rand_trunc"},
+    ),
+}
+
+
+def encoder_like(model: str, model_type: str) -> str | None:
+    """Return the type of the tiny encoder for a model of a type, or with a card; None for none."""
+    published = card(model)
+    family = published.encoder if published else ""
+    types = (n for n in (*TINY, "dasheng") if n == model_type or _part(n) == family)
+    return next(types, None)
+
+
+def _part(model_type: str) -> str:
+    return PARTS[model_type].model_type if model_type in PARTS else model_type
+
+
+def write_encoder(model_type: str, folder: Path, layers: int) -> None:
+    """Write the encoder of a model type, as a part of its model as far as it is one."""
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+
+    if model_type == "dasheng":
+        write_dasheng(folder, 24, layers, 3)
+        return
+    sizes, extractor, preparation = TINY[model_type]
+    options = {key: layers if key in DEPTH else value for key, value in sizes.items()}
+    if model_type not in PARTS:
+        config = transformers.AutoConfig.for_model(model_type, **options)
+        enlarged(transformers.AutoModel.from_config(config)).save_pretrained(folder)
+    else:
+        encoder = encoder_class(model_type)
+        config = encoder.config_class(**options)
+        own = config.to_dict()
+        for key in reversed(PARTS[model_type].config):
+            own = {key: own}
+        if PARTS[model_type].config:
+            transformers.AutoConfig.for_model(model_type, **own).save_pretrained(folder)
+        else:
+            config.save_pretrained(folder)
+        prefix = PUBLISHED.get(model_type, PARTS[model_type].tensors)
+        tensors = {f"{prefix}.{k}": v for k, v in enlarged(encoder(config)).state_dict().items()}
+        tensors["language_model.embed_tokens.weight"] = torch.zeros(2, 2)  # what is left on disk
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    if extractor:
+        getattr(transformers, extractor)(**preparation).save_pretrained(folder)
+
+
+def write_dasheng(folder: Path, dim: int, depth: int, heads: int) -> None:
+    """Write Dasheng with random weights, and those of a classifier, as it is published."""
+    import torch
+    from safetensors.torch import save_file
+
+    sizes = {"embed_dim": dim, "depth": depth, "num_heads": heads}
+    config = {"model_type": "dasheng", "encoder_kwargs": sizes}
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = {"outputlayer.0.weight": torch.zeros(2, dim)}
+    for name, shape in dasheng_shapes(dim, depth).items():
+        tensors[f"encoder.{name}"] = torch.randn(shape) * math.prod(shape[1:]) ** -0.5
+    norm = "encoder.init_bn.1"
+    tensors[f"{norm}.running_mean"] -= 30.0  # dB
+    tensors[f"{norm}.running_var"] = 300.0 + 100.0 * tensors[f"{norm}.running_var"].abs()
+    tensors[f"{norm}.num_batches_tracked"] = torch.tensor(7)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def dasheng_shapes(dim: int, depth: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of Dasheng's tensors."""
+    shapes: dict[str, tuple[int, ...]] = {
+        **{f"init_bn.1.{n}": (64,) for n in ("weight", "bias", "running_mean", "running_var")},
+        "patch_embed.proj.weight": (dim, 1, 64, 4),
+        "patch_embed.proj.bias": (dim,),
+        "time_pos_embed": (1, dim, 1, 252),
+        "freq_pos_embed": (1, dim, 1, 1),
+        "norm.weight": (dim,),
+        "norm.bias": (dim,),
+    }
+    linear = {"attn.qkv": (3 * dim, dim), "attn.proj": (dim, dim)}
+    linear |= {"mlp.fc1": (4 * dim, dim), "mlp.fc2": (dim, 4 * dim)}
+    for block in (f"blocks.{i}" for i in range(depth)):
+        for name, shape in linear.items():
+            shapes |= {f"{block}.{name}.weight": shape, f"{block}.{name}.bias": shape[:1]}
+        for norm in ("norm1", "norm2"):
+            shapes |= {f"{block}.{norm}.{name}": (dim,) for name in ("weight", "bias")}
+    return shapes
+
+
+PUBLISHED = {  # what the tensors of an encoder begin with, where it is more than its name
+    "canary": "model.encoder",
+    "moonshine": "model.encoder",
+    "qwen3_omni_moe": "thinker.audio_tower",
+    "omniasr_ctc": "model.audio_tower",
+}
+
+
+def encoder_class(model_type: str) -> Any:
+    """Return transformers' class of the encoder in a model."""
+    module, name = FAMILIES[PARTS[model_type].model_type].encoder.split(".")
+    return getattr(import_module(f"transformers.models.{module}.modeling_{module}"), name)
