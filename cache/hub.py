@@ -24,7 +24,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from ser.cache.record import Count, FileName, Record
-from ser.corpus.errors import UserError, one_line
+from ser.corpus.errors import StoppedError, UserError, one_line
 
 FORMAT: Literal["ser-hub/1"] = "ser-hub/1"
 RECORD, CARD = "ser.json", "README.md"
@@ -198,21 +198,22 @@ class HubRepo:
         except (UserError, ModuleNotFoundError):
             raise
         except Exception as error:  # each transport raises its own
-            raise UserError(f"{self}: {self._problem(error, file)}.") from error
+            raise self._failure(error, file) from error
         finally:
             log.setLevel(level)
 
-    def _problem(self, error: Exception, file: str) -> str:
-        """Return the problem and its remedy; the first class that fits counts."""
+    def _failure(self, error: Exception, file: str) -> UserError:
+        """Return the problem and its remedy; `StoppedError` where the network or the hub failed."""
         from huggingface_hub import errors
         from huggingface_hub.constants import is_offline_mode
 
-        absent = "it was not downloaded before, and "
-        absent += (
-            "HF_HUB_OFFLINE is set; unset it"
-            if is_offline_mode()
-            else "the hub cannot be reached; check the network and HF_ENDPOINT"
-        )
+        absent = f"{self}: it was not downloaded before, and"
+        if isinstance(error, errors.LocalEntryNotFoundError) and not is_offline_mode():
+            return StoppedError(
+                f"{absent} the hub cannot be reached; check the network and HF_ENDPOINT."
+            )
+        if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+            return UserError(f"{absent} HF_HUB_OFFLINE is set; unset it.")
         problems: dict[type[Exception], str] = {
             errors.GatedRepoError: f"its owner grants access on its page; ask for it, and {LOGIN}",
             errors.RepositoryNotFoundError: (
@@ -222,18 +223,20 @@ class HubRepo:
             errors.RevisionNotFoundError: (
                 "there is no such revision; give a branch, a tag or a commit of it"
             ),
-            errors.LocalEntryNotFoundError: absent,
-            errors.OfflineModeIsEnabled: absent,
         }
         if file:
             problems[errors.EntryNotFoundError] = f"it has no {file}; {self._wanted}"
         for kind, problem in problems.items():
             if isinstance(error, kind):
-                return problem
+                return UserError(f"{self}: {problem}.")
         if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
-            return f"the hub refuses the token for this; {LOGIN} to one that may do it"
+            return UserError(
+                f"{self}: the hub refuses the token for this; {LOGIN} to one that may do it."
+            )
         reason = one_line(f"{type(error).__name__}: {error}").strip().rstrip(":. ")[:200]
-        return f"the hub cannot be used ({reason}); check the network and HF_ENDPOINT"
+        return StoppedError(
+            f"{self}: the hub cannot be used ({reason}); check the network and HF_ENDPOINT."
+        )
 
     @property
     def _wanted(self) -> str:

@@ -64,7 +64,7 @@ class BusyError(UserError):
 
 
 class StoppedError(UserError):
-    """The machine refused something (a full disk, a missing permission), or a head has failed."""
+    """The machine or the network refused something (a full disk, …), or a head has failed."""
 
     exit_code = 1
 

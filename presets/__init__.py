@@ -9,23 +9,38 @@ from importlib.resources import files
 
 from ser.corpus.errors import UserError, similar
 
-BASELINE = "the challenge's baseline"
+CHALLENGE = "Interspeech 2025 challenge on MSP-Podcast"
+EMOTIONS = f"{CHALLENGE}, eight emotions"
+ATTRIBUTES = f"{CHALLENGE}, arousal, valence and dominance"
 # the published systems: by rank, with place and score on the challenge's test set, then later ones
 PUBLISHED = {
-    "ntua-medusa": "task 1: 1st, macro-F1 0.4316",
-    "sail-categorical": "task 1: 2nd, macro-F1 0.4281",
-    "abhinaya": "task 1: macro-F1 0.4181",
-    "voinosis-mater": "4th in both: macro-F1 0.4101, CCC 0.5928",
-    "unicamp": "task 1: 5th, macro-F1 0.4094",
-    "nu": "task 1: macro-F1 0.4033",
-    "bsc-upc": "task 1: macro-F1 0.4006",
-    "ufg": "task 1: 8th, macro-F1 0.3979",
-    "sail-attributes": "task 2: 1st, CCC 0.6076",
-    "srpol": "task 2: 2nd, CCC 0.6003; macro-F1 0.3784",
-    "seu-aiplab": "task 2: CCC 0.5955",
-    "baseline-categorical": f"task 1: {BASELINE}, macro-F1 0.329",
-    "baseline-attributes": f"task 2: {BASELINE}, CCC 0.579",
-    "msp-podcast-soft": "2026: nine classes, votes of the raters",
+    "ntua-medusa": f"{EMOTIONS}: 1st, macro-F1 0.4316",
+    "sail-categorical": f"{EMOTIONS}: 2nd, macro-F1 0.4281",
+    "abhinaya": f"{EMOTIONS}: macro-F1 0.4181",
+    "voinosis-mater": f"{EMOTIONS}: 4th, macro-F1 0.4101; attributes: 4th, mean CCC 0.5928",
+    "unicamp": f"{EMOTIONS}: 5th, macro-F1 0.4094",
+    "nu": f"{EMOTIONS}: macro-F1 0.4033",
+    "bsc-upc": f"{EMOTIONS}: macro-F1 0.4006",
+    "ufg": f"{EMOTIONS}: 8th, macro-F1 0.3979",
+    "sail-attributes": f"{ATTRIBUTES}: 1st, mean CCC 0.6076",
+    "srpol": f"{ATTRIBUTES}: 2nd, mean CCC 0.6003; emotions: macro-F1 0.3784",
+    "seu-aiplab": f"{ATTRIBUTES}: mean CCC 0.5955",
+    "baseline-categorical": f"{EMOTIONS}: the organizers' baseline, macro-F1 0.329",
+    "baseline-attributes": f"{ATTRIBUTES}: the organizers' baseline, mean CCC 0.579",
+    "msp-podcast-soft": "MSP-Podcast 2.0, nine classes: learns the shares of the raters' votes",
+}
+DESCRIPTIONS = PUBLISHED | {
+    "acted-speakers": "EMOVO (Italian, acted): every speaker tested once, beside a plain baseline",
+    "demo": "synthetic speech: what `ser demo` runs, without a corpus",
+    "emobox-folds": "a data set of EmoBox in its published folds, each tested once",
+    "emodb-speakers": "EmoDB (German, acted): each of the ten speakers tested once",
+    "emodb-tiny": "EmoDB (German, acted): models that fit a laptop, one split",
+    "iemocap-sessions": "IEMOCAP, four emotions: each of the five sessions tested once",
+    "ravdess-finetune": "RAVDESS (English, acted): frozen, adapted and fine-tuned Whisper compared",
+    "ravdess-heads": "RAVDESS (English, acted): heads, losses and samplers compared",
+    "ravdess-stack": "RAVDESS (English, acted): a small stack of heads, one split",
+    "ravdess-tiny": "RAVDESS (English, acted): models that fit a laptop, one split",
+    "shelf": "RAVDESS, EmoDB and EMOVO joined: the model that ser ships",
 }
 
 

@@ -23,8 +23,9 @@ app.add_typer(presets, name="presets", rich_help_panel="Start")
 def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
     """List the presets, or check them.
 
-    For each preset: the published result, features (`*` marks a fine-tuned model), heads, and the
-    size of its cache in GB for 100 hours of audio.
+    For each preset: its corpus and published result, features (`*` marks a fine-tuned model), heads
+    and stack, size of its cache, licences other than Apache and MIT, and whether the challenge
+    allows its models.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -35,8 +36,10 @@ def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        print_line(f"{row['preset']:22}{row['result']}", indent=22)
-        print_line(f"{'':22}{row['features']}; {row['heads']}; {row['needs']}", indent=22)
+        print_line(f"{row['preset']:22}{row['description']}", indent=22)
+        print_line(
+            f"{'':22}features: {row['features']}; heads: {row['heads']}; {row['needs']}", indent=22
+        )
 
 
 @command(presets, "ser presets check")

@@ -15,7 +15,7 @@ from ser.extract.kinds.prosody import HOP
 from ser.extract.registry import APACHE, ModelCard, card
 from ser.pipeline.baseline import is_reference
 from ser.pipeline.file import Pipeline
-from ser.presets import PUBLISHED, names, preset
+from ser.presets import DESCRIPTIONS, names, preset
 
 HOURS = 100
 TOKENS = 4.0  # a second of speech: about 180 words a minute, 1.3 tokens a word
@@ -72,7 +72,7 @@ def requirements(pipeline: Pipeline) -> Requirements:
 
 
 def table() -> pl.DataFrame:
-    """List the presets, one per row: published result, features, heads and requirements."""
+    """List the presets, one per row: description, features, heads and requirements."""
     return pl.DataFrame([_row(name) for name in names()])
 
 
@@ -82,7 +82,7 @@ def _row(name: str) -> dict[str, str]:
     frames = [name for name, o in options if extractor_class(o.kind).gives == "frames"]
     return {
         "preset": name,
-        "result": PUBLISHED.get(name, "small"),
+        "description": DESCRIPTIONS[name],
         "features": " ".join([*frames, *(f"{n}*" for n in pipeline.finetune)]),
         "heads": _heads(pipeline),
         "needs": _in_words(requirements(pipeline)),
@@ -90,12 +90,14 @@ def _row(name: str) -> dict[str, str]:
 
 
 def _in_words(needs: Requirements) -> str:
-    size = "cache unknown" if needs.gigabytes is None else f"{needs.gigabytes:.1f} GB/{HOURS} h"
-    legal = f"not for the challenge: {', '.join(needs.not_legal)}" if needs.not_legal else ""
-    unknown = f"no card: {', '.join(needs.unknown)}" if needs.unknown else ""
+    size = "size of the cache unknown"
+    if needs.gigabytes is not None:
+        size = f"{needs.gigabytes:.1f} GB of cache for {HOURS} h of audio"
+    legal = f"not allowed in the challenge: {', '.join(needs.not_legal)}" if needs.not_legal else ""
+    unknown = f"not in `ser models`: {', '.join(needs.unknown)}" if needs.unknown else ""
     parts = [size, *needs.licences, legal, unknown]
     if not (legal or unknown):
-        parts.append("challenge-legal")
+        parts.append("all models allowed in the challenge")
     return "; ".join(part for part in parts if part)
 
 

@@ -25,9 +25,10 @@ def pushed(hub, repo, tmp_path):
     return repo.push("calls", "# Card\n", {"calls.ser": tmp_path / "x.ser"})
 
 
-def problem(call, *arguments):
+def problem(call, *arguments, exit_code=2):
     with pytest.raises(UserError) as error:
         call(*arguments)
+    assert error.value.exit_code == exit_code
     assert "\n" not in str(error.value)
     assert "hf_" not in str(error.value)
     return str(error.value)
@@ -176,7 +177,7 @@ def test_a_hub_that_does_not_answer(hub, repo, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", place)
     template = place + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-    assert problem(repo.read) == (
+    assert problem(repo.read, exit_code=1) == (
         "hf:anna/calls: it was not downloaded before, and the hub cannot be reached; check the "
         "network and HF_ENDPOINT."
     )

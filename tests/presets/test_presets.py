@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ser.corpus.errors import UserError
-from ser.presets import PUBLISHED, names, preset, variables, written
+from ser.presets import DESCRIPTIONS, PUBLISHED, names, preset, variables, written
 from ser.smoke.catalogue import load
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +17,7 @@ OURS = [name for name in PUBLISHED if not name.startswith(("baseline", "unicamp"
 
 def test_every_published_system_has_a_file_and_comes_first():
     assert names()[: len(PUBLISHED)] == list(PUBLISHED)
+    assert set(names()) == set(DESCRIPTIONS)
     assert set(names()) == {path.stem for path in (ROOT / "presets").glob("*.yaml")}
     assert set(names()) >= SMALL
 

@@ -54,6 +54,7 @@ def test_a_run_cites_its_corpus_its_models_and_its_stack_once(tmp_path):
     ]
     assert citations[2].cited_for == ("model openai/whisper-tiny.en",)
     assert f"note = {{Version {__version__}, Apache-2.0}}" in citations[0].bibtex
+    assert "year = {2026}" in citations[0].bibtex
 
 
 def test_what_has_no_entry_is_named(tmp_path):

@@ -34,14 +34,16 @@ def test_the_table_has_a_row_of_each():
     assert list(rows) == names()
     assert rows["unicamp"] == {
         "preset": "unicamp",
-        "result": "task 1: 5th, macro-F1 0.4094",
+        "description": "Interspeech 2025 challenge on MSP-Podcast, eight emotions: 5th, macro-F1 "
+        "0.4094",
         "features": "whisper hubert wavlm roberta deberta prosody",
         "heads": "12 cross_modal_gru + random_forest",
-        "needs": "165.9 GB/100 h; wavlm-large: disputed: MIT or CC BY-SA 3.0; challenge-legal",
+        "needs": "165.9 GB of cache for 100 h of audio; wavlm-large: disputed: MIT or CC BY-SA "
+        "3.0; all models allowed in the challenge",
     }
     assert rows["sail-attributes"]["heads"] == "1 mean_mlp, 1 mean_mlp*"
     assert rows["sail-attributes"]["features"] == "whisper roberta wavlm*"
-    assert rows["demo"]["result"] == "small"
+    assert rows["demo"]["description"].startswith("synthetic speech: ")
 
 
 def test_a_model_trained_for_emotion_is_not_for_the_challenge(monkeypatch):
@@ -52,7 +54,8 @@ def test_a_model_trained_for_emotion_is_not_for_the_challenge(monkeypatch):
     pipeline = load("nu")
     assert requirements(pipeline).not_legal == ("hubert-large-superb-er",)
     assert catalogue._in_words(requirements(pipeline)) == (
-        "85.9 GB/100 h; gpt-4o-2024-08-06: terms of its server; not for the challenge: "
+        "85.9 GB of cache for 100 h of audio; gpt-4o-2024-08-06: terms of its server; not allowed "
+        "in the challenge: "
         "hubert-large-superb-er"
     )
 
