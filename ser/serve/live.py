@@ -34,6 +34,7 @@ from ser.serve.service import Service
 
 DONE, UNSUPPORTED, POLICY, INTERNAL, LATER = 1000, 1003, 1008, 1011, 1013  # close codes
 REASON = 123  # bytes that fit into a close frame
+MESSAGES = 1_000  # a second
 
 
 class StreamConfig(Section):
@@ -88,6 +89,7 @@ class Stream:
         self._rate, self._channels = config.rate, config.channels
         self._audio = LiveAudio(config.rate, config.window, config.hop)
         self._started, self._seconds = time.monotonic(), 0.0  # of audio
+        self._messages = 0
         self._changed, self._ended = asyncio.Event(), False
 
     @classmethod
@@ -113,6 +115,7 @@ class Stream:
         while not self._ended:
             await self._receive_audio()
             self._changed.set()
+            await asyncio.sleep(0)  # others take their turn, however many messages are there
         timeout = self._limits.timeout
         late = StreamError(LATER, f"no prediction within {timeout:g} s; try again later.")
         await _receive(self._socket, timeout, late)
@@ -132,11 +135,14 @@ class Stream:
     async def _receive_audio(self) -> None:
         """Push the audio of one message, or end the stream's."""
         elapsed = time.monotonic() - self._started
-        wait = max(0.0, self._seconds + self._limits.patience - elapsed)
+        wait = self._seconds + self._limits.patience - elapsed
         late = StreamError(
             POLICY, f"the audio is more than {self._limits.patience:g} s behind real time."
         )
         message = await _receive(self._socket, wait, late)
+        self._messages += 1
+        if self._messages > MESSAGES * (elapsed + BACKLOG):
+            raise StreamError(POLICY, f"more than {MESSAGES} messages a second; send longer ones.")
         data = message.get("bytes")
         if data is None:
             self._end(message["text"])
@@ -191,6 +197,8 @@ def samples(data: bytes, channels: int) -> np.ndarray:
 
 async def _receive(socket: WebSocket, seconds: float, late: StreamError) -> Message:
     """Return the next message; raises `late` without one, `WebSocketDisconnect` at the end."""
+    if seconds <= 0:  # a timeout does not end what never waits
+        raise late
     try:
         async with asyncio.timeout(seconds):
             message = await socket.receive()

@@ -5,6 +5,8 @@ in any number, logs text that is not UTF-8 as a fault of the server, and waits w
 handshake that it cannot read and for a client that does not read the end.
 """
 
+from asyncio.transports import BaseTransport
+
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -12,11 +14,16 @@ from websockets.frames import Frame
 
 MESSAGE = 1 << 18  # bytes: 8 s at 16 kHz
 FRAGMENTS = 1_000  # of a message
-CLOSING = 10.0  # s for what a client has not read at the end
+CLOSING = 3.0  # s that a client has to read the rest and to close, too
 
 
 class LiveProtocol(WebSocketsSansIOProtocol):
     """A connection that costs bounded memory, whatever its client does."""
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Begin the connection."""
+        super().connection_made(transport)
+        self.close_timeout = CLOSING
 
     def data_received(self, data: bytes) -> None:
         """Pass data on; disconnect after a handshake that cannot be read."""

@@ -162,6 +162,7 @@ def test_silence_costs_a_window_and_not_the_stream(server):
             "the stream is longer than 60 s; open another one.",
         ),
         ([START, [b""] * 1_100], 1008, "a message has more than 1000 fragments."),
+        ([START, *[b""] * 40_000], 1008, "more than 1000 messages a second; send longer ones."),
     ],
 )
 def test_what_is_no_stream_gets_a_code_and_a_sentence(server, messages, code, sentence):
@@ -269,7 +270,7 @@ def test_streams_are_limited_and_a_client_that_disconnects_frees_its_place(small
 
 
 def raw(server, *lines):
-    """Return a connection that has sent the headers of a websocket, and more lines."""
+    """Return a connection that has sent the headers of a websocket, with more lines."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     connection.settimeout(60)
@@ -282,9 +283,11 @@ def raw(server, *lines):
 
 def test_a_client_that_pings_and_reads_nothing_is_disconnected(server):
     pings = (b"\x89\xfd" + bytes(4) + bytes(125)) * 1_000
-    with raw(server) as connection, pytest.raises(ConnectionError):
-        for _ in range(1_000):  # 131 MB of pongs, which would be kept for it
-            connection.sendall(pings)
+    with raw(server) as connection:
+        assert connection.recv(12) == b"HTTP/1.1 101"
+        with pytest.raises(ConnectionError):
+            for _ in range(1_000):  # 131 MB of pongs, which would be kept for it
+                connection.sendall(pings)
 
 
 @pytest.mark.parametrize(
