@@ -48,7 +48,7 @@ def small(tmp_path_factory):
     number = pl.int_range(pl.len())
     frame = frame.with_columns(arousal=2.0 + number % 3, valence=6.0 - number % 4, dominance=4.0)
     frame.with_columns(dominance=3.0 + number % 2).write_csv(folder / "m.csv")
-    text = PIPELINE.format(whisper=tiny_whisper(), text=tiny_text("Roberta"))
+    text = PIPELINE.format(whisper=tiny_whisper(), text=tiny_text("roberta"))
     (folder / "pipeline.yaml").write_text(text)
     lines = []
     _, failed = run_all(Pipeline.load(folder / "pipeline.yaml"), "cpu", lines.append)

@@ -35,7 +35,7 @@ def _own_cache(tmp_path, monkeypatch):
 def copied(small, folder):
     """Copy a run by links, its models for real: they may be changed and deleted."""
     text = (small.run / "pipeline.yaml").read_text()
-    for name, model in {"whisper": tiny_whisper(), "text": tiny_text("Roberta")}.items():
+    for name, model in {"whisper": tiny_whisper(), "text": tiny_text("roberta")}.items():
         shutil.copytree(model, folder / "models" / name)
         text = text.replace(str(model), str(folder / "models" / name))
     run = folder / "run"

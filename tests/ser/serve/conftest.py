@@ -49,7 +49,7 @@ def small(tmp_path_factory):
     number = pl.int_range(pl.len())
     frame = make_corpus(folder, 15).with_columns(arousal=2.0 + number % 3, valence=6.0 - number % 4)
     frame.with_columns(dominance=3.0 + number % 2).write_csv(folder / "m.csv")
-    (folder / "pipeline.yaml").write_text(PIPELINE.format(text=tiny_text("Roberta")))
+    (folder / "pipeline.yaml").write_text(PIPELINE.format(text=tiny_text("roberta")))
     lines = []
     _, failed = run_all(Pipeline.load(folder / "pipeline.yaml"), "cpu", lines.append)
     assert not failed, lines
