@@ -27,6 +27,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bench.gpu_compile import compile_groups
 from bench.gpu_extract import extraction_groups
 from bench.gpu_finetune import finetune_groups
 from bench.gpu_heads import head_groups
@@ -76,6 +77,7 @@ def main(words: Sequence[str] | None = None) -> int:
             *published_groups(setting),
             *finetune_groups(setting),
             *jobs_groups(setting),
+            *compile_groups(setting),
         ]
         if args.only:
             groups = [g for g in groups if any(part in g.title for part in args.only)]

@@ -29,7 +29,7 @@ from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import build_extractor, device_type, parse_options
 from ser.extract.job import Job
 from ser.extract.loading import load
-from ser.extract.loop import Output, Report, run_batches
+from ser.extract.loop import Output, Report, Threads, run_batches
 from ser.extract.models import resolve
 from ser.extract.run import sources_of
 
@@ -132,7 +132,10 @@ class Extraction:
         report = Report(self.model.name, str(cache.path))
         with cache.writer(self.job.options.precision) as writer:
             output = Output(writer, {u for batch in batches for u in batch}, report)
-            run_batches(self.extractor, self.sources, batches, [output], self.hashes)
+            threads = Threads.on(self.setting.device)
+            run_batches(
+                self.extractor, self.sources, batches, [output], self.hashes, threads=threads
+            )
             nbytes = writer.nbytes
         return FeatureCache(cache.path), report, nbytes
 

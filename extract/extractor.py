@@ -109,6 +109,7 @@ class Extractor(ABC):
     reads: ClassVar[Literal["audio", "text", "file"]] = "audio"
     gives: ClassVar[Literal["frames", "transcripts"]] = "frames"
     whole: ClassVar[bool] = True  # a batch runs whole, or the last bits of its numbers may change
+    prepares_at_once: ClassVar[bool] = False  # whether several threads may call `prepare`
     version: ClassVar[int] = 1  # raise it when a change of code changes the numbers
 
     many_batches: bool = False  # whether a corpus follows; set before load

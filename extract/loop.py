@@ -1,7 +1,8 @@
 """The moving part of extraction: decode ahead, run the model, write behind.
 
-1. Threads decode the next batches while the model works on this one, and one thread turns the very
-   next into the model's inputs. A model that gains from it, on a CPU, runs several batches at once.
+1. Threads decode the next batches while the model works on this one, and one thread (several for a
+   GPU) turns the very next into the model's inputs. A model that gains from it, on a CPU, runs
+   several batches at once.
 2. A bad clip is listed with its reason and harms no neighbour (`ser.extract.batch`).
 3. One thread casts, checks and writes what the model gave, so that the model never waits for disk.
 
@@ -20,14 +21,15 @@ from ser.cache.feature_writer import FeatureWriter
 from ser.cache.transcripts import TranscriptWriter
 from ser.corpus.errors import AudioError, UserError
 from ser.corpus.lookahead import ahead, batches_ahead
+from ser.corpus.machine import cores
 from ser.corpus.progress import is_shown, steps
 from ser.extract.batch import describe, described, prepared, robustly
-from ser.extract.extractor import SAMPLE_RATE, Extractor
+from ser.extract.extractor import SAMPLE_RATE, Extractor, device_type
 from ser.extract.sources import Sources
 
-DECODE_THREADS = 2
+MOST_THREADS = 8
 AHEAD = 2  # batches decoded ahead of the model
-READY = 1  # batches of the model's inputs ahead of it
+READY = 1  # batches of the model's inputs ahead of it, a thread that prepares them
 BEHIND = 2  # batches waiting to be written
 _Results = list[tuple[str, Any, int]]  # utterance, frames or transcript, content hash
 
@@ -49,6 +51,25 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Threads:
+    """How many threads decode, and how many prepare a batch each."""
+
+    decode: int = 2
+    prepare: int = 1
+
+    @classmethod
+    def on(cls, device: str) -> "Threads":
+        """Return those of a device.
+
+        A GPU takes clips faster than one thread computes their log-mels.
+        """
+        if device_type(device) != "cuda":
+            return cls()
+        count = min(MOST_THREADS, cores())
+        return cls(max(2, count), count)
+
+
+@dataclass(frozen=True)
 class Output:
     """Where one result of an extractor is written, and for which utterances."""
 
@@ -63,6 +84,8 @@ def run_batches(
     batches: Sequence[Sequence[str]],
     outputs: Sequence[Output],
     stat_hashes: Mapping[str, int],
+    *,
+    threads: Threads = Threads(),
 ) -> None:
     """Run every batch whole and write the wanted rows, all in the order of `batches`.
 
@@ -77,7 +100,8 @@ def run_batches(
 
     def computed() -> Iterator[_Results]:
         nonlocal proven
-        for batch, results, seconds in _run(extractor, sources, batches, wanted, failed):
+        run = _run(extractor, sources, batches, wanted, failed, threads=threads)
+        for batch, results, seconds in run:
             if not proven:
                 proven = _require_frames(extractor, [result for _, result in results])
             # others of the batch were computed again only to keep the batch the same
@@ -155,6 +179,8 @@ def _run(
     batches: Sequence[Sequence[str]],
     wanted: set[str],
     failed: dict[str, str],
+    *,
+    threads: Threads,
 ) -> Iterator[tuple[_Batch, list[tuple[str, Any]], float]]:
     """Yield each batch in order, its results, and the seconds of the model, shared by its threads.
 
@@ -173,12 +199,14 @@ def _run(
         return batch, results, (time.monotonic() - started) / at_once
 
     at_once = extractor.batches_at_once
-    ready = ahead(prepare, _decoded(sources, batches, failed), 1, READY)
+    decoded = _decoded(sources, batches, failed, threads.decode)
+    preparing = threads.prepare if extractor.prepares_at_once else 1
+    ready = ahead(prepare, decoded, preparing, preparing * READY)
     yield from map(compute, ready) if at_once == 1 else ahead(compute, ready, at_once, at_once)
 
 
 def _decoded(
-    sources: Sources, batches: Sequence[Sequence[str]], failed: dict[str, str]
+    sources: Sources, batches: Sequence[Sequence[str]], failed: dict[str, str], threads: int
 ) -> Iterator[_Batch]:
     """Yield each batch, decoded ahead in threads.
 
@@ -193,7 +221,7 @@ def _decoded(
         except Exception as error:  # a decoder may raise anything
             return describe(error)
 
-    decoded = batches_ahead(decode, batches, DECODE_THREADS, AHEAD)
+    decoded = batches_ahead(decode, batches, threads, AHEAD)
     for batch, results in zip(batches, decoded, strict=True):
         inputs, hashes = [], {}
         for utterance, result in zip(batch, results, strict=True):

@@ -29,6 +29,8 @@ def same_pass(features: FeatureOptions, words: FeatureOptions) -> bool:
     if (features.kind, words.kind) != ("whisper", "asr"):
         return False
     mine, theirs = (options.model_dump() for options in (features, words))
+    if mine["compile"]:  # words are decoded from states that are not compiled
+        return False
     same = ["model", "window"] + (["silence"] if mine["window"] == "trim" else [])
     return all(mine[key] == theirs[key] for key in same)
 

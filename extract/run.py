@@ -31,7 +31,7 @@ from ser.extract.extractor import (
 )
 from ser.extract.job import Job, full_spec, open_feature
 from ser.extract.loading import load
-from ser.extract.loop import Output, Report, run_batches
+from ser.extract.loop import Output, Report, Threads, run_batches
 from ser.extract.passes import joined
 from ser.extract.registry import card
 from ser.extract.sources import AudioSources, Sources, TextSources, ViewSources
@@ -98,7 +98,8 @@ def extract_together(
                     Output(stack.enter_context(part.writer(shard_bytes)), part.wanted, part.report)
                     for part in busy
                 ]
-                run_batches(extractor, sources, mine, outputs, stat_hashes)
+                threads = Threads.on(device)
+                run_batches(extractor, sources, mine, outputs, stat_hashes, threads=threads)
         idle = bool(batches) and not mine  # a shard beyond the last batch
     for part in parts:
         part.finish(sources.unusable, time.monotonic() - started, idle)

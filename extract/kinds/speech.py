@@ -72,6 +72,7 @@ class Speech(EncoderExtractor):
     """Extract hidden states of an audio encoder; `frame_rate` is the model's own once loaded."""
 
     Options: ClassVar[type[FeatureOptions]] = SpeechOptions
+    prepares_at_once: ClassVar[bool] = True
     frame_rate: float = 50.0
 
     @cached_property

@@ -73,6 +73,8 @@ class WindowOptions(FeatureOptions):
 class WindowedExtractor(PreparingExtractor):
     """Plan batches for Whisper: windows of one length share a batch."""
 
+    prepares_at_once: ClassVar[bool] = True
+
     def batch_key(self, size: int) -> Hashable:
         """Return the window: clips over 30 s have several and go alone."""
         return size if size > LONGEST else self.options.samples(size)

@@ -119,6 +119,9 @@ class WhisperEncoder(WindowEncoder):
         self.model.embed_positions.requires_grad_(False)  # sinusoids, never learned
         self.layers = len(model.layers)
         self.item_shape = item_shape(self.layers + 1, int(model.conv1.out_channels), layer)
+        if getattr(options, "compile", False):
+            for block in model.layers:
+                block.compile(dynamic=True)
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Return the frames of the configured layers; those above them do not run."""

@@ -1,6 +1,6 @@
 """The model's inputs are prepared while it runs, a few batches ahead; batches may run at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Barrier, Event
 from typing import Any, ClassVar
@@ -29,11 +29,13 @@ class Steps(Extractor):
     barrier: ClassVar[Barrier | None] = None
     odd: ClassVar[dict[int, BaseException]] = {}  # by length of clip
     fits: ClassVar[int] = 100
+    meet: ClassVar[Callable[[], object]] = int  # other threads that prepare
 
     def load(self, device: str) -> None:
         self.batches_at_once = 1 if Steps.barrier is None else Steps.barrier.parties
 
     def prepare(self, source: np.ndarray) -> int:
+        Steps.meet()
         Steps.events.append(("prepare", len(source)))
         Steps.prepared.setdefault(len(source), Event()).set()
         if len(source) in Steps.odd:
@@ -62,11 +64,11 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(Steps, name, value)
 
 
-def extracted(folder: Path, budget: float | None = 1.0) -> Any:
+def extracted(folder: Path, budget: float | None = 1.0, device: str = "cpu") -> Any:
     folder.mkdir(exist_ok=True)
     manifest = write_corpus(folder / "audio", clips=len(LENGTHS))
     work = job(folder, manifest, kind="steps")
-    return work, extract(work, "cpu", frame_budget=budget)
+    return work, extract(work, device, frame_budget=budget)
 
 
 def test_the_next_batch_is_prepared_while_the_model_runs_and_few_are(tmp_path: Path) -> None:
@@ -91,6 +93,18 @@ def test_batches_run_at_once_and_are_written_in_order(tmp_path: Path, at_once: i
     Steps.barrier = None
     again, _ = extracted(tmp_path / "again")
     assert checksums(again) == prints
+
+
+def test_several_threads_prepare_batches_for_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    barrier = Barrier(3)  # broken, and an error, unless so many prepare at a time
+    monkeypatch.setattr(Steps, "prepares_at_once", True)
+    monkeypatch.setattr(Steps, "meet", lambda: barrier.wait(WAIT))
+    monkeypatch.setattr("ser.extract.loop.cores", lambda: 3)
+    work, report = extracted(tmp_path, device="cuda")
+    assert (report.extracted, report.failed) == (6, {})
+    assert opened(work).index().sort("row")["utterance"].to_list() == list(LENGTHS)
 
 
 def test_a_clip_that_cannot_be_prepared_fails_alone(tmp_path: Path) -> None:

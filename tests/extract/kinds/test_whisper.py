@@ -1,12 +1,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ser.corpus import audio
 from ser.corpus.errors import UserError
@@ -326,6 +328,21 @@ def test_one_pass_fills_what_either_lacks(tmp_path: Path) -> None:
     assert open_feature(frames).index().equals(before)
 
 
+def test_each_layer_is_compiled_for_all_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[dict[str, Any]] = []
+
+    def compile_(call: Callable[..., Any], **how: Any) -> Callable[..., Any]:
+        compiled.append(how)
+        return call
+
+    plain, waves = made("whisper", tiny_whisper(), window="trim"), [clip(0.5), clip(1.0)]
+    monkeypatch.setattr(torch, "compile", compile_)
+    frames = made("whisper", tiny_whisper(), window="trim", compile=True).extract(waves)
+    assert compiled == [{"dynamic": True}] * 2
+    for own, wanted in zip(frames, plain.extract(waves), strict=True):
+        np.testing.assert_array_equal(own, wanted)
+
+
 def test_other_windows_are_other_passes(tmp_path: Path) -> None:
     def share(frames: dict[str, Any], words: dict[str, Any]) -> bool:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
@@ -336,6 +353,7 @@ def test_other_windows_are_other_passes(tmp_path: Path) -> None:
     tiny, base = {"model": TINY_EN}, {"model": "whisper-base"}
     assert share(tiny, tiny)
     assert not share(tiny, base)
+    assert not share({**tiny, "compile": True}, tiny)
     assert not share({**tiny, "window": "trim"}, tiny)
     assert not share({**tiny, "window": "trim"}, {**tiny, "window": "trim"})  # 1 s and 8 s
     assert share({**tiny, "window": "trim", "silence": 8}, {**tiny, "window": "trim"})
