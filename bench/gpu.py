@@ -34,11 +34,11 @@ from bench.gpu_heads import head_groups
 from bench.gpu_jobs import jobs_groups
 from bench.gpu_loop import Setting
 from bench.gpu_models import MODELS
+from bench.gpu_plan import measured
 from bench.gpu_published import published_groups
 from bench.gpu_recurrence import recurrence_groups
-from bench.gpu_rows import Outcome, run
+from bench.gpu_rows import Outcome, Result, run
 from bench.heads import msp_like
-from ser.corpus.config import Section
 from ser.corpus.machine import machine, versions
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, choose_device
@@ -46,18 +46,6 @@ from ser.extract.extractor import SAMPLE_RATE, choose_device
 CLIPS, TEXTS = 512, 4_096
 WORDS = ("kids", "are", "talking", "by", "the", "door", "and", "nobody", "knows", "how", "long")
 CLASSES = ("angry", "sad", "happy", "neutral")
-
-
-class Result(Section):
-    """What gpu.json holds."""
-
-    started: str  # ISO 8601, UTC
-    device: str
-    tiny: bool
-    minutes: float
-    cpu: str
-    versions: dict[str, str]
-    rows: list[Outcome]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -95,6 +83,8 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     args.json.write_text(result.model_dump_json(indent=1), encoding="utf-8")
     console.print(_table(outcomes))
+    if not args.tiny:
+        console.print(measured(name, outcomes), highlight=False, markup=False)
     counts = Counter(outcome.status for outcome in outcomes)
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     console.print(f"{summary}; {result.minutes:g} minutes; {args.json}", highlight=False)

@@ -53,6 +53,18 @@ class Outcome(Section):
     problem: str = ""
 
 
+class Result(Section):
+    """What gpu.json holds."""
+
+    started: str  # ISO 8601, UTC
+    device: str
+    tiny: bool
+    minutes: float
+    cpu: str
+    versions: dict[str, str]
+    rows: list[Outcome]
+
+
 def run(
     groups: Sequence[Group],
     seconds: float,
