@@ -109,7 +109,8 @@ def run_batches(
             clock.done(batch, seconds)
 
     with clock:
-        for _ in ahead(partial(_write, outputs, stat_hashes), computed(), 1, BEHIND):
+        write = partial(_write, outputs, stat_hashes)
+        for _ in ahead(write, computed(), 1, BEHIND, finishes=True):
             pass
     for output in outputs:
         output.report.failed |= {u: e for u, e in failed.items() if u in output.wanted}

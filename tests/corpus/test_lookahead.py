@@ -34,3 +34,35 @@ def test_an_error_is_raised_where_its_result_is_read():
     assert [next(results), next(results)] == [2, 3]
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def interrupted(release):
+    yield from range(3)
+    release.set()
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_waits_for_no_thread_and_cancels_what_waits():
+    release, begun = threading.Event(), []
+
+    def hold(item):
+        begun.append(item)
+        release.wait(timeout=60)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(ahead(hold, interrupted(threading.Event()), threads=1, most=5))
+    assert not release.is_set()
+    release.set()
+    assert begun in ([], [0])
+
+
+def test_an_interruption_lets_threads_finish_what_was_handed_to_them_where_that_is_asked_for():
+    release, done = threading.Event(), []
+
+    def finish(item):
+        release.wait(timeout=60)
+        done.append(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(ahead(finish, interrupted(release), threads=1, most=5, finishes=True))
+    assert done == [0, 1, 2]

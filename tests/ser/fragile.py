@@ -45,7 +45,7 @@ class Fragile(Prosody):
 
     def load(self, device):
         super().load(device)
-        self.batches = 0
+        self.batches, self.batches_at_once = 0, 1
         if self.told("refuse"):
             raise ValueError("the model has no such layer")
 
