@@ -89,7 +89,7 @@ def _readme(
 ) -> str:
     parts = [
         START.format(
-            run=predictor.run.name,
+            run=predictor.source.name,
             heads=listed(predictor.heads),
             version=ser.__version__,
             classes=listed(predictor.classes) or "none",
@@ -131,7 +131,7 @@ def _inputs(
     content += f", {options.precision}"
     layers = as_layers(use.layer)
     if layers is not None:
-        content += f", layers {', '.join(map(str, layers))} side by side"
+        content += f", layer {' and '.join(map(str, layers))}"  # side by side
     *inner, dim = head.saved.record.frames[use.name]
     shape = ", ".join(map(str, ["batch", "frames", *inner, dim]))
     return [

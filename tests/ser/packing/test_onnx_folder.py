@@ -91,6 +91,7 @@ def test_what_has_no_graph_is_listed_and_the_rest_is_written(small, tmp_path, mo
     listed = "".join(f"- {problem}\n" for problem in problems)
     assert f"## Without a graph\n\n{listed}" in readme
     assert "| `rated.attributes` | (batch, 3) float32 | its output `attributes` |" in readme
+    assert readme.startswith("# small as ONNX\n\nGraphs of gru, stats, rated of small, written by")
     done = ser("pack", small.run, "--onnx", "onnx", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("ser: onnx: it exists and is not an empty folder; choose")
