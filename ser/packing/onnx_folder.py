@@ -21,7 +21,7 @@ from ser.packing.markdown import table
 from ser.predict.predictor import Predictor
 
 if TYPE_CHECKING:
-    from ser.heads.config import FeatureUse
+    from ser.heads.feature_use import FeatureUse
     from ser.heads.trained import TrainedHead
 
 OUTPUTS = ("logits", "attributes")  # of those that a head may have, what a prediction reads
