@@ -49,7 +49,7 @@ class EncoderExtractor(PreparingExtractor):
         return self.weights.folder
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """The model's config.json."""
         return read_config(self.folder)
 
@@ -89,7 +89,7 @@ def dtype_on(device: str) -> "torch.dtype":
     return torch.bfloat16 if device_type(device) == "cuda" else torch.float32
 
 
-def json_object(path: Path, longest: int) -> dict[str, Any] | None:
+def json_object(path: Path, longest: int) -> dict[str, object] | None:
     """Return the object of a model's JSON file; None for one that cannot be read or is longer."""
     try:
         if path.stat().st_size > longest:
@@ -100,7 +100,7 @@ def json_object(path: Path, longest: int) -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, object]:
     """Return a model's config.json; raises `UserError` for one that cannot be read."""
     path = folder / "config.json"
     config = json_object(path, LONGEST_CONFIG)

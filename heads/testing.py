@@ -11,7 +11,7 @@ It tests logits alone; for a head that derives from `Head` set `outputs = EVERY_
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class HeadConformance:
     """Run against `name` with `options`, for every number of features it allows."""
 
     name: ClassVar[str]
-    options: ClassVar[Mapping[str, Any]] = {}
+    options: ClassVar[Mapping[str, object]] = {}
     outputs: ClassVar[Mapping[str, int]] = {"logits": CLASSES}
     counts: ClassVar[tuple[int, ...]] = (1, 2, 3)
     dims: ClassVar[tuple[int, ...]] = (6, 4, 5)

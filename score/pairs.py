@@ -8,7 +8,7 @@ name, and so are attributes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import polars as pl
@@ -16,10 +16,10 @@ import polars as pl
 from ser.cache.logits import HeadLogits
 from ser.corpus.errors import UserError, listed, plural
 from ser.corpus.manifest import Manifest
-from ser.score.agreement import agreement
+from ser.score.agreement import Agreement, agreement
 from ser.score.attributes import ccc, resampled_ccc
 from ser.score.bootstrap import Resamples, resample_speakers
-from ser.score.compare import compare_attributes, compare_classes
+from ser.score.compare import McNemar, compare_attributes, compare_classes
 from ser.score.comparison import Comparison, Difference, Pair, Score
 from ser.score.heads import classifies, read_heads
 from ser.score.metrics import confusion, macro_f1, per_class_f1
@@ -27,6 +27,15 @@ from ser.score.record import StackSummary, has_stack, stack_file
 from ser.score.run import SCORED, STACK, of_head, of_stack
 from ser.score.speakers import speakers_note
 from ser.score.truth import PREDICTED, TRUTH, ground_truth
+
+
+class OfClasses(TypedDict):
+    """What a comparison has of the emotions."""
+
+    macro_f1: Pair | None
+    per_class: dict[str, Pair]
+    mcnemar: McNemar | None
+    agreement: Agreement | None
 
 
 class Options(TypedDict):
@@ -149,7 +158,7 @@ def compare_systems(
         )
     options = Options(resamples=resamples, seed=seed)
     speakers = resample_speakers(rows["speaker"].to_list(), 1, seed).speakers
-    parts: dict[str, Any] = {"macro_f1": None, "per_class": {}, "mcnemar": None, "agreement": None}
+    parts: OfClasses = {"macro_f1": None, "per_class": {}, "mcnemar": None, "agreement": None}
     if labelled.height:
         parts = _compare_labels(labelled, first.classes, second.classes, options)
     return Comparison(
@@ -201,8 +210,8 @@ def _require_same(both: pl.DataFrame, column: str, first: System, second: System
 
 def _compare_labels(
     rows: pl.DataFrame, first: Sequence[str], second: Sequence[str], options: Options
-) -> dict[str, Any]:
-    """Return what a comparison has of the emotions."""
+) -> OfClasses:
+    """Compare the emotions of two systems."""
     classes = list(dict.fromkeys((*first, *second)))
     index = {name: i for i, name in enumerate(classes)}
     labels, one, other = (
@@ -271,5 +280,5 @@ def _compare_ratings(
     return pairs
 
 
-def _score(draw: Resamples, value: Any, drawn: np.ndarray) -> Score:
+def _score(draw: Resamples, value: np.ndarray | float, drawn: np.ndarray) -> Score:
     return Score(float(value), draw.interval(drawn))

@@ -10,7 +10,7 @@ import base64
 import io
 import wave
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -53,7 +53,7 @@ class AudioLLM(LLM):
         """
         return self._answers(batch)
 
-    def content(self, source: np.ndarray) -> list[dict[str, Any]]:
+    def content(self, source: np.ndarray) -> list[dict[str, object]]:
         """Return the clip and the question about it."""
         require_short(source, self.options.longest)
         audio = {"data": base64.b64encode(wav(source)).decode(), "format": "wav"}

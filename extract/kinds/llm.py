@@ -156,12 +156,14 @@ class LLM(Extractor):
         cut = bool(self.options.reasoning) and choice.finish_reason == "length"
         return None if cut or answer.startswith("<think>") else answer
 
-    def content(self, source: Any) -> str | list[dict[str, Any]]:
+    def content(self, source: Any) -> str | list[dict[str, object]]:
         """Return the content of the message: the question about a text."""
         question: str = self.options.question(transcript=source.strip())
         return question
 
-    def _complete(self, question: str | list[dict[str, Any]], seed: int, **fields: Any) -> "Choice":
+    def _complete(
+        self, question: str | list[dict[str, object]], seed: int, **fields: Any
+    ) -> "Choice":
         """Return the first choice of a server's answer.
 
         Raises `UserError` when the server cannot be reached or refuses, `ValueError` for an answer

@@ -22,7 +22,7 @@ last one padded as their feature extractor pads: step 1 is then that of each win
 from collections.abc import Hashable
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -76,7 +76,7 @@ class Speech(EncoderExtractor):
     frame_rate: float = 50.0
 
     @cached_property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """The model's config.json; emotion2vec has none."""
         if own_file(self.folder, *EMOTION2VEC):
             return {"model_type": "emotion2vec"}
