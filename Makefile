@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+unexport PYTHONDONTWRITEBYTECODE  # every process would compile again
 
-.PHONY: demo test test-all test-fast lint types fix messages encoders bench gpu-check presets docs constraints example pictures shelf clean
+.PHONY: demo test test-all test-fast coverage lint types fix messages encoders bench gpu-check presets docs constraints example pictures shelf clean
 
 # what a user needs, and what the tests need besides; versions as in CI
 $(VENV)/demo: pyproject.toml constraints.txt
@@ -30,6 +31,10 @@ test-all: $(VENV)/dev
 # the stages without the command line, prediction and serving
 test-fast: $(VENV)/dev
 	$(BIN)/pytest -n auto --dist worksteal tests/corpus tests/cache tests/score tests/stack tests/heads
+
+# the share of each module's lines that `make test` runs, and of all
+coverage: $(VENV)/dev
+	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report term:skip-covered
 
 lint: $(VENV)/dev types
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ os.environ["POLARS_MAX_THREADS"] = "1"
 
 import hypothesis
 import pytest
+from filelock import FileLock
 
 from ser.corpus.progress import show_progress
 
@@ -54,6 +55,24 @@ def without_baseline():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ser.pipeline.baseline.DEFAULT", False)
         yield
+
+
+@pytest.fixture(scope="session")
+def build_once(tmp_path_factory):
+    """Return `build_once(name, build)`: a folder that the first worker to ask for it builds."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # of all workers
+
+    def build_once(name, build):
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                build(folder)
+                done.touch()
+        return folder
+
+    return build_once
 
 
 @pytest.fixture

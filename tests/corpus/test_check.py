@@ -258,6 +258,7 @@ def test_render_reports_that_nothing_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.environ.get("SER_SHARED"), reason="SER_SHARED is not set")
+@pytest.mark.slow  # 89 minutes of audio
 def test_ravdess_holds_one_clip_twice_and_nothing_else_is_wrong() -> None:
     folder = Path(os.environ["SER_SHARED"]) / "corpora" / "ravdess"
     report = check(import_corpus("ravdess", folder), folder)

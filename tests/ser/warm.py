@@ -123,6 +123,7 @@ def command(main, streams, words, place, environment, cores):  # noqa: PLR0917
     os.environ.update(environment)
     os.sched_setaffinity(0, cores)
     sys.argv = words
+    sys.executable = str(Path(words[0]).with_name("python"))  # what it starts is warm too
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [path for path in paths if path]
     code = 1
@@ -145,8 +146,8 @@ def command(main, streams, words, place, environment, cores):  # noqa: PLR0917
 
 
 def python():
-    """Run `python [-P] -c code …` or `… -m module …`; the processes that it starts are warm too."""
-    sys.executable, *words = sys.argv
+    """Run `python [-P] -c code …` or `… -m module …`."""
+    words = sys.argv[1:]
     safe = words[0] == "-P"
     how, what, *sys.argv[1:] = words[safe:]
     sys.argv[0] = how

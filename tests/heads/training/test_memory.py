@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.ser import warm
+
 STEPS = """
 import resource
 import torch
@@ -24,5 +26,6 @@ print(again())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 def test_a_block_that_is_taken_again_is_not_faulted_in_again():
-    usual, kept = map(int, subprocess.check_output([sys.executable, "-c", STEPS]).split())
+    command = [warm.folder() / "python", "-c", STEPS]
+    usual, kept = map(int, subprocess.check_output(command).split())
     assert kept < 100 < usual

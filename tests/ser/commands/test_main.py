@@ -13,14 +13,14 @@ import pytest
 import soundfile
 
 import ser.__main__ as entry
-from tests.ser.factories import PIPELINE, RUN, make_corpus, ser, ser_process, tone
+from tests.ser.factories import PIPELINE, RUN, make_corpus, ser, ser_process, ser_warm, tone
 
 
 def test_run_does_everything_and_the_second_skips_everything(tmp_path):
     make_corpus(tmp_path)
     text = PIPELINE.replace("heads:\n", "heads:\n  baseline: false\n")
     (tmp_path / "pipeline.yaml").write_text(text)
-    first = ser_process("run", cwd=tmp_path)
+    first = ser_warm("run", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "heads    training 2 heads at a time" in first.stdout
     assert first.stdout.endswith(

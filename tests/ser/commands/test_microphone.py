@@ -45,8 +45,20 @@ class Device:
 
 def test_each_window_is_a_line_with_the_prediction_for_its_samples(small, clips, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", Device(clips[0]))
-    expected = small.p(clips[0], timeline=True, cut="windows", window=1, hop=0.5).segments
-    call = ["--mic", "--window", 1, "--hop", 0.5, "--run", small.run, "--device", "cpu"]
+    expected = small.seen(clips[0], timeline=True, cut="windows", window=1, hop=0.5).segments
+    call = [
+        "--mic",
+        "--window",
+        1,
+        "--hop",
+        0.5,
+        "--run",
+        small.run,
+        "--head",
+        "seen",
+        "--device",
+        "cpu",
+    ]
     result = predict(*call, "--format", "json")
     assert result.return_value == 0
     lines = [json.loads(line) for line in result.stdout.splitlines()]

@@ -15,14 +15,15 @@ def audio(clips):
     return clips[0]
 
 
-def predict(small, *words, stdin=None):
+def predict(small, *words, head="seen", stdin=None):
     """Call the command in this process, which has imported everything already."""
+    words = [*words, *(["--head", head] if head else [])]
     call = ["predict", *map(str, words), "--run", str(small.run), "--device", "cpu"]
     return CliRunner().invoke(cli, call, stdin, catch_exceptions=False, standalone_mode=False)
 
 
 def test_one_file_is_a_table_by_default_and_any_format_on_request(small, audio, tmp_path):
-    table = predict(small, audio, "--timing")
+    table = predict(small, audio, "--timing", head=None)
     assert table.return_value == 0
     expected = small.p(audio)
     assert table.stdout.replace("\n", "").startswith(
@@ -30,7 +31,7 @@ def test_one_file_is_a_table_by_default_and_any_format_on_request(small, audio, 
     )
     spans = table.stderr.splitlines()[-1].split(", ")
     assert [part.split()[0] for part in spans] == ["import", "load", "predict"]
-    answer = json.loads(predict(small, audio, "--format", "json").stdout)
+    answer = json.loads(predict(small, audio, "--format", "json", head=None).stdout)
     assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
     out = tmp_path / "x.TextGrid"
     assert predict(small, audio, "--out", out).return_value == 0
@@ -38,7 +39,7 @@ def test_one_file_is_a_table_by_default_and_any_format_on_request(small, audio, 
 
 
 def test_below_the_wanted_confidence_a_prediction_is_unsure(small, audio, tmp_path):
-    expected = small.p(audio)
+    expected = small.seen(audio)
     table = predict(small, audio, "--min-confidence", "1").stdout.replace("\n", "")
     assert f"s  unsure ({expected.emotion} {max(expected.probabilities.values()):.2f})" in table
     out = tmp_path / "out.csv"
@@ -62,7 +63,7 @@ def test_standard_input_is_a_clip(small, audio):
     prediction = predict(small, "-", "--format", "csv", stdin=audio.read_bytes())
     header, row = prediction.stdout.splitlines()
     assert header.startswith("path,seconds,emotion,p.angry")
-    assert row.startswith(f"-,{small.p(audio).seconds:g},{small.p(audio).emotion},")
+    assert row.startswith(f"-,{small.seen(audio).seconds:g},{small.seen(audio).emotion},")
 
 
 def test_a_folder_is_csv_and_bad_files_cost_a_line_each(small, audio, tmp_path):
@@ -83,7 +84,7 @@ def test_a_folder_is_csv_and_bad_files_cost_a_line_each(small, audio, tmp_path):
 
 
 def test_files_that_are_all_done_need_no_torch(small, audio, tmp_path):
-    assert predict(small, audio, "--out", tmp_path / "x.csv").return_value == 0
+    assert predict(small, audio, "--out", tmp_path / "x.csv", head=None).return_value == 0
     before = (tmp_path / "x.csv").read_text()
     words = ["predict", audio, "--run", small.run, "--out", "x.csv"]
     done = ser_process(*words, cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
@@ -105,7 +106,7 @@ def test_mistakes_are_reported_in_one_sentence(small, audio, tmp_path):
         ),
     }.items():
         with pytest.raises(UserError) as error:
-            predict(small, audio, *words)
+            predict(small, audio, *words, head=None)
         assert str(error.value) == expected
     output = ser("predict", "--help", cwd=tmp_path)
     assert output.returncode == 0
@@ -147,6 +148,6 @@ def test_turns_and_one_speaker(small, clips, tmp_path):
         predict(small, first, second, "--turns", table)
     note = "--one-speaker changes nothing: no head in use has `normalize: speaker`."
     assert note in predict(small, first, "--one-speaker").stderr
-    assert "changes nothing" not in predict(small, first, "--one-speaker", "--head", "voice").stderr
+    assert "changes nothing" not in predict(small, first, "--one-speaker", head="voice").stderr
     with pytest.raises(UserError, match="both given"):
         predict(small, first, "--one-speaker", "--turns", turns)

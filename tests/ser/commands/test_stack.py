@@ -42,37 +42,36 @@ def write_logits(folder, heads=("a", "b"), kind="out-of-fold", attributes=()):
     return folder
 
 
-@pytest.mark.parametrize("command", ["compare", "ablate"])
-def test_a_folder_of_logits_is_all_that_is_needed_and_no_torch(tmp_path, command):
+def test_a_folder_of_logits_is_all_that_is_needed_and_no_torch(tmp_path):
     logits = write_logits(tmp_path / "copied", attributes=("arousal",))
-    words = ["stack", command, "--logits", str(logits), "--out", str(tmp_path / "t.csv"), *FAST]
+    calls = [
+        ["stack", command, "--logits", str(logits), "--out", f"{command}.csv", *FAST]
+        for command in ("compare", "ablate")
+    ]
     code = (
         "import sys\nfrom ser.commands.main import cli\n"
-        f"cli({words}, standalone_mode=False)\n"
+        f"for call in {calls}:\n    cli(call, standalone_mode=False)\n"
         "assert not {'torch', 'transformers', 'ctranslate2'} & set(sys.modules)"
     )
-    environment = os.environ | {"COLUMNS": "100"}
     done = subprocess.run(
         [sys.executable, "-c", code],
         check=True,
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        env=environment,
+        env=os.environ | {"COLUMNS": "100"},
     )
-    split = "test" if command == "compare" else "dev"
-    note = f"6 {split} speakers: with fewer than 20, intervals and p-values are rough.\n"
-    assert note in done.stdout
+    for split in ("test", "dev"):
+        note = f"6 {split} speakers: with fewer than 20, intervals and p-values are rough.\n"
+        assert note in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 120
     assert "…" not in done.stdout
-    frame = pl.read_csv(tmp_path / "t.csv")
-    if command == "compare":
-        assert "p: paired, test, against random_forest oof; gap: train - test" in done.stdout
-        assert frame.filter("default")["model"].to_list() == ["random_forest"]
-        assert "mean CCC" in done.stdout
-    else:
-        assert frame["head"].to_list() == ["a", "b"]
-        assert frame.columns[-8:] == list(CLASSES)
+    assert "p: paired, test, against random_forest oof; gap: train - test" in done.stdout
+    assert "mean CCC" in done.stdout
+    compared, ablated = (pl.read_csv(tmp_path / f"{name}.csv") for name in ("compare", "ablate"))
+    assert compared.filter("default")["model"].to_list() == ["random_forest"]
+    assert ablated["head"].to_list() == ["a", "b"]
+    assert ablated.columns[-8:] == list(CLASSES)
 
 
 def test_a_folder_without_heads_and_an_unknown_option_cost_one_sentence(tmp_path):

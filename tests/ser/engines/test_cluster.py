@@ -45,7 +45,7 @@ def cluster():
 @pytest.fixture
 def pipeline(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))  # which a plugin adds to
-    monkeypatch.setattr(ser.engines.cluster, "SHARDS_PER_WORKER", 2)
+    monkeypatch.setattr(ser.engines.cluster, "SHARDS_PER_WORKER", 1)
     return make_fragile(tmp_path)
 
 
@@ -56,7 +56,7 @@ def test_killed_worker_costs_nothing_and_a_second_run_does_nothing(cluster, pipe
     (pipeline.parent / "kill").touch()
     [first] = extract_with_ray(origin(pipeline), ["one"], "cpu")
     assert not (pipeline.parent / "kill").exists()
-    assert len(list(pipeline.parent.glob("*.pid"))) == 5  # four shards, one of them twice
+    assert len(list(pipeline.parent.glob("*.pid"))) == 3  # two shards, one of them twice
     assert counts(first) == (0, CLIPS - 1, 1)
     assert checksums(pipeline) == alone(pipeline)
     assert written_once(pipeline)
@@ -70,8 +70,7 @@ def test_killed_worker_costs_nothing_and_a_second_run_does_nothing(cluster, pipe
 
 
 @pytest.mark.slow
-def test_shard_that_kills_every_worker_is_named(cluster, pipeline, monkeypatch):
-    monkeypatch.setattr(ser.engines.cluster, "SHARDS_PER_WORKER", 1)
+def test_shard_that_kills_every_worker_is_named(cluster, pipeline):
     (pipeline.parent / "exit").touch()
     with pytest.raises(UserError, match=r"^features\.one: the worker of shard [01]/2 died 3 times"):
         extract_with_ray(origin(pipeline), ["one"], "cpu")

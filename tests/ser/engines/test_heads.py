@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +17,7 @@ from ser.corpus.errors import UserError
 from ser.engines import heads as engine
 from ser.engines.heads import RunTraining, Training, train_runs
 from ser.engines.memory import MemoryBudget, free_on
+from ser.engines.workers import Task, environments, run_tasks
 from ser.heads.config import parse_head
 from ser.heads.run import train_heads
 from ser.pipeline.file import Origin
@@ -78,6 +79,15 @@ def done(reports):
     return sorted((report.name, report.done) for report in reports)
 
 
+def test_a_process_that_starts_from_nothing_trains_to_the_same_bits(whole, pipeline):
+    training = asdict(Training(Origin(str(pipeline))))
+    task = Task("one", "ser.engines.heads:train_one", ["one", training])
+    *_, answer = run_tasks([task], lambda: environments(1, ()))
+    assert (answer.kind, answer.content["done"]) == ("done", "trained")
+    assert logits(pipeline, run_of(pipeline), ("one",)) == of_heads(whole, "one")
+
+
+@pytest.mark.usefixtures("warm_workers")
 def test_two_jobs_give_the_bits_of_one_process_and_a_second_run_does_nothing(whole, pipeline):
     heard = []
     reports = train(pipeline, 2, after_epoch=heard.append)

@@ -23,7 +23,6 @@ from ser.packing.pack import pack
 from ser.predict.bundle import open_bundle
 from ser.predict.record import AGAIN
 from ser.score.metrics import METRICS, metric, uar
-from tests.extract.factories import tiny_text, tiny_whisper
 from tests.ser.predict.factories import added, changed, refusal
 
 
@@ -35,9 +34,8 @@ def _own_cache(tmp_path, monkeypatch):
 def copied(small, folder):
     """Copy a run by links, its models for real: they may be changed and deleted."""
     text = (small.run / "pipeline.yaml").read_text()
-    for name, model in {"whisper": tiny_whisper(), "text": tiny_text("roberta")}.items():
-        shutil.copytree(model, folder / "models" / name)
-        text = text.replace(str(model), str(folder / "models" / name))
+    shutil.copytree(small.folder / "models", folder / "models")
+    text = text.replace(str(small.folder / "models"), str(folder / "models"))
     run = folder / "run"
     run.mkdir()
     (run / "pipeline.yaml").write_text(text)
@@ -97,7 +95,7 @@ def test_only_what_predicts_is_packed_and_no_path(small, packed):
     suffixes = {".yaml", ".md", ".json", ".safetensors", ".npz", ".txt", ".bin"}
     assert {Path(name).suffix for name in names} <= suffixes
     data = packed.path.read_bytes()
-    for place in (packed.folder, small.folder, tiny_whisper(), Path.cwd(), Path.home()):
+    for place in (packed.folder, small.folder, Path.cwd(), Path.home()):
         assert str(place).encode() + b"/" not in data, place
     features = packed.record.features
     assert {name: (f.model, f.embedded) for name, f in features.items()} == {

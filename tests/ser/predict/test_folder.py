@@ -116,7 +116,7 @@ def test_a_folder_is_searched_and_files_are_taken_as_they_are(folder, clips):
 
 def test_failures_are_listed_and_the_others_written(small, folder, tmp_path):
     out = tmp_path / "out.csv"
-    failed = predict_files(small.p, search([folder]).files, out)
+    failed = predict_files(small.seen, search([folder]).files, out)
     assert [each.path for each in failed] == [str(folder / "broken.wav")]
     assert len(rows(out)) == 3
     assert rows(tmp_path / "out.failed.csv") == [
@@ -125,7 +125,7 @@ def test_failures_are_listed_and_the_others_written(small, folder, tmp_path):
 
 
 def test_it_resumes_after_the_last_whole_line(small, folder, tmp_path):
-    out, p = tmp_path / "out.csv", Counting(small.p)
+    out, p = tmp_path / "out.csv", Counting(small.seen)
     files = search([folder]).files
     predict_files(p, files, out)
     whole, lines = rows(out), out.read_text().splitlines(keepends=True)
@@ -145,7 +145,7 @@ def test_it_resumes_after_the_last_whole_line(small, folder, tmp_path):
 
 
 def test_a_timeline_that_was_cut_short_is_made_again(small, folder, tmp_path):
-    out, p = tmp_path / "out.csv", Counting(small.p)
+    out, p = tmp_path / "out.csv", Counting(small.seen)
     files = [path for path in search([folder]).files if path.name != "broken.wav"]
     options = {"timeline": True, "cut": "windows", "window": 1.0, "hop": 0.1}
     predict_files(p, files, out, **options)
@@ -177,7 +177,7 @@ def test_a_name_that_is_not_utf8_costs_nothing(small, clips, tmp_path):
     Path(broken).write_text("not audio")
     files, out = [Path(odd), Path(broken), tmp_path / "fine.wav"], tmp_path / "out.csv"
     for _ in range(2):  # the second time it goes on where it was
-        assert [failure.path for failure in predict_files(small.p, files, out)] == [broken]
+        assert [failure.path for failure in predict_files(small.seen, files, out)] == [broken]
         assert [Path(row["path"]).name for row in rows(out)] == ["bad\\udcff.wav", "fine.wav"]
         assert "broken\\udcff.wav" in out.with_name("out.failed.csv").read_text("utf-8")
 
@@ -193,7 +193,7 @@ def test_with_one_speaker_a_new_file_changes_the_results_of_all(small, clips, tm
     predict_files(p, clips[:3], fresh, one_speaker=True)
     assert out.read_text() == fresh.read_text()
     assert out.read_text().splitlines()[1] != before.splitlines()[1]
-    predict_files(small.p, clips[:1], tmp_path / "y.csv", one_speaker=True)
+    predict_files(small.seen, clips[:1], tmp_path / "y.csv", one_speaker=True)
     kept = (tmp_path / "y.csv").read_text()
-    predict_files(small.p, clips[:2], tmp_path / "y.csv", one_speaker=True)  # of no such head
+    predict_files(small.seen, clips[:2], tmp_path / "y.csv", one_speaker=True)  # of no such head
     assert (tmp_path / "y.csv").read_text().startswith(kept)

@@ -21,6 +21,7 @@ from ser.heads.record import HeadRecord
 from ser.heads.trained import TrainedHead
 from ser.predict import Failure, frame
 from ser.score.heads import softmax
+from tests.ser import warm
 from tests.ser.factories import CLASSES, tone
 
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -160,19 +161,19 @@ def test_a_list_equals_the_clips_alone_whatever_form_they_come_in(small, clips):
 
 
 def test_the_form_of_a_clip_does_not_change_its_result(small, clips):
-    expected = small.p(clips[0])
+    expected = small.seen(clips[0])
     samples, rate = soundfile.read(clips[0], dtype="int16")
     for form in ((samples, rate), (rate, samples), clips[0].read_bytes()):
-        assert small.p(form).probabilities == expected.probabilities
+        assert small.seen(form).probabilities == expected.probabilities
     with clips[0].open("rb") as file:
-        result = small.p(file)
+        result = small.seen(file)
     assert (result.path, result.probabilities) == (str(clips[0]), expected.probabilities)
-    results = list(small.p.stream([None, samples, (samples, rate), (samples, "fast")]))
+    results = list(small.seen.stream([None, samples, (samples, rate), (samples, "fast")]))
     assert [isinstance(each, Failure) for each in results] == [True, True, False, True]
     with pytest.raises(UserError, match=r"^samples without their rate: give \(samples, rate\)"):
-        small.p(samples)
+        small.seen(samples)
     with pytest.raises(UserError, match=r"^None is not a clip"):
-        small.p([clips[0], None])
+        small.seen([clips[0], None])
 
 
 def test_a_buffer_that_is_filled_again_is_decoded_as_it_was(small, clips):
@@ -184,18 +185,18 @@ def test_a_buffer_that_is_filled_again_is_decoded_as_it_was(small, clips):
             buffer[:] = wave[: len(buffer)]
             yield buffer, 16_000
 
-    expected = [small.p((wave[: len(buffer)].copy(), 16_000)).probabilities for wave in waves]
-    for result, alone in zip(small.p(recorded()), expected, strict=True):
+    expected = [small.seen((wave[: len(buffer)].copy(), 16_000)).probabilities for wave in waves]
+    for result, alone in zip(small.seen(recorded()), expected, strict=True):
         assert result.probabilities == pytest.approx(alone, abs=1e-5)
 
 
 def test_a_signal_that_is_not_speech_has_a_note(small, clips):
     samples, rate = soundfile.read(clips[0], dtype="float32")
-    [note] = small.p((samples * 32_768, rate)).notes
+    [note] = small.seen((samples * 32_768, rate)).notes
     assert note.startswith("The samples reach ")
-    [note] = small.p((samples / 32_768, rate)).notes
+    [note] = small.seen((samples / 32_768, rate)).notes
     assert note.startswith("The audio is nearly silent ")
-    assert small.p((samples, rate)).notes == ()
+    assert small.seen((samples, rate)).notes == ()
 
 
 def test_eight_threads_predict_the_same_as_one(small, clips):
@@ -208,10 +209,10 @@ def test_eight_threads_predict_the_same_as_one(small, clips):
 def test_a_clip_is_one_segment_and_a_timeline_has_more(small, tmp_path):
     path = tmp_path / "long.wav"
     soundfile.write(path, np.concatenate([tone(i, 4.0) for i in range(3)]), 16_000)
-    whole = small.p(path)
+    whole = small.seen(path)
     assert [(s.start, s.end) for s in whole.segments] == [(0.0, 12.0)]
     assert whole.segments[0].probabilities == whole.probabilities
-    windows = small.p(path, timeline=True, cut="windows", window=6, hop=3)
+    windows = small.seen(path, timeline=True, cut="windows", window=6, hop=3)
     assert [(s.start, s.end) for s in windows.segments] == [(0, 6), (3, 9), (6, 12)]
     mean = np.mean([numbers(s.probabilities) for s in windows.segments], axis=0)
     np.testing.assert_allclose(numbers(windows.probabilities), mean, rtol=1e-12)
@@ -248,7 +249,7 @@ def test_bad_clips_are_failures_and_harm_no_other(small, clips, tmp_path):
     text, silent = tmp_path / "text.wav", tmp_path / "silent.wav"
     text.write_text("not audio")
     soundfile.write(silent, np.zeros(16_000), 16_000)
-    results = list(small.p.stream([clips[0], text, clips[1], silent, tmp_path / "absent.wav"]))
+    results = list(small.seen.stream([clips[0], text, clips[1], silent, tmp_path / "absent.wav"]))
     assert [each for each in results if isinstance(each, Failure)] == [
         Failure(str(text), "not audio (Format not recognised)"),
         Failure(str(silent), "silent (all samples are zero)"),
@@ -258,10 +259,10 @@ def test_bad_clips_are_failures_and_harm_no_other(small, clips, tmp_path):
         map(str, clips[:2])
     )
     with pytest.raises(UserError) as error:
-        small.p(text)
+        small.seen(text)
     assert str(error.value) == f"{text}: not audio (Format not recognised); give another clip."
     with pytest.raises(UserError, match=r"^an array of shape \(2, 2, 2\) and float64 at 16000 Hz"):
-        small.p((np.zeros((2, 2, 2)), 16_000))
+        small.seen((np.zeros((2, 2, 2)), 16_000))
 
 
 def test_a_table_has_a_row_a_clip_or_a_segment(small, clips):
@@ -340,7 +341,7 @@ import resource, sys
 import numpy as np, soundfile
 import ser
 p = ser.load(sys.argv[1], "cpu", head="seen")
-for minutes in (2, 20):
+for minutes in (2, 12):
     with soundfile.SoundFile("long.wav", "w", 16_000, 1) as file:
         rng = np.random.default_rng(0)
         for _ in range(minutes):
@@ -351,11 +352,11 @@ for minutes in (2, 20):
 
 
 def test_a_long_file_takes_no_more_memory_than_a_short_one(small, tmp_path):
-    command = [sys.executable, "-c", MEMORY, str(small.run)]
+    command = [warm.folder() / "python", "-c", MEMORY, small.run]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     segments, peak, more_segments, later_peak = map(int, run.stdout.split())
-    assert (segments, more_segments) == (2 * 12 - 1, 20 * 12 - 1)
-    assert later_peak < peak * 1.1 + 20
+    assert (segments, more_segments) == (2 * 12 - 1, 12 * 12 - 1)
+    assert later_peak < peak + 20  # MB; ten more minutes of samples are 38
 
 
 def test_importing_ser_is_cheap():

