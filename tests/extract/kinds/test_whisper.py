@@ -159,7 +159,7 @@ def test_both_forms_of_the_weights_give_the_same_frames(window: str) -> None:
 
 
 @shared
-@pytest.mark.parametrize("window", ["full", "trim"])
+@pytest.mark.parametrize("window", [pytest.param("full", marks=pytest.mark.slow), "trim"])
 def test_both_forms_of_the_weights_transcribe_the_right_words(window: str) -> None:
     clips = ravdess("03-01-01-01-01-01-01", "03-01-05-01-02-01-12")
     sentences = ["Kids are talking by the door.", "Dogs are sitting by the door."]

@@ -80,7 +80,7 @@ def done(reports):
 
 
 def test_a_process_that_starts_from_nothing_trains_to_the_same_bits(whole, pipeline):
-    training = asdict(Training(Origin(str(pipeline))))
+    training = asdict(Training(Origin(str(pipeline)), device="cpu"))
     task = Task("one", "ser.engines.heads:train_one", ["one", training])
     *_, answer = run_tasks([task], lambda: environments(1, ()))
     assert (answer.kind, answer.content["done"]) == ("done", "trained")
