@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import shutil
 
 os.environ["OMP_NUM_THREADS"] = "1"  # also of the commands that tests start
 os.environ["POLARS_MAX_THREADS"] = "1"
@@ -67,6 +68,7 @@ def build_once(tmp_path_factory):
         folder, done = shared / name, shared / f"{name}.done"
         with FileLock(shared / f"{name}.lock"):
             if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
                 folder.mkdir()
                 build(folder)
                 done.touch()

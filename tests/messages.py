@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +55,7 @@ def sentences(tree: ast.Module, commands: bool) -> Iterator[str]:
             yield node.value
 
 
+@cache
 def collect() -> list[str]:
     """Return the lines of the snapshot: `file: sentence`, sorted."""
     lines = set()

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from ser.corpus.importers.registry import IMPORTERS
@@ -5,7 +7,14 @@ from ser.extract.extractor import EXTRACTORS
 from ser.heads.registry import HEADS, LOSSES, SAMPLERS
 from ser.score.metrics import METRICS
 from ser.stack.registry import META_MODELS
+from tests.ser import warm
 from tests.ser.predict.fixtures import clips, light, small  # noqa: F401  of predict and commands
+
+
+@pytest.fixture
+def warm_workers(monkeypatch):
+    """Start workers that have their libraries already; one test of each kind starts plain ones."""
+    monkeypatch.setattr(sys, "executable", str(warm.folder() / "python"))
 
 
 @pytest.fixture

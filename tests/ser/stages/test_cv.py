@@ -28,6 +28,7 @@ def run(pipeline, seeds=1, jobs=1):
     return result, {head.name: head.done for head in heads}
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_rotations_are_runs_that_are_pooled_scored_and_resumed(tmp_path):
     pipeline = pipeline_of(tmp_path)
     result, done = run(pipeline, seeds=2)
