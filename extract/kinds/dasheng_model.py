@@ -90,7 +90,7 @@ def load_dasheng(folder: Path) -> Dasheng:
         part = "encoder."  # the other tensors are those of a classifier
         own = {k.removeprefix(part): v.float() for k, v in stored.items() if k.startswith(part)}
         dim = len(own["norm.weight"])
-        sizes = config.get("encoder_kwargs") or {}
+        sizes: Any = config.get("encoder_kwargs") or {}
         return Dasheng(own, int(sizes.get("num_heads") or HEADS[dim]))
     except (KeyError, TypeError, IndexError, RuntimeError, AttributeError, ValueError) as error:
         raise UserError(f"{path}: these are not Dasheng's weights as published.") from error
