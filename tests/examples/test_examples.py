@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from nbclient import NotebookClient
 
 from ser.heads.registry import HEADS
+from tests.ser.factories import parsed_command
 
 pytest.importorskip("espeakng_loader")
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -54,6 +56,27 @@ def test_a_new_head_is_trained_and_passes_every_check(tmp_path, execute):
     )
     assert all(float(score) > 0.3 for score in scores.groups())  # 1/8 is chance
     assert printed[2:] == ["peak: every test passed\n"]
+
+
+def test_the_commands_of_the_whole_system_are_those_of_the_command_line():
+    notebook = nbformat.read(EXAMPLES / "ser.ipynb", 4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in cells)
+    lines = [line for cell in cells for line in cell.source.splitlines()]
+    commands = [shlex.split(line) for line in lines if line.startswith("!")]
+    assert {words[0] for words in commands} == {"!ser"}
+    names = {parsed_command(words[1:]) for words in commands}
+    assert {"predict", "init", "extract", "heads train-all", "stack fit", "report"} <= names
+
+
+@pytest.mark.slow
+def test_the_whole_system_runs_from_top_to_bottom(tmp_path):
+    notebook = nbformat.read(EXAMPLES / "ser.ipynb", 4)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=1200, startup_timeout=300, resources=resources).execute()
+    assert (tmp_path / "runs/mine/report/report.html").is_file()
+    assert (tmp_path / "mine.ser").is_file()
 
 
 def test_an_extractor_passes_every_check_and_fills_a_cache(tmp_path):

@@ -14,8 +14,9 @@ import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from typer.main import get_command
 
-from ser.commands.main import main
+from ser.commands.main import cli, main
 from tests.ser import warm
 
 BIN = Path(sys.executable).parent
@@ -60,6 +61,16 @@ def ser(*words, cwd, **environment):
     log.handlers[:], log.propagate = handlers, propagate
     log.setLevel(level)
     return subprocess.CompletedProcess(command, end.value.code, out.getvalue(), err.getvalue())
+
+
+def parsed_command(words):
+    """Return the command that the words after `ser` call, once its options have been parsed."""
+    context, rest, names = get_command(cli).make_context("ser", list(words)), list(words), []
+    while hasattr(context.command, "resolve_command"):
+        name, command, rest = context.command.resolve_command(context, rest)
+        context = command.make_context(name, list(rest), parent=context)
+        names.append(name)
+    return " ".join(names)
 
 
 def ser_process(*words, cwd, **environment):
