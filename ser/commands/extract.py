@@ -14,6 +14,8 @@ from ser.commands.options import (
     Json,
     Overrides,
     PipelineFile,
+    Slurm,
+    choose_engine,
     key_values,
     load_pipeline,
     parse_shard,
@@ -88,12 +90,15 @@ def extract(
     shard: Annotated[
         str, option("I/N", "Extract part I of N, counted from 0, in independent jobs.")
     ] = "0/1",
-    jobs: Annotated[int, option("N", "Worker processes on this machine.", min=1)] = 1,
+    jobs: Annotated[
+        int, option("N", "Worker processes on this machine, or jobs of SLURM.", min=1)
+    ] = 1,
     engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(help="Where to work: on this machine or on a Ray cluster."),
+        Literal["local", "ray", "slurm"],
+        typer.Option(help="Where to work: on this machine, on a Ray cluster, or SLURM."),
     ] = "local",
     address: Address = None,
+    slurm: Slurm = None,
     device: Device = "auto",
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
@@ -103,13 +108,12 @@ def extract(
     Give FEATURES by name, --all, or --model; features that are cached are skipped. With --manifest
     no pipeline is read. Exit code 1 when a clip failed.
     """
-    from ser.engines.engine import Engine
     from ser.stages.extract import describe_extraction, extract_features, features_of_model
 
     part = parse_shard(shard)
-    where = Engine(jobs, engine == "ray", address)
+    where = choose_engine(jobs, engine, address, slurm)
     if not where.is_local and (manifest or shard != "0/1"):
-        raise UserError("--jobs and --engine ray need a pipeline, and no --shard.")
+        raise UserError("--jobs and --engine need a pipeline, and no --shard.")
     if manifest:
         from ser.extract.check import warn_of_labels, warn_of_languages
         from ser.extract.run import extract as extract_job

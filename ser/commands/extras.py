@@ -35,6 +35,7 @@ PACKAGES = {
     "onnx": "onnx",
     "onnxscript": "onnx",
     "ray": "ray",
+    "submitit": "slurm",
     "httpcore": "llm",
     "fsspec": "remote",
     "s3fs": "remote",
@@ -99,8 +100,8 @@ def missing_package(
 
 def _of_options(options: Mapping[str, Any]) -> Iterable[str]:
     """Yield the extras that the options of a command need, and the pipeline that they name."""
-    if options.get("engine") == "ray":
-        yield "ray"
+    if (engine := options.get("engine")) in ("ray", "slurm"):
+        yield str(engine)
     path = options.get("path")
     if isinstance(path, Path) and path.is_file() and not options.get("manifest"):
         from ser.pipeline.file import Pipeline

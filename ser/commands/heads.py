@@ -17,10 +17,12 @@ from ser.commands.options import (
     Json,
     Overrides,
     PipelineFile,
+    Slurm,
     TrainingDevice,
     choose_engine,
     key_values,
     load_pipeline,
+    parse_jobs,
 )
 from ser.commands.output import exit_code, print_frame, print_json
 from ser.corpus.errors import listed
@@ -52,6 +54,7 @@ def train(
     jobs: Jobs = "1",
     engine: HeadsEngine = "process",
     address: Address = None,
+    slurm: Slurm = None,
     device: TrainingDevice = "auto",
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
@@ -65,7 +68,7 @@ def train(
         load_pipeline(path, overrides),
         list(dict.fromkeys(names)),
         device,
-        engine=choose_engine(jobs, engine, address),
+        engine=choose_engine(parse_jobs(jobs), engine, address, slurm),
         force=force,
         in_memory=in_memory,
     )
@@ -79,6 +82,7 @@ def train_all(
     jobs: Jobs = "auto",
     engine: HeadsEngine = "process",
     address: Address = None,
+    slurm: Slurm = None,
     device: TrainingDevice = "auto",
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
@@ -96,7 +100,7 @@ def train_all(
         pipeline,
         list(pipeline.heads),
         device,
-        engine=choose_engine(jobs, engine, address),
+        engine=choose_engine(parse_jobs(jobs), engine, address, slurm),
         force=force,
         in_memory=in_memory,
     )

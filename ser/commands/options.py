@@ -115,8 +115,17 @@ Jobs = Annotated[
     ),
 ]
 HeadsEngine = Annotated[
-    Literal["process", "ray"],
-    typer.Option(help="Where to train: in processes on this machine or on a Ray cluster."),
+    Literal["process", "ray", "slurm"],
+    typer.Option(help="Where to work: in processes of this machine, on a Ray cluster, or SLURM."),
+]
+Slurm = Annotated[
+    list[str] | None,
+    option(
+        "KEY=VALUE",
+        "With --engine slurm: an option of its jobs, as partition=gpu, time=240 or "
+        "gpus_per_node=1 (repeatable); by default those of the cluster.",
+        "--slurm",
+    ),
 ]
 
 CrossValidated = Annotated[
@@ -165,16 +174,16 @@ def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -
     return pipeline.systems
 
 
-def key_texts(texts: Sequence[str]) -> dict[str, str]:
+def key_texts(texts: Sequence[str], flag: str = "--option") -> dict[str, str]:
     """Split KEY=VALUE options at the first equals sign; raises `UserError`."""
     pairs: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         name = key.strip().replace("-", "_")
         if not equals or not name:
-            raise UserError(f"--option {text}: give it as KEY=VALUE.")
+            raise UserError(f"{flag} {text}: give it as KEY=VALUE.")
         if name in pairs:
-            raise UserError(f"--option {key.strip()}: it is given twice; give it once.")
+            raise UserError(f"{flag} {key.strip()}: it is given twice; give it once.")
         pairs[name] = value
     return pairs
 
@@ -197,11 +206,16 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(i), int(n)
 
 
-def choose_engine(jobs: str, engine: str, address: str | None) -> "Engine":
-    """Return where heads are trained, by --jobs, --engine and --address; raises `UserError`."""
+def choose_engine(
+    jobs: int | None, engine: str, address: str | None, slurm: Sequence[str] | None
+) -> "Engine":
+    """Return where the work is done, by --jobs, --engine and their options; raises `UserError`."""
     from ser.engines.engine import Engine
 
-    return Engine(parse_jobs(jobs), engine == "ray", address)
+    if slurm and engine != "slurm":
+        raise UserError("--slurm goes with --engine slurm; add it.")
+    options = key_texts(slurm or (), "--slurm") if engine == "slurm" else None
+    return Engine(jobs, engine == "ray", address, options)
 
 
 def parse_jobs(text: str) -> int | None:

@@ -16,8 +16,10 @@ from ser.commands.options import (
     Jobs,
     Overrides,
     PipelineFile,
+    Slurm,
     choose_engine,
     load_pipeline,
+    parse_jobs,
 )
 from ser.commands.output import console, exit_code
 from ser.commands.presets import smoke_one
@@ -70,6 +72,7 @@ def run(
     jobs: Jobs = "auto",
     engine: HeadsEngine = "process",
     address: Address = None,
+    slurm: Slurm = None,
     device: Device = "auto",
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
@@ -77,14 +80,17 @@ def run(
     """Run every stage of the pipeline; skip what is up to date.
 
     The stages are fine-tuning, features, heads, stack, scores, and the report where its packages
-    are installed. With --engine ray, features and heads are computed on the cluster. Exit code 1
+    are installed. With --engine, features and heads are computed on a cluster. Exit code 1
     when a clip or a head failed.
     """
     from ser.commands.live import LiveHeads
     from ser.score.run import NotWrittenError, render
     from ser.stages.run import run_all
 
-    pipeline, where = load_pipeline(path, overrides), choose_engine(jobs, engine, address)
+    pipeline, where = (
+        load_pipeline(path, overrides),
+        choose_engine(parse_jobs(jobs), engine, address, slurm),
+    )
     if smoke:
         return _finish(smoke_one(pipeline))
     try:

@@ -7,6 +7,7 @@ from ser.corpus.errors import UserError, nearest
 from ser.engines.cluster import extract_with_ray
 from ser.engines.engine import LOCAL, Engine
 from ser.engines.shards import extract_with_jobs
+from ser.engines.slurm import extract_with_slurm
 from ser.extract.check import check_features, warn_of_labels, warn_of_languages
 from ser.extract.extractor import extractor_class
 from ser.extract.loop import Report
@@ -85,9 +86,9 @@ def extract_features(
     """
     manifest, order = read_manifest(pipeline), extraction_order(pipeline, names)
     chosen = {name: pipeline.features[name] for name in order}
-    check_features(chosen, device, weights=not engine.ray)
+    check_features(chosen, device, weights=not engine.elsewhere)
     warn_of_languages(chosen, manifest.frame["language"])
-    if not engine.ray:
+    if not engine.elsewhere:
         warn_of_labels(chosen)
     groups = [
         group
@@ -101,6 +102,11 @@ def extract_features(
         caches = [view.name for view in group]
         if engine.ray:
             yield from extract_with_ray(pipeline.origin, caches, device, engine.address)
+        elif engine.slurm is not None:
+            jobs_at_once = engine.jobs or 1
+            yield from extract_with_slurm(
+                pipeline.origin, caches, device, jobs_at_once, engine.slurm
+            )
         elif engine.is_local:
             jobs = [feature_job(pipeline, manifest, *view) for view in group]
             yield from extract_together(jobs, device, shard)

@@ -12,6 +12,7 @@ from ser.corpus.errors import UserError, nearest, plural
 from ser.engines.cluster import train_with_ray
 from ser.engines.engine import LOCAL, Engine
 from ser.engines.heads import Log, RunTraining, Training, train_runs
+from ser.engines.slurm import train_with_slurm
 from ser.heads.config import merged
 from ser.heads.record import read_done
 from ser.heads.run import AfterEpoch, HeadReport
@@ -96,6 +97,8 @@ def train(
     training = Training(pipeline.origin, device, force, in_memory)
     if engine.ray:
         reports = train_with_ray(job, names, training, engine.address)
+    elif engine.slurm is not None:
+        reports = train_with_slurm(job, names, training, engine.jobs, engine.slurm)
     else:
         runs = [RunTraining(job, names, training)]
         reports = train_runs(runs, engine.jobs, log=log, after_epoch=after_epoch)

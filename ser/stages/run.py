@@ -45,7 +45,7 @@ def run_all(
         pipeline: what to run.
         device: auto, cpu or cuda.
         log: gets a line for each step.
-        engine: where heads are trained, and with Ray also where features are extracted.
+        engine: where heads are trained, and on a cluster also where features are extracted.
         callbacks: what else follows the run.
         report: also write the report page, where its packages are installed.
     """
@@ -53,10 +53,10 @@ def run_all(
         for remark in read_manifest(pipeline).notes:
             log(f"corpus   {remark}")
     if pipeline.finetune:  # features are checked before the models that others are made of
-        check_features(_ready(pipeline), device, weights=not engine.ray)
+        check_features(_ready(pipeline), device, weights=not engine.elsewhere)
     for line in fine_tunings(pipeline, list(pipeline.finetune), device, callbacks=callbacks):
         log(line)
-    failed = extract_once([pipeline], device, log, engine if engine.ray else LOCAL)
+    failed = extract_once([pipeline], device, log, engine if engine.elsewhere else LOCAL)
     if not pipeline.systems:
         log("heads    none in the file: nothing to train, stack or score")
         return {}, failed

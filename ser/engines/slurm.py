@@ -1,0 +1,159 @@
+"""Many workers as jobs of SLURM, submitted by submitit: as `ser.engines.workers`, on many machines.
+
+1. Submit the shards of an extraction, or the heads, as one job array.
+2. A job does one task and writes its answer, and what it prints, into `slurm/` of the run.
+3. Submit a task again when its job dies, as one that ran out of memory or time does. What it had
+   finished is kept: the next job resumes. Jobs that SLURM requeues do so as well.
+
+Python, `ser`, the pipeline, the audio, the cache and the run must be at the same path on every
+node. submitit pickles calls and answers: the run's folder is trusted, as it is your own.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ser.corpus.errors import UserError, one_line
+from ser.engines.shards import count_missing, read_jobs, run_shards
+from ser.engines.workers import ATTEMPTS, Answer, Answers, Task, run_body
+
+if TYPE_CHECKING:
+    from ser.engines.heads import Training
+    from ser.extract.loop import Report
+    from ser.heads.job import HeadsJob
+    from ser.heads.run import HeadReport
+    from ser.pipeline.file import Origin
+
+CLUSTER = "slurm"  # of submitit; the tests have no SLURM
+POLL_SECONDS = 5.0
+SETUP = ["export PYTHONSAFEPATH=1"]  # a user's folder called `ser` must not be imported
+
+
+def extract_with_slurm(
+    origin: "Origin",
+    names: Sequence[str],
+    device: str,
+    jobs: int,
+    options: Mapping[str, str],
+) -> "list[Report]":
+    """Extract one feature, or those of one pass, in `jobs` jobs of SLURM.
+
+    `options` are those of the jobs, by the names of sbatch. Raises `UserError` as
+    `extract_with_jobs` does, for an option that does not exist, and where no job can be submitted.
+    """
+    from ser.extract.run import extract_together, open_feature
+
+    work = read_jobs(origin, names)
+    missing = count_missing(work)
+    if not missing:
+        return extract_together(work, device)
+    executor = _executor(origin.load().run, options)
+    arguments = (asdict(origin), list(names), device)
+    reports = run_shards(
+        work, arguments, min(missing, jobs), lambda tasks: run_on_slurm(tasks, executor)
+    )
+    for job, report in zip(work, reports, strict=True):
+        if report.failed:  # its lock does not reach across every network file system
+            open_feature(job).record(report.failed)
+    return reports
+
+
+def train_with_slurm(
+    job: "HeadsJob",
+    names: Sequence[str],
+    training: "Training",
+    jobs: int | None,
+    options: Mapping[str, str],
+) -> "Iterator[HeadReport]":
+    """Train heads as jobs of SLURM, `jobs` at a time (None: all); yield their reports.
+
+    Raises `UserError` as `extract_with_slurm` does; a head whose jobs die three times has failed.
+    """
+    from ser.engines.heads import report_current, reports_of
+
+    left = yield from report_current(job, names, training.force)
+    if not left:
+        return
+    if jobs is not None:
+        options = {"array_parallelism": str(jobs), **options}
+    executor = _executor(job.run, options)
+    tasks = [training.task(name) for name in left]
+    chosen_by = {name: job.configs[name].chosen_by for name in left}
+    yield from reports_of(chosen_by, run_on_slurm(tasks, executor))
+
+
+def _executor(run: Path, options: Mapping[str, str]) -> Any:
+    """Return submitit's executor; raises `UserError` without SLURM and for an unknown option."""
+    submitit = import_module("submitit")  # an extra
+    values = {name: int(value) if value.isdigit() else value for name, value in options.items()}
+    given = {f"slurm_{name}": value for name, value in values.items()}
+    try:
+        executor = submitit.AutoExecutor(run / "slurm", cluster=CLUSTER)
+        executor.update_parameters(**{"name": "ser", "slurm_setup": SETUP, **given})
+    except RuntimeError as error:
+        raise UserError(
+            f"--engine slurm: SLURM is not available here ({_reason(error)}); run it on a login "
+            "node, where sbatch is."
+        ) from error
+    except (NameError, TypeError, AssertionError) as error:
+        raise UserError(
+            f"--slurm: {_reason(error)}; give options as submitit names them, as partition=gpu, "
+            "time=240 or gpus_per_node=1."
+        ) from error
+    return executor
+
+
+def run_on_slurm(tasks: Sequence[Task], executor: Any) -> Answers:
+    """Run tasks as jobs of an executor; yield their outcomes as they are done.
+
+    Events are not passed on. Closing the generator cancels the jobs that are left.
+    """
+    errors = import_module("submitit.core.utils")
+    waiting, deaths, running = list(tasks), Counter[str](), list[tuple[Any, Task]]()
+    try:
+        while waiting or running:
+            if waiting:
+                running += zip(_submit(waiting, executor, errors), waiting, strict=True)
+                waiting = []
+            done = [(job, task) for job, task in running if job.done()]
+            running = [(job, task) for job, task in running if (job, task) not in done]
+            for job, task in done:
+                try:
+                    kind, content = job.result()
+                except errors.UncompletedJobError as error:
+                    deaths[task.name] += 1
+                    last = deaths[task.name] == ATTEMPTS
+                    kind, content = "died" if last else "lost", _reason(error)
+                    if not last:
+                        waiting.append(task)
+                yield Answer(task, kind, content)
+            if not done:
+                time.sleep(POLL_SECONDS)
+    finally:
+        for job, _ in running:
+            job.cancel(check=False)
+
+
+def _submit(tasks: Sequence[Task], executor: Any, errors: Any) -> list[Any]:
+    calls = [task.body for task in tasks], [list(task.arguments) for task in tasks]
+    try:
+        jobs: list[Any] = executor.map_array(body_in_job, *calls)
+    except errors.FailedJobError as error:
+        raise UserError(
+            f"--engine slurm: sbatch refused the jobs ({_reason(error)}); correct --slurm."
+        ) from error
+    return jobs
+
+
+def body_in_job(body: str, arguments: Sequence[object]) -> tuple[str, Any]:
+    """Run the body of a task in a job; return the kind and the content of its answer."""
+    return run_body(lambda content: None, body, arguments)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return one_line(lines[0].rstrip(".:"))[:200] if lines else type(error).__name__

@@ -1,0 +1,98 @@
+"""Jobs of SLURM, for which submitit's local ones and those of this process stand in."""
+
+import sys
+
+import pytest
+
+from ser.corpus.errors import UserError
+from ser.engines import slurm
+from ser.engines.heads import Training
+from ser.engines.slurm import extract_with_slurm, train_with_slurm
+from tests.ser import fragile_heads
+from tests.ser.factories import ser
+from tests.ser.fragile import (
+    CLIPS,
+    REFUSED,
+    alone,
+    checksums,
+    counts,
+    make_fragile,
+    opened,
+    origin,
+)
+
+pytest.importorskip("submitit")
+
+
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))  # which a plugin adds to
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(slurm, "CLUSTER", "local")
+    return make_fragile(tmp_path)
+
+
+def test_a_killed_job_costs_nothing_and_a_second_run_submits_none(pipeline):
+    (pipeline.parent / "audio" / "u3.wav").unlink()
+    (pipeline.parent / "kill").touch()
+    [first] = extract_with_slurm(origin(pipeline), ["one"], "cpu", 2, {"partition": "cpu"})
+    assert not (pipeline.parent / "kill").exists()
+    assert counts(first) == (0, CLIPS - 1, 1)
+    assert checksums(pipeline) == alone(pipeline)
+    assert opened(pipeline).failed()["utterance"].to_list() == ["u3"]
+    jobs = set((pipeline.parent / "run" / "slurm").iterdir())
+    assert jobs
+
+    [second] = extract_with_slurm(origin(pipeline), ["one"], "cpu", 2, {})
+    assert counts(second) == (CLIPS - 1, 0, 1)
+    assert len(jobs) < len(set((pipeline.parent / "run" / "slurm").iterdir()))  # u3 is tried again
+
+
+@pytest.mark.slow
+def test_a_shard_that_kills_every_job_is_named(pipeline):
+    (pipeline.parent / "exit").touch()
+    with pytest.raises(UserError, match=r"^features\.one: the worker of shard 0/1 died 3 times"):
+        extract_with_slurm(origin(pipeline), ["one"], "cpu", 1, {})
+
+
+def test_a_mistake_is_reported_once(pipeline, monkeypatch):
+    monkeypatch.setattr(slurm, "CLUSTER", "debug")
+    (pipeline.parent / "refuse").touch()
+    with pytest.raises(UserError) as raised:
+        extract_with_slurm(origin(pipeline), ["one"], "cpu", 2, {})
+    assert str(raised.value) == REFUSED
+
+
+def test_heads_are_trained_in_jobs(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(slurm, "CLUSTER", "debug")
+    path = fragile_heads.make_fragile_heads(tmp_path)
+    fragile_heads.tell(path, "break", "two")
+    how = Training(origin(path), device="cpu")
+    reports = train_with_slurm(fragile_heads.job_of(path), ("one", "two"), how, 1, {})
+    assert sorted((r.name, r.done) for r in reports) == [("one", "trained"), ("two", "failed")]
+    again = train_with_slurm(fragile_heads.job_of(path), ("one",), how, None, {})
+    assert [report.done for report in again] == ["current"]
+
+
+def test_options_are_checked_before_any_work(pipeline, monkeypatch):
+    with pytest.raises(UserError, match=r"^--slurm: .*'?slurm_pertition'?.*; give options as subm"):
+        extract_with_slurm(origin(pipeline), ["one"], "cpu", 1, {"pertition": "gpu"})
+    monkeypatch.setattr(slurm, "CLUSTER", "slurm")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(
+        UserError, match=r"^--engine slurm: SLURM is not available here .*sbatch is\."
+    ):
+        extract_with_slurm(origin(pipeline), ["one"], "cpu", 1, {})
+
+
+def test_the_command_line_submits(pipeline, monkeypatch):
+    monkeypatch.setattr(slurm, "CLUSTER", "debug")
+    words = ("extract", "prosody", "--engine", "slurm", "--slurm", "partition=gpu", "--jobs", "2")
+    done = ser(*words, cwd=pipeline.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"extract  prosody: {CLIPS} extracted, 0 already cached")
+    done = ser("heads", "train-all", "--slurm", "partition=gpu", cwd=pipeline.parent)
+    assert (done.returncode, done.stderr) == (2, "ser: --slurm goes with --engine slurm; add it.\n")
+    done = ser("extract", "--all", "--engine", "slurm", "--slurm", "gpu", cwd=pipeline.parent)
+    assert (done.returncode, done.stderr) == (2, "ser: --slurm gpu: give it as KEY=VALUE.\n")
