@@ -11,10 +11,14 @@ def test_the_list(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[::2]] == names()
-    at = lines.index("unicamp               task 1: 5th, macro-F1 0.4094")
+    at = lines.index(
+        "unicamp               Interspeech 2025 challenge on MSP-Podcast, eight emotions: 5th, "
+        "macro-F1 0.4094"
+    )
     assert lines[at + 1] == (
-        " " * 22 + "whisper hubert wavlm roberta deberta prosody; 12 cross_modal_gru + "
-        "random_forest; 165.9 GB/100 h; wavlm-large: disputed: MIT or CC BY-SA 3.0; challenge-legal"
+        " " * 22 + "features: whisper hubert wavlm roberta deberta prosody; heads: 12 "
+        "cross_modal_gru + random_forest; 165.9 GB of cache for 100 h of audio; wavlm-large: "
+        "disputed: MIT or CC BY-SA 3.0; all models allowed in the challenge"
     )
 
 
