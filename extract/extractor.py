@@ -176,11 +176,7 @@ EXTRACTORS = Registry[type[Extractor], None](
             ("text", "kinds.text", "Token states of a text model, of transcripts."),
             ("llm", "kinds.llm", "Class scores of a large language model, of transcripts."),
             ("audio_llm", "kinds.audio_llm", "Class scores of an audio language model, of clips."),
-            (
-                "local_audio_llm",
-                "kinds.local_audio_llm",
-                "Class scores of an audio language model on this machine, of clips.",
-            ),
+            ("local_audio_llm", "kinds.local_audio_llm", "Class scores of a local audio LLM."),
             ("prosody", "kinds.prosody", "Pitch, loudness and voice quality: 16 values, 100 Hz."),
             ("pitch", "kinds.pitch", "F0 tracked over the clip, and its strength, 100 Hz."),
             ("opensmile", "kinds.prosody", "openSMILE's eGeMAPS descriptors: 25 values, 100 Hz."),

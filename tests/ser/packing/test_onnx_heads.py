@@ -19,17 +19,17 @@ OUTPUTS = {"logits": 4, "attributes": 3}
 DIMS = {"voice": 6, "text": 4}
 
 
-def a_head(name="mean_mlp", strides=(1, 1), **options):
+def a_head(name="mean_mlp", strides=(1, 1), dims=DIMS, outputs=OUTPUTS, **options):
     """Return two trainings of a head of two features, as `TrainedHead` has them."""
-    uses = [{"name": n, "stride": stride} for n, stride in zip(DIMS, strides, strict=True)]
+    uses = [{"name": n, "stride": stride} for n, stride in zip(dims, strides, strict=True)]
     config = parse_head({"head": name, "features": uses} | options)
     torch.manual_seed(0)
     modules = [
-        Prepared(build_head(config, DIMS, OUTPUTS), dict.fromkeys(DIMS, 0), {}, OUTPUTS).eval()
+        Prepared(build_head(config, dims, outputs), dict.fromkeys(dims, 0), {}, outputs).eval()
         for _ in range(2)
     ]
-    frames = {n: (dim,) for n, dim in DIMS.items()}
-    saved = SimpleNamespace(name="mine", record=SimpleNamespace(frames=frames, outputs=OUTPUTS))
+    frames = {n: (dim,) for n, dim in dims.items()}
+    saved = SimpleNamespace(name="mine", record=SimpleNamespace(frames=frames, outputs=outputs))
     return SimpleNamespace(saved=saved, config=config, modules=modules)
 
 
@@ -38,11 +38,12 @@ def require_equal(head, path):
     session = onnxruntime.InferenceSession(path)
     assert [i.name for i in session.get_inputs()] == ["voice", "voice.mask", "text", "text.mask"]
     generator = torch.Generator().manual_seed(1)
+    record = head.saved.record
     for lengths in LENGTHS:
         clips = [
             {
-                n: torch.randn(k, DIMS[n], generator=generator)
-                for n, k in zip(DIMS, pair, strict=True)
+                n: torch.randn(k, *shape, generator=generator)
+                for (n, shape), k in zip(record.frames.items(), pair, strict=True)
             }
             for pair in lengths
         ]
@@ -52,7 +53,7 @@ def require_equal(head, path):
             )
         tensors = [t.numpy() for pair in padded(clips, 3, 1e3).values() for t in pair]
         inputs = {i.name: t for i, t in zip(session.get_inputs(), tensors, strict=True)}
-        outputs = session.run(["logits", "attributes"], inputs)
+        outputs = session.run(list(record.outputs), inputs)
         for value, other in zip(outputs, expected, strict=True):
             torch.testing.assert_close(torch.from_numpy(value), other, atol=1e-5, rtol=1e-4)
 
@@ -89,6 +90,7 @@ def test_a_graph_predicts_as_its_head_does(tmp_path):
         ("linear_probe", {"quantiles": [0.1, 0.5]}),
         ("mdat", {"hidden": 8, "classifier": 8, "attention_heads": 2, "feed_forward": 8}),
         ("mean_mlp", {"hidden": 8, "deviation": True}),
+        ("class_scores", {"dims": dict.fromkeys(DIMS, 4), "outputs": {"logits": 4}}),
     ],
 )
 def test_every_architecture_has_a_graph(name, options, tmp_path):
