@@ -16,6 +16,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from ser.corpus.errors import UserError
 from ser.extract.kinds.bert_folder import PREFIX, BertConfig, BertFolder
+from ser.extract.kinds.own_model import OwnModel
 from ser.extract.kinds.text import TextOptions
 from ser.extract.kinds.token_windows import TokenEncoder
 from ser.extract.layers import choose, item_shape
@@ -75,7 +76,7 @@ class WordPieces:
         }
 
 
-class BertModel(nn.Module):
+class BertModel(OwnModel):
     """Embeddings and layers; it returns all states, the embeddings first."""
 
     def __init__(self, config: BertConfig) -> None:
@@ -84,11 +85,6 @@ class BertModel(nn.Module):
         self.encoder = nn.Module()
         layers = range(config.num_hidden_layers)
         self.encoder.layer = nn.ModuleList(Layer(config) for _ in layers)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.embeddings.word_embeddings.weight.device
 
     def forward(self, ids: Tensor, mask: Tensor | None) -> list[Tensor]:
         """Return states `(batch, tokens, dim)` of ids `(batch, tokens)`.

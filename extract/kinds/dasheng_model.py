@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ser.corpus.errors import UserError
 from ser.extract.encoding import read_config
 from ser.extract.kinds.emotion2vec_model import Block, count
+from ser.extract.kinds.own_model import OwnModel
 
 EPS = 1e-6  # of the layer norms
 HEADS = {768: 12, 1280: 16, 1536: 24}  # of the published models, by their dimension
@@ -35,7 +36,7 @@ class PreNormBlock(Block):
         return x + self.linear(self.norm2(x))
 
 
-class Dasheng(nn.Module):
+class Dasheng(OwnModel):
     """The network, of the sizes of published tensors."""
 
     def __init__(self, tensors: dict[str, Tensor], heads: int) -> None:
@@ -52,16 +53,6 @@ class Dasheng(nn.Module):
         self.norm = nn.LayerNorm(dim, EPS)
         self.config = SimpleNamespace(hidden_size=dim, num_hidden_layers=depth)
         self.load_state_dict(tensors)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the weights."""
-        return self.norm.weight.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.norm.weight.device
 
     def forward(self, input_features: Tensor, output_hidden_states: bool = False) -> Any:
         """Return the states `(batch, frames, dim)` of mels in decibels `(batch, rows, bands)`."""

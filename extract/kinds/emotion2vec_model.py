@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, pad, scaled_dot_product_attention
 
 from ser.corpus.errors import UserError
+from ser.extract.kinds.own_model import OwnModel
 from ser.extract.models import EMOTION2VEC, own_file
 
 STRIDES = (5, 2, 2, 2, 2, 2, 2)  # 320 samples in all
@@ -68,7 +69,7 @@ class Block(nn.Module):
         return states
 
 
-class Emotion2vec(nn.Module):
+class Emotion2vec(OwnModel):
     """The network, of the sizes of published tensors under the names of this module."""
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
@@ -96,16 +97,6 @@ class Emotion2vec(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, hidden, heads) for _ in range(depth))
         self.config = SimpleNamespace(hidden_size=dim, num_hidden_layers=depth)
         self.load_state_dict(tensors)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the weights."""
-        return self.norm.weight.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.norm.weight.device
 
     def forward(self, input_values: Tensor, output_hidden_states: bool = False) -> Any:
         """Return the states `(batch, frames, dim)` of waveforms `(batch, samples)`."""

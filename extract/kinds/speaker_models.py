@@ -16,6 +16,7 @@ from ser.corpus.errors import UserError
 from ser.extract.encoder import Encoder, Piece
 from ser.extract.kinds.classifier import parts_of
 from ser.extract.kinds.log_mels import mel_filters
+from ser.extract.kinds.own_model import OwnModel
 from ser.extract.kinds.speech import AT_ONCE, require_samples
 from ser.extract.kinds.speech_families import FAMILIES
 from ser.extract.kinds.speech_inputs import as_given
@@ -60,18 +61,13 @@ class XVectorEncoder(Encoder):
         return normalize(embeddings.float(), dim=1).unsqueeze(1)
 
 
-class DVectors(nn.Module):
+class DVectors(OwnModel):
     """The last state of three LSTM layers, a linear layer, ReLU, length 1."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lstm = nn.LSTM(BANDS, 256, 3, batch_first=True)
         self.linear = nn.Linear(256, 256)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.linear.weight.device
 
     def forward(self, mels: Tensor) -> Tensor:
         """Return vectors `(batch, 256)` of mel powers `(batch, rows, 40)`."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from ser.extract.kinds.own_model import OwnModel
+
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention without a mask; keys have no bias."""
@@ -54,7 +56,7 @@ class Layer(nn.Module):
         return x + expanded
 
 
-class WhisperLayers(nn.Module):
+class WhisperLayers(OwnModel):
     """The parts of the encoder: convolutions, positions, layers and the last norm.
 
     Args:
@@ -77,13 +79,3 @@ class WhisperLayers(nn.Module):
         self.embed_positions = nn.Embedding(positions, width, _weight=weight)
         self.layers = nn.ModuleList(Layer(width, heads, hidden) for _ in range(layers))
         self.layer_norm = nn.LayerNorm(width)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the weights."""
-        return self.conv1.weight.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.conv1.weight.device
