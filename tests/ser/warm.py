@@ -9,6 +9,7 @@ Commands with variables that libraries read when they are imported are not for i
 import atexit
 import contextlib
 import functools
+import itertools
 import json
 import os
 import runpy
@@ -146,12 +147,12 @@ def command(main, streams, words, place, environment, cores):  # noqa: PLR0917
 
 
 def python():
-    """Run `python [-P] -c code …` or `… -m module …`."""
+    """Run `python [-P] [-u] -c code …` or `… -m module …`."""
     words = sys.argv[1:]
-    safe = words[0] == "-P"
-    how, what, *sys.argv[1:] = words[safe:]
+    flags = list(itertools.takewhile(("-P", "-u").__contains__, words))
+    how, what, *sys.argv[1:] = words[len(flags) :]
     sys.argv[0] = how
-    if not safe:
+    if "-P" not in flags:
         sys.path.insert(0, "")
     if how == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)

@@ -19,7 +19,7 @@ from ser.commands.main import cli
 from ser.corpus.errors import UserError
 from ser.extract import models
 from ser.extract.models import resolve
-from ser.extract.registry import WAVLM
+from ser.extract.registry import MODELS
 from ser.packing.pack import pack
 from ser.pipeline.file import Pipeline
 from ser.predict.bundle import open_bundle
@@ -204,10 +204,11 @@ def test_the_card_names_the_base_model(packed, tmp_path):
     pack(again(packed, tmp_path, "microsoft/wavlm-large"), tmp_path / "b.ser")
     text = (open_bundle(tmp_path / "b.ser").folder / "card.md").read_text()
     assert "- `ft` was fine-tuned from microsoft/wavlm-large, on the training data above.\n" in text
+    licence = MODELS["wavlm-large"].licence
     assert re.search(
-        rf"\| ft \| speech \| finetuned/ft \| sha256:\w+ \| {WAVLM} \| yes \| yes", text
+        rf"\| ft \| speech \| finetuned/ft \| sha256:\w+ \| {licence} \| yes \| yes", text
     )
-    assert f"- {WAVLM}: forbids by the stricter" in text
+    assert f"- {licence}: forbids by the stricter" in text
     shutil.rmtree(tmp_path / "made")
     pack(again(packed, tmp_path, "acme/wavlm-9"), tmp_path / "b.ser")
     text = (open_bundle(tmp_path / "b.ser").folder / "card.md").read_text()

@@ -115,7 +115,7 @@ def test_a_push_that_cannot_work_packs_nothing(hub, light, tmp_path, monkeypatch
             (run, "--push", "anna/calls"),
             "anna/calls: it is not a repository of the hub; give hf:own",
         ),
-        ((run,), "give RUN and -o bundle.ser or --push hf:owner/name, or --show bundle.ser."),
+        ((run,), "give RUN and -o bundle.ser, --push hf:owner/name or --onnx DIR; or --show"),
     ):
         done = command("pack", *words, cwd=tmp_path)
         assert done.returncode == 2

@@ -393,7 +393,7 @@ def test_weights_that_are_not_finite_are_refused(small, tmp_path):
 
 
 def test_a_head_that_gives_nan_answers_nothing(small, clips, monkeypatch):
-    head = small.p._heads[0]
+    head = small.p.trained_heads[0]
     predict = TrainedHead.predict
 
     def broken(self, features, speakers=None):
