@@ -8,11 +8,14 @@ transformers needs besides. Each row passes or fails on its bound, and none stop
 of it in a minute, with tiny models: it shows that the script works, and bounds on speed are not
 judged.
 
-The exit code is 1 if a row failed.
+The exit code is 1 if a row failed, and 2 after a mistake in the call, before anything is measured.
 """
 
 import argparse
+import math
+import os
 import platform
+import re
 import sys
 import tempfile
 import time
@@ -37,8 +40,9 @@ from bench.gpu_models import MODELS
 from bench.gpu_plan import measured
 from bench.gpu_published import published_groups
 from bench.gpu_recurrence import recurrence_groups
-from bench.gpu_rows import Outcome, Result, run
+from bench.gpu_rows import Group, Outcome, Result, run
 from bench.heads import msp_like
+from ser.corpus.errors import UserError, one_line
 from ser.corpus.machine import machine, versions
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import SAMPLE_RATE, choose_device
@@ -51,24 +55,23 @@ CLASSES = ("angry", "sad", "happy", "neutral")
 def main(words: Sequence[str] | None = None) -> int:
     """Measure every row; return the exit code."""
     args = _options(words)
-    device, began = choose_device(args.device), time.time()
-    device = "cuda:0" if device == "cuda" else device
+    try:
+        return _measure(args)
+    except UserError as error:
+        print(one_line(str(error)), file=sys.stderr)
+        return error.exit_code
+
+
+def _measure(args: argparse.Namespace) -> int:
+    began, device = time.time(), _available(args.device)
+    _check_folders(args)
     console = Console(width=None if sys.stdout.isatty() else 120)
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU"
     console.print(f"{name}, torch {torch.__version__}", highlight=False)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=args.folder) as folder:
         setting = make_setting(Path(folder), device, args.tiny)
-        groups = [
-            *extraction_groups(MODELS, setting),
-            *recurrence_groups(setting),
-            *head_groups(setting),
-            *published_groups(setting),
-            *finetune_groups(setting),
-            *jobs_groups(setting),
-            *compile_groups(setting),
-        ]
-        if args.only:
-            groups = [g for g in groups if any(part in g.title for part in args.only)]
+        groups = _selected(setting, args.only)
+        write_audio(setting)
         left = args.minutes * 60 - (time.time() - began)
         judged = device.startswith("cuda") and not args.tiny
         outcomes = run(groups, left, judged, lambda outcome: _line(console, outcome))
@@ -81,14 +84,74 @@ def main(words: Sequence[str] | None = None) -> int:
         versions=versions(),
         rows=outcomes,
     )
-    args.json.write_text(result.model_dump_json(indent=1), encoding="utf-8")
+    result.write(args.json)
     console.print(_table(outcomes))
-    if not args.tiny:
+    if judged:
         console.print(measured(name, outcomes), highlight=False, markup=False)
     counts = Counter(outcome.status for outcome in outcomes)
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     console.print(f"{summary}; {result.minutes:g} minutes; {args.json}", highlight=False)
     return int(bool(counts["failed"] + counts["error"]))
+
+
+def _available(name: str) -> str:
+    """Return the device of --device; raises `UserError` where PyTorch does not have it."""
+    device = choose_device(name)
+    if device == "cpu":
+        return device
+    if not torch.cuda.is_available():
+        raise UserError("No GPU is seen by PyTorch; use --device cpu --tiny.")
+    index, count = int(device.partition(":")[2] or 0), torch.cuda.device_count()
+    if index >= count:
+        raise UserError(
+            f"--device {device}: there is no such GPU; the last one is cuda:{count - 1}."
+        )
+    return f"cuda:{index}"
+
+
+def _check_folders(args: argparse.Namespace) -> None:
+    if args.json.is_dir():
+        raise UserError(f"--json {args.json}: it is a folder; name a file.")
+    for option, folder in (("--json", args.json.parent), ("--folder", args.folder)):
+        if folder and not folder.is_dir():
+            raise UserError(f"{option}: {folder} is not a folder; make it first.")
+        if folder and not os.access(folder, os.W_OK):
+            raise UserError(f"{option}: {folder} is not writable; name another folder.")
+
+
+def _selected(setting: Setting, only: Sequence[str] | None) -> list[Group]:
+    """Return the groups whose titles have one of the parts, all without parts."""
+    groups = [
+        *extraction_groups(MODELS, setting),
+        *recurrence_groups(setting),
+        *head_groups(setting),
+        *published_groups(setting),
+        *finetune_groups(setting),
+        *jobs_groups(setting),
+        *compile_groups(setting),
+    ]
+    titles = [group.title for group in groups]
+    for part in only or []:
+        if not any(part in title for title in titles):
+            names = "; ".join(titles)  # some have a comma
+            raise UserError(f"--only {part}: no group has it in its name; choose from: {names}.")
+    return [g for g in groups if not only or any(part in g.title for part in only)]
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device; use cuda, cuda:1 or cpu")
+    return text
+
+
+def _minutes(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, 0 or more")
+    return value
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
@@ -97,9 +160,13 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:1 or cpu (default: cuda)")
+    parser.add_argument(
+        "--device", type=_device, default="cuda", help="cuda, cuda:1 or cpu (default: cuda)"
+    )
     parser.add_argument("--tiny", action="store_true", help="tiny models instead of the true sizes")
-    parser.add_argument("--minutes", type=float, default=6.0, help="start no row after (default 6)")
+    parser.add_argument(
+        "--minutes", type=_minutes, default=6.0, help="start no row after (default 6)"
+    )
     parser.add_argument("--only", nargs="+", help="parts of the names of groups; all by default")
     parser.add_argument("--json", type=Path, default=Path("gpu.json"), help="default: gpu.json")
     parser.add_argument(
@@ -109,25 +176,30 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def make_setting(root: Path, device: str, tiny: bool) -> Setting:
-    """Write noise of MSP-Podcast's lengths and draw texts; tiny: a few seconds of it."""
+    """Draw texts; `write_audio` writes the clips that the manifest of speech names."""
     rng = np.random.default_rng(0)
-    seconds = np.array([0.5, 0.5, 0.9, 0.9]) if tiny else msp_like()[:CLIPS]
-    (root / "audio").mkdir()
-    noise = 0.1 * rng.standard_normal(round(25 * SAMPLE_RATE))
-    for i, length in enumerate(seconds):
-        start = int(rng.integers(4 * SAMPLE_RATE))
-        wave = noise[start : start + round(float(length) * SAMPLE_RATE)]
-        soundfile.write(root / "audio" / f"u{i}.wav", wave, SAMPLE_RATE)
-    spoken = 8 if tiny else TEXTS
+    clips, spoken = (4, 8) if tiny else (CLIPS, TEXTS)
     texts = [" ".join(rng.choice(WORDS, rng.integers(5, 30))) for _ in range(spoken)]
     return Setting(
-        speech=_manifest(texts[: len(seconds)]),
+        speech=_manifest(texts[:clips]),
         texts=_manifest(texts),
         audio=root / "audio",
         root=root,
         device=device,
         tiny=tiny,
     )
+
+
+def write_audio(setting: Setting) -> None:
+    """Write noise of MSP-Podcast's lengths; tiny: a few seconds of it."""
+    rng = np.random.default_rng(0)
+    seconds = np.array([0.5, 0.5, 0.9, 0.9]) if setting.tiny else msp_like()[:CLIPS]
+    setting.audio.mkdir()
+    noise = 0.1 * rng.standard_normal(round(25 * SAMPLE_RATE))
+    for i, length in enumerate(seconds):
+        start = int(rng.integers(4 * SAMPLE_RATE))
+        wave = noise[start : start + round(float(length) * SAMPLE_RATE)]
+        soundfile.write(setting.audio / f"u{i}.wav", wave, SAMPLE_RATE)
 
 
 def _manifest(texts: Sequence[str]) -> Manifest:

@@ -5,12 +5,14 @@ clips of those lengths. Without: arithmetic on data sheets, of the FLOP of each 
 the peak. docs/extract.md has the sources of its figures.
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.gpu_rows import Outcome, Result
+from ser.corpus.errors import DamagedError, UserError, one_line
 
 SECONDS, TURNS, TOKENS = 5.7, 119_421, 80  # of a turn; of the challenge; of a turn, padded
 FRAMES = round(50 * SECONDS)
@@ -106,32 +108,52 @@ def _price(gpu: Gpu, hours: float) -> str:
 def measured(device: str, rows: Sequence[Outcome]) -> str:
     """Return the table by the clips per second of the rows `loop`; words stay an estimate.
 
-    A model whose row is missing, or has failed, has no figure and is not in the sum.
+    A model whose row is missing, or has failed, has no figure and is not in the sum, whose line
+    then counts the models that are.
     """
-    rates = {row.group: row.value for row in rows if row.name == "loop" and row.value}
+    rates = {row.group: row.value for row in rows if row.name == "loop" and row.has_figure}
     lines = [f"{TURNS:,} turns on one {device}", f"{'':20}{'turns/s':>9}{'h':>9}{'GB':>9}"]
-    total = 0.0
+    total, size, groups = 0.0, 0.0, [step.group for step in PLAN if step.group]
     for step in PLAN:
         rate = rates.get(step.group) if step.group else 1 / step.fixed
         if rate is None:
             lines.append(f"{step.name:20}{'not measured':>18}{step.gigabytes:9.2f}")
             continue
         hours = TURNS / rate / 3_600
-        total += hours
+        total, size = total + hours, size + step.gigabytes
         note = "" if step.group else "  (estimate)"
         lines.append(f"{step.name:20}{rate:9.1f}{hours:9.2f}{step.gigabytes:9.2f}{note}")
-    size = sum(step.gigabytes for step in PLAN)
-    return "\n".join([*lines, f"{'together':29}{total:9.2f}{size:9.2f}"])
+    count = sum(group in rates for group in groups)
+    title = "together" if count == len(groups) else f"together, {count} of {len(groups)} measured"
+    return "\n".join([*lines, f"{title:29}{total:9.2f}{size:9.2f}"])
 
 
-def main(words: Sequence[str]) -> None:
-    """Print the plan, by the gpu.json that is named, or by arithmetic."""
-    if not words:
-        print(estimated())
-        return
-    result = Result.model_validate_json(Path(words[0]).read_text(encoding="utf-8"))
-    print(measured(result.device, result.rows))
+def main(words: Sequence[str] | None = None) -> int:
+    """Print the plan, by the gpu.json that is named, or by arithmetic; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.gpu_plan",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "file", type=Path, nargs="?", help="gpu.json of bench.gpu (default: arithmetic)"
+    )
+    file = parser.parse_args(words).file
+    try:
+        print(_of_file(file) if file else estimated())
+    except (UserError, OSError) as error:
+        print(one_line(str(error)), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _of_file(file: Path) -> str:
+    result = Result.read(file)
+    if result.tiny or result.device == "CPU":
+        problem = "it was measured on a CPU or with --tiny"
+        raise DamagedError(file, problem, "run 'python -m bench.gpu' on a GPU without --tiny")
+    return measured(result.device, result.rows)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

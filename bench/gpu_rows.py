@@ -4,12 +4,13 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 import torch
+from pydantic import model_validator
 
 from bench.report import Target
-from ser.corpus.config import Section
+from ser.cache.record import Label, Record
 from ser.extract.batch import describe
 from ser.extract.extractor import device_type
 
@@ -40,7 +41,7 @@ class Group:
     rows: Callable[[], Sequence[Figure]]
 
 
-class Outcome(Section):
+class Outcome(Record):
     """The result of one row, as gpu.json has it; `problem` is an error, or why it was skipped."""
 
     group: str
@@ -52,12 +53,26 @@ class Outcome(Section):
     seconds: float = 0.0
     problem: str = ""
 
+    @property
+    def has_figure(self) -> bool:
+        return self.status in ("passed", "measured")
 
-class Result(Section):
+    @model_validator(mode="after")
+    def _has_a_value(self) -> Self:
+        if self.value is None and self.status not in ("error", "skipped"):
+            raise ValueError(f"a row that is {self.status} needs a finite value")
+        if self.value is not None and self.value <= 0 and self.unit == "clips/s":
+            raise ValueError("clips per second must be more than 0")
+        return self
+
+
+class Result(Record):
     """What gpu.json holds."""
 
+    remedy: ClassVar[str] = "run 'python -m bench.gpu' again on a GPU to measure it"
+
     started: str  # ISO 8601, UTC
-    device: str
+    device: Label
     tiny: bool
     minutes: float
     cpu: str

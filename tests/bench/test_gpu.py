@@ -67,6 +67,36 @@ def test_what_there_is_no_time_for_is_skipped(tmp_path):
     assert len(rows) == len({row.group for row in rows}) > len(MODELS)
 
 
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--only", "trim", "nosuchgroup"], "several heads, --jobs auto"),  # names of groups
+        (["--device", "cuda"], "No GPU is seen by PyTorch; use --device cpu --tiny."),
+        (["--json", "absent/g.json"], "--json: absent is not a folder"),
+        (["--folder", "absent"], "--folder: absent is not a folder"),
+        (["--json", "."], "it is a folder; name a file."),
+    ],
+)
+def test_a_mistake_costs_one_sentence(words, problem, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main(["--device", "cpu", "--tiny", *words]) == 2
+    err = capsys.readouterr().err
+    assert problem in err
+    assert err.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "words", [["--device", "cpux"], ["--minutes", "-1"], ["--minutes=nan"], ["--minutes", "x"]]
+)
+def test_options_are_checked(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        gpu.main(words)
+    assert stopped.value.code == 2
+    assert f"argument {words[0].partition('=')[0]}: " in capsys.readouterr().err
+
+
 def test_a_row_that_fails_stops_no_other():
     def broken():
         raise RuntimeError("CUDA error")
