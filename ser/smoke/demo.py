@@ -3,8 +3,6 @@
 from pathlib import Path
 
 from ser.corpus.atomic import write_durably
-from ser.corpus.machine import cores
-from ser.engines.engine import Engine
 from ser.engines.heads import Log
 from ser.pipeline.file import Pipeline
 from ser.presets import preset
@@ -14,14 +12,11 @@ from ser.synthetic.speech import synthesize
 
 
 def demo(folder: Path, log: Log) -> tuple[Metrics, dict[str, str]]:
-    """Write `folder`/data/demo and `folder`/runs/demo; return metrics and failures as `run_all`.
-
-    A head is trained on each core; they are too small to wait until the memory of one is measured.
-    """
+    """Write `folder`/data/demo and `folder`/runs/demo; return metrics and failures as `run_all`."""
     corpus = folder / "data" / "demo"
     manifest = synthesize(corpus)
     log(f"corpus   {corpus}: {len(manifest)} utterances of synthetic speech (espeak-ng)")
     path = folder / "runs" / "demo" / "demo.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, preset("demo"))
-    return run_all(Pipeline.load(path, base=folder), "auto", log, engine=Engine(jobs=cores()))
+    return run_all(Pipeline.load(path, base=folder), "auto", log)
