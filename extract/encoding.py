@@ -107,3 +107,13 @@ def read_config(folder: Path) -> dict[str, object]:
     if config is None:
         raise UserError(f"{path}: it is missing or not valid JSON; get the model again.")
     return config
+
+
+def model_type_of(model: str, folder: Path) -> str:
+    """Return the type that a model's config.json names; raises `UserError` where it names none."""
+    model_type = read_config(folder).get("model_type")
+    if isinstance(model_type, str):
+        return model_type
+    ctranslate2 = (folder / "model.bin").exists()
+    remedy = "for Whisper of CTranslate2 use `kind: asr`" if ctranslate2 else "get the model again"
+    raise UserError(f"{model}: its config.json names no model type; {remedy}.")

@@ -25,7 +25,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from ser.corpus.errors import UserError
 from ser.corpus.registry import reason
 from ser.extract.encoder import Encoder, Piece
-from ser.extract.encoding import read_config
+from ser.extract.encoding import model_type_of
 from ser.extract.extractor import SAMPLE_RATE
 from ser.extract.kinds.classifier import WHISPER, parts_of
 from ser.extract.kinds.speech import AT_ONCE, require_samples
@@ -95,7 +95,7 @@ class ClassifierEncoder(Encoder):
 
 def _read(model: str, folder: Path) -> tuple[Any, Any]:
     """Read the config and the feature extractor of a model of a known family."""
-    family = str(read_config(folder).get("model_type"))
+    family = model_type_of(model, folder)
     if family not in (WHISPER, *SPEECH):
         raise UserError(
             f"{model}: a {family[:40]} model is not of kind classifier, which takes Whisper, "

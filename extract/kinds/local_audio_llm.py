@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from ser.corpus.errors import UserError, listed
-from ser.extract.encoding import read_config
+from ser.extract.encoding import model_type_of
 from ser.extract.extractor import Extractor, FeatureOptions, extractor
 from ser.extract.kinds.audio_llm import LONGEST, PROMPT, require_short
 from ser.extract.kinds.chat_options import QuestionOptions
@@ -52,7 +52,7 @@ class LocalAudioLLM(Extractor):
 
         assert self.weights is not None
         options, folder = self.options, self.weights.folder
-        model_type = str(read_config(folder).get("model_type"))
+        model_type = model_type_of(options.model, folder)
         if model_type not in MODELS:
             raise UserError(
                 f"{options.model}: a {model_type[:40]} model cannot be run by "

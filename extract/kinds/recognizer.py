@@ -20,7 +20,7 @@ from pydantic import Field
 
 from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError, listed
-from ser.extract.encoding import read_config
+from ser.extract.encoding import model_type_of
 from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor
 from ser.extract.kinds.whisper import QUIET, join
 
@@ -92,7 +92,7 @@ class Recognizer(Extractor):
     def family(self) -> Family:
         """The row of its model; raises `UserError` where there is none."""
         assert self.weights is not None
-        model_type = str(read_config(self.weights.folder).get("model_type"))
+        model_type = model_type_of(self.options.model, self.weights.folder)
         if model_type not in RECOGNIZERS:
             remedies = {"whisper": "use `kind: asr`", "parakeet_ctc": "use `kind: ctc`"}
             names = listed([family.name for family in RECOGNIZERS.values()])

@@ -202,13 +202,15 @@ def models(as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
+    widths = {key: max(len(row[key]) for row in rows) for key in ("model", "kind", "languages")}
     for row in rows:
         once = "a clip" if row["kind"] == "speaker" else "a token"
-        rate = once if row["frame_rate"] is None else f"{row['frame_rate']:g} Hz"
+        rate = once if row["frame_rate"] is None else f"{round(row['frame_rate'], 1):g} Hz"
         legal = "" if row["challenge"] else "; not for the challenge"
         legal += f"; predicts {row['predicts']}" if row["predicts"] else ""
+        name, kind, languages = (f"{row[key]:{width}}" for key, width in widths.items())
         print_line(
-            f"{row['model']:26} {row['kind']:8} {row['dim']:5}  {rate:8} "
-            f"{row['languages']:24} {row['hub']} ({row['licence']}{legal})",
+            f"{name} {kind} {row['dim']:5}  {rate:8} {languages} "
+            f"{row['hub']} ({row['licence']}{legal})",
             indent=2,
         )

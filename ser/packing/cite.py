@@ -7,7 +7,7 @@ anybody's text: none of them ends a comment, begins an entry or reaches TeX unes
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -116,7 +116,8 @@ def cite(run: Path) -> list[Citation]:
     Raises `UserError` where there is neither, and for a pipeline of another shape.
     """
     run = run_path(run)
-    folder = open_bundle(run).folder if run.is_file() else run
+    bundle = open_bundle(run) if run.is_file() else None
+    folder = bundle.folder if bundle else run
     if not (folder / "pipeline.yaml").is_file():
         raise UserError(
             f"{run}: it is neither a run's folder (with a pipeline.yaml) nor a bundle; name one, "
@@ -126,7 +127,9 @@ def cite(run: Path) -> list[Citation]:
     pipeline = Document(str(file), read_yaml(file), expand=False)
     entries, cited_for = read_entries(), dict[str, list[str]]()
     without_entry = dict[str, None]()
-    for item, keys in _used(pipeline, folder):
+    evaluation = bundle.record.evaluation if bundle else None
+    corpora = [corpus.name for corpus in evaluation.corpora] if evaluation else []
+    for item, keys in _used(pipeline, folder, corpora):
         for key in keys:
             cited_for.setdefault(key, []).append(item)
         if not keys:
@@ -148,10 +151,18 @@ def model_keys(model: str) -> tuple[str, ...]:
     return next((keys for start, keys in MODELS if model.startswith(start)), ())
 
 
-def _used(pipeline: Document, run: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield what a run used, in words, and the keys of its entries."""
+def _used(
+    pipeline: Document, run: Path, corpora: Sequence[str]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what a run used, in words, and the keys of its entries.
+
+    Without `corpora`, its corpus is the one that the manifest's name or a folder's contains.
+    """
     yield f"ser {__version__}", ("ser",)
-    yield from _corpus(pipeline)
+    for name in corpora:
+        yield f"corpus {name}", CITED.get(corpus_named(name) or "", ())
+    if not corpora:
+        yield from _corpus(pipeline)
     finetuned = pipeline.mapping(("finetune",))
     for section in ("features", "finetune"):
         for name in pipeline.mapping((section,)):

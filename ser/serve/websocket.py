@@ -1,8 +1,8 @@
 """The websocket protocol of uvicorn, with limits for a client that does not keep to the protocol.
 
 uvicorn itself answers the pings of a client that reads nothing, collects the fragments of a message
-in any number, logs text that is not UTF-8 as a fault of the server, and waits without limit for a
-handshake that it cannot read and for a client that does not read the end.
+in any number, logs refused handshakes and text that is not UTF-8 as faults of the server, and waits
+without limit for a handshake that it cannot read and for a client that does not read the end.
 """
 
 from asyncio.transports import BaseTransport
@@ -62,6 +62,8 @@ class LiveProtocol(WebSocketsSansIOProtocol):
         if self.close_sent:
             raise ClientDisconnected
         await super().send(message)
+        if self.close_sent:  # by a response that refuses the handshake, too
+            self.handshake_complete = True
 
     async def run_asgi(self) -> None:
         """Serve the connection, and do not wait for what is not read at its end."""

@@ -90,12 +90,12 @@ def _row(name: str) -> dict[str, str]:
 
 
 def _in_words(needs: Requirements) -> str:
-    size = "size of the cache unknown"
-    if needs.gigabytes is not None:
+    size = "no cache" if needs.gigabytes == 0 else "size of the cache unknown"
+    if needs.gigabytes:
         size = f"{needs.gigabytes:.1f} GB of cache for {HOURS} h of audio"
     legal = f"not allowed in the challenge: {', '.join(needs.not_legal)}" if needs.not_legal else ""
-    unknown = f"not in `ser models`: {', '.join(needs.unknown)}" if needs.unknown else ""
-    parts = [size, *needs.licences, legal, unknown]
+    unknown = ", ".join(f"${name}" for name in needs.unknown)  # variables: models with a name have cards
+    parts = [size, *needs.licences, legal, f"weights from {unknown}" if unknown else ""]
     if not (legal or unknown):
         parts.append("all models allowed in the challenge")
     return "; ".join(part for part in parts if part)

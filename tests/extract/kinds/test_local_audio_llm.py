@@ -133,6 +133,9 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         f"{tmp_path}: a voxtral model cannot be run by `kind: local_audio_llm`, only those of type "
         "qwen2_audio, audioflamingo3; serve it and use `kind: audio_llm`."
     )
+    (tmp_path / "config.json").write_text('{"model_type": null}')
+    with pytest.raises(UserError, match=r": its config\.json names no model type; "):
+        made("local_audio_llm", tmp_path, classes=CLASSES)
 
 
 def test_a_class_is_named_once() -> None:

@@ -144,3 +144,20 @@ def test_other_models_are_refused(model_type: str, remedy: str, tmp_path: Path) 
         Recognizer(options, Weights(tmp_path, "sha256:0")).batch_key(8_000)
     start = f"{tmp_path}: a {model_type} model cannot be run by `kind: recognizer`; {remedy}"
     assert str(error.value).startswith(start)
+
+
+@pytest.mark.parametrize("config", [{}, {"model_type": ["whisper"]}])
+def test_a_config_without_a_model_type_is_refused(config: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    options: Any = parse_options({"kind": "recognizer", "model": str(tmp_path)})
+    remedies = []
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            Recognizer(options, Weights(tmp_path, "sha256:0")).batch_key(8_000)
+        remedies.append(str(error.value))
+        (tmp_path / "model.bin").touch()
+    start = f"{tmp_path}: its config.json names no model type; "
+    assert remedies == [
+        f"{start}get the model again.",
+        f"{start}for Whisper of CTranslate2 use `kind: asr`.",
+    ]

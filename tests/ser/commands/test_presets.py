@@ -2,6 +2,7 @@
 
 import re
 
+from ser.extract.registry import MODELS
 from ser.presets import names, preset, written
 from tests.ser.factories import PIPELINE, make_corpus, ser
 
@@ -20,6 +21,15 @@ def test_the_list(tmp_path):
         "cross_modal_gru + random_forest; 165.9 GB of cache for 100 h of audio; wavlm-large: "
         "disputed: MIT or CC BY-SA 3.0; all models allowed in the challenge"
     )
+
+
+def test_the_columns_of_the_models_are_aligned(tmp_path):
+    done = ser("models", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    (hub,) = {line.index(card.hub, 60) for line, card in zip(lines, MODELS.values(), strict=True)}
+    assert {line[hub - 1] for line in lines} == {" "}
+    assert "41.7 Hz" in done.stdout
 
 
 def test_check(tmp_path):

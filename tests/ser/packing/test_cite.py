@@ -11,6 +11,7 @@ from ser.extract.registry import MODELS
 from ser.packing import cite as module
 from ser.packing.cite import HEADS, KINDS, STACKS, cite, model_keys
 from ser.packing.corpora import CITED, corpus_named, describe_corpus
+from ser.predict.shelf import SHELF
 from ser.version import __version__
 from tests.messages import ROOT
 from tests.ser.factories import ser
@@ -189,6 +190,14 @@ def test_the_demo_cites_its_synthesizer(tmp_path):
     own, speech = cite(run)
     assert keys([own, speech]) == ["ser", "espeakng"]
     assert speech.cited_for == ("corpus demo",)
+
+
+def test_a_bundle_cites_the_corpora_of_its_record():
+    citations = cite(SHELF)
+    assert keys(citations)[:4] == [
+        *("ser", "livingstone2018ravdess", "burkhardt2005database", "costantini2014emovo"),
+    ]
+    assert citations[3].cited_for == ("corpus EMOVO",)
 
 
 def test_the_entries_are_whole_and_each_belongs_to_something():

@@ -210,11 +210,13 @@ def test_a_stream_may_pause_no_longer_than_its_patience(small, tmp_path, monkeyp
         ("/gradio_api/queue/data", {}, 404),
     ],
 )
-def test_other_sites_and_other_paths_open_no_stream(server, path, headers, status):
+def test_other_sites_and_other_paths_open_no_stream(server, path, headers, status, caplog):
     with pytest.raises(InvalidStatus) as refused, opened(server, path, additional_headers=headers):
         pass
     assert refused.value.response.status_code == status
     assert list(json.loads(refused.value.response.body)) == ["error"]
+    assert httpx.get(f"{server.url}/health").status_code == 200  # the refusal is done
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
 
 
 def test_the_server_s_own_page_may_open_a_stream(server):

@@ -27,6 +27,17 @@ def test_the_size_of_all_layers_is_unknown_and_models_without_a_card_are_listed(
     assert needs.gigabytes is None
     assert needs.unknown == ("WHISPER_TINY_EN", "WHISPER_BASE")
     assert needs.licences == ("openSMILE: audEERING, research",)
+    assert catalogue._in_words(needs) == (
+        "size of the cache unknown; openSMILE: audEERING, research; weights from $WHISPER_TINY_EN, "
+        "$WHISPER_BASE"
+    )
+
+
+def test_a_preset_without_frozen_features_needs_no_cache():
+    rows = {row["preset"]: row["needs"] for row in table().iter_rows(named=True)}
+    assert [name for name, needs in rows.items() if needs.startswith("no cache; ")] == [
+        *("baseline-categorical", "baseline-attributes", "msp-podcast-soft"),
+    ]
 
 
 def test_the_table_has_a_row_of_each():
