@@ -94,7 +94,7 @@ def _in_words(needs: Requirements) -> str:
     if needs.gigabytes:
         size = f"{needs.gigabytes:.1f} GB of cache for {HOURS} h of audio"
     legal = f"not allowed in the challenge: {', '.join(needs.not_legal)}" if needs.not_legal else ""
-    unknown = ", ".join(f"${name}" for name in needs.unknown)  # variables: models with a name have cards
+    unknown = ", ".join(f"${name}" for name in needs.unknown)  # all others have cards
     parts = [size, *needs.licences, legal, f"weights from {unknown}" if unknown else ""]
     if not (legal or unknown):
         parts.append("all models allowed in the challenge")
