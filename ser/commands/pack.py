@@ -91,6 +91,13 @@ def pack(
         raise UserError(
             "give RUN and -o bundle.ser, --push hf:owner/name or --onnx DIR; or --show bundle.ser."
         )
+    of_bundle = {"-o": out, "--push": push, "--risk": risk, "--licence": licence}
+    of_bundle |= {"--private": private or None, "--embed": embed or None}
+    given = [name for name, value in of_bundle.items() if value is not None]
+    if onnx is not None and given:
+        raise UserError(
+            f"{given[0]} does not go with --onnx; pack a bundle first, and give it as RUN."
+        )
     if show is not None:
         _show(show)
     if run is not None and (out is not None or push is not None):

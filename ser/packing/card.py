@@ -73,7 +73,12 @@ def write_card(predictor: "Predictor", record: BundleRecord) -> str:
         *("## Scores", *_scores(predictor, name)),
         *("## Training data", *_data(predictor)),
         *("## Labels", _labels(record)),
-        *("## Models and licences", *_licence(record), *_models(record), *_fine_tuned(predictor)),
+        *(
+            "## Models and licences",
+            *licence_terms(record),
+            *_models(record),
+            *_fine_tuned(predictor),
+        ),
         *("## How to run", _commands(record)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -199,7 +204,7 @@ def _labels(record: BundleRecord) -> str:
     )
 
 
-def _licence(record: BundleRecord) -> list[str]:
+def licence_terms(record: BundleRecord) -> list[str]:
     """Return the licence of the weights, and the terms of the corpora that they come from."""
     stated = [f"**Licence of the weights in this bundle: {record.licence}.**"]
     if record.evaluation is None:

@@ -49,7 +49,8 @@ class Predictor(AudioPredictor):
     is None for a head alone. `synthetic` is the share of synthetic speech among the training clips
     (None where it is unknown), and `notes` are sentences that every result carries. `evaluation` is
     that of a bundle, with its errors on corpora that it has not seen, and `summary` one sentence of
-    it; both are None without one. Raises `UserError` for a run that is incomplete.
+    it; both are None without one. `record` is the bundle.json of a bundle, None for a folder.
+    Raises `UserError` for a run that is incomplete.
 
         >>> p = Predictor("runs/mine", device="cpu")
         >>> p
@@ -80,7 +81,8 @@ class Predictor(AudioPredictor):
             table = self._table_of(self._saved)
             self.stack = load_stack(self.run, table) if stacked else None
         self.heads, self._table = tuple(names), table
-        self.evaluation = bundle.record.evaluation if bundle else None
+        self.record = bundle.record if bundle else None
+        self.evaluation = self.record.evaluation if self.record else None
         if min_confidence is None and self.evaluation is not None and stacked:
             min_confidence = self.evaluation.min_confidence
         trained_on = {name: spec for h in self._saved for name, spec in h.made_of.items()}

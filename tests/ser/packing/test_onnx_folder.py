@@ -8,8 +8,12 @@ import pytest
 
 from ser.cache.precision import Encoded
 from ser.cache.strides import as_layers, side_by_side
+from ser.corpus.atomic import host
 from ser.corpus.errors import UserError
 from ser.packing import onnx_heads
+from ser.packing.onnx_folder import export
+from ser.predict.bundle import open_bundle
+from ser.predict.shelf import SHELF
 from ser.stack.table import Rows
 from tests.ser.factories import ser
 
@@ -91,7 +95,66 @@ def test_what_has_no_graph_is_listed_and_the_rest_is_written(small, tmp_path, mo
     listed = "".join(f"- {problem}\n" for problem in problems)
     assert f"## Without a graph\n\n{listed}" in readme
     assert "| `rated.attributes` | (batch, 3) float32 | its output `attributes` |" in readme
+    assert "| `probabilities` | (batch, 3) float32 | output: of the classes |" in readme
+    model = "kind: whisper, model: whisper-tiny.en"
+    options = f"{{{model}, window: trim, silence: 8.0, precision: float16}}"
+    assert f"| `whisper` | `{options}` | 50 Hz |" in readme
+    options = "{kind: whisper, precision: int8, model: whisper, layer: all, window: trim}"
+    assert f"| `layers` | `{options}` |  |" in readme
+    assert "## Licence\n\nsmall states no licence." in readme
     assert readme.startswith("# small as ONNX\n\nGraphs of gru, stats, rated of small, written by")
     done = ser("pack", small.run, "--onnx", "onnx", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("ser: onnx: it exists and is not an empty folder; choose")
+
+
+def test_a_bundle_hands_on_its_licence_its_threshold_and_its_card(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_heads, "export_head", lambda *_: None)
+    folder = tmp_path / "new/onnx"
+    folder.mkdir(parents=True)
+    left = folder / f".heads.{host()}-{2**31}-0123abcd.part"  # of a killed process
+    left.mkdir()
+    assert ser("pack", "acted-speech-4", "--onnx", folder).returncode == 0
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "README.md",
+        "card.md",
+        "heads",
+        "stack.onnx",
+    ]
+    session = onnxruntime.InferenceSession(folder / "stack.onnx")
+    assert session.get_modelmeta().custom_metadata_map["licence"] == "CC BY-NC-SA 4.0"
+    readme, evaluation = (folder / "README.md").read_text(), open_bundle(SHELF).record.evaluation
+    assert (
+        "bundle: CC BY-NC-SA 4.0.**\n\nTerms of the corpora: RAVDESS: CC BY-NC-SA 4.0; " in readme
+    )
+    assert f"highest probability is below {evaluation.min_confidence:g}." in readme
+
+
+def test_an_export_stopped_in_a_head_can_be_repeated(small, tmp_path, monkeypatch):
+    def stop(head, path, metadata):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(onnx_heads, "export_head", stop)
+    with pytest.raises(KeyboardInterrupt):
+        export(small.p, tmp_path / "onnx")
+    assert not list((tmp_path / "onnx").iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("-o", "x.ser"), ("--push", "hf:a/b"), ("--private",), ("--embed",), ("--risk", "0")],
+    ids=lambda words: words[0],
+)
+def test_options_of_a_bundle_are_refused(words, tmp_path):
+    done = ser("pack", "acted-speech-4", "--onnx", "onnx", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"ser: {words[0]} does not go with --onnx; ")
+
+
+def test_a_folder_in_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for place in ("file", "file/a", "file/a/b"):
+        done = ser("pack", "acted-speech-4", "--onnx", place, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"ser: {place}: file is not a folder; choose another one.\n"
