@@ -114,7 +114,7 @@ def test_a_bundle_hands_on_its_licence_its_threshold_and_its_card(tmp_path, monk
     folder.mkdir(parents=True)
     left = folder / f".heads.{host()}-{2**31}-0123abcd.part"  # of a killed process
     left.mkdir()
-    assert ser("pack", "acted-speech-4", "--onnx", folder).returncode == 0
+    assert ser("pack", "acted-speech-4", "--onnx", folder, cwd=tmp_path).returncode == 0
     assert sorted(p.name for p in folder.iterdir()) == [
         "README.md",
         "card.md",
