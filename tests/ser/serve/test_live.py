@@ -161,7 +161,7 @@ def test_silence_costs_a_window_and_not_the_stream(server):
             1008,
             "the stream is longer than 60 s; open another one.",
         ),
-        ([START, [b""] * 1_100], 1008, "a message has more than 1000 fragments."),
+        ([START, [b""] * 1_000], 1008, "a message has more than 1000 fragments."),
     ],
 )
 def test_what_is_no_stream_gets_a_code_and_a_sentence(server, messages, code, sentence):
