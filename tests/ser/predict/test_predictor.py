@@ -341,7 +341,7 @@ import resource, sys
 import numpy as np, soundfile
 import ser
 p = ser.load(sys.argv[1], "cpu", head="seen")
-for minutes in (2, 20):
+for minutes in (2, 40):
     with soundfile.SoundFile("long.wav", "w", 16_000, 1) as file:
         rng = np.random.default_rng(0)
         for _ in range(minutes):
@@ -351,12 +351,13 @@ for minutes in (2, 20):
 """
 
 
+@pytest.mark.slow
 def test_a_long_file_takes_no_more_memory_than_a_short_one(small, tmp_path):
     command = [warm.folder() / "python", "-c", MEMORY, small.run]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     segments, peak, more_segments, later_peak = map(int, run.stdout.split())
-    assert (segments, more_segments) == (2 * 2, 20 * 2)
-    assert later_peak < peak + 55  # MB; 18 more minutes of samples are 69
+    assert (segments, more_segments) == (2 * 2, 40 * 2)
+    assert later_peak < peak + 110  # MB: threads may take 70; 38 more minutes of samples are 146
 
 
 def test_importing_ser_is_cheap():
