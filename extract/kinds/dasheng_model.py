@@ -9,7 +9,6 @@ the other encoders are; the published code cuts them without, and pads the last 
 All sizes but the number of heads follow from the tensors. Weights of another layout are refused.
 """
 
-import pickle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ser.corpus.errors import UserError
 from ser.extract.encoding import read_config
 from ser.extract.kinds.emotion2vec_model import Block, count
-from ser.extract.kinds.own_model import OwnModel
+from ser.extract.kinds.own_model import OwnModel, published_errors
 
 EPS = 1e-6  # of the layer norms
 HEADS = {768: 12, 1280: 16, 1536: 24}  # of the published models, by their dimension
@@ -73,7 +71,7 @@ def load_dasheng(folder: Path) -> Dasheng:
 
     path = next((folder / name for name in FILES if (folder / name).exists()), folder / FILES[0])
     config = read_config(folder)
-    try:
+    with published_errors(path, "Dasheng"):
         if path.suffix == ".safetensors":
             stored = load_file(path)
         else:
@@ -82,10 +80,5 @@ def load_dasheng(folder: Path) -> Dasheng:
         own = {k.removeprefix(part): v.float() for k, v in stored.items() if k.startswith(part)}
         dim = len(own["norm.weight"])
         sizes: Any = config.get("encoder_kwargs") or {}
-        return Dasheng(own, int(sizes.get("num_heads") or HEADS[dim]))
-    except (KeyError, TypeError, IndexError, RuntimeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path}: these are not Dasheng's weights as published.") from error
-    except (OSError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path}: it cannot be read without running code of its own; save the tensors alone."
-        ) from error
+        model = Dasheng(own, int(sizes.get("num_heads") or HEADS[dim]))
+    return model

@@ -10,7 +10,6 @@ All sizes follow from the tensors. Weights with another layout are refused.
 """
 
 import math
-import pickle
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,8 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, pad, scaled_dot_product_attention
 
-from ser.corpus.errors import UserError
-from ser.extract.kinds.own_model import OwnModel
+from ser.extract.kinds.own_model import OwnModel, published_errors
 from ser.extract.models import EMOTION2VEC, own_file
 
 STRIDES = (5, 2, 2, 2, 2, 2, 2)  # 320 samples in all
@@ -139,15 +137,10 @@ def load_emotion2vec(folder: Path) -> Emotion2vec:
     """Load the published weights of a folder; raises `UserError` for those of another layout."""
     path = own_file(folder, *EMOTION2VEC)
     assert path is not None
-    try:
+    with published_errors(path, "emotion2vec"):
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        return Emotion2vec(renamed(stored.get("model", stored)))
-    except (KeyError, TypeError, IndexError, RuntimeError, AttributeError, ValueError) as error:
-        raise UserError(f"{path}: these are not emotion2vec's weights as published.") from error
-    except (OSError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path}: it cannot be read without running code of its own; save the tensors alone."
-        ) from error
+        model = Emotion2vec(renamed(stored.get("model", stored)))
+    return model
 
 
 def renamed(published: dict[str, Tensor]) -> dict[str, Tensor]:

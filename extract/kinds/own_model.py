@@ -1,7 +1,14 @@
-"""What the models that are modules of our own share with those of transformers."""
+"""What the models that are modules of our own share."""
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
+
+from ser.corpus.errors import UserError
 
 
 class OwnModel(nn.Module):
@@ -16,3 +23,16 @@ class OwnModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
+
+
+@contextmanager
+def published_errors(path: Path, model: str) -> Iterator[None]:
+    """Raise as `UserError` what fails while the published weights of a model are read."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, RuntimeError, AttributeError, ValueError) as error:
+        raise UserError(f"{path}: these are not {model}'s weights as published.") from error
+    except (OSError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path}: it cannot be read without running code of its own; save the tensors alone."
+        ) from error

@@ -20,8 +20,8 @@ from pydantic import Field
 
 from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError, listed
-from ser.extract.encoding import model_type_of
-from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor
+from ser.extract.encoding import PreparingExtractor, model_type_of
+from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, extractor
 from ser.extract.kinds.whisper import QUIET, join
 
 STEP = SAMPLE_RATE // 10  # samples: pauses are looked for in steps of 0.1 s
@@ -82,7 +82,7 @@ class RecognizerOptions(FeatureOptions):
 
 
 @extractor("recognizer")
-class Recognizer(Extractor):
+class Recognizer(PreparingExtractor):
     """Transcribe each clip with the decoder of its model."""
 
     Options: ClassVar[type[FeatureOptions]] = RecognizerOptions
@@ -117,10 +117,6 @@ class Recognizer(Extractor):
     def _samples(self, piece: int) -> int:
         multiple = self.family.multiple or 1
         return -(-max(piece, HALF_SECOND) // multiple) * multiple
-
-    def extract(self, batch: Sequence[np.ndarray]) -> list[Transcript]:
-        """Return the words of each waveform."""
-        return self.compute([self.prepare(wave) for wave in batch])
 
     def compute(self, batch: Sequence[list[np.ndarray]]) -> list[Transcript]:
         """Return the words of each waveform in pieces."""

@@ -100,9 +100,11 @@ def pack(
         )
     if show is not None:
         _show(show)
-    if run is not None and (out is not None or push is not None):
+    elif run is not None and onnx is not None:
+        return exit_code(_export(run, onnx))
+    elif run is not None:
         _pack(run, out, push, private=private, embed=embed, risk=risk, licence=licence)
-    return exit_code(run is not None and onnx is not None and _export(run, onnx))
+    return 0
 
 
 def _pack(
