@@ -21,6 +21,7 @@ from ser.score.metrics import confusion, macro_f1, uar
 from ser.score.rotations import labelled_predictions
 from ser.score.run import STACK
 from ser.score.speakers import speakers_note, too_few, with_interval
+from ser.score.truth import indices_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,10 +112,10 @@ def _cell(
     for name, frame in systems.items():
         rows = first.select("utterance").join(frame, "utterance", maintain_order="left")
         columns = [rows["emotion"], rows["prediction"]]
-        index = {c: i for i, c in enumerate(pl.concat(columns).unique().sort())}
-        true, chosen = (c.replace_strict(index, return_dtype=pl.Int64).to_numpy() for c in columns)
-        matrix = confusion(true, chosen, len(index))
-        drawn = macro_f1(draw.confusions(true, chosen, len(index)))
+        names = pl.concat(columns).unique().sort().to_list()
+        true, chosen = (indices_of(column, names) for column in columns)
+        matrix = confusion(true, chosen, len(names))
+        drawn = macro_f1(draw.confusions(true, chosen, len(names)))
         scores[name] = CellScore(
             macro_f1=float(macro_f1(matrix)), uar=float(uar(matrix)), interval=draw.interval(drawn)
         )

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ser.score.attributes import resampled_ccc, score_attributes
+from ser.score.attributes import ccc, resampled_ccc
 from ser.score.bootstrap import Resamples
 from ser.score.metrics import confusion, reported
-from ser.score.scores import GAP, MEAN
+from ser.score.scores import GAP
 from ser.score.speakers import too_few
 
 # a score, and its values in every resample, NaN where a resample has no rows
@@ -48,8 +48,8 @@ def attribute_scores(draw: Resamples, truth: np.ndarray, predicted: np.ndarray) 
     if not rated.any():
         return {}
     truth, predicted = truth[:, rated], predicted[:, rated]
-    mean = score_attributes(truth, predicted, [str(i) for i in range(truth.shape[1])])[MEAN]
-    return {"ccc": (mean["ccc"], resampled_ccc(draw, truth, predicted).mean(axis=1))}
+    mean = float(ccc(truth, predicted).mean())
+    return {"ccc": (mean, resampled_ccc(draw, truth, predicted).mean(axis=1))}
 
 
 def score_groups(

@@ -17,12 +17,8 @@ from ser.corpus.errors import UserError, plural
 OUTPUTS = {"logits": "logits", "in_sample": "in-sample logits", "predicted": "predicted attributes"}
 
 
-def read_heads(
-    folder: Path, heads: Sequence[str], *, attributes_alone: bool = False
-) -> list[HeadLogits]:
+def read_heads(folder: Path, heads: Sequence[str]) -> dict[str, HeadLogits]:
     """Read `<folder>/<head>/logits.h5` of every head, in the order of `heads`.
-
-    `attributes_alone` allows heads that were trained on attributes alone and so have no logits.
 
     Raises `UserError` for no heads at all, a missing file, heads with different classes or another
     order of them, an id that appears twice in a split, and numbers that are not finite.
@@ -31,19 +27,14 @@ def read_heads(
         raise UserError(
             f"{folder}: there are no heads to read; name some under heads in pipeline.yaml."
         )
-    outputs = [HeadLogits.read(folder / head / "logits.h5") for head in heads]
-    for head, logits in zip(heads, outputs, strict=True):
+    outputs = {head: HeadLogits.read(folder / head / "logits.h5") for head in heads}
+    classes = outputs[heads[0]].classes
+    for head, logits in outputs.items():
         path = folder / head / "logits.h5"
-        if logits.classes != outputs[0].classes:
+        if logits.classes != classes:
             raise UserError(
                 f"{path}: the classes are {', '.join(logits.classes)}, but those of head "
-                f"'{heads[0]}' are {', '.join(outputs[0].classes)}; train both with the same "
-                "corpus.classes."
-            )
-        if not attributes_alone and not classifies(logits):
-            raise UserError(
-                f"{path}: head '{head}' has no logits, as it was trained on attributes "
-                "alone; name only heads that classify."
+                f"'{heads[0]}' are {', '.join(classes)}; train both with the same corpus.classes."
             )
         for split, rows in logits.splits.items():
             _check_split(path, split, rows)
@@ -73,36 +64,11 @@ def require_same_utterances(folder: Path, heads: Mapping[str, HeadLogits]) -> No
                     )
 
 
-def labels_of(heads: Sequence[HeadLogits]) -> dict[str, int]:
-    """Map every utterance of the heads to its class index, -1 for none.
-
-    Raises `UserError` when two heads, or two splits, give one utterance different labels.
-    """
-    label: dict[str, int] = {}
-    first: dict[str, SplitLogits] = {}
-    for head in heads:
-        for split, rows in head.splits.items():
-            other = first.setdefault(split, rows)
-            if other is not rows and _same_labels(other, rows):
-                continue
-            for utterance, value in zip(rows.utterance, rows.label.tolist(), strict=True):
-                if label.setdefault(utterance, value) != value:
-                    raise UserError(
-                        f"logits.h5 of head '{head.head}': the label of '{utterance}' is not the "
-                        "one that another head was trained with; train all heads on one manifest."
-                    )
-    return label
-
-
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Turn logits `(..., classes)` into probabilities of the same shape, float64."""
     powers = np.exp(np.asarray(logits, np.float64) - logits.max(axis=-1, keepdims=True))
     probabilities: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
     return probabilities
-
-
-def _same_labels(first: SplitLogits, second: SplitLogits) -> bool:
-    return first.utterance == second.utterance and np.array_equal(first.label, second.label)
 
 
 def _check_split(path: Path, split: str, rows: SplitLogits) -> None:

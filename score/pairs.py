@@ -26,7 +26,14 @@ from ser.score.metrics import confusion, macro_f1, per_class_f1
 from ser.score.record import StackSummary, has_stack, stack_file
 from ser.score.run import SCORED, STACK, of_head, of_stack
 from ser.score.speakers import speakers_note
-from ser.score.truth import PREDICTED, TRUTH, ground_truth
+from ser.score.truth import (
+    PREDICTED,
+    TRUTH,
+    emotion_of,
+    ground_truth,
+    indices_of,
+    scored_attributes,
+)
 
 
 class OfClasses(TypedDict):
@@ -80,7 +87,7 @@ def read_system(run: Path, name: str | None = None, manifest: Manifest | None = 
         heads = list(StackSummary.read(stack_file(run)).heads)
     elif name is not None:
         heads = [name]
-    logits = dict(zip(heads, read_heads(folder, heads, attributes_alone=True), strict=True))
+    logits = read_heads(folder, heads)
     chosen = name or (STACK if STACK in names else _best(run, logits))
     frame = of_stack(run, logits) if chosen == STACK else of_head(logits[chosen])
     classes = logits[heads[0]].classes
@@ -90,9 +97,7 @@ def read_system(run: Path, name: str | None = None, manifest: Manifest | None = 
 
 def with_truth(frame: pl.DataFrame, truth: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
     """Return the `rows` of a `System`: predictions joined with the truth by id."""
-    names = dict(enumerate(classes))
-    emotion = pl.col("label").replace_strict(names, default=None, return_dtype=pl.String())
-    truth = truth.with_columns(emotion=emotion).drop("label")
+    truth = truth.with_columns(emotion_of(classes)).drop("label")
     return frame.join(truth, "utterance", maintain_order="left")
 
 
@@ -139,11 +144,7 @@ def compare_systems(
             f"{first.source} and {second.source} have no labelled utterance of {split} in common; "
             "compare runs of one corpus, on a split that both have."
         )
-    attributes = [
-        name.removeprefix(PREDICTED)
-        for name in one.columns
-        if name.startswith(PREDICTED) and name in other.columns
-    ]
+    attributes = [name for name in scored_attributes(one) if PREDICTED + name in other.columns]
     for column in ("emotion", *(TRUTH + name for name in attributes)):
         _require_same(both, column, first, second)
     labelled = both.filter(pl.col("emotion").is_not_null())
@@ -213,9 +214,8 @@ def _compare_labels(
 ) -> OfClasses:
     """Compare the emotions of two systems."""
     classes = list(dict.fromkeys((*first, *second)))
-    index = {name: i for i, name in enumerate(classes)}
     labels, one, other = (
-        rows[column].replace_strict(index, return_dtype=pl.Int64).to_numpy()
+        indices_of(rows[column], classes)
         for column in ("emotion", "prediction", "prediction.second")
     )
     speakers = rows["speaker"].to_list()

@@ -19,12 +19,13 @@ from ser.cache.files import fingerprint
 from ser.cache.logits import HeadLogits, SplitLogits
 from ser.cache.record import Count, Label, Record
 from ser.corpus.errors import UserError
-from ser.score.attributes import ccc
+from ser.score.attributes import score_attributes
 from ser.score.heads import read_heads
-from ser.score.metrics import confusion, macro_f1, uar
+from ser.score.labels import macro_f1, uar
 from ser.score.record import StackSummary, has_stack, read_predictions, stack_file
 from ser.score.run import STACK, of_head
-from ser.score.truth import PREDICTED, TRUTH, ground_truth
+from ser.score.scores import MEAN
+from ser.score.truth import PREDICTED, TRUTH, emotion_of, ground_truth, scored_attributes
 
 FILE = "rotations.json"
 TEST = "test"
@@ -135,18 +136,15 @@ def rotation_scores(name: str, run: Path, heads: Sequence[str]) -> RotationScore
 
 def labelled_predictions(run: Path, heads: Sequence[str]) -> dict[str, pl.DataFrame]:
     """Return the predictions of every system on test, with `label`, `emotion` and `speaker`."""
-    logits = dict(zip(heads, read_heads(run / "heads", heads, attributes_alone=True), strict=True))
+    logits = read_heads(run / "heads", heads)
     truth = ground_truth(logits, None, ())
     systems = {name: of_head(head, [TEST]) for name, head in logits.items() if TEST in head.splits}
     if has_stack(run):
         stack = read_predictions(run, StackSummary.read(stack_file(run)))
         systems[STACK] = stack.filter(pl.col("split") == TEST)
-    classes = dict(enumerate(next(iter(logits.values())).classes))
-    emotion = pl.col("label").replace_strict(classes, default=None, return_dtype=pl.String)
+    truth = truth.with_columns(emotion_of(next(iter(logits.values())).classes))
     return {
-        name: frame.join(truth, "utterance", "left", maintain_order="left").with_columns(
-            emotion=emotion
-        )
+        name: frame.join(truth, "utterance", "left", maintain_order="left")
         for name, frame in systems.items()
     }
 
@@ -155,24 +153,16 @@ def _scores(rows: pl.DataFrame) -> dict[str, float]:
     scores: dict[str, float] = {}
     labelled = rows.filter(pl.col("label") >= 0)
     if labelled.height and "prediction" in rows.columns:
-        names = pl.concat([labelled["emotion"], labelled["prediction"]]).unique().sort().to_list()
-        index = {name: i for i, name in enumerate(names)}
-        true, chosen = (
-            labelled[column].replace_strict(index, return_dtype=pl.Int64).to_numpy()
-            for column in ("emotion", "prediction")
-        )
-        matrix = confusion(true, chosen, len(names))
-        scores |= {"macro_f1": float(macro_f1(matrix)), "uar": float(uar(matrix))}
-    attributes = [c.removeprefix(PREDICTED) for c in rows.columns if c.startswith(PREDICTED)]
-    attributes = [name for name in attributes if TRUTH + name in rows.columns]
-    if attributes:
+        true, chosen = labelled["emotion"].to_numpy(), labelled["prediction"].to_numpy()
+        scores |= {"macro_f1": macro_f1(true, chosen), "uar": uar(true, chosen)}
+    if attributes := scored_attributes(rows):
         truth, predicted = (
-            rows.select(side + name for name in attributes).to_numpy().astype(np.float64)
+            rows.select(side + name for name in attributes).to_numpy()
             for side in (TRUTH, PREDICTED)
         )
-        rated = ~np.isnan(truth).all(axis=0)
-        if rated.any():
-            scores["ccc"] = float(ccc(truth[:, rated], predicted[:, rated]).mean())
+        mean = score_attributes(truth, predicted, attributes)[MEAN]
+        if mean["n"]:
+            scores["ccc"] = mean["ccc"]
     return scores
 
 

@@ -34,7 +34,7 @@ from ser.score.metrics import confusion, macro_f1
 from ser.score.record import StackSummary, has_stack, read_predictions, stack_file
 from ser.score.scores import Metrics, Ranked, SystemScores, TrainScores, plain_values
 from ser.score.system import score_system
-from ser.score.truth import PREDICTED, ground_truth
+from ser.score.truth import PREDICTED, emotion_of, ground_truth
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +70,7 @@ def score_run(
     if STACK in heads:
         raise UserError(f"{run}: a head may not be called '{STACK}'; rename it in pipeline.yaml.")
     folder = run / "heads"
-    logits = dict(zip(heads, read_heads(folder, heads, attributes_alone=True), strict=True))
+    logits = read_heads(folder, heads)
     require_same_utterances(folder, logits)
     classes = next(iter(logits.values())).classes
     truth = ground_truth(logits, manifest, config.groups, config.secondary_votes)
@@ -212,15 +212,12 @@ def _predictions(
     truth: pl.DataFrame,
     classes: Sequence[str],
 ) -> pl.DataFrame:
-    emotion = pl.col("label").replace_strict(
-        dict(enumerate(classes)), default=None, return_dtype=pl.String()
-    )
     dev = metrics.get("dev", {})
     classifier = _chosen(systems, "prediction", best(dev, "macro_f1"))
     regressor = _chosen(systems, PREDICTED, best(dev, "ccc"))
     frame = systems[classifier or regressor or next(iter(systems))]
     columns = [name for name in frame.columns if name == "prediction" or name.startswith("p.")]
-    emotions = truth.select("utterance", emotion=emotion)
+    emotions = truth.select("utterance", emotion_of(classes))
     frame = frame.join(emotions, "utterance", "left", maintain_order="left")
     frame = frame.select("utterance", "split", "emotion", *columns)
     if regressor is None:

@@ -30,7 +30,7 @@ from ser.score.groups import Scores, attribute_scores, class_scores, score_group
 from ser.score.metrics import per_class_f1, reported, score
 from ser.score.scores import MEAN, SystemScores
 from ser.score.speakers import speakers_note
-from ser.score.truth import GROUP, PREDICTED, TRUTH
+from ser.score.truth import GROUP, PREDICTED, TRUTH, indices_of, scored_attributes
 
 
 def score_system(
@@ -42,11 +42,7 @@ def score_system(
     (`ser.score.truth.ground_truth`), one row per utterance.
     """
     distributions = _distributions(rows, classes, config)
-    attributes = [
-        name.removeprefix(PREDICTED)
-        for name in rows.columns
-        if name.startswith(PREDICTED) and TRUTH + name.removeprefix(PREDICTED) in rows.columns
-    ]
+    attributes = scored_attributes(rows)
     if "prediction" not in rows.columns:
         rows = rows.with_columns(label=pl.lit(-1))
     rated = [pl.col(TRUTH + name).is_not_nan() for name in attributes]
@@ -62,9 +58,7 @@ def score_system(
     predictions = np.zeros(len(labels), np.int64)
     numbers: dict[str, object] = {}
     if (labels >= 0).any():
-        index = {name: i for i, name in enumerate(classes)}
-        chosen = rows["prediction"].replace_strict(index, return_dtype=pl.Int64)
-        predictions = chosen.to_numpy()
+        predictions = indices_of(rows["prediction"], classes)
         numbers = _class_numbers(draw, labels, predictions, classes, config)
         numbers |= _confidence_numbers(rows, labels, predictions, classes)
     if not np.isnan(truth).all():
@@ -95,14 +89,13 @@ def _distributions(
     needed = (prefix + name for prefix in (VOTE, "p.") for name in classes)
     if not {"prediction", *needed} <= set(rows.columns):
         return {}
-    index = {name: i for i, name in enumerate(classes)}
     votes, probabilities = (
         rows.select(prefix + name for name in classes).to_numpy() for prefix in (VOTE, "p.")
     )
     scores = score_distributions(
         votes,
         probabilities,
-        rows["prediction"].replace_strict(index, return_dtype=pl.Int64).to_numpy(),
+        indices_of(rows["prediction"], classes),
         rows["speaker"].to_list(),
         resamples=config.resamples,
         seed=config.seed,

@@ -12,7 +12,6 @@ from ser.cache.logits import HeadLogits
 from ser.corpus.columns import ATTRIBUTES, FURTHER, VOTE
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
-from ser.score.heads import labels_of
 
 TRUTH, GROUP, PREDICTED = "truth.", "group.", "predicted."
 
@@ -48,114 +47,80 @@ def missing_groups(heads: Iterable[HeadLogits], groups: Sequence[str]) -> list[s
     return [name for name in groups if name not in stored]
 
 
+def emotion_of(classes: Sequence[str]) -> pl.Expr:
+    """Return the expression of the column `emotion`: the class of `label`, null for -1."""
+    names = dict(enumerate(classes))
+    named = pl.col("label").replace_strict(names, default=None, return_dtype=pl.String())
+    return named.alias("emotion")
+
+
+def indices_of(names: pl.Series, classes: Sequence[str]) -> np.ndarray:
+    """Return the index of each class name: int64 `(rows,)`."""
+    index = {name: i for i, name in enumerate(classes)}
+    return names.replace_strict(index, return_dtype=pl.Int64()).to_numpy()
+
+
+def scored_attributes(rows: pl.DataFrame) -> list[str]:
+    """Return the attributes of which rows have predictions and the truth."""
+    names = [c.removeprefix(PREDICTED) for c in rows.columns if c.startswith(PREDICTED)]
+    return [name for name in names if TRUTH + name in rows.columns]
+
+
 def _from_heads(
     heads: Mapping[str, HeadLogits], attributes: Sequence[str], groups: Sequence[str]
 ) -> pl.DataFrame:
-    label = labels_of(list(heads.values()))
-    first = next(iter(heads.values()))
-    speakers = _agreed(
-        "speaker",
-        {
-            name: {
-                utterance: speaker
-                for rows in head.splits.values()
-                for utterance, speaker in zip(rows.utterance, rows.speaker, strict=True)
-            }
-            for name, head in heads.items()
-            if head is first or not _same_speakers(first, head)
-        },
+    stored = {name for head in heads.values() for name in head.groups}
+    ratings = [TRUTH + name for name in attributes]
+    cells = [GROUP + name for name in dict.fromkeys(groups) if name in stored]
+    schema = {"utterance": pl.String(), "label": pl.Int64(), "speaker": pl.String()}
+    schema |= dict.fromkeys(ratings, pl.Float64()) | dict.fromkeys(cells, pl.String())
+    frames = {name: _stored(head, schema) for name, head in heads.items()}
+    first = next(iter(frames.values()))
+    rows = pl.concat(
+        frame.with_columns(head=pl.lit(name))
+        for name, frame in frames.items()
+        if frame is first or not frame.equals(first)  # most heads store the same
     )
-    truth = pl.DataFrame(
-        {
-            "utterance": pl.Series(list(label), dtype=pl.String()),
-            "label": pl.Series(list(label.values()), dtype=pl.Int64()),
-            "speaker": pl.Series([speakers[utterance] for utterance in label], dtype=pl.String()),
+    columns = [name for name in schema if name != "utterance"]
+    for column in columns:
+        _require_agreement(rows, column)
+    truth = rows.group_by("utterance", maintain_order=True).agg(
+        pl.col(columns).drop_nulls().first()
+    )
+    return truth.with_columns(pl.col(ratings).fill_null(np.nan), pl.col(cells).replace("", None))
+
+
+def _stored(head: HeadLogits, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return what a head's `logits.h5` has of these columns; "" is unknown text."""
+    frames = [pl.DataFrame(schema=schema)]
+    for rows in head.splits.values():
+        cells: dict[str, list[str] | np.ndarray] = {
+            "utterance": rows.utterance,
+            "label": rows.label,
+            "speaker": rows.speaker,
         }
-    )
-    for name in attributes:
-        truth = truth.join(_ratings(heads, name), "utterance", "left", maintain_order="left")
-    truth = truth.with_columns(pl.col(TRUTH + name).fill_null(np.nan) for name in attributes)
-    for name in groups:
-        cells = _group(heads, name)
-        if cells is not None:
-            truth = truth.join(cells, "utterance", "left", maintain_order="left")
-    return truth
+        if rows.truth is not None:
+            cells |= {TRUTH + name: rows.truth[:, i] for i, name in enumerate(head.attributes)}
+        for i, name in enumerate(head.groups):
+            cells[GROUP + name] = [row[i] for row in rows.groups or ()]
+        series = (pl.Series(n, cells[n], dtype) for n, dtype in schema.items() if n in cells)
+        frames.append(pl.DataFrame(series))
+    return pl.concat(frames, how="diagonal")
 
 
-def _same_speakers(first: HeadLogits, other: HeadLogits) -> bool:
-    """Return whether both have the same rows: the usual case, decided without any dictionary."""
-    return list(first.splits) == list(other.splits) and all(
-        (rows.utterance, rows.speaker)
-        == (other.splits[split].utterance, other.splits[split].speaker)
-        for split, rows in first.splits.items()
-    )
-
-
-def _agreed(column: str, values: Mapping[str, dict[str, str]]) -> dict[str, str]:
-    """Return the first head's values by utterance, which no other head may contradict.
-
-    "" is an unknown value, as older files have, and contradicts nothing. Raises `UserError`.
-    """
-    first = next(iter(values.values()))
-    agreed: dict[str, str] = {}
-    for head, cells in values.items():
-        if cells is not first and cells == first:
-            continue
-        for utterance, value in cells.items():
-            if value and agreed.setdefault(utterance, value) != value:
-                raise UserError(
-                    f"logits.h5 of head '{head}': the {column} of '{utterance}' is not the one "
-                    "that another head was trained with; train all heads on one manifest."
-                )
-    return first
-
-
-def _group(heads: Mapping[str, HeadLogits], column: str) -> pl.DataFrame | None:
-    """Return utterance and `group.<column>` as the first head has them; None if none has."""
-    values = {
-        name: {
-            utterance: row[head.groups.index(column)]
-            for rows in head.splits.values()
-            for utterance, row in zip(rows.utterance, rows.groups or (), strict=True)
-        }
-        for name, head in heads.items()
-        if column in head.groups
-    }
-    if not values:
-        return None
-    cells = _agreed(column, values)
-    return pl.DataFrame(
-        {"utterance": list(cells), GROUP + column: [cell or None for cell in cells.values()]},
-        schema={"utterance": pl.String(), GROUP + column: pl.String()},
-    )
-
-
-def _ratings(heads: Mapping[str, HeadLogits], attribute: str) -> pl.DataFrame:
-    """Gather the truth of one attribute from the heads that predict it, which must agree."""
-    frames = [
-        pl.DataFrame(
-            {
-                "utterance": rows.utterance,
-                TRUTH + attribute: rows.truth[:, head.attributes.index(attribute)].astype(float),
-                "head": [name] * len(rows.utterance),
-            }
-        )
-        for name, head in heads.items()
-        if attribute in head.attributes
-        for rows in head.splits.values()
-        if rows.truth is not None
-    ]
-    if not frames:
-        return pl.DataFrame(schema={"utterance": pl.String(), TRUTH + attribute: pl.Float64()})
-    columns = ["utterance", TRUTH + attribute]
-    ratings = pl.concat(frames).unique(columns, keep="first", maintain_order=True)
-    odd = ratings.filter(~pl.col("utterance").is_first_distinct())
+def _require_agreement(rows: pl.DataFrame, column: str) -> None:
+    """Raise `UserError` where heads have different values of one utterance; "" contradicts none."""
+    values = rows.select("utterance", "head", column).drop_nulls(column)
+    if rows.schema[column] == pl.String():
+        values = values.filter(pl.col(column) != "")
+    values = values.unique(["utterance", column], keep="first", maintain_order=True)
+    odd = values.filter(~pl.col("utterance").is_first_distinct())
     if odd.height:
+        name = column.removeprefix(TRUTH).removeprefix(GROUP)
         raise UserError(
-            f"logits.h5 of head '{odd['head'][0]}': the {attribute} of '{odd['utterance'][0]}' is "
-            "not the one that another head was trained with; train all heads on one manifest."
+            f"logits.h5 of head '{odd['head'][0]}': the {name} of '{odd['utterance'][0]}' is not "
+            "the one that another head was trained with; train all heads on one manifest."
         )
-    return ratings.select(columns)
 
 
 def _from_manifest(

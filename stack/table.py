@@ -101,7 +101,7 @@ class LogitTable:
         heads = (
             sorted(p.parent.name for p in folder.glob("*/logits.h5")) if heads is None else heads
         )
-        outputs = dict(zip(heads, read_heads(folder, heads, attributes_alone=True), strict=True))
+        outputs = read_heads(folder, heads)
         require_same_utterances(folder, outputs)
         labels = ground_truth(outputs, None, ())
         classifiers = {name: head for name, head in outputs.items() if classifies(head)}

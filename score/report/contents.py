@@ -41,7 +41,7 @@ from ser.score.rotations import FILE as ROTATIONS
 from ser.score.rotations import Rotations
 from ser.score.run import SCORED, STACK, best, of_head
 from ser.score.scores import ClassScores, Metrics, Ranked, SystemScores
-from ser.score.truth import ground_truth
+from ser.score.truth import ground_truth, indices_of
 
 HARDEST = 20  # utterances that are listed
 
@@ -137,7 +137,7 @@ def gather(
     `transcripts`; `synthetic` is the share of synthetic speech, by default the manifest's;
     `exploration` is what the corpus is like. Raises `UserError` as `score_run` does.
     """
-    logits = dict(zip(heads, read_heads(run / "heads", heads, attributes_alone=True), strict=True))
+    logits = read_heads(run / "heads", heads)
     classifier, regressor = choose_shown(metrics, "macro_f1"), choose_shown(metrics, "ccc")
     reliability = agreement = hardest = None
     if classifier is not None:
@@ -241,8 +241,8 @@ def _agreement(predictions: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
         ids.join(frame, "utterance", "left", maintain_order="left")["prediction"]
         for frame in predictions.values()
     ]
-    index = {name: i for i, name in enumerate(pl.concat(chosen).unique(maintain_order=True))}
-    codes = [series.replace_strict(index, return_dtype=pl.Int64).to_numpy() for series in chosen]
+    classes = pl.concat(chosen).unique(maintain_order=True).to_list()
+    codes = [indices_of(names, classes) for names in chosen]
     columns = {
         name: [kappa(a, b) for a in codes] for name, b in zip(predictions, codes, strict=True)
     }

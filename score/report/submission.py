@@ -126,7 +126,7 @@ def _of_stack(run: Path) -> tuple[pl.DataFrame, Path]:
 
 def _of_head(run: Path, head: str) -> tuple[pl.DataFrame, Path]:
     """Return the same of one head."""
-    (logits,) = read_heads(run / "heads", [head], attributes_alone=True)
+    logits = read_heads(run / "heads", [head])[head]
     path = run / "heads" / head / "logits.h5"
     if classifies(logits):
         _require_letters(logits.classes, path)

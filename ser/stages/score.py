@@ -63,9 +63,9 @@ def score_files(
     if manifest is not None:
         truth = manifest_truth(manifest, pipeline.score.groups, pipeline.score.secondary_votes)
     else:
-        logits = read_heads(pipeline.run / "heads", heads, attributes_alone=True)
-        truth = ground_truth(dict(zip(heads, logits, strict=True)), None, pipeline.score.groups)
-        truth = truth.join(of_head(logits[0]).select("utterance", "split"), "utterance")
+        logits = read_heads(pipeline.run / "heads", heads)
+        truth = ground_truth(logits, None, pipeline.score.groups)
+        truth = truth.join(of_head(logits[heads[0]]).select("utterance", "split"), "utterance")
     return score_external(
         files, truth, best.classes, pipeline.score, reference=best, partial=partial
     )

@@ -51,6 +51,17 @@ def test_heads_may_not_differ_in_a_speaker_or_a_group_that_both_know(write_head)
         )
 
 
+def test_heads_may_not_differ_in_a_label(write_head):
+    a = write_head("a", DEV)
+    b = write_head("b", {"dev": ([[1, 0], [0, 1]], [0, 1])})
+    with pytest.raises(UserError) as error:
+        ground_truth({"a": a, "b": b}, None, [])
+    assert str(error.value) == (
+        "logits.h5 of head 'b': the label of 'dev1' is not the one that another head was trained "
+        "with; train all heads on one manifest."
+    )
+
+
 def test_heads_may_not_differ_in_a_rating(write_head):
     a = write_head("a", DEV, attributes=BOTH, more={"dev": RATED})
     same = write_head("b", DEV, attributes=BOTH[::-1], more={"dev": turned(RATED)})
