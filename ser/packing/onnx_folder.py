@@ -20,7 +20,6 @@ import yaml
 import ser
 from ser.cache.strides import as_layers
 from ser.cache.swap import staged_folder
-from ser.corpus.atomic import remove_leftovers, write_durably
 from ser.corpus.errors import UserError, listed
 from ser.extract.extractor import extractor_class
 from ser.extract.registry import card
@@ -68,25 +67,26 @@ def export(predictor: Predictor, folder: Path) -> list[str]:
 
     Args:
         predictor: the run, or a bundle, on the CPU.
-        folder: where the files go; it is made if needed.
+        folder: where the files go, all of them or none; it and its parents are made if needed.
 
-    What was interrupted leaves no file that the next call does not replace. Raises `UserError` for
-    a folder that has files already, or cannot be made.
+    Raises `UserError` for a folder that has files already, or cannot be made.
     """
     from ser.packing.onnx_heads import export_head
     from ser.packing.onnx_stack import stack_graph
 
-    _make(folder)
+    _require_empty(folder)
     record, metadata = predictor.record, {"ser": ser.__version__}
     metadata["classes"] = json.dumps(list(predictor.classes))
     if record is not None and record.licence is not None:
         metadata["licence"] = record.licence
-    problems, written, stack = [], [], None
-    with staged_folder(folder / "heads") as heads:
+    problems, written, stacked = [], [], False
+    with staged_folder(folder.resolve()) as part:
+        (part / "heads").mkdir()
         for head in predictor.trained_heads:
             attributes = {"attributes": json.dumps(list(head.saved.attributes))}
             try:
-                export_head(head, heads / f"{head.saved.name}.onnx", metadata | attributes)
+                graph = part / "heads" / f"{head.saved.name}.onnx"
+                export_head(head, graph, metadata | attributes)
                 written.append(head)
             except UserError as error:
                 problems.append(str(error))
@@ -99,27 +99,26 @@ def export(predictor: Predictor, folder: Path) -> list[str]:
                 model = stack_graph(predictor.stack, len(predictor.classes), classifiers, rated)
                 for key, value in metadata.items():
                     model.metadata_props.add(key=key, value=value)
-                stack = model.SerializeToString()
+                (part / "stack.onnx").write_bytes(model.SerializeToString())
+                stacked = True
             except UserError as error:
                 problems.append(str(error))
-        text = _readme(predictor, written, stack is not None, problems)
-    if stack is not None:
-        write_durably(folder / "stack.onnx", stack)
-    if record is not None:
-        write_durably(folder / CARD, (predictor.run / CARD).read_bytes())
-    write_durably(folder / "README.md", text)
+        if record is not None:
+            (part / CARD).write_bytes((predictor.run / CARD).read_bytes())
+        text = _readme(predictor, written, stacked, problems)
+        (part / "README.md").write_text(text, encoding="utf-8")
     return problems
 
 
-def _make(folder: Path) -> None:
-    """Make a folder, and delete what a killed process left; raises `UserError` for a full one."""
+def _require_empty(folder: Path) -> None:
+    """Make the parents of a folder; raises `UserError` for one that has files."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        full = folder.exists() and any(folder.iterdir())
     except (FileExistsError, NotADirectoryError) as error:
         file = next(path for path in (folder, *folder.parents) if path.exists())
         raise UserError(f"{folder}: {file} is not a folder; choose another one.") from error
-    remove_leftovers(folder)
-    if any(folder.iterdir()):
+    if full:
         raise UserError(f"{folder}: it exists and is not an empty folder; choose another one.")
 
 

@@ -112,9 +112,10 @@ def test_a_bundle_hands_on_its_licence_its_threshold_and_its_card(tmp_path, monk
     monkeypatch.setattr(onnx_heads, "export_head", lambda *_: None)
     folder = tmp_path / "new/onnx"
     folder.mkdir(parents=True)
-    left = folder / f".heads.{host()}-{2**31}-0123abcd.part"  # of a killed process
+    left = folder.with_name(f".onnx.{host()}-{2**31}-0123abcd.part")  # of a killed process
     left.mkdir()
     assert ser("pack", "acted-speech-4", "--onnx", folder, cwd=tmp_path).returncode == 0
+    assert list(folder.parent.iterdir()) == [folder]
     assert sorted(p.name for p in folder.iterdir()) == [
         "README.md",
         "card.md",
@@ -130,15 +131,16 @@ def test_a_bundle_hands_on_its_licence_its_threshold_and_its_card(tmp_path, monk
     assert f"highest probability is below {evaluation.min_confidence:g}." in readme
 
 
-def test_an_export_stopped_in_a_head_can_be_repeated(small, tmp_path, monkeypatch):
-    def stop(head, path, metadata):
-        path.write_bytes(b"half")
+@pytest.mark.parametrize("last", ["onnx_heads.export_head", "onnx_folder._readme"])
+def test_an_export_that_is_stopped_leaves_nothing(last, small, tmp_path, monkeypatch):
+    def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(onnx_heads, "export_head", stop)
+    monkeypatch.setattr(onnx_heads, "export_head", lambda head, path, _: path.write_bytes(b"half"))
+    monkeypatch.setattr(f"ser.packing.{last}", stop)
     with pytest.raises(KeyboardInterrupt):
         export(small.p, tmp_path / "onnx")
-    assert not list((tmp_path / "onnx").iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
