@@ -1,7 +1,8 @@
 """Many workers as jobs of SLURM, submitted by submitit: as `ser.engines.workers`, on many machines.
 
 1. Submit the shards of an extraction, or the heads, as one job array.
-2. A job does one task and writes its answer, and what it prints, into `slurm/` of the run.
+2. A job does one task and writes its answer, and what it prints, into a folder of the command in
+   `slurm/` of the run.
 3. Submit a task again when its job dies, as one that ran out of memory or time does. What it had
    finished is kept: the next job resumes. Jobs that SLURM requeues do so as well.
 
@@ -9,15 +10,21 @@ Python, `ser`, the pipeline, the audio, the cache and the run must be at the sam
 node. submitit pickles calls and answers: the run's folder is trusted, as it is your own.
 """
 
+import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import asdict
+from datetime import datetime
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ser.corpus.errors import UserError, one_line
+from ser.corpus.atomic import remove
+from ser.corpus.errors import UserError, nearest, one_line
 from ser.engines.shards import count_missing, read_jobs, run_shards
 from ser.engines.workers import ATTEMPTS, Answer, Answers, Task, run_body
 
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 
 CLUSTER = "slurm"  # of submitit; the tests have no SLURM
 POLL_SECONDS = 5.0
+NOT_TEXTS = {"additional_parameters", "setup", "srun_args", "teardown"}  # lists of submitit
 SETUP = ["export PYTHONSAFEPATH=1"]  # a user's folder called `ser` must not be imported
 
 
@@ -89,22 +97,36 @@ def train_with_slurm(
 def _executor(run: Path, options: Mapping[str, str]) -> Any:
     """Return submitit's executor; raises `UserError` without SLURM and for an unknown option."""
     submitit = import_module("submitit")  # an extra
-    values = {name: int(value) if value.isdigit() else value for name, value in options.items()}
-    given = {f"slurm_{name}": value for name, value in values.items()}
+    names = submitit.SlurmExecutor._valid_parameters() | submitit.AutoExecutor._valid_parameters()
+    for name in options:
+        if name not in names - NOT_TEXTS:
+            end = nearest(name, sorted(names - NOT_TEXTS))
+            raise UserError(f"--slurm {name}: there is no such option of submitit; {end}")
+    given = {f"slurm_{name}": _value(text) for name, text in options.items()}
+    folder = run / "slurm" / f"{datetime.now():%Y-%m-%d-%H%M%S}-{os.getpid()}"
     try:
-        executor = submitit.AutoExecutor(run / "slurm", cluster=CLUSTER)
+        executor = submitit.AutoExecutor(folder, cluster=CLUSTER)
         executor.update_parameters(**{"name": "ser", "slurm_setup": SETUP, **given})
     except RuntimeError as error:
         raise UserError(
             f"--engine slurm: SLURM is not available here ({_reason(error)}); run it on a login "
             "node, where sbatch is."
         ) from error
-    except (NameError, TypeError, AssertionError) as error:
+    except (NameError, TypeError, ValueError, AssertionError) as error:
         raise UserError(
-            f"--slurm: {_reason(error)}; give options as submitit names them, as partition=gpu, "
+            f"--slurm: {_reason(error)}; give values as sbatch takes them, as partition=gpu, "
             "time=240 or gpus_per_node=1."
         ) from error
     return executor
+
+
+def _value(text: str) -> str | int | float | bool:
+    """Return the number or truth value that a text is; an account called 007 is none."""
+    if re.fullmatch(r"0|[1-9]\d*", text, re.ASCII):
+        return int(text)
+    if re.fullmatch(r"\d+\.\d+", text, re.ASCII):
+        return float(text)
+    return {"true": True, "false": False}.get(text, text)
 
 
 def run_on_slurm(tasks: Sequence[Task], executor: Any) -> Answers:
@@ -114,11 +136,12 @@ def run_on_slurm(tasks: Sequence[Task], executor: Any) -> Answers:
     """
     errors = import_module("submitit.core.utils")
     waiting, deaths, running = list(tasks), Counter[str](), list[tuple[Any, Task]]()
+    submitted = False
     try:
         while waiting or running:
             if waiting:
                 running += zip(_submit(waiting, executor, errors), waiting, strict=True)
-                waiting = []
+                waiting, submitted = [], True
             done = [(job, task) for job, task in running if job.done()]
             running = [(job, task) for job, task in running if (job, task) not in done]
             for job, task in done:
@@ -136,13 +159,16 @@ def run_on_slurm(tasks: Sequence[Task], executor: Any) -> Answers:
     finally:
         for job, _ in running:
             job.cancel(check=False)
+        if not submitted:
+            remove(executor.folder)  # of jobs that sbatch has refused
 
 
 def _submit(tasks: Sequence[Task], executor: Any, errors: Any) -> list[Any]:
     calls = [task.body for task in tasks], [list(task.arguments) for task in tasks]
     try:
-        jobs: list[Any] = executor.map_array(body_in_job, *calls)
-    except errors.FailedJobError as error:
+        with redirect_stderr(StringIO()):  # submitit prints what it raises
+            jobs: list[Any] = executor.map_array(body_in_job, *calls)
+    except (errors.FailedJobError, errors.FailedSubmissionError, FileNotFoundError) as error:
         raise UserError(
             f"--engine slurm: sbatch refused the jobs ({_reason(error)}); correct --slurm."
         ) from error

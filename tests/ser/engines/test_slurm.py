@@ -76,14 +76,50 @@ def test_heads_are_trained_in_jobs(tmp_path, monkeypatch):
 
 
 def test_options_are_checked_before_any_work(pipeline, monkeypatch):
-    with pytest.raises(UserError, match=r"^--slurm: .*'?slurm_pertition'?.*; give options as subm"):
+    with pytest.raises(UserError) as raised:
         extract_with_slurm(origin(pipeline), ["one"], "cpu", 1, {"pertition": "gpu"})
+    assert str(raised.value) == (
+        "--slurm pertition: there is no such option of submitit; did you mean 'partition'?"
+    )
+    with pytest.raises(UserError, match=r"^--slurm setup: .*; choose from account, array_"):
+        extract_with_slurm(origin(pipeline), ["one"], "cpu", 1, {"setup": "ls"})
     monkeypatch.setattr(slurm, "CLUSTER", "slurm")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(
         UserError, match=r"^--engine slurm: SLURM is not available here .*sbatch is\."
     ):
         extract_with_slurm(origin(pipeline), ["one"], "cpu", 1, {})
+
+
+REFUSING = """\
+#!/bin/sh
+cp "$1" {}
+echo 'sbatch: error: invalid partition specified: gpx' >&2
+exit 1
+"""
+
+
+def test_jobs_that_sbatch_refuses_leave_a_sentence_and_no_file(
+    pipeline, tmp_path, monkeypatch, capfd
+):
+    for name in ("srun", "sbatch"):
+        (tmp_path / name).write_text(REFUSING.format(tmp_path / "script"))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(slurm, "CLUSTER", "slurm")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    options = {"partition": "gpx", "account": "007", "mem_gb": "1.5", "time": "240"}
+    with pytest.raises(UserError) as raised:
+        extract_with_slurm(origin(pipeline), ["one"], "cpu", 2, options)
+    assert str(raised.value) == (
+        "--engine slurm: sbatch refused the jobs (sbatch: error: invalid partition specified: "
+        "gpx); correct --slurm."
+    )
+    assert "sbatch" not in capfd.readouterr().err
+    assert list((pipeline.parent / "run" / "slurm").iterdir()) == []
+    lines = (tmp_path / "script").read_text().splitlines()
+    assert {f"#SBATCH --{k}" for k in ("account=007", "mem=1536MB", "time=240")} <= set(lines)
+    with pytest.raises(UserError, match=r"^--slurm: .*'x'; give values as sbatch takes them, as "):
+        extract_with_slurm(origin(pipeline), ["one"], "cpu", 1, {"mem_gb": "x"})
 
 
 def test_the_command_line_submits(pipeline, monkeypatch):
