@@ -4,11 +4,12 @@ The published architectures at their true sizes with random weights: extraction 
 model, the twelve heads of UNICAMP, one by one and several at once, fine-tuning, a group of one
 process. Nothing is downloaded; `bench/gpu-wheels.txt` lists what a machine with torch and
 transformers needs besides. Each row passes or fails on its bound, and none stops the others; what
-`--minutes` leaves no time for is skipped. Needs 16 GB in `--folder`. `--device cpu --tiny` runs all
-of it in a minute, with tiny models: it shows that the script works, and bounds on speed are not
-judged.
+`--minutes` leaves no time for is skipped. `--json` has each row as soon as it is measured. Needs
+16 GB in `--folder`. `--device cpu --tiny` runs all of it with tiny models: it shows that the script
+works, and bounds on speed are not judged.
 
-The exit code is 1 if a row failed, and 2 after a mistake in the call, before anything is measured.
+The exit code is 1 if a row failed, 2 after a mistake in the call, before anything is measured, and
+130 after Ctrl-C or SIGTERM.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,13 @@ from bench.heads import msp_like
 from ser.corpus.errors import UserError, one_line
 from ser.corpus.machine import machine, versions
 from ser.corpus.manifest import Manifest
-from ser.extract.extractor import SAMPLE_RATE, choose_device
+from ser.corpus.termination import catch_sigterm
+from ser.extract.extractor import SAMPLE_RATE, choose_device, device_type
 
 CLIPS, TEXTS = 512, 4_096
 WORDS = ("kids", "are", "talking", "by", "the", "door", "and", "nobody", "knows", "how", "long")
 CLASSES = ("angry", "sad", "happy", "neutral")
+INTERRUPTED = 130
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -63,35 +66,53 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _measure(args: argparse.Namespace) -> int:
-    began, device = time.time(), _available(args.device)
+    device = _available(args.device)
     _check_folders(args)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU"
+    name = "CPU"
+    if device_type(device) == "cuda":
+        torch.cuda.set_device(device)  # of events and graphs
+        name = torch.cuda.get_device_name(device)
     console.print(f"{name}, torch {torch.__version__}", highlight=False)
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=args.folder) as folder:
-        setting = make_setting(Path(folder), device, args.tiny)
-        groups = _selected(setting, args.only)
-        write_audio(setting)
-        left = args.minutes * 60 - (time.time() - began)
-        judged = device.startswith("cuda") and not args.tiny
-        outcomes = run(groups, left, judged, lambda outcome: _line(console, outcome))
+    judged, interrupted, result = name != "CPU" and not args.tiny, "", None
+    try:
+        for result in _results(args, device, name, judged):
+            _line(console, result.rows[-1])
+            result.write(args.json)
+    except KeyboardInterrupt:
+        interrupted = "interrupted; "
+    if result is None:
+        return INTERRUPTED
+    console.print(_table(result.rows))
+    if judged:
+        console.print(measured(name, result.rows), highlight=False, markup=False)
+    counts = Counter(outcome.status for outcome in result.rows)
+    summary = interrupted + ", ".join(f"{count} {status}" for status, count in counts.items())
+    console.print(f"{summary}; {result.minutes:g} minutes; {args.json}", highlight=False)
+    return INTERRUPTED if interrupted else int(bool(counts["failed"] + counts["error"]))
+
+
+def _results(args: argparse.Namespace, device: str, name: str, judged: bool) -> Iterator[Result]:
+    """Yield what gpu.json holds after each row."""
+    began = time.time()
     result = Result(
         started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         device=name,
         tiny=args.tiny,
-        minutes=round((time.time() - began) / 60, 2),
+        minutes=0.0,
         cpu=machine()["cpu"] or platform.processor(),
         versions=versions(),
-        rows=outcomes,
+        rows=[],
     )
-    result.write(args.json)
-    console.print(_table(outcomes))
-    if judged:
-        console.print(measured(name, outcomes), highlight=False, markup=False)
-    counts = Counter(outcome.status for outcome in outcomes)
-    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
-    console.print(f"{summary}; {result.minutes:g} minutes; {args.json}", highlight=False)
-    return int(bool(counts["failed"] + counts["error"]))
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=args.folder) as folder:
+        setting = make_setting(Path(folder), device, args.tiny)
+        groups = _selected(setting, args.only)
+        write_audio(setting)
+        for outcome in run(groups, args.minutes * 60 - (time.time() - began), judged):
+            minutes = round((time.time() - began) / 60, 2)
+            rows = [*result.rows, outcome]
+            result = result.model_copy(update={"rows": rows, "minutes": minutes})
+            yield result
 
 
 def _available(name: str) -> str:
@@ -236,4 +257,5 @@ def _table(outcomes: Sequence[Outcome]) -> Table:
 
 
 if __name__ == "__main__":
+    catch_sigterm()
     sys.exit(main())

@@ -82,19 +82,19 @@ class Comparisons(Extraction):
     @contextmanager
     def _limited(self, quarter: Sequence[str], most: int) -> Iterator[None]:
         """Limit memory to that of `most` clips; raises `ValueError` if no run is refused."""
-        device, run, refused = self.setting.device, getattr(self.owner, self.method), 0
+        device, compute, refused = self.setting.device, self.extractor.compute, 0
 
-        def limited(*inputs: Any) -> Any:
+        def limited(batch: Sequence[Any]) -> Any:
             nonlocal refused
             try:
-                if not self.setting.is_gpu and len(inputs[0]) > most:
+                if not self.setting.is_gpu and len(batch) > most:
                     raise torch.OutOfMemoryError("out of memory (simulated)")
-                return run(*inputs)
+                return compute(batch)
             except torch.OutOfMemoryError:
                 refused += 1
                 raise
 
-        with patch.object(self.owner, self.method, limited):
+        with patch.object(self.extractor, "compute", limited):
             if not self.setting.is_gpu:
                 yield
             else:

@@ -117,8 +117,6 @@ def finetune_rows(setting: Setting) -> list[Figure]:
 def group_error(setting: Setting) -> float:
     """Return the relative L2 of sums and gathers in a group of one process: NCCL, Gloo on a CPU."""
     backend, file = "nccl" if setting.is_gpu else "gloo", setting.root / "group"
-    if setting.is_gpu:
-        torch.cuda.set_device(setting.device if ":" in setting.device else 0)
     distributed.init_process_group(backend, f"file://{file}", rank=0, world_size=1)
     try:
         values = torch.arange(1.0, 1e6, device=setting.device) / math.pi

@@ -33,11 +33,15 @@ from ser.extract.loop import Output, Report, Threads, run_batches
 from ser.extract.models import resolve
 from ser.extract.run import sources_of
 
-PEAKS = {  # dense bf16 FLOP/s by a part of the card's name, from the data sheets
+PEAKS = {  # dense bf16 FLOP/s by the first part that the card's name has, from the data sheets
+    "H200 NVL": 835e12,
     "H200": 989e12,
+    "H100 NVL": 835e12,
+    "H100 PCIe": 756e12,
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
 }
 
@@ -209,11 +213,14 @@ class Extraction:
 
 
 def peak(device: str) -> float:
-    """Return the dense peak of a card in bfloat16, FLOP/s; of another device, that of a product."""
+    """Return the dense peak of a card in bfloat16, FLOP/s.
+
+    Of another device, and of a part of a card (MIG), it is what a large product reaches.
+    """
     if device_type(device) == "cuda":
         name = torch.cuda.get_device_name(device)
         known = [flops for part, flops in PEAKS.items() if part in name]
-        if known:
+        if known and " MIG " not in name:
             return known[0]
     size = 8192 if device_type(device) == "cuda" else 512
     dtype = torch.bfloat16 if device_type(device) == "cuda" else torch.float32

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -80,42 +80,31 @@ class Result(Record):
     rows: list[Outcome]
 
 
-def run(
-    groups: Sequence[Group],
-    seconds: float,
-    judge_speed: bool,
-    after: Callable[[Outcome], None] = lambda outcome: None,
-) -> list[Outcome]:
+def run(groups: Sequence[Group], seconds: float, judge_speed: bool) -> Iterator[Outcome]:
     """Measure every row of every group; what `seconds` leave no time for is skipped.
 
     A row that has started is finished. Any exception is the result of its row or, in loading, of
-    its group. `after` gets each outcome at once.
+    its group.
     """
-    outcomes: list[Outcome] = []
     started = time.monotonic()
 
     def is_over() -> bool:
         return time.monotonic() - started > seconds
 
-    def add(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        after(outcome)
-
     for group in groups:
         if is_over():
-            add(_skipped(group.title, "all rows"))
+            yield _skipped(group.title, "all rows")
             continue
         try:
             rows = group.rows()
         except (Exception, SystemExit) as error:
-            add(_failed(group.title, "loading", error))
+            yield _failed(group.title, "loading", error)
             continue
         for row in rows:
             title, name = group.title, row.name
-            add(_skipped(title, name) if is_over() else _measured(title, row, judge_speed))
+            yield _skipped(title, name) if is_over() else _measured(title, row, judge_speed)
         del rows
         release()
-    return outcomes
 
 
 def _measured(group: str, row: Figure, judge_speed: bool) -> Outcome:

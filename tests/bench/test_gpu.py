@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from bench import gpu
+from bench import gpu, gpu_loop
 from bench.gpu_models import MODELS
 from bench.gpu_rows import Figure, Group, run
 from ser.extract.testing import TEXTS
@@ -108,11 +108,43 @@ def test_a_row_that_fails_stops_no_other():
         Figure("exact", lambda: 0.1, "", "≤", 0.0),
     ]
     groups = [Group("a", broken), Group("b", lambda: rows)]
-    judged = run(groups, 60, judge_speed=True)
+    judged = [*run(groups, 60, judge_speed=True)]
     expected = ["error", "failed", "error", "measured", "failed"]
     assert [outcome.status for outcome in judged] == expected
     assert judged[2].problem == "RuntimeError: CUDA error"
     assert [outcome.status for outcome in run(groups, 60, judge_speed=False)][1] == "measured"
+
+
+def test_an_interrupted_run_keeps_its_rows(tmp_path, monkeypatch, capsys):
+    def interrupt():
+        rows = gpu.Result.read(tmp_path / "gpu.json").rows
+        assert [row.name for row in rows] == ["first"]  # what a killed run would keep
+        raise KeyboardInterrupt
+
+    figures = [Figure("first", lambda: 1.5, "x"), Figure("second", interrupt), Figure("third", int)]
+    monkeypatch.setattr(gpu, "_selected", lambda setting, only: [Group("a", lambda: figures)])
+    code, rows = check(tmp_path)
+    assert code == 130
+    assert [(row.name, row.value) for row in rows] == [("first", 1.5)]
+    assert "interrupted; 1 measured; " in capsys.readouterr().out.replace("\n", "")
+    assert [*tmp_path.iterdir()] == [tmp_path / "gpu.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA L40S", 362e12),
+        ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", 2 * 8192**3 / 2.0),
+        ("NVIDIA Other", 2 * 8192**3 / 2.0),
+    ],
+)
+def test_the_peak_of_a_card(name, peak, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    monkeypatch.setattr(torch, "ones", lambda *size, **_: None)
+    monkeypatch.setattr(gpu_loop, "seconds_of", lambda *_: 2.0)
+    assert gpu_loop.peak("cuda:1") == peak
 
 
 def test_a_figure_that_is_no_number_is_an_error():
