@@ -43,25 +43,20 @@ def robustly(
     """
     if not utterances:
         return
+    problem, short, results = "", False, list[Any]()
     try:
-        with _for_all(extractor):
-            returned: Any = extractor.compute(inputs)
-        if not isinstance(returned, Iterable):
-            problem = f"returned a {type(returned).__name__}"
-            raise UserError(f"{described(extractor)} {problem}; return one result for each input.")
-        results = list(returned)
-        if len(results) != len(utterances):
-            problem = f"returned {len(results)} results for {plural(len(utterances), 'input')}"
-            kind = UserError if len(utterances) == 1 else ValueError
-            raise kind(f"{described(extractor)} {problem}; return one result for each input.")
+        results = _results(extractor, inputs)
     except (UserError, ImportError):
         raise
     except Exception as error:  # of the model's library, or of a plugin: it may be anything
+        problem, short = describe(error), _is_memory(error)
+    if problem:  # the error is gone, and with it the tensors that its traceback held
+        if short:
+            _free_memory()
         if len(utterances) == 1:
-            failed[utterances[0]] = describe(error)
+            failed[utterances[0]] = problem
             return
-        parts = 2 if _out_of_memory(error) else len(utterances)
-        step = math.ceil(len(utterances) / parts)
+        step = math.ceil(len(utterances) / 2) if short else 1
         for i in range(0, len(utterances), step):
             yield from robustly(extractor, utterances[i : i + step], inputs[i : i + step], failed)
         return
@@ -70,6 +65,21 @@ def robustly(
             failed[utterance] = describe(result)
         else:
             yield utterance, result
+
+
+def _results(extractor: Extractor, inputs: Sequence[Any]) -> list[Any]:
+    """Run the model; raises `UserError` or `ValueError` for another number of results."""
+    with _for_all(extractor):
+        returned: Any = extractor.compute(inputs)
+    if not isinstance(returned, Iterable):
+        problem = f"returned a {type(returned).__name__}"
+        raise UserError(f"{described(extractor)} {problem}; return one result for each input.")
+    results = list(returned)
+    if len(results) != len(inputs):
+        problem = f"returned {len(results)} results for {plural(len(inputs), 'input')}"
+        kind = UserError if len(inputs) == 1 else ValueError
+        raise kind(f"{described(extractor)} {problem}; return one result for each input.")
+    return results
 
 
 @contextmanager
@@ -97,11 +107,13 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        import torch
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return True
-    return False
+
+def _free_memory() -> None:
+    """Give the memory that PyTorch keeps of a GPU for later back to it."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

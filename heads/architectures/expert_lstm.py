@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ser.heads.architectures.attentive_stats import AttentiveStatsPooling
+from ser.heads.architectures.recurrent import in_float32
 from ser.heads.head import Features, Head, head
 from ser.heads.options import Architecture, ExpertLSTMOptions
 
@@ -42,7 +43,9 @@ class ExpertLSTM(Head):
         """Return the embeddings `(batch, hidden)`."""
         parts = zip(self.names, self.pooling, self.projections, strict=True)
         experts = [project(pool(*features[name])) for name, pool, project in parts]
-        return cast(Tensor, self.lstm(torch.stack(experts, dim=1))[0][:, -1])
+        stacked = torch.stack(experts, dim=1)
+        outputs = in_float32(self.lstm, stacked) if stacked.is_cuda else self.lstm(stacked)[0]
+        return cast(Tensor, outputs[:, -1])
 
     def attention_of(self, features: Features) -> dict[str, Tensor]:
         """Return the weights `(batch, frames)` of every feature."""

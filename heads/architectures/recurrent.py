@@ -14,9 +14,11 @@ and whose gradients are 0: shorter segments waste fewer frames and cost more cal
 runs the packed sequence.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 SEGMENT = 32  # frames; 16 to 64 cost the same within the noise
 PARAMETERS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -32,7 +34,8 @@ def bidirectional_gru(gru: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
         return _onnx_gru(gru, x, lengths)
     if x.is_cuda:
         packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(gru(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+        dense = pad_packed_sequence(in_float32(gru, packed), True, total_length=x.shape[1])
+        return dense[0]
     batch, frames, _ = x.shape
     longest_first, order = lengths.sort(descending=True, stable=True)
     rank = order.argsort()
@@ -48,6 +51,16 @@ def bidirectional_gru(gru: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:
         back = first_row[frame[:, rank].t()] + rank.unsqueeze(1)
         outputs.append(out.index_select(0, back.flatten()).view(batch, frames, -1))
     return torch.cat(outputs, dim=-1).masked_fill(~real[:, rank].t().unsqueeze(-1), 0.0)
+
+
+def in_float32(rnn: nn.RNNBase, x: Tensor | PackedSequence) -> Any:
+    """Return the outputs of a recurrent layer in float32, within autocast too.
+
+    Autocast runs cuDNN's recurrent layers in float16, also where its type is bfloat16; there small
+    gradients vanish, as the loss is not scaled.
+    """
+    with torch.autocast(x.data.device.type, enabled=False):
+        return rnn(x.float())[0]
 
 
 def _onnx_gru(gru: nn.GRU, x: Tensor, lengths: Tensor) -> Tensor:

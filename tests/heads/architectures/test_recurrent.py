@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_sequence
 
-from ser.heads.architectures.recurrent import SEGMENT, bidirectional_gru
+from ser.heads.architectures.recurrent import SEGMENT, bidirectional_gru, in_float32
 
 CLOSE = {"atol": 1e-12, "rtol": 1e-9}  # in float64
 
@@ -119,6 +119,16 @@ def test_it_runs_under_autocast():
     wanted = gradients(bidirectional_gru, gru, x, lengths)
     torch.testing.assert_close(actual["out"].float(), wanted["out"], atol=0.03, rtol=0)
     assert actual["weight_hh_l0"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_within_autocast_it_can_run_in_float32(kind):
+    layer = kind(8, 16, batch_first=True)
+    packed = pack_sequence([torch.randn(5, 8), torch.randn(3, 8)])
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = in_float32(layer, packed)
+        assert not torch.equal(layer(packed)[0].data, outputs.data)
+    assert torch.equal(outputs.data, layer(packed)[0].data)
 
 
 def test_the_gpu_gets_the_packed_sequence():
