@@ -16,13 +16,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from ser.commands.extras import missing_package
-from ser.commands.logs import logging_options, start_logging
+from ser.commands.logs import COMMON, logging_options, start_logging
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
 SECTIONS = ("Start", "Corpus", "Extract", "Heads", "Stack", "Score", "Predict", "Tools")
-COMMON = "Common options"
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
@@ -30,7 +29,7 @@ class Command(TyperCommand):
     """A command whose epilog is its examples, one a line; it takes the options of logging too."""
 
     def __init__(self, *args: Any, params: Any = None, **settings: Any) -> None:
-        super().__init__(*args, params=[*(params or ()), *logging_options(COMMON)], **settings)
+        super().__init__(*args, params=[*(params or ()), *logging_options()], **settings)
 
     def invoke(self, ctx: "Context") -> object:
         """Start logging, then run the command; raises `UserError` for a missing package."""
@@ -83,7 +82,7 @@ class Group(TyperGroup):
     """
 
     def __init__(self, *args: Any, params: Any = None, **settings: Any) -> None:
-        super().__init__(*args, params=[*(params or ()), *logging_options(COMMON)], **settings)
+        super().__init__(*args, params=[*(params or ()), *logging_options()], **settings)
 
     def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
         """Parse the group's own options; print the help and exit with 2 when nothing follows."""

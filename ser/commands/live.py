@@ -1,7 +1,6 @@
 """Progress of heads in training: a live table in a terminal, a line for each head elsewhere."""
 
 import logging
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.live import Live
@@ -34,12 +33,7 @@ class LiveHeads:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live:
             self._live.stop()
 

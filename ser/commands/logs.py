@@ -14,11 +14,15 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache, partial
-from typing import Annotated, Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from typer._click import Context, Parameter
+
+COMMON = "Common options"  # the help's section
 RESULT = (logging.INFO + logging.WARNING) // 2
 NOTE = logging.INFO + 1
 logging.addLevelName(RESULT, "RESULT")
@@ -33,44 +37,43 @@ def _keep(ctx: typer.Context, param: typer.CallbackParam, value: object) -> obje
     return value
 
 
-def _keep_text(param: Any, ctx: typer.Context, value: object) -> object:
-    return _keep(ctx, param, value)
+def _keep_text(ctx: "Context", value: object) -> object:
+    """Keep --log-file as it is; Typer would load pydantic to read it, for every --help."""
+    if value:
+        ctx.meta["log_file"] = value
+    return value
+
+
+def _option(text: str, *names: str, metavar: str | None = None) -> object:
+    return typer.Option(
+        *names,
+        help=text,
+        metavar=metavar,
+        callback=_keep,
+        expose_value=False,
+        rich_help_panel=COMMON,
+    )
 
 
 Verbose = Annotated[
-    bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        help="Also print details of each step, to standard error.",
-        callback=_keep,
-        expose_value=False,
-    ),
+    bool, _option("Also print details of each step, to standard error.", "--verbose", "-v")
 ]
 Quiet = Annotated[
     bool,
-    typer.Option(
-        "--quiet",
-        "-q",
-        help="Print results, warnings and errors only, no progress and no notes.",
-        callback=_keep,
-        expose_value=False,
-    ),
+    _option("Print results, warnings and errors only, no progress and no notes.", "--quiet", "-q"),
 ]
 LogFile = Annotated[
     str | None,
-    typer.Option(
+    _option(
+        "Append every line of --verbose, with its time, to this file; none by default.",
         metavar="FILE",
-        help="Append every line of --verbose, with its time, to this file; none by default.",
-        callback=_keep,
-        expose_value=False,
     ),
 ]
 
 
 @cache
-def logging_options(section: str) -> "tuple[Any, ...]":
-    """Return the three options as Typer makes them of a signature, for the help's section."""
+def logging_options() -> "list[Parameter]":
+    """Return the three options as Typer makes them of a signature."""
     template = typer.Typer(add_completion=False)
 
     @template.command()
@@ -78,11 +81,8 @@ def logging_options(section: str) -> "tuple[Any, ...]":
         pass
 
     params = typer.main.get_command(template).params
-    for param in params:
-        param.rich_help_panel = section  # type: ignore[attr-defined]
-        if param.name == "log_file":  # a text as it is: Typer would load pydantic, for every --help
-            param.process_value = partial(_keep_text, param)  # type: ignore[method-assign]
-    return tuple(params)
+    params[-1].process_value = _keep_text  # type: ignore[method-assign]
+    return params
 
 
 class Terminal(logging.Handler):
@@ -139,7 +139,7 @@ def _bar(items: Any, label: str, total: int | None = None, **how: Any) -> Any:
     return tqdm(items, label, total, disable=None, **how)
 
 
-def start_logging(options: Mapping[str, Any] = {}, command: str = "") -> None:
+def start_logging(options: Mapping[str, object] = {}, command: str = "") -> None:
     """Set the level of `ser`'s loggers and their handlers; raises `UserError` for a bad file."""
     from ser.corpus.errors import UserError
     from ser.corpus.progress import show_progress
@@ -161,7 +161,7 @@ def start_logging(options: Mapping[str, Any] = {}, command: str = "") -> None:
     log.setLevel(level)
     if file := options.get("log_file"):
         try:
-            handler = LogFileHandler(file, encoding="utf-8", errors="backslashreplace")
+            handler = LogFileHandler(str(file), encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UserError(
                 f"--log-file {file}: it cannot be written ({error.strerror}); give another file."

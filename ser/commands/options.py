@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ser.commands.help import COMMON, flag, option
-from ser.commands.logs import log
+from ser.commands.help import flag, option
+from ser.commands.logs import COMMON, log
 from ser.corpus.errors import StoppedError, UserError
 
 if TYPE_CHECKING:

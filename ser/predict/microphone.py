@@ -2,8 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any
 
 import numpy as np
 
@@ -52,15 +50,10 @@ class Microphone:
             self._stream.start()
         return self.audio
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stream.close()
 
-    def _push(self, samples: np.ndarray, *_: Any) -> None:
+    def _push(self, samples: np.ndarray, *_: object) -> None:
         self.audio.push(samples[:, 0])
 
     @contextlib.contextmanager
