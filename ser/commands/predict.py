@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,8 +20,9 @@ from ser.commands.results import write_results
 from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
-    from ser.predict.audio_predictor import AudioPredictor
+    from ser.predict.audio_predictor import AudioPredictor, StreamOptions
     from ser.predict.result import Failure, Result
+    from ser.predict.turns import Turns
 
 Format = Literal["table", "json", "csv", "srt", "textgrid", "rttm"]
 FORMATS: dict[str, Format] = {
@@ -151,9 +152,15 @@ def predict(
         if form in ONE_FILE and len(paths) > 1:
             raise UserError(f"--format {form} takes one file, not {len(paths)}.")
         Segmentation(timeline, cut, window, hop)  # refuses a wrong window before the models load
-        options: dict[str, Any] = {"timeline": timeline, "explain": explain}
-        options |= {"cut": cut, "window": window, "hop": hop}
-        options |= _speakers(one_speaker, turns, read, paths)
+        options: StreamOptions = {
+            "timeline": timeline,
+            "explain": explain,
+            "one_speaker": one_speaker,
+            "turns": _read_turns(turns, read, paths, one_speaker),
+            "cut": cut,
+            "window": window,
+            "hop": hop,
+        }
         resumed = form == "csv" and out is not None and read is None
         predictor = _open(
             lambda: ser.load(run, device, head, min_confidence, model=model, lazy=resumed),
@@ -205,31 +212,32 @@ def _named(
         yield replace(prediction, path="-") if prediction.path == str(read) else prediction
 
 
-def _speakers(
-    one_speaker: bool, turns: Path | None, read: Path | None, paths: list[Path]
-) -> dict[str, object]:
-    """Return the options of `Predictor.stream` about speakers, the turns read.
+def _read_turns(
+    file: Path | None, read: Path | None, paths: list[Path], one_speaker: bool
+) -> "Turns | None":
+    """Read --turns and warn of what is unusual in it.
 
     `read` is the file of standard input, which has the turns of the only recording in them;
     turns that name no recording are for one file.
     """
     from ser.predict.turns import Turns
 
-    if one_speaker and turns is not None:
+    if file is None:
+        return None
+    if one_speaker:
         raise UserError("--one-speaker and --turns are both given; give one of them.")
-    speech = None if turns is None else Turns.read(turns)
-    if speech is not None and not speech.named and len(paths) > 1:
+    turns = Turns.read(file)
+    if not turns.named and len(paths) > 1:
         raise UserError(
-            f"{turns}: its turns name no recording, and there are {len(paths)} files; predict one "
+            f"{file}: its turns name no recording, and there are {len(paths)} files; predict one "
             "file at a time, or give RTTM or a CSV with the column file."
         )
-    if speech is not None:
-        if read is not None:
-            speech = speech.also_for(read)
-        notes = ["" if read else speech.unused(paths), speech.workload(paths)]
-        for note in filter(None, notes):
+    if read is not None:
+        turns = turns.also_for(read)
+    for note in ("" if read else turns.unused(paths), turns.workload(paths)):
+        if note:
             log.warning(note)
-    return {"one_speaker": one_speaker, "turns": speech}
+    return turns
 
 
 def _default(paths: list[Path], files: list[str], out: Path | None) -> Format:

@@ -4,16 +4,15 @@
 2. Extract the features, and classify.
 3. Join the segments of each clip to its result.
 
-Any thread may predict: the models serve one at a time, and decoding goes on meanwhile.
+Every thread may predict: the models serve one at a time, and decoding goes on meanwhile.
 """
 
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
-from typing import Any, overload
+from typing import TypedDict, Unpack, cast, overload
 
 import numpy as np
 
@@ -50,6 +49,18 @@ class Prediction:
     probabilities: dict[str, float]
     attributes: dict[str, float]
     heads: dict[str, dict[str, float]]
+
+
+class StreamOptions(TypedDict, total=False):
+    """The options of `AudioPredictor.stream`, which describes them."""
+
+    timeline: bool
+    explain: bool
+    one_speaker: bool
+    turns: TurnsSource | None
+    cut: Cut
+    window: float
+    hop: float
 
 
 class AudioPredictor(ABC):
@@ -107,8 +118,8 @@ class AudioPredictor(ABC):
     def _attention(
         self, clips: Sequence[Extracted], speakers: Sequence[Hashable]
     ) -> Sequence[Pooling]:
-        """Return the weights of attention pooling for each clip; without it, nothing."""
-        return []
+        """Return the weights of attention pooling for each clip."""
+        return [{} for _ in clips]
 
     def load(self) -> None:
         """Load every model now instead of with the first clip."""
@@ -116,15 +127,23 @@ class AudioPredictor(ABC):
             self.features.load()
 
     @overload
-    def __call__(self, clips: Source, **options: Any) -> Result: ...
+    def __call__(  # type: ignore[overload-overlap]  # text is a sequence of text
+        self, clips: Source, **options: Unpack[StreamOptions]
+    ) -> Result: ...
 
     @overload
-    def __call__(self, clips: Sequence[Source], **options: Any) -> list[Result]: ...
+    def __call__(
+        self, clips: Sequence[Source], **options: Unpack[StreamOptions]
+    ) -> list[Result]: ...
 
     @overload
-    def __call__(self, clips: Iterator[Source], **options: Any) -> Iterator[Result]: ...
+    def __call__(
+        self, clips: Iterator[Source], **options: Unpack[StreamOptions]
+    ) -> Iterator[Result]: ...
 
-    def __call__(self, clips: Any, **options: Any) -> Result | list[Result] | Iterator[Result]:
+    def __call__(
+        self, clips: Source | Iterable[Source], **options: Unpack[StreamOptions]
+    ) -> Result | list[Result] | Iterator[Result]:
         """Return the result for one clip, a list for a list, a generator for any other iterable.
 
         Args:
@@ -135,8 +154,9 @@ class AudioPredictor(ABC):
         Raises `UserError` for a clip that cannot be used.
         """
         if is_clip(clips):
-            return _require_result(next(self.stream([clips], **options)))
-        results = map(_require_result, self.stream(clips, **options))
+            return _require_result(next(self.stream([cast("Source", clips)], **options)))
+        several = cast("Iterable[Source]", clips)
+        results = map(_require_result, self.stream(several, **options))
         return list(results) if isinstance(clips, Sequence) else results
 
     def stream(
@@ -180,7 +200,6 @@ class AudioPredictor(ABC):
         segmentation = Segmentation(timeline, cut, window, hop, speech)
         budget = default_frame_budget(self.device) / FRAMES_A_SECOND  # s
         collected: list[tuple[Clip, Piece | None]] = []
-        segments: dict[int, list[Segment]] = {}
         sources = map(read_source, clips)
         opened = ahead(lambda s: open_clip(s, segmentation), sources, THREADS, AHEAD)
         seconds = 0.0
@@ -190,80 +209,75 @@ class AudioPredictor(ABC):
             # the statistics of a speaker need all of their speech
             needs_more = self.by_speaker and (one_speaker or (speech and piece is not None))
             if seconds >= budget and not needs_more:
-                yield from self._results(collected, segments, explain, one_speaker)
+                yield from self._results(collected, explain, one_speaker)
                 collected, seconds = [], 0.0
-        yield from self._results(collected, segments, explain, one_speaker)
+        yield from self._results(collected, explain, one_speaker)
 
     def _results(
-        self,
-        entries: Sequence[tuple[Clip, Piece | None]],
-        segments: dict[int, list[Segment]],
-        explain: bool,
-        one_speaker: bool,
+        self, entries: Sequence[tuple[Clip, Piece | None]], explain: bool, one_speaker: bool
     ) -> Iterator[Result | Failure]:
         """Predict pieces; yield the result of each clip whose last piece is among them."""
-        pieces = [piece for _, piece in entries if piece is not None]
-        speakers = [_speaker(clip, piece, one_speaker) for clip, piece in entries if piece]
-        predicted = iter(self._predict(pieces, explain, speakers) if pieces else [])
+        pieces = [(clip, piece) for clip, piece in entries if piece is not None]
+        if pieces:
+            self._predict(pieces, explain, one_speaker)
         for clip, piece in entries:
-            if piece is not None:
-                segment = next(predicted)
-                if isinstance(segment, str):
-                    clip.error = clip.error or segment
-                else:
-                    segments.setdefault(id(clip), []).append(segment)
-                continue
-            complete = segments.pop(id(clip), [])
-            if complete and not clip.refused:
-                notes = [*self.notes, *clip.notes()]
-                yield join(
-                    clip.path,
-                    clip.seconds,
-                    complete,
-                    notes,
-                    self.min_confidence,
-                    unusable=bool(clip.problems),
-                    shortest=BRIEF if clip.turns else 0.0,
-                )
-            else:
-                nothing = "no turn has 0.025 s of sound" if clip.turns else "no speech was found"
-                yield Failure(clip.path, clip.error or nothing)
+            if piece is None:
+                yield self._result(clip)
+
+    def _result(self, clip: Clip) -> Result | Failure:
+        """Return the result of a clip whose segments are complete."""
+        if clip.refused or not clip.segments:
+            nothing = "no turn has 0.025 s of sound" if clip.turns else "no speech was found"
+            return Failure(clip.path, clip.error or nothing)
+        return join(
+            clip.path,
+            clip.seconds,
+            clip.segments,
+            [*self.notes, *clip.notes()],
+            self.min_confidence,
+            unusable=bool(clip.problems),
+            shortest=BRIEF if clip.turns else 0.0,
+        )
 
     def _predict(
-        self, pieces: Sequence[Piece], explain: bool, speakers: Sequence[Hashable]
-    ) -> list[Segment | str]:
-        """Return the segment of each piece, or why there is none."""
+        self, pieces: Sequence[tuple[Clip, Piece]], explain: bool, one_speaker: bool
+    ) -> None:
+        """Add the segment of each piece to its clip, or the reason that there is none."""
         with self._lock:
-            extracted = self.features.extract([piece.wave for piece in pieces])
-            clips = [clip for clip in extracted if isinstance(clip, Extracted)]
-            usable = [isinstance(clip, Extracted) for clip in extracted]
-            speakers = list(compress(speakers, usable))
-            predictions = iter(self._classify(clips, speakers) if clips else [])
-            weights = iter(self._attention(clips, speakers) if explain else [])
-            segments: list[Segment | str] = []
-            for piece, clip in zip(pieces, extracted, strict=True):
-                if isinstance(clip, str):
-                    segments.append(clip)
+            extracted = self.features.extract([piece.wave for _, piece in pieces])
+            usable: list[Extracted] = []
+            speakers: list[Hashable] = []
+            for (clip, piece), features in zip(pieces, extracted, strict=True):
+                if isinstance(features, Extracted):
+                    usable.append(features)
+                    speakers.append(_speaker(clip, piece, one_speaker))
+            predictions = iter(self._classify(usable, speakers) if usable else [])
+            pooling = iter(self._attention(usable, speakers) if explain else [{} for _ in usable])
+            for (clip, piece), features in zip(pieces, extracted, strict=True):
+                if isinstance(features, str):
+                    clip.error = clip.error or features
                     continue
-                prediction, pooling = next(predictions), next(weights, None)
+                prediction, weights = next(predictions), next(pooling)
                 if prediction is None:
-                    segments.append(NOT_FINITE)
-                    continue
-                transcript = next(iter(clip.words.values()), None)
-                attention, words = explain_clip(self.features, clip, pooling or {}, piece.start)
-                segments.append(
-                    Segment(
-                        start=piece.start,
-                        end=piece.end,
-                        **vars(prediction),
-                        transcript=None if transcript is None else transcript.text,
-                        attention=attention,
-                        words=words,
-                        unsure=is_unsure(prediction.probabilities, self.min_confidence),
-                        speaker=piece.speaker,
-                    )
-                )
-        return segments
+                    clip.error = clip.error or NOT_FINITE
+                else:
+                    clip.segments.append(self._segment(piece, features, prediction, weights))
+
+    def _segment(
+        self, piece: Piece, features: Extracted, prediction: Prediction, pooling: Pooling
+    ) -> Segment:
+        transcript = next(iter(features.words.values()), None)
+        attention, words = explain_clip(self.features, features, pooling, piece.start)
+        return Segment(
+            start=piece.start,
+            end=piece.end,
+            **vars(prediction),
+            transcript=None if transcript is None else transcript.text,
+            attention=attention,
+            words=words,
+            unsure=is_unsure(prediction.probabilities, self.min_confidence),
+            speaker=piece.speaker,
+        )
 
 
 def require_confidence(min_confidence: float | None) -> None:

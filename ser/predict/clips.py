@@ -17,6 +17,7 @@ from ser.corpus import audio
 from ser.corpus.audio import SAMPLE_RATE, ChannelPower
 from ser.corpus.errors import AudioError, UserError, plural
 from ser.corpus.signal import SignalMeter, SignalProblem
+from ser.predict.result import Segment
 from ser.predict.sources import read_source
 from ser.predict.speech import silero, speech_parts
 from ser.predict.turn_files import Turn
@@ -98,11 +99,15 @@ class Piece:
 
 @dataclass
 class Clip:
-    """An opened clip; `seconds` and `notes` are known when its pieces have been read."""
+    """An opened clip; `seconds` and `notes` are known when its pieces have been read.
+
+    The predictor adds the `segments`.
+    """
 
     path: str
     pieces: Iterator[Piece]
     seconds: float = 0.0
+    segments: list[Segment] = field(default_factory=list)
     error: str = ""
     refused: bool = False  # for what was read last: damage, or turns beyond the end
     meter: SignalMeter = field(default_factory=SignalMeter)

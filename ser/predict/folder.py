@@ -12,13 +12,13 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from ser.corpus.atomic import write_durably
 from ser.corpus.decoding.suffixes import SUFFIXES
 from ser.corpus.errors import UserError, plural
 from ser.corpus.progress import steps
-from ser.predict.audio_predictor import AudioPredictor
+from ser.predict.audio_predictor import AudioPredictor, StreamOptions
 from ser.predict.formats import csv_rows, header, to_csv
 from ser.predict.result import Failure
 
@@ -85,7 +85,7 @@ def search(places: Iterable[Path]) -> Search:
 
 
 def predict_files(
-    predictor: AudioPredictor, files: Sequence[Path], out: Path, **options: Any
+    predictor: AudioPredictor, files: Sequence[Path], out: Path, **options: Unpack[StreamOptions]
 ) -> list[Failure]:
     """Append the rows of all files that `out` lacks; return the failures.
 
