@@ -1,5 +1,6 @@
 """`ser cache`: inspect the cache, check it, and move it."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +50,7 @@ def info(
     root = root or cache_root(pipeline)
     rows = cached_features(root, pipeline)
     if as_json:
-        print_json([row.as_json() for row in rows])
+        print_json([asdict(row) for row in rows])
         return
     if not rows:
         typer.echo(f"{root}: nothing is cached")

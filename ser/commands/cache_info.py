@@ -1,7 +1,7 @@
 """The contents of `ser cache info`: each feature as it is cached, and what is missing of it."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,10 +38,6 @@ class CachedFeature:
     def is_estimated(self) -> bool:
         """Return whether `missing` is an estimate."""
         return self.looked_at is not None and self.looked_at != self.expected
-
-    def as_json(self) -> dict[str, object]:
-        """Return the fields as plain values."""
-        return asdict(self)
 
 
 def cache_root(pipeline: "Pipeline | None") -> str:

@@ -1,6 +1,7 @@
 """`ser heads`: train heads from the cache."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -242,7 +243,8 @@ def list_heads(
 
     pipeline = load_pipeline(path, overrides)
     stage.require_heads(pipeline, [])
+    rows = list(stage.list_heads(pipeline))
     if as_json:
-        print_json(list(stage.list_heads(pipeline)))
+        print_json([asdict(row) for row in rows])
     else:
-        print_frame(stage.heads_table(pipeline), cut="sampler")
+        print_frame(stage.heads_table(rows), cut="sampler")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from ser.commands.logs import COMMON, log
 from ser.corpus.errors import StoppedError, UserError
 
 if TYPE_CHECKING:
+    from ser.corpus.bounded_yaml import Entry
     from ser.engines.engine import Engine
     from ser.pipeline.file import Pipeline
 
@@ -188,7 +189,7 @@ def key_texts(texts: Sequence[str], flag: str = "--option") -> dict[str, str]:
     return pairs
 
 
-def key_values(texts: Sequence[str]) -> dict[str, Any]:
+def key_values(texts: Sequence[str]) -> "Entry":
     """Read KEY=VALUE options; values are YAML. Raises `UserError`."""
     from ser.corpus.bounded_yaml import parse_yaml
 

@@ -1,6 +1,5 @@
 """`ser presets` and `ser init`: the pipelines that come with the product."""
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,9 +108,8 @@ def smoke_one(pipeline: "Pipeline", folder: Path | None = None) -> dict[str, str
 
     from ser.smoke.smoke import smoke as run_small
 
-    with ExitStack() as stack:
-        where = folder or Path(stack.enter_context(TemporaryDirectory(prefix="ser-smoke-")))
-        _, failed = run_small(pipeline, where, log.info)
+    with TemporaryDirectory(prefix="ser-smoke-") as temporary:
+        _, failed = run_small(pipeline, folder or Path(temporary), log.info)
     return failed
 
 

@@ -24,14 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ser.cache.urls import is_url
 from ser.corpus.errors import UserError
 from ser.engines.shards import SHARDS_PER_WORKER, count_missing, read_jobs, run_shards
-from ser.engines.workers import (
-    ATTEMPTS,
-    STOP_SECONDS,
-    Answer,
-    Answers,
-    Task,
-    run_body,
-)
+from ser.engines.workers import ATTEMPTS, STOP_SECONDS, Answer, Answers, Task, run_body
 
 if TYPE_CHECKING:
     from ser.engines.heads import Training
@@ -218,7 +211,7 @@ def interrupt_once(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def body_in_task(body: str, arguments: Sequence[object]) -> tuple[str, Any]:
+def body_in_task(body: str, arguments: Sequence[object]) -> tuple[str, object]:
     """Run a task's function as a Ray task; both the terminal and Ray send it Ctrl-C."""
     signal.signal(signal.SIGINT, interrupt_once)
     return run_body(lambda event: None, body, arguments)

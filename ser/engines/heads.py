@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from ser.corpus.machine import available_memory, cores
 from ser.engines.devices import gpus_of
@@ -125,9 +126,8 @@ def train_runs(
         return
     budget = MemoryBudget(limit, available_memory(), free_on(gpus) if gpus else {})
 
-    def measured(content: Mapping[str, Any]) -> None:
-        line = budget.measure(content["memory"], content["gpu_memory"])
-        if line:
+    def measured(memory: int, gpu_memory: int) -> None:
+        if line := budget.measure(memory, gpu_memory):
             log(f"heads    {line}")
 
     yield from reports_of(chosen_by, run_tasks(tasks, budget.slots), after_epoch, measured)
@@ -156,7 +156,7 @@ def reports_of(
     chosen_by: Mapping[str, str],
     answers: Answers,
     after_epoch: AfterEpoch = lambda progress: None,
-    measured: Callable[[Mapping[str, object]], None] = lambda content: None,
+    measured: Callable[[int, int], None] = lambda memory, gpu_memory: None,
 ) -> Iterator[HeadReport]:
     """Yield a report for each head that is trained in another process, from its task's answers.
 
@@ -170,7 +170,7 @@ def reports_of(
             name = answer.task.name
             answer.require_no_error(f"head {name}")
             if answer.kind == "event":
-                measured(answer.content)
+                measured(answer.content["memory"], answer.content["gpu_memory"])
                 after_epoch(replace(Progress(**answer.content["progress"]), head=name))
             elif answer.kind == "done":
                 yield replace(HeadReport(**answer.content), name=name)
@@ -183,7 +183,7 @@ def reports_of(
                 yield HeadReport(name, "failed", None, by, 0, seconds, error)
 
 
-def train_one(send: Send, name: str, training: Mapping[str, Any]) -> dict[str, object]:
+def train_one(send: Send, name: str, training: object) -> dict[str, object]:
     """Train one head and return the fields of its report; the body of every task.
 
     After every epoch it sends its progress and its peak memory in bytes. Epochs restored from a
@@ -192,7 +192,7 @@ def train_one(send: Send, name: str, training: Mapping[str, Any]) -> dict[str, o
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     peak, steps = watch_memory(), 0
-    given = Training(**{**training, "origin": Origin(**training["origin"])})
+    given = TypeAdapter(Training).validate_python(training)
 
     def count(*_: object) -> None:
         nonlocal steps

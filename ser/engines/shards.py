@@ -12,23 +12,15 @@ shards cost more, and fewer leave workers idle at the end.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ser.corpus.errors import UserError
 from ser.corpus.progress import steps
 from ser.engines.devices import gpus_of
-from ser.engines.workers import (
-    ATTEMPTS,
-    Answer,
-    Answers,
-    Send,
-    Task,
-    environments,
-    run_tasks,
-)
+from ser.engines.workers import ATTEMPTS, Answer, Answers, Send, Task, environments, run_tasks
 
 if TYPE_CHECKING:
     from ser.extract.job import Job
@@ -85,13 +77,15 @@ def count_missing(work: "Sequence[Job]") -> int:
 
 
 def run_shard(
-    _send: Send, origin: Mapping[str, Any], names: Sequence[str], device: str, shard: Sequence[int]
+    _send: Send, origin: object, names: Sequence[str], device: str, shard: Sequence[int]
 ) -> list[dict[str, object]]:
     """Extract one shard (i, n); the body of every task. Returns the fields of each report."""
+    from pydantic import TypeAdapter
+
     from ser.extract.run import extract_together
     from ser.pipeline.file import Origin
 
-    work = read_jobs(Origin(**origin), names)
+    work = read_jobs(TypeAdapter(Origin).validate_python(origin), names)
     reports = extract_together(work, device, (shard[0], shard[1]))
     return [asdict(report) for report in reports]
 

@@ -41,7 +41,7 @@ from ser.engines.machine import machine_problem
 ATTEMPTS = 3  # at one task, when processes die
 POLL_SECONDS = 0.05
 STOP_SECONDS = 30.0  # for a worker to finish its batch and commit
-Send = Callable[[Any], None]
+Send = Callable[[object], None]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Task:
 
     name: str
     body: str
-    arguments: Sequence[Any]
+    arguments: Sequence[object]
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def environments(jobs: int, gpus: Sequence[str]) -> list[Environment]:
     return [shared | {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(jobs)]
 
 
-def run_body(send: Send, body: str, arguments: Sequence[object]) -> tuple[str, Any]:
+def run_body(send: Send, body: str, arguments: Sequence[object]) -> tuple[str, object]:
     """Call a task's function; return the kind and the content of the answer."""
     module, _, name = body.partition(":")
     try:
@@ -202,7 +202,7 @@ def main() -> None:
     lines = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print goes to standard error
 
-    def answer(kind: str, content: Any) -> None:
+    def answer(kind: str, content: object) -> None:
         lines.write(json.dumps([kind, content]) + "\n")
 
     body, arguments = json.loads(sys.argv[1])

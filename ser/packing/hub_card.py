@@ -7,7 +7,7 @@ models, and the scores as a model-index. Every value is of the run's own records
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
 import polars as pl
@@ -25,6 +25,9 @@ from ser.predict.runs import read_pipeline
 from ser.score.run import SCORED, STACK
 from ser.score.scores import read_metrics
 from ser.version import DISTRIBUTION, install
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 LICENCES = {  # ids of the hub that are not the name in lower case with hyphens
     "Open Database License": "odbl",
@@ -71,7 +74,7 @@ def bundle_card(bundle: Path, run: Path, record: BundleRecord, repo: HubRepo) ->
     return f"---\n{data.to_yaml()}\n---\n\n{text}"
 
 
-def _scores(run: Path, record: BundleRecord, corpora: tuple[str, ...]) -> Iterator[Any]:
+def _scores(run: Path, record: BundleRecord, corpora: tuple[str, ...]) -> "Iterator[EvalResult]":
     """Yield the scores of the packed system on dev and test as the hub's records."""
     path = run / "report" / "metrics.json"
     metrics = read_metrics(path) if path.is_file() else {}
@@ -89,7 +92,7 @@ def _scores(run: Path, record: BundleRecord, corpora: tuple[str, ...]) -> Iterat
             yield _result(corpus, split, "ccc", f"CCC of {attribute}", score.ccc)
 
 
-def _unseen_scores(record: BundleRecord) -> Iterator[Any]:
+def _unseen_scores(record: BundleRecord) -> "Iterator[EvalResult]":
     """Yield the scores of an evaluation on corpora that the model was not trained on."""
     if record.evaluation is not None:
         unseen, corpus = record.evaluation.unseen, "corpora left out of training"
@@ -98,7 +101,7 @@ def _unseen_scores(record: BundleRecord) -> Iterator[Any]:
             yield _result(corpus, "test", "f1", "macro-F1", unseen.macro_f1)
 
 
-def _result(corpus: str, split: str, kind: str, name: str, value: float) -> Any:
+def _result(corpus: str, split: str, kind: str, name: str, value: float) -> "EvalResult":
     from huggingface_hub import EvalResult
 
     return EvalResult(

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -76,7 +76,7 @@ class Document:
 
     def mapping(self, where: Where) -> Entry:
         """Return the mapping at a place, {} if it is empty; raises `UserError` for other values."""
-        value: Any = self.data
+        value: object = self.data
         for key in where:
             value = value.get(key) if isinstance(value, dict) else None
         if value is not None and not isinstance(value, dict):
@@ -158,7 +158,7 @@ def locate(model: type[BaseModel], loc: Where) -> tuple[Where, list[str]]:
     whose keys are written beside the head's.
     """
     place: list[str | int] = []
-    types: list[Any] = [model]
+    types: Sequence[object] = [model]
     valid: list[str] = []
     for i, part in enumerate(loc):
         models = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
@@ -180,7 +180,7 @@ def _with_subclasses(models: Iterable[type[BaseModel]]) -> list[type[BaseModel]]
     return [c for m in models for c in (m, *_with_subclasses(m.__subclasses__()))]
 
 
-def _types(annotation: Any) -> list[Any]:
+def _types(annotation: object) -> list[object]:
     """List a type and the types it consists of."""
     return [annotation, *(t for part in get_args(annotation) for t in _types(part))]
 

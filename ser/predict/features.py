@@ -10,7 +10,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -131,7 +130,7 @@ class LiveFeatures:
                         failed[key] = str(error)
         return [failed.get(str(i), clip) for i, clip in enumerate(clips)]
 
-    def _keep(self, clip: Extracted, name: str, result: Any) -> None:
+    def _keep(self, clip: Extracted, name: str, result: Transcript | np.ndarray) -> None:
         if isinstance(result, Transcript):
             clip.words[name] = result
         else:
@@ -143,9 +142,9 @@ class LiveFeatures:
 
     def tokens(self, name: str, clip: Extracted) -> tuple[str, list[tuple[int, int]]]:
         """Return the text of a text feature, and the span of characters of each frame."""
-        extractor: Any = self._part(name)
         text = clip.words[self.options[name].words_of or ""].text
-        return text, extractor.offsets(text) if hasattr(extractor, "offsets") else []
+        offsets = getattr(self._part(name), "offsets", None)
+        return text, [] if offsets is None else offsets(text)
 
     def _part(self, name: str) -> Extractor:
         return next(one.parts[name] for one in self.load() if name in one.parts)

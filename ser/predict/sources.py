@@ -35,7 +35,7 @@ from ser.corpus.errors import UserError
 
 RATE_KEYS, SAMPLE_KEYS = ("sampling_rate", "sample_rate", "rate"), ("array", "raw", "samples")
 Source = (  # one clip; samples are of too many libraries to name their types
-    str | os.PathLike[str] | bytes | IO[bytes] | tuple[Any, Any] | Mapping[str, Any]
+    str | os.PathLike[str] | bytes | IO[bytes] | tuple[object, object] | Mapping[str, object]
 )
 IN_MEMORY = 8 << 20  # bytes of an open file; a larger one is copied to disk
 NUMERIC, REAL = ("b", "c", "f", "i", "u"), ("f", "i", "u")  # kinds of numpy's types

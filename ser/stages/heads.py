@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Literal
 
 import polars as pl
 
@@ -172,27 +172,48 @@ def _metric_name(score_name: str) -> str:
     return {"macro_f1": "macro-F1", "uar": "UAR", "ccc": "CCC"}.get(score_name, score_name)
 
 
-def list_heads(pipeline: Pipeline) -> Iterator[dict[str, Any]]:
-    """Yield each head: its features, loss and sampler, whether it is trained, its dev score."""
+@dataclass(frozen=True)
+class ListedHead:
+    """A row of `ser heads list`; `metric` names the dev score."""
+
+    head: str
+    features: Sequence[str]
+    loss: str
+    sampler: str
+    trained: Literal["yes", "no", "failed"]
+    dev_score: float | None
+    metric: str
+
+
+def list_heads(pipeline: Pipeline) -> Iterator[ListedHead]:
+    """Yield each head of the pipeline."""
     failed = _failed_rows(pipeline)
     for name, config in pipeline.heads.items():
         record = read_done(pipeline.run, name)
-        yield {
-            "head": name,
-            "features": config.feature_names,
-            "loss": "+".join(dict.fromkeys(u.name for s in config.stages for u in s.loss)),
-            "sampler": "+".join(dict.fromkeys(s.sampler.name for s in config.stages)),
-            "trained": "failed" if name in failed else "no" if record is None else "yes",
-            "dev_score": None if record is None else record.score,
-            "metric": config.chosen_by,
+        yield ListedHead(
+            head=name,
+            features=config.feature_names,
+            loss="+".join(dict.fromkeys(u.name for s in config.stages for u in s.loss)),
+            sampler="+".join(dict.fromkeys(s.sampler.name for s in config.stages)),
+            trained="failed" if name in failed else "no" if record is None else "yes",
+            dev_score=None if record is None else record.score,
+            metric=config.chosen_by,
+        )
+
+
+def heads_table(heads: Iterable[ListedHead]) -> pl.DataFrame:
+    """Return heads as a table of text."""
+    rows = [
+        {
+            "head": row.head,
+            "features": " ".join(row.features),
+            "loss": row.loss,
+            "sampler": row.sampler,
+            "trained": row.trained,
+            "dev score": None
+            if row.dev_score is None
+            else f"{row.dev_score:.3f} {_metric_name(row.metric)}",
         }
-
-
-def heads_table(pipeline: Pipeline) -> pl.DataFrame:
-    """Return what `list_heads` yields as a table of text."""
-    rows = []
-    for row in list_heads(pipeline):
-        score, metric = row.pop("dev_score"), _metric_name(str(row.pop("metric")))
-        shown = None if score is None else f"{score:.3f} {metric}"
-        rows.append(row | {"features": " ".join(row["features"]), "dev score": shown})
+        for row in heads
+    ]
     return pl.DataFrame(rows, infer_schema_length=None)

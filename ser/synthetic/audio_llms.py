@@ -3,25 +3,16 @@
 import string
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ser.synthetic.recognizers import DECODER, DIM, IDS, LAYERS, SIZES, enlarged, tokenizer
+from ser.synthetic.encoders import QWEN
+from ser.synthetic.recognizers import DECODER, IDS, SIZES, enlarged, tokenizer
 
 CHAT = (
     "{% for part in messages[0]['content'] %}"
     "{{ '<audio>' if part['type'] == 'audio' else part['text'] }}{% endfor %}"
     "{% if add_generation_prompt %}<s>{% endif %}"
 )
-AUDIO: dict[str, dict[str, Any]] = {
-    "qwen2_audio": {
-        "num_mel_bins": 128,
-        "encoder_layers": LAYERS,
-        "encoder_attention_heads": 2,
-        "encoder_ffn_dim": 32,
-        "d_model": DIM,
-    },
-    "audioflamingo3": SIZES,
-}
+AUDIO = {"qwen2_audio": QWEN, "audioflamingo3": SIZES}
 
 
 def write_audio_llm(model_type: str, folder: Path, texts: Sequence[str]) -> None:

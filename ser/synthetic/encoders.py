@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from ser.extract.kinds.speech_families import FAMILIES, PARTS
 from ser.extract.registry import card
 from ser.synthetic.recognizers import SIZES as SMALL
-from ser.synthetic.recognizers import enlarged
+from ser.synthetic.recognizers import Options, enlarged
 
 DEPTH = {  # keys of configs
     *("num_hidden_layers", "encoder_num_hidden_layers", "encoder_layers"),
@@ -21,12 +22,7 @@ CNN = {
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 2,
 }
-SEW = {
-    **SMALL,
-    "conv_dim": (8,) * 13,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-}
+SEW = {**CNN, "conv_dim": (8,) * 13}
 LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 QWEN = {
     "num_mel_bins": 128,
@@ -39,19 +35,28 @@ QWEN3 = {**QWEN, "downsample_hidden_size": 4}
 CONFORMER = {"conv_depthwise_kernel_size": 7, "left_max_position_embeddings": 8}
 PARAKEET = {**SMALL, "subsampling_conv_channels": 4, "num_mel_bins": 80}
 
-# model type as published, the encoder's config, and its feature extractor
-TINY: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
-    "data2vec-audio": (
-        {**CNN, "conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2},
-        "Wav2Vec2FeatureExtractor",
-        {},
-    ),
-    "unispeech": ({**CNN, **LAYER_NORM}, "Wav2Vec2FeatureExtractor", {}),
-    "unispeech-sat": ({**CNN, **LAYER_NORM}, "Wav2Vec2FeatureExtractor", {}),
-    "sew": (SEW, "Wav2Vec2FeatureExtractor", {}),
-    "sew-d": (SEW, "Wav2Vec2FeatureExtractor", {}),
-    "omniasr_ctc": (CNN, "OmniASRFeatureExtractor", {}),
-    "moonshine": (
+
+@dataclass(frozen=True)
+class Tiny:
+    """The sizes of an encoder, and its feature extractor ("" for none) with its options."""
+
+    sizes: Options
+    extractor: str = "Wav2Vec2FeatureExtractor"
+    preparation: Options = field(default_factory=dict)
+
+
+def _log_mels(sizes: Options) -> Tiny:
+    return Tiny(sizes, "WhisperFeatureExtractor", {"feature_size": 128})
+
+
+TINY = {  # by the model type as published
+    "data2vec-audio": Tiny({**CNN, "conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2}),
+    "unispeech": Tiny({**CNN, **LAYER_NORM}),
+    "unispeech-sat": Tiny({**CNN, **LAYER_NORM}),
+    "sew": Tiny(SEW),
+    "sew-d": Tiny(SEW),
+    "omniasr_ctc": Tiny(CNN, "OmniASRFeatureExtractor"),
+    "moonshine": Tiny(
         {
             "hidden_size": 16,
             "intermediate_size": 32,
@@ -59,10 +64,9 @@ TINY: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
             "encoder_num_attention_heads": 2,
             "decoder_num_attention_heads": 2,
         },
-        "Wav2Vec2FeatureExtractor",
-        {"do_normalize": False},
+        preparation={"do_normalize": False},
     ),
-    "seamless_m4t_v2": (
+    "seamless_m4t_v2": Tiny(
         {
             **CONFORMER,
             "hidden_size": 16,
@@ -73,7 +77,7 @@ TINY: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         "SeamlessM4TFeatureExtractor",
         {"feature_size": 80, "num_mel_bins": 80, "stride": 2},
     ),
-    "granite_speech": (
+    "granite_speech": Tiny(
         {
             "num_layers": 2,
             "hidden_dim": 16,
@@ -84,30 +88,19 @@ TINY: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
             "output_dim": 5,
         },
         "",
-        {},
     ),
-    "parakeet_ctc": (PARAKEET, "ParakeetFeatureExtractor", {}),
-    "canary": (
-        {**PARAKEET, "num_mel_bins": 128},
-        "ParakeetFeatureExtractor",
-        {"feature_size": 128},
+    "parakeet_ctc": Tiny(PARAKEET, "ParakeetFeatureExtractor"),
+    "canary": Tiny(
+        {**PARAKEET, "num_mel_bins": 128}, "ParakeetFeatureExtractor", {"feature_size": 128}
     ),
-    "qwen3_asr": (QWEN3, "Qwen3ASRFeatureExtractor", {}),
-    "qwen3_omni_moe": (
-        {**QWEN3, "output_dim": 24},
-        "WhisperFeatureExtractor",
-        {"feature_size": 128},
-    ),
-    "voxtral": (
-        {**SMALL, "num_mel_bins": 128, "vocab_size": 8},
-        "WhisperFeatureExtractor",
-        {"feature_size": 128},
-    ),
-    "glmasr": ({**SMALL, "num_mel_bins": 128}, "WhisperFeatureExtractor", {"feature_size": 128}),
-    "qwen2_audio": (QWEN, "WhisperFeatureExtractor", {"feature_size": 128}),
-    "audioflamingo3": (SMALL, "WhisperFeatureExtractor", {"feature_size": 128}),
-    "audio-spectrogram-transformer": (SMALL, "ASTFeatureExtractor", {}),
-    "clap": (
+    "qwen3_asr": Tiny(QWEN3, "Qwen3ASRFeatureExtractor"),
+    "qwen3_omni_moe": _log_mels({**QWEN3, "output_dim": 24}),
+    "voxtral": _log_mels({**SMALL, "num_mel_bins": 128, "vocab_size": 8}),
+    "glmasr": _log_mels({**SMALL, "num_mel_bins": 128}),
+    "qwen2_audio": _log_mels(QWEN),
+    "audioflamingo3": _log_mels(SMALL),
+    "audio-spectrogram-transformer": Tiny(SMALL, "ASTFeatureExtractor"),
+    "clap": Tiny(
         {
             "depths": [1, 1, 1, 1],
             "num_attention_heads": [1, 1, 1, 1],
@@ -142,8 +135,8 @@ def write_encoder(model_type: str, folder: Path, layers: int) -> None:
     if model_type == "dasheng":
         write_dasheng(folder, 24, layers, 3)
         return
-    sizes, extractor, preparation = TINY[model_type]
-    options = {key: layers if key in DEPTH else value for key, value in sizes.items()}
+    tiny = TINY[model_type]
+    options = {key: layers if key in DEPTH else value for key, value in tiny.sizes.items()}
     if model_type not in PARTS:
         config = transformers.AutoConfig.for_model(model_type, **options)
         enlarged(transformers.AutoModel.from_config(config)).save_pretrained(folder)
@@ -161,8 +154,8 @@ def write_encoder(model_type: str, folder: Path, layers: int) -> None:
         tensors = {f"{prefix}.{k}": v for k, v in enlarged(encoder(config)).state_dict().items()}
         tensors["language_model.embed_tokens.weight"] = torch.zeros(2, 2)  # what is left on disk
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    if extractor:
-        getattr(transformers, extractor)(**preparation).save_pretrained(folder)
+    if tiny.extractor:
+        getattr(transformers, tiny.extractor)(**tiny.preparation).save_pretrained(folder)
 
 
 def write_dasheng(folder: Path, dim: int, depth: int, heads: int) -> None:

@@ -16,14 +16,13 @@ from ser.extract.models import FACODEC_FILES
 from ser.extract.registry import card
 from ser.synthetic.audio_llms import write_audio_llm
 from ser.synthetic.encoders import encoder_like, write_encoder
-from ser.synthetic.recognizers import enlarged, write_recognizer
+from ser.synthetic.recognizers import Options, enlarged, write_recognizer
 from ser.synthetic.whisper import write_whisper
 
 MELS = "wav2vec2-bert"  # the only encoder here that reads log-mels
 LAYERS = 4  # `sum:-4:` has something to sum
 DIM = 32
 WINDOW = 64  # tokens
-Options = dict[str, Any]  # of a config of transformers
 SIZES: Options = {
     "hidden_size": DIM,
     "num_hidden_layers": LAYERS,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-Reply = tuple[int, dict[str, Any]]  # status and body
+Reply = tuple[int, dict[str, object]]  # status and body
 
 
 class ChatServer(ThreadingHTTPServer):

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from ser.synthetic.recognizers import Options
 
 DIM = 32
 TRANSCRIPT = 12  # tokens after which the tiny Whisper ends
@@ -32,24 +33,12 @@ def write_whisper(
     trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=list(TOKENS), show_progress=False)
     raw.train_from_iterator(texts, trainer)
     words = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=TOKENS[0], pad_token=TOKENS[0])
-    ends: dict[str, Any] = {
-        "pad_token_id": 0,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "decoder_start_token_id": 1,
-    }
-    sizes: dict[str, Any] = {
-        f"{part}_{name}": size
-        for part, depth in zip(("encoder", "decoder"), layers, strict=True)
-        for name, size in (("layers", depth), ("attention_heads", 2), ("ffn_dim", 64))
-    }
-    shape: dict[str, Any] = {
-        "vocab_size": len(words),
-        "d_model": DIM,
-        "num_mel_bins": mels,
-        "init_std": std,
-    }
-    model = WhisperForConditionalGeneration(WhisperConfig(**shape, **sizes, **ends))
+    ends: Options = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)
+    ends["decoder_start_token_id"] = 1
+    sizes: Options = {"vocab_size": len(words), "d_model": DIM, "num_mel_bins": mels}
+    for part, depth in zip(("encoder", "decoder"), layers, strict=True):
+        sizes |= {f"{part}_layers": depth, f"{part}_attention_heads": 2, f"{part}_ffn_dim": 64}
+    model = WhisperForConditionalGeneration(WhisperConfig(**sizes, **ends, init_std=std))
     model.generation_config = GenerationConfig(**ends, suppress_tokens=[1, 2, 3])
     with torch.no_grad():  # after TRANSCRIPT tokens only the end is likely: texts stay short
         decoder = model.model.decoder

@@ -29,7 +29,7 @@ def test_a_tenth_of_the_corpus_is_missing_and_nothing_else_is_wrong(tmp_path):
 def test_heads_are_trained_and_an_epoch_can_be_planned(tmp_path):
     write_heads(tmp_path, 3)
     heads = list(list_heads(Pipeline.load(tmp_path / "pipeline.yaml")))
-    trained = {head["head"]: head["trained"] for head in heads}
+    trained = {head.head: head.trained for head in heads}
     assert trained == {"h0": "yes", "h1": "yes", "h2": "yes"}
     write_epoch(tmp_path, 70)
     plan_epoch(tmp_path)

@@ -5,7 +5,7 @@ import pytest
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
 from ser.pipeline.file import Pipeline
-from ser.stages.heads import head_entry, heads_table
+from ser.stages.heads import head_entry, heads_table, list_heads
 from tests.ser.factories import PIPELINE
 
 CLASSES = "loss: [wce, sml], sampler: neutral_expressive"
@@ -69,7 +69,9 @@ def test_without_heads_there_is_nothing_to_stack_or_score(tmp_path):
 def test_the_list_names_what_is_learned_in_any_phase(tmp_path):
     phases = "phases: [{epochs: 1, loss: [wce, sml]}, {epochs: 2, loss: [wce], sampler: natural}]"
     sampled = f"sampler: class_balanced, {phases}"
-    table = heads_table(Pipeline.load(write(tmp_path, PIPELINE.replace(CLASSES, sampled))))
+    table = heads_table(
+        list_heads(Pipeline.load(write(tmp_path, PIPELINE.replace(CLASSES, sampled))))
+    )
     assert table.rows() == [
         ("one", "prosody", "wce", "natural", "no", None),
         ("two", "prosody", "wce+sml", "class_balanced+natural", "no", None),
