@@ -13,6 +13,7 @@ Randomness in training (dropout, LayerDrop, SpecAugment) follows the model's own
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+
+from ser.extract.gpu import kept_in_turn, to_device
 
 
 class Piece(NamedTuple):
@@ -79,8 +82,9 @@ class Encoder(nn.Module):
         """
         frames = [np.zeros((piece.frames, *self.item_shape), np.float32) for piece in pieces]
         for rows, inputs, mask in self.batches(pieces, most):
-            states = self.run(inputs, mask)
-            for i, own in zip(rows, kept(states, [pieces[i] for i in rows]), strict=True):
+            group, run = [pieces[i] for i in rows], partial(self.run, inputs, mask)
+            results = kept_in_turn(run, group) if inputs.is_cuda else kept(run(), group)
+            for i, own in zip(rows, results, strict=True):
                 frames[i] = own
         return frames
 
@@ -93,7 +97,7 @@ class Encoder(nn.Module):
             for rows in (group[i : i + most] for i in range(0, len(group), most)):
                 inputs = collate([pieces[i].inputs for i in rows], self.padding)
                 mask = torch.arange(inputs.shape[1]) < lengths[rows].unsqueeze(1)
-                yield rows, inputs.to(self.device), mask.to(self.device)
+                yield rows, to_device(inputs, self.device), to_device(mask, self.device)
 
     def forward(self, inputs: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Return frames `(batch, frames, *item_shape)`, 0 where padded, and their mask.

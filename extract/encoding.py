@@ -58,8 +58,12 @@ class EncoderExtractor(PreparingExtractor):
         raise NotImplementedError
 
     def load(self, device: str) -> None:
-        """Load the encoder."""
+        """Load the encoder; on a GPU several batches run at once."""
+        from ser.extract.gpu import AT_ONCE
+
         self.use(self.build_encoder(device))
+        if self.encoder.device.type == "cuda":
+            self.batches_at_once = AT_ONCE
 
     def use(self, encoder: "Encoder") -> None:
         """Take a loaded encoder."""

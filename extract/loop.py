@@ -1,8 +1,8 @@
 """The moving part of extraction: decode ahead, run the model, write behind.
 
 1. Threads decode the next batches while the model works on this one, and one thread (several for a
-   GPU) turns the very next into the model's inputs. A model that gains from it, on a CPU, runs
-   several batches at once.
+   GPU) turns the very next into the model's inputs. Several batches run at once where that pays:
+   some models on a CPU, and a GPU, for its copies (`ser.extract.gpu`).
 2. A bad clip is listed with its reason and harms no neighbour (`ser.extract.batch`).
 3. One thread casts, checks and writes what the model gave, so that the model never waits for disk.
 
