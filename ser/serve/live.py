@@ -123,7 +123,11 @@ class Stream:
 
     async def answer(self) -> None:
         """Send the prediction for each window, until the last one."""
+        left_out = self._service.metrics.windows.labels("left_out")
+        counted = 0
         while (piece := await self._next_window()) is not None:
+            left_out.inc(self._audio.left_out - counted)
+            counted = self._audio.left_out
             result = await self._service.predict_window(piece)
             prediction = LivePrediction.of(piece, result, self._audio.left_out)
             try:
@@ -159,6 +163,7 @@ class Stream:
                 POLICY,
                 f"the audio is more than {BACKLOG:g} s ahead of real time; send files to /predict.",
             )
+        self._service.metrics.live_audio.inc(len(wave) / self._rate)
         self._audio.push(wave)
 
     def _end(self, text: str) -> None:

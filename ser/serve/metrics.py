@@ -30,6 +30,21 @@ class Metrics:
         self.queue = Gauge(
             "ser_queue_length", "Clips that wait or are being processed.", registry=registry
         )
+        self.windows = Counter(
+            "ser_live_windows",
+            "Windows of live audio: predicted, failed or left out.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.window_seconds = Histogram(
+            "ser_live_prediction_seconds",
+            "Seconds from a complete window to its prediction, waiting included.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.live_audio = Counter(
+            "ser_live_audio_seconds", "Seconds of live audio received.", registry=registry
+        )
         self.streams = Gauge("ser_live_streams", "Live streams that are open.", registry=registry)
         memory = Gauge("ser_peak_memory_bytes", "Highest resident memory.", registry=registry)
         memory.set_function(peak_memory)

@@ -1,6 +1,7 @@
-"""The page: record, drop or try a clip, and see what is predicted for it.
+"""The page: record, drop or try a clip, or speak, and see what is predicted.
 
     gr.Audio -> POST upload -> `Uploads` -> Service.predict -> HTML and figures -> deleted
+    live.js  -> /live (`ser.serve.live`) -> bars and windows
 
 Gradio draws the page and carries its events; files do not pass through it. Uploading a clip and
 playing it before it is answered are routes of our own, and of Gradio's routes only those of
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     import gradio as gr
 
 EXAMPLE = Path(__file__).with_name("example.ogg")  # synthetic: `make example`
+RECORDER = Path(__file__).with_name("recorder.js")  # for the thread of audio of the browser
+LIVE = Path(__file__).with_name("live.js")
 THEME = "() => { document.body.classList.toggle('dark') }"
 GIVE_EXAMPLE = """async () => {
   const input = () => document.querySelector("#clip input[type=file]");
@@ -117,6 +120,10 @@ def _add_uploads(app: FastAPI, service: Service, uploads: Uploads) -> None:
     async def example() -> Response:
         return FileResponse(EXAMPLE, media_type="audio/ogg")
 
+    @app.get("/recorder.js", include_in_schema=False)
+    async def recorder() -> Response:
+        return FileResponse(RECORDER, media_type="text/javascript")
+
 
 def build(
     service: Service, uploads: Uploads, sessions: Sessions, name: str
@@ -139,6 +146,9 @@ def build(
             example = gr.Button("Try an example (synthetic speech)", size="sm", elem_id="example")
             dark = gr.Button("Light / dark", size="sm", elem_id="theme")
         timeline = gr.Checkbox(label="Segment the next clip, even if it is short")
+        script = LIVE.read_text(encoding="utf-8")
+        live = parts.live_html(predictor.classes, limits.streams)
+        gr.HTML(live, elem_id="live", js_on_load=script)
         result = gr.HTML(elem_id="result")
         picture = gr.Plot(visible=False, show_label=False, elem_id="waveform")
         with gr.Row():

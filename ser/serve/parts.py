@@ -1,6 +1,7 @@
 """The parts of the page as HTML: the model, the result, its transcript, heads and downloads."""
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -10,6 +11,7 @@ from ser.predict.result import Result, Word, most_probable
 from ser.serve.description import LIMITS, percent
 from ser.serve.figures import colour
 
+LIVE_WINDOWS = {"window": 5, "hop": 2.5}  # s
 PLAYED = 5_000_000  # bytes of a clip that the page can play again
 STYLE = """
 .column:has(#about) {width: 100%; min-width: 0; max-width: 960px; margin: 0 auto}
@@ -36,9 +38,12 @@ STYLE = """
 .ser-wide th, .ser-wide td {padding: .25rem .6rem; text-align: right; white-space: nowrap}
 .ser-wide th:first-child, .ser-wide td:first-child {text-align: left; padding-left: 0}
 .ser-wide td.ser-top {font-weight: 700}
-.dark audio {color-scheme: dark}
-.ser-down a {display: inline-block; margin: .2rem .6rem .2rem 0; padding: .4rem 1rem;
+.ser-live button, .ser-down a {margin: .2rem .6rem .2rem 0; padding: .4rem 1rem; cursor: pointer;
   border: 1px solid currentcolor; border-radius: 6px; text-decoration: none; color: inherit}
+.ser-live [hidden] {display: none}
+.ser-live-windows {max-height: 20rem; overflow: auto}
+.dark audio {color-scheme: dark}
+.ser-down a {display: inline-block}
 #clip .audio-container {height: auto !important}
 #clip .upload-container {height: 8.5rem !important}
 #example, #theme {flex: none}
@@ -66,6 +71,24 @@ def about_html(
         f'<div class="ser-title">Speech emotion recognition · {escape(name)}</div>'
         f'<dl class="ser-about">{rows}</dl>{shown}<div class="ser-quiet">{escape(LIMITS)}</div>'
         f'<div class="ser-card">{folded}</div>'
+    )
+
+
+def live_html(classes: Sequence[str], streams: int) -> str:
+    """Return the button Live and what it fills (`live.js`); the server has `streams` at a time."""
+    colours = {name: colour(classes, name) for name in classes}
+    settings = json.dumps({"colours": colours, "streams": streams, **LIVE_WINDOWS})
+    return (
+        f'<section class="ser-live" aria-label="Live" data-live="{escape(settings)}">'
+        '<button type="button">Live</button>'
+        '<span class="ser-live-status ser-quiet" role="status"></span>'
+        '<div class="ser-live-error ser-error" role="alert" hidden></div>'
+        '<div class="ser-live-top ser-head" aria-live="polite"></div>'
+        '<div class="ser-live-bars ser-bars"></div>'
+        '<div class="ser-live-late ser-note" role="note" hidden></div>'
+        '<div class="ser-live-windows ser-wide" tabindex="0" role="region" '
+        'aria-label="Windows of the live audio" hidden><table><thead><tr><th>window</th>'
+        "<th>prediction</th></tr></thead><tbody></tbody></table></div></section>"
     )
 
 

@@ -125,10 +125,15 @@ class Service:
 
     async def predict_window(self, window: Piece) -> Result | Failure:
         """Return the result for a window of live audio, or why there is none."""
+        started = time.perf_counter()
         try:
-            return await self._of_models((window.wave, SAMPLE_RATE))
+            result = await self._of_models((window.wave, SAMPLE_RATE))
         except Refused as refused:
-            return Failure("", str(refused.detail))
+            result = Failure("", str(refused.detail))
+        self.metrics.window_seconds.observe(time.perf_counter() - started)
+        outcome = "failed" if isinstance(result, Failure) else "predicted"
+        self.metrics.windows.labels(outcome).inc()
+        return result
 
     @contextlib.contextmanager
     def stream_place(self) -> Iterator[None]:

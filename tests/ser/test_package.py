@@ -55,6 +55,8 @@ def test_the_wheel_has_one_name_at_its_top(tmp_path):
         "score/report/report.html.j2",
         "packing/citations.bib",
         "serve/example.ogg",
+        "serve/live.js",
+        "serve/recorder.js",
         "models/acted-speech-4.ser",
     )
     assert {f"ser/{name}" for name in data} <= set(names)

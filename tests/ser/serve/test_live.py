@@ -21,6 +21,7 @@ from ser.predict.result import Failure
 from ser.serve import live, run
 from ser.serve.limits import Limits
 from ser.serve.live import serve_live
+from ser.serve.metrics import Metrics
 from tests.ser.serve.conftest import Held, serving, until
 
 DOCS = Path(__file__).parents[3] / "docs" / "serve.md"
@@ -54,6 +55,14 @@ def closing(stream):
     return closed.value.rcvd.code, closed.value.rcvd.reason
 
 
+def counted(server):
+    """Return the windows predicted and the seconds received so far."""
+    names = 'ser_live_windows_total{outcome="predicted"}', "ser_live_audio_seconds_total"
+    lines = server.service.metrics.text().decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines)
+    return [float(values.get(name, 0)) for name in names]
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_stream_gets_the_predictions_of_the_core_for_the_same_samples(
     server, small, clip, channels
@@ -66,6 +75,7 @@ def test_a_stream_gets_the_predictions_of_the_core_for_the_same_samples(
     results = [(piece, small.p((piece.wave, 16_000))) for piece in audio.windows()]
     expected = [json.loads(LivePrediction.of(*result, 0).to_json()) for result in results]
     assert len(expected) > 2
+    before = counted(server)
     with opened(server) as stream:
         stream.send(json.dumps({"rate": rate, "channels": channels, "window": 1, "hop": 1}))
         for i in range(0, len(wave), 1_000):
@@ -78,6 +88,8 @@ def test_a_stream_gets_the_predictions_of_the_core_for_the_same_samples(
             assert line.pop(name) == pytest.approx(other.pop(name), abs=1e-6)
         assert line == other
     until(lambda: b"ser_live_streams 0.0" in server.service.metrics.text())
+    windows, seconds = (now - then for now, then in zip(counted(server), before, strict=True))
+    assert (windows, seconds) == (len(lines), pytest.approx(len(wave) / rate))
 
 
 def test_the_client_of_the_docs(server, clip, tmp_path, monkeypatch, capsys):
@@ -365,6 +377,7 @@ def test_predictions_that_are_not_read_and_bugs_end_the_stream(predict, closed):
         limits=Limits(patience=0.2),
         stream_place=contextlib.nullcontext,
         predict_window=predict,
+        metrics=Metrics(),
     )
     client: Any = Unread()
     asyncio.run(serve_live(client, service))

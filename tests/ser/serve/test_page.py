@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer.testing
+from websockets.sync.client import connect
 
 from ser.commands.main import cli
-from ser.predict.result import Result, Segment, Word
+from ser.predict.result import Failure, Result, Segment, Word
 from ser.serve.description import describe
 from ser.serve.figures import attribute_plane, waveform
-from ser.serve.parts import about_html, bars_html, transcript_html
+from ser.serve.limits import Limits
+from ser.serve.parts import LIVE_WINDOWS, about_html, bars_html, transcript_html
 from tests.ser.factories import CLASSES
 from tests.ser.serve.conftest import files, serving, until
 
@@ -104,7 +106,9 @@ def browser():
     if not (chromium := shutil.which("chromium")):
         pytest.skip("there is no chromium")
     with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = started.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--use-fake-device-for-media-stream"]
+        )
         yield opened
         opened.close()
     asyncio.set_event_loop(None)  # playwright leaves its own running
@@ -182,3 +186,47 @@ def test_the_page_opens_by_the_login_form(small, tmp_path, browser):
         page.click("button")
         page.wait_for_selector("#clip")
         page.close()
+
+
+def test_live_audio_is_shown_by_window_and_what_ends_it_in_a_sentence(
+    small, tmp_path, browser, monkeypatch
+):
+    monkeypatch.setitem(LIVE_WINDOWS, "window", 1)
+    monkeypatch.setitem(LIVE_WINDOWS, "hop", 1)
+    with serving(small.p, tmp_path, Limits(streams=1, stream_seconds=8), page=True) as server:
+        server.service.loading.result(60)
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(server.url)
+        button, alert = page.locator("#live button"), page.locator("#live [role=alert]")
+        status, rows = page.locator("#live [role=status]"), page.locator("#live tbody tr")
+        button.click()
+        alert.get_by_text("The browser refused the microphone; allow it for this").wait_for()
+        page.context.grant_permissions(["microphone"])
+        with connect(f"ws://127.0.0.1:{server.port}/live", proxy=None):
+            button.click()
+            alert.get_by_text("All live streams of the server are in use; try").wait_for()
+        until(lambda: b"ser_live_streams 0.0" in server.service.metrics.text())
+        button.press("Enter")
+        status.get_by_text("Listening; each prediction is for 1 s.").wait_for()
+        rows.nth(1).wait_for()
+        assert rows.last.locator("td").first.inner_text() == "0.0–1.0 s"
+        assert set(page.locator("#live .ser-live-bars span:nth-child(3n+1)").all_inner_texts()) == {
+            *CLASSES
+        }
+        assert not alert.is_visible()
+        button.press("Enter")
+        status.get_by_text("Stopped.").wait_for()
+        assert button.inner_text() == "Live"
+
+        async def markup(piece):
+            return Failure("", "<b>loud</b>")
+
+        monkeypatch.setattr(server.service, "predict_window", markup)
+        button.click()
+        page.locator("#live .ser-live-top").get_by_text("<b>loud</b>").wait_for()
+        alert.get_by_text("the stream is longer than 8 s; open another one.").wait_for()
+        page.close()
+        assert errors == []
