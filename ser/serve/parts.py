@@ -41,6 +41,7 @@ STYLE = """
 .ser-live button, .ser-down a {margin: .2rem .6rem .2rem 0; padding: .4rem 1rem; cursor: pointer;
   border: 1px solid currentcolor; border-radius: 6px; text-decoration: none; color: inherit}
 .ser-live [hidden] {display: none}
+.ser-live .ser-wide :is(th, td) {text-align: left; white-space: normal}
 .ser-live-windows {max-height: 20rem; overflow: auto}
 .dark audio {color-scheme: dark}
 .ser-down a {display: inline-block}

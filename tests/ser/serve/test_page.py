@@ -164,8 +164,8 @@ def test_an_example_is_tried_and_a_clip_dropped_seen_and_downloaded(
             page.wait_for_function(f"{BEYOND}.length === 0")
         (tmp_path / "bad.wav").write_text("no audio")
         page.set_input_files("#clip input[type=file]", tmp_path / "bad.wav")
-        page.wait_for_selector("[role=alert]")
-        assert page.inner_text("[role=alert]") == (
+        page.wait_for_selector("#result [role=alert]")
+        assert page.inner_text("#result [role=alert]") == (
             "bad.wav: not audio (Format not recognised); send another clip."
         )
         page.wait_for_timeout(500)  # for errors that come late
