@@ -1,7 +1,7 @@
 """Class scores of an audio language model on this machine, for the audio of each clip.
 
-Qwen2-Audio and Audio Flamingo 3 by transformers. The question is that of `kind: audio_llm`, and the
-result, too: a frame of log-probabilities of the classes, zero-shot. Here they are exact:
+`MODELS` lists those that it runs. The question is that of `kind: audio_llm`, and the result, too:
+a frame of log-probabilities of the classes, zero-shot. Here they are exact:
 
     answer: letter    of each letter as the next token, with or without a space before it
     answer: word      of each name and the end of the answer, token by token (teacher forcing), as
@@ -27,6 +27,8 @@ from ser.extract.kinds.chat_options import QuestionOptions
 MODELS = {  # class of transformers, and the longest clip in seconds
     "qwen2_audio": ("qwen2_audio.Qwen2AudioForConditionalGeneration", 30.0),
     "audioflamingo3": ("audioflamingo3.AudioFlamingo3ForConditionalGeneration", LONGEST),
+    "voxtral": ("voxtral.VoxtralForConditionalGeneration", LONGEST),
+    "granite_speech": ("granite_speech.GraniteSpeechForConditionalGeneration", LONGEST),
 }
 
 

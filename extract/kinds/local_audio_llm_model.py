@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoProcessor
 
 from ser.extract.encoding import dtype_on
 from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.kinds.audio_processors import load_processor
 from ser.extract.kinds.llm import THOUGHT
 from ser.extract.kinds.local_audio_llm import LocalAudioLLMOptions
-from ser.extract.kinds.speech_models import class_of, load_with_head, named_errors
+from ser.extract.kinds.speech_models import class_of, load_with_head
 
 
 class AnswerScorer:
@@ -20,13 +20,12 @@ class AnswerScorer:
 
     def __init__(self, options: LocalAudioLLMOptions, cls: str, folder: Path, device: str) -> None:
         self._options = options
-        with named_errors(options.model):
-            self._processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
-        self._tokenizer = self._processor.tokenizer
         model = class_of(cls)
         mapping, head = {model.config_class: model}, "a language model"
         loaded = load_with_head(options.model, folder, mapping, head, dtype_on(device))
         self._model = loaded.eval().to(device)
+        self._processor = load_processor(options.model, loaded.config.model_type, folder)
+        self._tokenizer = self._processor.tokenizer
         content = [{"type": "audio"}, {"type": "text", "text": options.question()}]
         message = {"role": "user", "content": content}
         self._prompt = self._processor.apply_chat_template(

@@ -5,7 +5,7 @@ asr`, CTC models `kind: ctc`.
 
 A clip of more than `chunk` seconds is cut where it is quietest, and the texts are joined. Clips of
 different lengths share a batch only where the model masks padding in all its parts, so a transcript
-never depends on its batch; in Moonshine and Qwen3-ASR, which do not, clips get silence up to a
+never depends on its batch; in most that do not, such as Moonshine, clips get silence up to a
 multiple of 0.5 s, where they meet. A decoder that repeats itself is stopped after more tokens than
 anybody speaks in the time of the clip.
 """
@@ -39,7 +39,8 @@ class Family:
         call: how its processor is called, a key of `recognizer_models.CALLS`.
         multiple: samples to a multiple of which clips get silence, and only equal lengths share a
             batch; 0 where any lengths do.
-        steps: the most steps of its decoder for a second: tokens, and blanks of a transducer.
+        steps: the most steps of its decoder for a second: tokens and blanks.
+        blank: the key of its config that is the token for no text, where there is one.
     """
 
     name: str
@@ -47,9 +48,16 @@ class Family:
     call: str = "audio"
     multiple: int = 0
     steps: float = 13.0
+    blank: str = ""
 
 
-_TRANSDUCER = Family("Parakeet RNN-T", "parakeet.ParakeetForRNNT", "transducer", steps=50.0)
+_TRANSDUCER = Family(
+    "Parakeet RNN-T",
+    "parakeet.ParakeetForRNNT",
+    "transducer",
+    steps=50.0,
+    blank="blank_token_id",
+)
 RECOGNIZERS = {
     "moonshine": Family(
         "Moonshine", "moonshine.MoonshineForConditionalGeneration", multiple=HALF_SECOND
@@ -70,6 +78,23 @@ RECOGNIZERS = {
         multiple=HALF_SECOND,
     ),
     "glmasr": Family("GLM-ASR", "glmasr.GlmAsrForConditionalGeneration", "request"),
+    "granite_speech": Family(
+        "Granite Speech",
+        "granite_speech.GraniteSpeechForConditionalGeneration",
+        "request",
+        multiple=HALF_SECOND,
+    ),
+    "voxtral": Family("Voxtral", "voxtral.VoxtralForConditionalGeneration", "request_language"),
+    "speech_to_text": Family(
+        "Speech2Text", "speech_to_text.Speech2TextForConditionalGeneration", multiple=1
+    ),
+    "kyutai_speech_to_text": Family(
+        "Kyutai STT",
+        "kyutai_speech_to_text.KyutaiSpeechToTextForConditionalGeneration",
+        "codec",
+        multiple=HALF_SECOND,
+        blank="pad_token_id",
+    ),
 }
 
 

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoProcessor, LogitsProcessor
+from transformers import LogitsProcessor
 
 from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError
 from ser.corpus.registry import reason
 from ser.extract.encoding import dtype_on
 from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.kinds.audio_processors import load_processor
 from ser.extract.kinds.recognizer import Family, RecognizerOptions
-from ser.extract.kinds.speech_models import class_of, load_with_head, named_errors
+from ser.extract.kinds.speech_models import class_of, load_with_head
 
 SPARE = 10  # steps besides those for the time of a clip
 CODES = (
@@ -25,6 +26,7 @@ CODES = (
     "tr:tur uk:ukr ur:urd uz:uzn vi:vie zh:cmn"
 )
 SEAMLESS = {pair[:2]: pair[3:] for pair in CODES.split()}  # by code of ISO 639-1
+CODEC_RATE = 24_000  # Hz, of Kyutai's models
 Waves = list[np.ndarray]
 
 
@@ -56,6 +58,13 @@ def _source_language(processor: Any, waves: Waves, language: str) -> dict[str, A
     return dict(processor.apply_transcription_request(waves, source_language=language))
 
 
+def _codec(processor: Any, waves: Waves, language: str) -> dict[str, Any]:
+    import soxr
+
+    own = [soxr.resample(wave, SAMPLE_RATE, CODEC_RATE) for wave in waves]
+    return dict(processor(audio=own, sampling_rate=CODEC_RATE))
+
+
 _RATE = {"sampling_rate": SAMPLE_RATE}
 CALLS: dict[str, Callable[[Any, Waves, str], dict[str, Any]]] = {
     "audio": _audio,
@@ -65,6 +74,7 @@ CALLS: dict[str, Callable[[Any, Waves, str], dict[str, Any]]] = {
     "request": _request,
     "request_language": _request_language,
     "source_language": _source_language,
+    "codec": _codec,
 }
 
 
@@ -79,10 +89,10 @@ class Decoder:
         decoder = "a decoder of transformers"
         model = load_with_head(options.model, folder, {cls.config_class: cls}, decoder, dtype)
         self._model = model.eval().to(device)
-        with named_errors(options.model):
-            self._processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+        self._processor = load_processor(options.model, model.config.model_type, folder)
+        noise = np.random.default_rng(0).normal(0.0, 0.01, SAMPLE_RATE)
         try:
-            self._run(self._inputs([np.zeros(SAMPLE_RATE, np.float32)]), 1)
+            self._run(self._inputs([noise.astype(np.float32)]), 1)
         except ValueError as error:
             raise UserError(
                 f"{options.model}: it does not transcribe '{options.language}' ({reason(error)}); "
@@ -108,6 +118,9 @@ class Decoder:
         inputs = self._inputs(list(waves))
         per_second = self._family.steps / SAMPLE_RATE
         limits = [SPARE + round(per_second * len(wave)) for wave in waves]
+        if self._family.call == "codec":  # a token for each frame, also for the silence behind
+            frame = self._model.config.codec_config.frame_size
+            limits = [inputs["input_values"].shape[-1] // frame] * len(waves)
         tokens, scores, output = self._run(inputs, max(limits))
         ends = self._ends(tokens, inputs, output)
         return [
@@ -135,17 +148,19 @@ class Decoder:
             frames = self._model.encoder._get_subsampling_output_length(rows).cpu()
             before = output.durations.cpu().cumsum(1)[:, :-1]
             return [int(count) for count in (before < frames[:, None]).sum(1)]
+        if self._family.call == "codec":
+            return [tokens.shape[1]] * len(tokens)
         end = self._model.generation_config.eos_token_id
         ended = torch.isin(tokens, torch.as_tensor(end))
         return [int(row.nonzero()[0]) + 1 if row.any() else len(row) for row in ended]
 
     def _transcript(self, tokens: Tensor, scores: Tensor) -> Transcript:
-        blank = getattr(self._model.config, "blank_token_id", None)
-        spoken = tokens != (-1 if blank is None else blank)
+        blank = getattr(self._model.config, self._family.blank, -1)
+        spoken = tokens != blank
         ids = tokens[spoken].tolist()
         chosen = scores[spoken] if ids else scores
         # equal tokens in a row are two of a transducer's
-        options = {"group_tokens": False} if blank is not None else {}
+        options = {"group_tokens": False} if self._family.call == "transducer" else {}
         text = self._processor.tokenizer.decode(ids, skip_special_tokens=True, **options)
         return Transcript(str(text).strip(), float(chosen.mean()), 0.0, self._language)
 

@@ -23,7 +23,7 @@ def inputs_of(model_type: str, family: Family, folder: Path) -> tuple[Any, Input
     at their end are padding that attention must not see.
     """
     if model_type == "granite_speech_encoder":
-        return None, lambda wave: (_granite(wave), 0)  # transformers' own needs torchaudio
+        return None, lambda wave: (granite_mels(wave), 0)  # transformers' own needs torchaudio
     if model_type == "dasheng":
         return None, lambda wave: (_dasheng(wave), 0)
     if model_type == "emotion2vec":
@@ -98,7 +98,7 @@ def _standardized(wave: np.ndarray) -> np.ndarray:
     return _float32((wave - wave.mean()) / np.sqrt(wave.var() + 1e-5))
 
 
-def _granite(wave: np.ndarray) -> np.ndarray:
+def granite_mels(wave: np.ndarray) -> np.ndarray:
     """Return Granite's log-mels, two rows of 80 bands for a frame.
 
     As torchaudio's MelSpectrogram with 512 points, windows of 400 samples and steps of 160, then

@@ -12,8 +12,10 @@ import transformers
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
+from transformers.integrations.peft import MIN_PEFT_VERSION
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils.output_capturing import capture_outputs
+from transformers.utils.peft_utils import check_peft_version
 
 from ser.corpus.errors import UserError
 from ser.corpus.registry import reason
@@ -72,8 +74,17 @@ def load_with_head(
 ) -> Any:
     """Load a model with the head that a mapping of transformers has for its type.
 
-    Raises `UserError` for a type without one, and as `load_encoder` does.
+    Raises `UserError` for a type without one, for an adapter that peft is missing or too old for,
+    and as `load_encoder` does.
     """
+    if (folder / "adapter_config.json").is_file():
+        try:  # without peft, transformers would leave the adapter out
+            check_peft_version(MIN_PEFT_VERSION)
+        except ValueError as error:
+            raise UserError(
+                f"{model}: its adapter needs peft {MIN_PEFT_VERSION} or newer; install that, or "
+                "merge the adapter into the weights."
+            ) from error
     with named_errors(model):
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if type(config) not in mapping:

@@ -3,9 +3,20 @@
 import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ser.synthetic.encoders import QWEN
-from ser.synthetic.recognizers import DECODER, IDS, SIZES, enlarged, tokenizer
+from ser.synthetic.recognizers import (
+    DECODER,
+    IDS,
+    SIZES,
+    TekkenProcessor,
+    enlarged,
+    granite_config,
+    granite_tokenizer,
+    tokenizer,
+    voxtral_config,
+)
 
 CHAT = (
     "{% for part in messages[0]['content'] %}"
@@ -23,8 +34,24 @@ def write_audio_llm(model_type: str, folder: Path, texts: Sequence[str]) -> None
     from ser.extract.kinds.speech_models import class_of
 
     cls = class_of(MODELS[model_type][0])
-    letters = " ".join(string.ascii_uppercase)  # that stand for classes
-    words = tokenizer([*texts, letters], ["<audio>", "</think>"])
+    processor, options = _parts(model_type, [*texts, " ".join(string.ascii_uppercase)])
+    model = enlarged(cls(cls.config_class(**options)))
+    model.generation_config = transformers.GenerationConfig(**IDS)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+def _parts(model_type: str, texts: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """Return the processor of a type, or what is read of it, and the options of its config."""
+    import transformers
+
+    if model_type == "voxtral":
+        tekken = TekkenProcessor()
+        return tekken, voxtral_config(tekken.tokenizer)
+    if model_type == "granite_speech":
+        granite = granite_tokenizer(texts, ["</think>"])
+        return granite, granite_config(granite)
+    words = tokenizer(texts, ["<audio>", "</think>"])
     processor = {
         "qwen2_audio": transformers.Qwen2AudioProcessor,
         "audioflamingo3": transformers.AudioFlamingo3Processor,
@@ -34,12 +61,9 @@ def write_audio_llm(model_type: str, folder: Path, texts: Sequence[str]) -> None
         chat_template=CHAT,
         audio_token="<audio>",
     )
-    config = cls.config_class(
-        audio_token_id=words.convert_tokens_to_ids("<audio>"),
-        audio_config=AUDIO[model_type],
-        text_config={**DECODER, "vocab_size": len(words), **IDS},
-    )
-    model = enlarged(cls(config))
-    model.generation_config = transformers.GenerationConfig(**IDS)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    options = {
+        "audio_token_id": words.convert_tokens_to_ids("<audio>"),
+        "audio_config": AUDIO[model_type],
+        "text_config": {**DECODER, "vocab_size": len(words), **IDS},
+    }
+    return processor, options

@@ -48,8 +48,17 @@ RECOGNIZER = (
     ("cohere", "cohere_asr"),
     ("qwen3-asr", "qwen3_asr"),
     ("glm-asr", "glmasr"),
+    ("granite", "granite_speech"),
+    ("voxtral", "voxtral"),
+    ("s2t", "speech_to_text"),
+    ("kyutai/stt", "kyutai_speech_to_text"),
 )
-AUDIO_LLM = (("qwen2-audio", "qwen2_audio"), ("flamingo", "audioflamingo3"))
+AUDIO_LLM = (
+    ("qwen2-audio", "qwen2_audio"),
+    ("flamingo", "audioflamingo3"),
+    ("voxtral", "voxtral"),
+    ("granite", "granite_speech"),
+)
 TEXT = (
     ("modernbert", "modernbert"),
     ("deberta-v", "deberta-v2"),

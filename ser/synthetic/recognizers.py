@@ -3,8 +3,12 @@
 Their chat templates have the parts of the published ones that hold the clip and the language.
 """
 
+import base64
+import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 Options = dict[str, Any]  # of a config of transformers
@@ -18,6 +22,7 @@ SIZES: Options = {
 }
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+TEKKEN = (*SPECIAL, "[INST]", "[/INST]", "[BEGIN_AUDIO]", "[AUDIO]", "[TRANSCRIBE]", "</think>")
 CODES = ("<|en|>", "<|de|>", "<|pnc|>")
 COHERE = (
     *("▁", "<|startofcontext|>", "<|startoftranscript|>", "<|emo:undefined|>", "<|noitn|>"),
@@ -40,6 +45,10 @@ GLM_CHAT = (
     "{% for part in messages[0]['content'] %}"
     "{{ '<audio>' if part['type'] == 'audio' else part['text'] }}{% endfor %}</s>"
 )
+GRANITE_CHAT = (
+    "{% for message in messages %}<s>{{ message['role'] }} {{ message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}</s>{% endif %}"
+)
 
 
 def write_recognizer(model_type: str, folder: Path, texts: Sequence[str]) -> None:
@@ -51,7 +60,7 @@ def write_recognizer(model_type: str, folder: Path, texts: Sequence[str]) -> Non
 
     ctc = model_type == "parakeet_ctc"
     processor = _PROCESSORS[model_type](texts)
-    words = processor.tokenizer
+    words = getattr(processor, "tokenizer", processor)
     cls = class_of("parakeet.ParakeetForCTC" if ctc else RECOGNIZERS[model_type].cls)
     config = cls.config_class(**_configs(words)[model_type])
     model = enlarged(cls(config))
@@ -150,6 +159,69 @@ def _configs(words: Any) -> dict[str, Options]:
             "audio_config": {**SIZES, "num_mel_bins": 128},
             "text_config": {**DECODER, **vocabulary, **IDS},
         },
+        "granite_speech": granite_config(words),
+        "voxtral": voxtral_config(words),
+        "speech_to_text": {
+            **vocabulary,
+            **IDS,
+            "d_model": DIM,
+            "conv_channels": 8,
+            **{
+                f"{part}_{name}": size
+                for part in ("encoder", "decoder")
+                for name, size in (("layers", LAYERS), ("attention_heads", 2), ("ffn_dim", 32))
+            },
+        },
+        "kyutai_speech_to_text": {
+            **vocabulary,
+            **DECODER,
+            "pad_token_id": 3,
+            "bos_token_id": len(words) - 1,
+            "ffn_dim": 32,
+            "num_codebooks": 2,
+            "codebook_vocab_size": 9,
+            "audio_bos_token_id": 8,
+            "audio_pad_token_id": len(words) + 2 * 9,
+            "codec_config": {
+                **SIZES,
+                "num_filters": 4,
+                "codebook_size": 8,
+                "codebook_dim": 8,
+                "num_quantizers": 2,
+                "vector_quantization_hidden_dimension": 8,
+                "head_dim": 8,
+                "num_key_value_heads": 2,
+                "upsample_groups": DIM,
+            },
+        },
+    }
+
+
+def granite_config(words: Any) -> Options:
+    """Return the options of Granite Speech, for a tokenizer."""
+    return {
+        "audio_token_index": words.convert_tokens_to_ids("<|audio|>"),
+        "has_lora_adapter": False,
+        "encoder_config": {
+            "num_layers": LAYERS,
+            "hidden_dim": DIM,
+            "num_heads": 2,
+            "feedforward_mult": 2,
+            "context_size": 50,
+            "max_pos_emb": 64,
+            "output_dim": 5,
+        },
+        "projector_config": {"model_type": "blip_2_qformer", **SIZES, "encoder_hidden_size": DIM},
+        "text_config": {"model_type": "granite", **DECODER, "vocab_size": len(words), **IDS},
+    }
+
+
+def voxtral_config(words: Any) -> Options:
+    """Return the options of Voxtral, for a tokenizer."""
+    return {
+        "audio_token_id": words.convert_tokens_to_ids("[AUDIO]"),
+        "audio_config": {**SIZES, "intermediate_size": 4 * DIM, "num_mel_bins": 128},
+        "text_config": {**DECODER, "vocab_size": len(words), **IDS},
     }
 
 
@@ -223,6 +295,81 @@ def _glm(texts: Sequence[str]) -> Any:
     return GlmAsrProcessor(extractor, words, chat_template=GLM_CHAT, audio_token="<audio>")
 
 
+def granite_tokenizer(texts: Sequence[str], special: Sequence[str] = ()) -> Any:
+    """Return the tokenizer of Granite Speech, which is all that is read of its processor."""
+    words = tokenizer(texts, ["<|audio|>", *special])
+    words.chat_template = GRANITE_CHAT
+    return words
+
+
+class TekkenProcessor:
+    """The files of Voxtral's processor: a tekken.json of bytes, and the sizes of its log-mels."""
+
+    def __init__(self, texts: Sequence[str] = ()) -> None:
+        from transformers.integrations.mistral.tokenizer import convert_tekken_tokenizer
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(Path(folder))
+            self.tokenizer = convert_tekken_tokenizer(f"{folder}/tekken.json")
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the files."""
+        from transformers import WhisperFeatureExtractor
+
+        vocabulary = [base64.b64encode(bytes([i])).decode() for i in range(256)]
+        content = {
+            "config": {
+                "pattern": "[a-z]+|[^a-z]",
+                "default_vocab_size": len(vocabulary) + len(TEKKEN),
+                "default_num_special_tokens": len(TEKKEN),
+            },
+            "vocab": [{"rank": i, "token_bytes": token} for i, token in enumerate(vocabulary)],
+            "special_tokens": [{"rank": i, "token_str": mark} for i, mark in enumerate(TEKKEN)],
+        }
+        (folder / "tekken.json").write_text(json.dumps(content))
+        WhisperFeatureExtractor(feature_size=128).save_pretrained(folder)
+
+
+def _speech_to_text(texts: Sequence[str]) -> Any:
+    """Return the processor of Speech2Text, whose tokenizer is one of sentencepiece's."""
+    import sentencepiece
+    from transformers import (
+        Speech2TextFeatureExtractor,
+        Speech2TextProcessor,
+        Speech2TextTokenizer,
+    )
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        model_type="char",
+        vocab_size=60,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+    )
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    vocabulary = {pieces.id_to_piece(i): i for i in range(len(pieces))}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "spm.model").write_bytes(model.getvalue())
+        (folder / "vocab.json").write_text(json.dumps(vocabulary))
+        files = (str(folder / "vocab.json"), str(folder / "spm.model"))
+        words = Speech2TextTokenizer(*files)
+    return Speech2TextProcessor(Speech2TextFeatureExtractor(), words)
+
+
+def _kyutai(texts: Sequence[str]) -> Any:
+    from transformers import KyutaiSpeechToTextFeatureExtractor, KyutaiSpeechToTextProcessor
+
+    extractor = KyutaiSpeechToTextFeatureExtractor(audio_delay_seconds=0.5)
+    return KyutaiSpeechToTextProcessor(extractor, tokenizer(texts, ["<start>"]))
+
+
 _PROCESSORS = {
     "moonshine": _moonshine,
     "seamless_m4t_v2": _seamless,
@@ -233,4 +380,8 @@ _PROCESSORS = {
     "cohere_asr": _cohere,
     "qwen3_asr": _qwen3,
     "glmasr": _glm,
+    "granite_speech": granite_tokenizer,
+    "voxtral": TekkenProcessor,
+    "speech_to_text": _speech_to_text,
+    "kyutai_speech_to_text": _kyutai,
 }

@@ -157,13 +157,13 @@ def test_clap_averages_to_the_vector_of_its_window() -> None:
 
 
 def test_granite_reads_pairs_of_rows_scaled_by_the_loudest() -> None:
-    from ser.extract.kinds.speech_inputs import _granite
+    from ser.extract.kinds.speech_inputs import granite_mels
 
     wave = clip(0.5)
-    rows = _granite(wave)
+    rows = granite_mels(wave)
     assert rows.shape == (25, 160)  # 51 rows of 10 ms: the last has no partner
     assert rows.max() - rows.min() <= 2.0
-    np.testing.assert_allclose(_granite(10 * wave), rows + 0.5, atol=1e-5)  # 20 dB, over 4
+    np.testing.assert_allclose(granite_mels(10 * wave), rows + 0.5, atol=1e-5)  # 20 dB, over 4
 
 
 def test_lower_layers_have_the_rate_of_the_last() -> None:
