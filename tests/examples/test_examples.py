@@ -70,6 +70,21 @@ def test_the_commands_of_the_whole_system_are_those_of_the_command_line():
     assert {"predict", "init", "extract", "heads train-all", "stack fit", "report"} <= names
 
 
+@pytest.mark.parametrize(
+    ("source", "address"), [("/x/ser.whl", "file:///x/ser.whl"), ("git+https://a/b", None)]
+)
+def test_where_ser_is_not_installed_the_notebook_installs_it(monkeypatch, source, address):
+    monkeypatch.setitem(sys.modules, "ser", None)
+    cell = nbformat.read(EXAMPLES / "ser.ipynb", 4).cells[1].source
+    names: dict[str, str] = {}
+    code = re.sub(r"%(pip .*)", r"installed = f'\1'", cell)
+    with pytest.raises(SystemExit, match=r"^set SOURCE to the folder, wheel or repository of ser"):
+        exec(code, names)
+    exec(code.replace('SOURCE = ""', f'SOURCE = "{source}"'), names)
+    expected = f'pip install --quiet "ser-pipeline[demo,report] @ {address or source}"'
+    assert names["installed"] == expected
+
+
 @pytest.mark.slow
 def test_the_whole_system_runs_from_top_to_bottom(tmp_path):
     notebook = nbformat.read(EXAMPLES / "ser.ipynb", 4)
