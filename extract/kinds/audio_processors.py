@@ -1,7 +1,7 @@
 """The processors of recognizers and audio language models: transformers', or one of our own.
 
 Those of our own give what transformers' do, without what these need: torchaudio for the log-mels of
-Granite Speech, mistral-common for the tokens of Voxtral.
+Granite Speech, mistral-common for the tokens of Voxtral, torchvision for the images of Qwen-Omni.
 """
 
 from pathlib import Path
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from transformers import AutoProcessor, AutoTokenizer, WhisperFeatureExtractor
 
-from ser.extract.encoding import read_config
+from ser.extract.encoding import LONGEST_CONFIG, json_object, read_config
 from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.kinds.speech_families import FAMILIES
 from ser.extract.kinds.speech_inputs import granite_mels
 from ser.extract.kinds.speech_models import named_errors
 
@@ -122,4 +123,57 @@ class VoxtralProcessor:
         return self([prompt] * len(audio), audio)
 
 
-OWN = {"granite_speech": GraniteProcessor, "voxtral": VoxtralProcessor}
+class OmniProcessor:
+    """The processor of Qwen2.5-Omni, for waveforms of one length."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        self._extractor: Any = WhisperFeatureExtractor.from_pretrained(folder)
+        template = json_object(folder / "chat_template.json", LONGEST_CONFIG) or {}
+        self._template = template.get("chat_template")  # else that of the tokenizer
+
+    def __call__(self, text: list[str], audio: Waves, **_: object) -> dict[str, Any]:
+        """Return the model's inputs for prompts, each with the mark of a clip."""
+        given = self._extractor(
+            audio,
+            sampling_rate=SAMPLE_RATE,
+            padding="longest",
+            truncation=False,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        mask = given["attention_mask"]
+        mark = self.tokenizer.audio_token
+        tokens = mark * self.tokens(int(mask[0].sum()))
+        prompts = [prompt.replace(mark, tokens) for prompt in text]
+        return {
+            **self.tokenizer(prompts, return_tensors="pt"),
+            "input_features": given["input_features"],
+            "feature_attention_mask": mask,
+        }
+
+    def tokens(self, rows: int) -> int:
+        """Return the tokens of rows of log-mels: a pair of each other row's."""
+        return (rows + 1) // 4
+
+    def apply_chat_template(self, messages: Messages, **options: Any) -> str:
+        """Return the prompt of a message whose parts are a clip and a text."""
+        options = {"chat_template": self._template, **options}
+        prompt: str = self.tokenizer.apply_chat_template(messages, **options)
+        return prompt
+
+
+class MoeOmniProcessor(OmniProcessor):
+    """The processor of Qwen3-Omni, for waveforms of one length."""
+
+    def tokens(self, rows: int) -> int:
+        """Return the tokens of rows of log-mels: 13 of a second."""
+        return FAMILIES["qwen3_omni_moe_audio_encoder"].frames_of_rows(rows)
+
+
+OWN = {
+    "granite_speech": GraniteProcessor,
+    "voxtral": VoxtralProcessor,
+    "qwen2_5_omni_thinker": OmniProcessor,
+    "qwen3_omni_moe_thinker": MoeOmniProcessor,
+}

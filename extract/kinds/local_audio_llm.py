@@ -27,6 +27,8 @@ from ser.extract.kinds.chat_options import QuestionOptions
 MODELS = {  # class of transformers, and the longest clip in seconds
     "qwen2_audio": ("qwen2_audio.Qwen2AudioForConditionalGeneration", 30.0),
     "audioflamingo3": ("audioflamingo3.AudioFlamingo3ForConditionalGeneration", LONGEST),
+    "qwen2_5_omni": ("qwen2_5_omni.Qwen2_5OmniThinkerForConditionalGeneration", LONGEST),
+    "qwen3_omni_moe": ("qwen3_omni_moe.Qwen3OmniMoeThinkerForConditionalGeneration", LONGEST),
     "voxtral": ("voxtral.VoxtralForConditionalGeneration", LONGEST),
     "granite_speech": ("granite_speech.GraniteSpeechForConditionalGeneration", LONGEST),
 }

@@ -86,10 +86,11 @@ def load_with_head(
                 "merge the adapter into the weights."
             ) from error
     with named_errors(model):
-        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        whole = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = getattr(whole, "thinker_config", whole)  # an omni model's talker is left on disk
     if type(config) not in mapping:
         raise UserError(f"{model}: a {config.model_type} model cannot have {head}.")
-    with named_errors(model):
+    with named_errors(model), _silence(config is not whole):
         return _complete(model, mapping[type(config)], folder, config=config, dtype=dtype)
 
 

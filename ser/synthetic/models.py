@@ -56,6 +56,8 @@ RECOGNIZER = (
 AUDIO_LLM = (
     ("qwen2-audio", "qwen2_audio"),
     ("flamingo", "audioflamingo3"),
+    ("qwen2.5-omni", "qwen2_5_omni"),
+    ("qwen3-omni", "qwen3_omni_moe"),
     ("voxtral", "voxtral"),
     ("granite", "granite_speech"),
 )

@@ -48,3 +48,14 @@ def test_voxtral_has_375_tokens_for_thirty_seconds(tmp_path: Path) -> None:
     torch.testing.assert_close(inputs["input_features"][:2], windows)
     mels = extractor(short, sampling_rate=SAMPLE_RATE, return_tensors="pt")
     torch.testing.assert_close(inputs["input_features"][2:], mels["input_features"])
+
+
+@pytest.mark.parametrize(
+    ("model_type", "tokens"),
+    [("qwen2_5_omni", [0, 1, 25, 37]), ("qwen3_omni_moe", [1, 1, 13, 20])],
+)
+def test_omni_models_have_tokens_by_rows(model_type: str, tokens: list[int]) -> None:
+    from ser.extract.kinds.audio_processors import OWN
+
+    cls = OWN[f"{model_type}_thinker"]
+    assert [cls.tokens(None, rows) for rows in (2, 3, 100, 150)] == tokens

@@ -16,6 +16,8 @@ from tests.extract.factories import made, new_folder
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 CLASSES = ("angry", "sad", "very sad")
+ALIKE = {"qwen3_omni_moe"}  # run by the same code as another row
+NAMES = [pytest.param(n, marks=pytest.mark.slow if n in ALIKE else ()) for n in MODELS]
 TEXTS = ["Which of these emotions does the voice sound like most? A. B. C. sad angry very"] * 3
 
 
@@ -37,7 +39,7 @@ class TestLocalAudioLLM(ExtractorConformance):
     layered = False
     test_bad_clip_harms_no_neighbour = None  # type: ignore[assignment]  # of the loop
 
-    @pytest.fixture(autouse=True, scope="class", params=list(MODELS))
+    @pytest.fixture(autouse=True, scope="class", params=NAMES)
     @classmethod
     def _model(cls, request: Any) -> None:
         cls.row = request.param  # type: ignore[attr-defined]
@@ -49,6 +51,8 @@ class TestLocalAudioLLM(ExtractorConformance):
 PROMPTS = {  # what is around a question
     "qwen2_audio": ("<audio>", "<s>"),
     "audioflamingo3": ("<audio>", "<s>"),
+    "qwen2_5_omni": ("<on><audio><off>", "<s>"),
+    "qwen3_omni_moe": ("<on><audio><off>", "<s>"),
     "voxtral": ("<s>[INST][BEGIN_AUDIO][AUDIO]", "[/INST]"),
     "granite_speech": ("<s>user <|audio|>", "</s>"),
 }
@@ -57,8 +61,10 @@ PROMPTS = {  # what is around a question
 def forward(model_type: str, question: str, answer: str, wave: np.ndarray) -> Any:
     """Return log-probabilities of all tokens `(tokens, vocabulary)`, and the tokens."""
     from ser.extract.kinds.audio_processors import load_processor
+    from ser.extract.kinds.speech_models import class_of
 
-    processor = load_processor("m", model_type, tiny(model_type))
+    omni = "_thinker" if "omni" in model_type else ""
+    processor = load_processor("m", f"{model_type}{omni}", tiny(model_type))
     before, behind = PROMPTS[model_type]
     inputs = processor(
         text=[f"{before}{question}{behind}{answer}"],
@@ -66,7 +72,7 @@ def forward(model_type: str, question: str, answer: str, wave: np.ndarray) -> An
         sampling_rate=SAMPLE_RATE,
         return_tensors="pt",
     )
-    cls = getattr(transformers, MODELS[model_type][0].partition(".")[2])
+    cls = class_of(MODELS[model_type][0])
     with torch.inference_mode():
         logits = cls.from_pretrained(tiny(model_type)).eval()(**inputs).logits[0]
     return logits.log_softmax(-1), inputs["input_ids"][0], processor.tokenizer
@@ -82,7 +88,7 @@ def single_tokens(tokenizer: Any, letter: str) -> list[int]:
     return [tokens[0] for tokens in encoded if len(tokens) == 1]
 
 
-@pytest.mark.parametrize("model_type", list(MODELS))
+@pytest.mark.parametrize("model_type", NAMES)
 def test_letters_are_scored_as_the_next_token(model_type: str) -> None:
     question = (
         "Which of these emotions does the voice sound like most?\n"
@@ -95,7 +101,7 @@ def test_letters_are_scored_as_the_next_token(model_type: str) -> None:
     np.testing.assert_allclose(frames[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("model_type", list(MODELS))
+@pytest.mark.parametrize("model_type", NAMES)
 def test_names_are_scored_token_by_token_with_their_end(model_type: str) -> None:
     question = "Voice? angry, sad, very sad"
     expected = []
@@ -148,7 +154,8 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
         made("local_audio_llm", tmp_path, classes=CLASSES)
     assert str(error.value) == (
         f"{tmp_path}: a gemma3n model cannot be run by `kind: local_audio_llm`, only those of type "
-        "qwen2_audio, audioflamingo3, voxtral, granite_speech; serve it and use `kind: audio_llm`."
+        "qwen2_audio, audioflamingo3, qwen2_5_omni, qwen3_omni_moe, voxtral, granite_speech; serve "
+        "it and use `kind: audio_llm`."
     )
     (tmp_path / "config.json").write_text('{"model_type": null}')
     with pytest.raises(UserError, match=r": its config\.json names no model type; "):
