@@ -38,6 +38,7 @@ MODELS = (  # how a hub id begins -> keys; the first that fits
     ("nvidia/parakeet", ("rekesh2023fast",)),
     ("nvidia/canary-1b-v2", ("sekoyan2025canary", "rekesh2023fast")),
     ("Qwen/Qwen2-Audio", ("chu2024qwen2audio",)),
+    ("Qwen/Qwen2.5-Omni", ("xu2025qwen25omni",)),
     ("Qwen/Qwen3-ASR", ("shi2026qwen3asr",)),
     ("Qwen/Qwen3-Omni", ("xu2025qwen3omni",)),
     ("hf-audio/omniasr", ("keren2025omnilingual",)),
