@@ -14,6 +14,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,9 @@ import tempfile
 import traceback
 from importlib import import_module
 from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock
 
 LIBRARIES = (
     "ctranslate2",
@@ -61,22 +65,29 @@ sys.exit(code)
 
 @functools.cache
 def folder():
-    """Start the server; return the folder with the `ser` and the `python` that ask it."""
-    place = Path(tempfile.mkdtemp(prefix="ser-warm-"))
-    address = str(place / "socket")
-    for name in ("ser", "python"):
-        (place / name).write_text(CLIENT.format(python=sys.executable, address=address))
-        (place / name).chmod(0o755)
-    server = subprocess.Popen(
-        [sys.executable, "-P", __file__, address], stdout=subprocess.PIPE, cwd=place
-    )
-    atexit.register(server.kill)
-    server.stdout.readline()  # it listens
+    """Start the test run's server; return the folder with the `ser` and `python` that ask it."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")  # its workers are children of the test run
+    owner = os.getppid() if run else os.getpid()
+    place = Path(tempfile.gettempdir(), f"ser-warm-{run or uuid4().hex}")
+    place.mkdir(exist_ok=True)
+    address = place / "socket"
+    with FileLock(place / "lock"):
+        if not address.exists():
+            for name in ("ser", "python"):
+                (place / name).write_text(
+                    CLIENT.format(python=sys.executable, address=str(address))
+                )
+                (place / name).chmod(0o755)
+            command = [sys.executable, "-P", __file__, str(address), str(owner)]
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=place)
+            server.stdout.readline()  # it listens
     return place
 
 
-def serve(address):
-    """Fork for every call."""
+def serve(address, owner):
+    """Fork for every call, until the test run ends."""
+    ended = os.pidfd_open(owner)
+    os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")  # as `ser`
     for name in LIBRARIES:
         import_module(name)
     from ser.__main__ import main
@@ -86,12 +97,13 @@ def serve(address):
         listener.bind(address)
         listener.listen()
         print("listening", flush=True)  # noqa: T201
-        while True:
+        while ended not in select.select([ended, listener], [], [])[0]:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 answer(connection, main)
             connection.close()
+    shutil.rmtree(Path(address).parent)
 
 
 def answer(connection, main):
@@ -122,6 +134,7 @@ def command(main, streams, words, place, environment, cores):  # noqa: PLR0917
     os.chdir(place)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # as its variables say
     os.sched_setaffinity(0, cores)
     sys.argv = words
     sys.executable = str(Path(words[0]).with_name("python"))  # what it starts is warm too
@@ -161,4 +174,4 @@ def python():
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], int(sys.argv[2]))

@@ -1,6 +1,7 @@
 """Jobs of SLURM, for which submitit's local ones and those of this process stand in."""
 
 import sys
+from functools import partial
 
 import pytest
 
@@ -8,7 +9,7 @@ from ser.corpus.errors import UserError
 from ser.engines import slurm
 from ser.engines.heads import Training
 from ser.engines.slurm import extract_with_slurm, train_with_slurm
-from tests.ser import fragile_heads
+from tests.ser import fragile_heads, warm
 from tests.ser.factories import ser
 from tests.ser.fragile import (
     CLIPS,
@@ -21,7 +22,7 @@ from tests.ser.fragile import (
     origin,
 )
 
-pytest.importorskip("submitit")
+submitit = pytest.importorskip("submitit")
 
 
 @pytest.fixture
@@ -32,7 +33,9 @@ def pipeline(tmp_path, monkeypatch):
     return make_fragile(tmp_path)
 
 
-def test_a_killed_job_costs_nothing_and_a_second_run_submits_none(pipeline):
+def test_a_killed_job_costs_nothing_and_a_second_run_submits_none(pipeline, monkeypatch):
+    executor = partial(submitit.AutoExecutor, local_python=str(warm.folder() / "python"))
+    monkeypatch.setattr(submitit, "AutoExecutor", executor)  # the slow test starts plain ones
     (pipeline.parent / "audio" / "u3.wav").unlink()
     (pipeline.parent / "kill").touch()
     [first] = extract_with_slurm(origin(pipeline), ["one"], "cpu", 2, {"partition": "cpu"})

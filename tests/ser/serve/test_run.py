@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 from ser.commands.main import cli
 from ser.serve import run
 from ser.serve.limits import Limits
-from tests.ser.factories import BIN
+from tests.ser import warm
 from tests.ser.serve.conftest import files, serving
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
@@ -137,7 +137,7 @@ def test_the_command_serves_until_it_is_stopped(small, clip, tmp_path):
     places.mkdir()
     words = ["serve", "--run", small.run, "--port", "0", "--api-only", "--device", "cpu"]
     with subprocess.Popen(
-        [str(BIN / "ser"), *map(str, words)],
+        [warm.folder() / "ser", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
