@@ -1,5 +1,6 @@
 """Every worker of the test run has one core: more threads only wait for each other."""
 
+import functools
 import gc
 import logging
 import os
@@ -10,6 +11,8 @@ os.environ["POLARS_MAX_THREADS"] = "1"
 
 import hypothesis
 import pytest
+import typer.main
+import typer.testing
 from filelock import FileLock
 
 from ser.corpus.progress import show_progress
@@ -47,6 +50,16 @@ def without_waiting_for_the_disk():
     """Make `os.fsync` return at once in this process: no test cuts the power."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def commands_built_once():
+    """Keep the commands that typer builds of the command line anew for every call."""
+    with pytest.MonkeyPatch.context() as patch:
+        build = functools.cache(typer.main.get_command)
+        patch.setattr("typer.main.get_command", build)
+        patch.setattr("typer.testing._get_command", build)
         yield
 
 
