@@ -1,7 +1,7 @@
 """Jobs of SLURM, for which submitit's local ones and those of this process stand in."""
 
 import sys
-from functools import partial
+from functools import partialmethod
 
 import pytest
 
@@ -34,8 +34,8 @@ def pipeline(tmp_path, monkeypatch):
 
 
 def test_a_killed_job_costs_nothing_and_a_second_run_submits_none(pipeline, monkeypatch):
-    executor = partial(submitit.AutoExecutor, local_python=str(warm.folder() / "python"))
-    monkeypatch.setattr(submitit, "AutoExecutor", executor)  # the slow test starts plain ones
+    auto, python = submitit.AutoExecutor, str(warm.folder() / "python")  # the slow test: plain ones
+    monkeypatch.setattr(auto, "__init__", partialmethod(auto.__init__, local_python=python))
     (pipeline.parent / "audio" / "u3.wav").unlink()
     (pipeline.parent / "kill").touch()
     [first] = extract_with_slurm(origin(pipeline), ["one"], "cpu", 2, {"partition": "cpu"})
