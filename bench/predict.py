@@ -45,18 +45,18 @@ def _bare(p: Predictor, clip: Path) -> Callable[[], object]:
     extracted = p.features.extract([wave])
     assert isinstance(extracted[0], Extracted)
     words = extracted[0].words
-    inputs: list[tuple[Any, Any]] = [
+    models: list[tuple[Any, Any]] = [
         (one.extractor, wave if one.of is None else words[one.of].text) for one in p.features.load()
     ]
     ready = [
-        (module, features_of(module))
+        (module, features)
         for head in p.trained_heads
-        for _, features_of in head._batches(inputs_of(head, [extracted[0]]), None)
-        for module in head.modules
+        for _, inputs in head._batches(inputs_of(head, [extracted[0]]), None)
+        for module, features in zip(head.modules, inputs, strict=True)
     ]
 
     def run() -> None:
-        for extractor, given in inputs:
+        for extractor, given in models:
             extractor.extract([given])
         with torch.inference_mode():
             for module, features in ready:

@@ -16,10 +16,10 @@ All heads of a run have the same folds, because these depend on the corpus and `
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
+from torch import Tensor
 
 from ser.corpus.atomic import clear
 from ser.corpus.errors import UserError
@@ -36,6 +36,7 @@ from ser.heads.training.reading import Reading
 from ser.heads.training.targets import Labelled, count_genders, labelled
 from ser.heads.training.task import Task, dev_scores
 from ser.heads.training.tracking import tracked
+from ser.heads.training.trainer import Row
 
 FOLD_SEED = 7
 AfterEpoch = Callable[[int | None, int, int, float | None], None]  # fold, epoch, of all, dev score
@@ -74,7 +75,7 @@ def fit_head(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
         made_from=head.spec,
         config=config.model_dump(mode="json"),
         frames={f: list(column.item_shape) for f, column in fitting.reading.columns.items()},
-        outputs=fitting.outputs,
+        outputs=trained[0].widths,
         weights=fitting.weights,
         best_epochs={part.name: part.best_epoch for part in trained},
         score=scores.get(f"dev_{config.chosen_by}", trained[-1].best_score),
@@ -107,10 +108,11 @@ class _Trained:
 
     name: str
     fold: int | None
-    state: Mapping[str, Any] | None
+    state: Mapping[str, Tensor] | None
     outputs: Mapping[str, Outputs]  # of every split
     history: pl.DataFrame
     candidates: pl.DataFrame
+    widths: dict[str, int]  # of every output
     best_epoch: int
     best_score: float | None
 
@@ -139,7 +141,6 @@ class _Fitting:
         cross_fit = self.config.cross_fit
         mean = cross_fit is not None and cross_fit.final == "mean"
         self.weights = [part.name for part in self.parts if mean or part.fold is None]
-        self.outputs: dict[str, int] = {}
 
     def train(self, number: int) -> _Trained:
         """Run or resume one training, and predict every row."""
@@ -153,13 +154,12 @@ class _Fitting:
             device=self.device,
         )
         trainer = head_trainer(task, self.reading)
-        self.outputs = dict(task.outputs)
         solved = self.config.architecture.solved
         epochs = 1 if solved else sum(stage.epochs for stage in self.config.stages)
         checkpoint = Checkpoint(self.folder / f".{part.name}.checkpoint", self.head.fingerprint)
         with tracked(self.config, self.folder, part.name) as track:
 
-            def report(row: Mapping[str, Any]) -> None:
+            def report(row: Row) -> None:
                 track(row)
                 done = number * epochs + int(row["epoch"]) + 1
                 score = row.get(f"dev_{self.config.chosen_by}")
@@ -179,6 +179,7 @@ class _Fitting:
             {split: trainer.predict(rows.utterances) for split, rows in self.rows.items()},
             history,
             candidates,
+            dict(task.outputs),
             trained.best_epoch,
             trained.best_score,
         )

@@ -18,7 +18,7 @@ returns its weights.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,15 @@ class HeadClass(Protocol):
         self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
     ) -> nn.Module:
         """Return the module; raises `UserError` for an output it cannot give."""
+        ...
+
+
+@runtime_checkable
+class PoolsByAttention(Protocol):
+    """A head that pools by attention."""
+
+    def attention_of(self, features: Features) -> dict[str, Tensor]:
+        """Return the weights `(batch, frames)` of each feature that is pooled by attention."""
         ...
 
 

@@ -9,7 +9,8 @@ keeps the statistics of the training clips, which those of a speaker are drawn t
 import copy
 import inspect
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 
 from ser.corpus.errors import UserError
 from ser.corpus.registry import origin
+from ser.heads.config import HeadConfig
 from ser.heads.feature_use import PRIOR_CLIPS
-from ser.heads.head import Features, Mix
+from ser.heads.head import Features, Mix, PoolsByAttention, build_head
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean and deviation, of the shape of one frame
+ClipT = TypeVar("ClipT", bound=Hashable)  # what names a clip
 CHOSEN = 1000.0  # a weight whose softmax among zeros is exactly 1
 
 
@@ -43,7 +46,7 @@ def drawn_to_corpus(speakers: Moments, clips: np.ndarray, corpus: Moments) -> Mo
     return mean, deviation
 
 
-class SpeakerScores:
+class SpeakerScores(Generic[ClipT]):
     """The mean and deviation of each speaker's frames, of one feature.
 
     `speakers` names the speaker of each clip that will be read, None where unknown: such a clip is
@@ -52,10 +55,10 @@ class SpeakerScores:
 
     def __init__(
         self,
-        speakers: Mapping[Any, Hashable | None],
-        moments_of: Callable[[Sequence[Any]], Moments],
+        speakers: Mapping[ClipT, Hashable | None],
+        moments_of: Callable[[Sequence[ClipT]], Moments],
     ) -> None:
-        clips: dict[Any, list[Any]] = {}
+        clips: dict[Hashable, list[ClipT]] = {}
         for clip, speaker in speakers.items():
             clips.setdefault(("speaker", speaker) if speaker else clip, []).append(clip)
         self._row = {clip: i for i, of_one in enumerate(clips.values()) for clip in of_one}
@@ -64,17 +67,17 @@ class SpeakerScores:
         mean, deviation = (np.stack([values[i] for values in moments]) for i in (0, 1))
         self._moments = mean, deviation
 
-    def drawn_to(self, corpus: Moments) -> "SpeakerScores":
+    def drawn_to(self, corpus: Moments) -> Self:
         """Return the scores by statistics that are drawn to these of the training clips."""
         drawn = copy.copy(self)
         drawn._moments = drawn_to_corpus(self._moments, self._clips, corpus)
         return drawn
 
-    def unknown(self, clips: Sequence[Any]) -> list[Any]:
+    def unknown(self, clips: Sequence[ClipT]) -> list[ClipT]:
         """List the clips that have no statistics."""
         return [clip for clip in clips if clip not in self._row]
 
-    def apply(self, frames: Tensor, clips: Sequence[Any]) -> Tensor:
+    def apply(self, frames: Tensor, clips: Sequence[ClipT]) -> Tensor:
         """Return the standard scores of the frames `(batch, frames, ...)` of clips."""
         at = [self._row[clip] for clip in clips]
         mean, deviation = (
@@ -151,6 +154,24 @@ class Prepared(nn.Module):
             FeatureInput(n, moments.get(f), f in scores, f in free) for f, n in layers.items()
         )
 
+    @classmethod
+    def build(
+        cls,
+        config: HeadConfig,
+        shapes: Mapping[str, Sequence[int]],
+        outputs: Mapping[str, int],
+        moments: Mapping[str, Moments] = MappingProxyType({}),
+    ) -> Self:
+        """Build the head of a config behind its inputs.
+
+        `shapes` are those of one frame of each feature, `(dim,)` or `(layers, dim)`. Raises
+        `UserError` as `build_head` does.
+        """
+        head = build_head(config, {name: shape[-1] for name, shape in shapes.items()}, outputs)
+        layers = {name: shape[0] if len(shape) > 1 else 0 for name, shape in shapes.items()}
+        by_speaker = [use.name for use in config.features if use.normalize == "speaker"]
+        return cls(head, layers, moments, outputs, by_speaker, free=config.free_sums)
+
     def forward(self, features: Features, *mix: Mix) -> dict[str, Tensor]:
         """Return what the head returns.
 
@@ -191,8 +212,9 @@ class Prepared(nn.Module):
 
     def attention_of(self, features: Features) -> dict[str, Tensor]:
         """Return the head's attention by feature; empty for a head without attention."""
-        weights: Any = getattr(self.head, "attention_of", lambda features: {})
-        return dict(weights(self._prepared(features)))
+        if not isinstance(self.head, PoolsByAttention):
+            return {}
+        return self.head.attention_of(self._prepared(features))
 
     def moments_of(self, name: str) -> Moments:
         """Return mean and deviation of the training frames of a feature, float32."""

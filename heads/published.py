@@ -21,7 +21,6 @@ from ser.corpus.atomic import write_durably
 from ser.corpus.errors import UserError, listed
 from ser.heads import peers
 from ser.heads.config import HeadConfig, parse_head
-from ser.heads.head import build_head
 from ser.heads.inputs import Prepared
 from ser.heads.peers import Released
 
@@ -101,9 +100,11 @@ def _entry(released: Released, head: str) -> dict[str, object]:
 def prepared(released: Released, head: str) -> Prepared:
     """Build the head and load its weights; PyTorch raises `RuntimeError` where they do not fit."""
     config: HeadConfig = parse_head(_entry(released, head))
-    layers = {name: len(released.layer_weights.get(name, ())) for name in released.dims}
-    module = build_head(config, released.dims, released.outputs)
-    whole = Prepared(module, layers, {}, released.outputs, free=config.free_sums)
+    shapes = {
+        name: (len(released.layer_weights[name]), dim) if name in released.layer_weights else (dim,)
+        for name, dim in released.dims.items()
+    }
+    whole = Prepared.build(config, shapes, released.outputs)
     state = {f"head.{key}": value for key, value in released.state.items()}
     for i, name in enumerate(released.dims):
         if name in released.layer_weights:

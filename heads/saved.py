@@ -1,6 +1,5 @@
 """A trained head as its record describes it: what it predicts, of which features; without torch."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -13,7 +12,7 @@ from ser.heads.record import FILE, HeadRecord, read_done
 
 @dataclass(frozen=True)
 class SavedHead:
-    """A head in a run's folder; `made_of` are the fingerprints of its features' caches."""
+    """A head in a run's folder."""
 
     folder: Path
     record: HeadRecord
@@ -39,21 +38,6 @@ class SavedHead:
     def name(self) -> str:
         """Return the name of its folder."""
         return self.folder.name
-
-    @property
-    def fingerprint(self) -> str:
-        """Return the hash of everything that its numbers depend on."""
-        return self.record.fingerprint
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Return the classes in the order of the logits."""
-        return self.record.classes
-
-    @property
-    def made_of(self) -> Mapping[str, str]:
-        """Return the fingerprint of each feature's cache."""
-        return self.record.features
 
     @property
     def classifies(self) -> bool:

@@ -11,8 +11,7 @@
 to those of the training clips; a clip whose speaker is not known is the only one of its speaker.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,7 @@ from ser.cache.strides import after_stride, as_layers, read_into, read_shape, si
 from ser.corpus.errors import UserError
 from ser.heads.config import HeadConfig
 from ser.heads.feature_use import FeatureUse
-from ser.heads.head import Features, build_head, mask_of
+from ser.heads.head import mask_of
 from ser.heads.inputs import Moments, Prepared, SpeakerScores
 from ser.heads.record import HeadRecord
 from ser.heads.saved import SavedHead
@@ -60,9 +59,9 @@ class TrainedHead:
         """
         batches: list[list[tuple[list[int], dict[str, Tensor]]]] = [[] for _ in self.modules]
         with torch.inference_mode():
-            for positions, features_of in self._batches(clips, speakers):
-                for outputs, module in zip(batches, self.modules, strict=True):
-                    outputs.append((positions, module(features_of(module))))
+            for positions, inputs in self._batches(clips, speakers):
+                for outputs, module, features in zip(batches, self.modules, inputs, strict=True):
+                    outputs.append((positions, module(features)))
         return mean_outputs([_in_order(outputs) for outputs in batches])
 
     def attention(
@@ -75,8 +74,8 @@ class TrainedHead:
         """
         attention: dict[str, list[np.ndarray]] = {}
         with torch.inference_mode():
-            for positions, features_of in self._batches(clips, speakers):
-                folds = [module.attention_of(features_of(module)) for module in self.modules]
+            for positions, inputs in self._batches(clips, speakers):
+                folds = [m.attention_of(f) for m, f in zip(self.modules, inputs, strict=True)]
                 for name in folds[0]:
                     mean = torch.stack([weights[name] for weights in folds]).mean(0).float().cpu()
                     by_clip = attention.setdefault(name, [np.empty(0)] * len(clips[name]))
@@ -90,23 +89,28 @@ class TrainedHead:
 
     def _batches(
         self, clips: Clips, speakers: Sequence[Hashable] | None
-    ) -> Iterator[tuple[list[int], Callable[[Prepared], Features]]]:
-        """Yield the positions of a batch, and what gives a module its features of them."""
+    ) -> Iterator[tuple[list[int], list[dict[str, tuple[Tensor, Tensor]]]]]:
+        """Yield the positions of a batch, and its features as each module reads them."""
         uses = self.config.features
-        frames = [np.array([self._length(use.name, c) for c in clips[use.name]]) for use in uses]
+        lengths = [np.array([self._length(use.name, c) for c in clips[use.name]]) for use in uses]
         scores = {
             use.name: self._speaker_scores(use, clips[use.name], speakers)
             for use in uses
             if use.normalize == "speaker"
         }
-        for positions in bucket(range(len(frames[0])), np.max(frames, axis=0), BATCH, None):
-            read = {u.name: _padded(u, [clips[u.name][i] for i in positions]) for u in uses}
-
-            yield positions, partial(self._features, read, scores, positions)
+        for positions in bucket(range(len(lengths[0])), np.max(lengths, axis=0), BATCH, None):
+            inputs: list[dict[str, tuple[Tensor, Tensor]]] = [{} for _ in self.modules]
+            for use in uses:
+                frames, mask = self._padded(use, [clips[use.name][i] for i in positions])
+                by_module = scores.get(use.name)
+                for i, features in enumerate(inputs):
+                    x = frames if by_module is None else by_module[i].apply(frames, positions)
+                    features[use.name] = x, mask
+            yield positions, inputs
 
     def _speaker_scores(
         self, use: FeatureUse, clips: Sequence[Encoded], speakers: Sequence[Hashable] | None
-    ) -> dict[Prepared, SpeakerScores]:
+    ) -> list[SpeakerScores[int]]:
         """Return the scores for each module, drawn to the statistics of its training clips."""
         names, layers = range(len(clips)) if speakers is None else speakers, as_layers(use.layer)
 
@@ -115,21 +119,18 @@ class TrainedHead:
             return side_by_side(mean, layers), side_by_side(deviation, layers)
 
         scores = SpeakerScores({i: (name,) for i, name in enumerate(names)}, moments_of)
-        return {module: scores.drawn_to(module.moments_of(use.name)) for module in self.modules}
+        return [scores.drawn_to(module.moments_of(use.name)) for module in self.modules]
 
-    def _features(
-        self,
-        read: Features,
-        scores: Mapping[str, Mapping[Prepared, SpeakerScores]],
-        positions: Sequence[int],
-        module: Prepared,
-    ) -> Features:
-        """Return the frames and masks of a batch as a module reads them, on its device."""
-        features = {}
-        for name, (frames, mask) in read.items():
-            x = scores[name][module].apply(frames, positions) if name in scores else frames
-            features[name] = x.to(self.device), mask.to(self.device)
-        return features
+    def _padded(self, use: FeatureUse, clips: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+        """Read clips as a head does: `(batch, frames, *item_shape)` float32, and the mask."""
+        layers = as_layers(use.layer)
+        lengths = after_stride(np.array([len(clip.data) for clip in clips]), use.stride)
+        shape = read_shape(clips[0].data.shape[1:], layers)
+        frames = torch.empty(len(clips), int(lengths.max()), *shape)
+        for row, clip in zip(frames, clips, strict=True):
+            read_into(row, clip, use.stride, layers)
+        mask = mask_of(torch.from_numpy(lengths), frames.shape[1])
+        return frames.to(self.device), mask.to(self.device)
 
 
 def mean_outputs(outputs: Sequence[Outputs]) -> dict[str, np.ndarray]:
@@ -139,26 +140,20 @@ def mean_outputs(outputs: Sequence[Outputs]) -> dict[str, np.ndarray]:
 
 def _read_module(path: Path, config: HeadConfig, record: HeadRecord, device: str) -> Prepared:
     frames, outputs = record.frames, record.outputs
-    dims = {name: shape[-1] for name, shape in frames.items()}
     unknown = {
         use.name: (np.zeros(frames[use.name]), np.ones(frames[use.name]))
         for use in config.features
         if use.normalize != "none"  # the weights hold the numbers
     }
-    by_speaker = [use.name for use in config.features if use.normalize == "speaker"]
-    layers = {name: shape[0] if len(shape) > 1 else 0 for name, shape in frames.items()}
-    free = config.free_sums
     try:
         try:
             with torch.device("meta"):  # shapes alone: nothing larger than the file is ever made
-                head = build_head(config, dims, outputs)
-                expected = Prepared(head, layers, unknown, outputs, by_speaker, free=free)
+                expected = Prepared.build(config, frames, outputs, unknown)
         except NotImplementedError:  # a user's head that computes while it is built
             pass
         else:
             _require_same_shapes(path, expected)
-        head = build_head(config, dims, outputs)
-        module = Prepared(head, layers, unknown, outputs, by_speaker, free=free)
+        module = Prepared.build(config, frames, outputs, unknown)
         tensors = load_file(path)
         _require_finite(tensors)
         module.load_state_dict(tensors)
@@ -186,17 +181,6 @@ def _require_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise RuntimeError(f"{name[:100]} has numbers that are not finite")
-
-
-def _padded(use: FeatureUse, clips: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
-    """Read clips as a head does: `(batch, frames, *item_shape)` float32, and the mask."""
-    layers = as_layers(use.layer)
-    lengths = after_stride(np.array([len(clip.data) for clip in clips]), use.stride)
-    shape = read_shape(clips[0].data.shape[1:], layers)
-    frames = torch.empty(len(clips), int(lengths.max()), *shape)
-    for row, clip in zip(frames, clips, strict=True):
-        read_into(row, clip, use.stride, layers)
-    return frames, mask_of(torch.from_numpy(lengths), frames.shape[1])
 
 
 def _in_order(batches: Sequence[tuple[list[int], dict[str, Tensor]]]) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ of its own, so that an interrupted search resumes.
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import yaml
@@ -27,14 +27,19 @@ from ser.corpus.manifest import Manifest
 from ser.heads.arguments import Caches
 from ser.heads.classifier import HeadClassifier
 from ser.heads.config import parse_head
+from ser.heads.training.trainer import Row
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import BaseTrial
 
 KEYS = {"low", "high", "log", "step"}
 
 
 def tune(
     folder: Path,
-    entry: Mapping[str, Any],
-    space: Mapping[str, Any],
+    entry: Mapping[str, object],
+    space: Mapping[str, object],
     data: tuple[Caches, Manifest],
     *,
     trials: int,
@@ -73,7 +78,7 @@ def tune(
         options = changed(entry, {key: _suggest(trial, key, space[key]) for key in space})
         options["seeds"] = 1  # a trial trains with one seed, whatever the head has
 
-        def report(row: Mapping[str, Any]) -> None:
+        def report(row: Row) -> None:
             trial.report(row[f"dev_{config.chosen_by}"], int(row["epoch"]))
             if trial.should_prune():
                 raise optuna.TrialPruned
@@ -130,7 +135,7 @@ def _check_choice(entry: Mapping[str, object], key: str, choice: object) -> None
             ) from error
 
 
-def _suggest(trial: Any, key: str, choice: Any) -> Any:
+def _suggest(trial: "BaseTrial", key: str, choice: object) -> object:
     if isinstance(choice, list) and choice:
         return trial.suggest_categorical(key, choice)
     if not isinstance(choice, Mapping) or not {"low", "high"} <= set(choice) <= KEYS:
@@ -142,7 +147,7 @@ def _suggest(trial: Any, key: str, choice: Any) -> Any:
     return (trial.suggest_int if whole else trial.suggest_float)(key, **choice)
 
 
-def _table(study: Any) -> pl.DataFrame:
+def _table(study: "Study") -> pl.DataFrame:
     """Return the trials, the best first: their number, state, score and values."""
     rows = [
         {"trial": t.number, "state": t.state.name.lower(), "score": t.value, **t.params}

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ser.cache.reader import Batch, BatchReader, Clip, Clips, bucket, padded_share
 from ser.corpus.errors import UserError
 from ser.corpus.registry import origin
-from ser.heads.head import build_head
 from ser.heads.inputs import Prepared
 from ser.heads.published import load_init
 from ser.heads.training.checkpoint import Checkpoint
@@ -156,20 +155,17 @@ def head_trainer(task: Task, reading: Reading) -> Trainer[CachedFrames]:
 def _build(task: Task, reading: Reading) -> Prepared:
     """Build a head behind its inputs; raises `UserError` for one without parameters."""
     config, columns = task.config, reading.columns
-    shapes = {name: column.item_shape for name, column in columns.items()}
-    head = build_head(config, {name: shape[-1] for name, shape in shapes.items()}, task.outputs)
-    layers = {name: shape[0] if len(shape) > 1 else 0 for name, shape in shapes.items()}
     moments = {}
     for use in config.features:
         if use.normalize != "none":
             mean, deviation = columns[use.name].cache.moments(task.train.utterances)
             sides = columns[use.name].side_by_side
             moments[use.name] = sides(mean), sides(deviation)
-    free, speakers = config.free_sums, reading.speakers
-    module = Prepared(head, layers, moments, task.outputs, speakers, free=free)
+    shapes = {name: column.item_shape for name, column in columns.items()}
+    module = Prepared.build(config, shapes, task.outputs, moments)
     if not any(True for _ in module.parameters()):
         raise UserError(
-            f"the head '{config.head}' ({origin(type(head))}) has no parameters to train; "
+            f"the head '{config.head}' ({origin(type(module.head))}) has no parameters to train; "
             "assign its layers to attributes of the module."
         )
     return module

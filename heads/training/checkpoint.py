@@ -23,6 +23,8 @@ VERSION = 2  # of the state
 SECONDS = 60.0  # at most so much is lost
 log = logging.getLogger("ser.heads")
 
+State = dict[str, Any]  # of PyTorch's modules and optimizers
+
 
 class Checkpoint:
     """The state of one training in a file; without a path, nowhere.
@@ -35,7 +37,7 @@ class Checkpoint:
         self._writes = writes and path is not None
         self._written = time.monotonic()
 
-    def read(self) -> dict[str, Any] | None:
+    def read(self) -> State | None:
         """Return the state of this training, None where there is none."""
         if self.path is None or not self.path.is_file():
             return None
@@ -51,7 +53,7 @@ class Checkpoint:
         if saved.get("version") != VERSION:
             log_restart(self.path)
             return None
-        state: dict[str, Any] = saved["state"]
+        state: State = saved["state"]
         return state
 
     def is_due(self) -> bool:
@@ -59,7 +61,7 @@ class Checkpoint:
         old = time.monotonic() - self._written >= SECONDS
         return self._writes and (old or termination.is_requested())
 
-    def write(self, state: dict[str, Any]) -> None:
+    def write(self, state: State) -> None:
         """Replace the file by one with this state."""
         if self.path is None or not self._writes:
             return

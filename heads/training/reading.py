@@ -30,7 +30,7 @@ class Reading:
     """The features that a head reads; `speakers` are the scores of `normalize: speaker`."""
 
     columns: Mapping[str, FeatureInput]
-    speakers: Mapping[str, SpeakerScores]
+    speakers: Mapping[str, SpeakerScores[str]]
 
     @classmethod
     def of(
@@ -90,7 +90,7 @@ class Reading:
         return features
 
 
-def _speaker_scores(column: FeatureInput, speakers: Mapping[str, str | None]) -> SpeakerScores:
+def _speaker_scores(column: FeatureInput, speakers: Mapping[str, str | None]) -> SpeakerScores[str]:
     def moments_of(utterances: Sequence[str]) -> Moments:
         mean, deviation = column.cache.moments(utterances)
         return column.side_by_side(mean), column.side_by_side(deviation)

@@ -13,7 +13,6 @@ two clips is the mixture of their rows.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -222,7 +221,9 @@ def _attributes(
 ) -> np.ndarray | None:
     if "attributes" not in config.reads:
         return None
-    columns: list[list[Any]] = [manifest.column(name, utterances) for name in config.attributes]
+    columns: list[list[float | None]] = [
+        manifest.column(name, utterances) for name in config.attributes
+    ]
     for name in config.attributes:
         if manifest.frame[name].is_null().all():
             raise UserError(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -107,7 +106,7 @@ def dev_scores(
     return scores
 
 
-def chosen_score(config: HeadConfig, row: Mapping[str, Any]) -> float | None:
+def chosen_score(config: HeadConfig, row: Mapping[str, float]) -> float | None:
     """Return the score whose maximum is the best epoch; None without a dev set."""
     score = row.get(f"dev_{config.chosen_by}")
     return score if score is None or config.chosen_by != "loss" else -score

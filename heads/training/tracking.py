@@ -6,13 +6,12 @@ Biases are in the head's folder and leave the machine only with `wandb sync` or 
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ser.heads.config import HeadConfig
-from ser.heads.training.trainer import AfterEpoch
+from ser.heads.training.trainer import AfterEpoch, Row
 
 
 @contextmanager
@@ -23,7 +22,7 @@ def tracked(config: HeadConfig, folder: Path, name: str) -> Iterator[AfterEpoch]
 
         with SummaryWriter(folder / "tensorboard" / name) as writer:
 
-            def add(row: Mapping[str, Any]) -> None:
+            def add(row: Row) -> None:
                 for key, value in _numbers(row).items():
                     writer.add_scalar(key, value, row["epoch"])
 
@@ -33,11 +32,7 @@ def tracked(config: HeadConfig, folder: Path, name: str) -> Iterator[AfterEpoch]
 
         with mlflow.start_run(run_name=f"{folder.name}/{name}"):
             mlflow.log_params(config.model_dump(mode="json"))
-
-            def log(row: Mapping[str, Any]) -> None:
-                mlflow.log_metrics(_numbers(row), step=row["epoch"])
-
-            yield log
+            yield lambda row: mlflow.log_metrics(_numbers(row), step=int(row["epoch"]))
     elif config.log == "wandb":
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # read at import
         os.environ.setdefault("WANDB_MODE", "offline")
@@ -50,11 +45,11 @@ def tracked(config: HeadConfig, folder: Path, name: str) -> Iterator[AfterEpoch]
             config=config.model_dump(mode="json"),
             settings=wandb.Settings(silent=True, console="off", disable_git=True),
         ) as run:
-            yield lambda row: run.log(_numbers(row), step=row["epoch"])
+            yield lambda row: run.log(_numbers(row), step=int(row["epoch"]))
         wandb.teardown()  # its process writes the file to the end
     else:
         yield lambda row: None
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(row: Row) -> dict[str, float]:
     return {key: float(value) for key, value in row.items() if key != "epoch"}

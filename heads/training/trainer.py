@@ -15,7 +15,7 @@ What differs is passed in: where the clips come from (`Data`), the optimizer, an
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ser.corpus.errors import UserError
 from ser.corpus.termination import deferred, raise_if_requested
 from ser.heads.config import HeadConfig
-from ser.heads.training.checkpoint import Checkpoint
+from ser.heads.training.checkpoint import Checkpoint, State
 from ser.heads.training.memory import keep_freed_memory
 from ser.heads.training.processes import Processes
 from ser.heads.training.schedule import Epoch, epochs
@@ -33,7 +33,8 @@ from ser.heads.training.step import MicroBatch, backward
 from ser.heads.training.targets import Labelled
 from ser.heads.training.task import Task, chosen_score
 
-AfterEpoch = Callable[[Mapping[str, Any]], None]
+Row = Mapping[str, float]  # of the history: `epoch`, `lr`, `train_loss`, the scores of dev
+AfterEpoch = Callable[[Row], object]
 Outputs = Mapping[str, np.ndarray]  # float32 `(utterances, width)` of each output
 
 
@@ -73,10 +74,10 @@ class Trained:
     """
 
     module: nn.Module
-    history: list[dict[str, Any]]
+    history: Sequence[Row]
     best_epoch: int
     best_score: float | None
-    candidates: Sequence[Mapping[str, Any]] = ()
+    candidates: Sequence[Mapping[str, object]] = ()
 
 
 @dataclass
@@ -102,7 +103,7 @@ class Best:
 class Curve:
     """How far a training is: a row for each epoch, the losses of the epoch amid it, the best."""
 
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Row] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
     best: Best = field(default_factory=Best)
 
@@ -177,7 +178,7 @@ class Trainer(Generic[DataT]):
         score = history[best.epoch].get(f"dev_{config.chosen_by}") if history else None
         return Trained(self.kept, history, best.epoch, score)
 
-    def _epoch(self, epoch: Epoch, curve: Curve, checkpoint: Checkpoint) -> dict[str, Any]:
+    def _epoch(self, epoch: Epoch, curve: Curve, checkpoint: Checkpoint) -> dict[str, float]:
         """Run the steps of an epoch that are left; return its row of the history."""
         losses = curve.losses
         if epoch.stage.new_optimizer and not losses:
@@ -224,8 +225,8 @@ class Trainer(Generic[DataT]):
         """Return every output float32 `(utterances, width)` by the weights that are kept."""
         return self.data.predict(self.kept.eval(), utterances)
 
-    def _state(self, curve: Curve) -> dict[str, Any]:
-        averaged: dict[str, Any] = {}
+    def _state(self, curve: Curve) -> State:
+        averaged: dict[str, Tensor] = {}
         if self.averaged is not None:
             averaged = learned(self.kept) | {"n_averaged": self.averaged.n_averaged}
         return {

@@ -15,7 +15,7 @@ from ser.extract.extractor import build_extractor, parse_options
 from ser.extract.models import Weights
 from ser.finetune.adapting import adapt, freeze
 from ser.finetune.config import FineTuneConfig
-from ser.heads.head import Features, Mix, build_head
+from ser.heads.head import Features, Mix
 from ser.heads.inputs import Prepared
 
 
@@ -56,10 +56,8 @@ class FineTuned(nn.Module):
             encoder = extractor.build_encoder("cpu", trained=True)
         except ValueError as error:
             raise UserError(f"finetune.{name}: {error}.") from error
-        shape = encoder.item_shape
-        head = build_head(config.training, {name: shape[-1]}, outputs)
-        layers = {name: shape[0] if len(shape) > 1 else 0}
-        return cls(name, config, encoder, Prepared(head, layers, {}, outputs))
+        head = Prepared.build(config.training, {name: encoder.item_shape}, outputs)
+        return cls(name, config, encoder, head)
 
     def forward(self, features: Features, *mix: Mix) -> dict[str, torch.Tensor]:
         """Return the outputs of the head."""

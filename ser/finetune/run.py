@@ -12,7 +12,6 @@ result is up to date when its fingerprint matches (`ser.finetune.job`).
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 
@@ -36,7 +35,7 @@ from ser.heads.training.processes import Processes
 from ser.heads.training.targets import Labelled, count_genders, labelled
 from ser.heads.training.task import Task
 from ser.heads.training.tracking import tracked
-from ser.heads.training.trainer import Trained, Trainer
+from ser.heads.training.trainer import Row, Trained, Trainer
 
 
 def fine_tune(
@@ -153,7 +152,7 @@ def _train(
     epochs = sum(stage.epochs for stage in training.stages)
     with tracked(training, job.head_folder, "head") as track:
 
-        def report(row: Mapping[str, Any]) -> None:
+        def report(row: Row) -> None:
             track(row)
             score, epoch = row.get(f"dev_{training.chosen_by}"), int(row["epoch"]) + 1
             seconds = time.monotonic() - started

@@ -85,7 +85,7 @@ class Predictor(AudioPredictor):
         self.evaluation = self.record.evaluation if self.record else None
         if min_confidence is None and self.evaluation is not None and stacked:
             min_confidence = self.evaluation.min_confidence
-        trained_on = {name: spec for h in self._saved for name, spec in h.made_of.items()}
+        trained_on = {name: spec for h in self._saved for name, spec in h.record.features.items()}
         find = bundle.weights if bundle else resolve
         features = dict(self.pipeline.features) | self.pipeline.finetuned
         live = LiveFeatures(features, trained_on, trained_on, device, find)
@@ -144,8 +144,8 @@ class Predictor(AudioPredictor):
         """Return a table of what the heads predict, without rows."""
         return LogitTable.without_rows(
             self.run / "heads",
-            {head.name: head.fingerprint for head in heads},
-            heads[0].classes,
+            {head.name: head.record.fingerprint for head in heads},
+            heads[0].record.classes,
             [head.name for head in heads if head.classifies],
             {head.name: head.attributes for head in heads},
         )
