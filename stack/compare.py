@@ -15,7 +15,6 @@ values are small by chance.
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,9 +24,10 @@ from ser.score.attributes import ccc, resampled_ccc
 from ser.score.bootstrap import resample_speakers
 from ser.score.compare import compare_attributes
 from ser.score.metrics import confusion, macro_f1
+from ser.stack.attributes import MeanAttributes, RidgeAttributes
 from ser.stack.config import AUTO, LEARNED, ProtocolName, StackConfig, TopKConfig, WeightedConfig
 from ser.stack.fitting import labelled_rows
-from ser.stack.model import FittedStack
+from ser.stack.model import FittedStack, fit_regressor
 from ser.stack.registry import META_MODELS
 from ser.stack.rules import TopK
 from ser.stack.run import chosen_heads
@@ -67,7 +67,7 @@ def variants(table: LogitTable, config: StackConfig) -> list[StackConfig]:
     """
     protocols = [p for p in PROTOCOLS if table.lacking[p] is None]
 
-    def variant(**changes: Any) -> StackConfig:
+    def variant(**changes: object) -> StackConfig:
         changes = {"protocol": table.protocol(config.protocol)} | changes
         changed = config.model_copy(update=changes)
         offsets = config.offsets and changed.protocol == "oof" and not changed.votes
@@ -142,20 +142,20 @@ def _classes(table: LogitTable, config: StackConfig, resamples: int) -> pl.DataF
         stack = FittedStack.fit(table, variant, hold_out=True)
         seconds = time.perf_counter() - started
         predictions = [scorer.predicted(stack, table) for scorer in scorers]
-        row: dict[str, Any] = {
+        scores = _on_train(stack, table)
+        for scorer, predicted in zip(scorers, predictions, strict=True):
+            scores |= scorer.score(predicted)
+        train, test = scores["train"], scores.get("test")
+        row: dict[str, object] = {
             "model": name_of(variant),
             "protocol": stack.protocol if variant.learns_from == TRAIN else None,
             "learns_from": variant.learns_from,
             "seconds": seconds,
             "default": (name_of(variant), stack.protocol) == default,
             "speakers": scorers[-1].draw.speakers,
-            **_on_train(stack, table),
+            **scores,
+            "optimism": None if train is None or test is None else train - test,
         }
-        for scorer, predicted in zip(scorers, predictions, strict=True):
-            row |= scorer.score(predicted)
-        row["optimism"] = (
-            row["train"] - row["test"] if "test" in row and row["train"] is not None else None
-        )
         rows.append(row)
         chosen.append(predictions[-1])
     at = next(i for i, row in enumerate(rows) if row["default"])
@@ -187,19 +187,21 @@ def _attributes(table: LogitTable, config: StackConfig, resamples: int) -> pl.Da
     splits = [split for split in SCORED if len(_rated_rows(table, split))]
     if not table.columns or not splits:
         return pl.DataFrame()
-    stacks = {model: _fit_regressor(table, config, model) for model in ("ridge", "mean")}
+    regressors = {
+        model: fit_regressor(config.model_copy(update={"attributes": model}), table)
+        for model in ("ridge", "mean")
+    }
     rows: list[dict[str, object]] = []
-    for model in sorted(stacks, key=lambda model: model != config.attributes):
+    for model in sorted(regressors, key=lambda model: model != config.attributes):
         row: dict[str, object] = {"model": model, "default": model == config.attributes}
         for split in splits:
-            row |= _score_attributes(table, stacks[model], split, resamples)
+            row |= _score_attributes(table, regressors[model], split, resamples, config.seed)
         rows.append(row)
     at = _rated_rows(table, splits[-1])
     last = table.splits[splits[-1]]
-    ridge, mean = (stack.regressor.predict(last.predicted[at]) for stack in stacks.values())
-    speakers = [last.speaker[i] for i in at]
+    ridge, mean = (model.predict(last.predicted[at]) for model in regressors.values())
     difference = compare_attributes(
-        last.truth[at], ridge, mean, speakers, resamples=resamples, seed=config.seed
+        last.truth[at], ridge, mean, last.speakers_of(at), resamples=resamples, seed=config.seed
     )
     rows[0]["p"], rows[1]["p"] = None, difference["p"]
     return pl.DataFrame(rows, infer_schema_length=None)
@@ -212,19 +214,17 @@ def _rated_rows(table: LogitTable, split: str) -> np.ndarray:
     return np.flatnonzero(~np.isnan(table.splits[split].truth).all(axis=1))
 
 
-def _fit_regressor(table: LogitTable, config: StackConfig, model: str) -> FittedStack:
-    stack = FittedStack(config.model_copy(update={"attributes": model}), table.protocol(None))
-    stack.fit_regressor(table)
-    return stack
-
-
 def _score_attributes(
-    table: LogitTable, stack: FittedStack, split: str, resamples: int
+    table: LogitTable,
+    regressor: RidgeAttributes | MeanAttributes,
+    split: str,
+    resamples: int,
+    seed: int,
 ) -> dict[str, object]:
     """Return the mean CCC on a split, its interval, the speakers, and each attribute's CCC."""
     rows, at = table.splits[split], _rated_rows(table, split)
-    truth, predicted = rows.truth[at], stack.regressor.predict(rows.predicted[at])
-    draw = resample_speakers([rows.speaker[i] for i in at], resamples, stack.config.seed)
+    truth, predicted = rows.truth[at], regressor.predict(rows.predicted[at])
+    draw = resample_speakers(rows.speakers_of(at), resamples, seed)
     low, high = draw.interval(resampled_ccc(draw, truth, predicted).mean(axis=1)) or (None, None)
     values = ccc(truth, predicted)
     return {

@@ -1,6 +1,6 @@
 """The `stack` section of pipeline.yaml."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
@@ -126,7 +126,7 @@ class StackConfig(Section):
 
     @field_validator("options", mode="before")
     @classmethod
-    def _of_model(cls, options: Any, info: ValidationInfo) -> Any:
+    def _of_model(cls, options: object, info: ValidationInfo) -> object:
         if "model" not in info.data or isinstance(options, Section):
             return options
         options_class = META_MODELS.about(info.data["model"]).options

@@ -4,7 +4,7 @@ Its import takes over a second, and a fitted stack predicts with numpy alone.
 """
 
 from inspect import signature
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -16,7 +16,7 @@ class Estimator:
     clone it and search its parameters, those of estimators within it as well.
     """
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
+    def get_params(self, deep: bool = True) -> dict[str, object]:
         """Return the parameters by name; if `deep`, also `<name>__<parameter>` of estimators."""
         params = {name: getattr(self, name) for name in signature(type(self)).parameters}
         inner = {name: value for name, value in params.items() if hasattr(value, "get_params")}
@@ -24,7 +24,7 @@ class Estimator:
             params |= {f"{name}__{key}": v for key, v in value.get_params().items()}
         return params
 
-    def set_params(self, **params: Any) -> Self:
+    def set_params(self, **params: object) -> Self:
         """Change parameters; raises ValueError for a name that is not one."""
         for name, value in params.items():
             outer, _, inner = name.partition("__")
@@ -43,7 +43,7 @@ class Classifier(Estimator):
     _estimator_type = "classifier"  # for scikit-learn before 1.6; later versions read the tags
     classes_: np.ndarray
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> object:
         """Return scikit-learn's description of a classifier."""
         from sklearn.utils import ClassifierTags, Tags, TargetTags
 

@@ -1,7 +1,5 @@
 """The classifier of a stack before it is fitted, and the rows that it is fitted on."""
 
-from typing import Any
-
 import numpy as np
 
 from ser.corpus.errors import UserError, plural
@@ -9,15 +7,17 @@ from ser.stack.config import StackConfig
 from ser.stack.folds import FoldedClassifier
 from ser.stack.plugin import PluginClassifier
 from ser.stack.registry import META_MODELS
+from ser.stack.rules import Rule
 from ser.stack.table import TRAIN, LogitTable
 
 
-def make_classifier(config: StackConfig, table: LogitTable) -> Any:
+def make_classifier(config: StackConfig, table: LogitTable) -> FoldedClassifier | Rule:
     """Return the configured classifier, unfitted: a scikit-learn estimator."""
     make = META_MODELS.get(config.model)
     options = config.model_dump().get(config.model, {})
     if not config.folded:
-        return make(classes=len(table.classes), **options)
+        rule: Rule = make(classes=len(table.classes), **options)
+        return rule
     folding = config.model_dump(
         include={"folds", "balance", "draws", "input", "seed"}, exclude_none=True
     )
@@ -28,7 +28,8 @@ def make_classifier(config: StackConfig, table: LogitTable) -> Any:
     if plugin is not None:
         options = plugin.model_dump()
     if hasattr(make, "fit_member"):  # it derives from `FoldedClassifier`
-        return make(**folding, **options)
+        folded: FoldedClassifier = make(**folding, **options)
+        return folded
     estimator = make(**options) if plugin is None else PluginClassifier(config.model, plugin)
     return FoldedClassifier(estimator, **folding)
 

@@ -24,6 +24,7 @@ from ser.stack import skops_file
 from ser.stack.estimators import Classifier
 
 Input = Literal["logits", "probabilities", "both"]
+Member = Any  # a classifier of scikit-learn's kind
 
 
 def balanced_rows(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -77,7 +78,7 @@ class FoldedClassifier(Classifier):
     ([0, 1], 2)
     """
 
-    estimator: Any
+    estimator: Member
     _: KW_ONLY
     folds: int = 5
     balance: bool = True
@@ -92,28 +93,28 @@ class FoldedClassifier(Classifier):
         suffix: str = getattr(self.estimator, "suffix", ".skops")
         return suffix
 
-    def fit_member(self, X: np.ndarray, y: np.ndarray, seed: int) -> Any:
+    def fit_member(self, X: np.ndarray, y: np.ndarray, seed: int) -> Member:
         """Fit one member on inputs `(rows, dim)` and class indices `(rows,)`."""
         from sklearn.base import clone
 
-        member: Any = clone(self.estimator)
+        member: Member = clone(self.estimator)
         if "random_state" in member.get_params():
             member.set_params(random_state=seed)
         return member.fit(X, y)
 
-    def predict_member(self, member: Any, X: np.ndarray) -> np.ndarray:
+    def predict_member(self, member: Member, X: np.ndarray) -> np.ndarray:
         """Return one member's output `(rows, classes)`, which is averaged over the members."""
         output: np.ndarray = member.predict_proba(X)
         return output
 
-    def write_member(self, member: Any, path: Path) -> None:
+    def write_member(self, member: Member, path: Path) -> None:
         """Write one member to a file."""
         if hasattr(member, "write"):
             member.write(path)
         else:
             skops_file.write(member, path)
 
-    def read_member(self, path: Path, classes: int, dim: int) -> Any:
+    def read_member(self, path: Path, classes: int, dim: int) -> Member:
         """Read one member; raises `UserError` for a file that `write_member` did not write."""
         if hasattr(self.estimator, "read"):
             return copy.copy(self.estimator).read(path, classes, dim)

@@ -13,7 +13,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,9 +22,10 @@ from ser.score.heads import softmax
 from ser.stack.attributes import MeanAttributes, RidgeAttributes
 from ser.stack.config import AUTO, ProtocolName, StackConfig
 from ser.stack.fitting import labelled_rows, make_classifier
-from ser.stack.folds import MissingClassError, balanced_rows
+from ser.stack.folds import FoldedClassifier, MissingClassError, balanced_rows
 from ser.stack.offsets import TINY, fit_offsets, with_offsets
 from ser.stack.record import Candidate, StackRecord
+from ser.stack.rules import Rule
 from ser.stack.table import TRAIN, LogitTable, Rows
 
 
@@ -57,12 +57,12 @@ class FittedStack:
 
     config: StackConfig
     protocol: ProtocolName
-    classifier: Any = None
-    regressor: Any = None
+    classifier: FoldedClassifier | Rule | None = None
+    regressor: RidgeAttributes | MeanAttributes | None = None
     offsets: np.ndarray | None = None
     temperature: float = 1.0
     candidates: list[Candidate] = field(default_factory=list)
-    used: np.ndarray | None = None  # class indices of the rows that were learned from
+    used: np.ndarray | None = None
     held_out: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
@@ -83,7 +83,7 @@ class FittedStack:
         if table.classifiers:
             stack._fit_classifier(table, hold_out)
         if table.columns:
-            stack.fit_regressor(table)
+            stack.regressor = fit_regressor(config, table)
         return stack
 
     def predict(self, rows: Rows) -> StackPrediction:
@@ -103,6 +103,8 @@ class FittedStack:
 
     def classify(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return class indices `(rows,)` and probabilities `(rows, classes)`."""
+        if self.classifier is None:
+            raise ValueError("no head of the stack predicts classes")
         probability = self.classifier.predict_proba(X)
         if self.offsets is not None:
             probability = with_offsets(probability, self.offsets)
@@ -137,32 +139,35 @@ class FittedStack:
 
     def _fit_classifier(self, table: LogitTable, hold_out: bool) -> None:
         config = self.config
-        self.classifier = make_classifier(config, table)
-        split = config.learns_from
+        self.classifier = classifier = make_classifier(config, table)
         self.used = np.zeros(0, np.int64)
-        if split is None:
-            self.classifier.fit()
+        if isinstance(classifier, FoldedClassifier):
+            rows, y = labelled_rows(table, TRAIN, config)
+            X = self.inputs(table.splits[TRAIN])[rows]
+            self._fit_members(classifier, table, X, y, rows)
+            self.used = y[classifier.rows_]
+            if hold_out or config.calibrate:
+                self.held_out = self.used, classifier.held_out_proba(X)
+        elif config.learns_from is None:
+            classifier.fit()
         else:
-            rows, y = labelled_rows(table, split, config)
-            X = self.inputs(table.splits[split])[rows]
-            if config.folded:
-                self._fit_members(table, X, y, rows)
-                self.used = y[self.classifier.rows_]
-                if hold_out or config.calibrate:
-                    self.held_out = self.used, self.classifier.held_out_proba(X)
-            else:
-                self.classifier.fit(X, y)
-                self.used = y
+            rows, self.used = labelled_rows(table, config.learns_from, config)
+            classifier.fit(self.inputs(table.splits[config.learns_from])[rows], self.used)
         if config.offsets:
-            self._fit_offsets(table)
+            self._fit_offsets(classifier, table)
         if config.calibrate:
             self.temperature = self._calibrated(table)
 
     def _fit_members(
-        self, table: LogitTable, X: np.ndarray, y: np.ndarray, rows: np.ndarray
+        self,
+        classifier: FoldedClassifier,
+        table: LogitTable,
+        X: np.ndarray,
+        y: np.ndarray,
+        rows: np.ndarray,
     ) -> None:
         try:
-            self.classifier.fit(X, y, self._folds(table, rows, y))
+            classifier.fit(X, y, self._folds(table, rows, y))
         except MissingClassError as error:
             raise UserError(
                 f"{table.folder}: without the speakers of one fold, no row of the class "
@@ -174,10 +179,10 @@ class FittedStack:
         """Return the speaker-disjoint fold of each row of train; None under `unicamp`."""
         if self.protocol != "oof":
             return None
-        speakers = [table.splits[TRAIN].speaker[i] for i in rows]
+        speakers = table.splits[TRAIN].speakers_of(rows)
         return speaker_folds(y, speakers, self.config.folds, self.config.seed)
 
-    def _fit_offsets(self, table: LogitTable) -> None:
+    def _fit_offsets(self, classifier: FoldedClassifier | Rule, table: LogitTable) -> None:
         config = self.config
         if self.protocol != "oof":
             raise UserError(
@@ -185,14 +190,13 @@ class FittedStack:
                 "head with cross_fit: 5 and keep stack.protocol oof, or remove stack.offsets."
             )
         rows, y = labelled_rows(table, TRAIN, config)
-        fold, X = self._folds(table, rows, y), self.inputs(table.splits[TRAIN])[rows]
+        X, speakers = self.inputs(table.splits[TRAIN])[rows], table.splits[TRAIN].speakers_of(rows)
         # A rule has few parameters or none, so its own rows are as good as held out.
         probability = (
-            self.classifier.fold_proba(X, fold)
-            if config.folded
-            else self.classifier.predict_proba(X)
+            classifier.fold_proba(X, speaker_folds(y, speakers, config.folds, config.seed))
+            if isinstance(classifier, FoldedClassifier)
+            else classifier.predict_proba(X)
         )
-        speakers = [table.splits[TRAIN].speaker[i] for i in rows]
         self.offsets = fit_offsets(probability, y, speakers, config.folds, config.seed)
         if self.held_out is not None:
             y, probability = self.held_out
@@ -210,24 +214,24 @@ class FittedStack:
         y, probability = self.held_out
         return fit_temperature(np.log(probability.clip(TINY)), y)
 
-    def fit_regressor(self, table: LogitTable) -> None:
-        """Fit the model of the attributes only."""
-        self.regressor = _make_regressor(self.config, table)
-        if self.config.attributes == "mean":
-            self.regressor.fit()
-            return
-        rows = table.splits.get(TRAIN)
-        truth = np.full((1, len(table.attributes)), np.nan) if rows is None else rows.truth
-        unknown = np.flatnonzero(np.isnan(truth).all(axis=0))
-        if rows is None or len(unknown):
-            raise UserError(
-                f"{table.folder}: the ridge regression needs {table.attributes[unknown[0]]} of "
-                "training rows, and none has it; set stack.attributes: mean."
-            )
-        self.regressor.fit(rows.predicted, truth)
+
+def fit_regressor(config: StackConfig, table: LogitTable) -> RidgeAttributes | MeanAttributes:
+    """Fit the model of the attributes; raises `UserError` where no row of train has one of them."""
+    regressor = _make_regressor(config, table)
+    if isinstance(regressor, MeanAttributes):
+        return regressor.fit()
+    rows = table.splits.get(TRAIN)
+    truth = np.full((1, len(table.attributes)), np.nan) if rows is None else rows.truth
+    unknown = np.flatnonzero(np.isnan(truth).all(axis=0))
+    if rows is None or len(unknown):
+        raise UserError(
+            f"{table.folder}: the ridge regression needs {table.attributes[unknown[0]]} of "
+            "training rows, and none has it; set stack.attributes: mean."
+        )
+    return regressor.fit(rows.predicted, truth)
 
 
-def _make_regressor(config: StackConfig, table: LogitTable) -> Any:
+def _make_regressor(config: StackConfig, table: LogitTable) -> RidgeAttributes | MeanAttributes:
     if config.attributes == "ridge":
         return RidgeAttributes(config.ridge.alpha)
     names = [name for _, name in table.columns]

@@ -4,7 +4,6 @@ import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
@@ -37,7 +36,7 @@ def require_size(archive: ZipFile, size: int) -> None:
         raise BrokenFileError(f"it decompresses to {inflated} bytes, too many for its size")
 
 
-def read_member(archive: ZipFile, name: Any, largest: int = LARGEST) -> bytes:
+def read_member(archive: ZipFile, name: str, largest: int = LARGEST) -> bytes:
     """Return the bytes of a member that has at most `largest`."""
     try:
         info = archive.getinfo(name)
@@ -49,7 +48,7 @@ def read_member(archive: ZipFile, name: Any, largest: int = LARGEST) -> bytes:
         return member.read(largest + 1)
 
 
-def read_array(archive: ZipFile, name: Any) -> np.ndarray:
+def read_array(archive: ZipFile, name: str) -> np.ndarray:
     """Read an npy member whose header matches its size."""
     data = read_member(archive, name)
     file = io.BytesIO(data)

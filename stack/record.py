@@ -1,7 +1,7 @@
 """`stack.json`: a fitted stack's options and inputs; written last."""
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -49,7 +49,7 @@ class StackRecord(Record):
 
     format: Literal["ser-stack/2"]
     fingerprint: Hash
-    config: dict[str, Any]
+    config: dict[str, object]
     protocol: ProtocolName
     temperature: Annotated[float, Field(ge=1e-6, le=1e6)]
     heads: Annotated[dict[FileName, Origin], Field(min_length=1, max_length=1000)]

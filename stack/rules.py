@@ -19,7 +19,7 @@ more, and `ser.stack.log_pool` two.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
@@ -245,7 +245,7 @@ def required(X: np.ndarray | None, y: np.ndarray | None) -> tuple[np.ndarray, np
     return np.asarray(X), np.asarray(y)
 
 
-def read_values(path: Path, key: str, kinds: tuple[type, ...]) -> list[Any]:
+def read_values(path: Path, key: str, kinds: tuple[type, ...]) -> list[float]:
     """Read a list from a rule's file; raises `DamagedError` without one of these kinds."""
     values = read_object(path, StackRecord.remedy).get(key)
     if not isinstance(values, list) or not values or {type(v) for v in values} - set(kinds):

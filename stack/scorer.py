@@ -74,8 +74,9 @@ class SplitScorer(Scorer):
         """Return the scorer of a split that has labelled rows."""
         rows = table.splits[split]
         at = np.flatnonzero(rows.label >= 0)
-        speakers = [rows.speaker[i] for i in at]
-        return cls(rows.label[at], speakers, len(table.classes), resamples, seed, split, at)
+        return cls(
+            rows.label[at], rows.speakers_of(at), len(table.classes), resamples, seed, split, at
+        )
 
     def predicted(self, stack: FittedStack, table: LogitTable) -> np.ndarray:
         """Return the class indices that a stack predicts for the rows."""

@@ -15,7 +15,6 @@ Without out-of-fold logits there is no evidence, and the mean of the logits is t
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from ser.stack.config import StackConfig, WeightedConfig
 from ser.stack.fitting import labelled_rows, make_classifier
 from ser.stack.folds import FoldedClassifier, MissingClassError
 from ser.stack.record import Candidate
+from ser.stack.rules import Rule
 from ser.stack.scorer import Scorer
 from ser.stack.table import TRAIN, LogitTable
 
@@ -47,7 +47,7 @@ def select(table: LogitTable, config: StackConfig) -> tuple[StackConfig, list[Ca
         return fallback, []
     try:
         rows, y = labelled_rows(table, TRAIN, fallback)
-        speakers = [table.splits[TRAIN].speaker[i] for i in rows]
+        speakers = table.splits[TRAIN].speakers_of(rows)
         folds = min(config.folds, len({s or i for i, s in enumerate(speakers)}))
         fold = speaker_folds(y, speakers, folds, config.seed)
     except UserError as error:
@@ -69,7 +69,9 @@ def select(table: LogitTable, config: StackConfig) -> tuple[StackConfig, list[Ca
     return next(variant for variant in variants if variant.model == chosen), candidates
 
 
-def _held_out(classifier: Any, X: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray | None:
+def _held_out(
+    classifier: FoldedClassifier | Rule, X: np.ndarray, y: np.ndarray, fold: np.ndarray
+) -> np.ndarray | None:
     """Predict every row by a model fitted without its fold: class indices `(rows,)`.
 
     None where a fold leaves a class without rows to fit on.

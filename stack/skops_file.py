@@ -13,7 +13,7 @@ TRUSTED = ("sklearn", "numpy", "scipy")  # packages whose types a file may conta
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError)
 
 
-def write(classifier: Any, path: Path) -> None:
+def write(classifier: object, path: Path) -> None:
     """Write a fitted classifier."""
     import skops.io
 

@@ -63,8 +63,8 @@ def _schema(archive: ZipFile, path: Path) -> dict[str, Any]:
         raise BrokenFileError(error.problem) from error
 
 
-def _types(schema: dict[str, Any]) -> Iterator[str]:
-    level: list[Any] = [schema]
+def _types(schema: dict[str, object]) -> Iterator[str]:
+    level: list[object] = [schema]
     while level:
         value = level.pop()
         if isinstance(value, dict):

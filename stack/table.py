@@ -53,6 +53,10 @@ class Rows:
             speaker=[""] * count,
         )
 
+    def speakers_of(self, at: np.ndarray) -> list[str]:
+        """Return the speakers of the rows at these indices."""
+        return [self.speaker[i] for i in at]
+
     def logits_for(self, protocol: ProtocolName) -> np.ndarray:
         """Return the logits that a protocol uses."""
         return self.logits if protocol == "oof" else self.in_sample
@@ -78,12 +82,12 @@ class LogitTable:
     """
 
     folder: Path
-    heads: dict[str, str]  # name -> fingerprint
-    classifiers: tuple[str, ...]  # the heads with logits of the classes, in column order
+    heads: dict[str, str]
+    classifiers: tuple[str, ...]
     classes: tuple[str, ...]
-    attributes: tuple[str, ...]  # predicted by at least one head
-    columns: tuple[tuple[str, str], ...]  # head and attribute of each column of `predicted`
-    lacking: Mapping[ProtocolName, str | None]  # a head without the protocol's logits of train
+    attributes: tuple[str, ...]
+    columns: tuple[tuple[str, str], ...]
+    lacking: Mapping[ProtocolName, str | None]
     splits: Mapping[str, Rows]
 
     @classmethod
@@ -136,10 +140,8 @@ class LogitTable:
             attributes=attributes,
             columns=tuple((name, a) for name, head in outputs.items() for a in head.attributes),
             lacking={
-                "oof": next((n for n, h in classifiers.items() if _kind(h) == "in-sample"), None),
-                "unicamp": next(
-                    (n for n, h in classifiers.items() if _kind(h) == "out-of-fold"), None
-                ),
+                "oof": _first_of_kind(classifiers, "in-sample"),
+                "unicamp": _first_of_kind(classifiers, "out-of-fold"),
             },
             splits=splits,
         )
@@ -209,15 +211,16 @@ class LogitTable:
         )
 
 
-def _kind(head: HeadLogits) -> str:
-    """Return the only kind of train logits that a head has; "" when it has both, or no train.
+def _first_of_kind(heads: Mapping[str, HeadLogits], kind: str) -> str | None:
+    """Return the first head whose logits of train are all "in-sample", or all "out-of-fold".
 
-    A head that was not trained on train has both: its logits are the same under either protocol.
+    The logits of a head that was not trained on train are the same under either protocol.
     """
-    rows = head.splits.get(TRAIN)
-    if rows is None or rows.in_sample is not None or rows.rows == "held-out":
-        return ""
-    return "in-sample" if rows.rows == "in-sample" else "out-of-fold"
+    for name, head in heads.items():
+        rows = head.splits.get(TRAIN)
+        if rows is not None and rows.in_sample is None and rows.rows == kind:
+            return name
+    return None
 
 
 def _side_by_side(

@@ -234,7 +234,7 @@ def stack_graph(
 def _chosen(stack: FittedStack, of_class: ClassNodes) -> tuple[str, str]:
     """Return the chosen class and the probabilities, as `FittedStack.classify` computes them."""
     nodes = of_class.nodes
-    if stack.config.votes:
+    if stack.config.votes and isinstance(stack.classifier, Majority | TopK):
         probability, emotion = of_class.votes(stack.classifier)
     else:
         probability = of_class.probability(stack.classifier)
