@@ -48,9 +48,9 @@ def clips_of(job, utterances):
 def test_it_predicts_what_it_predicted_in_its_run(job, name):
     head = TrainedHead.load(job.run / "heads" / name)
     logits = HeadLogits.read(job.run / "heads" / name / "logits.h5")
-    assert head.saved.fingerprint == logits.fingerprint
-    assert head.saved.made_of == logits.features
-    assert head.saved.classes == job.manifest.classes
+    assert head.saved.record.fingerprint == logits.fingerprint
+    assert head.saved.record.features == logits.features
+    assert head.saved.record.classes == job.manifest.classes
     assert head.saved.attributes == logits.attributes
     assert head.saved.classifies == (name != "rates")
     for split in ("dev", "test"):
