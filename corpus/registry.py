@@ -124,6 +124,13 @@ class Registry(Generic[Part, About]):
             self._find(name)
         return name
 
+    def validate(self, name: str) -> str:
+        """Return a name that is known, as a validator of pydantic: raises `ValueError`."""
+        try:
+            return self.require(name)
+        except UserError as error:
+            raise ValueError(str(error).removesuffix(".")) from error
+
     def names(self) -> Sequence[str]:
         """Return the names of all parts that are known so far, sorted."""
         return sorted({*self.built_in, *self._added()})

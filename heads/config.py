@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from ser.corpus.config import FilePath, Name, Rate, Section, Seed
-from ser.corpus.errors import UserError
 from ser.heads.feature_use import FeatureUse
 from ser.heads.options import Architecture, MDATOptions, PlainLoss, Sampler
 from ser.heads.registry import HEADS, LOSSES, Loss, LossInfo, SamplerChoice
@@ -191,12 +190,7 @@ class HeadConfig(Section):
     @field_validator("best_by")
     @classmethod
     def _metric(cls, name: str | None) -> str | None:
-        if name in (None, "ccc", "loss"):
-            return name
-        try:
-            return METRICS.require(str(name))
-        except UserError as error:
-            raise ValueError(str(error).removesuffix(".")) from error
+        return name if name in (None, "ccc", "loss") else METRICS.validate(str(name))
 
     @model_validator(mode="after")
     def _solved(self) -> "HeadConfig":

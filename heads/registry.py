@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, SerializeAsAny
 
-from ser.corpus.config import Section
-from ser.corpus.errors import UserError
 from ser.corpus.registry import BuiltIn, Registry, validate_as
 from ser.heads import options as own
 from ser.heads.options import Architecture, LossUse, SamplerUse
@@ -143,29 +141,21 @@ SAMPLERS: "Registry[Callable[..., np.ndarray], type[SamplerUse]]" = Registry(
 )
 
 
-def _parse(noun: str, value: object, options_of: Callable[[str], type[Section]]) -> object:
-    """Turn a mapping with a `name` into the options of that part."""
+def _loss(value: object) -> object:
+    value = {"name": value} if isinstance(value, str) else value
     if not isinstance(value, Mapping):
         return value
     if "name" not in value:
-        raise ValueError(f"a {noun} has no `name`")
-    try:
-        options = options_of(str(value["name"]))
-    except UserError as error:
-        raise ValueError(str(error).removesuffix(".")) from error
-    return validate_as(options, value)
-
-
-def _loss(value: object) -> object:
-    value = {"name": value} if isinstance(value, str) else value
-    return _parse("loss", value, lambda name: LOSSES.about(name).options)
+        raise ValueError("a loss has no `name`")
+    return validate_as(LOSSES.about(LOSSES.validate(str(value["name"]))).options, value)
 
 
 def _sampler(value: object) -> object:
     value = {"name": value} if isinstance(value, str) else value
-    if isinstance(value, Mapping):
-        value = {"name": "natural"} | dict(value)
-    return _parse("sampler", value, SAMPLERS.about)
+    if not isinstance(value, Mapping):
+        return value
+    value = {"name": "natural"} | dict(value)
+    return validate_as(SAMPLERS.about(SAMPLERS.validate(str(value["name"]))), value)
 
 
 Loss = Annotated[SerializeAsAny[LossUse], BeforeValidator(_loss)]

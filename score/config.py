@@ -3,7 +3,6 @@
 from pydantic import Field, field_validator
 
 from ser.corpus.config import Name, Section, Seed
-from ser.corpus.errors import UserError
 from ser.score.metrics import METRICS
 
 
@@ -29,7 +28,4 @@ class ScoreConfig(Section):
     @field_validator("metrics")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return tuple(METRICS.require(name) for name in names)
-        except UserError as error:
-            raise ValueError(str(error).removesuffix(".")) from error
+        return tuple(METRICS.validate(name) for name in names)

@@ -1,12 +1,11 @@
 """The scores of rotations in the terminal: pooled, and mean ± sd beside them."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ser.corpus.errors import plural
 from ser.corpus.text_table import decimals, print_table, text_table
 from ser.score.baseline import marked
-from ser.score.rotations import Rotations, summary
+from ser.score.rotations import Mean, Rotations, summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +35,7 @@ def rotation_rows(rotations: Rotations) -> tuple[list[str], list[list[str]]]:
     header = ["system"]
     header += [f"{TITLES[m]}, {kind}" for kind in kinds for m in metrics]
     means = {
-        system: entry["rotations"].get(next(iter(metrics), ""), {}).get("mean")
+        system: entry["rotations"][metrics[0]]["mean"] if metrics[0] in entry["rotations"] else None
         for system, entry in scores.items()
     }
     names = marked(means, rotations.baseline)
@@ -47,7 +46,7 @@ def rotation_rows(rotations: Rotations) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _cell(value: Mapping[str, Any] | None) -> str:
+def _cell(value: Mean | None) -> str:
     if value is None:
         return "-"
     return f"{value['mean']:.3f} ± {decimals(value['sd'])}"

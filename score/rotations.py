@@ -7,9 +7,9 @@ The folder is a run that any command reads: its test split is the whole corpus. 
 pooled is in `ser.stack.rotations`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar, TypedDict
 
 import numpy as np
 import polars as pl
@@ -166,31 +166,29 @@ def _scores(rows: pl.DataFrame) -> dict[str, float]:
     return scores
 
 
-def mean_and_deviation(
-    parts: Sequence[RotationScores] | Sequence[RepetitionScores], system: str, metric: str
-) -> tuple[float, float | None] | None:
-    """Return the mean and the standard deviation (n - 1) of a system's scores; None without any."""
-    values = [
-        part.scores[system][metric] for part in parts if metric in part.scores.get(system, ())
-    ]
-    if not values:
-        return None
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+class Mean(TypedDict):
+    """A mean score of `n` rotations or repetitions; `sd` (n - 1) is None of a single score."""
+
+    mean: float
+    sd: float | None
+    n: int
 
 
-def summary(rotations: Rotations) -> dict[str, dict[str, Any]]:
-    """Return mean, sd and n of every system and metric, over rotations and over repetitions."""
-    entries: dict[str, dict[str, Any]] = {}
-    kinds: Mapping[str, Any] = {
-        "rotations": rotations.rotations,
-        "seeds": rotations.repetitions if len(rotations.repetitions) > 1 else [],
+def summary(rotations: Rotations) -> dict[str, dict[str, dict[str, Mean]]]:
+    """Return the mean of every system and metric over the rotations, and over seeds if several."""
+    kinds: dict[str, Sequence[RotationScores] | Sequence[RepetitionScores]] = {
+        "rotations": rotations.rotations
     }
+    if len(rotations.repetitions) > 1:
+        kinds["seeds"] = rotations.repetitions
+    entries: dict[str, dict[str, dict[str, Mean]]] = {}
     for kind, parts in kinds.items():
-        systems = dict.fromkeys(system for part in parts for system in part.scores)
-        for system in systems:
+        scored = [item for part in parts for item in part.scores.items()]
+        for system in dict.fromkeys(name for name, _ in scored):
             for metric in ("macro_f1", "uar", "ccc"):
-                value = mean_and_deviation(parts, system, metric)
-                if value is not None:
-                    entry = entries.setdefault(system, {}).setdefault(kind, {})
-                    entry[metric] = {"mean": value[0], "sd": value[1], "n": len(parts)}
+                values = [s[metric] for name, s in scored if name == system and metric in s]
+                if values:
+                    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+                    mean = Mean(mean=float(np.mean(values)), sd=deviation, n=len(parts))
+                    entries.setdefault(system, {}).setdefault(kind, {})[metric] = mean
     return entries

@@ -9,6 +9,8 @@ A number of speakers is None where no speaker is known: each utterance then coun
 
 from collections.abc import Sequence
 
+from ser.corpus.errors import plural
+
 LEAST = 5  # speakers that an interval or a p-value needs
 FEW = 20  # speakers under which both are rough
 
@@ -40,7 +42,7 @@ def not_available(speakers: int | None) -> str:
     """
     if speakers is None or not too_few(speakers):
         return "-"
-    return f"n/a: {speakers} speaker{'' if speakers == 1 else 's'}"
+    return f"n/a: {plural(speakers, 'speaker')}"
 
 
 def with_interval(value: float, interval: Sequence[float] | None, speakers: int | None) -> str:
@@ -69,7 +71,7 @@ def speakers_note(speakers: int | None, split: str = "test") -> str | None:
     """
     if speakers is None:
         return UNKNOWN
-    counted = f"{speakers} {split} speaker{'' if speakers == 1 else 's'}"
+    counted = plural(speakers, f"{split} speaker")
     if speakers < LEAST:
         return f"{counted}: too few for intervals and p-values, which need at least {LEAST}."
     if speakers < FEW:

@@ -33,20 +33,20 @@ def print_split(
         names = baseline.labels({name: systems[name] for name in classifiers}, "macro_f1")
         print_table(_scores_table(systems, names), console, title=title)
         _print_sentence(console, baseline.note(names, base))
-        _print_note(console, split, systems[classifier])
+        _print_sentence(console, speakers_note(systems[classifier].speakers, split))
         print_table(_f1_table(classifiers), console, title=f"{split}: F1 per class, %")
         title = f"{split}: confusion matrix of {classifier} (rows true, columns predicted)"
         print_table(_confusion_table(scores), console, title=title)
         if absent := scores.absent:
             note = f"{split}: no utterance is {', '.join(absent)}; means leave such classes out."
-            console.print(note, markup=False, highlight=False)
+            _print_sentence(console, note)
     if regressor is not None and (mean := systems[regressor].mean) is not None:
         title = f"{split}: {_counted('rated', mean.n, systems[regressor])}"
         names = baseline.labels(systems, "ccc")
         print_table(_attributes_table(systems, names), console, title=title)
         if classifier is None:
             _print_sentence(console, baseline.note(names, base))
-            _print_note(console, split, systems[regressor])
+            _print_sentence(console, speakers_note(systems[regressor].speakers, split))
     if voted := {name: s.distributions for name, s in systems.items() if s.distributions}:
         _print_distributions(console, split, voted, classifier)
     shown = classifier or regressor
@@ -92,10 +92,6 @@ def _distributions_table(heading: str, scored: Mapping[str, VoteScores]) -> "Tab
         jsd = _with_interval(part.scores["jsd"], part.speakers)
         table.add_row(name, str(part.n), jsd, *map(decimals, others))
     return table
-
-
-def _print_note(console: "Console", split: str, scores: SystemScores) -> None:
-    _print_sentence(console, speakers_note(scores.speakers, split))
 
 
 def _print_sentence(console: "Console", sentence: str | None) -> None:

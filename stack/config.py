@@ -5,7 +5,6 @@ from typing import Literal, Self
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from ser.corpus.config import Name, Rate, Section, Seed
-from ser.corpus.errors import UserError
 from ser.corpus.registry import validate_as
 from ser.stack.registry import META_MODELS
 
@@ -119,10 +118,7 @@ class StackConfig(Section):
     @field_validator("model")
     @classmethod
     def _known(cls, model: str) -> str:
-        try:
-            return META_MODELS.require(model)
-        except UserError as error:
-            raise ValueError(str(error).removesuffix(".")) from error
+        return META_MODELS.validate(model)
 
     @field_validator("options", mode="before")
     @classmethod

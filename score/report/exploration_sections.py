@@ -7,7 +7,7 @@ from ser.corpus.errors import plural
 from ser.score.report import exploration_figures as figures
 from ser.score.report.contents import Contents
 from ser.score.report.formats import Table, frame_of
-from ser.score.report.section import Section
+from ser.score.report.section import Section, drawn
 
 OVERLAPPING = 0.05  # a silhouette below it is of groups that overlap
 SPLITS = {"train": "Train", "dev": "Dev", "test": "Test", "": "No split"}
@@ -19,16 +19,15 @@ def data_section(contents: Contents) -> Section | None:
     if exploration is None or (exploration.counts is None and exploration.durations is None):
         return None
     text = "The corpus that the heads were trained and scored on, from the manifest."
-    tables, drawn = [], []
+    tables, shown = [], []
     if exploration.counts is not None:
         tables.append(_classes_table(exploration.counts))
-        drawn.append(figures.speakers_figure(exploration.counts))
+        shown.append(figures.speakers_figure(exploration.counts))
     if exploration.languages is not None:
         tables.append(_languages_table(exploration.languages))
     if exploration.durations is not None:
-        drawn.append(figures.durations_figure(exploration.durations, exploration.timed_by))
-    shown = [figure for figure in drawn if figure is not None]
-    return Section("data", "Data", text, figures=shown, tables=tables)
+        shown.append(figures.durations_figure(exploration.durations, exploration.timed_by))
+    return Section("data", "Data", text, figures=drawn(*shown), tables=tables)
 
 
 def _classes_table(counts: pl.DataFrame) -> Table:
@@ -58,13 +57,10 @@ def map_section(contents: Contents) -> Section | None:
     if embeddings is None or not embeddings.silhouette:
         return None
     shown = embeddings.points.height
-    some = (
-        f"{shown} of {plural(embeddings.of, 'utterance')}"
-        if shown < embeddings.of
-        else (plural(shown, "utterance"))
-    )
+    some = f"{shown} of " if shown < embeddings.of else ""
     text = (
-        f"The frames of {embeddings.feature}, averaged over time, of {some}: their first two "
+        f"The frames of {embeddings.feature}, averaged over time, of {some}"
+        f"{plural(embeddings.of, 'utterance')}: their first two "
         f"principal components, which have {embeddings.explained:.0%} of the variance. The "
         "silhouette is that of all dimensions: 1 where groups are far apart, 0 where they overlap. "
         f"{_verdict(embeddings.silhouette)}"
@@ -72,8 +68,8 @@ def map_section(contents: Contents) -> Section | None:
     rows = [(figures.TITLES[name].capitalize(), v) for name, v in embeddings.silhouette.items()]
     schema = {"Grouped by": pl.String, "Silhouette": pl.Float64}
     table = Table("map", "Silhouette of the pooled embeddings.", frame_of(rows, schema))
-    drawn = figures.map_figures(embeddings)
-    return Section("map", "Map of embeddings", text, figures=drawn, tables=[table])
+    maps = figures.map_figures(embeddings)
+    return Section("map", "Map of embeddings", text, figures=maps, tables=[table])
 
 
 def _verdict(silhouette: dict[str, float]) -> str:
@@ -103,5 +99,4 @@ def layers_section(contents: Contents) -> Section | None:
     table = Table("layers", "The layer with the highest weight.", frame_of(rows, schema))
     figure = figures.layers_figure(layers)
     text = "A head that reads all layers of a model sums them with weights that it learns."
-    drawn = [] if figure is None else [figure]
-    return Section("layers", "Layer weights", text, figures=drawn, tables=[table])
+    return Section("layers", "Layer weights", text, figures=drawn(figure), tables=[table])

@@ -30,7 +30,13 @@ class Section:
     folded: bool = False
 
 
+def drawn(*figures: Figure | None) -> list[Figure]:
+    """Return the figures that there was enough to draw of."""
+    return [figure for figure in figures if figure is not None]
+
+
 def with_figure(name: str, title: str, text: str, figure: Figure | None, table: Table) -> Section:
     """Return a section whose table is folded beneath its figure, if it has one."""
-    drawn = [] if figure is None else [figure]
-    return Section(name, title, text, figures=drawn, tables=[table], folded=bool(drawn))
+    return Section(
+        name, title, text, figures=drawn(figure), tables=[table], folded=figure is not None
+    )

@@ -16,7 +16,7 @@ from ser.score.report.confidence import abstention_section, calibration_section
 from ser.score.report.contents import HARDEST, Contents, Shown
 from ser.score.report.exploration_sections import data_section, layers_section, map_section
 from ser.score.report.protocols import cross_section, rotations_section
-from ser.score.report.section import Section, with_figure
+from ser.score.report.section import Section, drawn, with_figure
 from ser.score.report.votes import votes_section
 from ser.score.run import STACK
 from ser.score.scores import MEAN, Score
@@ -87,7 +87,7 @@ def _details(contents: Contents) -> list[tuple[str, str]]:
 def _sentence(contents: Contents, shown: Shown, score: str, n: int) -> str:
     speakers = contents.scores.speakers
     of_speakers = "" if speakers is None else f" of {plural(speakers, 'speaker')}"
-    utterances = f"{n} {shown.split} {'utterance' if n == 1 else 'utterances'}{of_speakers}"
+    utterances = plural(n, f"{shown.split} utterance") + of_speakers
     name = shown.title
     if shown.system == STACK and (stack := contents.stack) is not None:
         model = stack.config.model.replace("_", " ")
@@ -96,12 +96,8 @@ def _sentence(contents: Contents, shown: Shown, score: str, n: int) -> str:
 
 
 def _notes(contents: Contents, speakers: int | None, split: str) -> list[str]:
-    notes = []
-    if note := scores_note(contents.synthetic):
-        notes.append(note)
-    if note := speakers_note(speakers, split):
-        notes.append(note)
-    return notes + _better_head(contents)
+    notes = (scores_note(contents.synthetic), speakers_note(speakers, split))
+    return [note for note in notes if note] + _better_head(contents)
 
 
 def _better_head(contents: Contents) -> list[str]:
@@ -159,7 +155,7 @@ def _classes(contents: Contents) -> Section | None:
         "classes",
         "Classes",
         text,
-        figures=[matrix] if per_class is None else [matrix, per_class],
+        figures=drawn(matrix, per_class),
         tables=[tables.per_class_table(contents), tables.confusion_table(contents)],
         folded=per_class is not None,
     )
@@ -187,9 +183,8 @@ def _groups(contents: Contents) -> Section | None:
         f"classes are hard to compare; a group of fewer than {LEAST} speakers has no interval."
     )
     figure = figures.groups_figure(groups, shown.subject)
-    drawn = [] if figure is None else [figure]
     section_tables = [tables.group_table(column, scored) for column, scored in groups.items()]
-    return Section("groups", "Groups", text, figures=drawn, tables=section_tables)
+    return Section("groups", "Groups", text, figures=drawn(figure), tables=section_tables)
 
 
 def _top(contents: Contents) -> Section | None:

@@ -10,7 +10,7 @@ from ser.score.distributions import METRICS
 from ser.score.report.contents import Contents
 from ser.score.report.figures import BLUE, FEWEST, Figure, error_bars
 from ser.score.report.formats import Schema, Table, frame_of
-from ser.score.report.section import Section
+from ser.score.report.section import Section, drawn
 from ser.score.report.tables import INTERVAL, cells_of, missing_interval
 from ser.score.scores import VoteScores
 from ser.score.tables import stratum_title
@@ -32,12 +32,11 @@ def votes_section(contents: Contents) -> Section | None:
         "raters agree or not. Utterances on which they disagree (of high entropy) are shown apart."
     )
     strata = scores.by_entropy
-    figure = strata_figure(strata, shown.subject)
-    drawn = [] if figure is None else [figure]
+    figures = drawn(strata_figure(strata, shown.subject))
     tables = [votes_table(contents, shown.split)]
     if len(strata) > 1:
         tables.append(strata_table(strata, shown.subject))
-    return Section("votes", "Votes of the raters", text, figures=drawn, tables=tables)
+    return Section("votes", "Votes of the raters", text, figures=figures, tables=tables)
 
 
 def votes_table(contents: Contents, split: str) -> Table:
