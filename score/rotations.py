@@ -22,8 +22,7 @@ from ser.corpus.errors import UserError
 from ser.score.attributes import score_attributes
 from ser.score.heads import read_heads
 from ser.score.labels import macro_f1, uar
-from ser.score.record import StackSummary, has_stack, read_predictions, stack_file
-from ser.score.run import STACK, of_head
+from ser.score.run import of_systems
 from ser.score.scores import MEAN
 from ser.score.truth import PREDICTED, TRUTH, emotion_of, ground_truth, scored_attributes
 
@@ -138,14 +137,10 @@ def labelled_predictions(run: Path, heads: Sequence[str]) -> dict[str, pl.DataFr
     """Return the predictions of every system on test, with `label`, `emotion` and `speaker`."""
     logits = read_heads(run / "heads", heads)
     truth = ground_truth(logits, None, ())
-    systems = {name: of_head(head, [TEST]) for name, head in logits.items() if TEST in head.splits}
-    if has_stack(run):
-        stack = read_predictions(run, StackSummary.read(stack_file(run)))
-        systems[STACK] = stack.filter(pl.col("split") == TEST)
     truth = truth.with_columns(emotion_of(next(iter(logits.values())).classes))
     return {
         name: frame.join(truth, "utterance", "left", maintain_order="left")
-        for name, frame in systems.items()
+        for name, frame in of_systems(run, logits, [TEST]).items()
     }
 
 

@@ -31,6 +31,7 @@ from ser.corpus.manifest import Manifest
 from ser.score.config import ScoreConfig
 from ser.score.heads import classifies, read_heads, require_same_utterances, softmax
 from ser.score.metrics import confusion, macro_f1
+from ser.score.predictions import Predictions
 from ser.score.record import StackSummary, has_stack, read_predictions, stack_file
 from ser.score.scores import Metrics, Ranked, SystemScores, TrainScores, plain_values
 from ser.score.system import score_system
@@ -74,10 +75,7 @@ def score_run(
     require_same_utterances(folder, logits)
     classes = next(iter(logits.values())).classes
     truth = ground_truth(logits, manifest, config.groups, config.secondary_votes)
-    systems = {name: of_head(head) for name, head in logits.items()}
-    if has_stack(run):
-        systems[STACK] = of_stack(run, logits)
-
+    systems = of_systems(run, logits)
     metrics: Metrics = {split: {} for split in SCORED}
     for split in SCORED:
         for name, frame in systems.items():
@@ -126,27 +124,34 @@ def best(systems: Mapping[str, SystemScores], metric: Ranked) -> str | None:
 def of_head(head: HeadLogits, splits: Sequence[str] = SPLITS) -> pl.DataFrame:
     """Return utterance, split, prediction, p.<class>, predicted.<attribute> of a head."""
     frames, has_classes = [], classifies(head)
-    names = np.array(head.classes, object)
     for split in splits:
         if split not in head.splits:
             continue
         rows = head.splits[split]
-        columns = {
-            "utterance": pl.Series(rows.utterance, dtype=pl.String()),
-            "split": pl.Series([split] * len(rows.utterance), dtype=pl.String()),
-        }
-        if has_classes:
-            chosen = names[rows.logits.argmax(axis=1)]
-            columns["prediction"] = pl.Series(chosen.tolist(), dtype=pl.String())
-            probability = softmax(rows.logits)
-            columns |= {f"p.{c}": pl.Series(probability[:, i]) for i, c in enumerate(names)}
-        if rows.predicted is not None:
-            values = rows.predicted.astype(np.float64)
-            columns |= {
-                PREDICTED + a: pl.Series(values[:, i]) for i, a in enumerate(head.attributes)
-            }
-        frames.append(pl.DataFrame(columns))
+        predictions = Predictions(
+            rows.logits.argmax(axis=1) if has_classes else None,
+            softmax(rows.logits) if has_classes else None,
+            None if rows.predicted is None else rows.predicted.astype(np.float64),
+        )
+        frames.append(predictions.frame(rows.utterance, split, head.classes, head.attributes))
     return pl.concat(frames)
+
+
+def of_systems(
+    run: Path, heads: Mapping[str, HeadLogits], splits: Sequence[str] = SPLITS
+) -> dict[str, pl.DataFrame]:
+    """Return the predictions of the heads that have one of the splits, and those of the stack.
+
+    Raises `UserError` as `of_stack`.
+    """
+    systems = {
+        name: of_head(head, splits)
+        for name, head in heads.items()
+        if any(split in head.splits for split in splits)
+    }
+    if has_stack(run):
+        systems[STACK] = of_stack(run, heads).filter(pl.col("split").is_in(splits))
+    return systems
 
 
 def require_fitted_on(path: Path, fitted: Mapping[str, str], heads: Mapping[str, str]) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from ser.corpus.errors import UserError
 from ser.corpus.folds import speaker_folds
 from ser.score.heads import softmax
+from ser.score.predictions import Predictions
 from ser.stack.attributes import MeanAttributes, RidgeAttributes
 from ser.stack.config import AUTO, ProtocolName, StackConfig
 from ser.stack.fitting import labelled_rows, make_classifier
@@ -27,15 +28,6 @@ from ser.stack.offsets import TINY, fit_offsets, with_offsets
 from ser.stack.record import Candidate, StackRecord
 from ser.stack.rules import Rule
 from ser.stack.table import TRAIN, LogitTable, Rows
-
-
-@dataclass(frozen=True)
-class StackPrediction:
-    """A stack's predictions for rows; None where no head predicts classes, or attributes."""
-
-    chosen: np.ndarray | None  # (rows,) class indices
-    probability: np.ndarray | None  # (rows, classes) float64
-    attributes: np.ndarray | None  # (rows, attributes) float64
 
 
 @dataclass
@@ -86,13 +78,13 @@ class FittedStack:
             stack.regressor = fit_regressor(config, table)
         return stack
 
-    def predict(self, rows: Rows) -> StackPrediction:
+    def predict(self, rows: Rows) -> Predictions:
         """Predict every row of a split; train with the protocol's logits."""
         attributes = None if self.regressor is None else self.regressor.predict(rows.predicted)
         if self.classifier is None:
-            return StackPrediction(None, None, attributes)
+            return Predictions(None, None, attributes)
         chosen, probability = self.classify(self.inputs(rows))
-        return StackPrediction(chosen, probability, attributes)
+        return Predictions(chosen, probability, attributes)
 
     def inputs(self, rows: Rows) -> np.ndarray:
         """Return the classifier's inputs: logits, for the soup also the predicted attributes."""

@@ -17,7 +17,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -63,31 +62,33 @@ def _fit(run: Path, heads: Sequence[str], config: StackConfig) -> StackRecord:
     table = LogitTable.read(run / "heads", chosen_heads(heads, config))
     log.debug("%s: fitting %s over %s", run / "stack", config.model, ", ".join(table.heads))
     stack = FittedStack.fit(table, config)
+    return _save(run, _record_of(stack, table, config), stack, table)
+
+
+def _record_of(stack: FittedStack, table: LogitTable, config: StackConfig) -> StackRecord:
+    """Return the record of a stack that `config` made; raises `UserError` for names it cannot have.
+
+    The model of `config` may be `auto`.
+    """
     used = np.zeros(0, np.int64) if stack.used is None else stack.used
     counts = np.bincount(used, minlength=len(table.classes)).tolist()
-    record = _checked_record(
-        format=FORMAT,
-        fingerprint=_fingerprint(config, table.heads),
-        config=stack.config.model_dump(
-            mode="json", exclude=None if config.options else {"options"}
-        ),
-        protocol=stack.protocol,
-        temperature=stack.temperature,
-        offsets=[] if stack.offsets is None else stack.offsets.tolist(),
-        candidates=stack.candidates,
-        heads=table.heads,
-        classes=list(table.classes),
-        attributes=list(table.attributes),
-        rows=len(used),
-        rows_per_class=dict(zip(table.classes, counts, strict=True)),
-    )
-    return _save(run, record, stack, table)
-
-
-def _checked_record(**values: Any) -> StackRecord:
-    """Return a validated record; raises `UserError` for invalid names or fingerprints."""
     try:
-        return StackRecord(**values)
+        return StackRecord(
+            format=FORMAT,
+            fingerprint=_fingerprint(config, table.heads),
+            config=stack.config.model_dump(
+                mode="json", exclude=None if config.options else {"options"}
+            ),
+            protocol=stack.protocol,
+            temperature=stack.temperature,
+            offsets=[] if stack.offsets is None else stack.offsets.tolist(),
+            candidates=stack.candidates,
+            heads=table.heads,
+            classes=list(table.classes),
+            attributes=list(table.attributes),
+            rows=len(used),
+            rows_per_class=dict(zip(table.classes, counts, strict=True)),
+        )
     except ValidationError as error:
         raise UserError(
             f"the logits cannot be stacked: {describe(error)}; write them again with `ser heads "
@@ -189,24 +190,11 @@ def _fingerprint(config: StackConfig, heads: dict[str, str]) -> str:
 
 
 def _predictions(table: LogitTable, stack: FittedStack, splits: Iterable[str]) -> pl.DataFrame:
-    frames, names = [], np.array(table.classes, object)
-    for split in splits:
-        rows = table.splits[split]
-        prediction = stack.predict(rows)
-        columns = {
-            "utterance": pl.Series(rows.utterance, dtype=pl.String()),
-            "split": pl.Series([split] * len(rows.utterance), dtype=pl.String()),
-        }
-        if prediction.chosen is not None and prediction.probability is not None:
-            columns["prediction"] = pl.Series(names[prediction.chosen].tolist(), dtype=pl.String())
-            columns |= {
-                f"p.{c}": pl.Series(prediction.probability[:, i]) for i, c in enumerate(names)
-            }
-        if prediction.attributes is not None:
-            rated = enumerate(table.attributes)
-            columns |= {f"predicted.{a}": pl.Series(prediction.attributes[:, i]) for i, a in rated}
-        frames.append(pl.DataFrame(columns))
-    return pl.concat(frames)
+    rows = {split: table.splits[split] for split in splits}
+    return pl.concat(
+        stack.predict(part).frame(part.utterance, split, table.classes, table.attributes)
+        for split, part in rows.items()
+    )
 
 
 def _save(run: Path, record: StackRecord, stack: FittedStack, table: LogitTable) -> StackRecord:

@@ -27,19 +27,18 @@ from ser.score.agreement import kappa
 from ser.score.calibration import equal_mass_curve
 from ser.score.cross import FILE as CROSS
 from ser.score.cross import Cross
-from ser.score.heads import classifies, read_heads
+from ser.score.heads import read_heads
 from ser.score.record import (
     PREDICTIONS,
     HeadSummary,
     StackSummary,
     has_stack,
-    read_predictions,
     stack_file,
 )
 from ser.score.report.exploration import Exploration
 from ser.score.rotations import FILE as ROTATIONS
 from ser.score.rotations import Rotations
-from ser.score.run import SCORED, STACK, best, of_head
+from ser.score.run import SCORED, STACK, best, of_systems
 from ser.score.scores import ClassScores, Metrics, Ranked, SystemScores
 from ser.score.truth import ground_truth, indices_of
 
@@ -141,7 +140,8 @@ def gather(
     classifier, regressor = choose_shown(metrics, "macro_f1"), choose_shown(metrics, "ccc")
     reliability = agreement = hardest = None
     if classifier is not None:
-        predictions = _predictions(run, logits, classifier.split)
+        systems = of_systems(run, logits, [classifier.split])
+        predictions = {name: f for name, f in systems.items() if "prediction" in f.columns}
         agreement = _agreement(predictions)
         classes = next(iter(logits.values())).classes
         truth = ground_truth(logits, manifest, ())
@@ -216,21 +216,6 @@ def _command(run: Path) -> str | None:
     if not (run / "pipeline.yaml").is_file():
         return None
     return f"ser run --pipeline {Path(*run.resolve().parts[-2:]) / 'pipeline.yaml'}"
-
-
-def _predictions(run: Path, heads: Mapping[str, HeadLogits], split: str) -> dict[str, pl.DataFrame]:
-    """Return utterance, prediction and p.<class> of every system that classifies."""
-    systems = {
-        name: of_head(head, [split])
-        for name, head in heads.items()
-        if classifies(head) and split in head.splits
-    }
-    if has_stack(run):
-        frame = read_predictions(run, StackSummary.read(stack_file(run)))
-        frame = frame.filter(pl.col("split") == split)
-        if "prediction" in frame.columns:
-            systems[STACK] = frame
-    return systems
 
 
 def _agreement(predictions: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
