@@ -224,7 +224,7 @@ def weighted_moments(frames: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     one frame has none and the root no slope at 0.
     """
     mean = weighted_mean(frames, weights)
-    variance = torch.einsum("bt,btd->bd", weights, (frames - mean.unsqueeze(1)).square())
+    variance = weighted_mean((frames - mean.unsqueeze(1)).square(), weights)
     return mean, variance.clamp_min(1e-5).sqrt()
 
 

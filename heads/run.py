@@ -17,7 +17,7 @@ trained is reported, and the others go on.
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,35 +78,47 @@ def train_heads(
     require_speaker_disjoint(job.manifest)
     log.debug("%s: %d utterances", job.run, len(job.usable))  # raises for those not cached
     for name in names:
-        head, state = job.heads[name], "current"
-        started, score_name = time.monotonic(), head.config.chosen_by
-        try:
-            folder = head.folder
-            record = None if force else _current(head)
-            if record is not None:
-                _tidy(folder, name)
-            else:
-                with locked(folder / LOCK, f"head '{name}' is being trained"):
-                    remove_leftovers(folder)
-                    # another process may have trained it meanwhile
-                    record = None if force else _current(head)
-                    if record is None:
-                        record, state = _fit(head, device, after_epoch), "trained"
-        except BusyError as error:
-            seconds = time.monotonic() - started
-            yield HeadReport(name, "busy", None, score_name, 0, seconds, str(error))
-        # PyTorch's are RuntimeErrors; a user's head or loss may raise anything
-        except (Exception, SystemExit) as error:
-            own = _has_own_parts(head.config) and not isinstance(error, OSError | MemoryError)
-            if not (own or isinstance(error, MISTAKES)):
-                raise
-            plain = str(error).strip() and not isinstance(error, SystemExit)
-            reason = str(error).strip().splitlines()[0] if plain else repr(error)
-            seconds = time.monotonic() - started
-            yield HeadReport(name, "failed", None, score_name, 0, seconds, reason)
-        else:
-            seconds = record.seconds
-            yield HeadReport(name, state, record.score, score_name, record.epochs, seconds)
+        yield _report(job.heads[name], device, force, after_epoch)
+
+
+def _report(head: HeadJob, device: str, force: bool, after_epoch: AfterEpoch) -> HeadReport:
+    """Train a head unless it is current; what goes wrong with it is in the report."""
+    started, score_name = time.monotonic(), head.config.chosen_by
+    try:
+        record, state = _train(head, device, force, after_epoch)
+    except BusyError as error:
+        state, reason = "busy", str(error)
+    # PyTorch's are RuntimeErrors; a user's head or loss may raise anything
+    except (Exception, SystemExit) as error:
+        own = _has_own_parts(head.config) and not isinstance(error, OSError | MemoryError)
+        if not (own or isinstance(error, MISTAKES)):
+            raise
+        plain = str(error).strip() and not isinstance(error, SystemExit)
+        state, reason = "failed", str(error).strip().splitlines()[0] if plain else repr(error)
+    else:
+        score, seconds = record.score, record.seconds
+        return HeadReport(head.name, state, score, score_name, record.epochs, seconds)
+    return HeadReport(head.name, state, None, score_name, 0, time.monotonic() - started, reason)
+
+
+def _train(
+    head: HeadJob, device: str, force: bool, after_epoch: AfterEpoch
+) -> tuple[HeadRecord, str]:
+    """Return the record of a head and whether it was "trained" or is "current"."""
+    record = None if force else _current(head)
+    if record is not None:
+        _tidy(head)
+        return record, "current"
+    with _locked(head):
+        remove_leftovers(head.folder)
+        record = None if force else _current(head)  # another process may have trained it meanwhile
+        if record is not None:
+            return record, "current"
+        return _fit(head, device, after_epoch), "trained"
+
+
+def _locked(head: HeadJob) -> AbstractContextManager[None]:
+    return locked(head.folder / LOCK, f"head '{head.name}' is being trained")
 
 
 def _has_own_parts(config: HeadConfig) -> bool:
@@ -120,15 +132,15 @@ def _has_own_parts(config: HeadConfig) -> bool:
     )
 
 
-def _tidy(folder: Path, name: str) -> None:
+def _tidy(head: HeadJob) -> None:
     """Delete what a killed process left of a head that is done.
 
     A read-only folder keeps it, and one without leftovers is not locked.
     """
     with suppress(OSError, BusyError):
-        if leftovers(folder):
-            with locked(folder / LOCK, f"head '{name}' is being trained"):
-                remove_leftovers(folder, done=True)
+        if leftovers(head.folder):
+            with _locked(head):
+                remove_leftovers(head.folder, done=True)
 
 
 def leftovers(folder: Path, done: bool = True) -> list[Path]:

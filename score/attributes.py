@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ser.score.bootstrap import Resamples
+from ser.score.metrics import ratio
 
 LOWEST, HIGHEST, BINS = 1, 7, 6
 
@@ -40,7 +41,7 @@ def pearson(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     n, x, y, xx, yy, xy = _statistics(truth, predicted).sum(axis=0)
     n = np.maximum(n, 1)
     varied = (xx / n - (x / n) ** 2).clip(0) * (yy / n - (y / n) ** 2).clip(0)
-    return _quotient(xy / n - x * y / n**2, np.sqrt(varied))
+    return ratio(xy / n - x * y / n**2, np.sqrt(varied))
 
 
 def rmse(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -112,12 +113,7 @@ def _ccc_of(sums: np.ndarray) -> np.ndarray:
     n, x, y, xx, yy, xy = sums
     n = np.maximum(n, 1)
     # s_x^2 + s_y^2 + (m_x - m_y)^2, multiplied out
-    return _quotient(2 * (xy / n - x * y / n**2), xx / n + yy / n - 2 * x * y / n**2)
-
-
-def _quotient(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    quotient: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-    return quotient
+    return ratio(2 * (xy / n - x * y / n**2), xx / n + yy / n - 2 * x * y / n**2)
 
 
 def _bin(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The result of comparing two systems: see `ser.score.pairs`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ser.score.agreement import Agreement
 from ser.score.compare import McNemar
@@ -50,9 +50,9 @@ class Comparison:
     second_lacks: int
     n: int
     speakers: int | None
-    macro_f1: Pair | None
-    per_class: dict[str, Pair]
-    mcnemar: McNemar | None
-    agreement: Agreement | None
-    ccc: dict[str, Pair]
+    macro_f1: Pair | None = None
+    per_class: dict[str, Pair] = field(default_factory=dict)
+    mcnemar: McNemar | None = None
+    agreement: Agreement | None = None
+    ccc: dict[str, Pair] = field(default_factory=dict)
     speakers_note: str | None = None

@@ -33,7 +33,7 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.n
 def per_class_f1(matrix: np.ndarray) -> np.ndarray:
     """Return F1 per class `(..., classes)`: 2 TP / (2 TP + FP + FN), 0 where that is 0 / 0."""
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-    return _ratio(2 * hits, matrix.sum(axis=-1) + matrix.sum(axis=-2))
+    return ratio(2 * hits, matrix.sum(axis=-1) + matrix.sum(axis=-2))
 
 
 def macro_f1(matrix: np.ndarray) -> np.ndarray:
@@ -45,18 +45,18 @@ def micro_f1(matrix: np.ndarray) -> np.ndarray:
     """Return F1 of the pooled counts `(...)`; with one label a row it equals the accuracy."""
     hits = np.trace(matrix, axis1=-2, axis2=-1)
     misses = matrix.sum(axis=(-2, -1)) - hits  # each is one FP and one FN
-    return _ratio(2 * hits, 2 * hits + 2 * misses)
+    return ratio(2 * hits, 2 * hits + 2 * misses)
 
 
 def accuracy(matrix: np.ndarray) -> np.ndarray:
     """Return the share of rows that are predicted correctly: `(...)`."""
-    return _ratio(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum(axis=(-2, -1)))
+    return ratio(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum(axis=(-2, -1)))
 
 
 def uar(matrix: np.ndarray) -> np.ndarray:
     """Average recall over the classes that occur in the labels: `(...)`."""
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-    return _mean_over_present(_ratio(hits, matrix.sum(axis=-1)), matrix)
+    return _mean_over_present(ratio(hits, matrix.sum(axis=-1)), matrix)
 
 
 METRICS = Registry[Metric, None](
@@ -142,7 +142,7 @@ def _checked(name: str) -> Metric:
 
 def row_normalised(matrix: np.ndarray) -> np.ndarray:
     """Divide each row of `(..., classes, classes)` by its sum; a class without rows stays 0."""
-    return _ratio(matrix, np.broadcast_to(matrix.sum(axis=-1, keepdims=True), matrix.shape))
+    return ratio(matrix, np.broadcast_to(matrix.sum(axis=-1, keepdims=True), matrix.shape))
 
 
 def score(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> dict[str, object]:
@@ -163,12 +163,13 @@ def score(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -
     }
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part / whole as float64, 0 where the whole is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    ratio: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-    return ratio
+    quotient: np.ndarray = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return quotient
 
 
 def _mean_over_present(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     present = matrix.sum(axis=-1) > 0
-    return _ratio((values * present).sum(axis=-1), present.sum(axis=-1))
+    return ratio((values * present).sum(axis=-1), present.sum(axis=-1))

@@ -6,7 +6,7 @@ name, and so are attributes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,10 +16,10 @@ import polars as pl
 from ser.cache.logits import HeadLogits
 from ser.corpus.errors import UserError, listed, plural
 from ser.corpus.manifest import Manifest
-from ser.score.agreement import Agreement, agreement
+from ser.score.agreement import agreement
 from ser.score.attributes import ccc, resampled_ccc
 from ser.score.bootstrap import Resamples, resample_speakers
-from ser.score.compare import McNemar, compare_attributes, compare_classes
+from ser.score.compare import compare_attributes, compare_classes
 from ser.score.comparison import Comparison, Difference, Pair, Score
 from ser.score.heads import classifies, read_heads
 from ser.score.metrics import confusion, macro_f1, per_class_f1
@@ -34,15 +34,6 @@ from ser.score.truth import (
     indices_of,
     scored_attributes,
 )
-
-
-class OfClasses(TypedDict):
-    """What a comparison has of the emotions."""
-
-    macro_f1: Pair | None
-    per_class: dict[str, Pair]
-    mcnemar: McNemar | None
-    agreement: Agreement | None
 
 
 class Options(TypedDict):
@@ -159,10 +150,7 @@ def compare_systems(
         )
     options = Options(resamples=resamples, seed=seed)
     speakers = resample_speakers(rows["speaker"].to_list(), 1, seed).speakers
-    parts: OfClasses = {"macro_f1": None, "per_class": {}, "mcnemar": None, "agreement": None}
-    if labelled.height:
-        parts = _compare_labels(labelled, first.classes, second.classes, options)
-    return Comparison(
+    comparison = Comparison(
         split,
         _title(first),
         _title(second),
@@ -172,8 +160,10 @@ def compare_systems(
         speakers=speakers,
         speakers_note=speakers_note(speakers, split),
         ccc=_compare_ratings(rated, attributes, options) if rated.height else {},
-        **parts,
     )
+    if not labelled.height:
+        return comparison
+    return _with_labels(comparison, labelled, first.classes, second.classes, options)
 
 
 def _title(system: System) -> str:
@@ -209,10 +199,14 @@ def _require_same(both: pl.DataFrame, column: str, first: System, second: System
         )
 
 
-def _compare_labels(
-    rows: pl.DataFrame, first: Sequence[str], second: Sequence[str], options: Options
-) -> OfClasses:
-    """Compare the emotions of two systems."""
+def _with_labels(
+    comparison: Comparison,
+    rows: pl.DataFrame,
+    first: Sequence[str],
+    second: Sequence[str],
+    options: Options,
+) -> Comparison:
+    """Add the comparison of the emotions; `first` and `second` are the classes of both systems."""
     classes = list(dict.fromkeys((*first, *second)))
     labels, one, other = (
         indices_of(rows[column], classes)
@@ -227,12 +221,13 @@ def _compare_labels(
     tested = compare_classes(labels, one, other, speakers, len(classes), **options)
     first_f1, second_f1 = (_score(draw, macro_f1(m), macro_f1(drawn)) for m, drawn in sides)
     difference = Difference(tested["difference"], tested["interval"], tested["p"])
-    return {
-        "macro_f1": Pair(first_f1, second_f1, difference),
-        "per_class": _per_class(draw, sides, classes),
-        "mcnemar": tested["mcnemar"],
-        "agreement": agreement(labels, one, other),
-    }
+    return replace(
+        comparison,
+        macro_f1=Pair(first_f1, second_f1, difference),
+        per_class=_per_class(draw, sides, classes),
+        mcnemar=tested["mcnemar"],
+        agreement=agreement(labels, one, other),
+    )
 
 
 def _per_class(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ser.heads.head import Features, Head, equal_weights, head
+from ser.heads.head import Features, Head, equal_weights, head, weighted_mean
 from ser.heads.options import Architecture, ConvPoolOptions
 
 
@@ -41,7 +41,7 @@ class ConvPool(Head):
         pooled = []
         for name, convolve in zip(self.names, self.convolutions, strict=True):
             frames, mask = features[name]
-            pooled.append(torch.einsum("bt,btd->bd", equal_weights(mask), convolve(frames)))
+            pooled.append(weighted_mean(convolve(frames), equal_weights(mask)))
         return torch.cat(pooled, dim=-1)
 
 

@@ -22,7 +22,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ser.heads.head import Features, Head, equal_weights, head
+from ser.heads.head import Features, Head, equal_weights, head, weighted_mean
 from ser.heads.options import Architecture, DeepFusionOptions
 
 
@@ -46,7 +46,7 @@ class Leg(nn.Module):
         """Return h1, h2 `(batch, frames, hidden)` and h3 `(batch, hidden)`."""
         h1 = self.first(self.projection(frames), src_key_padding_mask=~mask)
         h2 = self.second(h1, src_key_padding_mask=~mask)
-        return h1, h2, torch.einsum("bt,btd->bd", equal_weights(mask), h2)
+        return h1, h2, weighted_mean(h2, equal_weights(mask))
 
 
 @head("deep_fusion", DeepFusionOptions)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, silu
 
 from ser.corpus.errors import UserError
-from ser.heads.head import Features, Head, equal_weights, head
+from ser.heads.head import Features, Head, equal_weights, head, weighted_mean
 from ser.heads.options import Architecture, MDATOptions
 
 
@@ -89,7 +89,7 @@ class Mean(nn.Module):
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Return `(batch, width)`."""
-        return torch.einsum("bt,btd->bd", equal_weights(mask), frames)
+        return weighted_mean(frames, equal_weights(mask))
 
 
 class Steps(nn.Module):

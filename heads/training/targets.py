@@ -48,14 +48,10 @@ class Targets:
         device = self.classes.device
         partner, by = partner.to(device), share.to(device).unsqueeze(1)
 
-        def mix(rows: Tensor | None) -> Tensor | None:
-            if rows is None:
-                return None
+        def mix(rows: Tensor) -> Tensor:
             return torch.where(by == 1, rows, by * rows + (1 - by) * rows[partner])
 
-        classes = mix(self.classes)
-        assert classes is not None
-        return Targets(classes, mix(self.votes), mix(self.attributes), mix(self.gender))
+        return self.each(mix)
 
 
 def joined(parts: Sequence[Targets]) -> Targets:

@@ -28,10 +28,18 @@ def depths(model: nn.Module, layers: int) -> dict[str, int]:
     prefix = _blocks(model, layers)
     depth, below = {}, True
     for name, _ in model.named_parameters():
-        inside = re.match(rf"{re.escape(prefix)}\.(\d+)\.", name)
-        below = below and inside is None
-        depth[name] = int(inside[1]) + 1 if inside else 0 if below else layers
+        block = _block_of(name, prefix)
+        if block is not None:
+            depth[name], below = block + 1, False
+        else:
+            depth[name] = 0 if below else layers
     return depth
+
+
+def _block_of(name: str, prefix: str) -> int | None:
+    """Return the number of the block that a module or parameter is in; None for no block."""
+    inside = re.match(rf"{re.escape(prefix)}\.(\d+)\.", name)
+    return int(inside[1]) if inside else None
 
 
 def _blocks(model: nn.Module, layers: int) -> str:
@@ -95,9 +103,8 @@ def adapt(encoder: Encoder, name: str, lora: LoRA) -> Any:
 
 
 def _targets(encoder: Encoder, model: str, lora: LoRA) -> list[str]:
-    prefix, first = _blocks(encoder.model, encoder.layers), 0
-    if lora.layers is not None:
-        first = max(0, encoder.layers - lora.layers)
+    prefix = _blocks(encoder.model, encoder.layers)
+    first = 0 if lora.layers is None else max(0, encoder.layers - lora.layers)
     bypassed = BYPASSED.get(str(encoder.model.config.model_type), ())
     for target in lora.targets:
         if target.rpartition(".")[2] in bypassed:
@@ -106,21 +113,20 @@ def _targets(encoder: Encoder, model: str, lora: LoRA) -> list[str]:
                 "attention, so an adapter there has no effect; use intermediate_dense, "
                 "output_dense."
             )
-    linear = {}
+    linear = {}  # full name -> last part of it
     for name, module in encoder.model.named_modules():
-        inside = re.match(rf"{re.escape(prefix)}\.(\d+)\.", name)
-        if inside and int(inside[1]) >= first and isinstance(module, nn.Linear):
+        block = _block_of(name, prefix)
+        if block is not None and block >= first and isinstance(module, nn.Linear):
             linear[name] = name.rpartition(".")[2]
-    ends = lora.targets
-    chosen = [
-        name
-        for name, last in linear.items()
-        if (name.endswith(tuple(f".{end}" for end in ends)) if ends else last not in bypassed)
-    ]
+    if lora.targets:
+        ends = tuple(f".{target}" for target in lora.targets)
+        chosen = [name for name in linear if name.endswith(ends)]
+    else:
+        chosen = [name for name, last in linear.items() if last not in bypassed]
     if not chosen:
         available = ", ".join(dict.fromkeys(linear.values()))
         raise UserError(
-            f"finetune: lora.targets: {', '.join(ends)} match no linear layer of "
+            f"finetune: lora.targets: {', '.join(lora.targets)} match no linear layer of "
             f"{model}; its linear layers are {available}."
         )
     return chosen
