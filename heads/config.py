@@ -233,7 +233,8 @@ class HeadConfig(Section):
                 f"seeds: {self.seeds} of them for each fold make {trainings} trainings, and a head "
                 f"has {MOST_TRAININGS} at most; set fewer seeds or folds"
             )
-        drawn = any(getattr(stage.sampler, "no_consensus", 0) for stage in self.stages)
+        samplers = [stage.sampler for stage in self.stages]
+        drawn = any(isinstance(own, Sampler) and own.no_consensus for own in samplers)
         if drawn and self.no_consensus == "drop":
             raise ValueError("sampler: its no_consensus needs `no_consensus: keep` beside it")
         needed = "attributes" if self.chosen_by == "ccc" else "logits"

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from ser.cache.logits import HeadLogits
+from ser.cache.logits import HeadLogits, SplitLogits
 from ser.corpus.cells import SPLITS
 from ser.corpus.errors import UserError
 from ser.score.heads import classifies, read_heads, require_same_utterances
@@ -117,17 +117,18 @@ class LogitTable:
                 continue
             ids = pl.DataFrame({"utterance": rows.utterance})
             truth = ids.join(labels, "utterance", "left", maintain_order="left")
-            logits = _side_by_side(classifiers, split, rows.utterance, ("logits",))
+            scored = [head.splits[split] for head in classifiers.values()]
+            logits = _side_by_side(rows.utterance, scored, [part.logits for part in scored])
             in_sample = logits  # the usual case; shared to save memory
-            if any(head.splits[split].in_sample is not None for head in classifiers.values()):
-                in_sample = _side_by_side(
-                    classifiers, split, rows.utterance, ("in_sample", "logits")
-                )
+            if any(part.in_sample is not None for part in scored):
+                own = [p.logits if p.in_sample is None else p.in_sample for p in scored]
+                in_sample = _side_by_side(rows.utterance, scored, own)
+            every = [head.splits[split] for head in outputs.values()]
             splits[split] = Rows(
                 utterance=rows.utterance,
                 logits=logits,
                 in_sample=in_sample,
-                predicted=_side_by_side(outputs, split, rows.utterance, ("predicted",)),
+                predicted=_side_by_side(rows.utterance, every, [part.predicted for part in every]),
                 label=truth["label"].to_numpy(),
                 truth=truth.select(TRUTH + a for a in attributes).to_numpy(),
                 speaker=rows.speaker,
@@ -224,17 +225,16 @@ def _first_of_kind(heads: Mapping[str, HeadLogits], kind: str) -> str | None:
 
 
 def _side_by_side(
-    heads: Mapping[str, HeadLogits], split: str, utterance: list[str], fields: Sequence[str]
+    utterance: list[str], heads: Sequence[SplitLogits], values: Sequence[np.ndarray | None]
 ) -> np.ndarray:
-    """Concatenate, for each head, the first of the fields that it has, in order of `utterance`."""
+    """Concatenate the values of the heads' rows, in the order of `utterance`."""
     blocks = [np.empty((len(utterance), 0), np.float32)]
-    for head in heads.values():
-        rows = head.splits[split]
-        values = next((v for f in fields if (v := getattr(rows, f)) is not None), None)
-        if values is None:
+    for rows, block in zip(heads, values, strict=True):
+        if block is None:
             continue
+        ordered = block
         if rows.utterance != utterance:
             at = {u: i for i, u in enumerate(rows.utterance)}
-            values = values[[at[u] for u in utterance]]
-        blocks.append(values.astype(np.float32, copy=False))
+            ordered = block[[at[u] for u in utterance]]
+        blocks.append(ordered.astype(np.float32, copy=False))
     return np.concatenate(blocks, axis=1)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ser.cache.reader import Batch, BatchReader, Clip, Clips, bucket, padded_share
 from ser.corpus.errors import UserError
 from ser.corpus.registry import origin
+from ser.heads.head import Head
 from ser.heads.inputs import Prepared
 from ser.heads.published import load_init
 from ser.heads.training.checkpoint import Checkpoint
@@ -173,8 +174,10 @@ def _build(task: Task, reading: Reading) -> Prepared:
 
 def _calibrate(task: Task, module: Prepared, data: CachedFrames) -> None:
     """Fit the standardisation of a head's embedding on all training clips, clean."""
-    config, standard = task.config, getattr(module.head, "standard", None)
-    if standard is None or config.init is not None or config.architecture.solved:
+    if not isinstance(module.head, Head) or task.config.init is not None:
+        return
+    standard = module.head.standard
+    if standard is None:
         return
     batches: list[Tensor] = []
     watch = standard.register_forward_pre_hook(lambda _, args: batches.append(args[0].cpu()))

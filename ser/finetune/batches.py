@@ -59,10 +59,12 @@ class ClipBatches:
         partners = self.clips.joins.partners(names, epoch.number)
         targets = averaged(self.task.train_targets(epoch), partners)
         for number, step in enumerate(steps, start=first):
-            seed = self.task.config.seed, epoch.number, STEP, number, self.processes.rank
-            yield [
-                self._part(share, next(inputs), targets, (*seed, i)) for i, share in enumerate(step)
-            ]
+            parts = []
+            for i, share in enumerate(step):  # in the order of the plan
+                rank = self.processes.rank
+                seed = self.task.config.seed, epoch.number, STEP, number, rank, i
+                parts.append(self._part(share, next(inputs), targets, seed))
+            yield parts
 
     def _part(
         self,
