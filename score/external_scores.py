@@ -1,7 +1,7 @@
 """The scores of other tools' predictions, alone or beside those of a run."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from ser.corpus.errors import UserError, plural
 from ser.corpus.manifest import Manifest
 from ser.score.comparison import Comparison
 from ser.score.config import ScoreConfig
-from ser.score.external import External, read_external
+from ser.score.external import read_external
 from ser.score.pairs import System, compare_systems, with_truth
 from ser.score.run import SCORED
 from ser.score.scores import Metrics, Score, SystemScores
@@ -75,7 +75,8 @@ def score_external(
     """
     tools = [read_external(file, truth, classes, partial=partial) for file in files]
     names = [tool.name for tool in tools]
-    tools = list(_renamed(tools, files)) if len(set(names)) < len(names) else tools
+    if len(set(names)) < len(names):  # of files in several folders
+        tools = [replace(tool, name=str(file)) for tool, file in zip(tools, files, strict=True)]
     everything = tuple(dict.fromkeys((*classes, *(c for tool in tools for c in tool.classes))))
     metrics: Metrics = {}
     for split in SCORED:
@@ -98,12 +99,6 @@ def score_external(
     ]
     notes = [note for tool in tools for note in tool.notes]
     return ExternalScores(metrics, everything, comparisons, notes)
-
-
-def _renamed(tools: Sequence[External], files: Sequence[Path]) -> Iterator[External]:
-    """Yield the tools by the paths of their files, where two files have the same name."""
-    for tool, file in zip(tools, files, strict=True):
-        yield External(str(file), tool.classes, tool.frame, tool.missing, tool.notes)
 
 
 def with_classes(scores: SystemScores, classes: Sequence[str]) -> SystemScores:
