@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands import cache_exchange, cache_hub
+from ser.commands import cache_exchange
 from ser.commands.cache_info import (
     cache_root,
     cached_features,
@@ -30,7 +30,6 @@ cache = typer.Typer(
     cls=Group, help="Inspect, verify and repair the cache; merge, export, import and push features."
 )
 cache.add_typer(cache_exchange.app)
-cache.add_typer(cache_hub.app)
 app.add_typer(cache, name="cache", rich_help_panel="Tools")
 
 
@@ -130,8 +129,10 @@ def prune(
     unclear: set[str] = set()  # text whose transcripts cannot be opened: any of it may be in use
     for one in (pipeline, *(load_pipeline(p, ()) for p in also or ())):
         for name, job in feature_jobs(one):
-            keep |= {(name, fingerprint) for fingerprint in fingerprints(job)} if job else set()
-            unclear |= set() if job else {name}
+            if job is None:
+                unclear.add(name)
+            else:
+                keep |= {(name, fingerprint) for fingerprint in fingerprints(job)}
     unwanted = [
         content(folder)
         for folder in every_folder(root)

@@ -87,7 +87,9 @@ def pack(
     `ser predict --run` and `ser.load` take it like the run's folder.
     """
     wanted = out is not None or push is not None or onnx is not None
-    if (show is None) == (run is None) or (run is not None) != wanted:
+    packs = (run is not None, wanted, show is not None) == (True, True, False)
+    shows = (run is not None, wanted, show is not None) == (False, False, True)
+    if not (packs or shows):
         raise UserError(
             "give RUN and -o bundle.ser, --push hf:owner/name or --onnx DIR; or --show bundle.ser."
         )

@@ -1,16 +1,22 @@
 """Predictions on standard output or in a file, as they come."""
 
-import contextlib
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from ser.commands.output import console
 
 if TYPE_CHECKING:
     from ser.predict.audio_predictor import AudioPredictor
     from ser.predict.result import Failure, Result
+
+
+def _opened(out: Path | None) -> AbstractContextManager[IO[str]]:
+    if out is None:
+        return nullcontext(sys.stdout)
+    return out.open("w", encoding="utf-8", errors="backslashreplace")
 
 
 def write_results(
@@ -33,12 +39,7 @@ def write_results(
 
     failed: list[Failure] = []
     kept: list[Result] = []
-    with contextlib.ExitStack() as stack:
-        file = (
-            stack.enter_context(out.open("w", encoding="utf-8", errors="backslashreplace"))
-            if out
-            else sys.stdout
-        )
+    with _opened(out) as file:
         if form == "csv":
             unsure = predictor.min_confidence is not None
             columns = header(predictor.classes, predictor.attributes, segments, unsure, speakers)

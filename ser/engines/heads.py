@@ -63,6 +63,10 @@ class RunTraining:
     training: Training
     prefix: str = ""
 
+    def on(self, device: str) -> "RunTraining":
+        """Return the same training on a device."""
+        return replace(self, training=replace(self.training, device=device))
+
     def tasks(self) -> list[Task]:
         """Return the task of each head, those of the most features first.
 
@@ -104,22 +108,19 @@ def train_runs(
     if not pending:
         return
     device = choose_device(runs[0].training.device)
-    pending = [replace(r, training=replace(r.training, device=device)) for r in pending]
-    tasks = [task for run in pending for task in run.tasks()]
-    limit = min(len(tasks), cores() if jobs is None else jobs)
+    limit = min(sum(len(run.names) for run in pending), cores() if jobs is None else jobs)
     if limit <= 1:
         for run in pending:
             if run.training.in_memory:
                 load_features(run.job, run.names, log)
-            yield from run.train(after_epoch)
+            yield from run.on(device).train(after_epoch)
         return
     chosen_by = {
         r.prefix + name: r.job.configs[name].chosen_by for r in pending for name in r.names
     }
     gpus = gpus_of(device)
-    if gpus:  # a worker sees one GPU alone, by CUDA_VISIBLE_DEVICES
-        pending = [replace(r, training=replace(r.training, device="cuda")) for r in pending]
-        tasks = [task for run in pending for task in run.tasks()]
+    # a worker sees one GPU alone, by CUDA_VISIBLE_DEVICES
+    tasks = [task for run in pending for task in run.on("cuda" if gpus else device).tasks()]
     if jobs is not None:
         slots = environments(limit, gpus)
         yield from reports_of(chosen_by, run_tasks(tasks, lambda: slots), after_epoch)

@@ -63,23 +63,27 @@ def write_card(predictor: "Predictor", record: BundleRecord) -> str:
     what = f"the stack {record.stack} over" if record.stack else "the head"
     outputs = [f"one of {len(record.classes)} emotions"] if record.classes else []
     outputs += [", ".join(record.attributes)] if record.attributes else []
+    unseen = [] if record.evaluation is None else evaluation_sections(record.evaluation)
     parts = [
         f"# {predictor.pipeline.run.name}",
         f"Predicts {' and '.join(outputs)} from speech, by {what} {', '.join(record.heads)}. "
         f"Packed {record.made} by ser {record.ser}.",
         *(f"**{note}**" for note in predictor.notes),
-        *("## Intended use and limits", USE.rstrip()),
-        *(evaluation_sections(record.evaluation) if record.evaluation is not None else ()),
-        *("## Scores", *_scores(predictor, name)),
-        *("## Training data", *_data(predictor)),
-        *("## Labels", _labels(record)),
-        *(
-            "## Models and licences",
-            *licence_terms(record),
-            *_models(record),
-            *_fine_tuned(predictor),
-        ),
-        *("## How to run", _commands(record)),
+        "## Intended use and limits",
+        USE.rstrip(),
+        *unseen,
+        "## Scores",
+        *_scores(predictor, name),
+        "## Training data",
+        *_data(predictor),
+        "## Labels",
+        _labels(record),
+        "## Models and licences",
+        *licence_terms(record),
+        *_models(record),
+        *_fine_tuned(predictor),
+        "## How to run",
+        _commands(record),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -197,28 +201,36 @@ def _speakers(frame: pl.DataFrame) -> str:
 
 
 def _labels(record: BundleRecord) -> str:
-    classes = f"Emotions, in the order of the probabilities: {', '.join(record.classes)}."
-    attributes = f"Attributes, from 1 to 7: {', '.join(record.attributes)}."
-    return " ".join(
-        ([classes] if record.classes else []) + ([attributes] if record.attributes else [])
-    )
+    labels = []
+    if record.classes:
+        labels.append(f"Emotions, in the order of the probabilities: {', '.join(record.classes)}.")
+    if record.attributes:
+        labels.append(f"Attributes, from 1 to 7: {', '.join(record.attributes)}.")
+    return " ".join(labels)
 
 
 def licence_terms(record: BundleRecord) -> list[str]:
     """Return the licence of the weights, and the terms of the corpora that they come from."""
-    stated = [f"**Licence of the weights in this bundle: {record.licence}.**"]
-    if record.evaluation is None:
-        return stated if record.licence else []
-    terms = "; ".join(f"{c.name}: {c.licence}" for c in record.evaluation.corpora)
-    return [*(stated if record.licence else []), f"Terms of the corpora: {terms}."]
+    terms = []
+    if record.licence:
+        terms.append(f"**Licence of the weights in this bundle: {record.licence}.**")
+    if record.evaluation is not None:
+        corpora = "; ".join(f"{c.name}: {c.licence}" for c in record.evaluation.corpora)
+        terms.append(f"Terms of the corpora: {corpora}.")
+    return terms
 
 
 def _models(record: BundleRecord) -> list[str]:
     allowed = {True: "yes", False: "no", None: "unknown"}
     rows = [
         [
-            *(name, f.kind, f.model or "none", f.weights or "", f.licence),
-            *(allowed[f.challenge] if f.model else "yes", "yes" if f.embedded else "no"),
+            name,
+            f.kind,
+            f.model or "none",
+            f.weights or "",
+            f.licence,
+            allowed[f.challenge] if f.model else "yes",
+            "yes" if f.embedded else "no",
         ]
         for name, f in record.features.items()
     ]

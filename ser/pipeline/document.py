@@ -117,18 +117,18 @@ class Document:
 
     def error(self, where: Where, problem: str) -> UserError:
         """Return an error that names the line, or the option, and the key."""
-        place = self.source
+        place, key = self._place(where), shorten(dotted(where), 200)
+        return UserError(f"{place}: {key}: {shorten(problem, 1000)}")
+
+    def _place(self, where: Where) -> str:
         for n in range(len(where), 0, -1):
             if where[:n] in self.overrides:
-                place = self.overrides[where[:n]]
-                break
+                return self.overrides[where[:n]]
             if where[:n] in self.lines:
-                place = f"{self.source}:{self.lines[where[:n]]}"
-                break
-        else:  # a section that only options have
-            below = [text for at, text in self.overrides.items() if at[: len(where)] == where]
-            place = below[-1] if below else place
-        return UserError(f"{place}: {shorten(dotted(where), 200)}: {shorten(problem, 1000)}")
+                return f"{self.source}:{self.lines[where[:n]]}"
+        # a section that only options have
+        below = [text for at, text in self.overrides.items() if at[: len(where)] == where]
+        return below[-1] if below else self.source
 
     def unknown(self, where: Where, valid: Iterable[str]) -> UserError:
         """Return an error for a key that is not one of the valid ones."""

@@ -1,9 +1,11 @@
 """The sections of pipeline.yaml, each read by the model of the folder that it configures."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from operator import or_
 from pathlib import Path
 
+from ser.corpus.bounded_yaml import Entry
 from ser.corpus.config import VARIABLE, CorpusConfig
 from ser.corpus.errors import UserError
 from ser.extract.extractor import FeatureOptions, extractor_class, parse_options
@@ -76,47 +78,43 @@ def _options_class(entry: Mapping[str, object]) -> type[FeatureOptions]:
         return FeatureOptions
 
 
-def _require_keys(
+def _entries(
     document: Document,
-    where: tuple[str, str],
-    own: Mapping[str, object],
-    entry: Mapping[str, object],
-    valid: Sequence[str],
-) -> None:
-    """Raise `UserError` for an unknown key of an entry, at its own line or that of the defaults."""
-    for key in entry:
-        if key not in valid:
-            at = where if key in own else (where[0], "defaults")
-            raise document.unknown((*at, key), valid)
+    section: str,
+    merge: Callable[[Entry, Entry], Entry],
+    valid_keys: Callable[[Entry], Sequence[str]],
+) -> Iterator[tuple[str, Entry]]:
+    """Yield each entry of a section by name, over the `defaults`.
+
+    Raises `UserError` for an unknown key, at the entry's own line or that of the defaults.
+    """
+    defaults = document.mapping((section, "defaults"))
+    for name in document.names(section):
+        own = document.mapping((section, name))
+        with document.at((section, name)):
+            entry = merge(defaults, own)
+            valid = valid_keys(entry)
+        for key in entry:
+            if key not in valid:
+                raise document.unknown((section, name if key in own else "defaults", key), valid)
+        yield name, entry
 
 
 def read_heads(document: Document, base: Path) -> dict[str, HeadConfig]:
     """Read `heads:`, each entry over the `defaults`."""
-    defaults = document.mapping(("heads", "defaults"))
     heads = {}
-    for name in document.names("heads"):
-        where = ("heads", name)
-        own = document.mapping(where)
-        with document.at(where):
-            entry = merged(defaults, own)
-        _require_keys(document, where, own, entry, valid_keys(entry))
+    for name, entry in _entries(document, "heads", merged, valid_keys):
         if isinstance(init := entry.get("init"), str):
             entry["init"] = str(base / init)
-        heads[name] = document.validate(where, HeadConfig, partial(parse_head, entry))
+        heads[name] = document.validate(("heads", name), HeadConfig, partial(parse_head, entry))
     return heads
 
 
 def read_finetune(document: Document, base: Path) -> dict[str, FineTuneConfig]:
     """Read `finetune:`, each entry over the `defaults`."""
-    defaults = document.mapping(("finetune", "defaults"))
     configs = {}
-    for name in document.names("finetune"):
+    for name, entry in _entries(document, "finetune", or_, finetune_keys):
         where = ("finetune", name)
-        own = document.mapping(where)
-        entry = defaults | own
-        with document.at(where):
-            valid = finetune_keys(entry)
-        _require_keys(document, where, own, entry, valid)
         if "model" in entry and (base / document.path((*where, "model"), entry["model"])).is_dir():
             entry["model"] = str(base / entry["model"])
         make = partial(parse_finetune, name, entry)

@@ -167,27 +167,19 @@ class Bundle:
         return weights
 
 
-def hub_bundle(place: str | Path) -> Path:
-    """Return the bundle of a repository hf:owner/name[@revision], downloaded and compared.
+def run_path(place: str | Path) -> Path:
+    """Return the path of a run: a folder, a bundle, or the name of ser's own.
 
-    Raises `UserError` where it cannot be had, or is damaged.
+    A bundle on the hub, hf:owner/name[@revision], is downloaded and compared. Raises `UserError`
+    where it cannot be had, or is damaged.
     """
-    repo = HubRepo.parse(place, "bundle")
-    record, repo = repo.read()
+    if not is_hub(place):
+        path = Path(place)
+        return SHELF if str(path) in (SHELF.name, SHELF.stem) and not path.exists() else path
+    record, repo = HubRepo.parse(place, "bundle").read()
     if list(record.files) != [f"{record.name}.ser"]:
         raise UserError(f"{repo}: ser.json does not list one bundle; {HubRecord.remedy}.")
     return repo.fetch(f"{record.name}.ser", record.files[f"{record.name}.ser"])
-
-
-def run_path(place: str | Path) -> Path:
-    """Return the path of a run: a folder, a bundle, one on the hub, or the name of ser's own.
-
-    Raises `UserError` as `hub_bundle`.
-    """
-    if is_hub(place):
-        return hub_bundle(place)
-    path = Path(place)
-    return SHELF if str(path) in (SHELF.name, SHELF.stem) and not path.exists() else path
 
 
 def open_bundle(path: str | Path) -> Bundle:

@@ -165,7 +165,9 @@ FORMATS: dict[str, Callable[[Result], str]] = {
 def without_overlap(segments: Sequence[Segment]) -> list[Segment]:
     """Cut overlapping segments in the middle of their overlap, unless their speakers are known."""
     cut = list(segments)
-    for i in range(1, 1 if names_speakers(segments) else len(cut)):
+    if names_speakers(segments):
+        return cut
+    for i in range(1, len(cut)):
         if cut[i].start < cut[i - 1].end:
             middle = (cut[i].start + cut[i - 1].end) / 2
             cut[i - 1], cut[i] = replace(cut[i - 1], end=middle), replace(cut[i], start=middle)

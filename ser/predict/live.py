@@ -12,7 +12,7 @@ left out and counted, and the others remain exact.
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import soxr
@@ -150,20 +150,20 @@ class LivePrediction:
 
     start: float
     end: float
-    emotion: str | None
-    probabilities: dict[str, float]
-    attributes: dict[str, float]
-    transcript: str | None
-    unsure: bool | None
-    notes: tuple[str, ...]
-    left_out: int
+    emotion: str | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    attributes: dict[str, float] = field(default_factory=dict)
+    transcript: str | None = None
+    unsure: bool | None = None
+    notes: tuple[str, ...] = ()
+    left_out: int = 0
     error: str | None = None
 
     @classmethod
     def of(cls, piece: Piece, result: Result | Failure, left_out: int) -> "LivePrediction":
         """Return the prediction of a window from what the predictor returned for its samples."""
         if isinstance(result, Failure):
-            return cls(piece.start, piece.end, None, {}, {}, None, None, (), left_out, result.error)
+            return cls(piece.start, piece.end, left_out=left_out, error=result.error)
         return cls(
             piece.start,
             piece.end,

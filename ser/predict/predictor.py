@@ -5,7 +5,7 @@
    gets the probabilities that it got in its run. `ser.predict.audio_predictor` has the rest.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -165,20 +165,22 @@ class Predictor(AudioPredictor):
 
         None where a head's output is NaN or infinite: the stack would predict a class all the same.
         """
-        outputs = [head.predict(inputs_of(head, clips), speakers) for head in self.trained_heads]
         finite = np.ones(len(clips), bool)
-        for values in (values for output in outputs for values in output.values()):
-            finite &= np.isfinite(values).all(axis=1)
-        outputs = [{name: np.nan_to_num(v) for name, v in output.items()} for output in outputs]
-        by_head = dict(zip(self.heads, outputs, strict=True))
-        none = [np.empty((len(clips), 0), np.float32)]
-        classifiers = self._table.classifiers
-        logits = np.concatenate([*none, *(by_head[n]["logits"] for n in classifiers)], axis=1)
-        ratings = [output["attributes"] for output in outputs if "attributes" in output]
-        predicted = np.concatenate([*none, *ratings], axis=1)
-        alone = {name: softmax(by_head[name]["logits"]) for name in classifiers}
+        outputs: dict[str, Mapping[str, np.ndarray]] = {}
+        for name, head in zip(self.heads, self.trained_heads, strict=True):
+            output = head.predict(inputs_of(head, clips), speakers)
+            finite &= np.all(
+                [np.isfinite(values).all(axis=1) for values in output.values()], axis=0
+            )
+            outputs[name] = {key: np.nan_to_num(values) for key, values in output.items()}
+        logits = {name: outputs[name]["logits"] for name in self._table.classifiers}
+        ratings = [output["attributes"] for output in outputs.values() if "attributes" in output]
+        none = np.empty((len(clips), 0), np.float32)
+        predicted = np.concatenate([none, *ratings], axis=1)
+        alone = {name: softmax(values) for name, values in logits.items()}
         if self.stack is not None:
-            prediction = self.stack.predict(Rows.new(logits, predicted))
+            joined = np.concatenate([none, *logits.values()], axis=1)
+            prediction = self.stack.predict(Rows.new(joined, predicted))
             chosen, probability = prediction.chosen, prediction.probability
             attributes = prediction.attributes
         else:

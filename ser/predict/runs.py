@@ -94,9 +94,9 @@ def _share_of(path: Path) -> float | None:
     return None
 
 
-def which_run(here: Path | None = None) -> str:
-    """Return the end of a sentence: the runs and bundles below `here`, or how to get one."""
-    runs = trained_runs(here or Path())
+def which_run() -> str:
+    """Return the end of a sentence: the runs and bundles in this folder, or how to get one."""
+    runs = trained_runs(Path())
     if not runs:
         return "none was found here: train one with `ser run`, or get a bundle that `ser pack` made"
     more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""

@@ -81,8 +81,9 @@ def read_turns(path: Path) -> tuple[dict[str, list[Turn]], str]:
 
 
 def _read_rttm(path: Path) -> Iterator[tuple[str, Turn]]:
-    for number, line in enumerate(_lines(path), 1):
-        cells = [cell for cell in re.split(r"[ \t]+", line) if cell]  # not at Unicode's spaces
+    for number, line in enumerate(_bytes(path).splitlines(), 1):
+        # not at Unicode's spaces
+        cells = [cell for cell in re.split(r"[ \t]+", line.decode()) if cell]
         if not cells or cells[0].startswith((";;", "#")):
             continue
         where = f"{path}: line {number}"
@@ -205,10 +206,6 @@ def _seconds(where: str, what: str, value: object) -> float:
         text = "missing or not a number" if value is None else f"'{shown(str(value))}'"
         raise UserError(f"{where}: its {what} is {text}; give seconds from 0 to {LATEST:g}.")
     return seconds
-
-
-def _lines(path: Path) -> Iterator[str]:
-    return (line.decode() for line in _bytes(path).splitlines())
 
 
 def _bytes(path: Path) -> bytes:

@@ -83,11 +83,8 @@ class Turns:
             return exact[:1]
         same = self._by_recording.get(_recording(names[0]), [])
         whole = "/" + unicodedata.normalize("NFC", path)
-        return [name for name in same if whole.endswith("/" + name)] or same or self._any
-
-    @property
-    def _any(self) -> Sequence[str]:
-        return () if self.named else [ANY]
+        any_recording = [] if self.named else [ANY]
+        return [name for name in same if whole.endswith("/" + name)] or same or any_recording
 
     @cached_property
     def _by_recording(self) -> Mapping[str, Sequence[str]]:

@@ -42,8 +42,12 @@ def follow(reports: Iterable[HeadReport], callbacks: Callbacks, log: Log) -> lis
     """Report each head when it is done; return those that failed or are trained elsewhere."""
     left = []
     for report in reports:
-        callbacks.after_head(report) if callbacks.after_head else log(describe_head(report))
-        left += [report] if report.done in ("failed", "busy") else []
+        if callbacks.after_head is None:
+            log(describe_head(report))
+        else:
+            callbacks.after_head(report)
+        if report.done in ("failed", "busy"):
+            left.append(report)
     return left
 
 

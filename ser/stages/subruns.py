@@ -7,7 +7,6 @@ Every command works on such a folder. Features do not depend on splits, so that 
 same ones; the heads of all runs are trained as one list, by `ser.engines.heads`.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -85,7 +84,7 @@ def write_subrun(
 def _raw(
     pipeline: Pipeline, manifest: Path, classes: Sequence[str], seed: int
 ) -> dict[str, object]:
-    raw: Entry = copy.deepcopy(pipeline.resolved())
+    raw: Entry = pipeline.resolved()
     audio = {} if pipeline.corpus.audio is None else {"audio": raw["corpus"]["audio"]}
     raw["corpus"] = {"manifest": str(manifest), **audio, "classes": list(classes)}
     raw["run"] = str(manifest.parent)
