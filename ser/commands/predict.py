@@ -145,13 +145,9 @@ def predict(
         if audio.note:
             log.warning(audio.note)
         form = form or _default(paths, files, out)
-        if not paths:
-            raise UserError(f"there is no audio file in {', '.join(files)}.")
-        if not any(path.exists() for path in paths):  # before the models load, which takes seconds
-            raise UserError(f"{', '.join(map(str, paths[:3]))}: no such file; check the name.")
-        if form in ONE_FILE and len(paths) > 1:
-            raise UserError(f"--format {form} takes one file, not {len(paths)}.")
-        Segmentation(timeline, cut, window, hop)  # refuses a wrong window before the models load
+        # before the models load, which takes seconds
+        _require_files(paths, files, form)
+        Segmentation(timeline, cut, window, hop)
         options: StreamOptions = {
             "timeline": timeline,
             "explain": explain,
@@ -238,6 +234,15 @@ def _read_turns(
         if note:
             log.warning(note)
     return turns
+
+
+def _require_files(paths: list[Path], files: list[str], form: Format) -> None:
+    if not paths:
+        raise UserError(f"there is no audio file in {', '.join(files)}.")
+    if not any(path.exists() for path in paths):
+        raise UserError(f"{', '.join(map(str, paths[:3]))}: no such file; check the name.")
+    if form in ONE_FILE and len(paths) > 1:
+        raise UserError(f"--format {form} takes one file, not {len(paths)}.")
 
 
 def _default(paths: list[Path], files: list[str], out: Path | None) -> Format:

@@ -72,27 +72,7 @@ def pack(
     if not run.is_dir():
         raise UserError(f"{run}: it is not a folder; give the folder of a run, as runs/demo.")
     predictor = Predictor(run, device="cpu")
-    if predictor.pipeline.plugins:
-        raise UserError(
-            f"{run / PIPELINE}: it needs plugins, and a bundle may not run code; share the run's "
-            "folder and the plugins instead."
-        )
-    try:
-        with built_in_only():
-            Pipeline.load(run / PIPELINE)
-    except UserError as error:
-        raise UserError(
-            f"{str(error).removesuffix('.')}; a bundle may not run code, so share the run's folder "
-            "and the package instead."
-        ) from error
-    remote = [name for name in predictor.features.names if predictor.features.options[name].remote]
-    if remote:
-        raise UserError(
-            f"{run}: 'features.{remote[0]}' uses a server, and a bundle may send nothing to one; "
-            "share the run's folder instead."
-        )
-    if licence is not None and not (licence.isprintable() and len(licence) <= LONGEST_LICENCE):
-        raise UserError(f"--licence: give its name in one line of up to {LONGEST_LICENCE} letters.")
+    _require_packable(run, predictor, licence)
     features, folders = _features(predictor, embed)
     evaluation = None if risk is None else evaluate(predictor, risk)
     record = BundleRecord(
@@ -116,6 +96,31 @@ def pack(
         **dict(_of_models(folders)),
     }
     return _write(out, record, sources)
+
+
+def _require_packable(run: Path, predictor: Predictor, licence: str | None) -> None:
+    """Raise `UserError` for a run that needs other code or a server, and for a licence's name."""
+    if predictor.pipeline.plugins:
+        raise UserError(
+            f"{run / PIPELINE}: it needs plugins, and a bundle may not run code; share the run's "
+            "folder and the plugins instead."
+        )
+    try:
+        with built_in_only():
+            Pipeline.load(run / PIPELINE)
+    except UserError as error:
+        raise UserError(
+            f"{str(error).removesuffix('.')}; a bundle may not run code, so share the run's folder "
+            "and the package instead."
+        ) from error
+    remote = [name for name in predictor.features.names if predictor.features.options[name].remote]
+    if remote:
+        raise UserError(
+            f"{run}: 'features.{remote[0]}' uses a server, and a bundle may send nothing to one; "
+            "share the run's folder instead."
+        )
+    if licence is not None and not (licence.isprintable() and len(licence) <= LONGEST_LICENCE):
+        raise UserError(f"--licence: give its name in one line of up to {LONGEST_LICENCE} letters.")
 
 
 def _features(

@@ -163,13 +163,15 @@ def locate(model: type[BaseModel], loc: Where) -> tuple[Where, list[str]]:
     for i, part in enumerate(loc):
         models = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
         valid = list(dict.fromkeys(key for m in models for key in m.model_fields))
-        tried = [m for m in _with_subclasses(models) if part == m.__name__ or part in _tags(m)]
-        if part in valid:  # a key of the file, but for `architecture`
-            inner = [m.model_fields[str(part)].annotation for m in models if part in m.model_fields]
-            types = [t for annotation in inner for t in _types(annotation)]
-            place += [] if part == "architecture" else [part]
-        elif tried and i < len(loc) - 1:  # a member of a union
-            types = tried
+        if part in valid:
+            fields = [m.model_fields[str(part)] for m in models if part in m.model_fields]
+            types = [t for field in fields for t in _types(field.annotation)]
+            if part != "architecture":
+                place.append(part)
+            continue
+        members = [m for m in _with_subclasses(models) if part == m.__name__ or part in _tags(m)]
+        if members and i < len(loc) - 1:  # of a union
+            types = members
         elif isinstance(part, int) or not TRIED.fullmatch(str(part)):  # an item, or a user's name
             place.append(part)
     return tuple(place), valid

@@ -124,17 +124,17 @@ class LiveFeatures:
                 for key, result in robustly(one.extractor, keys, ready, failed):
                     parts = result if len(one.names) > 1 else (result,)
                     try:
-                        for name, part in zip(one.names, parts, strict=True):
-                            self._keep(clips[int(key)], name, part)
+                        self._keep(clips[int(key)], dict(zip(one.names, parts, strict=True)))
                     except ValueError as error:
                         failed[key] = str(error)
         return [failed.get(str(i), clip) for i, clip in enumerate(clips)]
 
-    def _keep(self, clip: Extracted, name: str, result: Transcript | np.ndarray) -> None:
-        if isinstance(result, Transcript):
-            clip.words[name] = result
-        else:
-            clip.frames[name] = encode(result, self.options[name].precision)
+    def _keep(self, clip: Extracted, results: Mapping[str, Transcript | np.ndarray]) -> None:
+        for name, result in results.items():
+            if isinstance(result, Transcript):
+                clip.words[name] = result
+            else:
+                clip.frames[name] = encode(result, self.options[name].precision)
 
     def frame_rate(self, name: str) -> float | None:
         """Return the frames a second of a feature, None for the tokens of a text."""

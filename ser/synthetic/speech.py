@@ -121,26 +121,6 @@ def synthesize(folder: Path, speakers: int = 10, per_class: int = 5, seed: int =
     return manifest
 
 
-def speak(words: str, emotion: str, path: Path, voice: Voice = VOICES[0]) -> None:
-    """Speak a sentence into a file, in the manner of an emotion.
-
-    Raises `UserError` when espeakng-loader is not installed.
-    """
-    prosody = PROSODY[emotion]
-    row = {
-        "utterance": path.stem,
-        "transcript": words,
-        "voice": voice.voice,
-        "rate": round(voice.rate * prosody.rate),
-        "pitch": round(voice.pitch + prosody.pitch),
-        "range": round(prosody.range),
-        "volume": round(75 * prosody.volume),
-        "gap": round(prosody.gap),
-    }
-    with espeak() as library:
-        soundfile.write(path, library.synthesize(row), library.rate)
-
-
 def _existing(manifest: Manifest, folder: Path) -> Manifest | None:
     """Return the manifest of a folder that contains the whole plan, otherwise None."""
     existing = Manifest.read(folder / "manifest.parquet", MSP_CLASSES)

@@ -17,7 +17,7 @@ from ser.predict.joining import join
 from ser.predict.result import Segment
 from ser.predict.shelf import SHELF, shelf_bundle
 from ser.serve.description import describe
-from ser.synthetic.speech import VOICES, speak
+from ser.synthetic.espeak import espeak
 from tests.extract.factories import model_folder
 from tests.ser.factories import ser as command
 from tests.ser.factories import tone
@@ -59,7 +59,17 @@ def test_the_shipped_bundle_is_whole_small_and_has_its_card():
 
 def test_it_answers_a_clip_and_abstains_at_its_threshold(shelf, tmp_path):
     clip = tmp_path / "clip.ogg"
-    speak("This is the best day of my life.", "happy", clip, VOICES[17])
+    row = {"utterance": "clip", "transcript": "This is the best day of my life."}
+    row |= {
+        "voice": "en-gb-x-rp+max",
+        "rate": 188,
+        "pitch": 58,
+        "range": 78,
+        "volume": 84,
+        "gap": 0,
+    }
+    with espeak() as library:
+        soundfile.write(clip, library.synthesize(row), library.rate)
     result = shelf(clip)
     assert (tuple(result.probabilities), result.notes) == (CLASSES, ())
     assert sum(result.probabilities.values()) == pytest.approx(1)
