@@ -36,7 +36,11 @@ def plan(extractor: Extractor, sizes: Mapping[str, int], budget: float) -> list[
 
 
 def fitted(
-    extractor: Extractor, batches: Sequence[Sequence[str]], sizes: Mapping[str, int], device: str
+    extractor: Extractor,
+    batches: Sequence[Sequence[str]],
+    sizes: Mapping[str, int],
+    device: str,
+    processes: int = 1,
 ) -> list[list[str]]:
     """Divide planned batches so that they fit the free memory of a GPU; elsewhere, change nothing.
 
@@ -45,12 +49,13 @@ def fitted(
         batches: of the plan.
         sizes: samples or characters of every utterance.
         device: such as `cuda:1`.
+        processes: how many share the GPU; each takes its part of the memory at most.
     """
     if device_type(device) != "cuda" or extractor.gives != "frames":
         return [list(batch) for batch in batches]
     longest = max(sizes[u] for batch in batches for u in batch)
     needed, budget = frame_bytes(extractor, longest, device), float(default_frame_budget(device))
-    least, free = extractor.cost(longest), SHARE * free_bytes(device)
+    least, free = extractor.cost(longest), SHARE * free_bytes(device, processes)
     while budget > least and budget * needed > free:
         budget /= 2
     return [part for b in batches for part in plan(extractor, {u: sizes[u] for u in b}, budget)]
@@ -73,12 +78,19 @@ def frame_bytes(extractor: Extractor, longest: int, device: str) -> float:
         return 0.0
 
 
-def free_bytes(device: str) -> int:
-    """Return the free bytes of a GPU."""
+def free_bytes(device: str, processes: int) -> int:
+    """Return the free bytes of a GPU, or of the part that one of several processes may take.
+
+    With several, another may have taken its part before or not: the part is of all memory.
+    """
     import torch
 
     torch.cuda.empty_cache()
-    return torch.cuda.mem_get_info(device)[0]
+    free, total = torch.cuda.mem_get_info(device)
+    if processes == 1:
+        return free
+    torch.cuda.set_per_process_memory_fraction(1 / processes, device)
+    return min(free, total // processes - torch.cuda.memory_allocated(device))
 
 
 def peak_bytes(device: str, work: Callable[[], object]) -> int:

@@ -61,10 +61,13 @@ def extract_together(
     shard: tuple[int, int] = (0, 1),
     frame_budget: float | None = None,
     shard_bytes: int = SHARD_BYTES,
+    *,
+    processes: int = 1,
 ) -> list[Report]:
     """Extract one feature, or Whisper's frames and words in one pass; see `passes`.
 
     Clips are decoded and encoded once; each result is what it would be alone, to the bit.
+    `processes` is how many share the device.
     """
     started = time.monotonic()
     if jobs[0].options.kind == "imported":
@@ -92,7 +95,7 @@ def extract_together(
             extractor.many_batches = len(mine) > 1
             load(extractor, busy[0].job.name, device)
             if frame_budget is None:
-                mine = fitted(extractor, mine, sizes, device)
+                mine = fitted(extractor, mine, sizes, device, processes)
             with ExitStack() as stack:
                 outputs = [
                     Output(stack.enter_context(part.writer(shard_bytes)), part.wanted, part.report)

@@ -60,7 +60,7 @@ def extract_with_ray(
         manifest = work[0].manifest.source
         _require_paths([path, manifest, work[0].audio], [work[0].cache], device)
         count = min(missing, SHARDS_PER_WORKER * workers)
-        arguments = (asdict(origin), list(names), device)
+        arguments = (asdict(origin), list(names), device, 1)  # a task has its device alone
         options = _options(path, device)
         reports = run_shards(work, arguments, count, lambda tasks: run_on_ray(tasks, options))
     for job, report in zip(work, reports, strict=True):

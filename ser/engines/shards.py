@@ -11,6 +11,7 @@ A shard costs a start of Python, a look at every file's header and a load of the
 shards cost more, and fewer leave workers idle at the end.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -53,7 +54,8 @@ def extract_with_jobs(
     device = choose_device(device)
     count = min(missing, SHARDS_PER_WORKER * jobs)
     gpus = gpus_of(device)
-    arguments = (asdict(origin), list(names), "cuda" if gpus else device)
+    processes = math.ceil(jobs / len(gpus)) if gpus else jobs
+    arguments = (asdict(origin), list(names), "cuda" if gpus else device, processes)
     slots = environments(jobs, gpus)
     return run_shards(work, arguments, count, lambda tasks: run_tasks(tasks, lambda: slots))
 
@@ -77,16 +79,24 @@ def count_missing(work: "Sequence[Job]") -> int:
 
 
 def run_shard(
-    _send: Send, origin: object, names: Sequence[str], device: str, shard: Sequence[int]
+    _send: Send,
+    origin: object,
+    names: Sequence[str],
+    device: str,
+    processes: int,
+    shard: Sequence[int],
 ) -> list[dict[str, object]]:
-    """Extract one shard (i, n); the body of every task. Returns the fields of each report."""
+    """Extract one shard (i, n); the body of every task. Returns the fields of each report.
+
+    `processes` is how many share the device.
+    """
     from pydantic import TypeAdapter
 
     from ser.extract.run import extract_together
     from ser.pipeline.file import Origin
 
     work = read_jobs(TypeAdapter(Origin).validate_python(origin), names)
-    reports = extract_together(work, device, (shard[0], shard[1]))
+    reports = extract_together(work, device, (shard[0], shard[1]), processes=processes)
     return [asdict(report) for report in reports]
 
 

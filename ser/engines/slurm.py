@@ -60,7 +60,7 @@ def extract_with_slurm(
     if not missing:
         return extract_together(work, device)
     executor = _executor(origin.load().run, options)
-    arguments = (asdict(origin), list(names), device)
+    arguments = (asdict(origin), list(names), device, 1)  # a job has its device alone
     reports = run_shards(
         work, arguments, min(missing, jobs), lambda tasks: run_on_slurm(tasks, executor)
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ser.extract import device_memory
-from ser.extract.device_memory import fitted, frame_bytes, plan
+from ser.extract.device_memory import fitted, frame_bytes, free_bytes, plan
 from ser.extract.extractor import Extractor, extractor, parse_options
 from ser.extract.run import extract
 from tests.extract.factories import job, opened, write_corpus
@@ -46,7 +46,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         return Fake.taken
 
     def set_free(count: int) -> None:
-        monkeypatch.setattr(device_memory, "free_bytes", lambda device: count)
+        monkeypatch.setattr(device_memory, "free_bytes", lambda device, processes: count)
 
     monkeypatch.setattr(device_memory, "peak_bytes", peak)
     monkeypatch.setattr(Fake, "error", None)
@@ -93,6 +93,27 @@ def test_a_model_that_fails_its_trial_keeps_its_batches(
     monkeypatch.setattr(Fake, "error", RuntimeError("CUDA out of memory"))
     assert frame_bytes(fake(), SECOND, "cuda:1") == 0
     assert fitted(fake(), [list(SIZES)], SIZES, "cuda:1") == [list(SIZES)]
+
+
+def test_processes_that_share_a_gpu_take_their_part_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch = pytest.importorskip("torch")
+    shares: list[tuple[float, str]] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (700, 1_000))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100)
+    monkeypatch.setattr(
+        torch.cuda,
+        "set_per_process_memory_fraction",
+        lambda share, device: shares.append((share, device)),
+    )
+    assert free_bytes("cuda:1", 1) == 700
+    assert shares == []
+    assert free_bytes("cuda:1", 2) == 400
+    assert shares == [(0.5, "cuda:1")]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (300, 1_000))
+    assert free_bytes("cuda:1", 2) == 300  # another program has the rest
 
 
 def test_extraction_divides_its_batches(free: Callable[[int], None], tmp_path: Path) -> None:

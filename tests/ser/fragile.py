@@ -23,8 +23,12 @@ import time
 from pathlib import Path
 
 from ser.corpus.errors import UserError
+from ser.extract import device_memory
 from ser.extract.extractor import extractor
 from ser.extract.kinds.prosody import Prosody, ProsodyOptions
+
+
+device_memory.free_bytes = lambda device, processes: 0  # there is no GPU
 
 
 class Options(ProsodyOptions):
@@ -52,7 +56,7 @@ class Fragile(Prosody):
     def extract(self, batch):
         self.batches += 1
         folder = Path(self.options.folder)
-        (folder / f"{os.getpid()}.pid").touch()
+        (folder / f"{os.getpid()}.pid").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         if self.told("hold") and self.batches == 2:
             (folder / f"{os.getpid()}.held").touch()
             while self.told("hold"):
@@ -113,7 +117,7 @@ def written_once(pipeline: Path) -> bool:
 def alone(pipeline: Path, name: str = "one") -> dict[str, int]:
     """Return what one process without shards gives."""
     elsewhere = "cache=alone"
-    run_shard(print, asdict(origin(pipeline, elsewhere)), [name], "cpu", (0, 1))
+    run_shard(print, asdict(origin(pipeline, elsewhere)), [name], "cpu", 1, (0, 1))
     return checksums(pipeline, elsewhere, name=name)
 
 

@@ -77,7 +77,7 @@ def make_fragile_heads(folder: Path, names=NAMES) -> Path:
         + "".join(f"  {name}: {{name: {name}, seed: {i}}}\n" for i, name in enumerate(names))
         + "stack: {model: mean_logits}\n"
     )
-    run_shard(print, asdict(Origin(str(path))), ["prosody"], "cpu", (0, 1))
+    run_shard(print, asdict(Origin(str(path))), ["prosody"], "cpu", 1, (0, 1))
     return path
 
 

@@ -44,7 +44,30 @@ def test_of_a_divided_gpu_only_its_parts_are_listed():
         "GPU-6a0e2a3b-71c4-4c5e-8c11-3e0f43c25b0d",
         "MIG-GPU-77777777-71c4-4c5e-8c11-3e0f43c25b0d/0/0",
     ]
-    assert uuids("No devices found.\n") == []
+    assert uuids(DIVIDED.splitlines()[0]) == ["GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77"]
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "",
+        "No devices found.\n",
+        "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n",
+        "Unable to determine the device handle for GPU0000:3B:00.0: Unknown Error\n",
+        "GPU 0: NVIDIA H100 (UUID: Unknown Error)\n",
+        "\x00\xff(UUID: GPU-",
+    ],
+)
+def test_lists_without_a_gpu(listed, counted):
+    assert uuids(listed) == []
+    counted(2)
+    assert gpus_of("cuda", lambda: listed) == ["0", "1"]  # PyTorch has some
+
+
+def test_a_gpu_that_fails_is_not_counted(counted):
+    failed = WHOLE + "Unable to determine the device handle for GPU0000:3B:00.0: Unknown Error\n"
+    counted(2)
+    assert gpus_of("cuda", lambda: failed) == [ONE, TWO]
 
 
 def test_workers_are_bound_to_devices_by_uuid(counted):

@@ -51,6 +51,16 @@ def test_jobs_equal_one_process_and_a_second_run_does_nothing(pipeline):
 
 
 @pytest.mark.usefixtures("warm_workers")
+def test_each_process_has_one_device(pipeline, monkeypatch):
+    monkeypatch.setattr(ser.engines.shards, "gpus_of", lambda device: ["GPU-8f6d", "MIG-c6d4"])
+    [report] = extract_with_jobs(origin(pipeline), ["one"], 2, "cuda")  # which it does not use
+    assert counts(report) == (0, CLIPS, 0)
+    devices = {path.read_text() for path in pipeline.parent.glob("*.pid")}
+    assert devices == {"GPU-8f6d", "MIG-c6d4"}
+    assert checksums(pipeline) == alone(pipeline)
+
+
+@pytest.mark.usefixtures("warm_workers")
 def test_shards_without_a_batch_are_no_mistake(pipeline):
     # all clips are one batch, so three of four shards are empty, and end before the first
     [report] = extract_with_jobs(origin(pipeline), ["prosody"], 2, "cpu")
@@ -156,7 +166,7 @@ def test_frames_and_words_of_one_pass_by_two_jobs(tmp_path):
     names = ["frames", "words"]
     reports = extract_with_jobs(origin(path), names, 2, "cpu")
     assert [(r.name, *counts(r)) for r in reports] == [("frames", 0, 2, 0), ("words", 0, 2, 0)]
-    run_shard(print, asdict(origin(path, "cache=alone")), names, "cpu", (0, 1))
+    run_shard(print, asdict(origin(path, "cache=alone")), names, "cpu", 1, (0, 1))
     assert checksums(path, name="frames") == checksums(path, "cache=alone", name="frames")
     both = [
         read_jobs(origin(path, *overrides), ["words"])[0] for overrides in ((), ("cache=alone",))
