@@ -9,17 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 from urllib.parse import unquote
 
 import h5py
 import numpy as np
 
-from ser.cache.files import fingerprint, first_line, hash64
-from ser.cache.precision import Encoded
+from ser.cache.files import fingerprint, hash64
+from ser.cache.precision import Encoded, Precision
 from ser.cache.shard import checksum
 from ser.cache.zarr_nodes import is_zarr
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from ser.cache.zarr_import import ArrayNames
@@ -39,6 +39,32 @@ class Array:
     stat_hash: int
     read: Callable[[], Any]
     content_hash: int | None = None
+
+
+class Origin(NamedTuple):
+    """What an export states of its cache, so that it is imported as the same cache."""
+
+    spec: dict[str, object]
+    about: dict[str, object]
+    precision: Precision
+
+
+def origin_of(attributes: Mapping[str, object], form: str) -> Origin | None:
+    """Return what an export of ours states of its cache, None for what others wrote.
+
+    Raises `ValueError` for another format than `form`, and for damaged attributes.
+    """
+    stated = str(attributes.get("format", ""))
+    if not stated.startswith("ser-"):
+        return None
+    if stated != form:
+        raise ValueError(f"its format is '{stated}', not '{form}'")
+    spec, about, precision = (attributes.get(key) for key in ("spec", "about", "precision"))
+    if not isinstance(spec, dict) or fingerprint(spec) != attributes.get("fingerprint"):
+        raise ValueError("its spec and its fingerprint do not agree")
+    if not isinstance(about, dict) or precision not in get_args(Precision):
+        raise ValueError("its attributes are damaged")
+    return Origin(spec, about, cast(Precision, precision))
 
 
 def load(array: Array) -> np.ndarray:
@@ -65,8 +91,8 @@ def load(array: Array) -> np.ndarray:
 @contextmanager
 def opened(
     source: Path, names: "ArrayNames | None" = None
-) -> Iterator[tuple[dict[str, Array], Any]]:
-    """Yield the arrays by utterance, and the (spec, about, precision) of an export of ours.
+) -> Iterator[tuple[dict[str, Array], Origin | None]]:
+    """Yield the arrays by utterance, and the origin of an export of ours.
 
     `names` are those of the arrays in a Zarr group that holds one array for all utterances.
     """
@@ -99,27 +125,24 @@ def opened(
         yield content
 
 
-def _in_hdf5(source: Path, file: h5py.File) -> tuple[dict[str, Array], object]:
-    stated = str(file.attrs.get("format", ""))
-    if stated.startswith("ser-") and stated != FORMAT:
-        raise ValueError(f"its format is '{stated}', not '{FORMAT}'")
+def _in_hdf5(source: Path, file: h5py.File) -> tuple[dict[str, Array], Origin | None]:
+    attributes = dict(file.attrs)
+    for key in ("spec", "about"):
+        if isinstance(text := attributes.get(key), str):
+            attributes[key] = json.loads(text)
+    origin = origin_of(attributes, FORMAT)
     paths: list[str] = []
     file.visititems(lambda path, x: paths.append(path) if isinstance(x, h5py.Dataset) else None)
-    if stated != FORMAT:
+    if origin is None:
         _refuse_one_array_for_all(source, paths)
         stat = _stat_hash(source)
         arrays = {p: Array(source, stat, partial(_read_hdf5, file, p)) for p in sorted(paths)}
         return arrays, None
-    attributes = cast("Mapping[str, Any]", file.attrs)
-    datasets = cast("Mapping[str, Any]", file)
-    spec, about = (json.loads(attributes[key]) for key in ("spec", "about"))
-    if fingerprint(spec) != attributes["fingerprint"]:
-        raise ValueError("its spec and its fingerprint do not agree")
     arrays = {}
     for path in paths:
-        stat, content, crc = map(int, datasets[path].attrs["ser"])
+        stat, content, crc = map(int, file[path].attrs["ser"])
         arrays[unquote(path)] = Array(source, stat, partial(_read_hdf5, file, path, crc), content)
-    return dict(sorted(arrays.items())), (spec, about, attributes["precision"])
+    return dict(sorted(arrays.items())), origin
 
 
 def _refuse_one_array_for_all(source: Path, paths: Sequence[str]) -> None:

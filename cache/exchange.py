@@ -25,23 +25,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
-from ser.cache.arrays import FORMAT, Array, load, opened
+from ser.cache.arrays import FORMAT, Array, Origin, load, opened
 from ser.cache.feature_writer import FeatureWriter
 from ser.cache.features import FeatureCache
-from ser.cache.files import first_line, hash64
+from ser.cache.files import hash64
 from ser.cache.foreign_shard import ForeignShard
 from ser.cache.precision import Encoded, Precision, values
-from ser.cache.shard import ShardFrames, checksum
+from ser.cache.shard import Row, ShardFrames, checksum, rows_of
 from ser.corpus.atomic import staged
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, first_line
 from ser.corpus.progress import steps
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from ser.cache.zarr_import import ArrayNames
 
 
@@ -61,12 +63,13 @@ class _Output(io.FileIO):
 
     error: OSError | None = None
 
-    def write(self, data: Any) -> int:
+    def write(self, data: "Buffer") -> int:
         remaining = memoryview(data).cast("B")
+        size = len(remaining)
         with self._keep():
             while remaining and self.error is None:
                 remaining = remaining[super().write(remaining) :]
-        return len(data)
+        return size
 
     def truncate(self, size: int | None = None) -> int:
         with self._keep():
@@ -95,19 +98,26 @@ def export_hdf5(cache: FeatureCache, file: str | Path, view: bool = False) -> Re
     file = Path(file)
     if view and cache.remote:
         raise UserError(f"{cache.location}: a view needs local shards; export without --view.")
-    try:
+    with export_to(file):
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
-        file.parent.mkdir(parents=True, exist_ok=True)
         with staged(file) as part, _Output(part, "w+") as output:
             with h5py.File(output, "w") as out:
                 report = _write(cache, out, output, view)
             output.check()
+    return report
+
+
+@contextmanager
+def export_to(target: Path) -> Iterator[None]:
+    """Make the folder that an export is written to; raise `UserError` where it cannot be."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
         raise UserError(
-            f"{file}: it cannot be written ({first_line(error)}); make room or export elsewhere."
+            f"{target}: it cannot be written ({first_line(error)}); make room or export elsewhere."
         ) from error
-    return report
 
 
 def _write(cache: FeatureCache, out: h5py.File, output: _Output, view: bool) -> Report:
@@ -115,18 +125,18 @@ def _write(cache: FeatureCache, out: h5py.File, output: _Output, view: bool) -> 
     for key, value in exported_metadata(cache).items():
         out.attrs[key] = value if isinstance(value, str | float) else json.dumps(value)
     report, rows, dtypes = Report(cache.fingerprint), cache.index().sort("shard", "row"), set()
-    for row in steps(rows.iter_rows(named=True), cache.name, len(rows), unit="utt"):
+    for row in steps(rows_of(rows), cache.name, len(rows), unit="utt"):
         try:
             dtypes.add(_write_row(cache, out, row, view))
             report.count += 1
             output.check()
         except ValueError as error:
-            report.failed[row["utterance"]] = str(error)
+            report.failed[row.utterance] = str(error)
     out.attrs["precision"] = precision_of(dtypes)
     return report
 
 
-def exported_metadata(cache: FeatureCache) -> dict[str, Any]:
+def exported_metadata(cache: FeatureCache) -> dict[str, object]:
     """Return what an export states of its cache, so that it can be imported as the same cache."""
     about = {key: value for key, value in cache.extra_metadata.items() if key != "created"}
     stated = {
@@ -149,36 +159,36 @@ def precision_of(dtypes: set[str]) -> str:
     return min(dtypes - {"float32"}, default="float32")
 
 
-def intact_frames(cache: FeatureCache, row: Mapping[str, Any]) -> tuple[np.ndarray, str]:
+def intact_frames(cache: FeatureCache, row: Row) -> tuple[np.ndarray, str]:
     """Return the frames of a row of the index, and the dtype that they are stored in.
 
     Raises `ValueError` when they are damaged or cannot be read.
     """
     try:
-        shard = cache.shard(row["shard"])
-        encoded = shard.encoded(row["row"], row["length"], row["position"])
-        shard.fetch(row["row"], row["length"])
+        shard = cache.shard(row.shard)
+        encoded = shard.encoded(row.row, row.length, row.position)
+        shard.fetch(row.row, row.length)
     except (UserError, OSError) as error:
         raise ValueError(str(error)) from error
-    if checksum(encoded) != row["crc32c"]:
+    if checksum(encoded) != row.crc32c:
         raise ValueError(f"{shard.path}: the frames are damaged")
     return values(encoded), shard.dtype.name
 
 
-def _write_row(cache: FeatureCache, out: h5py.File, row: Mapping[str, Any], view: bool) -> str:
-    name = row["utterance"].replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
+def _write_row(cache: FeatureCache, out: h5py.File, row: Row, view: bool) -> str:
+    name = row.utterance.replace("%", "%25").replace("/", "%2F").replace("\0", "%00")
     name = name.replace(".", "%2E") if name in {".", ".."} else name
     if view:
-        shard = _mapped(cache, row["shard"])
-        data = shard.encoded(row["row"], row["length"], row["position"]).data
-        place = (str(shard.file.resolve()), row["row"] * shard.row_bytes, data.nbytes)
+        shard = _mapped(cache, row.shard)
+        data = shard.encoded(row.row, row.length, row.position).data
+        place = (str(shard.file.resolve()), row.row * shard.row_bytes, data.nbytes)
         dataset = out.create_dataset(name, data.shape, shard.dtype, external=[place])
-        crc, dtype = row["crc32c"], shard.dtype.name
+        crc, dtype = row.crc32c, shard.dtype.name
     else:
         frames, dtype = intact_frames(cache, row)
         dataset = out.create_dataset(name, data=frames)
         crc = checksum(Encoded(frames))
-    dataset.attrs["ser"] = np.array([row["stat"], row["source"], crc], dtype="<u8")
+    dataset.attrs["ser"] = np.array([row.stat, row.source, crc], dtype="<u8")
     return dtype
 
 
@@ -217,16 +227,13 @@ def import_features(
     recorded in the cache. Raises `UserError` when there is nothing to import.
     """
     source = Path(source)
-    with opened(source, names) as (arrays, origin):
-        if origin is None:
-            spec, about = _imported(source, arrays, frame_rate, precision)
-        else:
-            spec, about, precision = origin
-        cache = FeatureCache.create(root, name, spec, about)
+    with opened(source, names) as (arrays, stated):
+        origin = stated or _imported(source, arrays, frame_rate, precision)
+        cache = FeatureCache.create(root, name, origin.spec, origin.about)
         index = cache.index().select("utterance", "stat", "source")
         stored = {utterance: row for utterance, *row in index.iter_rows()}
         report, done = Report(cache.fingerprint), []
-        with cache.writer(precision) as writer:
+        with cache.writer(origin.precision) as writer:
             for utterance in steps(arrays, name, len(arrays), unit="utt"):
                 array = arrays[utterance]
                 try:
@@ -244,7 +251,8 @@ def import_features(
 
 def _imported(
     source: Path, arrays: Mapping[str, Array], frame_rate: float | None, precision: Precision
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> Origin:
+    """Return the origin of arrays of others, of which the first readable one has the shape."""
     if frame_rate is None or not frame_rate > 0:
         raise UserError(f"{source}: it does not state the frames per second; give --frame-rate.")
     errors = []
@@ -254,9 +262,11 @@ def _imported(
         except ValueError as error:
             errors.append(f"{arrays[utterance].file}: {error}")
             continue
-        about = {"item_shape": shape, "frame_rate": float(frame_rate)}
-        other = {} if precision == "float16" else {"precision": precision}
-        return {"kind": "imported", "version": 1, **other}, about
+        about: dict[str, object] = {"item_shape": shape, "frame_rate": float(frame_rate)}
+        spec: dict[str, object] = {"kind": "imported", "version": 1}
+        if precision != "float16":
+            spec["precision"] = precision
+        return Origin(spec, about, precision)
     problem = "it has no arrays to import"
     if errors:
         which = (

@@ -2,7 +2,7 @@
 
 import errno
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class FeatureWriter:
         self.shard_seconds = shard_seconds
         self.overflowed: list[str] = []  # stored as float32 because float16 cannot hold them
         self.nbytes = 0  # of frames, as stored
-        self._open: dict[np.dtype[Any], ShardWriter] = {}
+        self._open: dict[np.dtype, ShardWriter] = {}
         self._since = time.monotonic()
         self._broken = False
 

@@ -257,7 +257,7 @@ class FeatureCache(FeatureFolder):
         path = self.path / self.store / shard
         if self.remote:
             self.remote.fetch_tree(f"{self.store}/{shard}")
-        good = {row["utterance"] for row, _ in intact(path, rows)}
+        good = {row.utterance for row, _ in intact(path, rows)}
         bad = [u for u in rows["utterance"] if u not in good]
         try:
             require_whole(path)

@@ -89,9 +89,3 @@ def alive(shard: str) -> bool:
     """Return whether the process of this machine in a shard's name is still running."""
     pid = shard.removeprefix(f"{host()}-").split("-")[0]
     return pid.isdigit() and is_running(int(pid))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first sentence of a library's message, on one line of at most 300 characters."""
-    line = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return line.split(". ")[0][:300]

@@ -9,7 +9,6 @@ import errno
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -23,9 +22,7 @@ from ser.corpus.errors import UserError, note_once
 LAYOUT = ("chunk_grid", "chunk_key_encoding", "codecs")  # what another writer may choose
 
 
-def has_other_layout(
-    folder: Path, metadata: Callable[[Sequence[int], np.dtype[Any]], bytes]
-) -> bool:
+def has_other_layout(folder: Path, metadata: Callable[[Sequence[int], np.dtype], bytes]) -> bool:
     """Return whether an array has other chunks or codecs than ours, or is Zarr v2.
 
     `metadata` returns our `zarr.json` of a shape and dtype. What cannot be read has no layout.
@@ -41,7 +38,7 @@ def has_other_layout(
     return any(stated.get(key) != ours[key] for key in LAYOUT)
 
 
-def read_foreign(folder: Path, dtype: np.dtype[Any]) -> np.ndarray:
+def read_foreign(folder: Path, dtype: np.dtype) -> np.ndarray:
     """Read an array of a shard; raises `UserError` when it is damaged or of another dtype."""
     try:
         values = read(open_array(folder.parent, folder.name, _metadata(folder)))
@@ -78,7 +75,7 @@ class ForeignShard:
         except ZarrError as error:
             raise UserError(f"{self.file}: not readable ({error}); {AGAIN}.") from error
         self.shape: tuple[int, ...] = self._frames.shape
-        self.dtype: np.dtype[Any] = self._frames.dtype.newbyteorder("<")
+        self.dtype: np.dtype = self._frames.dtype.newbyteorder("<")
         if self.dtype.name not in ("float16", "float32", "int8") or len(self.shape) not in (2, 3):
             problem = f"its arrays are {self.dtype} of shape {self.shape}, not frames"
             raise UserError(f"{self.file}: {problem}; {AGAIN}.")

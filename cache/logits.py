@@ -38,9 +38,8 @@ import h5py
 import numpy as np
 
 from ser.cache.checksums import note_unchecked
-from ser.cache.files import first_line
 from ser.corpus.atomic import staged
-from ser.corpus.errors import DamagedError, UserError
+from ser.corpus.errors import DamagedError, UserError, first_line
 
 FORMAT = "ser-logits/1"
 OPTIONAL = ("in_sample", "predicted", "truth")

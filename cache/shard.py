@@ -30,9 +30,9 @@ import mmap
 import os
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -54,7 +54,7 @@ from ser.cache.small_arrays import (
 from ser.corpus.errors import UserError
 
 CHUNK_ROWS = 256
-COLUMNS: dict[str, np.dtype[Any]] = {
+COLUMNS: dict[str, np.dtype] = {
     "row": np.dtype("<i8"),
     "length": np.dtype("<i4"),
     "crc32c": np.dtype("<u4"),
@@ -64,6 +64,25 @@ COLUMNS: dict[str, np.dtype[Any]] = {
 MADV_POPULATE_READ = 22  # of Linux 5.14; Python has no name for it
 DTYPES = ("float16", "float32", "int8")
 SCALE = np.dtype("<f4")
+
+
+class Row(NamedTuple):
+    """A row of the index of frames: where one utterance is, and the hashes of its audio."""
+
+    utterance: str
+    position: int  # among the utterances of the shard
+    row: int  # of the shard's frames, the first of its own
+    length: int  # frames
+    crc32c: int
+    stat: int
+    source: int
+    shard: str
+    created: int  # ns since 1970
+
+
+def rows_of(index: pl.DataFrame) -> Iterator[Row]:
+    """Yield the rows of an index of frames."""
+    return map(Row._make, index.select(Row._fields).iter_rows())
 
 
 class ShardFrames:
@@ -132,11 +151,8 @@ class ShardFrames:
 
         Without it, a page that cannot be read when a mapped row is used ends the process (SIGBUS).
         """
-        if self._map is None:
-            return
-        start = row * self.row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
         try:
-            self._map.madvise(MADV_POPULATE_READ, start, (row + length) * self.row_bytes - start)
+            self._advise(MADV_POPULATE_READ, row, length)
         except OSError as error:
             if error.errno == errno.EINVAL:  # Linux before 5.14 does not know it
                 return
@@ -144,9 +160,12 @@ class ShardFrames:
 
     def will_need(self, row: int, length: int) -> None:
         """Make the kernel read these rows ahead."""
+        self._advise(mmap.MADV_WILLNEED, row, length)
+
+    def _advise(self, advice: int, row: int, length: int) -> None:
         if self._map is not None:
             start = row * self.row_bytes // mmap.PAGESIZE * mmap.PAGESIZE
-            self._map.madvise(mmap.MADV_WILLNEED, start, (row + length) * self.row_bytes - start)
+            self._map.madvise(advice, start, (row + length) * self.row_bytes - start)
 
 
 Shard = ShardFrames | ForeignShard
@@ -184,9 +203,10 @@ def map_file(file: Path) -> mmap.mmap:
 
 
 def _map(file: Path) -> mmap.mmap:
-    untracked: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
     with file.open("rb") as opened:
-        return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY, **untracked)
+        if sys.version_info >= (3, 13):
+            return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY, trackfd=False)
+        return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 def checksum(encoded: Encoded) -> int:
@@ -224,13 +244,13 @@ def _created(group: Path) -> int:
     return created
 
 
-def dtype_of(path: Path) -> np.dtype[Any]:
+def dtype_of(path: Path) -> np.dtype:
     """Return the dtype of a shard's frames; raises `UserError` when it is not one of ours."""
     name = read_zarr_json(path / "frames").get("data_type")
     if name not in DTYPES:
         file = path / "frames" / "zarr.json"
         raise UserError(f"{file}: the data type is {name!r}, not one of ours; {AGAIN}.")
-    dtype: np.dtype[Any] = np.dtype(name).newbyteorder("<")
+    dtype: np.dtype = np.dtype(name).newbyteorder("<")
     return dtype
 
 
@@ -241,7 +261,7 @@ def shard_index(chunks: int, chunk: int) -> bytes:
     return checked
 
 
-def frames_metadata(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
+def frames_metadata(shape: Sequence[int], dtype: np.dtype) -> bytes:
     """Return the `zarr.json` of a shard's frames."""
     rows, *item = shape
     codecs = {

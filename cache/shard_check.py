@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,11 +14,13 @@ from ser.cache.foreign_shard import ForeignShard
 from ser.cache.precision import Encoded
 from ser.cache.shard import (
     SCALE,
+    Row,
     ShardFrames,
     checksum,
     dtype_of,
     frames_metadata,
     is_foreign,
+    rows_of,
 )
 from ser.cache.small_arrays import chunk_file, read_array, shape_of
 from ser.corpus.errors import UserError
@@ -44,49 +46,42 @@ def require_whole(path: Path) -> None:
         raise UserError(f"{frames.file}: bytes after the last row are damaged; {AGAIN}.")
 
 
-def intact(path: Path, rows: pl.DataFrame) -> Iterator[tuple[dict[str, Any], Encoded]]:
+def intact(path: Path, rows: pl.DataFrame) -> Iterator[tuple[Row, Encoded]]:
     """Yield the rows whose bytes still have their crc32c, whatever else a shard has lost.
 
     Raises `DeniedError` where the files may not be read.
     """
+    try:
+        with _reader(path) as read:
+            for row in rows_of(rows):
+                with suppress(ValueError, OSError, OverflowError, MemoryError):
+                    encoded = read(row)  # a bad sector, or no such rows
+                    if checksum(encoded) == row.crc32c:
+                        yield row, encoded
+    except DeniedError:
+        raise
+    except UserError:
+        return
+
+
+@contextmanager
+def _reader(path: Path) -> Iterator[Callable[[Row], Encoded]]:
+    """Yield what reads an utterance; a file that may be cut short is read, and never mapped."""
     if is_foreign(path):
-        yield from _intact_foreign(path, rows)
-        return
-    try:
-        dtype, shape = dtype_of(path), shape_of(path / "frames")
-        scale = read_array(path / "scale", SCALE) if dtype.kind == "i" else None
-        frames_file = chunk_file(path / "frames", len(shape))
-        with readable(frames_file, AGAIN):
-            file = frames_file.open("rb")
-    except DeniedError:
-        raise
-    except UserError:
-        return
-    row_bytes = math.prod(shape[1:]) * dtype.itemsize
-    with file:
-        for row in rows.iter_rows(named=True):
-            try:
-                data = os.pread(file.fileno(), row["length"] * row_bytes, row["row"] * row_bytes)
-            except (OSError, OverflowError, MemoryError):  # a bad sector, or no such rows
-                continue
-            if len(data) == row["length"] * row_bytes:
-                frames = np.frombuffer(data, dtype).reshape(-1, *shape[1:])
-                encoded = Encoded(frames, None if scale is None else scale[row["position"]])
-                if checksum(encoded) == row["crc32c"]:
-                    yield row, encoded
-
-
-def _intact_foreign(path: Path, rows: pl.DataFrame) -> Iterator[tuple[dict[str, object], Encoded]]:
-    try:
         shard = ForeignShard(path)
-    except DeniedError:
-        raise
-    except UserError:
+        yield lambda row: shard.encoded(row.row, row.length, row.position)
         return
-    for row in rows.iter_rows(named=True):
-        try:
-            encoded = shard.encoded(row["row"], row["length"], row["position"])
-        except (ValueError, OSError):
-            continue
-        if checksum(encoded) == row["crc32c"]:
-            yield row, encoded
+    dtype, shape = dtype_of(path), shape_of(path / "frames")
+    scale = read_array(path / "scale", SCALE) if dtype.kind == "i" else None
+    row_bytes = math.prod(shape[1:]) * dtype.itemsize
+    frames_file = chunk_file(path / "frames", len(shape))
+    with readable(frames_file, AGAIN):
+        file = frames_file.open("rb")
+
+    def read(row: Row) -> Encoded:
+        data = os.pread(file.fileno(), row.length * row_bytes, row.row * row_bytes)
+        frames = np.frombuffer(data, dtype).reshape(row.length, *shape[1:])
+        return Encoded(frames, None if scale is None else scale[row.position])
+
+    with file:
+        yield read

@@ -2,9 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -21,8 +20,8 @@ PLAIN = {"name": "bytes"}
 def array_metadata(
     shape: Sequence[int],
     chunk_shape: Sequence[int],
-    dtype: np.dtype[Any],
-    codecs: list[dict[str, Any]],
+    dtype: np.dtype,
+    codecs: Sequence[Mapping[str, object]],
 ) -> bytes:
     """Return the `zarr.json` of a Zarr v3 array."""
     metadata = {
@@ -33,13 +32,13 @@ def array_metadata(
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": 0.0 if dtype.kind == "f" else 0,
-        "codecs": codecs,
+        "codecs": list(codecs),
         "attributes": {},
     }
     return json.dumps(metadata).encode()
 
 
-def small_metadata(shape: Sequence[int], dtype: np.dtype[Any]) -> bytes:
+def small_metadata(shape: Sequence[int], dtype: np.dtype) -> bytes:
     """Return the `zarr.json` of an array in one uncompressed chunk with a crc32c."""
     codecs = [LITTLE if dtype.itemsize > 1 else PLAIN, {"name": "crc32c"}]
     return array_metadata(shape, shape, dtype, codecs)
@@ -60,7 +59,7 @@ def write_array(folder: Path, values: np.ndarray) -> None:
     file.write_bytes(data + _crc32c(data))
 
 
-def read_array(folder: Path, dtype: np.dtype[Any]) -> np.ndarray:
+def read_array(folder: Path, dtype: np.dtype) -> np.ndarray:
     """Read what `write_array` wrote, or another program in other chunks.
 
     Raises `UserError` when anything of it is damaged.
@@ -89,7 +88,7 @@ def _crc32c(data: bytes) -> bytes:
     return crc.to_bytes(4, "little")
 
 
-def _read_ours(folder: Path, dtype: np.dtype[Any]) -> np.ndarray:
+def _read_ours(folder: Path, dtype: np.dtype) -> np.ndarray:
     shape = shape_of(folder)
     file, metadata = chunk_file(folder, len(shape)), folder / "zarr.json"
     with readable(file, AGAIN):

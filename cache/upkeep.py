@@ -110,7 +110,7 @@ def _rescue(folder: Folder, shard: str, rows: pl.DataFrame) -> None:
         if writer is None:
             dtype = encoded.data.dtype.name
             writer = ShardWriter(folder.staging / name, folder.item_shape, dtype)
-        writer.append(row["utterance"], encoded, row["stat"], row["source"])
+        writer.append(row.utterance, encoded, row.stat, row.source)
     if writer is not None:
         writer.finish(rows["created"][0])
         folder.publish(writer.path, name)

@@ -17,7 +17,7 @@ before.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from ser.cache.exchange import Report, exported_metadata, intact_frames, precision_of
+from ser.cache.exchange import (
+    Report,
+    export_to,
+    exported_metadata,
+    intact_frames,
+    precision_of,
+)
 from ser.cache.features import FeatureCache
-from ser.cache.files import first_line
 from ser.cache.json_file import read_object
 from ser.cache.precision import Encoded
-from ser.cache.shard import checksum
+from ser.cache.shard import checksum, rows_of
 from ser.cache.shard_writer import encode_names
 from ser.cache.swap import staged_folder
 from ser.cache.zarr_ragged import FORMAT
@@ -39,6 +44,8 @@ from ser.corpus.progress import steps
 
 if TYPE_CHECKING:
     import zarr
+
+    from ser.cache.zarr_store import ZarrArray
 
 CHUNK_BYTES = 8 << 20
 COLUMNS = {"crc32c": "uint32", "stat": "uint64", "source": "uint64"}
@@ -53,14 +60,8 @@ def export_zarr(cache: FeatureCache, folder: str | Path) -> Report:
     """
     folder = Path(folder)
     _require_replaceable(folder)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with staged_folder(folder) as staged:
-            return _write(cache, staged)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: it cannot be written ({first_line(error)}); make room or export elsewhere."
-        ) from error
+    with export_to(folder), staged_folder(folder) as staged:
+        return _write(cache, staged)
 
 
 def _require_replaceable(folder: Path) -> None:
@@ -86,18 +87,18 @@ def _write(cache: FeatureCache, folder: Path) -> Report:
     stored = set[str]()
     group = zarr.open_group(folder, mode="w", zarr_format=3)
     with _frames(group, cache, rows) as frames:
-        for row in steps(rows.iter_rows(named=True), cache.name, len(rows), unit="utt"):
+        for row in steps(rows_of(rows), cache.name, len(rows), unit="utt"):
             try:
                 read, dtype = intact_frames(cache, row)
             except ValueError as error:
-                report.failed[row["utterance"]] = str(error)
+                report.failed[row.utterance] = str(error)
                 continue
             read = read.astype(frames.dtype)
             frames.append(read)
             stored.add(dtype)
-            utterances.append(row["utterance"])
+            utterances.append(row.utterance)
             lengths.append(len(read))
-            values = (checksum(Encoded(read)), row["stat"], row["source"])
+            values = (checksum(Encoded(read)), row.stat, row.source)
             for name, value in zip(COLUMNS, values, strict=True):
                 columns[name].append(value)
     offsets = np.cumsum([0, *lengths], dtype=np.int64)
@@ -105,19 +106,16 @@ def _write(cache: FeatureCache, folder: Path) -> Report:
     _add(group, "offsets", offsets)
     for name, dtype in COLUMNS.items():
         _add(group, name, np.array(columns[name], dtype))
-    group.attrs.update(_attributes(cache, precision_of(stored)))
+    attributes: Any = exported_metadata(cache)  # zarr's type of JSON
+    group.attrs.update({"format": FORMAT, **attributes, "precision": precision_of(stored)})
     report.count = len(utterances)
     return report
-
-
-def _attributes(cache: FeatureCache, precision: str) -> Mapping[str, Any]:
-    return {"format": FORMAT, **exported_metadata(cache), "precision": precision}
 
 
 class _Frames:
     """The array of frames, filled by whole chunks."""
 
-    def __init__(self, array: "zarr.Array[Any]") -> None:
+    def __init__(self, array: "ZarrArray") -> None:
         self.array, self.dtype = array, array.dtype
         self.rows = 0
         self._chunk = np.empty(array.chunks, array.dtype)
@@ -167,7 +165,7 @@ def _add(group: "zarr.Group", name: str, values: np.ndarray) -> None:
 
 def _create(
     group: "zarr.Group", name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str
-) -> "zarr.Array[Any]":
+) -> "ZarrArray":
     from zarr.codecs import Crc32cCodec
 
     return group.create_array(

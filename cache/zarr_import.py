@@ -12,15 +12,14 @@ Nothing of the store is trusted: see `ser.cache.zarr_store` for what is read, an
 lead out of the folder are refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ser.cache.arrays import FRAMES, IDS, Array
-from ser.cache.files import fingerprint
+from ser.cache.arrays import FRAMES, IDS, Array, Origin, origin_of
 from ser.cache.zarr_nodes import Node, open_store
 from ser.cache.zarr_ragged import FORMAT, Ragged, open_node, stat_hash_of
 from ser.cache.zarr_store import read
@@ -46,8 +45,8 @@ class ArrayNames:
     ids: str | None = None
 
 
-def arrays_in_zarr(source: Path, names: ArrayNames) -> tuple[dict[str, Array], object]:
-    """Return the arrays by utterance, and (spec, about, precision) of an export of ours.
+def arrays_in_zarr(source: Path, names: ArrayNames) -> tuple[dict[str, Array], Origin | None]:
+    """Return the arrays by utterance, and the origin of an export of ours.
 
     Raises `UserError` for a store that cannot be used as a whole.
     """
@@ -75,29 +74,12 @@ def arrays_in_zarr(source: Path, names: ArrayNames) -> tuple[dict[str, Array], o
         for utterance in sorted(group_arrays.keys() & arrays.keys()):
             raise UserError(f"{source}: utterance '{utterance}' is in two groups; keep one.")
         arrays |= group_arrays
-    return arrays, _origin(source, nodes.get("", Node(False, {})).metadata)
-
-
-def _origin(source: Path, group: Mapping[str, object]) -> object:
-    """Return the (spec, about, precision) of an export of ours, else None."""
-    attributes = group.get("attributes")
-    if not isinstance(attributes, dict) or not str(attributes.get("format", "")).startswith("ser-"):
-        return None
-    spec, about = attributes.get("spec"), attributes.get("about")
-    problem = ""
-    if attributes["format"] != FORMAT:
-        problem = f"its format is {attributes['format']!r}, not {FORMAT!r}"
-    elif not isinstance(spec, dict) or fingerprint(spec) != attributes.get("fingerprint"):
-        problem = "its spec and its fingerprint do not agree"
-    elif not isinstance(about, dict) or attributes.get("precision") not in (
-        "float16",
-        "float32",
-        "int8",
-    ):
-        problem = "its attributes are damaged"
-    if problem:
-        raise UserError(f"{source}: not usable ({problem}); export it again.")
-    return spec, about, attributes["precision"]
+    root = nodes[""].metadata if "" in nodes else {}
+    attributes = root.get("attributes")
+    try:
+        return arrays, origin_of(attributes, FORMAT) if isinstance(attributes, dict) else None
+    except ValueError as error:
+        raise UserError(f"{source}: not usable ({error}); export it again.") from error
 
 
 def _chosen(paths: Sequence[str], names: ArrayNames) -> dict[str, str] | None:

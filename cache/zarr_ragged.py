@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from ser.cache.zarr_store import ZarrError, open_array, read
 from ser.corpus.errors import Note, UserError, plural
 
 if TYPE_CHECKING:
-    import zarr
     from zarr.abc.store import Store
+
+    from ser.cache.zarr_store import ZarrArray
 
 FORMAT = "ser-features-zarr/1"
 LONGEST_ID = 1_000  # characters
@@ -32,7 +33,7 @@ def stat_hash_of(*nodes: Node) -> int:
     return hash64(repr([node.stats for node in nodes]).encode())
 
 
-def open_node(store: "Store", path: str, node: Node) -> "zarr.Array[Any]":
+def open_node(store: "Store", path: str, node: Node) -> "ZarrArray":
     """Open the array of a node; raises `ZarrError` for one that cannot be used."""
     if node.problem:
         raise ZarrError(node.problem)
@@ -60,7 +61,7 @@ class Ragged:
     def _error(self, path: str, problem: str) -> UserError:
         return UserError(f"{self.source / path}: {problem}; write the store again.")
 
-    def _open(self, path: str) -> "zarr.Array[Any]":
+    def _open(self, path: str) -> "ZarrArray":
         try:
             return open_node(self.store, path, self.nodes[path])
         except ZarrError as error:

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from ser.cache.files import first_line
+from ser.corpus.errors import first_line
 
 if TYPE_CHECKING:
     import zarr
     from zarr.abc.store import Store
+
+    ZarrArray = zarr.Array[Any]
 
 LARGEST = 1 << 31  # bytes of one chunk, and of what is read at once
 ROOM = 2 << 30  # bytes that the process may take beside the values, a chunk and their copies
@@ -43,9 +45,7 @@ class ZarrError(ValueError):
     """An array that cannot be used, in one clause."""
 
 
-def open_array(
-    store: "Store | Path", path: str, metadata: Mapping[str, object]
-) -> "zarr.Array[Any]":
+def open_array(store: "Store | Path", path: str, metadata: Mapping[str, object]) -> "ZarrArray":
     """Open an array of a store whose zarr.json or .zarray has this content; no chunk is read yet.
 
     Raises `ZarrError` for one that zarr-python cannot open, with a codec that is not known, or
@@ -87,7 +87,7 @@ def codec_names(metadata: Mapping[str, object]) -> set[str]:
     return names
 
 
-def read(array: "zarr.Array[Any]", start: int = 0, stop: int | None = None) -> np.ndarray:
+def read(array: "ZarrArray", start: int = 0, stop: int | None = None) -> np.ndarray:
     """Read rows of an array, in native byte order.
 
     Raises `ZarrError` when they are too large, damaged, or one of their chunks is not stored.
@@ -107,7 +107,7 @@ def read(array: "zarr.Array[Any]", start: int = 0, stop: int | None = None) -> n
         return _read(array, rows)
 
 
-def _read(array: "zarr.Array[Any]", rows: slice) -> np.ndarray:
+def _read(array: "ZarrArray", rows: slice) -> np.ndarray:
     kind = array.dtype.kind
     if kind not in "fiu":
         return _selected(array, rows)
@@ -146,7 +146,7 @@ def _limited_memory(size: int) -> Iterator[None]:
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _selected(array: "zarr.Array[Any]", rows: slice) -> np.ndarray:
+def _selected(array: "ZarrArray", rows: slice) -> np.ndarray:
     try:
         values = np.asarray(array[rows] if array.ndim else array[()])
     except MemoryError as error:
@@ -158,7 +158,7 @@ def _selected(array: "zarr.Array[Any]", rows: slice) -> np.ndarray:
     return values
 
 
-def _with_fill_value(array: "zarr.Array[Any]", value: float) -> "zarr.Array[Any]":
+def _with_fill_value(array: "ZarrArray", value: float) -> "ZarrArray":
     import zarr
 
     inner = array.async_array

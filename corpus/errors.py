@@ -89,6 +89,12 @@ def plain_lines(text: str) -> str:
     return "\n".join(map(one_line, text.split("\n")))
 
 
+def first_line(error: Exception) -> str:
+    """Return the first sentence of a library's message, on one line of at most 300 characters."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return line.split(". ")[0][:300]
+
+
 def shown(text: str, longest: int = LONGEST_NAME) -> str:
     """Return a text for a message: on one line, with escapes for what is hidden, not too long."""
     escaped = CONTROL.sub(lambda match: repr(match[0])[1:-1], text)

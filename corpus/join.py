@@ -20,7 +20,7 @@ from ser.corpus.classes import emotions_of, map_emotions
 from ser.corpus.columns import ATTRIBUTES, COLUMNS, FURTHER, HIGHEST, LOWEST, SYNTHETIC, VOTE
 from ser.corpus.config import Others
 from ser.corpus.errors import UserError, listed, nearest, plural
-from ser.corpus.manifest import Manifest, corpus_name
+from ser.corpus.manifest import Manifest, corpus_name, missing_files
 
 PREFIXED = ("utterance", "speaker", "session")
 Votes = Literal["counts", "shares"]
@@ -78,7 +78,8 @@ def join_manifests(
     frames = []
     for (corpus, part), renamed in zip(parts, _mappings(parts, mapping or {}), strict=True):
         mapped = map_emotions(part, renamed, classes, others)
-        notes += [f"{corpus}: {note}" for note in (*mapped.notes, *_missing_audio(mapped))]
+        missing = missing_files(mapped.frame["path"], mapped.audio_folder())
+        notes += [f"{corpus}: {note}" for note in (*mapped.notes, *missing)]
         frame = mapped.frame.with_columns(_prefixed(name, corpus) for name in PREFIXED)
         frame = frame.with_columns(_paths(mapped, folder))
         frame = _shares(frame) if votes == "shares" else frame
@@ -201,14 +202,6 @@ def _paths(manifest: Manifest, folder: Path | None) -> pl.Series:
     whole = [str(audio / path) for path in manifest.frame["path"]]
     paths = whole if folder is None else [os.path.relpath(path, folder) for path in whole]
     return pl.Series("path", paths)
-
-
-def _missing_audio(manifest: Manifest) -> list[str]:
-    """Return a note where none of the first clips is in the audio folder."""
-    folder, paths = manifest.audio_folder(), manifest.frame["path"].head(100).to_list()
-    if not paths or any((folder / path).is_file() for path in paths):
-        return []
-    return [f"{folder} has no file {paths[0]}: is it the audio folder?"]
 
 
 def _shares(frame: pl.DataFrame) -> pl.DataFrame:

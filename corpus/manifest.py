@@ -17,7 +17,8 @@ votes.<class>, votes.other    how many raters chose it (only where votes are kno
 synthetic   true where the speech was synthesized; models trained on it carry a note (optional)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from ser.corpus.tables import (
     with_slashes,
 )
 
+SAMPLE = 100  # audio files that are looked for
 AUDIO = "ser.audio"  # metadata of a Parquet manifest: the folder its paths are relative to
 
 
@@ -163,6 +165,15 @@ class Manifest:
 def evenly_spaced(count: int, most: int) -> np.ndarray:
     """Return `most` places of `count`, from the first to the last, or all of fewer: int64."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
+def missing_files(paths: Iterable[str], folder: Path) -> list[str]:
+    """Return a note when none of the first files of a manifest is in its audio folder."""
+    first = list(islice(paths, SAMPLE))
+    if not first or any((folder / path).is_file() for path in first):
+        return []
+    all_of_them = f"; the first {len(first)} are all missing" if len(first) > 1 else ""
+    return [f"{folder} has no file {first[0]}{all_of_them}: is it the audio folder?"]
 
 
 def corpus_name(path: Path) -> str:

@@ -15,6 +15,8 @@ from typing import Literal
 import google_crc32c
 import polars as pl
 
+from ser.corpus.errors import first_line
+
 KEY = "ser.crc32c"
 BLANK = b"." * 8  # replaced by the checksum in hexadecimal
 GAP = 2  # bytes between the key and the value in the footer (Thrift's field and length)
@@ -62,9 +64,7 @@ def parse(data: bytes) -> pl.DataFrame:
     try:
         return pl.read_parquet(data)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise ParquetError(
-            next(iter(str(error).splitlines()), "it is not a Parquet file")
-        ) from error
+        raise ParquetError(first_line(error)) from error
 
 
 def _place(data: bytes) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from ser.corpus import parquet
-from ser.corpus.errors import DamagedError, UserError, plural
+from ser.corpus.errors import DamagedError, UserError, first_line, plural
 from ser.corpus.rows import BLANKS, Cells, Rows, detect_separator
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "pipe": "|", "\\t": "\t"}
@@ -140,6 +140,24 @@ def find_column(columns: Sequence[str], name: str, source: str, remedy: str) -> 
     return same[0] if same else None
 
 
+def named_columns(
+    frame: pl.DataFrame,
+    names: Sequence[str],
+    source: str | Path,
+    remedy: str,
+    optional: Sequence[str] = (),
+) -> pl.DataFrame:
+    """Return the columns of these names, whatever the capitals, and those of `optional`.
+
+    Raises `UserError`, ending with the remedy, that lists the `names` which are missing.
+    """
+    columns = {n: find_column(frame.columns, n, str(source), remedy) for n in (*names, *optional)}
+    missing = [name for name in names if columns[name] is None]
+    if missing:
+        raise UserError(f"{source}: the columns {', '.join(missing)} are missing; {remedy}.")
+    return frame.select(pl.col(c).alias(n) for n, c in columns.items() if c is not None)
+
+
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -153,9 +171,8 @@ def _parquet(path: Path, raw: bytes) -> pl.DataFrame:
     try:
         return pl.read_parquet(raw)
     except PARQUET_ERRORS as error:
-        reason = (str(error).splitlines() or ["damaged"])[0]
         raise UserError(
-            f"{path}: not readable as a table ({reason}); "
+            f"{path}: not readable as a table ({first_line(error)}); "
             "write it as .csv, .tsv or .parquet with a header line."
         ) from error
 
@@ -264,8 +281,7 @@ def _fitted(path: Path, line: int, cells: Cells, width: int, needed: int) -> Cel
         )
         raise UserError(
             f"{path}: line {line} has {plural(len(cells), 'cell')}, {wrong} than the header with "
-            f"{width}; "
-            f"{remedy}."
+            f"{width}; {remedy}."
         )
     return [*cells[:width], *[None] * (width - len(cells))]
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import yaml
 
-from ser.corpus.bounded_yaml import LOADER, shorten
-from ser.corpus.errors import UserError, nearest
+from ser.corpus.bounded_yaml import LOADER
+from ser.corpus.errors import UserError, first_line, nearest
 from ser.corpus.importers.registry import build, importer
-from ser.corpus.importers.table import missing_files
-from ser.corpus.manifest import Manifest
+from ser.corpus.manifest import Manifest, missing_files
 
 LARGEST_HEADER = 16 * 2**20  # bytes
 TABLE = re.compile(r"[\w-][\w.-]*")  # a table's name, which is part of that of its file
@@ -33,8 +32,11 @@ NOT_A_DATABASE = (  # what the package raises for a damaged database
     OSError,
 )
 DEFAULTS = {  # the manifest's column: that of the tables
-    **{name: name for name in ("speaker", "gender", "language", "session")},
+    "speaker": "speaker",
+    "gender": "gender",
     "transcript": "transcription",
+    "language": "language",
+    "session": "session",
 }
 Segment = tuple[str, float, float | None]  # file, start and end in seconds; the end may be open
 
@@ -52,17 +54,8 @@ class Labels:
         return self.files.get(segment[0]) if value is None else value
 
 
-@importer("audformat")
-def audformat(
-    folder: Path,
-    *,
-    emotion: str = "emotion",
-    speaker: str | None = None,
-    gender: str | None = None,
-    transcript: str | None = None,
-    language: str | None = None,
-    session: str | None = None,
-) -> Manifest:
+@importer("audformat", columns=tuple(DEFAULTS))
+def audformat(folder: Path, *, emotion: str = "emotion", **columns: str | None) -> Manifest:
     """Import a database in audformat.
 
     Files: a folder with `db.yaml`, tables as csv or Parquet, and the media; `pip install` the extra
@@ -76,33 +69,25 @@ def audformat(
     Licence and citation are those of the database.
     """
     database = _load(folder)
-    named = {
-        "emotion": emotion,
-        "speaker": speaker,
-        "gender": gender,
-        "transcript": transcript,
-        "language": language,
-        "session": session,
-    }
+    given = {name: column for name, column in columns.items() if column is not None}
     names = sorted({c for name in database.tables for c in database[name].columns})
-    for option, column in named.items():
-        if column is not None and column not in names:
+    for option, column in {"emotion": emotion, **given}.items():
+        if column not in names:
             raise UserError(
                 f"{folder}: no table has the column '{column}'; name it with "
-                f"`--option {option}=COLUMN`; "
-                f"{nearest(column, names)}"
+                f"`--option {option}=COLUMN`; {nearest(column, names)}"
             )
     tables = [name for name in database.tables if emotion in database[name].columns]
-    columns = {
-        name: _labels(database, named[name] or default) for name, default in DEFAULTS.items()
-    }
-    speakers = _properties(database, speaker or "speaker")
+    labels_of = {name: _labels(database, column) for name, column in (DEFAULTS | given).items()}
+    speakers = _properties(database, given.get("speaker", "speaker"))
     single = list(database.languages or ())
     rows: dict[Segment, dict[str, object]] = {}
     for name in tables:
         split = database.splits[s].type if (s := database[name].split_id) else ""
         for segment, label in _values(database, name, emotion):
-            row: dict[str, object] = {key: labels.get(segment) for key, labels in columns.items()}
+            row: dict[str, object] = {
+                name: labels.get(segment) for name, labels in labels_of.items()
+            }
             person = speakers.get(row["speaker"], {})
             row["gender"] = row["gender"] or person.get("gender")
             language_name = row["language"] or person.get("language")
@@ -116,21 +101,19 @@ def audformat(
 
 def _manifest(rows: list[dict[str, Any]], folder: Path, name: str, classes: list[str]) -> Manifest:
     """Give the rows their ids and classes."""
-    stems = [PurePosixPath(row["path"]).stem for row in rows]
     files = {row["path"] for row in rows}
     short = len({PurePosixPath(file).stem for file in files}) == len(files)
-    for row, stem in zip(rows, stems, strict=True):
+    for row in rows:
         whole = row["start"] is None and row["end"] is None
-        file = stem if short else row["path"].rpartition(".")[0]
+        file = PurePosixPath(row["path"]).stem if short else row["path"].rpartition(".")[0]
         row["utterance"] = file if whole else f"{file}-{row['start'] or 0.0:09.3f}"
     twice = {name for name, count in Counter(r["utterance"] for r in rows).items() if count > 1}
     for row in rows:  # segments that begin in the same millisecond
         if row["utterance"] in twice:
             row["utterance"] += f"-{row['end'] or 0.0:09.3f}"
     present = {row["emotion"] for row in rows} - {None}
-    manifest = build(rows, classes or sorted(present), folder, corpus=name)
-    manifest.notes = tuple(missing_files(manifest.frame, folder))
-    return manifest
+    notes = missing_files([row["path"] for row in rows], folder)
+    return build(rows, classes or sorted(present), folder, notes, corpus=name)
 
 
 def _load(folder: Path) -> Any:
@@ -156,9 +139,8 @@ def _load(folder: Path) -> Any:
             raise ValueError(f"'{odd[0]}' is no name of a table")
         return package.Database.load(str(folder))
     except (yaml.YAMLError, *NOT_A_DATABASE) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
-            f"{header}: not a database of audformat ({shorten(reason, 200)}); save it again."
+            f"{header}: not a database of audformat ({first_line(error)}); save it again."
         ) from error
 
 
@@ -180,10 +162,9 @@ def _values(database: Any, table: str, column: str) -> Iterator[tuple[Segment, A
     try:
         values = database[table].df[column]
     except NOT_A_DATABASE as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(
-            f"{database.root}: the table '{table}' is not readable ({shorten(reason, 200)}); "
-            "save the database again."
+            f"{database.root}: the table '{table}' is not readable ({first_line(error)}); save the "
+            "database again."
         ) from error
     missing = values.isna()
     for key, value, null in zip(values.index, values, missing, strict=True):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ser.corpus.bounded_yaml import shorten
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, first_line
 from ser.corpus.tables import PARQUET_ERRORS
 
 BATCH = 128 * 2**20  # bytes that are read at a time of a Parquet file
@@ -35,7 +34,7 @@ def read_batches(path: Path) -> Iterator[pl.DataFrame]:
         else:
             yield from _parquet(path, size)
     except PARQUET_ERRORS as error:
-        reason = shorten(next(iter(str(error).splitlines()), type(error).__name__), 200)
+        reason = first_line(error)
         raise UserError(f"{path}: not readable ({reason}); fetch or save it again.") from error
 
 

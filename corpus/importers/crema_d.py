@@ -8,9 +8,9 @@ import polars as pl
 from ser.corpus.cells import numbers
 from ser.corpus.columns import VOTE
 from ser.corpus.errors import UserError
-from ser.corpus.importers.registry import find_clips, importer, manifest_of, one_of
+from ser.corpus.importers.registry import build, find_clips, importer, one_of
 from ser.corpus.manifest import Manifest
-from ser.corpus.tables import find_column, read_table
+from ser.corpus.tables import named_columns, read_table
 
 CODES = {
     "ANG": "angry",
@@ -74,7 +74,7 @@ def crema_d(folder: Path, label: str = "intended", modality: str = "voice") -> M
                 "from the corpus's repository or use label=intended."
             )
         frame = frame.with_columns(_plurality().alias("emotion"))
-    return manifest_of(frame.sort("utterance"), CLASSES, folder, corpus="crema-d", language="en")
+    return build(frame.sort("utterance"), CLASSES, folder, corpus="crema-d", language="en")
 
 
 def read_votes(path: Path, modality: str = "voice") -> pl.DataFrame:
@@ -84,18 +84,12 @@ def read_votes(path: Path, modality: str = "voice") -> pl.DataFrame:
     of raters judged has two rows, which are summed.
     """
     table = read_table(path).frame
-    matches = {n: find_column(table.columns, n[0].upper(), str(path), RESTORE) for n in CLASSES}
-    columns = {name: column for name, column in matches.items() if column is not None}
-    file = find_column(table.columns, "fileName", str(path), RESTORE)
-    if file is None or len(columns) < len(CLASSES):
-        raise UserError(
-            f"{path}: not the table of votes; it needs a first column of row names and the columns "
-            "fileName, A, D, F, H, N and S."
-        )
-    votes = [numbers(table[c], table[file], str(path)).alias(VOTE + n) for n, c in columns.items()]
-    table = table.select(pl.col(table.columns[0]).alias("row"), pl.col(file).alias("utterance"))
+    letters = {name[0].upper(): VOTE + name for name in CLASSES}
+    votes = named_columns(table, ("fileName", *letters), path, RESTORE)
+    counts = [numbers(votes[x], votes["fileName"], str(path)).alias(n) for x, n in letters.items()]
     return (
-        table.with_columns(vote.cast(pl.Int64) for vote in votes)
+        pl.DataFrame([table.to_series(0).alias("row"), votes["fileName"].alias("utterance")])
+        .with_columns(count.cast(pl.Int64) for count in counts)
         .filter(pl.col("row").str.starts_with(MODALITIES[modality]))
         .group_by("utterance", maintain_order=True)
         .agg(pl.col(VOTE + name).sum() for name in CLASSES)
@@ -132,10 +126,8 @@ def _genders(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     table = read_table(path).frame
-    actor, sex = (find_column(table.columns, n, str(path), RESTORE) for n in ("ActorID", "Sex"))
-    if actor is None or sex is None:
-        raise UserError(f"{path}: the columns ActorID and Sex are missing; restore or delete it.")
-    return dict(table.select(actor, pl.col(sex).str.to_lowercase()).rows())
+    table = named_columns(table, ("ActorID", "Sex"), path, "restore or delete it")
+    return dict(table.select("ActorID", pl.col("Sex").str.to_lowercase()).rows())
 
 
 def _plurality() -> pl.Expr:

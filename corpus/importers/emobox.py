@@ -22,11 +22,10 @@ from ser.corpus.cells import counted
 from ser.corpus.columns import COLUMNS
 from ser.corpus.config import check_path
 from ser.corpus.errors import CONTROL, UserError, listed, nearest
-from ser.corpus.importers.registry import importer, manifest_of
+from ser.corpus.importers.registry import build, importer
 from ser.corpus.importers.shipped import spec_of
 from ser.corpus.importers.spec import PATH, FileSpec, fill_columns, match_paths
-from ser.corpus.importers.table import missing_files
-from ser.corpus.manifest import Manifest
+from ser.corpus.manifest import Manifest, missing_files
 
 PARTS = {"train": "train", "valid": "dev", "test": "test"}  # of a fold: the manifest's split
 LABEL_MAPS = ("label_map.json", "label_dict.json")
@@ -95,13 +94,10 @@ def emobox(folder: Path, *, dataset: str = "", fold: int | None = None) -> Manif
             f"no split: EmoBox has {len(folds)} folds, in the column fold; fold=1 takes the parts "
             "of one as the split"
         )
-    frame = frame.with_columns(
-        emotion.replace_strict(labels, default=None, return_dtype=pl.String).alias("emotion"),
-        corpus=pl.lit(dataset),
-    )
-    manifest = manifest_of(frame, classes, folder)
-    manifest.notes = (*notes, *_shared_speakers(frame), *missing_files(frame, folder))
-    return manifest
+    named = emotion.replace_strict(labels, default=None, return_dtype=pl.String)
+    frame = frame.with_columns(named.alias("emotion"))
+    notes += [*_shared_speakers(frame), *missing_files(frame["path"], folder)]
+    return build(frame, classes, folder, notes, corpus=dataset)
 
 
 def _home(folder: Path, dataset: str) -> Path:

@@ -4,11 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from ser.corpus.columns import VOTE
 from ser.corpus.errors import UserError
-from ser.corpus.importers.registry import build, importer, one_of, seven_of_five
+from ser.corpus.importers.registry import GENDERS, build, importer, one_of, rated
 from ser.corpus.manifest import Manifest
 
 CODES = {
@@ -56,20 +54,17 @@ def iemocap(folder: Path, classes: str = "4") -> Manifest:
             "IEMOCAP_full_release."
         )
     words = _transcripts(folder)
-    rows = []
-    for file in files:
-        wav = f"{file.parents[2].name}/sentences/wav/{file.stem}"
-        for row in _turns(file.read_text("utf-8", errors="replace"), codes, file):
-            row["path"] = f"{wav}/{row['utterance']}.wav"
-            row["transcript"] = words.get(row["utterance"])
-            rows.append(row)
-    return build(
-        rows, tuple(dict.fromkeys(codes.values())), folder, corpus="iemocap", language="en"
-    )
+    rows = [row for file in files for row in _turns(file, codes, words)]
+    names = tuple(dict.fromkeys(codes.values()))
+    return build(rows, names, folder, corpus="iemocap", language="en")
 
 
-def _turns(text: str, codes: dict[str, str], file: Path) -> Iterator[dict[str, Any]]:
+def _turns(
+    file: Path, codes: dict[str, str], words_of: dict[str, str]
+) -> Iterator[dict[str, object]]:
     """Read the turns of one dialogue: a line of consensus, then a line for every rating."""
+    wav = f"{file.parents[2].name}/sentences/wav/{file.stem}"
+    text = file.read_text("utf-8", errors="replace")
     # Split before each "[start - end]", so a part holds one turn and its ratings.
     for part in re.split(r"^(?=\[)", text, flags=re.MULTILINE):
         turn = TURN.match(part)
@@ -77,7 +72,7 @@ def _turns(text: str, codes: dict[str, str], file: Path) -> Iterator[dict[str, A
             continue
         utterance, session, gender, code, attributes = turn.groups()
         try:
-            valence, arousal, dominance = (seven_of_five(float(x)) for x in attributes.split(","))
+            valence, arousal, dominance = map(float, attributes.split(","))
         except ValueError as error:
             raise UserError(
                 f"{file}: the attributes of {utterance} are '{attributes}', not three numbers; "
@@ -89,15 +84,14 @@ def _turns(text: str, codes: dict[str, str], file: Path) -> Iterator[dict[str, A
             votes.update({codes.get(word, "other") for word in words})
         yield {
             "utterance": utterance,
+            "path": f"{wav}/{utterance}.wav",
             "split": SPLITS.get(int(session), ""),
             "speaker": f"Ses0{session}{gender}",
             "session": f"Ses0{session}",
-            "gender": "female" if gender == "F" else "male",
+            "gender": GENDERS[gender],
             "emotion": codes.get(code),
-            "arousal": arousal,
-            "valence": valence,
-            "dominance": dominance,
-            **{VOTE + name: votes[name] for name in (*codes.values(), "other")},
+            "transcript": words_of.get(utterance),
+            **rated(votes, codes.values(), (arousal, valence, dominance)),
         }
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -11,7 +10,7 @@ from ser.corpus.cells import counted
 from ser.corpus.errors import UserError, listed, plural, shown
 from ser.corpus.importers.registry import audio_files, build, importer
 from ser.corpus.manifest import Manifest
-from ser.corpus.tables import find_column, read_table
+from ser.corpus.tables import named_columns, read_table
 
 EMOTIONS = {
     "anger": "angry",
@@ -32,6 +31,8 @@ COLUMNS = ("Utterance", "Speaker", "Emotion", *NUMBERS)
 NUMBER = re.compile(r"[0-9]{1,9}")
 CLIP = re.compile(r"dia(\d+)_utt(\d+)")
 RESTORE = "restore the file of the release"
+Clip = tuple[str, int, int]  # split, dialogue, utterance
+Row = dict[str, str | None]
 
 
 @importer("meld")
@@ -53,34 +54,31 @@ def meld(folder: Path) -> Manifest:
     "MELD: a multimodal multi-party dataset for emotion recognition in conversations", ACL 2019.
     """
     clips = _clips(folder)
-    rows, missing, unknown = [], [], []
-    for split in SPLITS:
-        for key, row in _annotations(folder, split):
-            unknown += [] if row["emotion"] in EMOTIONS else [row["emotion"]]
-            row["emotion"] = EMOTIONS.get(row["emotion"])
-            path = clips.get((split, *key))
-            if path is None:
-                missing.append(row["utterance"])
-            else:
-                rows.append({**row, "path": path})
+    annotated = [pair for split in SPLITS for pair in _annotations(folder, split)]
+    unknown = [row["emotion"] for _, row in annotated if row["emotion"] not in EMOTIONS]
+    missing = [str(row["utterance"]) for clip, row in annotated if clip not in clips]
+    rows = [
+        {**row, "emotion": EMOTIONS.get(row["emotion"] or ""), "path": clips[clip]}
+        for clip, row in annotated
+        if clip in clips
+    ]
     if not rows:
         raise UserError(
             f"{folder}: none of the clips is called like train_splits/dia0_utt0.mp4; unpack the "
             "archives in MELD.Raw."
         )
-    manifest = build(rows, tuple(EMOTIONS.values()), folder, corpus="meld", language="en")
     notes = []
     if missing:
         count = plural(len(missing), "utterance")
         notes.append(f"left out, as there is no clip: {count}: {listed(missing, 5)}")
     if unknown:
         notes.append(f"no class for {counted(pl.Series('emotion', unknown))}: MELD has no such one")
-    manifest.notes = tuple(notes)
-    return manifest
+    classes = tuple(EMOTIONS.values())
+    return build(rows, classes, folder, notes, corpus="meld", language="en")
 
 
-def _annotations(folder: Path, split: str) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
-    """Yield dialogue and number of every utterance of a split, with its row but for the path."""
+def _annotations(folder: Path, split: str) -> Iterator[tuple[Clip, Row]]:
+    """Yield the clip and the row of every utterance of a split, the emotion as it is there."""
     tables = sorted(folder.rglob(f"{split}_sent_emo.csv"), key=lambda path: len(path.parts))
     if not tables:
         raise UserError(
@@ -89,11 +87,7 @@ def _annotations(folder: Path, split: str) -> Iterator[tuple[tuple[int, int], di
         )
     path = tables[0]
     frame = read_table(path, ",", _encoding(path)).frame
-    columns = {name: find_column(frame.columns, name, str(path), RESTORE) for name in COLUMNS}
-    lacking = [name for name, column in columns.items() if column is None]
-    if lacking:
-        raise UserError(f"{path}: the columns {', '.join(lacking)} are missing; {RESTORE}.")
-    frame = frame.select(pl.col(c).alias(n) for n, c in columns.items() if c is not None)
+    frame = named_columns(frame, COLUMNS, path, RESTORE)
     for text, speaker, emotion, *numbers in frame.fill_null("").iter_rows():
         if not all(NUMBER.fullmatch(number) for number in numbers):
             values = ", ".join(
@@ -101,18 +95,16 @@ def _annotations(folder: Path, split: str) -> Iterator[tuple[tuple[int, int], di
             )
             raise UserError(f"{path}: '{shown(text, 40)}' has {values}; {RESTORE}.")
         dialogue, number, season, episode = map(int, numbers)
-        yield (
-            (dialogue, number),
-            {
-                "utterance": f"{split}-dia{dialogue}_utt{number}",
-                "split": split,
-                "speaker": f"meld-{speaker}" if speaker else None,
-                "gender": GENDERS.get(speaker),
-                "emotion": emotion.lower(),
-                "transcript": text,
-                "session": f"s{season:02d}e{episode:02d}",
-            },
-        )
+        row: Row = {
+            "utterance": f"{split}-dia{dialogue}_utt{number}",
+            "split": split,
+            "speaker": f"meld-{speaker}" if speaker else None,
+            "gender": GENDERS.get(speaker),
+            "emotion": emotion.lower(),
+            "transcript": text,
+            "session": f"s{season:02d}e{episode:02d}",
+        }
+        yield (split, dialogue, number), row
 
 
 def _encoding(path: Path) -> str | None:
@@ -124,9 +116,9 @@ def _encoding(path: Path) -> str | None:
     return None
 
 
-def _clips(folder: Path) -> dict[tuple[str, int, int], str]:
-    """Find every clip: (split, dialogue, utterance) -> path."""
-    clips: dict[tuple[str, int, int], str] = {}
+def _clips(folder: Path) -> dict[Clip, str]:
+    """Find every clip: its path."""
+    clips: dict[Clip, str] = {}
     for path in audio_files(folder):
         match = CLIP.fullmatch(path.stem)
         relative = path.relative_to(folder)

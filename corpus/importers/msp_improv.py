@@ -3,11 +3,10 @@
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from ser.corpus.columns import VOTE
 from ser.corpus.errors import UserError, plural, shown
-from ser.corpus.importers.registry import build, find_clips, importer, seven_of_five
+from ser.corpus.importers.registry import GENDERS, build, find_clips, importer, rated
 from ser.corpus.manifest import Manifest
 from ser.corpus.tables import read_text
 
@@ -51,49 +50,49 @@ def msp_improv(folder: Path) -> Manifest:
         match[1]: (file, match)
         for file, match in find_clips(folder, NAME, "MSP-IMPROV-S01A-F01-P-FM01.wav").items()
     }
-    rows, missing = [], 0
     turns, unreadable = _turns(read_text(path))
-    for name, labels in turns:
-        if name not in clips:
-            missing += 1
-            continue
-        file, match = clips[name]
-        _, gender, session, scenario = match.groups()
-        rows.append(
-            {
-                "utterance": match[0],
-                "path": file,
-                "split": SPLITS.get(session, "train"),
-                "speaker": f"msp-improv-{gender}{session}",
-                "gender": "female" if gender == "F" else "male",
-                "session": session,
-                **labels,
-                "scenario": scenario,
-            }
-        )
+    rows = [_row(*clips[turn.name], turn) for turn in turns if turn.name in clips]
     if not rows and unreadable:
         raise UserError(f"{path}: '{unreadable[0]}' is not the line of a turn; restore the file.")
     if not rows:
         raise UserError(f"{path}: no turn in it has audio in {folder}; add the folders session1-6.")
-    names = tuple(CLASSES.values())
-    manifest = build(rows, names, folder, corpus="msp-improv", language="en")
     notes = []
-    if missing:
-        notes.append(f"left out, as there is no audio: {missing} of {missing + len(rows)}")
+    if len(rows) < len(turns):
+        missing = len(turns) - len(rows)
+        notes.append(f"left out, as there is no audio: {missing} of {len(turns)}")
     if unreadable:
         count = plural(len(unreadable), "line")
         notes.append(f"left out, as {path.name} is not readable there: {count}: {unreadable[0]}")
-    manifest.notes = tuple(notes)
-    return manifest
+    names = tuple(CLASSES.values())
+    return build(rows, names, folder, notes, corpus="msp-improv", language="en")
 
 
-def _turns(text: str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
-    """Read the turns: a line of consensus, then a line for every rating.
+class Turn(NamedTuple):
+    """The labels of a turn: its consensus, and the columns of what raters said."""
 
-    Returns name and labels of every turn, and the lines of consensus that are damaged.
-    """
-    turns: list[tuple[str, dict[str, Any]]] = []
-    unreadable = []
+    name: str
+    emotion: str | None
+    ratings: dict[str, object]
+
+
+def _row(path: str, name: re.Match[str], turn: Turn) -> dict[str, object]:
+    _, gender, session, scenario = name.groups()
+    return {
+        "utterance": name[0],
+        "path": path,
+        "split": SPLITS.get(session, "train"),
+        "speaker": f"msp-improv-{gender}{session}",
+        "gender": GENDERS[gender],
+        "session": session,
+        "emotion": turn.emotion,
+        **turn.ratings,
+        "scenario": scenario,
+    }
+
+
+def _turns(text: str) -> tuple[list[Turn], list[str]]:
+    """Read the turns, a line of consensus and then one for every rating; and damaged lines."""
+    turns, unreadable = [], []
     for part in re.split(r"^(?=UTD-IMPROV-)", text, flags=re.MULTILINE):
         turn = TURN.match(part)
         if not turn:
@@ -101,17 +100,10 @@ def _turns(text: str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
             unreadable += [shown(line, 60)] if line.startswith("UTD-IMPROV-") else []
             continue
         name, letter, *attributes = turn.groups()
-        arousal, valence, dominance = (seven_of_five(float(value)) for value in attributes)
         votes: Counter[str] = Counter()
         for line in part.splitlines()[1:]:
             if rating := RATING.match(line):
                 votes[CLASSES.get(rating[1][0].upper(), "other")] += 1
-        labels = {
-            "emotion": CLASSES.get(letter),
-            "arousal": arousal,
-            "valence": valence,
-            "dominance": dominance,
-            **{VOTE + n: votes[n] for n in (*CLASSES.values(), "other")},
-        }
-        turns.append((name, labels))
+        ratings = rated(votes, CLASSES.values(), [float(value) for value in attributes])
+        turns.append(Turn(name, CLASSES.get(letter), ratings))
     return turns, unreadable

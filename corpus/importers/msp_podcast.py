@@ -18,10 +18,10 @@ import polars as pl
 from ser.corpus.cells import SPLIT_WORDS, counted
 from ser.corpus.columns import FURTHER, VOTE
 from ser.corpus.config import MSP_CLASSES
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, first_line
 from ser.corpus.importers.registry import importer, one_of
 from ser.corpus.manifest import Manifest
-from ser.corpus.tables import find_column, read_table, read_text
+from ser.corpus.tables import named_columns, read_table, read_text
 
 LETTERS = {
     "A": "angry",
@@ -46,6 +46,7 @@ SECOND = (
     "excited",
     "frustrated",
 )
+RESTORE = "restore the file of the release"
 TESTS = ("Test1", "Test2", "Test3")
 LABELS = ("Labels", "labels", "Label", "label")
 AUDIO = ("Audios", "Audio", "audios", "audio")
@@ -157,14 +158,10 @@ def _consensus(folder: Path) -> pl.DataFrame:
             "or .json) and Audios."
         )
     frame = read_table(path).frame if path.suffix == ".csv" else _consensus_from_json(path)
-    restore = "restore the file of the release"
-    names = {n: find_column(frame.columns, n, str(path), restore) for n in (*COLUMNS, "Split_Set")}
-    missing = [name for name in COLUMNS if names[name] is None]
-    if missing:
-        raise UserError(f"{path}: the columns {', '.join(missing)} are missing; {restore}.")
-    frame = frame.select(pl.col(c).alias(n) for n, c in names.items() if c is not None)
+    frame = named_columns(frame, COLUMNS, path, RESTORE, optional=["Split_Set"])
+    has_splits = "Split_Set" in frame.columns
     frame = frame.join(_partitions(folder), on="FileName", how="left", suffix=" listed")
-    if names["Split_Set"] is not None:  # a file that the labels put into no split may be listed
+    if has_splits:  # a file that the labels put into no split may be listed
         split = pl.coalesce(pl.col("Split_Set").replace("", None), "Split_Set listed")
         frame = frame.with_columns(split.alias("Split_Set"))
     return frame.select(*COLUMNS, "Split_Set")
@@ -180,8 +177,7 @@ def _consensus_from_json(path: Path) -> pl.DataFrame:
             rows.append({"EmoClass": cells.get("EmoClass_Major"), **cells, "FileName": file})
     except NOT_RATINGS as error:
         raise UserError(
-            f"{path}: not the labels of MSP-Podcast ({str(error).splitlines()[0]}); "
-            "restore the file of the release."
+            f"{path}: not the labels of MSP-Podcast ({first_line(error)}); {RESTORE}."
         ) from error
     names = dict.fromkeys(name for row in rows for name in row)
     return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
@@ -236,8 +232,7 @@ def _votes(folder: Path) -> list[pl.DataFrame]:
             ratings = pl.DataFrame(rows, schema=["file", "first", "second"], orient="row")
     except (pl.exceptions.PolarsError, *NOT_RATINGS) as error:
         raise UserError(
-            f"{path}: not the ratings of MSP-Podcast ({str(error).splitlines()[0]}); "
-            "restore the file of the release or remove it."
+            f"{path}: not the ratings of MSP-Podcast ({first_line(error)}); {RESTORE} or remove it."
         ) from error
     ratings = ratings.with_row_index("rater").with_columns(
         pl.col("file").str.replace(r"\.\w+$", "").alias("utterance")

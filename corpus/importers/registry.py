@@ -20,6 +20,7 @@ import polars as pl
 
 from ser.corpus.cells import counted
 from ser.corpus.classes import emotions_of, map_emotions, require_occurring
+from ser.corpus.columns import ATTRIBUTES, VOTE
 from ser.corpus.errors import UserError, nearest
 from ser.corpus.importers.options import class_mapping, typed_options
 from ser.corpus.manifest import Manifest
@@ -29,6 +30,7 @@ Importer = Callable[..., Manifest]
 
 EMOTIONS = "emotions"  # an option that every importer has
 AS_PUBLISHED = (".wav", ".flac")  # preferred where a clip exists in several formats
+GENDERS = {"F": "female", "M": "male"}  # by the letter that file names have
 
 SPECS = Path(__file__).with_name("specs")  # a YAML for each corpus that is labelled by file name
 _MODULES = {  # of the importers that have one of their own
@@ -159,7 +161,7 @@ def _with_emotions(manifest: Manifest, *, emotions: Mapping[str, str]) -> Manife
     return map_emotions(kept, named, list(dict.fromkeys(named.values())))
 
 
-def one_of(option: str, value: Any, choices: Sequence[str]) -> str:
+def one_of(option: str, value: object, choices: Sequence[str]) -> str:
     """Return an option's value as text, or raise `UserError` when it is none of `choices`."""
     if str(value) not in choices:
         raise UserError(f"option {option} is '{value}'; {nearest(str(value), choices)}")
@@ -194,23 +196,35 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def build(
-    rows: Iterable[dict[str, object]], classes: Sequence[str], folder: Path, **constants: str
+    rows: pl.DataFrame | Iterable[Mapping[str, object]],
+    classes: Sequence[str],
+    folder: Path,
+    notes: Sequence[str] = (),
+    **constants: str,
 ) -> Manifest:
-    """Build a manifest from dictionaries, one per row; see `manifest_of`."""
-    frame = pl.DataFrame(list(rows), infer_schema_length=None)
-    return manifest_of(frame, classes, folder, **constants)
-
-
-def manifest_of(
-    frame: pl.DataFrame, classes: Sequence[str], folder: Path, **constants: str
-) -> Manifest:
-    """Build a manifest from a frame; its classes are those of `classes` that occur, in order.
+    """Build a manifest from its rows; its classes are those of `classes` that occur, in order.
 
     `constants` are columns with one value in all rows, as in `corpus="emodb", language="de"`.
     """
-    present = set(frame["emotion"].drop_nulls())
-    frame = frame.with_columns(pl.lit(value).alias(name) for name, value in constants.items())
-    return Manifest(frame, [name for name in classes if name in present], folder)
+    if not isinstance(rows, pl.DataFrame):
+        rows = pl.DataFrame(list(rows), infer_schema_length=None)
+    present = set(rows["emotion"].drop_nulls())
+    frame = rows.with_columns(pl.lit(value).alias(name) for name, value in constants.items())
+    return Manifest(frame, [name for name in classes if name in present], folder, notes=notes)
+
+
+def rated(
+    votes: Mapping[str, int], classes: Iterable[str], attributes: Sequence[float]
+) -> dict[str, object]:
+    """Return the columns of what raters said of an utterance.
+
+    Args:
+        votes: how many chose each class, or "other".
+        classes: those that they could choose.
+        attributes: arousal, valence and dominance from 1 to 5, which become 1 to 7.
+    """
+    scaled = dict(zip(ATTRIBUTES, map(seven_of_five, attributes), strict=True))
+    return {**scaled, **{VOTE + name: votes.get(name, 0) for name in (*classes, "other")}}
 
 
 def seven_of_five(value: float) -> float | None:

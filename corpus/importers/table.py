@@ -11,11 +11,9 @@ from ser.corpus.columns import COLUMNS, FURTHER, NUMBERS, SYNTHETIC, VOTE
 from ser.corpus.errors import UserError, listed, nearest, plural, similar
 from ser.corpus.importers.options import class_mapping
 from ser.corpus.importers.registry import importer
-from ser.corpus.manifest import Manifest
+from ser.corpus.manifest import Manifest, missing_files
 from ser.corpus.rows import BLANKS
 from ser.corpus.tables import Table, find_column, read_table, with_slashes
-
-SAMPLE = 100  # files that are looked for
 
 
 @importer("csv", columns=tuple(COLUMNS))
@@ -94,7 +92,8 @@ def manifest_of_table(
     frame = _relative(with_slashes(frame, folder), folder)
     if "utterance" not in columns:
         frame = frame.with_columns(_stems(frame["path"], columns["path"], table))
-    return Manifest(frame, classes, table, notes=(*notes, *missing_files(frame, folder)))
+    notes += missing_files(frame["path"].drop_nulls(), folder)
+    return Manifest(frame, classes, table, notes=notes)
 
 
 def _file(table: str, folder: Path) -> Path:
@@ -116,18 +115,19 @@ def _columns(header: list[str], named: Mapping[str, str | None], table: str) -> 
     """Map each manifest column that the table has to the name of the table's column."""
     columns: dict[str, str] = {}
     for name, option in named.items():
-        if option is not None:
-            column: str | None = option
-            if option not in header:
-                remedy = f"spell {name} exactly like one of them"
-                column = find_column(header, option.strip(BLANKS), table, remedy)
-            if column is None:
-                raise UserError(
-                    f"{table}: there is no column '{option}' for {name}; its columns are: "
-                    f"{listed(header)}."
-                )
+        if option is None:
+            remedy = f"choose one with `--option {name}=COLUMN`"
+        elif option in header:
+            columns[name] = option
+            continue
         else:
-            column = find_column(header, name, table, f"choose one with `--option {name}=COLUMN`")
+            remedy = f"spell {name} exactly like one of them"
+        column = find_column(header, (option or name).strip(BLANKS), table, remedy)
+        if column is None and option is not None:
+            raise UserError(
+                f"{table}: there is no column '{option}' for {name}; its columns are: "
+                f"{listed(header)}."
+            )
         if column is not None:
             columns[name] = column
     if "path" not in columns:
@@ -218,14 +218,3 @@ def _stems(paths: pl.Series, column: str, table: str) -> pl.Series:
         f"{table}: {plural(int(stems.is_duplicated().sum()), 'row')} share a file name with "
         f"another row (such as '{twice[0]}'), so file names cannot serve as ids; {remedy}."
     )
-
-
-def missing_files(frame: pl.DataFrame, folder: Path) -> list[str]:
-    """Return a note when none of the first files of a manifest exists."""
-    paths = frame["path"].drop_nulls().head(SAMPLE).to_list()
-    if any((folder / path).is_file() for path in paths):
-        return []
-    if not paths:
-        return []
-    first = f"; the first {len(paths)} are all missing" if len(paths) > 1 else ""
-    return [f"{folder} has no file {paths[0]}{first}: is it the audio folder?"]
