@@ -166,7 +166,15 @@ class FeatureCache(FeatureFolder):
 
         Raises `UserError` that counts and names utterances which are not cached.
         """
-        return self.snapshot().require(utterances, self)
+        rows = self.snapshot().find(utterances)
+        absent = [utterances[int(i)] for i in np.flatnonzero(rows < 0)]
+        if absent:
+            named = ", ".join(absent[:3]) + (", …" if len(absent) > 3 else "")
+            raise UserError(
+                f"{self.location}: {len(absent)} of {len(utterances)} utterances are not cached "
+                f"({named}); run `ser extract {self.name}`, or see failed.parquet in that folder."
+            )
+        return rows
 
     def lengths(self, utterances: Sequence[str]) -> np.ndarray:
         """Return the frames of each utterance: int64 `(utterances,)`."""

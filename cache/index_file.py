@@ -93,18 +93,12 @@ def missing(
         schema={"utterance": pl.String, "now": pl.UInt64},
     )
     cached = index.select("utterance", "stat", "source")
-    other = asked.join(cached, on="utterance", how="left").filter(
-        pl.col("stat").is_null() | (pl.col("stat") != pl.col("now"))
-    )
-
-    def changed(utterance: str, source: int | None) -> bool:
-        if source is None:
-            return True
-        try:
-            return source != content_hash(utterance)
-        except OSError:  # the extraction reports why it cannot be read
-            return True
-
-    return {
-        u for u, source in other.select("utterance", "source").iter_rows() if changed(u, source)
-    }
+    joined = asked.join(cached, on="utterance", how="left")
+    other = joined.filter(pl.col("stat").ne_missing(pl.col("now")))
+    absent = set[str]()
+    for utterance, source in other.select("utterance", "source").iter_rows():
+        with suppress(OSError):  # the extraction reports why it cannot be read
+            if source == content_hash(utterance):
+                continue
+        absent.add(utterance)
+    return absent

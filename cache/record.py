@@ -1,7 +1,6 @@
 """JSON files of a run as typed models: bounded when read, written durably."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -16,6 +15,7 @@ from pydantic import (
 
 from ser.cache.json_file import CHECKSUM, json_checksum, read_object
 from ser.corpus.atomic import write_durably
+from ser.corpus.config import describe
 from ser.corpus.errors import CONTROLS, DamagedError
 
 
@@ -73,12 +73,3 @@ class Record(BaseModel):
     def write(self, path: Path) -> None:
         """Write the file so that it is there whole or not at all."""
         write_durably(path, self.to_json())
-
-
-def describe(error: ValidationError) -> str:
-    """Return the first field that is not valid, and why."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])[:100]
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    return re.sub(r"\s+", " ", f"'{field}' is not valid: {message}" if field else message)[:300]

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import zarr
 
 DELETED = ".deleted-"  # the name of a folder that is being deleted begins with it
-# what can be written to and has folders; not archives, web pages or code forges
 AT_ONCE = 8  # files; s3fs cuts large ones into parallel ranges besides
 
 
@@ -129,12 +128,6 @@ class Remote:
         self.url = url.rstrip("/")
         self.local = local
         self._storage, self._path = _open(self.url)
-
-    def exists(self, name: str) -> bool:
-        """Return whether a file is in the storage."""
-        self._storage.invalidate_cache()
-        with _reaching(f"{self.url}/{name}"):
-            return bool(self._storage.exists(f"{self._path}/{name}"))
 
     def committed(self, under: str) -> set[str]:
         """Return the names of whole shards: folders with a zarr.json, stems of Parquet files.

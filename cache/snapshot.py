@@ -1,16 +1,11 @@
 """The index of a cache in memory, as of one moment."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
 from ser.cache.index_file import latest
-from ser.corpus.errors import UserError
-
-if TYPE_CHECKING:
-    from ser.cache.features import FeatureCache
 
 
 class Snapshot:
@@ -38,18 +33,6 @@ class Snapshot:
         rows = self._order[np.minimum(places, len(self._order) - 1)]
         same = (self.utterance.gather(rows) == names).to_numpy()
         return np.where(same, rows, -1)
-
-    def require(self, utterances: Sequence[str], cache: "FeatureCache") -> np.ndarray:
-        """Find every utterance; raises `UserError` with the number and names of the absent ones."""
-        rows = self.find(utterances)
-        absent = [utterances[int(i)] for i in np.flatnonzero(rows < 0)]
-        if absent:
-            named = ", ".join(absent[:3]) + (", …" if len(absent) > 3 else "")
-            raise UserError(
-                f"{cache.location}: {len(absent)} of {len(utterances)} utterances are not cached "
-                f"({named}); run `ser extract {cache.name}`, or see failed.parquet in that folder."
-            )
-        return rows
 
 
 def _sorted_hashes(utterances: pl.Series) -> tuple[int, np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -41,6 +41,16 @@ def check_path(value: object) -> object:
     if "\0" in text or len(b"/".join(parts)) > LONGEST_PATH or max(map(len, parts)) > LONGEST_NAME:
         raise ValueError("no file system takes this path; shorten it")
     return value
+
+
+def stays_within(path: str) -> bool:
+    """Return whether a path that a corpus names can be one below a folder."""
+    parts = PurePosixPath(path)
+    try:
+        check_path(path)
+    except ValueError:
+        return False
+    return bool(parts.parts) and not parts.is_absolute() and ".." not in parts.parts
 
 
 def require_set(path: str | Path, key: str = "corpus.audio") -> None:
@@ -119,6 +129,15 @@ def problem_of(error: ErrorDetails) -> tuple[str, str]:
         return "it must be a list", f"write {example}"
     empty = error.get("ctx", {}).get("pattern") == NOT_EMPTY
     return PROBLEMS.get("empty" if empty else kind, (error["msg"], "correct the value"))
+
+
+def describe(error: ValidationError) -> str:
+    """Return the first field that is not valid, and why."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])[:100]
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return re.sub(r"\s+", " ", f"'{field}' is not valid: {message}" if field else message)[:300]
 
 
 Others = Literal["error", "drop", "keep-unlabelled"]

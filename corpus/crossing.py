@@ -6,10 +6,8 @@ those that the training rows have: rows of other classes are neither learned fro
 that are in no split, or have no corpus, are left out.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from ser.corpus.errors import UserError, plural
@@ -52,41 +50,35 @@ def crossings(manifest: Manifest, by: str = "corpus") -> list[Crossing]:
 
 
 def _alone(manifest: Manifest, column: pl.Series, corpus: str, by: str) -> Crossing:
-    named, own = column.is_not_null().to_numpy(), _splits(manifest)
-    tested = np.where(named & (own != ""), "test", "")
-    split = np.where(_mask(column == corpus), own, tested)
-    classes = _classes(manifest, split, f"{by} '{corpus}'")
-    return Crossing(f"train-{slug(corpus)}", corpus, None, classes, _series(split))
+    split = pl.col("split")
+    tested = (
+        pl.when(column.is_not_null() & (split != "")).then(pl.lit("test")).otherwise(pl.lit(""))
+    )
+    splits = _splits(manifest, pl.when(column == corpus).then("split").otherwise(tested))
+    classes = _classes(manifest, splits, f"{by} '{corpus}'")
+    return Crossing(f"train-{slug(corpus)}", corpus, None, classes, splits)
 
 
 def _without(manifest: Manifest, column: pl.Series, corpus: str, by: str) -> Crossing:
-    named, own = column.is_not_null().to_numpy(), _splits(manifest)
-    learned = np.where(np.isin(own, ("train", "dev")) & named, own, "")
-    split = np.where(_mask(column == corpus) & (own != ""), "test", learned)
-    classes = _classes(manifest, split, f"all but {by} '{corpus}'")
-    return Crossing(f"without-{slug(corpus)}", None, corpus, classes, _series(split))
+    split = pl.col("split")
+    learned = column.is_not_null() & split.is_in(["train", "dev"])
+    others = pl.when(learned).then(split).otherwise(pl.lit(""))
+    tested = pl.when((column == corpus) & (split != "")).then(pl.lit("test"))
+    splits = _splits(manifest, tested.otherwise(others))
+    classes = _classes(manifest, splits, f"all but {by} '{corpus}'")
+    return Crossing(f"without-{slug(corpus)}", None, corpus, classes, splits)
 
 
-def _classes(manifest: Manifest, split: np.ndarray, rows: str) -> tuple[str, ...]:
+def _splits(manifest: Manifest, split: pl.Expr) -> pl.Series:
+    return manifest.frame.select(split.alias("split"))["split"]
+
+
+def _classes(manifest: Manifest, split: pl.Series, rows: str) -> tuple[str, ...]:
     """Return the classes of the training rows, in the manifest's order."""
-    train = manifest.frame["emotion"].filter(pl.Series(split == "train"))
-    trained = set(train.drop_nulls())
+    trained = set(manifest.frame["emotion"].filter(split == "train").drop_nulls())
     if len(trained) < 2:
         raise UserError(
             f"{manifest.source}: the train rows of {rows} have fewer than two classes "
             f"({len(trained)}); `ser corpus split` divides a corpus into train, dev and test."
         )
     return tuple(name for name in manifest.classes if name in trained)
-
-
-def _splits(manifest: Manifest) -> np.ndarray:
-    return np.array(manifest.frame["split"].to_list(), object)
-
-
-def _mask(matches: pl.Series) -> np.ndarray:
-    mask: np.ndarray = matches.fill_null(False).to_numpy()
-    return mask
-
-
-def _series(split: Sequence[str] | np.ndarray) -> pl.Series:
-    return pl.Series("split", list(split), dtype=pl.String)

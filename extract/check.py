@@ -13,7 +13,7 @@ import polars as pl
 
 from ser.corpus.errors import Note, UserError, listed, plural
 from ser.extract.encoding import read_config
-from ser.extract.extractor import FeatureOptions, choose_device, device_type
+from ser.extract.extractor import FeatureOptions, choose_device, require_gpu
 from ser.extract.kinds.classifier import meaning
 from ser.extract.kinds.classifier_labels import FLOOR
 from ser.extract.kinds.ctranslate2_weights import encoder_layers
@@ -148,12 +148,8 @@ def _check(options: FeatureOptions, device: str, weights: bool) -> None:
         _check_language(options)
     if not weights:
         return
-    quantize = options.quantization
-    if quantize != "none" and device_type(choose_device(device)) != "cuda":
-        raise UserError(
-            f"`quantize: {quantize}` runs on an NVIDIA GPU only; extract with `--device cuda`, or "
-            "leave `quantize` out."
-        )
+    if options.quantization != "none":
+        require_gpu(options, choose_device(device))
     model = options.weights
     if model is None:
         return

@@ -288,6 +288,15 @@ def device_type(device: str) -> str:
     return device.partition(":")[0]
 
 
+def require_gpu(options: FeatureOptions, device: str) -> None:
+    """Raise `UserError` for quantized weights on any other device than an NVIDIA GPU."""
+    if device_type(device) != "cuda":
+        raise UserError(
+            f"{options.pretrained}: `quantize: {options.quantization}` runs on an NVIDIA GPU only; "
+            "extract with `--device cuda`, or leave `quantize` out."
+        )
+
+
 def choose_device(device: str) -> str:
     """Turn `auto` into `cuda` where there is a GPU, else `cpu`."""
     if device != "auto":

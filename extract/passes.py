@@ -37,15 +37,12 @@ def same_pass(features: FeatureOptions, words: FeatureOptions) -> bool:
 
 def passes(features: Mapping[str, FeatureOptions], names: Sequence[str]) -> list[list[str]]:
     """Group the features that share one pass of their model, in order."""
-    words_of: dict[str, str] = {}  # by the frames that they are read with
+    groups = {name: [name] for name in names}
     for frames in names:
-        free = [name for name in names if name not in words_of.values()]
-        words = next((w for w in free if same_pass(features[frames], features[w])), None)
+        words = next((w for w in groups if same_pass(features[frames], features[w])), None)
         if words is not None:
-            words_of[frames] = words
-    alone = [name for name in names if name not in words_of.values()]
-    groups = [[name, words_of[name]] if name in words_of else [name] for name in alone]
-    return sorted(groups, key=lambda group: min(map(names.index, group)))
+            groups[frames] += groups.pop(words)
+    return sorted(groups.values(), key=lambda group: min(map(names.index, group)))
 
 
 def joined(extractors: Sequence[Extractor]) -> Extractor:

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from sklearn.utils.validation import check_is_fitted
 
 from ser.cache.features import FeatureCache
-from ser.cache.record import describe
 from ser.corpus.check import require_speaker_disjoint
+from ser.corpus.config import describe
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.heads.arguments import (

@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from ser.cache.checksums import note_unchecked
-from ser.cache.record import Count, FileName, Hash, Labels, Record, describe
+from ser.cache.record import Count, FileName, Hash, Labels, Record
+from ser.corpus.config import describe
 from ser.corpus.errors import DamagedError, UserError
 from ser.heads.config import HeadConfig, parse_head
 

@@ -19,7 +19,8 @@ from pydantic import (
 )
 
 from ser.cache.json_file import read_object
-from ser.cache.record import Count, describe
+from ser.cache.record import Count
+from ser.corpus.config import describe
 from ser.corpus.errors import DamagedError
 from ser.score.metrics import REPORTED
 

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import ValidationError
 from sklearn.utils.validation import check_is_fitted
 
-from ser.cache.record import describe
+from ser.corpus.config import describe
 from ser.corpus.errors import UserError
 from ser.score.estimator import SectionClassifier
 from ser.score.labels import Labels, macro_f1

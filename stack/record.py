@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import Field, ValidationError
 
 from ser.cache.json_file import read_object
-from ser.cache.record import Count, FileName, Hash, Label, Labels, Origin, Record, describe
+from ser.cache.record import Count, FileName, Hash, Label, Labels, Origin, Record
+from ser.corpus.config import describe
 from ser.corpus.errors import DamagedError
 from ser.stack.config import AUTO, ProtocolName, StackConfig
 

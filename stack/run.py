@@ -26,9 +26,9 @@ from ser.cache.checksums import checksums, is_undamaged, note_unchecked, require
 from ser.cache.files import fingerprint
 from ser.cache.locks import locked
 from ser.cache.logits import HeadLogits
-from ser.cache.record import describe
 from ser.cache.swap import recover_folder, replace_folder
 from ser.corpus.atomic import remove
+from ser.corpus.config import describe
 from ser.corpus.errors import DamagedError, UserError, plural
 from ser.score.record import PREDICTIONS
 from ser.stack.config import StackConfig

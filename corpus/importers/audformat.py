@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from ser.corpus.bounded_yaml import LOADER
+from ser.corpus.config import stays_within
 from ser.corpus.errors import UserError, first_line, nearest
 from ser.corpus.importers.registry import build, importer
 from ser.corpus.manifest import Manifest, missing_files
@@ -213,7 +214,7 @@ def _code(language: object) -> str | None:
 def _row(segment: Segment, row: dict[str, object], folder: Path) -> dict[str, Any]:
     file, start, end = segment
     path = PurePosixPath(file.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or not path.parts:
+    if not stays_within(str(path)):
         raise UserError(
             f"{folder}: the file '{file}' is outside the folder; make the database portable, with "
             "paths below it."

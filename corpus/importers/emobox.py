@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import polars as pl
 from pydantic import BaseModel, ValidationError
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from ser.corpus.bounded_yaml import parse_yaml, shorten
 from ser.corpus.cells import counted
 from ser.corpus.columns import COLUMNS
-from ser.corpus.config import check_path
+from ser.corpus.config import describe, stays_within
 from ser.corpus.errors import CONTROL, UserError, listed, nearest
 from ser.corpus.importers.registry import build, importer
 from ser.corpus.importers.shipped import spec_of
@@ -137,15 +137,8 @@ def _read(path: Path) -> Iterator[Utterance]:
                 yield Utterance.model_validate_json(line)
             except ValidationError as error:
                 raise UserError(
-                    f"{path}:{number}: not an utterance of EmoBox ({_reason(error)}); {RESTORE}."
+                    f"{path}:{number}: not an utterance of EmoBox ({describe(error)}); {RESTORE}."
                 ) from error
-
-
-def _reason(error: ValidationError) -> str:
-    """Return the first field that is not valid, and why."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    return shorten(f"'{field}' is not valid: {first['msg']}" if field else first["msg"], 200)
 
 
 def _text(path: Path) -> str:
@@ -161,8 +154,7 @@ def _text(path: Path) -> str:
 
 def _row(utterance: Utterance, source: Path) -> dict[str, object]:
     path = utterance.wav or utterance.audio or ""
-    parts = PurePosixPath(path)
-    if not path or parts.is_absolute() or ".." in parts.parts or not _is_path(path):
+    if not stays_within(path):
         raise UserError(
             f"{source}: the audio of '{shorten(utterance.key)}' is '{shorten(path)}', not a path "
             f"within the checkout; {RESTORE}."
@@ -176,15 +168,6 @@ def _row(utterance: Utterance, source: Path) -> dict[str, object]:
         "emotion": utterance.emo or utterance.label,
         "fold": None,
     }
-
-
-def _is_path(text: str) -> bool:
-    """Tell whether a file system takes a path."""
-    try:
-        check_path(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _label_map(home: Path) -> tuple[dict[str, str | None], list[str]]:

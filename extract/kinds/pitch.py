@@ -14,11 +14,10 @@ and the strength of the best voiced candidate (0 to 1).
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 
-from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor
+from ser.extract.extractor import SAMPLE_RATE, Extractor, extractor
 
 HOP = 160
 FLOOR, CEILING = 60.0, 500.0  # Hz
@@ -30,15 +29,10 @@ SILENCE, VOICING = 0.03, 0.45  # of the loudest frame; strength of an unvoiced f
 OCTAVE, JUMP, CHANGE = 0.01, 0.35, 0.14  # costs: of an octave down, of an octave's jump, of voicing
 
 
-class PitchOptions(FeatureOptions):
-    """Options of `kind: pitch`."""
-
-
 @extractor("pitch")
 class Pitch(Extractor):
     """Track F0 over each clip, in numpy."""
 
-    Options: ClassVar[type[FeatureOptions]] = PitchOptions
     item_shape = (2,)
     frame_rate = SAMPLE_RATE / HOP
 

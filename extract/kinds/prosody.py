@@ -146,15 +146,10 @@ def _slope(values: np.ndarray) -> np.ndarray:
 FULL_SCALE = np.float32(32767 / 32768)  # the largest sample of 16 bits
 
 
-class OpensmileOptions(FeatureOptions):
-    """Options of `kind: opensmile`."""
-
-
 @extractor("opensmile")
 class Opensmile(Extractor):
     """Extract the 25 low-level descriptors every 10 ms."""
 
-    Options: ClassVar[type[FeatureOptions]] = OpensmileOptions
     version = 2  # 1 let samples beyond full scale wrap around
     item_shape = (25,)
     frame_rate = 100.0

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from ser.corpus.config import Name
 from ser.corpus.errors import UserError
 from ser.extract.encoding import EncoderExtractor, dtype_on
-from ser.extract.extractor import FeatureOptions, ModelOptions, device_type, extractor
+from ser.extract.extractor import FeatureOptions, ModelOptions, extractor, require_gpu
 from ser.extract.kinds.bert_folder import read_bert
 
 if TYPE_CHECKING:
@@ -86,11 +86,7 @@ def _quantized(options: TextOptions, device: str) -> dict[str, object]:
     """Return what `from_pretrained` needs to load int8 weights, nothing for others."""
     if options.quantize == "none":
         return {}
-    if device_type(device) != "cuda":
-        raise UserError(
-            f"{options.model}: `quantize: {options.quantize}` runs on an NVIDIA GPU only; extract "
-            "with `--device cuda`, or leave `quantize` out."
-        )
+    require_gpu(options, device)
     absent = [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]
     if absent:
         raise UserError(

@@ -23,8 +23,7 @@ from pydantic import Field, ValidationError
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ser.cache.record import describe
-from ser.corpus.config import Section
+from ser.corpus.config import Section, describe
 from ser.corpus.decoding.limits import CHANNELS, RATES
 from ser.corpus.errors import UserError, plural
 from ser.predict.clips import Piece
