@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 from urllib.parse import unquote
 
 import h5py
@@ -22,6 +22,8 @@ from ser.cache.zarr_nodes import is_zarr
 from ser.corpus.errors import UserError, first_line
 
 if TYPE_CHECKING:
+    import torch
+
     from ser.cache.zarr_import import ArrayNames
 
 FORMAT = "ser-features-hdf5/1"
@@ -37,7 +39,7 @@ class Array:
 
     file: Path
     stat_hash: int
-    read: Callable[[], Any]
+    read: Callable[[], object]
     content_hash: int | None = None
 
 
@@ -190,7 +192,7 @@ def _safetensors_keys(file: Path) -> list[str]:
         return [""]  # the error is reported when the tensor is read
 
 
-def _read_hdf5(file: Mapping[str, Any], path: str, crc: int | None = None) -> object:
+def _read_hdf5(file: h5py.File, path: str, crc: int | None = None) -> object:
     frames = file[path][()]
     if crc is not None and checksum(Encoded(frames)) != crc:
         raise ValueError("the crc32c of the frames differs")
@@ -215,7 +217,7 @@ def _read_torch(file: Path) -> object:
     return _numpy(tensors[0])
 
 
-def _numpy(tensor: Any) -> object:
+def _numpy(tensor: "torch.Tensor") -> object:
     readable = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
     return readable.numpy(force=True)
 

@@ -100,8 +100,8 @@ def _bounded_integer(text: str) -> int:
     return int(text)
 
 
-def _is_too_deep(values: dict[str, Any]) -> bool:
-    level: list[dict[str, Any] | list[Any]] = [values]
+def _is_too_deep(values: dict[str, object]) -> bool:
+    level: list[dict[str, object] | list[object]] = [values]
     for _ in range(DEEPEST):
         level = [
             inner

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ser.cache.json_file import LARGEST, parse_object
 from ser.corpus.errors import UserError
@@ -28,7 +28,7 @@ class Node:
     is_array: bool
     metadata: dict[str, object]
     problem: str = ""  # why the metadata cannot be used
-    stats: list[tuple[Any, ...]] = field(default_factory=list)
+    stats: list[tuple[object, ...]] = field(default_factory=list)
 
 
 def is_zarr(source: Path) -> bool:
@@ -109,7 +109,7 @@ def _read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _nodes(
-    files: Mapping[str, tuple[Any, ...]], read_metadata: Callable[[str], bytes]
+    files: Mapping[str, tuple[int, int]], read_metadata: Callable[[str], bytes]
 ) -> dict[str, Node]:
     """Return the arrays and groups by path; "" is the root."""
     nodes: dict[str, Node] = {}

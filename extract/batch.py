@@ -14,8 +14,11 @@ from ser.extract.extractor import Extractor, describe_class, naming_the_class
 
 
 def prepared(
-    extractor: Extractor, utterances: Sequence[str], inputs: Sequence[Any], failed: dict[str, str]
-) -> tuple[list[str], list[Any]]:
+    extractor: Extractor,
+    utterances: Sequence[str],
+    inputs: Sequence[object],
+    failed: dict[str, str],
+) -> tuple[list[str], list[object]]:
     """Return what the model takes for each input, and for which utterances.
 
     Those that `failed` gets the reason of are left out. Raises as `robustly`.
@@ -33,7 +36,10 @@ def prepared(
 
 
 def robustly(
-    extractor: Extractor, utterances: Sequence[str], inputs: Sequence[Any], failed: dict[str, str]
+    extractor: Extractor,
+    utterances: Sequence[str],
+    inputs: Sequence[object],
+    failed: dict[str, str],
 ) -> Iterator[tuple[str, Any]]:
     """Run the model on prepared inputs; halve them when memory runs out, and find what fails.
 

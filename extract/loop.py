@@ -169,7 +169,7 @@ class _Batch:
     """Utterances with their inputs, and of all that were decoded the hashes and the seconds."""
 
     utterances: list[str]
-    inputs: list[Any]
+    inputs: list[object]
     hashes: dict[str, int]
     seconds: float
 
@@ -182,7 +182,7 @@ def _run(
     failed: dict[str, str],
     *,
     threads: Threads,
-) -> Iterator[tuple[_Batch, list[tuple[str, Any]], float]]:
+) -> Iterator[tuple[_Batch, list[tuple[str, object]], float]]:
     """Yield each batch in order, its results, and the seconds of the model, shared by its threads.
 
     A batch of which nothing that is wanted can be decoded has no results.
@@ -194,7 +194,7 @@ def _run(
         utterances, inputs = prepared(extractor, batch.utterances, batch.inputs, failed)
         return replace(batch, utterances=utterances, inputs=inputs)
 
-    def compute(batch: _Batch) -> tuple[_Batch, list[tuple[str, Any]], float]:
+    def compute(batch: _Batch) -> tuple[_Batch, list[tuple[str, object]], float]:
         started = time.monotonic()
         results = list(robustly(extractor, batch.utterances, batch.inputs, failed))
         return batch, results, (time.monotonic() - started) / at_once
@@ -214,7 +214,7 @@ def _decoded(
     What cannot be decoded is listed as failed and left out.
     """
 
-    def decode(utterance: str) -> tuple[Any, int] | str:
+    def decode(utterance: str) -> tuple[object, int] | str:
         try:
             return sources.load(utterance), sources.content_hash(utterance)
         except (AudioError, ValueError, OSError) as error:
@@ -235,7 +235,7 @@ def _decoded(
         yield _Batch(list(hashes), inputs, hashes, samples / SAMPLE_RATE)
 
 
-def _require_frames(extractor: Extractor, results: Sequence[Any]) -> bool:
+def _require_frames(extractor: Extractor, results: Sequence[object]) -> bool:
     """Return whether any result has the extractor's shape; raises `UserError` when none has.
 
     One that is not fails its clip; when the very first ones are not, it is the extractor's mistake.

@@ -13,7 +13,7 @@ extractors which cannot be padded have more than one clip as well.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 from unittest import SkipTest
 from weakref import WeakKeyDictionary
 
@@ -58,7 +58,7 @@ class ExtractorConformance:
         """Return the extractor, loaded; `options` (`layer`) override those of the test."""
         raise NotImplementedError
 
-    def inputs(self, extractor: Extractor) -> list[Any]:
+    def inputs(self, extractor: Extractor) -> list[np.ndarray | str]:
         """Return the inputs of a batch."""
         if extractor.reads == "text":
             return list(TEXTS)
@@ -224,7 +224,7 @@ def _works_or_explains(extractor: Extractor, source: object) -> None:
         assert np.isfinite(frames).all()
 
 
-def _corpus(folder: Path, extractor: Extractor, inputs: Sequence[Any]) -> Job:
+def _corpus(folder: Path, extractor: Extractor, inputs: Sequence[np.ndarray | str]) -> Job:
     rows = []
     for i, source in enumerate(inputs):
         text = source if extractor.reads == "text" else None

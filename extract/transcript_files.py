@@ -17,7 +17,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -179,10 +178,11 @@ def _read_whisperx(path: Path, utterances: Collection[str], language: str) -> Tr
     return result
 
 
-def _of_segments(file: Path, content: Mapping[str, Any], language: str) -> Transcript:
+def _of_segments(file: Path, content: Mapping[str, object], language: str) -> Transcript:
     segments = list(_objects(file, content.get("segments"), "segments"))
-    texts = [segment.get("text", "") for segment in segments]
-    if not all(isinstance(text, str) for text in texts):
+    spoken = [segment.get("text", "") for segment in segments]
+    texts = [text for text in spoken if isinstance(text, str)]
+    if len(texts) < len(spoken):
         raise UserError(f"{file}: the text of a segment is not text; {WHISPERX}.")
     logs = [segment.get("avg_logprob") for segment in segments]
     known = [float(log) for log in logs if isinstance(log, int | float)]
@@ -200,7 +200,7 @@ def _of_segments(file: Path, content: Mapping[str, Any], language: str) -> Trans
     )
 
 
-def _timed(file: Path, words: Iterable[Mapping[str, Any]]) -> Iterator[Word]:
+def _timed(file: Path, words: Iterable[Mapping[str, object]]) -> Iterator[Word]:
     """Yield the words that WhisperX could align; numbers, for instance, have no times."""
     for word in words:
         if "start" in word and "end" in word:
@@ -211,7 +211,7 @@ def _timed(file: Path, words: Iterable[Mapping[str, Any]]) -> Iterator[Word]:
             yield Word(text.strip(), start, end)
 
 
-def _objects(file: Path, values: object, name: str) -> Iterator[Mapping[str, Any]]:
+def _objects(file: Path, values: object, name: str) -> Iterator[Mapping[str, object]]:
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise UserError(f"{file}: it has no list '{name}' of objects; {WHISPERX}.")
     yield from values

@@ -1,7 +1,6 @@
 """`kind: imported`: features made elsewhere, which `ser cache import` adds."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ class Imported(Extractor):
         """Raise `ValueError`: there is no model."""
         raise ValueError("features of kind 'imported' are added by `ser cache import`")
 
-    def extract(self, batch: Sequence[Any]) -> list[np.ndarray]:
+    def extract(self, batch: Sequence[object]) -> list[np.ndarray]:
         """Raise `ValueError`: there is no model."""
         self.load("cpu")
         return []
