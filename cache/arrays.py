@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 from urllib.parse import unquote
 
 import h5py
@@ -140,9 +140,10 @@ def _in_hdf5(source: Path, file: h5py.File) -> tuple[dict[str, Array], Origin | 
         stat = _stat_hash(source)
         arrays = {p: Array(source, stat, partial(_read_hdf5, file, p)) for p in sorted(paths)}
         return arrays, None
+    datasets = cast("Mapping[str, Any]", file)
     arrays = {}
     for path in paths:
-        stat, content, crc = map(int, file[path].attrs["ser"])
+        stat, content, crc = map(int, datasets[path].attrs["ser"])
         arrays[unquote(path)] = Array(source, stat, partial(_read_hdf5, file, path, crc), content)
     return dict(sorted(arrays.items())), origin
 
@@ -192,7 +193,7 @@ def _safetensors_keys(file: Path) -> list[str]:
         return [""]  # the error is reported when the tensor is read
 
 
-def _read_hdf5(file: h5py.File, path: str, crc: int | None = None) -> object:
+def _read_hdf5(file: Mapping[str, Any], path: str, crc: int | None = None) -> object:
     frames = file[path][()]
     if crc is not None and checksum(Encoded(frames)) != crc:
         raise ValueError("the crc32c of the frames differs")

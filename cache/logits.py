@@ -31,6 +31,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, cast
 
 import google_crc32c
 import h5py
@@ -155,7 +156,7 @@ class HeadLogits:
         _check(path)
         try:
             with h5py.File(path, "r") as file:
-                attributes = file.attrs
+                attributes = cast("Mapping[str, Any]", file.attrs)
                 if attributes.get("format") != FORMAT:
                     problem = f"the format is {attributes.get('format')!r}, not {FORMAT!r}"
                     raise DamagedError(path, problem, REMEDY)
@@ -246,7 +247,7 @@ def _cells(dataset: h5py.Dataset, rows: slice) -> list[list[str]]:
     return [[cell.decode() for cell in row] for row in dataset[rows].tolist()]
 
 
-def _read_split(group: h5py.Group, rows: slice) -> SplitLogits:
+def _read_split(group: Any, rows: slice) -> SplitLogits:  # h5py types no dataset in a group
     return SplitLogits(
         utterance=_texts(group["utterance"], rows),
         label=group["label"][rows],

@@ -227,9 +227,9 @@ def _works_or_explains(extractor: Extractor, source: object) -> None:
 def _corpus(folder: Path, extractor: Extractor, inputs: Sequence[np.ndarray | str]) -> Job:
     rows = []
     for i, source in enumerate(inputs):
-        text = source if extractor.reads == "text" else None
+        text = source if isinstance(source, str) else None
         rows.append({"utterance": f"u{i}", "path": f"u{i}.wav", "transcript": text})
-        if text is None:
+        if not isinstance(source, str):
             soundfile.write(folder / f"u{i}.wav", source, SAMPLE_RATE, subtype="FLOAT")
     rows.append({"utterance": "bad-open", "path": "open.wav", "transcript": None})
     (folder / "open.wav").write_text("This file is not audio, in spite of its name.")

@@ -32,7 +32,7 @@ class _Serial(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
-def _serial(file: object) -> _Serial:
+def _serial(file: Any) -> _Serial:
     """Open a file-like object, of which libsndfile needs read, seek and tell alone."""
     return _Serial(file)
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -19,9 +19,6 @@ from ser.corpus.config import stays_within
 from ser.corpus.errors import UserError, first_line, nearest
 from ser.corpus.importers.registry import build, importer
 from ser.corpus.manifest import Manifest, missing_files
-
-if TYPE_CHECKING:
-    from audformat import Database
 
 LARGEST_HEADER = 16 * 2**20  # bytes
 TABLE = re.compile(r"[\w-][\w.-]*")  # a table's name, which is part of that of its file
@@ -120,7 +117,7 @@ def _manifest(rows: list[dict[str, Any]], folder: Path, name: str, classes: list
     return build(rows, classes or sorted(present), folder, notes, corpus=name)
 
 
-def _load(folder: Path) -> "Database":
+def _load(folder: Path) -> Any:
     """Load a database, its tables on demand; raises `UserError` for what would run code."""
     import audformat as package
 
@@ -148,7 +145,7 @@ def _load(folder: Path) -> "Database":
         ) from error
 
 
-def _labels(database: "Database", column: str) -> Labels:
+def _labels(database: Any, column: str) -> Labels:
     """Collect a column from all tables that have it."""
     labels = Labels()
     for name in database.tables:
@@ -161,7 +158,7 @@ def _labels(database: "Database", column: str) -> Labels:
     return labels
 
 
-def _values(database: "Database", table: str, column: str) -> Iterator[tuple[Segment, object]]:
+def _values(database: Any, table: str, column: str) -> Iterator[tuple[Segment, object]]:
     """Yield the segments of a table with their values; None where there is none."""
     try:
         values = database[table].df[column]
@@ -183,7 +180,7 @@ def _seconds(time: Any) -> float | None:
     return None if seconds is None or seconds != seconds else seconds  # noqa: PLR0124  NaN
 
 
-def _properties(database: "Database", column: str) -> dict[object, dict[str, object]]:
+def _properties(database: Any, column: str) -> dict[object, dict[str, object]]:
     """Return the properties of a column's labels, as speaker -> gender."""
     for name in database.tables:
         entry = database[name].columns.get(column)
@@ -194,7 +191,7 @@ def _properties(database: "Database", column: str) -> dict[object, dict[str, obj
     return {}
 
 
-def _classes(database: "Database", tables: list[str], column: str) -> list[str]:
+def _classes(database: Any, tables: list[str], column: str) -> list[str]:
     """Return the labels of the emotion's scheme, in its order."""
     scheme = database[tables[0]].columns[column].scheme_id
     labels = database.schemes[scheme].labels if scheme else None
