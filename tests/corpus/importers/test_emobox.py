@@ -124,7 +124,7 @@ def test_mistakes_are_reported_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "data" / "emovo" / "emovo.jsonl"
     path.write_text('\n{"key": "a"\n')
     assert refusal(tmp_path, dataset="emovo").startswith(
-        "data/emovo/emovo.jsonl:2: not an utterance of EmoBox (Invalid JSON: EOF"
+        "data/emovo/emovo.jsonl:2: not an utterance of EmoBox (invalid JSON: EOF"
     )
     for wav in ("/etc/passwd", "downloads/../../x.wav", ""):
         path.write_text(json.dumps({"key": "a", "wav": wav}))
@@ -208,7 +208,7 @@ def test_only_a_line_feed_ends_a_line(tmp_path):
 
 
 def test_an_utterance_of_another_shape_is_named_with_its_field(tmp_path):
-    with pytest.raises(UserError, match=r"not an utterance of EmoBox \('wav' is not valid: Input"):
+    with pytest.raises(UserError, match=r"not an utterance of EmoBox \('wav' is not valid: input"):
         bent(tmp_path, [{"key": "a", "wav": 5, "emo": "sad"}], {"sad": "sad"})
 
 
