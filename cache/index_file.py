@@ -98,7 +98,7 @@ def missing(
     absent = set[str]()
     for utterance, source in other.select("utterance", "source").iter_rows():
         with suppress(OSError):  # the extraction reports why it cannot be read
-            if source == content_hash(utterance):
+            if source is not None and source == content_hash(utterance):
                 continue
         absent.add(utterance)
     return absent
