@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import soundfile
@@ -72,12 +72,13 @@ class ChannelPower:
 
 def info(source: Source) -> AudioInfo:
     """Read the header of a file, which is cheap; raises `AudioError`."""
-    with _audio_errors(), _file(source) as file:
-        data, suffix = Bytes(file), ffmpeg.suffix_of(source)
-        parts = survey(data, suffix)
-        with closing(_recording(data, file, parts[0], suffix)) as recording:
-            seconds = recording.seconds if len(parts) == 1 else None
-            return AudioInfo(recording.rate, recording.channels, seconds)
+    with (
+        _audio_errors(),
+        _opened(source) as opened,
+        closing(opened.recording(opened.parts[0])) as recording,
+    ):
+        seconds = recording.seconds if len(opened.parts) == 1 else None
+        return AudioInfo(recording.rate, recording.channels, seconds)
 
 
 def load(
@@ -106,11 +107,9 @@ def duration(source: Source) -> float:
     Uncompressed audio is measured by its header; what is compressed is decoded.
     """
     with _audio_errors():
-        with _file(source) as file:
-            data, suffix = Bytes(file), ffmpeg.suffix_of(source)
-            parts = survey(data, suffix)
-            if len(parts) == 1:
-                with closing(_recording(data, file, parts[0], suffix)) as recording:
+        with _opened(source) as opened:
+            if len(opened.parts) == 1:
+                with closing(opened.recording(opened.parts[0])) as recording:
                     if recording.exact and recording.seconds:
                         return recording.seconds
         samples: Counter[int] = Counter()
@@ -200,22 +199,31 @@ def _audio_errors() -> Iterator[None]:
         raise AudioError("damaged", "its decoder stopped with an error") from error
 
 
+class _Opened(NamedTuple):
+    """A file, the recordings in it, and the suffix of its name."""
+
+    file: BinaryIO
+    data: Bytes
+    parts: list[Part]
+    suffix: str
+
+    def recording(self, part: Part) -> Recording:
+        """Open a part with libsndfile, or with FFmpeg if it is not one of its own."""
+        try:
+            return libsndfile.Recording(self.data, self.file, part)
+        except soundfile.SoundFileError as error:
+            return ffmpeg.Recording(self.file, part, self.suffix, error)
+
+
 @contextmanager
-def _file(source: Source) -> Iterator[BinaryIO]:
+def _opened(source: Source) -> Iterator[_Opened]:
     file = open_file(source)
     try:
-        yield file
+        data, suffix = Bytes(file), ffmpeg.suffix_of(source)
+        yield _Opened(file, data, survey(data, suffix), suffix)
     finally:
         if file is not source:
             file.close()
-
-
-def _recording(data: Bytes, file: BinaryIO, part: Part, suffix: str) -> Recording:
-    """Open a part with libsndfile, or with FFmpeg if it is not one of its own."""
-    try:
-        return libsndfile.Recording(data, file, part)
-    except soundfile.SoundFileError as error:
-        return ffmpeg.Recording(file, part, suffix, error)
 
 
 def _at_16_khz_parts(
@@ -253,24 +261,22 @@ def _decoded(
     last = None if end is None or np.isnan(end) or end == np.inf else end
     if first == np.inf or (last is not None and last <= first):
         return
-    with _file(source) as file:
-        data, suffix = Bytes(file), ffmpeg.suffix_of(source)
-        parts = survey(data, suffix)
-        if first and len(parts) == 1:
-            with closing(_recording(data, file, parts[0], suffix)) as recording:
+    with _opened(source) as opened:
+        if first and len(opened.parts) == 1:
+            with closing(opened.recording(opened.parts[0])) as recording:
                 stop = None if last is None else round(last * recording.rate)
                 span = recording.span(round(first * recording.rate), stop)
                 if span is not None:
                     yield from span
                     return
-        yield from _trimmed(_all(data, file, parts, suffix), first, last)
+        yield from _trimmed(_all(opened), first, last)
 
 
-def _all(data: Bytes, file: BinaryIO, parts: list[Part], suffix: str) -> Iterator[Block]:
+def _all(opened: _Opened) -> Iterator[Block]:
     """Yield the samples of one recording after the other."""
-    waiting = list(reversed(parts))
+    waiting = list(reversed(opened.parts))
     while waiting:
-        with closing(_recording(data, file, waiting.pop(), suffix)) as recording:
+        with closing(opened.recording(waiting.pop())) as recording:
             yield from recording.blocks()
             if recording.next is not None:
                 waiting.append(recording.next)
