@@ -105,7 +105,7 @@ def _results(args: argparse.Namespace, device: str, name: str, judged: bool) -> 
         rows=[],
     )
     with tempfile.TemporaryDirectory(prefix="bench-", dir=args.folder) as folder:
-        setting = make_setting(Path(folder), device, args.tiny)
+        setting = make_setting(Path(folder).resolve(), device, args.tiny)
         groups = _selected(setting, args.only)
         write_audio(setting)
         for outcome in run(groups, args.minutes * 60 - (time.time() - began), judged):
