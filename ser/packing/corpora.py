@@ -25,6 +25,7 @@ CITED = {  # keys in citations.bib
     "meld": ("poria2019meld",),
     DEMO: ("espeakng",),
 }
+LONGEST_LICENCE = 300  # letters of its name
 UNKNOWN_LICENCE = "see its documentation"
 # In the licences that the importers state. Features are derivatives of the audio.
 NOT_SHARED = re.compile(r"signed|registration|passed on|-ND\b")
@@ -82,6 +83,14 @@ def corpora_of(path: Path, manifest: Manifest | None) -> tuple[str, ...]:
     return () if named is None else (named,)
 
 
+def require_licence_name(licence: str | None) -> None:
+    """Raise `UserError` for a value of --licence that is not one line of text."""
+    if licence is not None and not (
+        licence.strip() and licence.isprintable() and len(licence) <= LONGEST_LICENCE
+    ):
+        raise UserError(f"--licence: give its name in one line of up to {LONGEST_LICENCE} letters.")
+
+
 @dataclass(frozen=True)
 class Terms:
     """The corpora that features were computed from, and the licence under which they are shared."""
@@ -94,8 +103,10 @@ def terms_of_features(path: Path, manifest: Manifest, given: str | None) -> Term
     """Return the terms under which features of a manifest's audio may be shared.
 
     `given` is a licence that the user states for corpora whose licence is unknown or unclear.
-    Raises `UserError` where a corpus forbids it, or where its licence is unclear and none is given.
+    Raises `UserError` where a corpus forbids it, where its licence is unclear and none is
+    given, and as `require_licence_name` does.
     """
+    require_licence_name(given)
     corpora = corpora_of(path, manifest)
     by_name = corpus_named(path.stem, path.parent.name)
     licences = {name: licence_of(name) for name in (*corpora, *([by_name] if by_name else []))}

@@ -30,6 +30,7 @@ from ser.extract.registry import card
 from ser.heads.config import HeadConfig
 from ser.heads.record import FILE, HeadRecord
 from ser.packing.card import base_of, write_card
+from ser.packing.corpora import require_licence_name
 from ser.packing.evaluation import evaluate
 from ser.pipeline.file import Pipeline
 from ser.predict.archive import CARD, MODEL_FILE, PIPELINE, copied
@@ -43,7 +44,6 @@ OWN = "Apache-2.0 (ser's own code)"
 LICENCES = {"prosody": OWN, "pitch": OWN, "opensmile": "audEERING's research licence"}
 UNKNOWN = "unknown: see where {} is from"
 PATHS = ("init", "_name_or_path", "name_or_path")  # keys of JSON and YAML that may hold a path
-LONGEST_LICENCE = 300
 PLAIN_FILE = 0o100644 << 16  # a plain file, in the attributes of a member
 
 
@@ -119,8 +119,7 @@ def _require_packable(run: Path, predictor: Predictor, licence: str | None) -> N
             f"{run}: 'features.{remote[0]}' uses a server, and a bundle may send nothing to one; "
             "share the run's folder instead."
         )
-    if licence is not None and not (licence.isprintable() and len(licence) <= LONGEST_LICENCE):
-        raise UserError(f"--licence: give its name in one line of up to {LONGEST_LICENCE} letters.")
+    require_licence_name(licence)
 
 
 def _features(

@@ -25,6 +25,10 @@ def test_a_feature_goes_from_cache_to_cache(hub, extracted, tmp_path):
     refused = ser(*push, cwd=extracted)
     assert refused.returncode == 2
     assert "whether features of its corpus may be shared is not known; if its" in refused.stderr
+    for name in ("", "CC\nBY", "x" * 301):
+        refused = ser(*push, "--licence", name, cwd=extracted)
+        sentence = "ser: --licence: give its name in one line of up to 300 letters.\n"
+        assert (refused.returncode, refused.stderr) == (2, sentence)
     pushed = ser(*push, "--licence", "CC BY 4.0", "--private", cwd=extracted)
     assert pushed.returncode == 0, pushed.stderr
     assert hub.repos["datasets", "anna/prosody"].private
