@@ -2,6 +2,8 @@
 
 import re
 import tomllib
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +45,10 @@ def test_both_install_the_same():
         assert set(first) == set(second) and first
     assert 'ENTRYPOINT ["ser"]' in container and 'exec ser "$@"' in apptainer
     assert "ser" in PROJECT["scripts"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_installs_the_library_that_lightgbm_needs_of_the_system(name):
+    library = Path(find_spec("lightgbm").origin).parent / "lib" / "lib_lightgbm.so"
+    assert b"\0libgomp.so.1\0" in library.read_bytes()  # and no wheel has it under this name
+    assert "apt-get install -y --no-install-recommends libgomp1" in (ROOT / name).read_text()
