@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from ser.corpus.bounded_yaml import Where, read_yaml
+from ser.corpus.bounded_yaml import read_yaml
 from ser.corpus.errors import UserError
 from ser.extract.registry import card
 from ser.packing.card import HUB_ID, base_of
@@ -183,9 +183,9 @@ def _used(
         yield f"stack {model}", keys
 
 
-def _text(pipeline: Document, where: Where) -> str:
+def _text(pipeline: Document, where: tuple[str, ...]) -> str:
     """Return the text at a place, "" where there is none; raises `UserError` for other values."""
-    value = pipeline.mapping(where[:-1]).get(str(where[-1]))
+    value = pipeline.mapping(where[:-1]).get(where[-1])
     if value is not None and not isinstance(value, str):
         raise pipeline.error(where, "it must be text; quote it.")
     return value or ""
@@ -200,7 +200,7 @@ def _corpus(pipeline: Document) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _model(
-    pipeline: Document, where: Where, run: Path, finetuned: Iterable[str]
+    pipeline: Document, where: tuple[str, ...], run: Path, finetuned: Iterable[str]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     kind, model = _text(pipeline, (*where, "kind")), pipeline.mapping(where).get("model")
     if model is None:

@@ -74,7 +74,7 @@ class Document:
         self.lines = {at: n for at, n in self.lines.items() if at[: len(where)] != where}
         self.overrides[where] = option
 
-    def mapping(self, where: Where) -> Entry:
+    def mapping(self, where: tuple[str, ...]) -> Entry:
         """Return the mapping at a place, {} if it is empty; raises `UserError` for other values."""
         value: object = self.data
         for key in where:
