@@ -1,4 +1,4 @@
-"""Reading a JSON object in bounded memory, its checksum compared."""
+"""JSON objects with a checksum of their content, read in bounded memory."""
 
 import errno
 import json
@@ -77,6 +77,12 @@ def parse_object(path: Path, data: bytes, remedy: str) -> dict[str, object]:
     ):
         raise DamagedError(path, "it is damaged (its checksum is not that of its content)", remedy)
     return values
+
+
+def to_text(values: Mapping[str, object], indent: int) -> str:
+    """Return the text of a JSON file with the checksum of its content as the last field."""
+    checked = {**values, CHECKSUM: json_checksum(values)}
+    return json.dumps(checked, indent=indent, allow_nan=False) + "\n"
 
 
 def json_checksum(values: Mapping[str, object]) -> str:

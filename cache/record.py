@@ -1,6 +1,5 @@
 """JSON files of a run as typed models: bounded when read, written durably."""
 
-import json
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -13,7 +12,7 @@ from pydantic import (
     ValidationError,
 )
 
-from ser.cache.json_file import CHECKSUM, json_checksum, read_object
+from ser.cache.json_file import read_object, to_text
 from ser.corpus.atomic import write_durably
 from ser.corpus.config import describe
 from ser.corpus.errors import CONTROLS, DamagedError
@@ -66,9 +65,7 @@ class Record(BaseModel):
 
         Its last field is the checksum of the others.
         """
-        values = self.model_dump(mode="json", exclude_unset=True)
-        values |= {CHECKSUM: json_checksum(values)}
-        return json.dumps(values, indent=self.indent, allow_nan=False) + "\n"
+        return to_text(self.model_dump(mode="json", exclude_unset=True), self.indent)
 
     def write(self, path: Path) -> None:
         """Write the file so that it is there whole or not at all."""

@@ -2,7 +2,7 @@
 
     <run>/heads/<head>/logits.h5                    read
     <run>/stack/{stack.json, predictions.parquet}   read when the stack is done
-    <run>/report/metrics.json                       {split: {head or "stack": numbers}}
+    <run>/report/metrics.json                       {split: {head or "stack": numbers}}, checksum
     <run>/report/predictions.csv                    every utterance of the run, one row each
 
 The numbers of a system on dev and test are those of `ser.score.system`. A head's entry of test (of
@@ -14,7 +14,6 @@ id. The predictions are the stack's, or without a stack those of the head that i
 macro-F1 the emotions, by mean CCC the attributes.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +32,7 @@ from ser.score.heads import classifies, read_heads, require_same_utterances, sof
 from ser.score.metrics import confusion, macro_f1
 from ser.score.predictions import Predictions
 from ser.score.record import StackSummary, has_stack, read_predictions, stack_file
-from ser.score.scores import Metrics, Ranked, SystemScores, TrainScores, plain_values
+from ser.score.scores import Metrics, Ranked, SystemScores, TrainScores, metrics_text
 from ser.score.system import score_system
 from ser.score.truth import PREDICTED, emotion_of, ground_truth
 
@@ -242,4 +241,4 @@ def _write(folder: Path, metrics: Metrics, predictions: pl.DataFrame) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     write_if_changed(folder / "predictions.csv", predictions.write_csv(float_precision=6))
-    write_if_changed(folder / "metrics.json", json.dumps(plain_values(metrics), indent=2) + "\n")
+    write_if_changed(folder / "metrics.json", metrics_text(metrics))

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from ser.cache.json_file import read_object
+from ser.cache.json_file import read_object, to_text
 from ser.cache.record import Count
 from ser.corpus.config import describe
 from ser.corpus.errors import DamagedError
@@ -270,6 +270,11 @@ def read_metrics(path: Path) -> Metrics:
         return _METRICS.validate_python(read_object(path, REMEDY))
     except ValidationError as error:
         raise DamagedError(path, describe(error), REMEDY) from error
+
+
+def metrics_text(metrics: Metrics) -> str:
+    """Return the text of metrics.json; its last field is the checksum of the scores."""
+    return to_text(plain_values(metrics), indent=2)
 
 
 def plain_values(metrics: Metrics) -> dict[str, dict[str, dict[str, object]]]:

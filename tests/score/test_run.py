@@ -5,6 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from ser.cache.json_file import json_checksum
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.score.config import ScoreConfig
@@ -36,7 +37,7 @@ def scored(run, *arguments):
     metrics, file = score_run(run, *arguments), run / "report" / "metrics.json"
     assert read_metrics(file) == metrics
     plain = plain_values(metrics)
-    assert json.loads(file.read_text()) == plain
+    assert json.loads(file.read_text()) == plain | {"crc32c": json_checksum(plain)}
     return plain
 
 

@@ -69,6 +69,7 @@ def test_the_stage_that_a_half_made_run_lacks_is_its_reason(tmp_path, options, r
         ("heads/two/head.json", '{"seconds": -1}', "heads/two/head.json: 'seconds' is not valid"),
         ("stack/stack.json", "{}", "stack/stack.json: 'heads' is not valid"),
         ("report/metrics.json", "[]", "report/metrics.json: it holds no JSON object"),
+        ("report/metrics.json", '{"crc32c": "00000000"}', "report/metrics.json: it is damaged"),
         ("report/metrics.json", '{"dev": {"one": 1}}', "report/metrics.json: 'dev.one' is not"),
     ],
 )

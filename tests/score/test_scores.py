@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ser.corpus.errors import UserError
-from ser.score.scores import plain_values, read_metrics
+from ser.score.scores import metrics_text, plain_values, read_metrics
 from tests.score.factories import entry
 
 GROUP = {"n": 2, "speakers": 7, "macro_f1": 0.5, "interval": {"macro_f1": [0.25, 0.75]}}
@@ -67,3 +67,18 @@ def test_damage_is_one_sentence_with_the_field_and_the_remedy(tmp_path, change, 
         read_metrics(path)
     assert str(error.value).startswith(f"{path}: {problem}")
     assert str(error.value).endswith("; score the run again with `ser score`.")
+
+
+def test_a_changed_number_is_found_by_the_checksum(tmp_path):
+    path = tmp_path / "metrics.json"
+    metrics = read_metrics(write(tmp_path, {"dev": {"one": FULL}}))  # earlier files have none
+    text = metrics_text(metrics)
+    path.write_text(text)
+    assert read_metrics(path) == metrics
+    path.write_text(text.replace('"own": 2.5', '"own": 2.75'))
+    with pytest.raises(UserError) as error:
+        read_metrics(path)
+    assert str(error.value) == (
+        f"{path}: it is damaged (its checksum is not that of its content); "
+        "score the run again with `ser score`."
+    )

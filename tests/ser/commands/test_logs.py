@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from ser.cache.json_file import read_object
 from ser.commands.logs import log, start_logging
 from ser.commands.main import cli, main, print_warning
 from ser.corpus.errors import Note
@@ -179,7 +180,7 @@ def test_json_is_all_that_is_on_standard_output(corpus):
         return json.loads(call(*words, "--json").stdout)
 
     scores = read("score", *pipeline)
-    assert scores == json.loads((corpus / "run/report/metrics.json").read_text())
+    assert scores == read_object(corpus / "run/report/metrics.json", "")
     heads = read("heads", "list", *pipeline)
     assert [(row["head"], row["features"], row["trained"]) for row in heads] == [
         ("one", ["prosody"], "yes"),

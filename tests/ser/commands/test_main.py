@@ -31,7 +31,7 @@ def test_run_does_everything_and_the_second_skips_everything(tmp_path):
     assert f"report   {page}\n" in first.stdout
     assert "<html" in page.read_text()
     metrics = json.loads((tmp_path / "run/report/metrics.json").read_text())
-    assert set(metrics) == {"dev", "test"}
+    assert set(metrics) == {"dev", "test", "crc32c"}
     assert set(metrics["test"]) == {"one", "two", "stack"}
     assert set(metrics["test"]["stack"]) >= {
         "macro_f1",
