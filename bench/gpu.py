@@ -9,7 +9,7 @@ transformers needs besides. Each row passes or fails on its bound, and none stop
 works, and bounds on speed are not judged.
 
 The exit code is 1 if a row failed, 2 after a mistake in the call, before anything is measured, and
-130 after Ctrl-C or SIGTERM.
+130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import argparse
@@ -46,13 +46,13 @@ from bench.heads import msp_like
 from ser.corpus.errors import UserError, one_line
 from ser.corpus.machine import machine, versions
 from ser.corpus.manifest import Manifest
-from ser.corpus.termination import catch_sigterm
+from ser.corpus.termination import catch_sigterm, is_requested
 from ser.extract.extractor import SAMPLE_RATE, choose_device, device_type
 
 CLIPS, TEXTS = 512, 4_096
 WORDS = ("kids", "are", "talking", "by", "the", "door", "and", "nobody", "knows", "how", "long")
 CLASSES = ("angry", "sad", "happy", "neutral")
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -74,22 +74,23 @@ def _measure(args: argparse.Namespace) -> int:
         torch.cuda.set_device(device)  # of events and graphs
         name = torch.cuda.get_device_name(device)
     console.print(f"{name}, torch {torch.__version__}", highlight=False)
-    judged, interrupted, result = name != "CPU" and not args.tiny, "", None
+    judged, interrupted, result = name != "CPU" and not args.tiny, 0, None
     try:
         for result in _results(args, device, name, judged):
             _line(console, result.rows[-1])
             result.write(args.json)
     except KeyboardInterrupt:
-        interrupted = "interrupted; "
+        interrupted = TERMINATED if is_requested() else INTERRUPTED
     if result is None:
-        return INTERRUPTED
+        return interrupted
     console.print(_table(result.rows))
     if judged:
         console.print(measured(name, result.rows), highlight=False, markup=False)
     counts = Counter(outcome.status for outcome in result.rows)
-    summary = interrupted + ", ".join(f"{count} {status}" for status, count in counts.items())
+    summary = "interrupted; " if interrupted else ""
+    summary += ", ".join(f"{count} {status}" for status, count in counts.items())
     console.print(f"{summary}; {result.minutes:g} minutes; {args.json}", highlight=False)
-    return INTERRUPTED if interrupted else int(bool(counts["failed"] + counts["error"]))
+    return interrupted or int(bool(counts["failed"] + counts["error"]))
 
 
 def _results(args: argparse.Namespace, device: str, name: str, judged: bool) -> Iterator[Result]:

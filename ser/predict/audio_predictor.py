@@ -22,7 +22,6 @@ from ser.extract.device_memory import default_frame_budget
 from ser.predict.attention import Pooling, explain_clip
 from ser.predict.clips import (
     AHEAD,
-    BRIEF,
     THREADS,
     Clip,
     Cut,
@@ -236,7 +235,6 @@ class AudioPredictor(ABC):
             [*self.notes, *clip.notes()],
             self.min_confidence,
             unusable=bool(clip.problems),
-            shortest=BRIEF if clip.turns else 0.0,
         )
 
     def _predict(

@@ -27,7 +27,7 @@ from ser.version import install
 Cut = Literal["auto", "speech", "windows"]
 
 WHOLE = 30.0  # s; a clip up to this is one piece
-BRIEF = 0.25  # s; a syllable: a shorter clip has a note
+BRIEF = 0.25  # s; a syllable: a shorter clip has a note and is unsure
 SHORTEST = SAMPLE_RATE // 40  # samples of a turn or another piece, as of a clip
 THREADS, AHEAD = 2, 4  # that decode, and clips decoded ahead
 

@@ -6,7 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from ser.corpus.audio import SAMPLE_RATE
+from ser.predict.clips import BRIEF
 from ser.predict.result import Result, Segment, most_probable, names_speakers
+
+LEAST = round(BRIEF * SAMPLE_RATE)  # samples of a reliable segment
 
 
 def join(
@@ -17,17 +20,14 @@ def join(
     min_confidence: float | None = None,
     *,
     unusable: bool = False,
-    shortest: float = 0.0,
 ) -> Result:
     """Return the result for a whole clip from its segments.
 
     Where a `min_confidence` above 0 is set, all of an `unusable` signal is unsure: it is not
-    speech, and confidence means nothing. So are segments under `shortest` seconds, which do not
-    count for the clip where others are longer.
+    speech, and confidence means nothing. So are segments under `BRIEF` seconds, which do not count
+    for the clip where others are longer.
     """
-    reliable = [
-        s for s in segments if round((s.end - s.start) * SAMPLE_RATE) >= shortest * SAMPLE_RATE
-    ]
+    reliable = [s for s in segments if round((s.end - s.start) * SAMPLE_RATE) >= LEAST]
     doubtful = (unusable or not reliable) and bool(min_confidence)
     if min_confidence:
         sure = () if unusable else set(map(id, reliable))

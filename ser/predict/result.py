@@ -57,7 +57,7 @@ class Segment:
         attention: by feature, with `explain`.
         words: with their share of the attention, with `explain`.
         unsure: whether the highest probability is below the predictor's `min_confidence`, or it is
-            a turn under 0.25 s; None without one.
+            under 0.25 s long; None without one.
         speaker: who speaks, by the turns that were given; None without them, or where not known.
 
         >>> Segment(0.0, 1.5, "sad", {"sad": 0.9, "angry": 0.1}, {}, None, {}).emotion
@@ -98,8 +98,8 @@ class Result:
         notes: sentences that qualify the result: what the model was trained on, or what is wrong
             with the audio.
         unsure: whether the highest probability is below the predictor's `min_confidence`, or the
-            signal is not usable as speech (a note says why); None without one. The emotion is the
-            most likely class in any case.
+            signal is not usable as speech or under 0.25 s long (a note says why); None without
+            one. The emotion is the most likely class in any case.
 
         >>> Result("clip.wav", 1.5, "sad", {"sad": 0.9, "angry": 0.1}, {}, None, {}, [])
         Result('clip.wav', 1.5 s, sad 0.90)

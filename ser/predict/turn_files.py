@@ -84,7 +84,7 @@ def _read_rttm(path: Path) -> Iterator[tuple[str, Turn]]:
     for number, line in enumerate(_bytes(path).splitlines(), 1):
         # not at Unicode's spaces
         cells = [cell for cell in re.split(r"[ \t]+", line.decode()) if cell]
-        if not cells or cells[0].startswith((";;", "#")):
+        if not cells or cells[0].startswith((";", "#")):
             continue
         where = f"{path}: line {number}"
         if cells[0] not in OBJECTS:

@@ -119,7 +119,10 @@ def test_a_row_that_fails_stops_no_other():
     assert [outcome.status for outcome in run(groups, 60, judge_speed=False)][1] == "measured"
 
 
-def test_an_interrupted_run_keeps_its_rows(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("terminated", "expected"), [(False, 130), (True, 143)])
+def test_an_interrupted_run_keeps_its_rows(terminated, expected, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "is_requested", lambda: terminated)
+
     def interrupt():
         rows = gpu.Result.read(tmp_path / "gpu.json").rows
         assert [row.name for row in rows] == ["first"]  # what a killed run would keep
@@ -128,7 +131,7 @@ def test_an_interrupted_run_keeps_its_rows(tmp_path, monkeypatch, capsys):
     figures = [Figure("first", lambda: 1.5, "x"), Figure("second", interrupt), Figure("third", int)]
     monkeypatch.setattr(gpu, "_selected", lambda setting, only: [Group("a", lambda: figures)])
     code, rows = check(tmp_path)
-    assert code == 130
+    assert code == expected
     assert [(row.name, row.value) for row in rows] == [("first", 1.5)]
     assert "interrupted; 1 measured; " in capsys.readouterr().out.replace("\n", "")
     assert [*tmp_path.iterdir()] == [tmp_path / "gpu.json"]

@@ -40,15 +40,15 @@ def test_a_clip_of_many_segments_is_their_mean_by_seconds():
     assert PARTS.agreeing == ["b"]
 
 
-def test_turns_that_are_too_short_are_unsure_and_do_not_count_beside_longer_ones():
+def test_segments_that_are_too_short_are_unsure_and_do_not_count_beside_longer_ones():
     brief = replace(segment(2, 2.1, "angry"), unsure=False)
     longer = replace(segment(0, 2, "sad"), unsure=False)
-    clip = join("a.wav", 3.0, [longer, brief], min_confidence=0.4, shortest=0.25)
+    clip = join("a.wav", 3.0, [longer, brief], min_confidence=0.4)
     assert [part.unsure for part in clip.segments] == [False, True]
     assert (clip.emotion, clip.unsure, clip.probabilities) == ("sad", False, longer.probabilities)
-    alone = join("a.wav", 3.0, [brief], min_confidence=0.4, shortest=0.25)
+    alone = join("a.wav", 3.0, [brief], min_confidence=0.4)
     assert (alone.emotion, alone.unsure, alone.segments[0].unsure) == ("angry", True, True)
-    assert join("a.wav", 3.0, [replace(brief, unsure=None)], shortest=0.25).unsure is None
+    assert join("a.wav", 3.0, [replace(brief, unsure=None)]).unsure is None
 
 
 def test_an_unsure_clip_keeps_its_most_likely_class():

@@ -89,6 +89,14 @@ def test_it_abstains_on_what_is_not_speech_however_confident_it_is(shelf):
     assert [segment.unsure for segment in result.segments] == [True]
 
 
+def test_a_clip_too_short_for_a_prediction_is_unsure_however_confident(shelf):
+    tones = sum(np.sin(2 * np.pi * hz * np.arange(400) / 16_000) for hz in (150, 700, 1200))
+    result = shelf((0.1 * tones.astype(np.float32), 16_000))
+    assert result.notes[-1] == "The clip is only 0.03 s long, too short for a reliable prediction."
+    assert max(result.probabilities.values()) > shelf.min_confidence
+    assert (result.unsure, [segment.unsure for segment in result.segments]) == (True, [True])
+
+
 @pytest.mark.parametrize(("min_confidence", "unsure"), [(None, None), (0.0, False), (0.1, True)])
 def test_an_unusable_signal_is_unsure_where_there_is_a_threshold(min_confidence, unsure):
     segment = Segment(0.0, 1.0, "sad", {"sad": 0.9, "angry": 0.1}, {}, None, {}, unsure=unsure)

@@ -39,7 +39,7 @@ def read(tmp_path):
 
 def test_turns_of_several_files_are_sorted_and_found_by_the_file_name(read):
     turns = read(
-        ";; by hand\n\nSPKR-INFO talk 1 <NA> <NA> <NA> adult_female anna <NA> <NA>\n"
+        "; by\n;; hand\n\nSPKR-INFO talk 1 <NA> <NA> <NA> adult_female anna <NA> <NA>\n"
         + line(3, 1, "ben")
         + line(0.5, 1.5)
         + line(0, 9, "<NA>", "a_b.c")
