@@ -242,6 +242,13 @@ class HeadConfig(Section):
             raise ValueError(f"best_by: {self.best_by} needs a loss that trains {needed}")
         return self
 
+    def spec(self) -> dict[str, object]:
+        """Return the options that a head's numbers depend on, as plain values.
+
+        Defaults are left out, so that a head does not go stale when there is a new option.
+        """
+        return self.model_dump(mode="json", exclude_defaults=True, exclude={"init", "log"})
+
 
 def valid_keys(entry: Mapping[str, object]) -> list[str]:
     """List the keys an entry may have, its architecture's included."""

@@ -94,10 +94,7 @@ class HeadJob:
         inputs = {f: FeatureInput(cache, views=self.views[f]) for f, cache in caches.items()}
         spec: Spec = {
             "version": VERSION,
-            # without defaults, so that a head does not go stale when there is a new option
-            "config": config.model_dump(
-                mode="json", exclude_defaults=True, exclude={"init", "log"}
-            ),
+            "config": config.spec(),
             "classes": list(job.manifest.classes),
             "labels": labels_digest(config, job.manifest, job.usable),
             "features": {f: cache.fingerprint for f, cache in caches.items()},

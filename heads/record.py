@@ -1,6 +1,7 @@
 """`head.json`: what a trained head was made from and how it is built; written last."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -11,6 +12,7 @@ from ser.cache.record import Count, FileName, Hash, Labels, Record
 from ser.corpus.config import describe
 from ser.corpus.errors import DamagedError, UserError
 from ser.heads.config import HeadConfig, parse_head
+from ser.heads.scaling import SCALED
 
 FILE = "head.json"
 LARGEST_FRAME = 1 << 22  # numbers of one frame, all its layers together
@@ -123,6 +125,21 @@ class HeadRecord(Record):
             if name not in self.frames:
                 raise DamagedError(path, f"it has no frames of the feature '{name}'", self.remedy)
         return config
+
+
+def is_stale(record: HeadRecord, config: HeadConfig, classes: Sequence[str]) -> bool:
+    """Return whether a head was trained with other options or classes than the pipeline's.
+
+    Only the record is read: changed labels, splits and features are noticed by `current_heads`.
+    Options that depend on the number of training clips are compared where `config` gives them.
+    """
+    if record.classes != tuple(classes):
+        return True
+    recorded = record.made_from.get("config")
+    if not isinstance(recorded, dict):  # of an earlier version
+        return False
+    ignored = set(SCALED) - config.model_fields_set
+    return {key: recorded[key] for key in recorded if key not in ignored} != config.spec()
 
 
 def read_done(run: Path, name: str) -> HeadRecord | None:

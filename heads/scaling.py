@@ -20,6 +20,7 @@ from ser.heads.config import Augment, HeadConfig
 from ser.heads.registry import HEADS
 
 SMALL, LARGE = 2_000, 60_000  # training clips: at most, at least
+SCALED = ("epochs", "lr", "lr_min", "augment")  # the options that depend on them
 
 
 def scaled(config: HeadConfig, clips: int) -> HeadConfig:

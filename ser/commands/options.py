@@ -163,8 +163,11 @@ def load_pipeline(path: Path, overrides: Sequence[str] | None, cv: str | None = 
 
 
 def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -> list[str]:
-    """Name the heads and fine-tuned models; raises `StoppedError` when one of `wanted` failed."""
-    from ser.stages.heads import failed_heads
+    """Name the heads and fine-tuned models, with a `Note` on those of `wanted` that are stale.
+
+    Raises `StoppedError` when one of `wanted` failed.
+    """
+    from ser.stages.heads import failed_heads, note_stale
 
     if not pipeline.systems:
         raise UserError(
@@ -172,6 +175,7 @@ def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -
         )
     if problem := failed_heads(pipeline, wanted or pipeline.systems):
         raise StoppedError(f"{pipeline.run}: {problem}")
+    note_stale(pipeline, wanted or pipeline.systems)
     return pipeline.systems
 
 

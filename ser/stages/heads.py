@@ -1,6 +1,8 @@
 """The heads stage of a pipeline: training, the list of those that failed, the table of all."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -8,16 +10,18 @@ from typing import Literal
 import polars as pl
 
 from ser.corpus.atomic import clear, write_durably
-from ser.corpus.errors import UserError, nearest, plural
+from ser.corpus.errors import DamagedError, Note, UserError, listed, nearest, plural
 from ser.engines.cluster import train_with_ray
 from ser.engines.engine import LOCAL, Engine
 from ser.engines.heads import Log, RunTraining, Training, train_runs
 from ser.engines.slurm import train_with_slurm
 from ser.heads.config import merged
-from ser.heads.record import read_done
+from ser.heads.record import is_stale, read_done
 from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, write_resolved
 from ser.pipeline.jobs import heads_job
+
+Trained = Literal["yes", "stale", "no", "failed"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,22 @@ def failed_heads(pipeline: Pipeline, names: Sequence[str]) -> str:
     )
 
 
+def note_stale(pipeline: Pipeline, names: Sequence[str]) -> None:
+    """Warn with a `Note` of those of the heads that are stale; see `is_stale`."""
+    stale = []
+    for name in names:
+        with suppress(DamagedError):  # reported by who needs the record
+            record, config = read_done(pipeline.run, name), pipeline.heads.get(name)
+            if record and config and is_stale(record, config, pipeline.corpus.classes):
+                stale.append(name)
+    if stale:
+        problem = (
+            f"{pipeline.run}: trained with other options or classes than {pipeline.source} gives: "
+            f"{listed(stale)}; to update them, run `ser heads train-all`."
+        )
+        warnings.warn(problem, Note, stacklevel=2)
+
+
 def describe_head(report: HeadReport) -> str:
     """Return a line on the outcome of a head."""
     if report.done == "current":
@@ -178,13 +198,13 @@ def _metric_name(score_name: str) -> str:
 
 @dataclass(frozen=True)
 class ListedHead:
-    """A row of `ser heads list`; `metric` names the dev score."""
+    """A row of `ser heads list`; `metric` names the dev score, and `stale` is as in `is_stale`."""
 
     head: str
     features: Sequence[str]
     loss: str
     sampler: str
-    trained: Literal["yes", "no", "failed"]
+    trained: Trained
     dev_score: float | None
     metric: str
 
@@ -194,12 +214,17 @@ def list_heads(pipeline: Pipeline) -> Iterator[ListedHead]:
     failed = _failed_rows(pipeline)
     for name, config in pipeline.heads.items():
         record = read_done(pipeline.run, name)
+        trained: Trained = "no" if record is None else "yes"
+        if name in failed:
+            trained = "failed"
+        elif record is not None and is_stale(record, config, pipeline.corpus.classes):
+            trained = "stale"
         yield ListedHead(
             head=name,
             features=config.feature_names,
             loss="+".join(dict.fromkeys(u.name for s in config.stages for u in s.loss)),
             sampler="+".join(dict.fromkeys(s.sampler.name for s in config.stages)),
-            trained="failed" if name in failed else "no" if record is None else "yes",
+            trained=trained,
             dev_score=None if record is None else record.score,
             metric=config.chosen_by,
         )

@@ -6,7 +6,8 @@ import pytest
 
 from ser.corpus.errors import DamagedError
 from ser.heads.config import parse_head
-from ser.heads.record import HeadRecord, read_done
+from ser.heads.record import HeadRecord, is_stale, read_done
+from ser.heads.scaling import scaled
 
 CONFIG = parse_head({"head": "mean_mlp", "features": ["voice"], "hidden": 8})
 VALUES = {
@@ -84,3 +85,19 @@ def test_a_score_that_is_not_a_number_is_unknown(tmp_path):
 )
 def test_what_is_out_of_bounds_is_refused(tmp_path, changes, expected):
     assert damage(tmp_path, **changes).startswith(expected)
+
+
+def test_a_head_is_stale_when_its_options_or_classes_changed_but_not_by_its_number_of_clips():
+    entry = {"head": "mean_mlp", "features": ["voice"], "hidden": 8}
+    recorded = json.loads(json.dumps(scaled(parse_head(entry), clips=500).spec()))
+    assert recorded["lr"] == 1e-3
+    record = HeadRecord.model_validate(
+        VALUES | {"made_from": VALUES["made_from"] | {"config": recorded}}
+    )
+    for same in ({}, {"lr": 1e-3}, {"init": "w.safetensors"}):
+        assert not is_stale(record, parse_head(entry | same), ("sad", "happy"))
+    for changed in ({"hidden": 16}, {"lr": 1e-4}, {"loss": ["ce"]}, {"cross_fit": 2}):
+        assert is_stale(record, parse_head(entry | changed), ("sad", "happy"))
+    assert is_stale(record, parse_head(entry), ("happy", "sad"))
+    unknown = HeadRecord.model_validate(VALUES)  # of an earlier version
+    assert not is_stale(unknown, CONFIG, ("sad", "happy"))

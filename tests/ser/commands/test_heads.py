@@ -1,12 +1,15 @@
 """`ser heads`, and which heads `ser stack` and `ser score` take: errors before any work."""
 
+import json
+
 import pytest
 
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
 from ser.pipeline.file import Pipeline
 from ser.stages.heads import head_entry, heads_table, list_heads
-from tests.ser.factories import PIPELINE
+from tests.ser.commands.factories import write_run
+from tests.ser.factories import PIPELINE, RUN, make_corpus, ser
 
 CLASSES = "loss: [wce, sml], sampler: neutral_expressive"
 
@@ -76,3 +79,31 @@ def test_the_list_names_what_is_learned_in_any_phase(tmp_path):
         ("one", "prosody", "wce", "natural", "no", None),
         ("two", "prosody", "wce+sml", "class_balanced+natural", "no", None),
     ]
+
+
+def test_stale_heads_are_listed_and_noted(tmp_path):
+    make_corpus(tmp_path)
+    assert ser(*RUN, cwd=tmp_path).returncode == 0
+
+    def trained(*words):
+        rows = json.loads(ser("heads", "list", "--json", *words, cwd=tmp_path).stdout)
+        return {row["head"]: row["trained"] for row in rows if row["head"] != "baseline"}
+
+    assert trained() == {"one": "yes", "two": "yes"}
+    assert "other options" not in ser("score", cwd=tmp_path).stderr
+    changed = ("--set", "heads.two.hidden=16")
+    assert trained(*changed) == {"one": "yes", "two": "stale"}
+    note = (
+        f"ser: {tmp_path}/run: trained with other options or classes than pipeline.yaml gives: "
+        "two; to update them, run `ser heads train-all`.\n"
+    )
+    for command in (["stack", "fit"], ["score"], ["report", "--figures", "none"]):
+        done = ser(*command, *changed, cwd=tmp_path)
+        assert (done.returncode, done.stderr.count(note)) == (0, 1), done.stderr
+    assert set(trained("--set", "corpus.classes=[sad, angry, neutral]").values()) == {"stale"}
+
+
+def test_logits_alone_are_not_stale(tmp_path):
+    write_run(tmp_path)
+    done = ser("stack", "fit", "--set", "heads.two.hidden=16", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
