@@ -127,15 +127,24 @@ def problem_of(error: ErrorDetails) -> tuple[str, str]:
     if kind in ("tuple_type", "list_type"):
         example = f"[{value}]" if isinstance(value, str | int | float) else "[…]"
         return "it must be a list", f"write {example}"
-    empty = error.get("ctx", {}).get("pattern") == NOT_EMPTY
+    bounds = error.get("ctx", {})
+    if kind == "too_short":
+        return f"it must have at least {_entries(bounds['min_length'])}", "add what is missing"
+    if kind == "too_long":
+        return f"it must have at most {_entries(bounds['max_length'])}", "remove the others"
+    empty = bounds.get("pattern") == NOT_EMPTY
     return PROBLEMS.get("empty" if empty else kind, (error["msg"], "correct the value"))
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
 
 
 def describe(error: ValidationError) -> str:
     """Return the first field that is not valid, and why."""
-    first = error.errors(include_input=False, include_url=False)[0]
+    first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])[:100]
-    message = first["msg"].removeprefix("Value error, ")
+    message, _ = problem_of(first)
     message = message[:1].lower() + message[1:]
     return re.sub(r"\s+", " ", f"'{field}' is not valid: {message}" if field else message)[:300]
 

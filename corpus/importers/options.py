@@ -10,6 +10,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from ser.corpus.bounded_yaml import parse_yaml
 from ser.corpus.cells import UNKNOWN
+from ser.corpus.config import problem_of
 from ser.corpus.errors import CONTROL, UserError, shown
 from ser.corpus.rows import BLANKS
 
@@ -78,9 +79,10 @@ def _typed(option: str, text: str, annotation: Any) -> object:
         return text
     except ValidationError as error:
         first = error.errors()[0]
+        problem, _ = problem_of(first)
         where = "".join(f" at {part}" for part in first["loc"] if str(part) in text)
         example = "; write it as {A: angry, S: sad}" if dict in kinds or Mapping in kinds else ""
-        raise UserError(f"option {option} is '{text}'{where}: {first['msg']}{example}.") from error
+        raise UserError(f"option {option} is '{text}'{where}: {problem}{example}.") from error
 
 
 def _kinds(annotation: object) -> list[object]:

@@ -75,6 +75,17 @@ class Command(TyperCommand):
                     formatter.write(f"  {line}\n")
 
 
+class StartingOver(Command):
+    """A command that keeps nothing when it is interrupted."""
+
+    def invoke(self, ctx: "Context") -> object:
+        """Run the command; raises `typer.Abort` with what an interruption means."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise typer.Abort("nothing is kept, and the same command starts over") from error
+
+
 class Group(TyperGroup):
     """A group that lists its commands by section; without a command it prints its help.
 
@@ -115,10 +126,15 @@ class Group(TyperGroup):
 
 
 def command(
-    group: typer.Typer, examples: str, *, section: str | None = None, name: str | None = None
+    group: typer.Typer,
+    examples: str,
+    *,
+    section: str | None = None,
+    name: str | None = None,
+    cls: type[Command] = Command,
 ) -> Callable[[Decorated], Decorated]:
     """Register a function as a command of a group, with its examples, one a line."""
-    return group.command(name, cls=Command, epilog=examples, rich_help_panel=section)
+    return group.command(name, cls=cls, epilog=examples, rich_help_panel=section)
 
 
 def argument(metavar: str, text: str) -> object:

@@ -2,7 +2,8 @@
 
 Exit codes: 0 done; 1 finished, with failures listed, or stopped by the machine (a full or read-only
 disk, a permission) or by another process that makes the same; 2 a usage or configuration error,
-with a one-sentence message; 130 interrupted by Ctrl-C, 143 by SIGTERM.
+with a one-sentence message; 130 interrupted by Ctrl-C, 143 by SIGTERM; 141, without a message,
+where the reader of its output closed the pipe, as `head -1` does.
 """
 
 import os
@@ -18,7 +19,8 @@ from ser.commands.logs import NOTE, log, start_logging
 from ser.corpus.threads import limit_threads
 from ser.version import __version__
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED, TERMINATED, PIPE_CLOSED = 130, 143, 141
+RESUMES = "finished work is kept, and the same command resumes"
 GROUPS = (  # modules of commands, in the order of the help
     *("presets", "run", "schema", "corpus", "extract", "heads", "finetune", "stack", "score"),
     *("cv", "runs", "submit", "cite", "predict", "pack", "serve", "cache"),
@@ -73,14 +75,19 @@ def main() -> NoReturn:
     from ser.engines.machine import machine_problem
 
     prepare_process()
+    kept = RESUMES
     try:
         code = cli(prog_name="ser", standalone_mode=False) or 0
     except UserError as error:
         stop(str(error), error.exit_code)
     except typer.TyperException as error:
         stop(usage_message(error), 2)
-    except (typer.Abort, KeyboardInterrupt):
-        code = INTERRUPTED
+    except (typer.Abort, KeyboardInterrupt) as error:
+        code, kept = INTERRUPTED, str(error) or RESUMES
+    except SystemExit as end:  # Typer and rich exit with 1 where standard output is closed
+        if isinstance(end.__context__, BrokenPipeError):
+            sys.exit(PIPE_CLOSED)
+        raise
     except Exception as error:
         problem = machine_problem(error)
         if problem is None:
@@ -89,7 +96,7 @@ def main() -> NoReturn:
         stop(problem, 1)
     if code == INTERRUPTED:
         code = TERMINATED if is_requested() else INTERRUPTED
-        stop("interrupted; finished work is kept, and the same command resumes.", code)
+        stop(f"interrupted; {kept}.", code)
     sys.exit(code)
 
 

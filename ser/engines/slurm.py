@@ -55,6 +55,7 @@ def extract_with_slurm(
     """
     from ser.extract.run import extract_together, open_feature
 
+    _check_names(options)
     work = read_jobs(origin, names)
     missing = count_missing(work)
     if not missing:
@@ -83,6 +84,7 @@ def train_with_slurm(
     """
     from ser.engines.heads import report_current, reports_of
 
+    _check_names(options)
     left = yield from report_current(job, names, training.force)
     if not left:
         return
@@ -94,29 +96,36 @@ def train_with_slurm(
     yield from reports_of(chosen_by, run_on_slurm(tasks, executor))
 
 
-def _executor(run: Path, options: Mapping[str, str]) -> Any:
-    """Return submitit's executor; raises `UserError` without SLURM and for an unknown option."""
+def _check_names(options: Mapping[str, str]) -> None:
+    """Raise `UserError` for an option that does not exist."""
     submitit = import_module("submitit")  # an extra
     names = submitit.SlurmExecutor._valid_parameters() | submitit.AutoExecutor._valid_parameters()
     for name in options:
         if name not in names - NOT_TEXTS:
             end = nearest(name, sorted(names - NOT_TEXTS))
             raise UserError(f"--slurm {name}: there is no such option of submitit; {end}")
-    given = {f"slurm_{name}": _value(text) for name, text in options.items()}
+
+
+def _executor(run: Path, options: Mapping[str, str]) -> Any:
+    """Return submitit's executor; raises `UserError` without SLURM and for a wrong value."""
+    submitit = import_module("submitit")  # an extra
     folder = run / "slurm" / f"{datetime.now():%Y-%m-%d-%H%M%S}-{os.getpid()}"
     try:
         executor = submitit.AutoExecutor(folder, cluster=CLUSTER)
-        executor.update_parameters(**{"name": "ser", "slurm_setup": SETUP, **given})
+        executor.update_parameters(name="ser", slurm_setup=SETUP)
     except RuntimeError as error:
         raise UserError(
             f"--engine slurm: SLURM is not available here ({_reason(error)}); run it on a login "
             "node, where sbatch is."
         ) from error
-    except (NameError, TypeError, ValueError, AssertionError) as error:
-        raise UserError(
-            f"--slurm: {_reason(error)}; give values as sbatch takes them, as partition=gpu, "
-            "time=240 or gpus_per_node=1."
-        ) from error
+    for name, text in options.items():
+        try:
+            executor.update_parameters(**{f"slurm_{name}": _value(text)})
+        except (NameError, TypeError, ValueError, AssertionError) as error:
+            raise UserError(
+                f"--slurm {name}={text}: submitit does not take this value; give one as sbatch "
+                "takes it, as time=240, mem_gb=16 or gpus_per_node=1."
+            ) from error
     return executor
 
 

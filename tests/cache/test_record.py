@@ -71,14 +71,14 @@ def test_unknown_keys_are_left_out_and_nan_is_none(tmp_path):
         (b" " * (1 << 24) + b"{}", "it is larger than 16777216 bytes"),
         (b'{"name": "../a"}', "'name' is not valid: string should match pattern"),
         (b'{"name": "a\\n"}', "'name' is not valid: string should match pattern"),
-        (b'{"name": ["a"]}', "'name' is not valid: input should be a valid string"),
+        (b'{"name": ["a"]}', "'name' is not valid: it must be text"),
         (b'{"size": 1000000000}', "'size' is not valid: input should be less than or equal to 9"),
         (b'{"size": "2"}', "'size' is not valid: input should be a valid integer"),
         (b'{"size": true}', "'size' is not valid: input should be a valid integer"),
         (b'{"size": NaN}', "'size' is not valid: input should be a valid integer"),
         (b'{"labels": ["a", "a"]}', "'labels' is not valid: a name appears twice"),
         (b'{"labels": ["a\\u001b"]}', "'labels.0' is not valid: string should match pattern"),
-        (b'{"labels": []}', "'labels' is not valid: list should have at least 1 item"),
+        (b'{"labels": []}', "'labels' is not valid: it must have at least 1 entry"),
     ],
 )
 def test_a_problem_is_reported_in_one_sentence(tmp_path, content, expected):

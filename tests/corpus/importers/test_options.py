@@ -68,13 +68,12 @@ def test_other_types_are_converted() -> None:
     [
         (
             "angry",
-            "option emotions is 'angry': Input should be a valid dictionary; "
-            "write it as {A: angry, S: sad}.",
+            "option emotions is 'angry': it must be a mapping; write it as {A: angry, S: sad}.",
         ),
         ("", "option emotions is empty; write it as {A: angry, S: sad}."),
         (
             "{angry: [a]}",
-            "option emotions is '{angry: [a]}' at angry: Input should be a valid string; "
+            "option emotions is '{angry: [a]}' at angry: it must be text; "
             "write it as {A: angry, S: sad}.",
         ),
         ("{a: b, a: c}", "option emotions: 'a' appears twice; keep one of them."),

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 import ser.__main__ as entry
+from ser.commands import main, pack
 from tests.ser.factories import PIPELINE, RUN, make_corpus, ser, ser_process, ser_warm, tone
 
 
@@ -86,6 +87,30 @@ def test_ctrl_c_while_the_command_line_is_imported_is_one_line_and_exit_code_130
         entry.main()
     assert end.value.code == 130
     assert capsys.readouterr() == ("", "ser: interrupted.\n")
+
+
+@pytest.mark.parametrize("words", [("models",), ("corpus", "importers"), ("--help",)])
+def test_a_closed_pipe_ends_a_command_with_141_and_no_message(words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "ser", *words]
+    done = subprocess.run(command, check=False, stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_an_interrupted_pack_says_that_nothing_is_kept(monkeypatch, capsys):
+    def interrupt(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pack, "_show", interrupt)
+    monkeypatch.setattr(main, "prepare_process", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["ser", "pack", "--show", "x.ser"])
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == 130
+    message = "ser: interrupted; nothing is kept, and the same command starts over.\n"
+    assert capsys.readouterr() == ("", message)
 
 
 def test_bad_audio_costs_its_own_clip_and_exit_code_1(tmp_path):

@@ -121,8 +121,12 @@ def test_jobs_that_sbatch_refuses_leave_a_sentence_and_no_file(
     assert list((pipeline.parent / "run" / "slurm").iterdir()) == []
     lines = (tmp_path / "script").read_text().splitlines()
     assert {f"#SBATCH --{k}" for k in ("account=007", "mem=1536MB", "time=240")} <= set(lines)
-    with pytest.raises(UserError, match=r"^--slurm: .*'x'; give values as sbatch takes them, as "):
-        extract_with_slurm(origin(pipeline), ["one"], "cpu", 1, {"mem_gb": "x"})
+    with pytest.raises(UserError) as raised:
+        extract_with_slurm(origin(pipeline), ["one"], "cpu", 1, {"time": "9", "mem_gb": "1e99"})
+    assert str(raised.value) == (
+        "--slurm mem_gb=1e99: submitit does not take this value; give one as sbatch takes it, as "
+        "time=240, mem_gb=16 or gpus_per_node=1."
+    )
 
 
 def test_the_command_line_submits(pipeline, monkeypatch):
@@ -131,6 +135,11 @@ def test_the_command_line_submits(pipeline, monkeypatch):
     done = ser(*words, cwd=pipeline.parent)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"extract  prosody: {CLIPS} extracted, 0 already cached")
+    done = ser(*words, "--slurm", "partiton=gpu", cwd=pipeline.parent)  # where all is cached
+    assert (done.returncode, done.stderr) == (
+        2,
+        "ser: --slurm partiton: there is no such option of submitit; did you mean 'partition'?\n",
+    )
     done = ser("extract", "--all", "--slurm", "partition=gpu", cwd=pipeline.parent)
     assert (done.returncode, done.stderr) == (2, "ser: --slurm goes with --engine slurm; add it.\n")
     done = ser("extract", "--all", "--engine", "slurm", "--slurm", "gpu", cwd=pipeline.parent)

@@ -154,6 +154,11 @@ def test_the_environment_is_expanded(tmp_path, monkeypatch):
             "integer; correct the value.",
         ),
         ("run: run", "run: [run", ":4: not valid YAML"),
+        (
+            "classes: [angry, sad, neutral]",
+            "classes: [sad]",
+            ":1: corpus.classes: it must have at least 2 entries; add what is missing.",
+        ),
         ("manifest: m.csv, ", "", ":1: corpus.manifest: the value is missing; give one."),
     ],
 )

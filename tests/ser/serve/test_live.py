@@ -119,7 +119,7 @@ def test_silence_costs_a_window_and_not_the_stream(server):
             'the first message is binary; send JSON first, as {"rate": 16000}.',
         ),
         (["nonsense"], 1008, "the first message: invalid JSON: expected ident at line 1 column 2."),
-        (["{}"], 1008, "the first message: 'rate' is not valid: field required."),
+        (["{}"], 1008, "the first message: 'rate' is not valid: the value is missing."),
         (
             ['{"rate": NaN}'],
             1008,
