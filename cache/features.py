@@ -152,7 +152,9 @@ class FeatureCache(FeatureFolder):
         if self.remote:
             return self.remote.group(self.store)
         if not self._group.exists():
-            raise UserError(f"{self.location}: nothing has been written yet; run `ser extract`.")
+            raise UserError(
+                f"{self.location}: nothing has been written yet; run `ser extract --all`."
+            )
         return zarr.open_group(self.path / self.store, mode="r")
 
     def snapshot(self) -> Snapshot:

@@ -15,7 +15,7 @@ from ser.corpus.errors import UserError
 
 LOST = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EIO)
 OPEN_FILES = "raise the limit of open files (`ulimit -n`)"
-AGAIN = "run `ser cache verify --repair`, then `ser extract`"
+AGAIN = "run `ser cache verify --repair`, then `ser extract --all`"
 
 
 def fingerprint(spec: Mapping[str, object]) -> str:

@@ -45,7 +45,7 @@ FORMAT = "ser-logits/1"
 OPTIONAL = ("in_sample", "predicted", "truth")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"  # how a file without user block begins
 BLOCK = 512  # bytes, the smallest that HDF5 allows
-REMEDY = "train the head again with `ser heads train`"
+REMEDY = "train the head again with `ser heads train {folder} --force`"
 UNLABELLED = "unlabelled"  # the group of rows whose split is ""
 
 

@@ -10,7 +10,7 @@ from ser.corpus.errors import UserError
 
 FORMAT = "ser-features/1"
 IDENTITY = ("format", "content", "feature", "fingerprint", "spec")
-METADATA_REMEDY = "delete this file and run `ser extract`, which keeps the frames beside it"
+METADATA_REMEDY = "delete this file and run `ser extract --all`, which keeps the frames beside it"
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

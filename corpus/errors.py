@@ -35,12 +35,14 @@ class DamagedError(UserError):
     """A file of a run or a cache that is missing, damaged or out of bounds.
 
     `problem` and `remedy` are the two halves of the sentence, so that code that knows the origin of
-    the file (a bundle, say) can suggest another remedy.
+    the file (a bundle, say) can suggest another remedy. `{folder}` in the remedy becomes the name
+    of the file's folder, which is that of the head or the feature.
     """
 
     def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
-        super().__init__(f"{path}: {problem}; {remedy}.")
-        self.path, self.problem, self.remedy = Path(path), problem, remedy
+        self.path, self.problem = Path(path), problem
+        self.remedy = remedy.replace("{folder}", self.path.parent.name)
+        super().__init__(f"{path}: {problem}; {self.remedy}.")
 
 
 def similar(word: str, names: Sequence[str]) -> str | None:

@@ -50,7 +50,7 @@ class HeadRecord(Record):
         checksums: for each other file of the folder a hash of its content.
     """
 
-    remedy: ClassVar[str] = "train the head again with `ser heads train --force`"
+    remedy: ClassVar[str] = "train the head again with `ser heads train {folder} --force`"
 
     head: FileName
     kind: str | None = None

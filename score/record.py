@@ -46,7 +46,7 @@ class HeadOptions(Record):
 class HeadSummary(Record):
     """The part of head.json that a report shows."""
 
-    remedy: ClassVar[str] = "train the head again with `ser heads train --force`"
+    remedy: ClassVar[str] = "train the head again with `ser heads train {folder} --force`"
 
     config: HeadOptions = HeadOptions()
     best_epochs: dict[str, int] | None = None

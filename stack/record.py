@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from ser.cache.json_file import read_object
 from ser.cache.record import Count, FileName, Hash, Label, Labels, Origin, Record
 from ser.corpus.config import describe
-from ser.corpus.errors import DamagedError
+from ser.corpus.errors import DamagedError, plural
 from ser.stack.config import AUTO, ProtocolName, StackConfig
 
 FORMAT: Final = "ser-stack/2"
@@ -90,5 +90,8 @@ class StackRecord(Record):
         members = config.folds * (config.draws or 1) if config.folded else 1
         if members > MOST_MEMBERS:
             problem = f"its config has {members} members (folds times draws), which is too many"
+            raise DamagedError(path, problem, self.remedy)
+        if len(self.offsets) != (len(self.classes) if config.offsets else 0):
+            problem = f"it has {plural(len(self.offsets), 'offset')}, not one for each class"
             raise DamagedError(path, problem, self.remedy)
         return config

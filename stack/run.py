@@ -29,7 +29,7 @@ from ser.cache.logits import HeadLogits
 from ser.cache.swap import recover_folder, replace_folder
 from ser.corpus.atomic import remove
 from ser.corpus.config import describe
-from ser.corpus.errors import DamagedError, UserError, plural
+from ser.corpus.errors import DamagedError, UserError
 from ser.score.record import PREDICTIONS
 from ser.stack.config import StackConfig
 from ser.stack.model import FittedStack
@@ -144,9 +144,6 @@ def load(run: Path, table: LogitTable) -> FittedStack:
     for file, expected in record.checksums.items():
         if file != PREDICTIONS:  # not part of a bundle
             require_undamaged(run / "stack" / file, expected, record.remedy)
-    if len(record.offsets) != (len(record.classes) if config.offsets else 0):
-        problem = f"it has {plural(len(record.offsets), 'offset')}, not one for each class"
-        raise DamagedError(_file(run), problem, record.remedy)
     return FittedStack.load(run / "stack", record, config, table)
 
 
@@ -157,6 +154,7 @@ def is_current(run: Path, heads: Sequence[str], config: StackConfig) -> bool:
         return False
     try:
         record = _record(run)
+        record.stack_config(_file(run))
     except DamagedError:
         return False
     if not is_undamaged(run / "stack", {PREDICTIONS: None, **record.checksums}):
@@ -166,6 +164,8 @@ def is_current(run: Path, heads: Sequence[str], config: StackConfig) -> bool:
         head: HeadLogits.read_header(folder / head / "logits.h5")
         for head in chosen_heads(heads, config)
     }
+    if any(header.classes != tuple(record.classes) for header in headers.values()):
+        return False
     fingerprints = {head: header.fingerprint for head, header in headers.items()}
     return record.fingerprint == _fingerprint(config, fingerprints)
 

@@ -157,7 +157,7 @@ def _with_transcripts(options: Mapping[str, FeatureOptions], names: Iterable[str
         if name not in options:
             raise UserError(
                 f"features.{name}: a head reads it, but the run's pipeline.yaml no longer has it; "
-                "run `ser heads train` again with the current file."
+                "run `ser heads train-all` with the current file."
             )
         if options[name].kind == "imported":
             raise UserError(

@@ -105,7 +105,7 @@ def test_the_store_is_a_read_only_zarr_group(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="read-only"):
         cache.group.create_group("mine")
     empty = FeatureCache.create("cache", "other", {}, {"item_shape": [2]})
-    with pytest.raises(UserError, match="nothing has been written yet; run `ser extract`"):
+    with pytest.raises(UserError, match="nothing has been written yet; run `ser extract --all`"):
         _ = empty.group
 
 

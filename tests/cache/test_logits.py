@@ -151,4 +151,5 @@ def test_columns_that_contradict_each_other_are_damage(tmp_path):
         with pytest.raises(DamagedError) as error:
             HeadLogits.read(path)
         assert str(error.value).startswith(f"{path}: {problem}")
-        assert str(error.value).endswith("; train the head again with `ser heads train`.")
+        remedy = f"train the head again with `ser heads train {tmp_path.name} --force`"
+        assert str(error.value).endswith(f"; {remedy}.")

@@ -301,7 +301,7 @@ def test_a_lost_feature_json_is_written_again_and_nothing_is_extracted_again(
         extract(work, "cpu")
     assert str(error.value) == (
         f"{file}: it is damaged (its checksum is not that of its content); delete this file and "
-        "run `ser extract`, which keeps the frames beside it."
+        "run `ser extract --all`, which keeps the frames beside it."
     )
     file.unlink()
     report = extract(work, "cpu")

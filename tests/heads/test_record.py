@@ -32,7 +32,7 @@ def damage(tmp_path, **changes) -> str:
     with pytest.raises(DamagedError) as error:
         HeadRecord.read(path).head_config(path)
     assert "\n" not in str(error.value)
-    assert error.value.remedy == "train the head again with `ser heads train --force`"
+    assert error.value.remedy == "train the head again with `ser heads train h --force`"
     return error.value.problem
 
 

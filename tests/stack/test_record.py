@@ -48,6 +48,8 @@ def test_a_record_comes_back_and_keeps_its_bytes(tmp_path):
         ({"heads": {}}, "'heads' is not valid: it must have at least 1 entry"),
         ({"classes": ["sad", "sad"]}, "'classes' is not valid: a name appears twice"),
         ({"protocol": "none"}, "'protocol' is not valid: input should be 'oof' or 'unicamp'"),
+        ({"offsets": [0.5, 0.5]}, "it has 2 offsets, not one for each class"),
+        ({"config": VALUES["config"] | {"offsets": True}}, "it has 0 offsets, not one for each"),
         ({"config": VALUES["config"] | {"model": "x"}}, "its config: 'model' is not valid"),
         ({"config": VALUES["config"] | {"folds": 10**9}}, "its config"),
         ({"config": VALUES["config"] | {"draws": 10**9}}, "its config"),

@@ -368,6 +368,18 @@ def test_a_stack_of_an_older_version_has_no_checksums_and_is_still_read(write_ru
     assert predict(run).equals(before)
 
 
+@pytest.mark.parametrize(
+    "changes", [{"classes": ["happy", "sad", "angry"]}, {"offsets": [0.5, 0.5]}]
+)
+def test_a_stack_that_prediction_refuses_is_not_up_to_date(write_run, changes):
+    run = write_run()
+    record = fit(run, HEADS, RULES[0])
+    record.model_copy(update=changes).write(run / "stack" / "stack.json")
+    with pytest.raises(UserError):
+        predict(run)
+    assert not is_current(run, HEADS, RULES[0])
+
+
 def test_two_processes_do_not_fit_one_stack(write_run):
     run = write_run()
     with locked(run / ".stack.lock", ""), pytest.raises(BusyError) as error:

@@ -291,7 +291,7 @@ def test_the_fine_tuning_record_of_a_bundle_is_ignored(packed, tmp_path):
     described["features"]["tuned"]["model"] = record["features"]["tuned"]["model"] = "local/tuned"
     assert less() == (
         "features.ft: a head reads it, but the run's pipeline.yaml no longer has it; run "
-        "`ser heads train` again with the current file."
+        "`ser heads train-all` with the current file."
     )
 
 
