@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ser.cache.checksums import note_unchecked
 from ser.cache.record import Count, FileName, Hash, Labels, Record
@@ -13,16 +13,12 @@ from ser.corpus.config import describe
 from ser.corpus.errors import DamagedError, UserError
 from ser.heads.config import HeadConfig, parse_head
 from ser.heads.scaling import SCALED
+from ser.score.record import DevScore
 
 FILE = "head.json"
 LARGEST_FRAME = 1 << 22  # numbers of one frame, all its layers together
 
 
-def _none_for_nan(value: object) -> object:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-Score = Annotated[float | None, BeforeValidator(_none_for_nan)]
 Size = Annotated[int, Field(ge=1, le=1 << 20)]
 Shape = Annotated[list[Size], Field(min_length=1, max_length=3)]
 
@@ -64,8 +60,8 @@ class HeadRecord(Record):
     trainable_parameters: Count | None = None
     parameters: Count | None = None
     best_epochs: dict[FileName, int] = Field(default_factory=dict)
-    score: Score = None
-    dev: dict[str, Score] = Field(default_factory=dict)
+    score: DevScore = None
+    dev: dict[str, DevScore] = Field(default_factory=dict)
     synthetic: Annotated[float, Field(ge=0, le=1)] | None = None
     failed: dict[str, str] = Field(default_factory=dict)
     epochs: Count

@@ -3,20 +3,32 @@
 All fields have defaults, as a run may be copied without some files, or be of an older version.
 """
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import polars as pl
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from ser.cache.checksums import require_undamaged
 from ser.cache.record import Count, Label, Record
 from ser.cache.swap import recover_folder
-from ser.corpus.errors import DamagedError
+from ser.corpus.errors import DamagedError, plural
 
 PREDICTIONS = "predictions.parquet"  # in the stack's folder
 
+Temperature = Annotated[float, Field(ge=1e-6, le=1e6)]
+Offset = Annotated[float, Field(ge=-100, le=100)]
+Offsets = Annotated[list[Offset], Field(max_length=1000)]
 Numbers = dict[str, str | int | float | None]
+
+
+def _none_for_nan(value: object) -> object:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+DevScore = Annotated[float | None, BeforeValidator(_none_for_nan)]
 
 
 class Named(Record):
@@ -50,6 +62,8 @@ class HeadSummary(Record):
 
     config: HeadOptions = HeadOptions()
     best_epochs: dict[str, int] | None = None
+    score: DevScore = None
+    dev: dict[str, DevScore] = Field(default_factory=dict)
     epochs: Count | None = None
     seconds: Annotated[float, Field(ge=0)] | None = None
     synthetic: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -62,6 +76,7 @@ class StackOptions(Record):
 
     model: Label = "stack"
     seed: int | None = None
+    offsets: bool = False
 
 
 class StackCandidate(Record):
@@ -79,12 +94,27 @@ class StackSummary(Record):
     fingerprint: str = ""
     config: StackOptions = StackOptions()
     protocol: str = ""
+    temperature: Temperature = 1.0
+    offsets: Offsets = Field(default_factory=list)
     heads: dict[str, str]
     classes: list[str] = Field(default_factory=list)
     rows: Count = 0
     rows_per_class: dict[str, Count] = Field(default_factory=dict)
     candidates: list[StackCandidate] = Field(default_factory=list)
     checksums: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _an_offset_for_each_class(self) -> Self:
+        if problem := offsets_problem(self.offsets, self.classes if self.config.offsets else []):
+            raise ValueError(problem)
+        return self
+
+
+def offsets_problem(offsets: Sequence[float], classes: Sequence[str]) -> str | None:
+    """Return what is wrong with the offsets of these classes, none of a stack without offsets."""
+    if len(offsets) == len(classes):
+        return None
+    return f"it has {plural(len(offsets), 'offset')}, not one for each class"
 
 
 def has_stack(run: Path) -> bool:

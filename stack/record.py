@@ -8,12 +8,12 @@ from pydantic import Field, ValidationError
 from ser.cache.json_file import read_object
 from ser.cache.record import Count, FileName, Hash, Label, Labels, Origin, Record
 from ser.corpus.config import describe
-from ser.corpus.errors import DamagedError, plural
+from ser.corpus.errors import DamagedError
+from ser.score.record import Offsets, Temperature, offsets_problem
 from ser.stack.config import AUTO, ProtocolName, StackConfig
 
 FORMAT: Final = "ser-stack/2"
 MOST_MEMBERS = 10_000  # folds times draws
-Offset = Annotated[float, Field(ge=-100, le=100)]
 
 
 class Candidate(Record):
@@ -52,13 +52,13 @@ class StackRecord(Record):
     fingerprint: Hash
     config: dict[str, object]
     protocol: ProtocolName
-    temperature: Annotated[float, Field(ge=1e-6, le=1e6)]
+    temperature: Temperature
     heads: Annotated[dict[FileName, Origin], Field(min_length=1, max_length=1000)]
     classes: Labels
     attributes: Annotated[list[Label], Field(max_length=100)]
     rows: Count
     rows_per_class: dict[Label, Count]
-    offsets: Annotated[list[Offset], Field(max_length=1000)] = Field(default_factory=list)
+    offsets: Offsets = Field(default_factory=list)
     candidates: Annotated[list[Candidate], Field(max_length=100)] = Field(default_factory=list)
     checksums: dict[FileName, Hash] = Field(default_factory=dict, max_length=20_000)
 
@@ -91,7 +91,7 @@ class StackRecord(Record):
         if members > MOST_MEMBERS:
             problem = f"its config has {members} members (folds times draws), which is too many"
             raise DamagedError(path, problem, self.remedy)
-        if len(self.offsets) != (len(self.classes) if config.offsets else 0):
-            problem = f"it has {plural(len(self.offsets), 'offset')}, not one for each class"
-            raise DamagedError(path, problem, self.remedy)
+        unequal = offsets_problem(self.offsets, self.classes if config.offsets else [])
+        if unequal is not None:
+            raise DamagedError(path, unequal, self.remedy)
         return config

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ser.commands.help import Group, argument, command, flag, option
-from ser.commands.logs import result
+from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
     Address,
@@ -237,8 +237,11 @@ def _trial(table: "pl.DataFrame") -> str:
 @command(heads, "ser heads list\nser heads list --json", name="list")
 def list_heads(
     as_json: Json = False, path: PipelineFile = PIPELINE, overrides: Overrides = None
-) -> None:
-    """List the pipeline's heads and which are trained."""
+) -> int:
+    """List the pipeline's heads and which are trained.
+
+    Exit code 1 when the record of one is damaged.
+    """
     from ser.stages import heads as stage
 
     pipeline = load_pipeline(path, overrides)
@@ -248,3 +251,7 @@ def list_heads(
         print_json([asdict(row) for row in rows])
     else:
         print_frame(stage.heads_table(rows), cut="sampler")
+    errors = [row.error for row in rows if row.error is not None]
+    for error in errors:
+        log.error(error)
+    return exit_code(errors)

@@ -21,7 +21,7 @@ from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, write_resolved
 from ser.pipeline.jobs import heads_job
 
-Trained = Literal["yes", "stale", "no", "failed"]
+Trained = Literal["yes", "stale", "no", "failed", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,10 @@ def _metric_name(score_name: str) -> str:
 
 @dataclass(frozen=True)
 class ListedHead:
-    """A row of `ser heads list`; `metric` names the dev score, and `stale` is as in `is_stale`."""
+    """A row of `ser heads list`; `metric` names the dev score, and `stale` is as in `is_stale`.
+
+    `error` is the sentence on a damaged record, None for others.
+    """
 
     head: str
     features: Sequence[str]
@@ -207,15 +210,22 @@ class ListedHead:
     trained: Trained
     dev_score: float | None
     metric: str
+    error: str | None = None
 
 
 def list_heads(pipeline: Pipeline) -> Iterator[ListedHead]:
     """Yield each head of the pipeline."""
     failed = _failed_rows(pipeline)
     for name, config in pipeline.heads.items():
-        record = read_done(pipeline.run, name)
+        record, error = None, None
+        try:
+            record = read_done(pipeline.run, name)
+        except DamagedError as damage:
+            error = str(damage)
         trained: Trained = "no" if record is None else "yes"
-        if name in failed:
+        if error is not None:
+            trained = "damaged"
+        elif name in failed:
             trained = "failed"
         elif record is not None and is_stale(record, config, pipeline.corpus.classes):
             trained = "stale"
@@ -227,6 +237,7 @@ def list_heads(pipeline: Pipeline) -> Iterator[ListedHead]:
             trained=trained,
             dev_score=None if record is None else record.score,
             metric=config.chosen_by,
+            error=error,
         )
 
 

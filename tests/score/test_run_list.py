@@ -67,6 +67,23 @@ def test_the_stage_that_a_half_made_run_lacks_is_its_reason(tmp_path, options, r
         ("pipeline.yaml", "a", "pipeline.yaml: it is not a mapping"),
         ("heads/one/head.json", "{", "heads/one/head.json: it is not valid JSON"),
         ("heads/two/head.json", '{"seconds": -1}', "heads/two/head.json: 'seconds' is not valid"),
+        ("heads/one/head.json", '{"score": "x"}', "heads/one/head.json: 'score' is not valid"),
+        ("heads/one/head.json", '{"dev": null}', "heads/one/head.json: 'dev' is not valid"),
+        (
+            "stack/stack.json",
+            '{"heads": {}, "temperature": "hot"}',
+            "stack/stack.json: 'temperature' is not valid",
+        ),
+        (
+            "stack/stack.json",
+            '{"heads": {}, "temperature": 0}',
+            "stack/stack.json: 'temperature' is not valid",
+        ),
+        (
+            "stack/stack.json",
+            '{"heads": {}, "offsets": [0.5, 0.5]}',
+            "stack/stack.json: it has 2 offsets, not one for each class",
+        ),
         ("stack/stack.json", "{}", "stack/stack.json: 'heads' is not valid"),
         ("report/metrics.json", "[]", "report/metrics.json: it holds no JSON object"),
         ("report/metrics.json", '{"crc32c": "00000000"}', "report/metrics.json: it is damaged"),

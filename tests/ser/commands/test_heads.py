@@ -107,3 +107,16 @@ def test_logits_alone_are_not_stale(tmp_path):
     write_run(tmp_path)
     done = ser("stack", "fit", "--set", "heads.two.hidden=16", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_damaged_head_hides_no_other(tmp_path, capsys):
+    path, file = write(tmp_path), tmp_path / "run" / "heads" / "one" / "head.json"
+    file.parent.mkdir(parents=True)
+    file.write_text("{")
+    words = ["heads", "list", "--json", "--pipeline", str(path)]
+    assert cli(words, standalone_mode=False) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["head"], row["trained"]) for row in rows] == [("one", "damaged"), ("two", "no")]
+    assert rows[0]["error"].startswith(f"{file}: it is not valid JSON (")
+    assert rows[0]["error"].endswith("; train the head again with `ser heads train one --force`.")
+    assert rows[1]["error"] is None
