@@ -208,7 +208,9 @@ def test_only_a_line_feed_ends_a_line(tmp_path):
 
 
 def test_an_utterance_of_another_shape_is_named_with_its_field(tmp_path):
-    with pytest.raises(UserError, match=r"not an utterance of EmoBox \('wav' is not valid: input"):
+    with pytest.raises(
+        UserError, match=r"not an utterance of EmoBox \('wav' is not valid: it must be text"
+    ):
         bent(tmp_path, [{"key": "a", "wav": 5, "emo": "sad"}], {"sad": "sad"})
 
 
