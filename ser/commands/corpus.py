@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ser.commands import corpus_parts
-from ser.commands.help import Group, argument, command, flag, option
+from ser.commands.help import Group, StartingOver, argument, command, flag, option
 from ser.commands.logs import log
 from ser.commands.options import Json, key_texts
 from ser.commands.output import console, exit_code, print_frame, print_json
@@ -29,6 +29,7 @@ Plugin = Annotated[
     "ser corpus import ravdess /data/RAVDESS --out data/ravdess.parquet\n"
     "ser corpus import csv clips --out m.csv --option table=t.csv",
     name="import",
+    cls=StartingOver,
 )
 def import_(
     name: Annotated[str, argument("NAME", "Name of the importer.")],

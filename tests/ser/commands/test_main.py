@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 import ser.__main__ as entry
-from ser.commands import main, pack
+from ser.commands import main, pack, stack
 from tests.ser.factories import PIPELINE, RUN, make_corpus, ser, ser_process, ser_warm, tone
 
 
@@ -99,13 +99,17 @@ def test_a_closed_pipe_ends_a_command_with_141_and_no_message(words):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_an_interrupted_pack_says_that_nothing_is_kept(monkeypatch, capsys):
-    def interrupt(path):
+@pytest.mark.parametrize(
+    ("module", "function", "words"),
+    [(pack, "_show", ("pack", "--show", "x.ser")), (stack, "load_pipeline", ("stack", "fit"))],
+)
+def test_a_command_that_keeps_nothing_says_so(monkeypatch, capsys, module, function, words):
+    def interrupt(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pack, "_show", interrupt)
+    monkeypatch.setattr(module, function, interrupt)
     monkeypatch.setattr(main, "prepare_process", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["ser", "pack", "--show", "x.ser"])
+    monkeypatch.setattr(sys, "argv", ["ser", *words])
     with pytest.raises(SystemExit) as end:
         main.main()
     assert end.value.code == 130
