@@ -156,13 +156,14 @@ def write_heads(folder: Path, count: int) -> None:
     names = [f"h{i}" for i in range(count)]
     text = PIPELINE + "".join(f"  {name}:\n" for name in names)
     (folder / "pipeline.yaml").write_text(text, encoding="utf-8")
-    config = parse_head({"head": "mean_mlp", "features": [FEATURE]}).model_dump(mode="json")
+    config = parse_head({"head": "mean_mlp", "features": [FEATURE]})
+    trained = {"classes": list(CLASSES), "features": {FEATURE: "0"}, "config": config.spec()}
     for name in names:
         record = HeadRecord(
             head=name,
             fingerprint="0123456789abcdef",
-            made_from={"classes": list(CLASSES), "features": {FEATURE: "0"}, "config": config},
-            config=config,
+            made_from=trained,
+            config=config.model_dump(mode="json"),
             frames={FEATURE: [16]},
             outputs={"logits": len(CLASSES)},
             weights=["head.safetensors"],
