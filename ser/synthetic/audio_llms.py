@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from ser.synthetic.encoders import QWEN, QWEN3
+from ser.synthetic.processors import TekkenProcessor, granite_tokenizer, tokenizer
 from ser.synthetic.recognizers import (
     DECODER,
     DIM,
     IDS,
     SIZES,
     Options,
-    TekkenProcessor,
     enlarged,
     granite_config,
-    granite_tokenizer,
-    tokenizer,
     voxtral_config,
 )
 

@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 
 def test_granite_has_three_tokens_for_fifteen_frames(tmp_path: Path) -> None:
     from ser.extract.kinds.audio_processors import QUESTION, GraniteProcessor
-    from ser.synthetic.recognizers import granite_tokenizer
+    from ser.synthetic.processors import granite_tokenizer
 
     granite_tokenizer([QUESTION]).save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")
@@ -28,7 +28,7 @@ def test_granite_has_three_tokens_for_fifteen_frames(tmp_path: Path) -> None:
 
 def test_voxtral_has_375_tokens_for_thirty_seconds(tmp_path: Path) -> None:
     from ser.extract.kinds.audio_processors import VoxtralProcessor
-    from ser.synthetic.recognizers import SPECIAL, TEKKEN, TekkenProcessor
+    from ser.synthetic.processors import SPECIAL, TEKKEN, TekkenProcessor
 
     TekkenProcessor().save_pretrained(tmp_path)
     long, short = np.tile(clip(1.0), 31), clip(1.0)
