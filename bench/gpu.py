@@ -8,8 +8,8 @@ transformers needs besides. Each row passes or fails on its bound, and none stop
 16 GB in `--folder`. `--device cpu --tiny` runs all of it with tiny models: it shows that the script
 works, and bounds on speed are not judged.
 
-The exit code is 1 if a row failed, 2 after a mistake in the call, before anything is measured, and
-130 after Ctrl-C, 143 after SIGTERM.
+The exit code is 1 if a row failed, 2 after a mistake in the call, before anything is measured, 130
+after Ctrl-C, and 143 after SIGTERM.
 """
 
 import argparse
@@ -43,6 +43,7 @@ from bench.gpu_published import published_groups
 from bench.gpu_recurrence import recurrence_groups
 from bench.gpu_rows import Group, Outcome, Result, run
 from bench.heads import msp_like
+from bench.report import bare_parser
 from ser.corpus.errors import UserError, one_line
 from ser.corpus.machine import machine, versions
 from ser.corpus.manifest import Manifest
@@ -177,11 +178,7 @@ def _minutes(text: str) -> float:
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = bare_parser(__doc__, "python -m bench.gpu")
     parser.add_argument(
         "--device", type=_device, default="cuda", help="cuda, cuda:1 or cpu (default: cuda)"
     )

@@ -5,13 +5,13 @@ clips of those lengths. Without: arithmetic on data sheets, of the FLOP of each 
 the peak. docs/extract.md has the sources of its figures.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.gpu_rows import Outcome, Result
+from bench.report import bare_parser
 from ser.corpus.errors import DamagedError, UserError, one_line
 
 SECONDS, TURNS, TOKENS = 5.7, 119_421, 80  # of a turn; of the challenge; of a turn, padded
@@ -130,11 +130,7 @@ def measured(device: str, rows: Sequence[Outcome]) -> str:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Print the plan, by the gpu.json that is named, or by arithmetic; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.gpu_plan",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = bare_parser(__doc__, "python -m bench.gpu_plan")
     parser.add_argument(
         "file", type=Path, nargs="?", help="gpu.json of bench.gpu (default: arithmetic)"
     )

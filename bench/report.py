@@ -88,11 +88,16 @@ class Target:
         return self.measured < self.goal or (self.sign == "≤" and self.measured == self.goal)
 
 
+def bare_parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:
+    """Return a parser whose help has the lines of the description as they are."""
+    return argparse.ArgumentParser(
+        prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+
 def arguments(description: str) -> argparse.ArgumentParser:
     """Return a parser of --quick, --json and --folder, to which a benchmark adds its own."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = bare_parser(description)
     parser.set_defaults(load=os.getloadavg()[0])
     parser.add_argument("--quick", action="store_true", help="smaller sizes, a minute or two")
     parser.add_argument("--json", type=Path, help="write the rows to a file as well")
