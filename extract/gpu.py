@@ -1,10 +1,11 @@
-"""Batches on a GPU, whose copies run beside the kernels of other batches.
+"""Batches on a GPU, several at once, so that it never waits for the host.
 
-1. As many threads as `AT_ONCE` have a batch each: while one runs, the next is copied to the GPU and
-   the last one back.
+1. As many threads as `AT_ONCE` have a batch each: while one runs, the next is already queued and
+   the last one is copied back, in a stream of its own, beside the kernels.
 2. All kernels are queued in one stream, by one thread at a time: a model may keep values from one
    run to the next, and the results are those of one thread.
-3. Both copies use pinned memory. Without it each would wait for all kernels that are queued.
+3. Both copies use pinned memory. From other memory a thread would wait for all kernels that are
+   queued before it.
 """
 
 import threading
@@ -18,7 +19,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ser.extract.encoder import Piece
 
-AT_ONCE = 3  # batches: one is copied to the GPU, one runs, one is copied back
+AT_ONCE = 3  # batches: one is queued, one runs, one is copied back
 _turn = threading.Lock()
 
 

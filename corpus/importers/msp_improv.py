@@ -68,7 +68,7 @@ def msp_improv(folder: Path) -> Manifest:
 
 
 class Turn(NamedTuple):
-    """The labels of a turn: its consensus, and the columns of what raters said."""
+    """The labels of a turn: its consensus, and the columns of its ratings."""
 
     name: str
     emotion: str | None

@@ -216,7 +216,7 @@ def build(
 def rated(
     votes: Mapping[str, int], classes: Iterable[str], attributes: Sequence[float]
 ) -> dict[str, object]:
-    """Return the columns of what raters said of an utterance.
+    """Return the columns of the ratings of an utterance.
 
     Args:
         votes: how many chose each class, or "other".
