@@ -26,6 +26,7 @@ LARGE = {
     "intermediate_size": 4096,
 }
 LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
+SPEAR = {"heads": 8, "steps": (1, 2, 4, 8, 4, 2, 1), "kernels": (31, 31, 15, 15, 15, 31, 31)}
 # a model with a short name: where its config differs from the defaults of its class
 CONFIGS: dict[str, dict[str, Any]] = {
     "wav2vec2-base": {},
@@ -52,6 +53,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "glm-asr-nano": {},
     "dasheng-base": {"dim": 768, "depth": 12, "heads": 12},
     "dasheng-0.6b": {"dim": 1280, "depth": 32, "heads": 16},
+    "spear-base": {"dim": 512, "hidden": 1536, "layers": (1, 2, 3, 3, 1, 1, 1), **SPEAR},
+    "spear-large": {"dim": 1024, "hidden": 3072, "layers": (1, 2, 2, 3, 1, 1, 1), **SPEAR},
     "wavlm-large": {**LARGE, **LAYER_NORM},
     "data2vec-audio-large": LARGE,
     "unispeech-sat-large": {**LARGE, **LAYER_NORM},
@@ -171,10 +174,14 @@ def write_configs(name: str, folder: Path) -> None:
     from ser.extract.kinds.speech_families import FAMILIES
     from ser.extract.kinds.speech_models import class_of
     from ser.extract.registry import MODELS
+    from ser.synthetic.spear import SpearSizes
 
     encoder = MODELS[name].encoder
     if encoder == "dasheng":
         (folder / "config.json").write_text(json.dumps({"model_type": encoder, **CONFIGS[name]}))
+        return
+    if encoder == "spear":
+        (folder / "config.json").write_text(json.dumps(SpearSizes(**CONFIGS[name]).config()))
         return
     if FAMILIES[encoder].encoder:
         config = class_of(FAMILIES[encoder].encoder).config_class(**CONFIGS[name])
@@ -191,8 +198,10 @@ def random_encoder(model: str, folder: Path, located: Any, dtype: Any, changes: 
     import transformers
 
     from ser.extract.kinds.dasheng_model import Dasheng
+    from ser.extract.kinds.spear_model import renamed, with_tensors
     from ser.extract.kinds.speech_models import class_of
     from ser.synthetic.encoders import dasheng_shapes
+    from ser.synthetic.spear import SpearSizes, spear_shapes
 
     sizes = located.config
     if sizes["model_type"] == "dasheng":
@@ -200,6 +209,9 @@ def random_encoder(model: str, folder: Path, located: Any, dtype: Any, changes: 
         tensors = {name: 0.02 * torch.ones(shape) for name, shape in shapes.items()}
         tensors["init_bn.1.num_batches_tracked"] = torch.tensor(0)
         return Dasheng(tensors, sizes["heads"])
+    if sizes["model_type"] == "spear":
+        shapes = spear_shapes(SpearSizes(**CONFIGS[model]))
+        return with_tensors(renamed({name: 0.02 * torch.ones(shapes[name]) for name in shapes}))
     if located.family.encoder:
         cls = class_of(located.family.encoder)
         return cls(cls.config_class.from_pretrained(folder)).to(dtype)

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from ser.extract.encoding import read_config
 from ser.extract.kinds.emotion2vec_model import Block, count
-from ser.extract.kinds.own_model import OwnModel, published_errors
+from ser.extract.kinds.own_model import OwnModel, published_errors, read_weights, weights_file
 
 EPS = 1e-6  # of the layer norms
 HEADS = {768: 12, 1280: 16, 1536: 24}  # of the published models, by their dimension
-FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class PreNormBlock(Block):
@@ -67,15 +66,10 @@ class Dasheng(OwnModel):
 
 def load_dasheng(folder: Path) -> Dasheng:
     """Load the published weights of a folder; raises `UserError` for those of another layout."""
-    from safetensors.torch import load_file
-
-    path = next((folder / name for name in FILES if (folder / name).exists()), folder / FILES[0])
+    path = weights_file(folder)
     config = read_config(folder)
     with published_errors(path, "Dasheng"):
-        if path.suffix == ".safetensors":
-            stored = load_file(path)
-        else:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = read_weights(path)
         part = "encoder."  # the other tensors are those of a classifier
         own = {k.removeprefix(part): v.float() for k, v in stored.items() if k.startswith(part)}
         dim = len(own["norm.weight"])

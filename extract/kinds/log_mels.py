@@ -57,11 +57,17 @@ def mel_filters(bands: int) -> np.ndarray:
     highest = MELS_BELOW + np.log(nyquist / LINEAR_UP_TO) / STEP
     edges = _hertz(np.linspace(0.0, highest, bands + 2))
     bins = np.linspace(0.0, nyquist, WINDOW // 2 + 1)[:, np.newaxis]
+    filters = triangles(bins, edges)
+    filters *= 2.0 / (edges[2:] - edges[:-2])
+    return filters
+
+
+def triangles(bins: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return filters `(bins, bands)` of height 1 from each edge to the next but one."""
     widths = np.diff(edges)
     rising = (bins - edges[:-2]) / widths[:-1]
     falling = (edges[2:] - bins) / widths[1:]
     filters: np.ndarray = np.maximum(0.0, np.minimum(rising, falling))
-    filters *= 2.0 / (edges[2:] - edges[:-2])
     return filters
 
 

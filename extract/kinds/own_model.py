@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ser.corpus.errors import UserError
+
+FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class OwnModel(nn.Module):
@@ -36,3 +38,18 @@ def published_errors(path: Path, model: str) -> Iterator[None]:
         raise UserError(
             f"{path}: it cannot be read without running code of its own; save the tensors alone."
         ) from error
+
+
+def weights_file(folder: Path) -> Path:
+    """Return the file with the tensors of a folder, or the one that is missing."""
+    return next((folder / name for name in FILES if (folder / name).exists()), folder / FILES[0])
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file, safetensors or PyTorch's, without running code of its own."""
+    from safetensors.torch import load_file
+
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return stored

@@ -80,7 +80,10 @@ class Speech(EncoderExtractor):
         """The model's config.json; emotion2vec has none."""
         if own_file(self.folder, *EMOTION2VEC):
             return {"model_type": "emotion2vec"}
-        return read_config(self.folder)
+        config = read_config(self.folder)
+        if config.get("architectures") == ["SpearModel"]:  # there may be no model_type
+            return {"model_type": "spear", **config}
+        return config
 
     @cached_property
     def located(self) -> Located:

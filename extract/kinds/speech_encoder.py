@@ -85,7 +85,7 @@ class SpeechEncoder(Encoder):
     def _rows(self, inputs: np.ndarray, cuts: list[tuple[int, slice]], frames: int) -> list[Piece]:
         """Cut rows of log-mels to chunks; in blocks, the last one may have fewer frames."""
         rows, blocks = self.family.rows, bool(self.family.block)
-        span = int(chunk_frames(self.family, self.options) * rows)
+        span = int(chunk_frames(self.family, self.options) * rows) + self.family.edge
         starts = [int(start * rows) for start, _ in cuts]
         return [
             Piece(inputs[start : start + span], kept.stop if blocks else frames, kept)

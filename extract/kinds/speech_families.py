@@ -38,6 +38,7 @@ class Family:
         hop: samples from one frame to the next.
         field: samples behind the first frame, or behind the first row of log-mels.
         rows: rows of log-mels for a frame, of 10 ms.
+        edge: rows that convolutions without padding take off, besides.
         stacked: its feature extractor gives the rows of a frame as one.
         partial: rows at the end that are fewer than a frame needs are a frame, too.
         block: frames after which attention ends; 0 where it does not.
@@ -57,6 +58,7 @@ class Family:
     hop: int = 320
     field: int = FIELD
     rows: Fraction = Fraction(2)
+    edge: int = 0
     stacked: bool = False
     partial: bool = False
     block: int = 0
@@ -79,7 +81,7 @@ class Family:
     def least(self) -> int:
         """The fewest samples that are taken: 25 ms, or those of the first frame."""
         if self.reads == "rows" and not self.partial:
-            return max(FIELD, self.field + (int(self.rows) - 1) * MEL_HOP)
+            return max(FIELD, self.field + (int(self.rows) + self.edge - 1) * MEL_HOP)
         return max(FIELD, self.field) if self.reads == "waveform" else FIELD
 
     def frames(self, samples: int) -> int:
@@ -96,7 +98,7 @@ class Family:
         if self.block:  # convolutions of stride 2, three times, in seconds of their own
             seconds, rest = divmod(rows, 100)
             return 13 * seconds + -(-rest // 8)
-        return -(-rows // int(self.rows)) if self.partial else rows // int(self.rows)
+        return -(-rows // int(self.rows)) if self.partial else (rows - self.edge) // int(self.rows)
 
     def takes_mask(self, config: Mapping[str, object]) -> bool:
         """Return whether clips of different lengths may share a batch, by the encoder's config."""
@@ -108,6 +110,7 @@ class Family:
 
 
 _30_SECONDS = (("max_source_positions", 1500),)
+_50_HZ = (("num_mel_bins", 128), ("output_downsampling_factor", 1), ("causal", 0))
 _CNN = Family("wav2vec 2.0", mask="layer norm", frozen=("feature_encoder",))
 _SEW = replace(_CNN, name="SEW", field=720, together=2, mask="no")
 _PAIRS = Family("w2v-BERT 2.0", reads="rows", stacked=True)
@@ -198,6 +201,7 @@ FAMILIES = {
         argument="",
         trainable=False,
     ),
+    "spear": Family("SPEAR", reads="rows", field=80, edge=7, needs=_50_HZ, trainable=False),
     "audio-spectrogram-transformer": Family(
         "AST",
         reads="window",

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.kinds.log_mels import triangles
 from ser.extract.kinds.speech_families import Family
 
 Inputs = Callable[[np.ndarray], tuple[np.ndarray, int]]
@@ -26,6 +27,8 @@ def inputs_of(model_type: str, family: Family, folder: Path) -> tuple[Any, Input
         return None, lambda wave: (granite_mels(wave), 0)  # transformers' own needs torchaudio
     if model_type == "dasheng":
         return None, lambda wave: (_dasheng(wave), 0)
+    if model_type == "spear":
+        return None, lambda wave: (kaldi_mels(wave), 0)
     if model_type == "emotion2vec":
         return None, lambda wave: (_standardized(wave), 0)
     from transformers import AutoFeatureExtractor
@@ -119,6 +122,32 @@ def _dasheng(wave: np.ndarray) -> np.ndarray:
     decibels = 10.0 * _log10_mels(wave, 512, 64)
     rows: np.ndarray = torch.maximum(decibels, decibels.max() - 120.0).T.contiguous().numpy()
     return rows
+
+
+def kaldi_mels(wave: np.ndarray) -> np.ndarray:
+    """Return Kaldi's log-mels, 128 bands from 20 to 7600 Hz of windows of 25 ms each 10 ms.
+
+    As torchaudio's `kaldi.fbank` without dither and with `snip_edges=False`: both ends of the
+    clip are mirrored, so that there is a row for every 160 samples.
+    """
+    rows = (len(wave) + 80) // 160
+    padded = np.pad(np.asarray(wave, np.float32), (120, 280), mode="symmetric")
+    windows = torch.from_numpy(padded).unfold(0, 400, 160)[:rows]
+    windows = windows - windows.mean(1, keepdim=True)
+    before = torch.cat([windows[:, :1], windows[:, :-1]], dim=1)
+    window = torch.hann_window(400, periodic=False) ** 0.85
+    powers = torch.fft.rfft((windows - 0.97 * before) * window, 512).abs() ** 2
+    mels = (powers @ _kaldi_filters(128)).clamp(min=torch.finfo(torch.float32).eps)
+    log_mels: np.ndarray = mels.log().numpy()
+    return log_mels
+
+
+@cache
+def _kaldi_filters(bands: int) -> torch.Tensor:
+    bins = 1127.0 * np.log1p(np.linspace(0.0, SAMPLE_RATE / 2, 257) / 700.0)  # in mels
+    lowest, highest = 1127.0 * np.log1p(np.array([20.0, 7600.0]) / 700.0)
+    edges = np.linspace(lowest, highest, bands + 2)
+    return torch.from_numpy(triangles(bins[:, np.newaxis], edges)).float()
 
 
 def _log10_mels(wave: np.ndarray, window: int, bands: int) -> torch.Tensor:

@@ -21,13 +21,14 @@ from ser.corpus.errors import UserError
 from ser.corpus.registry import reason
 from ser.extract.kinds.dasheng_model import load_dasheng
 from ser.extract.kinds.emotion2vec_model import load_emotion2vec
+from ser.extract.kinds.spear_model import load_spear
 from ser.extract.kinds.speech_families import Family, Located
 from ser.extract.layers import hidden
 
 SECOND = 100  # rows of log-mels: Qwen3's convolutions see one second each
 FRAMES_OF_SECOND = 13
 AST_FRAMES = 101
-OWN_MODULES = {"emotion2vec": load_emotion2vec, "dasheng": load_dasheng}  # not transformers'
+OWN_MODULES = {"emotion2vec": load_emotion2vec, "dasheng": load_dasheng, "spear": load_spear}
 
 # of training alone
 NOT_NEEDED = {"masked_spec_embed", "objective.weight"}

@@ -49,6 +49,7 @@ MODELS = (  # how a hub id begins -> keys; the first that fits
     ("facebook/s2t", ("wang2020fairseq",)),
     ("nvidia/audio-flamingo-3", ("goel2025audio",)),
     ("mispeech/dasheng", ("dinkel2024scaling",)),
+    ("marcoyang/spear", ("yang2025spear", "yao2024zipformer")),
     ("facebook/wav2vec2-conformer", ("wang2020fairseq", "gulati2020conformer")),
     ("MIT/ast", ("gong2021ast",)),
     ("laion/clap", ("wu2023clap",)),

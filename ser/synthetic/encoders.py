@@ -11,6 +11,7 @@ from ser.extract.kinds.speech_families import FAMILIES, PARTS
 from ser.extract.registry import card
 from ser.synthetic.recognizers import SIZES as SMALL
 from ser.synthetic.recognizers import Options, enlarged
+from ser.synthetic.spear import SpearSizes, write_spear
 
 DEPTH = {  # keys of configs
     *("num_hidden_layers", "encoder_num_hidden_layers", "encoder_layers"),
@@ -118,7 +119,8 @@ def encoder_like(model: str, model_type: str) -> str | None:
     """Return the type of the tiny encoder for a model of a type, or with a card; None for none."""
     published = card(model)
     family = published.encoder if published else ""
-    types = (n for n in (*TINY, "dasheng") if n == model_type or _part(n) == family)
+    names = (*TINY, "dasheng", "spear")
+    types = (n for n in names if n == model_type or _part(n) == family)
     return next(types, None)
 
 
@@ -134,6 +136,10 @@ def write_encoder(model_type: str, folder: Path, layers: int) -> None:
 
     if model_type == "dasheng":
         write_dasheng(folder, 24, layers, 3)
+        return
+    if model_type == "spear":
+        sizes = SpearSizes(24, 48, 2, layers=(1, layers - 1), steps=(1, 2), kernels=(7, 5))
+        write_spear(folder, sizes)
         return
     tiny = TINY[model_type]
     options = {key: layers if key in DEPTH else value for key, value in tiny.sizes.items()}

@@ -210,6 +210,8 @@ def test_models_trained_for_emotion_or_newer_are_not_for_the_challenge() -> None
         "glm-asr-nano",
         "qwen2-audio-7b",
         "qwen3-omni-30b",
+        "spear-base",
+        "spear-large",
         "voxtral-mini-3b",
     }
 

@@ -18,7 +18,7 @@ from tests.extract.factories import made, new_folder
 from tests.extract.tiny_encoders import tiny_encoder
 
 OTHERS = {"wav2vec2", "hubert", "wavlm", "wav2vec2-conformer", "wav2vec2-bert"}  # test_speech.py
-OTHERS |= {"emotion2vec", "dasheng"}  # test_emotion2vec.py, test_dasheng.py
+OTHERS |= {"emotion2vec", "dasheng", "spear"}  # test_emotion2vec.py, test_dasheng.py, test_spear.py
 
 
 # run by the same code as another row

@@ -55,6 +55,7 @@ def test_speech_models(tmp_path, model, architecture, norm):
         ("data2vec-audio-large", "data2vec-audio", (34, 16)),
         ("voxtral-mini-3b", "voxtral", (35, 16)),
         ("dasheng-base", "dasheng", (17, 24)),
+        ("spear-base", "spear", (31, 24)),
     ],
 )
 def test_encoders_of_larger_models(tmp_path, model, model_type, shape):
