@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, WhisperForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 
 from ser.extract.encoding import dtype_on
 from ser.extract.testing import TEXTS
@@ -60,7 +66,7 @@ class Model:
         config.update(dict(self.sizes))
         torch.manual_seed(0)
         with torch.device(device):
-            if self.kind == "whisper":
+            if isinstance(config, WhisperConfig):
                 whisper: Any = WhisperForConditionalGeneration(config)
                 return whisper.to(dtype_on(device))
             return AutoModel.from_config(config, dtype=dtype_on(device))

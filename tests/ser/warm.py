@@ -80,6 +80,7 @@ def folder():
                 (place / name).chmod(0o755)
             command = [sys.executable, "-P", __file__, str(address), str(owner)]
             server = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=place)
+            assert server.stdout
             server.stdout.readline()  # it listens
     return place
 
@@ -145,7 +146,7 @@ def command(main, streams, words, place, environment, cores):  # noqa: PLR0917
         main() if words[0].endswith("ser") else python()
         code = 0
     except SystemExit as end:
-        code = end.code or 0
+        code = end.code if isinstance(end.code, int) else bool(end.code)  # a text is a failure
     except KeyboardInterrupt:
         traceback.print_exc()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
