@@ -94,6 +94,13 @@ def test_options_are_checked_before_any_work(pipeline, monkeypatch):
         extract_with_slurm(origin(pipeline), ["one"], "cpu", 1, {})
 
 
+def test_submitit_has_every_option(tmp_path):
+    executor = submitit.AutoExecutor(tmp_path, cluster="debug")
+    executor.update_parameters(**{f"slurm_{name}": 1 for name in slurm.OPTIONS})
+    with pytest.raises(NameError, match="'pertition'"):
+        executor.update_parameters(slurm_pertition="gpu")
+
+
 REFUSING = """\
 #!/bin/sh
 cp "$1" {}
