@@ -20,7 +20,7 @@ from ser.corpus.classes import emotions_of, map_emotions
 from ser.corpus.columns import ATTRIBUTES, COLUMNS, FURTHER, HIGHEST, LOWEST, SYNTHETIC, VOTE
 from ser.corpus.config import Others
 from ser.corpus.errors import UserError, listed, nearest, plural
-from ser.corpus.manifest import Manifest, corpus_name, missing_files
+from ser.corpus.manifest import Manifest, corpus_name
 
 PREFIXED = ("utterance", "speaker", "session")
 Votes = Literal["counts", "shares"]
@@ -78,8 +78,7 @@ def join_manifests(
     frames = []
     for (corpus, part), renamed in zip(parts, _mappings(parts, mapping or {}), strict=True):
         mapped = map_emotions(part, renamed, classes, others)
-        missing = missing_files(mapped.frame["path"], mapped.audio_folder())
-        notes += [f"{corpus}: {note}" for note in (*mapped.notes, *missing)]
+        notes += [f"{corpus}: {note}" for note in mapped.notes]
         frame = mapped.frame.with_columns(_prefixed(name, corpus) for name in PREFIXED)
         frame = frame.with_columns(_paths(mapped, folder))
         frame = _shares(frame) if votes == "shares" else frame

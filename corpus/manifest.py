@@ -17,8 +17,8 @@ votes.<class>, votes.other    how many raters chose it (only where votes are kno
 synthetic   true where the speech was synthesized; models trained on it carry a note (optional)
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import islice
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ import polars as pl
 from ser.corpus import parquet
 from ser.corpus.atomic import write_durably
 from ser.corpus.columns import SYNTHETIC, VOTE, complete, require_valid, typed
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, plural, shown
 from ser.corpus.tables import (
     PARQUET_ERRORS,
     read_table,
@@ -167,13 +167,21 @@ def evenly_spaced(count: int, most: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
-def missing_files(paths: Iterable[str], folder: Path) -> list[str]:
-    """Return a note when none of the first files of a manifest is in its audio folder."""
-    first = list(islice(paths, SAMPLE))
-    if not first or any((folder / path).is_file() for path in first):
-        return []
-    all_of_them = f"; the first {len(first)} are all missing" if len(first) > 1 else ""
-    return [f"{folder} has no file {first[0]}{all_of_them}: is it the audio folder?"]
+def missing_audio(manifest: Manifest) -> str:
+    """Return how much of a manifest's audio is missing, in words; "" when none is.
+
+    Of a large corpus a sample is looked for, evenly spaced.
+    """
+    folder, paths = manifest.audio_folder(), manifest.frame["path"].unique(maintain_order=True)
+    files = [folder / path for path in paths[evenly_spaced(len(paths), SAMPLE)]]
+    # Path.is_file raises for a name that is too long
+    missing = [file for file in files if not os.path.isfile(file)]  # noqa: PTH113
+    if not missing:
+        return ""
+    looked_for = " that were looked for" if len(files) < len(paths) else ""
+    return (
+        f"{len(missing)} of {plural(len(files), 'file')}{looked_for}, as {shown(str(missing[0]))}"
+    )
 
 
 def corpus_name(path: Path) -> str:

@@ -18,7 +18,7 @@ from ser.corpus.bounded_yaml import LOADER
 from ser.corpus.config import stays_within
 from ser.corpus.errors import UserError, first_line, nearest
 from ser.corpus.importers.registry import build, importer
-from ser.corpus.manifest import Manifest, missing_files
+from ser.corpus.manifest import Manifest
 
 LARGEST_HEADER = 16 * 2**20  # bytes
 TABLE = re.compile(r"[\w-][\w.-]*")  # a table's name, which is part of that of its file
@@ -113,8 +113,7 @@ def _manifest(rows: list[dict[str, Any]], folder: Path, name: str, classes: list
         if row["utterance"] in twice:
             row["utterance"] += f"-{row['end'] or 0.0:09.3f}"
     present = {row["emotion"] for row in rows} - {None}
-    notes = missing_files([row["path"] for row in rows], folder)
-    return build(rows, classes or sorted(present), folder, notes, corpus=name)
+    return build(rows, classes or sorted(present), folder, corpus=name)
 
 
 def _load(folder: Path) -> Any:

@@ -25,7 +25,7 @@ from ser.corpus.errors import CONTROL, UserError, listed, nearest
 from ser.corpus.importers.registry import build, importer
 from ser.corpus.importers.shipped import spec_of
 from ser.corpus.importers.spec import PATH, FileSpec, fill_columns, match_paths
-from ser.corpus.manifest import Manifest, missing_files
+from ser.corpus.manifest import Manifest
 
 PARTS = {"train": "train", "valid": "dev", "test": "test"}  # of a fold: the manifest's split
 LABEL_MAPS = ("label_map.json", "label_dict.json")
@@ -96,7 +96,7 @@ def emobox(folder: Path, *, dataset: str = "", fold: int | None = None) -> Manif
         )
     named = emotion.replace_strict(labels, default=None, return_dtype=pl.String)
     frame = frame.with_columns(named.alias("emotion"))
-    notes += [*_shared_speakers(frame), *missing_files(frame["path"], folder)]
+    notes += _shared_speakers(frame)
     return build(frame, classes, folder, notes, corpus=dataset)
 
 

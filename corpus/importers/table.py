@@ -11,7 +11,7 @@ from ser.corpus.columns import COLUMNS, FURTHER, NUMBERS, SYNTHETIC, VOTE
 from ser.corpus.errors import UserError, listed, nearest, plural, similar
 from ser.corpus.importers.options import class_mapping
 from ser.corpus.importers.registry import importer
-from ser.corpus.manifest import Manifest, missing_files
+from ser.corpus.manifest import Manifest
 from ser.corpus.rows import BLANKS
 from ser.corpus.tables import Table, find_column, read_table, with_slashes
 
@@ -92,7 +92,6 @@ def manifest_of_table(
     frame = _relative(with_slashes(frame, folder), folder)
     if "utterance" not in columns:
         frame = frame.with_columns(_stems(frame["path"], columns["path"], table))
-    notes += missing_files(frame["path"].drop_nulls(), folder)
     return Manifest(frame, classes, table, notes=notes)
 
 

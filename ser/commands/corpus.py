@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ser.commands import corpus_parts
-from ser.commands.help import Group, StartingOver, argument, command, flag, option
+from ser.commands.help import Group, argument, command, flag, option
 from ser.commands.logs import log
 from ser.commands.options import Json, key_texts
 from ser.commands.output import console, exit_code, print_frame, print_json
@@ -29,7 +29,6 @@ Plugin = Annotated[
     "ser corpus import ravdess /data/RAVDESS --out data/ravdess.parquet\n"
     "ser corpus import csv clips --out m.csv --option table=t.csv",
     name="import",
-    cls=StartingOver,
 )
 def import_(
     name: Annotated[str, argument("NAME", "Name of the importer.")],
@@ -54,6 +53,7 @@ def import_(
     from ser.corpus.check import class_table
     from ser.corpus.importers.registry import import_corpus, options_of_text
     from ser.corpus.labels import label_problems, summary
+    from ser.corpus.manifest import missing_audio
     from ser.pipeline.plugins import import_plugin
 
     if plugin:
@@ -67,6 +67,12 @@ def import_(
     print_frame(class_table(manifest))
     for _, problem, detail, _ in label_problems(manifest, out):
         log.warning("warning: %s: %s", problem, detail)
+    if missing := missing_audio(manifest):
+        log.warning(
+            "warning: audio missing: %s; put it there, or import again with the folder that the "
+            "paths start from",
+            missing,
+        )
 
 
 @command(corpus, "ser corpus importers\nser corpus importers emovo\nser corpus importers --json")

@@ -137,7 +137,7 @@ def join(
     """
     from ser.corpus.join import class_by_corpus, join_manifests
     from ser.corpus.labels import summary
-    from ser.corpus.manifest import Manifest
+    from ser.corpus.manifest import Manifest, missing_audio
 
     given = [("", text) if Path(text).is_file() else _named(text) for text in manifests]
     names = [name or None for name, _ in given]
@@ -157,6 +157,10 @@ def join(
         absolute=out.suffix == ".csv",
     )
     joined.write(out)
+    if missing := missing_audio(joined):
+        log.warning(
+            "warning: audio missing: %s; put it there, or give its folder with --audio", missing
+        )
     table = class_by_corpus(joined)
     if as_json:
         print_json({"manifest": str(out), "notes": joined.notes, "classes": table.to_dicts()})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ser.corpus.columns import COLUMNS
 from ser.corpus.errors import UserError
-from ser.corpus.manifest import Manifest
+from ser.corpus.manifest import Manifest, missing_audio
 
 CLASSES = ("surprise", "angry", "neutral")
 
@@ -349,3 +349,15 @@ def test_a_name_with_a_line_break_or_control_character_is_refused(name: str) -> 
 def test_names_with_signs_of_any_script_are_kept() -> None:
     names = ["<b>&|$_%\\", "=cmd()", "\u0645\u200c\u0646", "a b"]
     assert Manifest(frame(speaker=names)).frame["speaker"].to_list() == names
+
+
+def test_missing_audio_is_counted_in_a_sample_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "0.wav").touch()
+    rows = [("a", "0.wav"), ("b", "0.wav"), ("c", "1.wav"), ("d", "ä" * 200 + ".wav")]
+    few = Manifest(pl.DataFrame(rows, ["utterance", "path"], orient="row"), audio=tmp_path)
+    assert missing_audio(few) == f"2 of 3 files, as {tmp_path}/1.wav"
+    few.frame = few.frame.head(2)
+    assert missing_audio(few) == ""
+    paths = [f"{i}.wav" for i in range(1000)]
+    many = Manifest(pl.DataFrame({"utterance": paths, "path": paths}), audio=tmp_path)
+    assert missing_audio(many) == (f"99 of 100 files that were looked for, as {tmp_path}/10.wav")

@@ -42,6 +42,13 @@ def test_an_import_lists_its_columns_and_warns_of_odd_labels(tmp_path: Path) -> 
         "ser: warning: classes that differ only in case: 'Angry' and 'angry'",
     ]
     assert Manifest.read(out).frame["emotion"].to_list() == ["Angry", "angry", None]
+    (tmp_path / "2.wav").rename(tmp_path / "4.wav")
+    stderr = invoke("import", "csv", tmp_path, "--out", out, *flags)[2]
+    assert stderr.splitlines()[-1] == (
+        f"ser: warning: audio missing: 1 of 3 files, as {tmp_path}/2.wav; put it there, or import "
+        "again with the folder that the paths start from"
+    )
+    (tmp_path / "4.wav").rename(tmp_path / "2.wav")
     assert CliRunner().invoke(corpus, ["check", str(out)], standalone_mode=False).return_value == 1
     stdout = invoke("check", out)[1]
     assert "nothing split" in stdout
@@ -138,6 +145,11 @@ def test_manifests_are_joined_with_what_was_done_and_a_table(tmp_path: Path) -> 
     code, stdout, _ = invoke(*words, "--out", tmp_path / "j.csv", "--json")
     assert json.loads(stdout)["classes"][0] == {"class": "happy", "m": 0, "it": 1, "all": 1}
     assert Manifest.read(tmp_path / "j.csv").frame["path"][0] == str(tmp_path / "de" / "1.wav")
+    (tmp_path / "de" / "1.wav").unlink()
+    assert invoke(*words, "--out", tmp_path / "j.csv")[2] == (
+        f"ser: warning: audio missing: 1 of 2 files, as {tmp_path}/de/1.wav; put it there, or give "
+        "its folder with --audio\n"
+    )
     for wrong in (["--rescale", "it=5"], ["--map", "joy"], ["--audio", "fr=x"]):
         with pytest.raises(UserError, match=wrong[0]):
             invoke(*words, "--out", tmp_path / "j.csv", *wrong)
