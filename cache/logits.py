@@ -39,13 +39,12 @@ import numpy as np
 
 from ser.cache.checksums import note_unchecked
 from ser.corpus.atomic import staged
-from ser.corpus.errors import DamagedError, UserError, first_line
+from ser.corpus.errors import TRAIN_AGAIN, DamagedError, UserError, first_line
 
 FORMAT = "ser-logits/1"
 OPTIONAL = ("in_sample", "predicted", "truth")
 SIGNATURE = b"\x89HDF\r\n\x1a\n"  # how a file without user block begins
 BLOCK = 512  # bytes, the smallest that HDF5 allows
-REMEDY = "train the head again with `ser heads train {folder} --force`"
 UNLABELLED = "unlabelled"  # the group of rows whose split is ""
 
 
@@ -159,7 +158,7 @@ class HeadLogits:
                 attributes = cast("Mapping[str, Any]", file.attrs)
                 if attributes.get("format") != FORMAT:
                     problem = f"the format is {attributes.get('format')!r}, not {FORMAT!r}"
-                    raise DamagedError(path, problem, REMEDY)
+                    raise DamagedError(path, problem, TRAIN_AGAIN)
                 synthetic = attributes.get("synthetic")
                 head = cls(
                     head=str(attributes["head"]),
@@ -175,13 +174,13 @@ class HeadLogits:
                     },
                 )
                 if contradiction := _contradiction(head):
-                    raise DamagedError(path, contradiction, REMEDY)
+                    raise DamagedError(path, contradiction, TRAIN_AGAIN)
                 return head
         except DamagedError:
             raise
         except Exception as error:  # h5py raises all kinds of them for a damaged file
             raise DamagedError(
-                path, f"not readable as HDF5 ({first_line(error)})", REMEDY
+                path, f"not readable as HDF5 ({first_line(error)})", TRAIN_AGAIN
             ) from error
 
 
@@ -196,7 +195,8 @@ def _check(path: Path) -> None:
         note_unchecked(path.absolute().parent.parent.parent)
         return
     if data[:BLOCK] != _block(data[BLOCK:]):
-        raise DamagedError(path, "it is damaged (its checksum is not that of its content)", REMEDY)
+        problem = "it is damaged (its checksum is not that of its content)"
+        raise DamagedError(path, problem, TRAIN_AGAIN)
 
 
 def _block(content: bytes) -> bytes:

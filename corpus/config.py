@@ -107,7 +107,11 @@ class Section(BaseModel):
 
 PROBLEMS = {  # by pydantic's type of error: the problem and the remedy
     "missing": ("the value is missing", "give one"),
+    "extra_forbidden": ("there is no such key", "remove it"),
     "string_type": ("it must be text", "write one text, in quotes"),
+    **dict.fromkeys(
+        ("bool_type", "bool_parsing"), ("it must be true or false", "write one of them")
+    ),
     **dict.fromkeys(("empty", "string_too_short"), ("it is empty", "give a text")),
     **dict.fromkeys(
         ("dict_type", "model_type", "model_attributes_type"),
@@ -133,7 +137,9 @@ def problem_of(error: ErrorDetails) -> tuple[str, str]:
     if kind == "too_long":
         return f"it must have at most {_entries(bounds['max_length'])}", "remove the others"
     empty = bounds.get("pattern") == NOT_EMPTY
-    return PROBLEMS.get("empty" if empty else kind, (error["msg"], "correct the value"))
+    words = re.sub("^(Input|String|Value) should", "it must", error["msg"])
+    other = words.partition(", unable to ")[0], "correct the value"  # what follows repeats it
+    return PROBLEMS.get("empty" if empty else kind, other)
 
 
 def _entries(count: int) -> str:

@@ -31,18 +31,27 @@ class UserError(Exception):
     exit_code = 2
 
 
+TRAIN_AGAIN = "train the head again with `{training} --force`"  # a remedy
+
+
 class DamagedError(UserError):
     """A file of a run or a cache that is missing, damaged or out of bounds.
 
     `problem` and `remedy` are the two halves of the sentence, so that code that knows the origin of
-    the file (a bundle, say) can suggest another remedy. `{folder}` in the remedy becomes the name
-    of the file's folder, which is that of the head or the feature.
+    the file (a bundle, say) can suggest another remedy. `{training}` in the remedy becomes the
+    command that trains the head whose folder the file is in.
     """
 
     def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
         self.path, self.problem = Path(path), problem
-        self.remedy = remedy.replace("{folder}", self.path.parent.name)
+        self.remedy = remedy.replace("{training}", training(self.path.parent))
         super().__init__(f"{path}: {problem}; {self.remedy}.")
+
+
+def training(folder: Path) -> str:
+    """Return the command that trains the head in `folder`, which may be that of a fine-tuning."""
+    tuned = folder.parent.parent / "finetuned" / folder.name
+    return f"ser {'finetune' if tuned.is_dir() else 'heads train'} {folder.name}"
 
 
 def similar(word: str, names: Sequence[str]) -> str | None:

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ser.cache.checksums import note_unchecked
 from ser.cache.record import Count, FileName, Hash, Labels, Record
 from ser.corpus.config import describe
-from ser.corpus.errors import DamagedError, UserError
+from ser.corpus.errors import TRAIN_AGAIN, DamagedError, UserError
 from ser.heads.config import HeadConfig, parse_head
 from ser.heads.scaling import SCALED
 from ser.score.record import DevScore
@@ -46,7 +46,7 @@ class HeadRecord(Record):
         checksums: for each other file of the folder a hash of its content.
     """
 
-    remedy: ClassVar[str] = "train the head again with `ser heads train {folder} --force`"
+    remedy: ClassVar[str] = TRAIN_AGAIN
 
     head: FileName
     kind: str | None = None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from ser.cache.checksums import require_undamaged
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, training
 from ser.heads.config import HeadConfig
 from ser.heads.record import FILE, HeadRecord, read_done
 
@@ -25,9 +25,7 @@ class SavedHead:
         path = folder / FILE
         record = read_done(folder.parent.parent, folder.name)
         if record is None:
-            raise UserError(
-                f"{path}: the head is not trained; run `ser heads train {folder.name}`."
-            )
+            raise UserError(f"{path}: the head is not trained; run `{training(folder)}`.")
         config = record.head_config(path)
         for part in record.weights:
             file = folder / f"{part}.safetensors"

@@ -22,6 +22,7 @@ import yaml
 from pydantic import ValidationError
 
 from ser.corpus.atomic import write_durably
+from ser.corpus.config import problem_of
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.heads.arguments import Caches
@@ -124,9 +125,9 @@ def _check_choice(entry: Mapping[str, object], key: str, choice: object) -> None
             _suggest(FixedTrial({key: value}), key, choice)
             parse_head(changed(entry, {key: value}))
         except ValidationError as error:
+            problem, _ = problem_of(error.errors()[0])
             raise UserError(
-                f"{key}: the head cannot have {value!r:.60} ({error.errors()[0]['msg']}); correct "
-                "the space."
+                f"{key}: the head cannot have {value!r:.60} ({problem}); correct the space."
             ) from error
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise UserError(

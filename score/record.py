@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from ser.cache.checksums import require_undamaged
 from ser.cache.record import Count, Label, Record
 from ser.cache.swap import recover_folder
-from ser.corpus.errors import DamagedError, plural
+from ser.corpus.errors import TRAIN_AGAIN, DamagedError, plural
 
 PREDICTIONS = "predictions.parquet"  # in the stack's folder
 
@@ -58,7 +58,7 @@ class HeadOptions(Record):
 class HeadSummary(Record):
     """The part of head.json that a report shows."""
 
-    remedy: ClassVar[str] = "train the head again with `ser heads train {folder} --force`"
+    remedy: ClassVar[str] = TRAIN_AGAIN
 
     config: HeadOptions = HeadOptions()
     best_epochs: dict[str, int] | None = None

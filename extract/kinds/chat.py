@@ -18,6 +18,8 @@ from urllib.request import getproxies, proxy_bypass
 import httpcore
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ser.corpus.config import describe
+
 LARGEST = 1 << 20  # bytes of an answer
 CONNECT = 10.0  # s to connect
 LONGEST_WAIT = 60.0  # s of a server's `retry-after`
@@ -192,11 +194,8 @@ def _choice(content: bytes) -> Choice:
     try:
         return _Completion.model_validate_json(content).choices[0]
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        problem = shown(f"{place}: {first['msg']}" if place else first["msg"])
         raise UnfitError(
-            f"the answer is not of the chat protocol ({problem}); correct `server`"
+            f"the answer is not of the chat protocol ({shown(describe(error))}); correct `server`"
         ) from error
 
 

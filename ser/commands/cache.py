@@ -15,7 +15,7 @@ from ser.commands.cache_info import (
     info_table,
     size,
 )
-from ser.commands.help import Group, argument, command, flag, option
+from ser.commands.help import Group, Resuming, argument, command, flag, option
 from ser.commands.logs import result
 from ser.commands.options import PIPELINE, CacheFolder, Json, Overrides, PipelineFile, load_pipeline
 from ser.commands.output import exit_code, print_frame, print_json
@@ -147,7 +147,7 @@ def prune(
         typer.echo(f"{held.folder.location}: {count}, {size(held.nbytes)} ({describe_spec(spec)})")
     counted = plural(len(unwanted), "feature")
     space = size(sum(held.nbytes for held in unwanted))
-    if not yes and not typer.confirm(f"Delete {counted} ({space})?"):
+    if not yes and not _is_confirmed(f"Delete {counted} ({space})?"):
         result("nothing was deleted")
         return
     for held in unwanted:
@@ -155,7 +155,21 @@ def prune(
     result(f"{counted} deleted ({space})")
 
 
-@command(cache, "ser cache merge data/cache /mnt/node2/cache")
+def _is_confirmed(question: str) -> bool:
+    """Ask on standard input; raises `UserError` at its end, and `typer.Abort` on Ctrl-C."""
+    try:
+        return typer.confirm(question)
+    except (typer.Abort, RuntimeError) as error:  # the latter where standard input is closed
+        typer.echo()  # ends the line of the question
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise typer.Abort("nothing was deleted") from error
+        raise UserError(
+            "standard input has no answer, so nothing was deleted; give --yes to delete without "
+            "being asked."
+        ) from error
+
+
+@command(cache, "ser cache merge data/cache /mnt/node2/cache", cls=Resuming)
 def merge(
     into: Annotated[str, argument("INTO", "Cache to copy into: a folder or URL.")],
     source: Annotated[str, argument("SOURCE", "Cache to copy from: a folder or URL.")],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ser.commands.cache_info import cache_root
-from ser.commands.help import argument, command, flag, option
+from ser.commands.help import Resuming, argument, command, flag, option
 from ser.commands.logs import result
 from ser.commands.options import PIPELINE, CacheFolder, Overrides, PipelineFile, load_pipeline
 from ser.commands.output import exit_code
@@ -75,6 +75,7 @@ def export(
     "ser cache import mine folder_of_npy --frame-rate 50 --precision float32\n"
     "ser cache import mine store.zarr --frame-rate 50 --frames hidden --ids file",
     name="import",
+    cls=Resuming,
 )
 def import_(
     feature: Annotated[str, argument("FEATURE", "Name that the feature gets.")],

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import command, option
+from ser.commands.help import Resuming, command, option
 from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
@@ -31,6 +31,7 @@ app = typer.Typer()
     "ser cv --by speaker\nser cv --by speaker --groups 6 --seeds 5\n"
     "ser cv --by session --dev share --json > cv.json",
     section="Score",
+    cls=Resuming,
 )
 def cv(
     *,
@@ -103,7 +104,12 @@ def cv(
     return exit_code(failed)
 
 
-@command(app, "ser cross\nser cross --by language --json > cross.json", section="Score")
+@command(
+    app,
+    "ser cross\nser cross --by language --json > cross.json",
+    section="Score",
+    cls=Resuming,
+)
 def cross(
     *,
     by: Annotated[

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import argument, command, flag, option
+from ser.commands.help import Resuming, argument, command, flag, option
 from ser.commands.logs import result
 from ser.commands.options import (
     PIPELINE,
@@ -38,6 +38,7 @@ app = typer.Typer()
     "ser extract wavlm --shard 0/4\n"
     "ser extract --model wavlm-large --manifest m.parquet --audio clips",
     section="Extract",
+    cls=Resuming,
 )
 def extract(
     features: Annotated[

@@ -1,9 +1,11 @@
 """The extras of the distribution: which one brings a missing package, and which others are needed.
 
 A missing package is found when it is imported. The message then names every extra that the command
-and its pipeline need and that is not installed, so that one `pip install` is enough.
+and its pipeline need and that is not installed, so that one `pip install` is enough. So is a
+missing library of the system, which pip does not install.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,15 +81,30 @@ INCLUDED = {  # as pyproject.toml has them
     "tracking": {"heads"},
     "serve": {"heads"},
 }
+SHARED_LIBRARY = re.compile(r"(lib[\w.+-]+\.so[.\d]*): cannot open shared object file")
+DEBIAN = {"libgomp.so.1": "libgomp1", "libsndfile.so": "libsndfile1"}  # packages that have them
 
 
-def missing_package(
-    error: ModuleNotFoundError, command: str, options: Mapping[str, object]
+def missing(
+    error: ImportError | OSError, command: str, options: Mapping[str, object]
 ) -> UserError | None:
-    """Return the error that names the extras to install; None for a package of no extra.
+    """Return the error that names what to install; None for what nothing here needs.
 
     `command` is the command without `ser`, `options` are its parameters.
     """
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_package(error, command, options)
+    match = SHARED_LIBRARY.search(str(error))
+    if match is None:
+        return None
+    package = DEBIAN.get(match[1])
+    named = f" (on Debian and Ubuntu `apt install {package}`)" if package else ""
+    return UserError(f"the system lacks the library {match[1]}; install it{named}.")
+
+
+def _missing_package(
+    error: ModuleNotFoundError, command: str, options: Mapping[str, object]
+) -> UserError | None:
     package = (error.name or "").partition(".")[0]
     if package not in PACKAGES:
         return None

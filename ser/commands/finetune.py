@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ser.commands.help import argument, command, option
+from ser.commands.help import Resuming, argument, command, option
 from ser.commands.logs import log
 from ser.commands.options import (
     PIPELINE,
@@ -19,7 +19,10 @@ app = typer.Typer()
 
 
 @command(
-    app, "ser finetune\nser finetune wavlm-baseline --processes 4 --device cuda", section="Heads"
+    app,
+    "ser finetune\nser finetune wavlm-baseline --processes 4 --device cuda",
+    section="Heads",
+    cls=Resuming,
 )
 def finetune(
     names: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, argument, command, flag, option
+from ser.commands.help import Group, Resuming, argument, command, flag, option
 from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
@@ -46,6 +46,7 @@ InMemory = Annotated[
 @command(
     heads,
     "ser heads train whisper-roberta\nser heads train one two --jobs 2 --set heads.one.epochs=5",
+    cls=Resuming,
 )
 def train(
     names: Annotated[list[str], argument("NAMES", "Heads of the pipeline to train.")],
@@ -75,7 +76,12 @@ def train(
     )
 
 
-@command(heads, "ser heads train-all\nser heads train-all --jobs 4 --device cuda", name="train-all")
+@command(
+    heads,
+    "ser heads train-all\nser heads train-all --jobs 4 --device cuda",
+    name="train-all",
+    cls=Resuming,
+)
 def train_all(
     *,
     force: Force = False,
@@ -186,7 +192,7 @@ def import_weights(
     typer.echo(f"write `{yaml_entry(released, head, out)}`")
 
 
-@command(heads, "ser heads tune whisper-roberta --space space.yaml --trials 50")
+@command(heads, "ser heads tune whisper-roberta --space space.yaml --trials 50", cls=Resuming)
 def tune(
     name: Annotated[str, argument("NAME", "Head of the pipeline to tune.")],
     *,

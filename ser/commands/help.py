@@ -8,14 +8,15 @@ option is listed under.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from ser.commands.extras import missing_package
+from ser.commands.extras import missing
 from ser.commands.logs import COMMON, logging_options, start_logging
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ class Command(TyperCommand):
         super().__init__(*args, params=[*(params or ()), *logging_options()], **settings)
 
     def invoke(self, ctx: "Context") -> object:
-        """Start logging, then run the command; raises `UserError` for a missing package."""
+        """Start logging, then run the command; raises `UserError` for what is not installed."""
         start_logging(ctx.meta, ctx.command_path)
         try:
             return super().invoke(ctx)
-        except ModuleNotFoundError as error:
-            problem = missing_package(error, ctx.command_path.partition(" ")[2], ctx.params)
+        except (ImportError, OSError) as error:
+            problem = missing(error, ctx.command_path.partition(" ")[2], ctx.params)
             if problem is None:
                 raise
             raise problem from error
@@ -75,15 +76,23 @@ class Command(TyperCommand):
                     formatter.write(f"  {line}\n")
 
 
-class StartingOver(Command):
-    """A command that keeps nothing when it is interrupted."""
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Raise `typer.Abort` with what Ctrl-C means for work that the same command resumes."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise typer.Abort("finished work is kept, and the same command resumes") from error
+
+
+class Resuming(Command):
+    """A command that keeps finished work when it is interrupted, unless an option is against it."""
 
     def invoke(self, ctx: "Context") -> object:
-        """Run the command; raises `typer.Abort` with what an interruption means."""
-        try:
+        """Run the command; raises `typer.Abort` when it is interrupted."""
+        starts_over = ctx.params.get("force") or ctx.params.get("smoke")
+        with nullcontext() if starts_over else resumable():
             return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise typer.Abort("nothing is kept, and the same command starts over") from error
 
 
 class Group(TyperGroup):

@@ -20,7 +20,7 @@ from ser.corpus.threads import limit_threads
 from ser.version import __version__
 
 INTERRUPTED, TERMINATED, PIPE_CLOSED = 130, 143, 141
-RESUMES = "finished work is kept, and the same command resumes"
+STARTS_OVER = "the same command starts over"
 GROUPS = (  # modules of commands, in the order of the help
     *("presets", "run", "schema", "corpus", "extract", "heads", "finetune", "stack", "score"),
     *("cv", "runs", "submit", "cite", "predict", "pack", "serve", "cache"),
@@ -75,7 +75,7 @@ def main() -> NoReturn:
     from ser.engines.machine import machine_problem
 
     prepare_process()
-    kept = RESUMES
+    next_time = STARTS_OVER
     try:
         code = cli(prog_name="ser", standalone_mode=False) or 0
     except UserError as error:
@@ -83,7 +83,7 @@ def main() -> NoReturn:
     except typer.TyperException as error:
         stop(usage_message(error), 2)
     except (typer.Abort, KeyboardInterrupt) as error:
-        code, kept = INTERRUPTED, str(error) or RESUMES
+        code, next_time = INTERRUPTED, str(error) or STARTS_OVER
     except SystemExit as end:  # Typer and rich exit with 1 where standard output is closed
         if isinstance(end.__context__, BrokenPipeError):
             sys.exit(PIPE_CLOSED)
@@ -96,7 +96,7 @@ def main() -> NoReturn:
         stop(problem, 1)
     if code == INTERRUPTED:
         code = TERMINATED if is_requested() else INTERRUPTED
-        stop(f"interrupted; {kept}.", code)
+        stop(f"interrupted; {next_time}.", code)
     sys.exit(code)
 
 

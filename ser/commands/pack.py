@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import StartingOver, argument, command, flag, option
+from ser.commands.help import argument, command, flag, option
 from ser.commands.logs import log, result
 from ser.commands.output import exit_code
 from ser.corpus.errors import UserError, plural
@@ -25,7 +25,6 @@ app = typer.Typer()
     "ser pack runs/mine --onnx mine-onnx\n"
     "ser pack --show demo.ser",
     section="Predict",
-    cls=StartingOver,
 )
 def pack(
     run: Annotated[

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import argument, command, flag, option
+from ser.commands.help import argument, command, flag, option, resumable
 from ser.commands.logs import log
 from ser.commands.options import Device, MinConfidence, OneHead, PublishedModel, RunFolder
 from ser.commands.output import exit_code
@@ -169,7 +169,8 @@ def predict(
             log.warning("--one-speaker changes nothing: no head in use has `normalize: speaker`.")
         if resumed:
             assert out is not None
-            failed = predict_files(predictor, paths, out, **options)
+            with resumable():
+                failed = predict_files(predictor, paths, out, **options)
             log.info("%s: %s", out, contents(out))
         else:
             results = _named(predictor.stream(paths, **options), read)

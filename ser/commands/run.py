@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import command, flag, option
+from ser.commands.help import Resuming, command, flag, option
 from ser.commands.logs import log
 from ser.commands.options import (
     PIPELINE,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@command(app, "ser demo\nser demo --folder /tmp/ser-demo", section="Start")
+@command(app, "ser demo\nser demo --folder /tmp/ser-demo", section="Start", cls=Resuming)
 def demo(
     folder: Annotated[
         Path, option("FOLDER", "Folder that gets data/ and runs/; by default this one.")
@@ -55,6 +55,7 @@ def demo(
     app,
     "ser run\nser run --pipeline unicamp.yaml --set run=runs/second\nser run --smoke",
     section="Start",
+    cls=Resuming,
 )
 def run(
     *,

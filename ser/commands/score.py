@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import StartingOver, command, flag, option
+from ser.commands.help import command, flag, option
 from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
@@ -42,7 +42,6 @@ app = typer.Typer()
     "ser score --predictions other.csv\n"
     "ser score --predictions other.csv --manifest data/mine.parquet",
     section="Score",
-    cls=StartingOver,
 )
 def score(
     *,

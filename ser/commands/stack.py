@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, StartingOver, command, flag, option
+from ser.commands.help import Group, command, flag, option
 from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
@@ -39,7 +39,7 @@ Resamples = Annotated[
 ]
 
 
-@command(stack, "ser stack fit\nser stack fit --set stack.model=lightgbm --force", cls=StartingOver)
+@command(stack, "ser stack fit\nser stack fit --set stack.model=lightgbm --force")
 def fit(
     force: Annotated[bool, flag("--force", "Fit again when the stack is up to date.")] = False,
     path: PipelineFile = PIPELINE,

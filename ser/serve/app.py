@@ -24,6 +24,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from ser.corpus.config import problem_of
 from ser.corpus.decoding.suffixes import SUFFIXES
 from ser.predict.formats import to_json
 from ser.serve.cancelling import unless
@@ -223,8 +224,8 @@ async def error_response(request: Request, error: HTTPException) -> Response:
 
 async def _field(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
-    sentence = f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}."
-    return JSONResponse({"error": sentence}, 422)
+    problem, _ = problem_of(first)
+    return JSONResponse({"error": f"{first['loc'][-1]}: {problem}."}, 422)
 
 
 async def _gone(request: Request, error: object) -> Response:

@@ -146,7 +146,7 @@ def test_an_absent_revision_an_absent_record_and_a_gated_repository(hub, repo, p
         ({"content": "feature"}, "it holds a feature; give a repository that `ser pack --push`"),
         (
             {"format": "ser-hub/9"},
-            "'format' is not valid: input should be 'ser-hub/1'; ask ",
+            "'format' is not valid: it must be 'ser-hub/1'; ask ",
         ),
         ({"files": {"../x": {"sha256": "0" * 64, "size": 1}}}, "ask its owner to push it again"),
         ({"files": {"a/.b": {"sha256": "0" * 64, "size": 1}}}, "ask its owner to push it again"),

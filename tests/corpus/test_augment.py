@@ -386,11 +386,11 @@ def test_views_are_parsed_in_the_order_of_the_file() -> None:
         ),
         (
             {"mix": {"snr": [float("nan"), 5]}},
-            "augment.mix.snr: Input should be a finite number; correct the value.",
+            "augment.mix.snr: it must be a finite number; correct the value.",
         ),
         (
             {"speed": {"rates": [0.9, 3]}},
-            "augment.speed.rates: Input should be less than or equal to 2; correct the value.",
+            "augment.speed.rates: it must be less than or equal to 2; correct the value.",
         ),
         (
             {"noise": True},

@@ -51,6 +51,16 @@ def test_a_record_comes_back_and_keeps_its_layout(tmp_path):
     assert read_done(tmp_path, "other") is None
 
 
+def test_a_damaged_record_of_a_fine_tuned_model_names_its_command(tmp_path):
+    (tmp_path / "finetuned" / "h").mkdir(parents=True)
+    path = tmp_path / "heads" / "h" / "head.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    with pytest.raises(DamagedError) as error:
+        HeadRecord.read(path)
+    assert error.value.remedy == "train the head again with `ser finetune h --force`"
+
+
 def test_a_score_that_is_not_a_number_is_unknown(tmp_path):
     assert HeadRecord.model_validate(VALUES | {"score": float("nan")}).score is None
 
@@ -58,18 +68,18 @@ def test_a_score_that_is_not_a_number_is_unknown(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"weights": ["../../x"]}, "'weights.0' is not valid: string should match"),
-        ({"weights": ["a/b"]}, "'weights.0' is not valid: string should match"),
+        ({"weights": ["../../x"]}, "'weights.0' is not valid: it must match"),
+        ({"weights": ["a/b"]}, "'weights.0' is not valid: it must match"),
         ({"weights": []}, "'weights' is not valid: it must have at least 1 entry"),
         ({"weights": ["a", "a"]}, "'weights' names a file twice"),
-        ({"frames": {"voice": [10**9]}}, "'frames.voice.0' is not valid: input should be less"),
+        ({"frames": {"voice": [10**9]}}, "'frames.voice.0' is not valid: it must be less"),
         ({"frames": {"voice": [4096, 4096]}}, "a frame of 'voice' has 16777216 numbers: too many"),
-        ({"frames": {"voice": [0]}}, "'frames.voice.0' is not valid: input should be greater"),
+        ({"frames": {"voice": [0]}}, "'frames.voice.0' is not valid: it must be greater"),
         ({"frames": {"voice": []}}, "'frames.voice' is not valid: it must have at least 1 entry"),
-        ({"frames": {"../x": [1]}}, "'frames.../x.[key]' is not valid: string should match"),
+        ({"frames": {"../x": [1]}}, "'frames.../x.[key]' is not valid: it must match"),
         ({"frames": {"other": [1]}}, "'frames' has a feature that 'made_from' has not"),
         ({"frames": {}}, "it has no frames of the feature 'voice'"),
-        ({"outputs": {"logits": 10**9}}, "'outputs.logits' is not valid: input should be less"),
+        ({"outputs": {"logits": 10**9}}, "'outputs.logits' is not valid: it must be less"),
         ({"made_from": []}, "'made_from' is not valid: it must be a mapping"),
         (
             {"made_from": {}},
@@ -83,7 +93,7 @@ def test_a_score_that_is_not_a_number_is_unknown(tmp_path):
         ({"config": {"architecture": 5}}, "its config: "),
         ({"config": VALUES["config"] | {"head": "none"}}, "its config: heads: the head 'none' is"),
         ({"config": VALUES["config"] | {"batch": "x"}}, "its config: 'batch' is not valid"),
-        ({"seconds": -1}, "'seconds' is not valid: input should be greater than or equal to 0"),
+        ({"seconds": -1}, "'seconds' is not valid: it must be greater than or equal to 0"),
     ],
 )
 def test_what_is_out_of_bounds_is_refused(tmp_path, changes, expected):

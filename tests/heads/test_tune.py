@@ -72,9 +72,9 @@ def test_an_invalid_space_and_a_corpus_without_dev_are_reported(tmp_path):
         ({"lr": {"low": 0.0, "high": 1.0, "log": True}}, "lr: {'low': 0.0, 'high': 1.0, 'log': Tr"),
         (
             {"hidden": [4, 0]},
-            "hidden: the head cannot have 0 (Input should be greater than or equal",
+            "hidden: the head cannot have 0 (it must be greater than or equal",
         ),
-        ({"nope": [1]}, "nope: the head cannot have 1 (Extra inputs are not permitted); correct "),
+        ({"nope": [1]}, "nope: the head cannot have 1 (there is no such key); correct "),
         (
             {"features.9.stride": [1]},
             "features.9.stride: [1] is not a valid choice ",

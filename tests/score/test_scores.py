@@ -53,7 +53,7 @@ def test_keys_of_another_version_are_left_out_and_its_speakers_counted(tmp_path)
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"n": -1}, "'dev.one.classes.n' is not valid: input should be greater than or equal to 0"),
+        ({"n": -1}, "'dev.one.classes.n' is not valid: it must be greater than or equal to 0"),
         ({"accuracy": 1.5}, "'dev.one.classes' is not valid: a score is below 0 or above 1"),
         ({"interval": 5}, "'dev.one.classes' is not valid: it has no intervals"),
         ({"confusion": [[1], [2]]}, "'dev.one.classes' is not valid: the confusion matrix has not"),

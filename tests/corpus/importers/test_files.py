@@ -156,7 +156,7 @@ def test_a_yaml_that_is_a_folder_is_named_as_such(tmp_path: Path) -> None:
         ),
         (
             f"pattern: {'a' * 1001}",
-            "my.yaml:1: pattern: String should have at most 1000 characters; correct the value.",
+            "my.yaml:1: pattern: it must have at most 1000 characters; correct the value.",
         ),
         (
             "pattern: (?P<speaker>zz)\nexample: zz",

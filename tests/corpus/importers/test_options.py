@@ -94,4 +94,4 @@ def test_broken_yaml_is_reported_in_one_sentence(value: str) -> None:
 
 
 def test_other_types_that_do_not_fit_are_reported_in_one_sentence() -> None:
-    assert refusal(count="many").startswith("option count is 'many': Input should be a valid int")
+    assert refusal(count="many").startswith("option count is 'many': it must be a valid int")

@@ -199,8 +199,8 @@ def test_a_first_token_that_is_not_a_letter_fails_its_text(tmp_path):
         (429, {"error": {"message": "slow down"}}, "slow down; wait, or lower `parallel`"),
         (500, {"error": {"message": "oops"}}, "oops; start it and run the command again"),
         (400, {"error": {"message": "no logprobs"}}, "the server refuses the request (no logprobs"),
-        (200, {"hello": "world"}, "not of the chat protocol (choices: Field required); correct "),
-        (200, {"choices": [None]}, "(choices.0: Input should be an object); correct `server`."),
+        (200, {"hello": "world"}, "protocol ('choices' is not valid: the value is missing); "),
+        (200, {"choices": [None]}, "('choices.0' is not valid: it must be a mapping); correct "),
         (200, None, "the server returns no log-probabilities; set `answer: word`."),
     ],
 )
@@ -405,8 +405,8 @@ INVALID = NOT_CHAT.partition("%")[0]
 HOSTILE = {
     "nan": (
         scores("NaN"),
-        NOT_CHAT % "choices.0.logprobs.content.0.top_logprobs.1.logprob: Input "
-        "should be a finite number",
+        NOT_CHAT % "'choices.0.logprobs.content.0.top_logprobs.1.logprob' is not valid: it must "
+        "be a finite number",
     ),
     "infinity": (scores("-Infinity"), INVALID),
     "null": (scores("null"), INVALID),

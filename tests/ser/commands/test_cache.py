@@ -5,9 +5,11 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+import typer
 import zarr
 
 from ser.cache.features import FeatureCache
+from ser.commands import cache
 from tests.ser.factories import make_corpus, ser
 
 COUNT = 15
@@ -101,15 +103,31 @@ def test_prune_asks_for_confirmation_and_deletes_what_no_pipeline_uses(corpus):
     )
     kept = ser("cache", "prune", "--also", "other.yaml", cwd=corpus)
     assert "every feature is named" in kept.stdout
-    output = ser("cache", "prune", cwd=corpus)  # standard input is empty: no
-    assert output.returncode == 130
+    output = ser("cache", "prune", cwd=corpus)  # standard input is empty
+    assert output.returncode == 2
     assert "Delete 1 feature (" in output.stdout
+    assert output.stderr == (
+        "ser: standard input has no answer, so nothing was deleted; give --yes to delete without "
+        "being asked.\n"
+    )
     assert len(list((corpus / "cache" / "prosody").iterdir())) == 2
     done = ser("cache", "prune", "--yes", cwd=corpus)
     assert done.returncode == 0
     assert "kind prosody, precision int8, version 1" in done.stdout
     assert "1 feature deleted (" in done.stdout
     assert "precision" not in feature(corpus).metadata["spec"]
+
+
+def test_ctrl_c_at_the_question_of_prune_deletes_nothing(monkeypatch):
+    def interrupt(question):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise typer.Abort from None  # as Typer does
+
+    monkeypatch.setattr(typer, "confirm", interrupt)
+    with pytest.raises(typer.Abort, match=r"^nothing was deleted$"):
+        cache._is_confirmed("Delete 1 feature (3.1 MB)?")
 
 
 def test_merge_copies_once(corpus, tmp_path):

@@ -2,11 +2,13 @@
 
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from ser.commands.extras import INCLUDED, PACKAGES, missing_package
+from ser.commands import stack
+from ser.commands.extras import INCLUDED, PACKAGES, missing
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
 from ser.version import DISTRIBUTION
@@ -17,13 +19,13 @@ EXTRAS = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(
 ]
 
 
-def extras(missing, command, monkeypatch, **options):
+def extras(absent, command, monkeypatch, **options):
     """Return the extras that the message names when these packages are missing."""
-    for name in missing:
+    for name in absent:
         monkeypatch.setitem(sys.modules, name, None)
-    error = missing_package(ModuleNotFoundError(name=missing[0]), command, options)
+    error = missing(ModuleNotFoundError(name=absent[0]), command, options)
     text = str(error)
-    assert text.startswith(f"the package {missing[0]} is not installed; run `pip install '")
+    assert text.startswith(f"the package {absent[0]} is not installed; run `pip install '")
     return text.partition("[")[2].partition("]")[0].split(",")
 
 
@@ -41,7 +43,7 @@ def test_a_command_names_its_own_extra(monkeypatch):
     assert extras(["transformers"], "demo", monkeypatch) == ["demo"]
     assert extras(["torch", "plotly"], "report", monkeypatch) == ["heads", "report"]
     assert extras(["ray"], "extract", monkeypatch, engine="ray") == ["ray"]
-    assert missing_package(ModuleNotFoundError(name="my_plugin"), "run", {}) is None
+    assert missing(ModuleNotFoundError(name="my_plugin"), "run", {}) is None
 
 
 def test_a_pipeline_names_all_extras_that_are_missing(tmp_path, monkeypatch):
@@ -49,8 +51,27 @@ def test_a_pipeline_names_all_extras_that_are_missing(tmp_path, monkeypatch):
     words = "  words: {kind: asr, model: openai/whisper-tiny.en}\n"
     text = PIPELINE.replace("features:\n", f"features:\n{words}").replace("lr:", "log: mlflow, lr:")
     path.write_text(text.replace("cache: cache", "cache: s3://bucket/cache"))
-    missing = ["torch", "ctranslate2", "mlflow", "s3fs"]
-    assert extras(missing, "run", monkeypatch, path=path) == ["extract", "remote", "tracking"]
+    absent = ["torch", "ctranslate2", "mlflow", "s3fs"]
+    assert extras(absent, "run", monkeypatch, path=path) == ["extract", "remote", "tracking"]
+
+
+@pytest.mark.parametrize(
+    ("library", "remedy"),
+    [
+        ("libgomp.so.1", "install it (on Debian and Ubuntu `apt install libgomp1`)."),
+        ("libodd.so.3", "install it."),
+    ],
+)
+def test_a_missing_library_of_the_system_is_named(tmp_path, monkeypatch, library, remedy):
+    problem = f"{library}: cannot open shared object file: No such file or directory"
+    (tmp_path / "lightgbm.py").write_text(f"raise OSError({problem!r})")
+    for module in ("lightgbm", "ser.stack.boosting"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(stack, "load_pipeline", lambda *given: import_module("ser.stack.boosting"))
+    with pytest.raises(UserError) as error:
+        cli(["stack", "fit"], standalone_mode=False)
+    assert str(error.value) == f"the system lacks the library {library}; {remedy}"
 
 
 def test_a_missing_package_is_not_called_a_missing_model(tmp_path, monkeypatch):

@@ -6,14 +6,17 @@ import shutil
 import subprocess
 import sys
 from types import ModuleType
+from unittest.mock import Mock
 
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
 
+import ser as ser_api
 import ser.__main__ as entry
-from ser.commands import main, pack, stack
+from ser.commands import cache_exchange, heads, main, pack, predict
+from ser.predict import folder
 from tests.ser.factories import PIPELINE, RUN, make_corpus, ser, ser_process, ser_warm, tone
 
 
@@ -99,22 +102,37 @@ def test_a_closed_pipe_ends_a_command_with_141_and_no_message(words):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+RESUMES = "finished work is kept, and the same command resumes"
+STARTS_OVER = "the same command starts over"
+
+
 @pytest.mark.parametrize(
-    ("module", "function", "words"),
-    [(pack, "_show", ("pack", "--show", "x.ser")), (stack, "load_pipeline", ("stack", "fit"))],
+    ("module", "function", "words", "next_time"),
+    [
+        (pack, "_show", "pack --show x.ser", STARTS_OVER),
+        (cache_exchange, "load_pipeline", "cache export one one.h5", STARTS_OVER),
+        (heads, "load_pipeline", "heads train-all", RESUMES),
+        (heads, "load_pipeline", "heads train-all --force", STARTS_OVER),
+        (folder, "predict_files", "predict clip.wav --out all.csv", RESUMES),
+        (predict, "write_results", "predict clip.wav --out all.json", STARTS_OVER),
+    ],
 )
-def test_a_command_that_keeps_nothing_says_so(monkeypatch, capsys, module, function, words):
-    def interrupt(*given):
+def test_ctrl_c_says_what_the_same_command_does(  # noqa: PLR0917
+    monkeypatch, capsys, tmp_path, module, function, words, next_time
+):
+    def interrupt(*given, **options):
         raise KeyboardInterrupt
 
+    (tmp_path / "clip.wav").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ser_api, "load", lambda *given, **options: Mock(notes=()))
     monkeypatch.setattr(module, function, interrupt)
     monkeypatch.setattr(main, "prepare_process", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["ser", *words])
+    monkeypatch.setattr(sys, "argv", ["ser", *words.split()])
     with pytest.raises(SystemExit) as end:
         main.main()
     assert end.value.code == 130
-    message = "ser: interrupted; nothing is kept, and the same command starts over.\n"
-    assert capsys.readouterr() == ("", message)
+    assert capsys.readouterr() == ("", f"ser: interrupted; {next_time}.\n")
 
 
 def test_bad_audio_costs_its_own_clip_and_exit_code_1(tmp_path):

@@ -37,7 +37,7 @@ def test_an_entry_is_a_model_and_a_head():
         ("{epochs: 3}", "p.yaml:10: finetune.ft.model: the value is missing; give one."),
         (
             "{model: wavlm-large, epochs: -1}",
-            "p.yaml:10: finetune.ft.epochs: Input should be greater than or equal to 0; correct "
+            "p.yaml:10: finetune.ft.epochs: it must be greater than or equal to 0; correct "
             "the value.",
         ),
         (

@@ -145,13 +145,12 @@ def test_the_environment_is_expanded(tmp_path, monkeypatch):
         (
             "hidden: 8,",
             "attention_heads: {prosody: 0},",
-            ":8: heads.one.attention_heads: Input should be a valid integer; correct the value.",
+            ":8: heads.one.attention_heads: it must be a valid integer; correct the value.",
         ),
         (
             "{model: mean_logits}",
             "{model: mean_logits, heads: [two], folds: one}",
-            ":10: stack.folds: Input should be a valid integer, unable to parse string as an "
-            "integer; correct the value.",
+            ":10: stack.folds: it must be a valid integer; correct the value.",
         ),
         ("run: run", "run: [run", ":4: not valid YAML"),
         (
@@ -356,7 +355,7 @@ def test_a_section_of_any_kind_is_read_or_refused(tmp_path, section, value):
         ("cache=", "--set cache=: cache: it must be a path; give it as text."),
         (
             "heads.one.epochs=x",
-            "--set heads.one.epochs=x: heads.one.epochs: Input should be a valid",
+            "--set heads.one.epochs=x: heads.one.epochs: it must be a valid",
         ),
         ("stack.folds=" + "9" * 6000, "--set stack.folds=9999999999999"),
         ("stack.model=&a [*a]", "--set stack.model=&a [*a]: the alias *a contains itself; correct"),

@@ -104,7 +104,7 @@ def test_what_is_no_clip_gets_one_sentence_and_is_deleted(api, tmp_path, make, s
             "/predict?timeline=maybe",
             {"content": b"x"},
             422,
-            "timeline: input should be a valid boolean, unable to interpret input.",
+            "timeline: it must be true or false.",
         ),
         (
             "/predict",
