@@ -1,10 +1,12 @@
 """Every worker of the test run has one core: more threads only wait for each other."""
 
+import ctypes
 import functools
 import gc
 import logging
 import os
 import shutil
+import sys
 
 os.environ["OMP_NUM_THREADS"] = "1"  # also of the commands that tests start
 os.environ["POLARS_MAX_THREADS"] = "1"
@@ -26,6 +28,11 @@ hypothesis.settings.register_profile("thorough", max_examples=100, **common)  # 
 hypothesis.settings.load_profile("quick")
 
 
+def pytest_xdist_auto_num_workers():
+    """Start a worker more than there are cores: many tests wait for another process."""
+    return os.cpu_count() + 1
+
+
 def pytest_collection_finish():
     """Look for garbage again, but not among what the modules have imported."""
     gc.freeze()
@@ -43,6 +50,14 @@ def plain_logging():
         handler.close()
     log.propagate = True
     log.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def freed_memory_returned():
+    """Return to the system what the trainings and models of a module have freed (glibc alone)."""
+    yield
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -51,6 +51,7 @@ def run_and_report(folder):
     assert ser("report", "--figures", "none", cwd=folder).returncode == 0
 
 
+@pytest.mark.slow
 def test_all_that_is_up_to_date_on_a_read_only_disk(folder):
     if shutil.which("unshare") is None:
         pytest.skip("there is no unshare")

@@ -5,7 +5,6 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
-import skops.io
 from sklearn.base import clone
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -29,6 +28,12 @@ def logits(rows=300, classes=3, heads=2, seed=0):
     y = rng.choice(classes, rows, p=[0.5, 0.3, 0.2])
     X = rng.normal(size=(rows, heads * classes)) + np.tile(np.eye(classes)[y], heads)
     return X.astype(np.float32), y
+
+
+def dump_skops(forest, path, **options):
+    import skops.io  # takes a second, which other workers save
+
+    skops.io.dump(forest, path, **options)
 
 
 def test_equals_the_published_recipe_written_out():
@@ -74,7 +79,7 @@ def test_the_arrays_predict_as_scikit_learn_to_the_last_bit(tmp_path, monkeypatc
     )
     ours.write(tmp_path / "forest.npz")
     assert np.array_equal(kind().read(tmp_path / "forest.npz", 3, 6).predict_proba(unseen), wanted)
-    skops.io.dump(forest, tmp_path / "old.skops", compression=ZIP_DEFLATED)
+    dump_skops(forest, tmp_path / "old.skops", compression=ZIP_DEFLATED)
     assert np.array_equal(kind().read(tmp_path / "old.npz", 3, 6).predict_proba(unseen), wanted)
     for cells in (1, 50):  # one row at a time, and ten
         monkeypatch.setattr(trees, "CELLS", cells)
@@ -139,7 +144,7 @@ def test_extra_trees_are_others_and_no_old_forest_is_taken_for_them(tmp_path):
     X, y = logits()
     extra, forest = stacker(ExtraTrees).fit(X, y), stacker().fit(X, y)
     assert not np.array_equal(extra.predict_proba(X), forest.predict_proba(X))
-    skops.io.dump(RandomForestClassifier(2).fit(X, y), tmp_path / "fold-0.skops")
+    dump_skops(RandomForestClassifier(2).fit(X, y), tmp_path / "fold-0.skops")
     with pytest.raises(UserError, match="it is not a ExtraTreesClassifier"):
         stacker(ExtraTrees).load(tmp_path, 3, 6)
 
@@ -155,7 +160,7 @@ def test_a_file_with_foreign_types_is_not_loaded(tmp_path):
     X, y = logits()
     forest = RandomForestClassifier(2).fit(X, y)
     forest.extra = subprocess.CompletedProcess([], 0)
-    skops.io.dump(forest, path)
+    dump_skops(forest, path)
     assert refusal(path) == (
         f"{path}: it contains subprocess.CompletedProcess, which no forest needs; do not trust the "
         "file and fit the stack again with `ser stack fit`."
@@ -172,11 +177,11 @@ def test_what_is_not_a_forest_of_this_shape_is_refused(tmp_path):
             "again with `ser stack fit`."
         )
 
-    skops.io.dump(LogisticRegression().fit(X, y), path)
+    dump_skops(LogisticRegression().fit(X, y), path)
     assert refusal(path) == wrong("it is not a RandomForestClassifier")
-    skops.io.dump(RandomForestClassifier(2).fit(X[:, :5], y), path)
+    dump_skops(RandomForestClassifier(2).fit(X[:, :5], y), path)
     assert refusal(path, dim=4) == wrong("a tree does not take 4 inputs", 4)
-    skops.io.dump(RandomForestClassifier(2).fit(X, y % 2), path)
+    dump_skops(RandomForestClassifier(2).fit(X, y % 2), path)
     assert refusal(path) == wrong("a tree does not have 3 classes")
 
 
@@ -189,7 +194,7 @@ def test_node_indices_that_would_read_beyond_memory_are_refused(tmp_path, field)
     state = tree.__getstate__()
     state["nodes"][field][0] = 10**9
     tree.__setstate__(state)
-    skops.io.dump(forest, path)
+    dump_skops(forest, path)
     assert refusal(path).startswith(f"{path}: it is not a forest with 3 classes and 6 inputs (")
 
 
@@ -211,7 +216,7 @@ def test_arrays_that_are_not_a_tree_are_refused(tmp_path, change, expected):
     state = tree.__getstate__()
     change(state["nodes"], state["values"])
     tree.__setstate__(state)
-    skops.io.dump(forest, path)
+    dump_skops(forest, path)
     assert expected in refusal(path)
 
 
@@ -225,7 +230,7 @@ def rewritten(source, target, change):
 def test_an_old_file_that_inflates_or_states_more_than_it_has_is_refused(tmp_path):
     X, y = logits()
     good, path = tmp_path / "good.skops", tmp_path / "bad.skops"
-    skops.io.dump(RandomForestClassifier(**SMALL, random_state=0).fit(X, y), good)
+    dump_skops(RandomForestClassifier(**SMALL, random_state=0).fit(X, y), good)
 
     def filled(name, data):
         return data + b" " * 50_000_000 if name == "schema.json" else data
@@ -286,7 +291,7 @@ def test_no_damaged_file_ends_the_process(tmp_path, suffix):
     if suffix == ".npz":
         Forest(trees=2, random_state=0).fit(X, y).write(path)
     else:
-        skops.io.dump(RandomForestClassifier(2, max_depth=8, random_state=0).fit(X, y), path)
+        dump_skops(RandomForestClassifier(2, max_depth=8, random_state=0).fit(X, y), path)
     read, refused = trials("forest", path, 150)
     assert read + refused == 150
     assert min(read, refused) > 15

@@ -79,6 +79,7 @@ def done(reports):
     return sorted((report.name, report.done) for report in reports)
 
 
+@pytest.mark.slow
 def test_a_process_that_starts_from_nothing_trains_to_the_same_bits(whole, pipeline):
     training = asdict(Training(Origin(str(pipeline)), device="cpu"))
     task = Task("one", "ser.engines.heads:train_one", ["one", training])

@@ -135,7 +135,7 @@ def test_a_clip_with_an_unreadable_partner_is_left_out_of_training(tmp_path):
     assert f"{partner}.wav" in clips.failed[utterance]
 
 
-@pytest.mark.parametrize("model", ["wavlm-group", "whisper"])
+@pytest.mark.parametrize("model", [pytest.param("wavlm-group", marks=pytest.mark.slow), "whisper"])
 def test_a_training_is_the_same_again_and_batches_do_not_matter(tmp_path, model):
     path = joined_pipeline(tmp_path, model, calm=True, epochs=2, lr=1e-5, batch=30)
     histories = [
