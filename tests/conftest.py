@@ -28,11 +28,6 @@ hypothesis.settings.register_profile("thorough", max_examples=100, **common)  # 
 hypothesis.settings.load_profile("quick")
 
 
-def pytest_xdist_auto_num_workers():
-    """Start a worker more than there are cores: many tests wait for another process."""
-    return os.cpu_count() + 1
-
-
 def pytest_collection_finish():
     """Look for garbage again, but not among what the modules have imported."""
     gc.freeze()

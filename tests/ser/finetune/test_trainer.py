@@ -21,7 +21,13 @@ def stepped(corpus, *overrides, loss="[wce]"):
     return moments, dict(trained.module.named_parameters()), trained.history
 
 
-@pytest.mark.parametrize("loss", ["[wce]", "[soft_f1]", "[ce, soft_f1]"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        *(pytest.param(loss, marks=pytest.mark.slow) for loss in ("[wce]", "[soft_f1]")),
+        "[ce, soft_f1]",
+    ],
+)
 def test_accumulated_batches_equal_one_large_batch(corpus, loss):
     whole, weights, history = stepped(corpus, loss=loss)
     overrides = (
