@@ -5,9 +5,9 @@ Convolutions halve the rate of 100 rows of log-mels a second; stacks of Zipforme
 dimension. The state of a layer in a stack of a lower rate is repeated to the full rate.
 
 The layout of the tensors is that of the folder `spear_large_speech_hf` in marcoyang1998/icefall,
-branch at_asr_multi_kd, commit ac6a2bec. On random weights its code gave the same states to 1e-5,
-and to 1e-11 in double precision, for clips alone. Its frames at the end of a clip depend on what
-pads it in a batch; here each clip has the frames that it has alone.
+branch at_asr_multi_kd, commit ac6a2bec. On random weights its code gave the same states to 1e-5
+for clips alone, at the size of its large model, too. There, frames at the end depend on what pads
+a clip in a batch; here each clip has the frames that it has alone.
 
 All sizes follow from the tensors. Weights of another layout are refused.
 """
