@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -230,25 +232,23 @@ def _at_16_khz_parts(
     source: Source, start: float | None, end: float | None, channels: ChannelPower | None
 ) -> Iterator[np.ndarray]:
     """Yield what is between two times as it is decoded, mono at 16 kHz; raises `AudioError`."""
-    rate, resampler, samples = 0, None, 0
-    for block_rate, block in _decoded(source, start, end):
-        if block_rate != rate:  # another recording, behind the first
-            if resampler is not None:
-                yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
-            rate, resampler = block_rate, None
-            if rate != SAMPLE_RATE:
-                resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32", "HQ")
-        if channels is not None:
-            channels.add(block)
-        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
-        part = mono if resampler is None else resampler.resample_chunk(mono)
-        _require_finite(part)
-        samples += len(block)
-        yield part
-    if resampler is not None:
-        tail = resampler.resample_chunk(np.empty(0, np.float32), last=True)
-        _require_finite(tail)
-        yield tail
+    samples = 0
+    for rate, recording in groupby(_decoded(source, start, end), itemgetter(0)):
+        resampler = None
+        if rate != SAMPLE_RATE:
+            resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1, "float32", "HQ")
+        for _, block in recording:
+            samples += len(block)
+            if channels is not None:
+                channels.add(block)
+            mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+            part = mono if resampler is None else resampler.resample_chunk(mono)
+            _require_finite(part)
+            yield part
+        if resampler is not None:
+            tail = resampler.resample_chunk(np.empty(0, np.float32), last=True)
+            _require_finite(tail)
+            yield tail
     if not samples:
         raise AudioError(NO_SAMPLES)
 
@@ -284,18 +284,16 @@ def _all(opened: _Opened) -> Iterator[Block]:
 
 def _trimmed(decoded: Iterator[Block], start: float, end: float | None) -> Iterator[Block]:
     """Yield what is between two times, in seconds, of a stream whose rate may change."""
-    rate, samples, elapsed = 0, 0, 0.0  # samples of this rate, seconds of those before
-    first, last = 0, None
-    for block_rate, block in decoded:
-        if block_rate != rate:
-            elapsed += samples / rate if rate else 0.0
-            rate, samples = block_rate, 0
-            first = round((start - elapsed) * rate)
-            last = None if end is None else round((end - elapsed) * rate)
-        stop = None if last is None else max(0, last - samples)
-        part = block[max(0, first - samples) : stop]
-        samples += len(block)
-        if len(part):
-            yield rate, part
-        if last is not None and samples >= last:
-            return
+    elapsed = 0.0  # seconds of the rates before
+    for rate, recording in groupby(decoded, itemgetter(0)):
+        samples, first = 0, round((start - elapsed) * rate)
+        last = None if end is None else round((end - elapsed) * rate)
+        for _, block in recording:
+            stop = None if last is None else max(0, last - samples)
+            part = block[max(0, first - samples) : stop]
+            samples += len(block)
+            if len(part):
+                yield rate, part
+            if last is not None and samples >= last:
+                return
+        elapsed += samples / rate

@@ -19,7 +19,6 @@ from ser.corpus.errors import UserError, listed, plural
 from ser.corpus.tables import (
     Table,
     find_column,
-    in_own_type,
 )
 
 COLUMNS = pl.Schema(
@@ -108,7 +107,20 @@ def typed(table: Table) -> pl.DataFrame:
         if (k := n.lower()) in NUMBERS or k.startswith((VOTE, FURTHER))
     )
     further = [name for name in frame.columns if name.lower() not in COLUMNS]
-    return frame.with_columns(in_own_type(frame[name]) for name in further)
+    return frame.with_columns(_in_own_type(frame[name]) for name in further)
+
+
+def _in_own_type(column: pl.Series) -> pl.Series:
+    """Return a column of text in the type of its cells: flags, whole numbers, numbers or text."""
+    if column.null_count() == len(column) or column.str.contains(r"^[+-]?0\d").any():
+        return column  # an id such as 007 stays text
+    if column.drop_nulls().is_in(["true", "false"]).all():
+        return column == "true"
+    for dtype in (pl.Int64, pl.Float64):
+        values = column.cast(dtype, strict=False)
+        if values.null_count() == column.null_count():
+            return values
+    return column
 
 
 def require_valid(frame: pl.DataFrame, classes: Sequence[str], source: str) -> None:

@@ -97,9 +97,8 @@ def read_table(
     for start, name in FORMATS:
         if raw.startswith(start):
             raise UserError(f"{path}: this is {name}, and use that file.")
-    text = re.sub(
-        r"\x1a\s*\Z", "", _decode(path, raw, encoding, importable)
-    )  # how DOS ended a file
+    text = _decode(path, raw, encoding, importable)
+    text = re.sub(r"\x1a\s*\Z", "", text)  # how DOS ended a file
     if text.lstrip(BLANKS)[:1] in ("{", "["):
         raise UserError(f"{path}: this is JSON, not a table; write it as .csv with a header line.")
     if quotes not in (None, "cells", "text"):
@@ -217,18 +216,11 @@ def _frame(path: Path, rows: Iterator[tuple[int, Cells]]) -> pl.DataFrame:
     twice = sorted(name for name, count in Counter(names).items() if name and count > 1)
     if twice:
         raise UserError(f"{path}: two columns are called '{twice[0]}'; rename one of them.")
-    chunks = []
+    chunks, schema = [], [(str(i), pl.String) for i in range(len(names))]
     rows = _without_rules(path, names, rows)
     while chunk := list(islice(rows, CHUNK)):
         cells = [_fitted(path, line, row, len(names), needed) for line, row in chunk]
-        chunks.append(
-            pl.DataFrame(
-                [
-                    pl.Series(str(i), column, dtype=pl.String)
-                    for i, column in enumerate(zip(*cells, strict=True))
-                ]
-            )
-        )
+        chunks.append(pl.DataFrame(list(zip(*cells, strict=True)), schema=schema, orient="col"))
     if not chunks:
         raise UserError(f"{path}: this table has a header line only; add one row per utterance.")
     frame = pl.concat(chunks)
@@ -284,19 +276,6 @@ def _fitted(path: Path, line: int, cells: Cells, width: int, needed: int) -> Cel
             f"{width}; {remedy}."
         )
     return [*cells[:width], *[None] * (width - len(cells))]
-
-
-def in_own_type(column: pl.Series) -> pl.Series:
-    """Return a column of text in the type of its cells: flags, whole numbers, numbers or text."""
-    if column.null_count() == len(column) or column.str.contains(r"^[+-]?0\d").any():
-        return column  # an id such as 007 stays text
-    if column.drop_nulls().is_in(["true", "false"]).all():
-        return column == "true"
-    for dtype in (pl.Int64, pl.Float64):
-        values = column.cast(dtype, strict=False)
-        if values.null_count() == column.null_count():
-            return values
-    return column
 
 
 def with_slashes(frame: pl.DataFrame, folder: Path) -> pl.DataFrame:

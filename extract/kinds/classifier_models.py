@@ -31,6 +31,7 @@ from ser.extract.kinds.classifier import WHISPER, parts_of
 from ser.extract.kinds.speech import AT_ONCE, require_samples
 from ser.extract.kinds.speech_families import FAMILIES
 from ser.extract.kinds.speech_inputs import as_given
+from ser.extract.kinds.speech_models import load_whole, named_errors
 
 SPEECH = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert", "wav2vec2-conformer")
 OWN_CODE = "write an extractor of your own for it, as examples/add_extractor.py does"
@@ -62,7 +63,10 @@ class ClassifierEncoder(Encoder):
     def __init__(self, model: str, folder: Path) -> None:
         super().__init__()
         config, self._prepare = _read(model, folder)
-        self.model = _load(_class_of(model, config), model, folder, config)
+        cls = _class_of(model, config)
+        with named_errors(model):
+            options = {"config": config, "dtype": torch.float32}
+            self.model = load_whole(model, cls, folder, OWN_CODE, **options)
         self._whisper = config.model_type == WHISPER
         self._family = FAMILIES.get(config.model_type)  # None of Whisper
         self.batch_mask = self._family is not None and self._family.takes_mask(config.to_dict())
@@ -158,22 +162,3 @@ def _dense_class(encoder: Any) -> Any:
             return SequenceClassifierOutput(logits=self.classifier(pooled))
 
     return DenseClassifier
-
-
-def _load(cls: Any, model: str, folder: Path, config: Any) -> Any:
-    try:
-        module, loading = cls.from_pretrained(
-            folder, config=config, dtype=torch.float32, output_loading_info=True
-        )
-    except Exception as error:  # each format of weights raises its own
-        raise UserError(
-            f"{model}: its weights cannot be loaded ({reason(error)}); get the model again."
-        ) from error
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise UserError(
-            f"{model}: its weights lack {missing[0]} and {len(missing) - 1} more that "
-            f"{(config.architectures or ['its architecture'])[0]} has, so that its answers would "
-            f"be random; {OWN_CODE}."
-        )
-    return module

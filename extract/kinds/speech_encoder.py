@@ -21,12 +21,8 @@ from ser.extract.kinds.speech import (
 )
 from ser.extract.kinds.speech_families import Located
 from ser.extract.kinds.speech_inputs import inputs_of
-from ser.extract.kinds.speech_models import (
-    arguments_of,
-    load_encoder,
-    load_with_head,
-    run_encoder,
-)
+from ser.extract.kinds.speech_models import load_encoder, load_with_head
+from ser.extract.kinds.speech_states import arguments_of, run_encoder
 from ser.extract.layers import item_shape
 
 LAYERDROP = ("layerdrop", "encoder_layerdrop", "speech_encoder_layerdrop")

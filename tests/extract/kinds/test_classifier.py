@@ -203,8 +203,8 @@ def test_weights_without_the_classifier_are_refused(tmp_path: Path) -> None:
     labels["id2label"] = {"0": "angry", "1": "sad"}
     folder = changed(encoder, tmp_path / "m", lambda c: c.update(labels))
     assert refusal(folder) == (
-        f"{folder}: its weights lack classifier.bias and 3 more that "
-        f"Wav2Vec2ForSequenceClassification has, so that its answers would be random; {OWN}"
+        f"{folder}: its weights lack classifier.bias and 3 more tensors, which would be "
+        f"random; {OWN}"
     )
 
 
@@ -212,7 +212,7 @@ def test_damaged_weights_and_another_rate(tmp_path: Path) -> None:
     layer = tiny_classifier("Wav2Vec2", "layer")
     cut = changed(layer, tmp_path / "cut", lambda c: None)
     (cut / "model.safetensors").write_bytes((layer / "model.safetensors").read_bytes()[:1000])
-    assert refusal(cut).startswith(f"{cut}: its weights cannot be loaded (SafetensorError: ")
+    assert refusal(cut).startswith(f"{cut}: it cannot be loaded (SafetensorError: ")
     slow = changed(layer, tmp_path / "slow", lambda c: None)
     prepare = json.loads((slow / "preprocessor_config.json").read_text())
     (slow / "preprocessor_config.json").write_text(json.dumps(prepare | {"sampling_rate": 8000}))
@@ -236,7 +236,7 @@ def test_pickled_weights_are_not_unpickled(tmp_path: Path) -> None:
             return (Path.touch, (touched,))
 
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"classifier.bias": Touch()}))
-    assert refusal(folder).startswith(f"{folder}: its weights cannot be loaded (")
+    assert refusal(folder).startswith(f"{folder}: it cannot be loaded (")
     assert not touched.exists()
 
 
