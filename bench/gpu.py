@@ -48,7 +48,8 @@ from ser.corpus.errors import UserError, one_line
 from ser.corpus.machine import machine, versions
 from ser.corpus.manifest import Manifest
 from ser.corpus.termination import catch_sigterm, is_requested
-from ser.extract.extractor import SAMPLE_RATE, choose_device, device_type
+from ser.extract.devices import choose_device, device_type
+from ser.extract.extractor import SAMPLE_RATE
 
 CLIPS, TEXTS = 512, 4_096
 WORDS = ("kids", "are", "talking", "by", "the", "door", "and", "nobody", "knows", "how", "long")

@@ -25,8 +25,9 @@ from bench.gpu_rows import seconds_of, synchronize
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
 from ser.extract.device_memory import default_frame_budget, plan
+from ser.extract.devices import device_type
 from ser.extract.encoding import EncoderExtractor
-from ser.extract.extractor import build_extractor, device_type, parse_options
+from ser.extract.extractor import build_extractor, parse_options
 from ser.extract.job import Job
 from ser.extract.loading import load
 from ser.extract.loop import Output, Report, Threads, run_batches

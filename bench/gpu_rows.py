@@ -12,7 +12,7 @@ from pydantic import model_validator
 from bench.report import Target
 from ser.cache.record import Label, Record
 from ser.extract.batch import describe
-from ser.extract.extractor import device_type
+from ser.extract.devices import device_type
 
 Status = Literal["passed", "failed", "error", "skipped", "measured"]
 

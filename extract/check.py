@@ -12,8 +12,9 @@ from pathlib import Path
 import polars as pl
 
 from ser.corpus.errors import Note, UserError, listed, plural
+from ser.extract.devices import choose_device, require_gpu
 from ser.extract.encoding import read_config
-from ser.extract.extractor import FeatureOptions, choose_device, require_gpu
+from ser.extract.extractor import FeatureOptions
 from ser.extract.kinds.classifier import meaning
 from ser.extract.kinds.classifier_labels import FLOOR
 from ser.extract.kinds.ctranslate2_weights import encoder_layers

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ser.extract.extractor import SAMPLE_RATE, Extractor, device_type
+from ser.extract.devices import device_type
+from ser.extract.extractor import SAMPLE_RATE, Extractor
 from ser.extract.sources import plan_batches
 
 FRAMES = {"cuda": 48_000}  # a batch may occupy, padding included

@@ -11,7 +11,8 @@ import numpy as np
 
 from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError
-from ser.extract.extractor import Extractor, device_type
+from ser.extract.devices import device_type
+from ser.extract.extractor import Extractor
 
 if TYPE_CHECKING:
     import torch

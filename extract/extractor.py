@@ -281,26 +281,3 @@ def parse_options(entry: Mapping[str, object]) -> FeatureOptions:
     if "kind" not in entry:
         raise UserError("features: an entry has neither `kind` nor `model`; give one of them.")
     return extractor_class(str(entry["kind"])).Options.model_validate(entry)
-
-
-def device_type(device: str) -> str:
-    """Return the type of a device, as `cuda` of `cuda:1`."""
-    return device.partition(":")[0]
-
-
-def require_gpu(options: FeatureOptions, device: str) -> None:
-    """Raise `UserError` for quantized weights on any other device than an NVIDIA GPU."""
-    if device_type(device) != "cuda":
-        raise UserError(
-            f"{options.pretrained}: `quantize: {options.quantization}` runs on an NVIDIA GPU only; "
-            "extract with `--device cuda`, or leave `quantize` out."
-        )
-
-
-def choose_device(device: str) -> str:
-    """Turn `auto` into `cuda` where there is a GPU, else `cpu`."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

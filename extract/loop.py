@@ -24,7 +24,8 @@ from ser.corpus.lookahead import ahead, batches_ahead
 from ser.corpus.machine import cores
 from ser.corpus.progress import is_shown, steps
 from ser.extract.batch import describe, described, prepared, robustly
-from ser.extract.extractor import SAMPLE_RATE, Extractor, device_type
+from ser.extract.devices import device_type
+from ser.extract.extractor import SAMPLE_RATE, Extractor
 from ser.extract.sources import Sources
 
 MOST_THREADS = 8

@@ -23,12 +23,8 @@ from ser.cache.transcripts import TranscriptCache, TranscriptWriter
 from ser.corpus.config import VARIABLE, require_set
 from ser.corpus.errors import UserError
 from ser.extract.device_memory import default_frame_budget, fitted, plan
-from ser.extract.extractor import (
-    TRANSCRIPT,
-    Extractor,
-    build_extractor,
-    choose_device,
-)
+from ser.extract.devices import choose_device
+from ser.extract.extractor import TRANSCRIPT, Extractor, build_extractor
 from ser.extract.job import Job, full_spec, open_feature
 from ser.extract.loading import load
 from ser.extract.loop import Output, Report, Threads, run_batches

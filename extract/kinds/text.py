@@ -21,8 +21,9 @@ from pydantic import Field, model_validator
 
 from ser.corpus.config import Name
 from ser.corpus.errors import UserError
+from ser.extract.devices import require_gpu
 from ser.extract.encoding import EncoderExtractor, dtype_on
-from ser.extract.extractor import FeatureOptions, ModelOptions, extractor, require_gpu
+from ser.extract.extractor import FeatureOptions, ModelOptions, extractor
 from ser.extract.kinds.bert_folder import read_bert
 
 if TYPE_CHECKING:

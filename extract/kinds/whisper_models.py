@@ -11,8 +11,8 @@ from torch import Tensor
 from ser.cache.transcripts import Transcript, Word
 from ser.corpus.errors import UserError
 from ser.corpus.threads import idle_cores
+from ser.extract.devices import device_type
 from ser.extract.encoding import dtype_on
-from ser.extract.extractor import device_type
 from ser.extract.kinds.ctranslate2_weights import read_whisper_encoder
 from ser.extract.kinds.whisper import WindowOptions
 from ser.extract.kinds.whisper_encoder import WHOLE, WhisperEncoder, WindowEncoder, is_ctranslate2

@@ -207,7 +207,7 @@ def tune(
     """Search the hyper-parameters of a head, by its score on dev."""
     import yaml
 
-    from ser.extract.extractor import choose_device
+    from ser.extract.devices import choose_device
     from ser.heads.tune import tune
     from ser.pipeline.document import read_mapping
     from ser.pipeline.jobs import heads_job

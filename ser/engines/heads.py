@@ -23,7 +23,7 @@ from ser.corpus.machine import available_memory, cores
 from ser.engines.devices import gpus_of
 from ser.engines.memory import MemoryBudget, free_on, gpu_peak, watch_memory
 from ser.engines.workers import ATTEMPTS, Answers, Send, Task, environments, run_tasks
-from ser.extract.extractor import choose_device
+from ser.extract.devices import choose_device
 from ser.heads.job import HeadsJob
 from ser.heads.run import AfterEpoch, HeadReport, Progress, current_heads, train_heads
 from ser.pipeline.file import Origin

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ser.corpus.errors import plural
 from ser.corpus.machine import private_memory
 from ser.engines.workers import Environment, Send, Task, environments, run_tasks
-from ser.extract.extractor import device_type
+from ser.extract.devices import device_type
 
 SHARE = 0.8  # of the free memory, for workers
 CUDA_CONTEXT = 512 << 20  # bytes of a GPU that a process has beside PyTorch's, at most

@@ -41,7 +41,7 @@ def extract_with_jobs(
     OMP_NUM_THREADS is set. Raises `UserError` for what `extract` does, and when the workers of one
     shard die three times.
     """
-    from ser.extract.extractor import choose_device
+    from ser.extract.devices import choose_device
     from ser.extract.job import full_spec
     from ser.extract.run import extract_together
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ser.extract.extractor import choose_device
+from ser.extract.devices import choose_device
 from ser.heads.training.processes import Processes
 
 

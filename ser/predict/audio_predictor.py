@@ -71,7 +71,7 @@ class AudioPredictor(ABC):
         classes: what it predicts; empty for attributes alone.
         attributes: what it rates; empty for classes alone.
         min_confidence: the highest probability below which a result is `unsure`, 0 to 1; None for
-            none. Raises `UserError` for one out of bounds, or without classes.
+            none. Raises `UserError` for one without classes.
         notes: sentences that every result carries.
         summary: a sentence about the model, shown once; None without one.
     """
@@ -87,7 +87,6 @@ class AudioPredictor(ABC):
         notes: Sequence[str] = (),
         summary: str | None = None,
     ) -> None:
-        require_confidence(min_confidence)
         if min_confidence is not None and not classes:
             raise UserError(
                 f"{source}: it predicts no classes, so there is no confidence; leave "
@@ -276,12 +275,6 @@ class AudioPredictor(ABC):
             unsure=is_unsure(prediction.probabilities, self.min_confidence),
             speaker=piece.speaker,
         )
-
-
-def require_confidence(min_confidence: float | None) -> None:
-    """Raise `UserError` for a `min_confidence` that is not a number from 0 to 1."""
-    if min_confidence is not None and not 0 <= min_confidence <= 1:
-        raise UserError(f"min_confidence is {min_confidence:g}; give a number from 0 to 1.")
 
 
 def by_name(names: Sequence[str], values: np.ndarray | None, row: int) -> dict[str, float]:

@@ -19,13 +19,8 @@ from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError
 from ser.extract.batch import prepared, robustly
 from ser.extract.device_memory import default_frame_budget, plan
-from ser.extract.extractor import (
-    TRANSCRIPT,
-    Extractor,
-    FeatureOptions,
-    build_extractor,
-    choose_device,
-)
+from ser.extract.devices import choose_device
+from ser.extract.extractor import TRANSCRIPT, Extractor, FeatureOptions, build_extractor
 from ser.extract.job import options_spec
 from ser.extract.loading import load
 from ser.extract.models import Weights, resolve

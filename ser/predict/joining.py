@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from ser.corpus.audio import SAMPLE_RATE
+from ser.corpus.errors import UserError
 from ser.predict.clips import BRIEF
 from ser.predict.result import Result, Segment, most_probable, names_speakers
 
@@ -52,6 +53,12 @@ def join(
         notes=tuple(notes),
         unsure=doubtful or is_unsure(probabilities, min_confidence),
     )
+
+
+def require_confidence(min_confidence: float | None) -> None:
+    """Raise `UserError` for a `min_confidence` that is not a number from 0 to 1."""
+    if min_confidence is not None and not 0 <= min_confidence <= 1:
+        raise UserError(f"min_confidence is {min_confidence:g}; give a number from 0 to 1.")
 
 
 def is_unsure(probabilities: Mapping[str, float], min_confidence: float | None) -> bool | None:

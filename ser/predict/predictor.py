@@ -17,10 +17,11 @@ from ser.corpus.synthetic import model_note
 from ser.extract.models import resolve
 from ser.heads.saved import SavedHead
 from ser.predict.attention import Pooling, head_weights, inputs_of
-from ser.predict.audio_predictor import AudioPredictor, Prediction, by_name, require_confidence
+from ser.predict.audio_predictor import AudioPredictor, Prediction, by_name
 from ser.predict.bundle import open_bundle, run_path
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.html import facts
+from ser.predict.joining import require_confidence
 from ser.predict.runs import best_head, read_pipeline, synthetic_share
 from ser.score.heads import softmax
 from ser.score.record import has_stack

@@ -13,9 +13,10 @@ from ser.corpus.errors import UserError, listed
 from ser.extract.kinds.classifier import ClassifierOptions, meaning
 from ser.extract.models import resolve
 from ser.extract.registry import MODELS, card
-from ser.predict.audio_predictor import AudioPredictor, Prediction, by_name, require_confidence
+from ser.predict.audio_predictor import AudioPredictor, Prediction, by_name
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.html import facts
+from ser.predict.joining import require_confidence
 from ser.score.heads import softmax
 
 FEATURE = "model"  # the name of its only feature

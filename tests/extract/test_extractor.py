@@ -5,8 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from ser.corpus.errors import UserError
-from ser.extract.device_memory import default_frame_budget
-from ser.extract.extractor import choose_device, device_type, extractor_class, parse_options
+from ser.extract.extractor import extractor_class, parse_options
 from ser.extract.kinds.audio_llm import PROMPT
 from ser.extract.kinds.prosody import Prosody
 from ser.extract.kinds.speech import SpeechOptions
@@ -58,25 +57,6 @@ def test_bad_options_name_their_field(entry: dict[str, Any], field: str) -> None
     with pytest.raises(ValidationError) as raised:
         parse_options(entry)
     assert [error["loc"] for error in raised.value.errors()] == [(field,)]
-
-
-def test_given_device_is_not_second_guessed() -> None:
-    assert choose_device("cuda:1") == "cuda:1"
-    assert choose_device("auto") in ("cpu", "cuda")
-
-
-@pytest.mark.parametrize(
-    ("device", "kind", "frames"),
-    [
-        ("cpu", "cpu", 6_000),
-        ("cuda:1", "cuda", 48_000),
-        ("cuda", "cuda", 48_000),
-        ("mps", "mps", 6_000),
-    ],
-)
-def test_a_device_is_looked_up_by_its_type(device: str, kind: str, frames: int) -> None:
-    assert device_type(device) == kind
-    assert default_frame_budget(device) == frames
 
 
 def test_extractors_of_one_kind_share_nothing() -> None:
