@@ -65,8 +65,9 @@ class ClassifierEncoder(Encoder):
         config, self._prepare = _read(model, folder)
         cls = _class_of(model, config)
         with named_errors(model):
-            options = {"config": config, "dtype": torch.float32}
-            self.model = load_whole(model, cls, folder, OWN_CODE, **options)
+            self.model = load_whole(
+                model, cls, folder, OWN_CODE, config=config, dtype=torch.float32
+            )
         self._whisper = config.model_type == WHISPER
         self._family = FAMILIES.get(config.model_type)  # None of Whisper
         self.batch_mask = self._family is not None and self._family.takes_mask(config.to_dict())

@@ -47,9 +47,8 @@ def load_encoder(
     if own is not None:
         return own(folder).to(dtype)
     name = located.family.encoder
-    options: dict[str, object] = {}
-    if located.tensors:
-        options["key_mapping"] = {rf"^(?:model\.|thinker\.)*{located.tensors}\.": ""}
+    prefix = rf"^(?:model\.|thinker\.)*{located.tensors}\."
+    renamed = {prefix: ""} if located.tensors else None
     with named_errors(model):
         if name:
             cls = class_of(name)
@@ -61,7 +60,7 @@ def load_encoder(
             if hasattr(config, key):
                 setattr(config, key, value)
         with _silence(bool(name)):  # a part is loaded, and the rest is unexpected
-            return load_whole(model, cls, folder, config=config, dtype=dtype, **options)
+            return load_whole(model, cls, folder, config=config, dtype=dtype, key_mapping=renamed)
 
 
 def load_with_head(
