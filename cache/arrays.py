@@ -110,6 +110,8 @@ def opened(
     if source.is_dir():
         yield _in_folder(source), None
         return
+    if not source.exists():
+        raise UserError(f"{source}: there is no such file or folder; check the name.")
     try:
         file = h5py.File(source, "r")
     except OSError as error:

@@ -20,6 +20,7 @@ Memory is one utterance. A bad one is reported and harms no other. Nothing is ev
 import errno
 import io
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,10 +36,11 @@ from ser.cache.feature_writer import FeatureWriter
 from ser.cache.features import FeatureCache
 from ser.cache.files import hash64
 from ser.cache.foreign_shard import ForeignShard
+from ser.cache.metadata import is_feature_name
 from ser.cache.precision import Encoded, Precision, values
 from ser.cache.shard import Row, ShardFrames, checksum, rows_of
 from ser.corpus.atomic import staged
-from ser.corpus.errors import UserError, first_line
+from ser.corpus.errors import UserError, first_line, shown
 from ser.corpus.progress import steps
 
 if TYPE_CHECKING:
@@ -227,6 +229,8 @@ def import_features(
     recorded in the cache. Raises `UserError` when there is nothing to import.
     """
     source = Path(source)
+    if not is_feature_name(name):
+        raise UserError(f"a feature cannot be called '{shown(name)}'; give the name of a folder.")
     with opened(source, names) as (arrays, stated):
         origin = stated or _imported(source, arrays, frame_rate, precision)
         cache = FeatureCache.create(root, name, origin.spec, origin.about)
@@ -253,8 +257,10 @@ def _imported(
     source: Path, arrays: Mapping[str, Array], frame_rate: float | None, precision: Precision
 ) -> Origin:
     """Return the origin of arrays of others, of which the first readable one has the shape."""
-    if frame_rate is None or not frame_rate > 0:
+    if frame_rate is None:
         raise UserError(f"{source}: it does not state the frames per second; give --frame-rate.")
+    if not 0 < frame_rate < math.inf:
+        raise UserError(f"{frame_rate:g} frames per second are impossible; correct --frame-rate.")
     errors = []
     for utterance in arrays:
         try:

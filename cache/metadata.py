@@ -6,11 +6,16 @@ from typing import Any
 
 from ser.cache.files import fingerprint, readable
 from ser.cache.json_file import read_object
-from ser.corpus.errors import UserError
+from ser.corpus.errors import CONTROL, UserError
 
 FORMAT = "ser-features/1"
 IDENTITY = ("format", "content", "feature", "fingerprint", "spec")
 METADATA_REMEDY = "delete this file and run `ser extract --all`, which keeps the frames beside it"
+
+
+def is_feature_name(name: str) -> bool:
+    """Return whether a feature may have this name, which is that of a folder."""
+    return Path(name).name == name and name not in ("", "..") and not CONTROL.search(name)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -32,6 +37,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         not all(isinstance(text, str) for text in texts)
         or not isinstance(spec, dict)
         or fingerprint(spec) != metadata["fingerprint"]
+        or not is_feature_name(metadata["feature"])
     ):
         raise UserError(f"{file}: it is damaged; {METADATA_REMEDY}.")
     return metadata

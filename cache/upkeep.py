@@ -122,8 +122,11 @@ def merge(into: str | Path, source: str | Path) -> dict[str, int]:
     Shards are copied whole and not checked before `verify`; where both have an utterance, the
     latest counts. Either side may be a URL. Run again after an interruption, it copies the rest.
     """
+    folders = list(every_folder(source))
+    if not folders:
+        raise UserError(f"{source}: there is no feature in it; give the cache to copy from.")
     copied = {}
-    for theirs in every_folder(source):
+    for theirs in folders:
         ours = type(theirs).create(
             into, theirs.name, theirs.metadata["spec"], theirs.extra_metadata
         )

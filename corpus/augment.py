@@ -26,7 +26,7 @@ import soxr
 from pydantic import AfterValidator, Field, ValidationError
 
 from ser.corpus.audio import SAMPLE_RATE, SHORTEST
-from ser.corpus.config import Section, problem_of
+from ser.corpus.config import Section, correction
 from ser.corpus.errors import AudioError, UserError, nearest
 from ser.corpus.other_speakers import OtherSpeakers, stable_hash
 
@@ -266,8 +266,7 @@ def _wrong(view: type[View], error: ValidationError) -> UserError:
     if first["type"] == "extra_forbidden":
         hint = nearest(str(key), view.model_fields)
         return UserError(f"augment.{view.name}.{key}: unknown key; {hint}")
-    problem, remedy = problem_of(first)
-    return UserError(f"augment.{view.name}.{key}: {problem}; {remedy or 'correct the value'}.")
+    return UserError(f"augment.{view.name}.{key}: {correction(first)}")
 
 
 def _no_other(utterance: str) -> UserError:

@@ -107,6 +107,7 @@ class Section(BaseModel):
 
 PROBLEMS = {  # by pydantic's type of error: the problem and the remedy
     "missing": ("the value is missing", "give one"),
+    "int_parsing_size": ("the number is too large", "give a smaller one"),
     "extra_forbidden": ("there is no such key", "remove it"),
     "string_type": ("it must be text", "write one text, in quotes"),
     **dict.fromkeys(
@@ -140,6 +141,16 @@ def problem_of(error: ErrorDetails) -> tuple[str, str]:
     words = re.sub("^(Input|String|Value) should", "it must", error["msg"])
     other = words.partition(", unable to ")[0], "correct the value"  # what follows repeats it
     return PROBLEMS.get("empty" if empty else kind, other)
+
+
+def correction(error: ErrorDetails) -> str:
+    """Return what is wrong with a value and the remedy, as the end of a sentence."""
+    problem, remedy = problem_of(error)
+    if remedy:
+        return f"{problem}; {remedy}."
+    if problem.endswith((".", "?")):
+        return problem
+    return f"{problem}." if "; " in problem else f"{problem}; correct the value."
 
 
 def _entries(count: int) -> str:

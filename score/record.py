@@ -136,16 +136,20 @@ def read_predictions(run: Path, record: StackSummary) -> pl.DataFrame:
 def scores_are_current(run: Path) -> bool:
     """Return whether the scores in report/ are of the stack that is in the run now.
 
-    They are compared by the predictions beside them; True if there is nothing to compare.
+    They are compared by the predictions beside them; True if there is nothing to compare, False if
+    one of the files is damaged.
     """
     scored, predicted = run / "report" / "predictions.csv", run / "stack" / PREDICTIONS
     if not (scored.is_file() and predicted.is_file()):
         return True
-    now = pl.read_parquet(predicted)
-    if "prediction" not in now.columns:
-        return True
     columns = ["utterance", "prediction"]
-    then = pl.read_csv(scored, infer_schema=False).select(columns)
+    try:
+        now = pl.read_parquet(predicted)
+        if "prediction" not in now.columns:
+            return True
+        then = pl.read_csv(scored, infer_schema=False).select(columns)
+    except pl.exceptions.PolarsError:
+        return False
     joined = now.select(columns).join(then, "utterance", suffix=".then")
     same = (joined["prediction"] == joined["prediction.then"]).all()
     return bool(same) and joined.height == now.height

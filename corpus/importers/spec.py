@@ -32,7 +32,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 from ser.corpus.bounded_yaml import Yaml, parse_yaml, read_yaml
 from ser.corpus.cells import UNKNOWN, counted, without_unknown
 from ser.corpus.columns import COLUMNS
-from ser.corpus.config import MOST_CLASSES, Name, Section, problem_of
+from ser.corpus.config import MOST_CLASSES, Name, Section, correction
 from ser.corpus.errors import UserError, listed, nearest
 from ser.corpus.manifest import Manifest
 
@@ -274,6 +274,4 @@ def _sentence(path: Path, document: Yaml, error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         names = Lookup.model_fields if len(keys) > 1 else FileSpec.model_fields
         return f"{path}{line}: there is no key '{keys[-1]}'; {nearest(str(keys[-1]), names)}"
-    problem, remedy = problem_of(first)
-    end = f"; {remedy}." if remedy else "" if problem.endswith("?") else "."
-    return f"{path}{line}: {key + ': ' if key else ''}{problem}{end}"
+    return f"{path}{line}: {key + ': ' if key else ''}{correction(first)}"

@@ -34,7 +34,7 @@ def published_errors(path: Path, model: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError, IndexError, RuntimeError, AttributeError, ValueError) as error:
         raise UserError(f"{path}: these are not {model}'s weights as published.") from error
-    except (OSError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{path}: it cannot be read without running code of its own; save the tensors alone."
         ) from error

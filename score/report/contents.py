@@ -21,7 +21,7 @@ import polars as pl
 
 from ser.cache.logits import HeadLogits
 from ser.cache.transcripts import TranscriptCache
-from ser.corpus.errors import plural
+from ser.corpus.errors import TRAIN_AGAIN, DamagedError, plural
 from ser.corpus.manifest import Manifest, corpus_name
 from ser.score.agreement import kappa
 from ser.score.calibration import equal_mass_curve
@@ -188,11 +188,17 @@ def choose_shown(metrics: Metrics, metric: Ranked) -> Shown | None:
 
 def _head(folder: Path, logits: HeadLogits) -> Head:
     record, history = folder / "head.json", folder / "history.csv"
+    try:
+        epochs = pl.read_csv(history, infer_schema_length=None) if history.is_file() else None
+        if epochs is not None:
+            epochs.get_column("epoch")
+    except pl.exceptions.PolarsError as error:
+        raise DamagedError(history, "it is not readable as CSV", TRAIN_AGAIN) from error
     return Head(
         fingerprint=logits.fingerprint,
         features=logits.features,
         summary=HeadSummary.read(record) if record.is_file() else HeadSummary(),
-        history=pl.read_csv(history, infer_schema_length=None) if history.is_file() else None,
+        history=epochs,
     )
 
 

@@ -8,7 +8,7 @@ import typer
 from ser.commands import corpus_parts
 from ser.commands.help import Group, argument, command, flag, option
 from ser.commands.logs import log
-from ser.commands.options import Json, key_texts
+from ser.commands.options import Json, key_texts, manifest_output
 from ser.commands.output import console, exit_code, print_frame, print_json
 from ser.corpus.errors import one_line
 
@@ -33,7 +33,7 @@ Plugin = Annotated[
 def import_(
     name: Annotated[str, argument("NAME", "Name of the importer.")],
     folder: Annotated[Path, argument("FOLDER", "Folder of the corpus.")],
-    out: Annotated[Path, option("FILE", "Manifest to write: .parquet or .csv.")],
+    out: Annotated[Path, manifest_output("Manifest to write: .parquet or .csv.")],
     options: Annotated[
         list[str] | None,
         option(
@@ -115,10 +115,10 @@ def check(
         ),
     ] = None,
     shortest: Annotated[
-        float, option("SECONDS", "Warn of clips shorter than this, in seconds.")
+        float, option("SECONDS", "Warn of clips shorter than this, in seconds.", min=0)
     ] = 0.1,
     longest: Annotated[
-        float, option("SECONDS", "Warn of clips longer than this, in seconds.")
+        float, option("SECONDS", "Warn of clips longer than this, in seconds.", min=0)
     ] = 30.0,
     quick: Annotated[
         bool, flag("--quick", f"Decode only {QUICK} clips, evenly spaced in the manifest.")

@@ -8,7 +8,7 @@ import typer
 
 from ser.commands.help import argument, command, option
 from ser.commands.logs import log
-from ser.commands.options import Json
+from ser.commands.options import Json, manifest_output
 from ser.commands.output import print_frame, print_json
 from ser.corpus.errors import UserError, one_line
 
@@ -41,7 +41,8 @@ def split(
     ] = None,
     seed: Annotated[int, option("N", "Seed of the division.", min=0)] = 0,
     out: Annotated[
-        Path | None, option("FILE", "Manifest to write; by default MANIFEST is replaced.")
+        Path | None,
+        manifest_output("Manifest to write: .parquet or .csv; by default MANIFEST is replaced."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -92,7 +93,7 @@ def join(
         ),
     ],
     *,
-    out: Annotated[Path, option("FILE", "Manifest to write: .parquet or .csv.")],
+    out: Annotated[Path, manifest_output("Manifest to write: .parquet or .csv.")],
     mapping: Annotated[
         list[str] | None,
         option(

@@ -168,7 +168,7 @@ def _job_alone(
     """Return the extraction of one feature of a corpus without a pipeline."""
     from pydantic import ValidationError
 
-    from ser.corpus.config import problem_of
+    from ser.corpus.config import correction
     from ser.corpus.manifest import Manifest
     from ser.extract.extractor import TRANSCRIPT, parse_options
     from ser.extract.job import Job
@@ -181,7 +181,7 @@ def _job_alone(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "options"
-        raise UserError(f"--option {where}: {problem_of(first)[0]}.") from error
+        raise UserError(f"--option {where}: {correction(first)}") from error
     if parsed.transcripts is not None:
         raise UserError(
             f"--option of: without a pipeline only `{TRANSCRIPT}`, the manifest's own, can be used."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, Resuming, argument, command, flag, option
+from ser.commands.help import Group, Resuming, argument, command, flag, option, output
 from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
@@ -165,7 +165,7 @@ def import_weights(
             "--as",
         ),
     ],
-    out: Annotated[Path, option("FILE", "File to write: a .safetensors for `init:`.")],
+    out: Annotated[Path, output("File to write: a .safetensors for `init:`.")],
     attention_heads: Annotated[
         list[str] | None,
         option(

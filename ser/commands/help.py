@@ -156,6 +156,11 @@ def option(metavar: str, text: str, *names: str, **settings: Any) -> object:
     return typer.Option(*names, metavar=metavar, help=text, **settings)
 
 
+def output(text: str, *names: str, **settings: Any) -> object:
+    """Return an option that names a file to write; a folder is refused before any work."""
+    return option("FILE", text, *names, dir_okay=False, **settings)
+
+
 def flag(name: str, text: str) -> object:
     """Return an option by its name alone: its type says whether it takes a value."""
     return typer.Option(name, help=text)

@@ -55,8 +55,16 @@ def options(
     """Speech emotion recognition: extract features, train heads, stack them, score."""
 
 
+def open_standard_streams() -> None:
+    """Open the null device for those that are closed, so that no other file takes their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115
+
+
 def prepare_process() -> None:
     """Set the threads and the warnings of the libraries, before any is loaded; start logging."""
+    open_standard_streams()
     limit_threads()
     # printed once a batch by libraries, about what we mask or check ourselves
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
@@ -83,6 +91,8 @@ def main() -> NoReturn:
     except typer.TyperException as error:
         stop(usage_message(error), 2)
     except (typer.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # a bug, which Typer takes for an answer
+            raise error.__cause__ from None
         code, next_time = INTERRUPTED, str(error) or STARTS_OVER
     except SystemExit as end:  # Typer and rich exit with 1 where standard output is closed
         if isinstance(end.__context__, BrokenPipeError):

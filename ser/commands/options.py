@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import flag, option
+from ser.commands.help import flag, option, output
 from ser.commands.logs import COMMON, log
 from ser.corpus.errors import StoppedError, UserError
 
@@ -177,6 +177,17 @@ def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -
         raise StoppedError(f"{pipeline.run}: {problem}")
     note_stale(pipeline, wanted or pipeline.systems)
     return pipeline.systems
+
+
+def manifest_output(text: str) -> object:
+    """Return the option of a manifest to write; raises `typer.BadParameter` for another suffix."""
+
+    def checked(path: Path | None) -> Path | None:
+        if path is not None and path.suffix not in (".parquet", ".csv"):
+            raise typer.BadParameter(f"'{path}' does not end in .parquet or .csv")
+        return path
+
+    return output(text, callback=checked)
 
 
 def key_texts(texts: Sequence[str], flag: str = "--option") -> dict[str, str]:

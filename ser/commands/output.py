@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 from textwrap import wrap
 from typing import IO, TYPE_CHECKING
 
@@ -48,6 +49,14 @@ def print_frame(frame: "pl.DataFrame", cut: str = "") -> None:
     for row in frame.iter_rows():
         table.add_row(*("" if v is None else str(v) for v in row))
     print_table(table, console(), cut)
+
+
+def write_csv(frame: "pl.DataFrame", path: Path) -> None:
+    """Write a table to a CSV file, whose folder is made."""
+    from ser.corpus.atomic import write_durably
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_durably(path, frame.write_csv())
 
 
 def print_line(text: str, indent: int) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import argument, command, flag, option
+from ser.commands.help import argument, command, flag, option, output
 from ser.commands.logs import log, result
 from ser.commands.output import exit_code
 from ser.corpus.errors import UserError, plural
@@ -33,9 +33,7 @@ def pack(
     *,
     out: Annotated[
         Path | None,
-        option(
-            "FILE", "Bundle to write; there is no default, but --push needs none.", "--out", "-o"
-        ),
+        output("Bundle to write; there is no default, but --push needs none.", "--out", "-o"),
     ] = None,
     push: Annotated[
         str | None,
@@ -163,7 +161,7 @@ def _show(path: Path) -> None:
 
     path = run_path(path)
     if not path.is_file():
-        raise UserError(f"{path}: does not exist; give a bundle that `ser pack` wrote.")
+        raise UserError(f"{path}: it is not a file; give a bundle that `ser pack` wrote.")
     bundle = open_bundle(path)
     bundle.check()
     card = (bundle.folder / CARD).read_text(encoding="utf-8")

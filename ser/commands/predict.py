@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import argument, command, flag, option, resumable
+from ser.commands.help import argument, command, flag, option, output, resumable
 from ser.commands.logs import log
 from ser.commands.options import Device, MinConfidence, OneHead, PublishedModel, RunFolder
 from ser.commands.output import exit_code
@@ -71,10 +71,9 @@ def predict(
     ] = None,
     out: Annotated[
         Path | None,
-        option(
-            "FILE",
+        output(
             "File to write, in the format of its suffix; a .csv is resumed. By default "
-            "standard output.",
+            "standard output."
         ),
     ] = None,
     timeline: Annotated[
@@ -147,6 +146,8 @@ def predict(
         form = form or _default(paths, files, out)
         # before the models load, which takes seconds
         _require_files(paths, files, form)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
         Segmentation(timeline, cut, window, hop)
         options: StreamOptions = {
             "timeline": timeline,
@@ -238,6 +239,8 @@ def _read_turns(
 
 
 def _require_files(paths: list[Path], files: list[str], form: Format) -> None:
+    if "" in files:  # Path would take it for this folder
+        raise UserError("FILES: a name is empty; give the name of a file or folder.")
     if not paths:
         raise UserError(f"there is no audio file in {', '.join(files)}.")
     if not any(path.exists() for path in paths):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, argument, command, flag, option
+from ser.commands.help import Group, argument, command, flag, option, output
 from ser.commands.logs import log
 from ser.commands.options import PIPELINE, Json
 from ser.commands.output import exit_code, print_json, print_line
@@ -132,7 +132,7 @@ def init(
         option("FILE", "Manifest of your corpus, to write a pipeline for; there is no default."),
     ] = None,
     *,
-    out: Annotated[Path, option("FILE", "File to write.")] = PIPELINE,
+    out: Annotated[Path, output("File to write.")] = PIPELINE,
     force: Annotated[bool, flag("--force", "Replace the file when it already exists.")] = False,
 ) -> None:
     """Write a pipeline.yaml to edit: a preset, or one for your corpus.

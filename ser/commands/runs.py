@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, argument, command, option
+from ser.commands.help import Group, argument, command, option, output
 from ser.commands.logs import log, result
 from ser.commands.options import Json
-from ser.commands.output import console, print_json
+from ser.commands.output import console, print_json, write_csv
 from ser.corpus.errors import UserError
 from ser.corpus.text_table import decimals, print_table, text_table
 
@@ -66,7 +66,7 @@ def list_runs(
     folder: Annotated[Path, argument("FOLDER", "Folder that the runs are in.")] = RUNS,
     as_json: Json = False,
     file: Annotated[
-        Path | None, option("FILE", "CSV file to write too; by default none is written.", "--csv")
+        Path | None, output("CSV file to write too; by default none is written.", "--csv")
     ] = None,
 ) -> None:
     """List every run below FOLDER with its scores.
@@ -106,7 +106,7 @@ def _write_csv(file: Path, rows: list[dict[str, object]]) -> None:
         {k: " ".join(v) if isinstance(v, tuple) else v for k, v in row.items()} for row in rows
     ]
     columns = list(RunSummary.__dataclass_fields__)
-    pl.DataFrame(texts, infer_schema_length=None).select(columns).write_csv(file)
+    write_csv(pl.DataFrame(texts, infer_schema_length=None).select(columns), file)
 
 
 def _table_of_runs(listed: "list[RunSummary]") -> "Table":

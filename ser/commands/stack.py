@@ -1,12 +1,11 @@
 """`ser stack`: it needs the heads' logits only, no torch and no GPU."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, command, flag, option
+from ser.commands.help import Group, command, flag, option, output
 from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
@@ -16,6 +15,7 @@ from ser.commands.options import (
     load_pipeline,
     trained_systems,
 )
+from ser.commands.output import write_csv
 
 if TYPE_CHECKING:
     from ser.pipeline.file import Pipeline
@@ -31,7 +31,7 @@ Logits = Annotated[
     Path | None, option("FOLDER", "Folder of <head>/logits.h5 to read; by default the run's heads.")
 ]
 TableFile = Annotated[
-    Path | None, option("FILE", "CSV file for the first table; by default none is written.")
+    Path | None, output("CSV file for the first table; by default none is written.")
 ]
 Resamples = Annotated[
     int | None,
@@ -77,9 +77,7 @@ def fit(
 @command(stack, "ser stack predict --out predictions.csv\nser stack predict --logits copied")
 def predict(
     logits: Logits = None,
-    out: Annotated[
-        Path | None, option("FILE", "CSV file to write; by default standard output.")
-    ] = None,
+    out: Annotated[Path | None, output("CSV file to write; by default standard output.")] = None,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
 ) -> None:
@@ -88,7 +86,10 @@ def predict(
 
     pipeline = load_pipeline(path, overrides)
     frame = ser.stack.run.predict(pipeline.run, logits)
-    frame.write_csv(out or sys.stdout)
+    if out is None:
+        typer.echo(frame.write_csv(), nl=False)
+    else:
+        write_csv(frame, out)
 
 
 @command(
@@ -121,7 +122,7 @@ def compare(
     print_compared(classes, "macro-F1")
     print_compared(attributes, "mean CCC")
     if out is not None:
-        (classes if classes.height else attributes).write_csv(out)
+        write_csv(classes if classes.height else attributes, out)
     return 0
 
 
@@ -145,7 +146,7 @@ def ablate(
     left_out, permuted = ablate(folder, heads, config, resamples or scoring.resamples)
     print_ablated(left_out, permuted)
     if out is not None:
-        left_out.join(permuted, "head", suffix="_permuted").write_csv(out)
+        write_csv(left_out.join(permuted, "head", suffix="_permuted"), out)
     return 0
 
 
@@ -161,7 +162,7 @@ def _compare_rotations(pipeline: "Pipeline", out: Path | None, resamples: int | 
     frame = compare_rotations(runs, pipeline.stacked, pipeline.stack, resamples)
     print_rotations(frame, len(runs))
     if out is not None:
-        frame.write_csv(out)
+        write_csv(frame, out)
     return 0
 
 

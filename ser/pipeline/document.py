@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ser.cache.urls import without_secrets
 from ser.corpus.bounded_yaml import DEEPEST, Entry, Where, parse_yaml, read_yaml, shorten
-from ser.corpus.config import VARIABLE, check_path, problem_of
+from ser.corpus.config import VARIABLE, check_path, correction
 from ser.corpus.errors import UserError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -145,10 +145,7 @@ class Document:
             place = (*where, *inner)
             if first["type"] == "extra_forbidden":
                 raise self.unknown(place, valid) from error
-            problem, remedy = problem_of(first)
-            # the sentence of a validator of ours may end with its remedy
-            end = "" if problem.endswith("?") else f"; {remedy or 'correct the value'}."
-            raise self.error(place, f"{problem}{end}") from error
+            raise self.error(place, correction(first)) from error
 
 
 def locate(model: type[BaseModel], loc: Where) -> tuple[Where, list[str]]:

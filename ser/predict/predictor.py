@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ser.corpus.errors import UserError, nearest
 from ser.corpus.synthetic import model_note
 from ser.extract.models import resolve
 from ser.heads.saved import SavedHead
@@ -74,6 +75,9 @@ class Predictor(AudioPredictor):
         bundle = open_bundle(path) if path.is_file() else None
         self.run = bundle.folder if bundle else path
         self.pipeline = bundle.pipeline() if bundle else read_pipeline(self.run)
+        systems = self.pipeline.systems
+        if head and head not in systems and not (self.run / "heads" / head).is_dir():
+            raise UserError(f"{run}: there is no head '{head}'; {nearest(head, systems)}")
         stacked = head is None and has_stack(self.run)  # damaged or not: never another system
         self._reading = bundle.reading if bundle else nullcontext
         with self._reading():

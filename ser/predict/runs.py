@@ -30,6 +30,11 @@ def read_pipeline(run: Path) -> Pipeline:
         )
     pipeline = Pipeline.load(path)
     if not Path(str(pipeline.raw["run"])).is_absolute():
+        if not (run / "heads").is_dir():
+            raise UserError(
+                f"{run}: it is the folder of a pipeline, not of a run; give that of its run, "
+                f"{pipeline.run}."
+            )
         raise UserError(
             f"{path}: its paths are relative, as an older version wrote them; run `ser stack fit` "
             "once with the pipeline that made this run."

@@ -10,7 +10,7 @@ from typing import Literal
 import polars as pl
 
 from ser.corpus.atomic import clear, write_durably
-from ser.corpus.errors import DamagedError, Note, UserError, listed, nearest, plural
+from ser.corpus.errors import DamagedError, Note, UserError, first_line, listed, nearest, plural
 from ser.engines.cluster import train_with_ray
 from ser.engines.engine import LOCAL, Engine
 from ser.engines.heads import Log, RunTraining, Training, train_runs
@@ -143,7 +143,17 @@ def _failed_rows(pipeline: Pipeline) -> dict[str, tuple[str, str]]:
     path = pipeline.run / "heads" / "failed.csv"
     if not path.exists():
         return {}
-    rows = pl.read_csv(path, infer_schema=False).iter_rows()
+    try:
+        rows = (
+            pl.read_csv(path, infer_schema=False)
+            .select("head", "error", "when")
+            .fill_null("")
+            .rows()
+        )
+    except pl.exceptions.PolarsError as error:
+        raise UserError(
+            f"{path}: it is damaged ({first_line(error)}); delete it and run `ser heads train-all`."
+        ) from error
     return {name: (error, when) for name, error, when in rows if name in pipeline.heads}
 
 

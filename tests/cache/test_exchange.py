@@ -422,6 +422,20 @@ def test_nothing_to_import_is_one_sentence(tmp_path):
         import_features(tmp_path / "x.h5", tmp_path / "c", "mine", frame_rate=50)
 
 
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "a\nb"])
+def test_a_name_that_is_no_folder_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=r"^a feature cannot be called"):
+        import_features(tmp_path, tmp_path / "c", name, frame_rate=50)
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
+def test_an_impossible_frame_rate_is_refused_and_leaves_nothing(tmp_path, rate):
+    folder = save_npy(tmp_path / "npy", {"a": np.ones((1, 2), "f4")})
+    with pytest.raises(UserError, match="frames per second are impossible; correct --frame-rate"):
+        import_features(folder, tmp_path / "c", "mine", frame_rate=rate)
+    assert not (tmp_path / "c").exists()
+
+
 def test_an_utterance_in_two_files_is_refused(tmp_path):
     folder = save_npy(tmp_path / "npy", {"a": np.ones((2, 4))})
     torch.save(torch.ones(2, 4), folder / "a.pt")

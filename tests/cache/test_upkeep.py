@@ -170,6 +170,22 @@ def test_merge_brings_what_the_other_has_and_the_newest_counts(tmp_path):
     assert set(merge(tmp_path / "a", tmp_path / "b").values()) == {0}
 
 
+def test_merge_refuses_what_is_no_cache(tmp_path):
+    with pytest.raises(UserError, match="none: there is no feature in it; give the cache to copy"):
+        merge(tmp_path / "a", tmp_path / "none")
+    assert not (tmp_path / "a").exists()
+
+
+def test_merge_refuses_a_feature_whose_name_is_a_path(tmp_path):
+    theirs = make_cache(tmp_path / "b", ragged(0, 1))
+    file = theirs.path / "feature.json"
+    metadata = json.loads(file.read_text()) | {"feature": "../../x"}
+    del metadata["crc32c"]
+    file.write_text(json.dumps(metadata))
+    with pytest.raises(UserError, match=r"feature\.json: it is damaged; "):
+        merge(tmp_path / "a", tmp_path / "b")
+
+
 def test_merge_refuses_frames_of_another_shape(tmp_path):
     ours = make_cache(tmp_path / "a", ragged(0, 1, dim=3))
     theirs = make_cache(tmp_path / "b", ragged(0, 1, dim=4))

@@ -85,6 +85,15 @@ def test_another_file_is_refused(tmp_path, capsys, content, message):
     assert not (tmp_path / "o.safetensors").exists()
 
 
+@pytest.mark.parametrize("data", [b"", b"utterance,path\nu0,u0.wav\n", b"\x80\x02(."])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, data):
+    (tmp_path / "bad.pt").write_bytes(data)
+    with pytest.raises(
+        UserError, match=r"bad\.pt: it holds more than tensors, or is not a PyTorch"
+    ):
+        import_published([tmp_path / "bad.pt"], "cross_modal_gru", tmp_path / "o.safetensors", {})
+
+
 def test_weights_of_another_head_are_refused_as_init(tmp_path):
     torch.save(as_published(tiny()), tmp_path / "best.pt")
     out = tmp_path / "best.safetensors"

@@ -1,8 +1,10 @@
 import shutil
 
 import polars as pl
+import pytest
 
 from ser.cache.transcripts import Transcript, TranscriptCache
+from ser.corpus.errors import DamagedError
 from ser.score.config import ScoreConfig
 from ser.score.record import HeadSummary
 from ser.score.report.contents import HARDEST, Shown, choose_shown, gather
@@ -89,6 +91,17 @@ def test_logits_alone_are_enough(full_run):
     assert contents.heads["good"].summary == HeadSummary()
     assert contents.heads["good"].history is None
     assert contents.hardest["transcript"].is_null().all()
+
+
+@pytest.mark.parametrize("text", ["x\n1,2\n", "x\n1\n"])
+def test_damaged_learning_curves_are_one_sentence(full_run, text):
+    run, heads, _ = full_run()
+    file = run / "heads" / heads[0] / "history.csv"
+    file.write_text(text)
+    with pytest.raises(DamagedError) as error:
+        gather(run, score_run(run, FAST, heads), heads)
+    remedy = f"train the head again with `ser heads train {heads[0]} --force`"
+    assert str(error.value) == f"{file}: it is not readable as CSV; {remedy}."
 
 
 def test_a_run_without_labels_has_nothing_to_show(tmp_path, write_head):

@@ -120,3 +120,15 @@ def test_a_damaged_head_hides_no_other(tmp_path, capsys):
     assert rows[0]["error"].startswith(f"{file}: it is not valid JSON (")
     assert rows[0]["error"].endswith("; train the head again with `ser heads train one --force`.")
     assert rows[1]["error"] is None
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2,3\n", "head,error\none,odd\n"])
+def test_a_damaged_list_of_failures_is_one_sentence(tmp_path, content):
+    write(tmp_path)
+    file = tmp_path / "run" / "heads" / "failed.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    done = ser("heads", "list", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"ser: {file}: it is damaged (")
+    assert done.stderr.endswith("); delete it and run `ser heads train-all`.\n")

@@ -135,6 +135,27 @@ def test_ctrl_c_says_what_the_same_command_does(  # noqa: PLR0917
     assert capsys.readouterr() == ("", f"ser: interrupted; {next_time}.\n")
 
 
+def test_closed_standard_streams_are_the_null_device(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    main.open_standard_streams()
+    with sys.stdin, sys.stdout, sys.stderr:
+        assert sys.stdin.buffer.read() == b""
+        assert not sys.stdout.isatty()
+        print("nobody reads this", file=sys.stderr)  # noqa: T201
+
+
+def test_the_end_of_a_file_is_no_interruption(monkeypatch):
+    def end(*given):
+        raise EOFError("of a bug")
+
+    monkeypatch.setattr(heads, "load_pipeline", end)
+    monkeypatch.setattr(main, "prepare_process", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["ser", "heads", "list"])
+    with pytest.raises(EOFError, match="of a bug"):
+        main.main()
+
+
 def test_bad_audio_costs_its_own_clip_and_exit_code_1(tmp_path):
     frame = make_corpus(tmp_path)
     clips = tmp_path / "audio"

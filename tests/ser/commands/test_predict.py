@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
+from ser.pipeline.file import Pipeline
 from tests.ser.factories import ser, ser_process
 
 
@@ -96,13 +97,14 @@ def test_files_that_are_all_done_need_no_torch(small, audio, tmp_path):
 
 
 def test_mistakes_are_reported_in_one_sentence(small, audio, tmp_path):
+    systems = Pipeline.load(small.run / "pipeline.yaml").systems
     for words, expected in {
+        ("",): "FILES: a name is empty; give the name of a file or folder.",
         ("--window", "90"): (
             "window 90 and hop 5: give a window of 1 to 30 s and a hop of 0.1 s up to the window."
         ),
         ("--head", "none"): (
-            f"{small.run}/heads/none/head.json: the head is not trained; run `ser heads train "
-            "none`."
+            f"{small.run}: there is no head 'none'; choose from {', '.join(systems)}."
         ),
     }.items():
         with pytest.raises(UserError) as error:

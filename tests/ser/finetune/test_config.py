@@ -43,7 +43,7 @@ def test_an_entry_is_a_model_and_a_head():
         (
             "{model: wavlm-large, freeze: [middle]}",
             "p.yaml:10: finetune.ft.freeze: 'middle' cannot be frozen; use feature_encoder, "
-            "embeddings, layers:k or all; correct the value.",
+            "embeddings, layers:k or all.",
         ),
         (
             "{model: wavlm-large, lora: {rnk: 4}}",

@@ -198,7 +198,7 @@ def test_other_losses_of_classes_are_refused(tmp_path, loss):
         job(make_pipeline(tmp_path, loss=loss, join=0.5))
     assert str(raised.value).endswith(
         ":5: finetune.ft: join: joined clips have two classes, which only kld and soft_ce "
-        "can learn; set the loss to one of these; correct the value."
+        "can learn; set the loss to one of these."
     )
 
 

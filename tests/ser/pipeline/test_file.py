@@ -267,7 +267,7 @@ def test_variables_of_a_file_from_elsewhere_stay_as_they_are(tmp_path, monkeypat
         ("run: run", f"run: {'x' * 256}", ":3: run: no file system takes this path; shorten it."),
         ("run: run", f"run: {'x/' * 2500}", ":3: run: no file system takes this path; shorten it."),
         ("manifest: m.csv", "manifest: 5", ":1: corpus.manifest: it must be a path; give it as "),
-        ("audio: audio", "audio: ''", ":1: corpus.audio: the path is empty; give one; correct"),
+        ("audio: audio", "audio: ''", ":1: corpus.audio: the path is empty; give one."),
         ("run: run", "run: run\nplugins: 5", ":4: plugins: it must be a list of modules, as [my_"),
         ("run: run", "run: run\nplugins: {a: b}", ":4: plugins: it must be a list of modules, as"),
         ("run: run", "run: run\nplugins: my_head", ":4: plugins: it must be a list of modules, as"),

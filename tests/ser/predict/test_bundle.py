@@ -357,6 +357,8 @@ def test_what_cannot_be_packed_is_reported(small, tmp_path):
         f"{run}/report/predictions.csv: it belongs to another stack than the run's, as do the "
         "scores beside it; run `ser score` and pack again."
     )
+    (run / "report" / "predictions.csv").write_text("damaged")
+    assert "belongs to another stack" in refused(embed=True)
     (tmp_path / "ours.py").touch()
     text = (run / "pipeline.yaml").read_text()
     (run / "pipeline.yaml").write_text(f"{text}plugins: [{tmp_path}/ours]\n")

@@ -300,6 +300,13 @@ def test_a_folder_that_is_not_a_run_and_an_incomplete_run_are_reported(
     with pytest.raises(UserError) as error:
         ser.load(tmp_path)
     assert str(error.value) == (
+        f"{tmp_path}: it is the folder of a pipeline, not of a run; give that of its run, "
+        f"{tmp_path}/runs/small."
+    )
+    (tmp_path / "heads").mkdir()
+    with pytest.raises(UserError) as error:
+        ser.load(tmp_path)
+    assert str(error.value) == (
         f"{tmp_path}/pipeline.yaml: its paths are relative, as an older version wrote them; run "
         "`ser stack fit` once with the pipeline that made this run."
     )
