@@ -76,12 +76,13 @@ class Ragged:
     def arrays(self) -> dict[str, Array]:
         """Return the arrays by utterance, in the order of their rows."""
         ids = self._ids()
-        self._require_rows(len(ids))
-        starts, stops = self._ranges(len(ids))
+        lengths, offsets = (self._integers(self.paths.get(r)) for r in ("lengths", "offsets"))
+        self._require_rows(len(ids), lengths, offsets)
+        starts, stops = self._ranges(len(ids), lengths, offsets)
         stored = (starts >= 0) & (stops > starts) & (stops <= self.frames.shape[0])
         if int((stops - starts)[stored].sum()) > self.frames.shape[0]:
             raise self._error(self.paths["frames"], "the rows of its utterances overlap")
-        self._check_all_rows_used(starts[stored], stops[stored])
+        self._warn_of_gaps(starts[stored], stops[stored])
         hashes = self._hashes(len(ids))
         stat_hash = stat_hash_of(*(self.nodes[path] for path in self.paths.values()))
         file, arrays = self.source / self.paths["frames"], dict[str, Array]()
@@ -101,11 +102,12 @@ class Ragged:
             arrays[utterance] = Array(file, stated, load, content)
         return arrays
 
-    def _require_rows(self, count: int) -> None:
+    def _require_rows(
+        self, count: int, lengths: np.ndarray | None, offsets: np.ndarray | None
+    ) -> None:
         """Raise `UserError` for padded frames (utterances, frames, dim), and without lengths."""
         shape, file = self.frames.shape, self.source / self.paths["frames"]
-        lengths = self._integers(self.paths.get("lengths"))
-        if "offsets" in self.paths or (lengths is not None and int(lengths.sum()) == shape[0]):
+        if offsets is not None or (lengths is not None and int(lengths.sum()) == shape[0]):
             return
         if len(shape) == 3 and shape[0] == count:
             raise UserError(
@@ -119,17 +121,9 @@ class Ragged:
                 "their lengths; add `lengths`, the number of frames of each utterance."
             )
 
-    def _check_all_rows_used(self, starts: np.ndarray, stops: np.ndarray) -> None:
-        """Check that each row belongs to an utterance: lengths must add up, offsets may leave gaps.
-
-        Raises `UserError` for lengths alone that do not add up, and warns of gaps.
-        """
+    def _warn_of_gaps(self, starts: np.ndarray, stops: np.ndarray) -> None:
+        """Warn of rows that no utterance has, as offsets may leave gaps."""
         rows = int(self.frames.shape[0])
-        if "offsets" not in self.paths and "lengths" in self.paths:
-            total = int(self._read(self.paths["lengths"]).sum(dtype=np.int64))
-            if total != rows:
-                problem = f"they add up to {plural(total, 'row')}, and the frames have {rows:,}"
-                raise self._error(self.paths["lengths"], problem)
         order = np.argsort(starts, kind="stable")
         ends = np.maximum.accumulate(np.append(0, stops[order]))
         gaps = int(np.maximum(np.append(starts[order], rows) - ends, 0).sum())
@@ -169,9 +163,10 @@ class Ragged:
             )
         return [_decoded(value) for value in values.tolist()]
 
-    def _ranges(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def _ranges(
+        self, count: int, lengths: np.ndarray | None, offsets: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return the first row of each utterance, and the one behind its last."""
-        lengths, offsets = (self._integers(self.paths.get(r)) for r in ("lengths", "offsets"))
         if offsets is None:
             lengths = np.ones(count, np.int64) if lengths is None else lengths
             stops = np.cumsum(lengths)
@@ -186,6 +181,10 @@ class Ragged:
         if not len(starts) == len(stops) == count:
             problem = f"it has {count} ids, and there are {len(stops)} lengths or offsets"
             raise self._error(self.paths["ids"], problem)
+        rows = int(self.frames.shape[0])
+        if offsets is None and lengths is not None and (total := int(lengths.sum())) != rows:
+            problem = f"they add up to {plural(total, 'row')}, and the frames have {rows:,}"
+            raise self._error(self.paths["lengths"], problem)
         return starts, stops
 
     def _integers(self, path: str | None) -> np.ndarray | None:

@@ -8,10 +8,13 @@
 """
 
 import csv
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+
+from ser.corpus.errors import UserError, shown
 
 BLANKS = " \t\r\n\v\f\xa0\u2007\u202f\u3000\u200b\ufeff"
 LINE_END = re.compile(r"\r\n|\n|\r")
@@ -117,3 +120,19 @@ def detect_separator(reading: Rows, suffix: str) -> str:
             score = (separator, share, width, -first.find(separator))
             best = max(best, score, key=lambda s: s[1:])
     return best[0]
+
+
+def number_in(where: str, what: str, value: object, most: float, unit: str = "a number") -> float:
+    """Return a cell, or a value of a JSON file, as a number from 0 to `most`.
+
+    Raises `UserError` that begins with `where` for any other, NaN too.
+    """
+    try:
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not 0 <= number <= most:
+        # None is null in JSON, NaN, or no such key
+        text = "missing or not a number" if value is None else f"'{shown(str(value))}'"
+        raise UserError(f"{where}: its {what} is {text}; give {unit} from 0 to {most:g}.")
+    return number

@@ -12,7 +12,6 @@ logarithms of its words' confidences; of WhisperX, the mean of its segments' `av
 where the file has none.
 """
 
-import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from ser.cache.json_file import read_object
 from ser.cache.transcripts import Transcript, Word
 from ser.corpus.cells import texts as as_text
 from ser.corpus.errors import UserError, shown
+from ser.corpus.rows import number_in
 from ser.corpus.tables import find_column, read_table
 
 LARGEST = 1 << 29  # bytes of a table or CTM
@@ -132,11 +132,11 @@ def _read_ctm(path: Path, utterances: Collection[str], language: str) -> Transcr
         if utterance not in utterances:
             unknown[utterance] = None
             continue
-        first = _number(where, "start", start, LATEST)
-        end = first + _number(where, "duration", duration, LATEST)
+        first = number_in(where, "start", start, LATEST)
+        end = first + number_in(where, "duration", duration, LATEST)
         confidence = None
         if len(cells) > 5 and cells[5].upper() not in ("NA", "-"):
-            confidence = _number(where, "confidence", cells[5], 1.0)
+            confidence = number_in(where, "confidence", cells[5], 1.0)
         spoken.setdefault(utterance, []).append((Word(text, first, end), confidence))
     if not spoken and not unknown:
         raise UserError(f"{path}: it has no words; {FORMATS}.")
@@ -207,7 +207,9 @@ def _timed(file: Path, words: Iterable[Mapping[str, object]]) -> Iterator[Word]:
             text = word.get("word")
             if not isinstance(text, str):
                 raise UserError(f"{file}: a word is not text; {WHISPERX}.")
-            start, end = (_number(str(file), name, word[name], LATEST) for name in ("start", "end"))
+            start, end = (
+                number_in(str(file), name, word[name], LATEST) for name in ("start", "end")
+            )
             yield Word(text.strip(), start, end)
 
 
@@ -215,14 +217,3 @@ def _objects(file: Path, values: object, name: str) -> Iterator[Mapping[str, obj
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise UserError(f"{file}: it has no list '{name}' of objects; {WHISPERX}.")
     yield from values
-
-
-def _number(where: str, what: str, value: object, most: float) -> float:
-    try:
-        number = float(value) if isinstance(value, str | int | float) else math.nan
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not 0 <= number <= most:
-        text = "not a number" if value is None else f"'{shown(str(value))}'"  # as NaN in JSON
-        raise UserError(f"{where}: its {what} is {text}; give a number from 0 to {most:g}.")
-    return number

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ser.extract.extractor import SAMPLE_RATE, Extractor, extractor
+from ser.extract.kinds.prosody import HOP, frames_of
 
-HOP = 160
 FLOOR, CEILING = 60.0, 500.0  # Hz
 WINDOW = round(3 * SAMPLE_RATE / FLOOR)
 FFT = 2048
@@ -57,14 +57,12 @@ class Pitch(Extractor):
 
     def _candidates(self, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return Hz and strength of candidates `(frames, 1 + CANDIDATES)`, the first unvoiced."""
-        count = max(1, -(-len(wave) // HOP))
-        padded = np.pad(wave, (WINDOW // 2, WINDOW // 2 + HOP))
-        framed = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[: count * HOP : HOP]
-        blocks = [self._voiced(framed[i : i + BLOCK]) for i in range(0, count, BLOCK)]
+        framed = frames_of(wave, WINDOW)
+        blocks = [self._voiced(framed[i : i + BLOCK]) for i in range(0, len(framed), BLOCK)]
         peaks, hertz, strength = (np.concatenate(part) for part in zip(*blocks, strict=True))
         quiet = 2 - peaks / max(float(peaks.max()), 1e-12) * (1 + VOICING) / SILENCE
         unvoiced = VOICING + np.maximum(0, quiet)
-        hertz = np.hstack([np.zeros((count, 1)), hertz])
+        hertz = np.hstack([np.zeros((len(framed), 1)), hertz])
         return hertz, np.hstack([unvoiced[:, None], strength])
 
     def _voiced(self, framed: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

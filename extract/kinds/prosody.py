@@ -83,9 +83,7 @@ class Prosody(Extractor):
         return frames if self.options.values == "all" else [_pitch_steps(rows) for rows in frames]
 
     def _frames(self, wave: np.ndarray) -> np.ndarray:
-        count = max(1, -(-len(wave) // HOP))
-        padded = np.pad(wave, (WINDOW // 2, WINDOW // 2 + HOP))
-        framed = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[: count * HOP : HOP]
+        framed = frames_of(wave, WINDOW)
         framed = framed - framed.mean(axis=1, keepdims=True)
         spectrum = np.abs(np.fft.rfft(framed * self._window, FFT)) ** 2
         voicing, octaves = self._pitch(spectrum)
@@ -121,6 +119,16 @@ class Prosody(Extractor):
         voicing = np.clip(lags[np.arange(len(lags)), best], 0, 1)
         octaves = np.log2(SAMPLE_RATE / (best + shortest) / 100)
         return voicing, np.where(voicing > VOICED, octaves, 0.0)
+
+
+def frames_of(wave: np.ndarray, window: int) -> np.ndarray:
+    """Return a view of a waveform as frames `(max(1, ceil(samples / 160)), window)`.
+
+    Each is centred on its time; zeros surround the waveform.
+    """
+    count = max(1, -(-len(wave) // HOP))
+    padded = np.pad(wave, (window // 2, window // 2 + HOP))
+    return np.lib.stride_tricks.sliding_window_view(padded, window)[: count * HOP : HOP]
 
 
 def _pitch_steps(frames: np.ndarray) -> np.ndarray:

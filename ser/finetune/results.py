@@ -42,13 +42,7 @@ def write_results(
         remove(part)
         part.mkdir(parents=True)
     module.merge(part / "adapter" if processes.first else None)
-    scored = {
-        split: ScoredRows(
-            *trainer.data.scored(module.eval(), split_rows),
-            kind="in-sample" if split == "train" else "held-out",
-        )
-        for split, split_rows in rows.items()
-    }
+    scored = _scored(trainer.data, module, rows)
     if not processes.first:
         return
     module.to("cpu").encoder.save(part)
@@ -93,6 +87,20 @@ def write_results(
         seconds=round(time.monotonic() - started, 1),
     ).write(job.head_folder / FILE)
     remove_leftovers(job.head_folder, done=True)
+
+
+def _scored(
+    data: ClipBatches, module: FineTuned, rows: Mapping[str, Labelled]
+) -> dict[str, ScoredRows]:
+    """Return the rows of every split that could be read, with the outputs for them."""
+    module.eval()
+    return {
+        split: ScoredRows(
+            *data.scored(module, split_rows),
+            kind="in-sample" if split == "train" else "held-out",
+        )
+        for split, split_rows in rows.items()
+    }
 
 
 def _failed(

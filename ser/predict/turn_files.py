@@ -15,7 +15,6 @@ its times and its speaker, where it could: successive words of one speaker are a
 without such words is one. `<NA>`, and in CSV and JSON nothing, is a speaker who is not known.
 """
 
-import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from pathlib import Path
 
 from ser.cache.json_file import parse_object
 from ser.corpus.errors import LONGEST_NAME, UserError, listed, shown
-from ser.corpus.rows import Cells, Rows, detect_separator
+from ser.corpus.rows import Cells, Rows, detect_separator, number_in
 
 OBJECTS = frozenset(
     [
@@ -197,15 +196,7 @@ def _name(where: str, what: str, text: str) -> str:
 
 
 def _seconds(where: str, what: str, value: object) -> float:
-    try:
-        seconds = float(value) if isinstance(value, str | int | float) else math.nan
-    except (ValueError, OverflowError):
-        seconds = math.nan
-    if not 0 <= seconds <= LATEST:
-        # null in JSON, NaN, or no such key
-        text = "missing or not a number" if value is None else f"'{shown(str(value))}'"
-        raise UserError(f"{where}: its {what} is {text}; give seconds from 0 to {LATEST:g}.")
-    return seconds
+    return number_in(where, what, value, LATEST, "seconds")
 
 
 def _bytes(path: Path) -> bytes:

@@ -81,32 +81,9 @@ def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None =
     Everything but /health requires the token, unless it is empty. Without `hosts`, only requests to
     the loopback interface are accepted.
     """
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        await service.close()
-
-    app = FastAPIOffline(
-        title="ser",
-        description=DESCRIPTION,
-        docs_url="/docs",
-        redoc_url=None,
-        lifespan=lifespan,
-    )
     access = Access(token)
     bearer = [Depends(HTTPBearer(auto_error=False))] if token else []  # only described; see Gate
-    app.add_middleware(
-        Gate,
-        hosts=hosts or Hosts(),
-        access=access,
-        limits=service.limits,
-        count=lambda status: service.metrics.requests.labels("api", status).inc(),
-    )
-    app.exception_handler(HTTPException)(error_response)
-    app.exception_handler(RequestValidationError)(_field)
-    app.exception_handler(ClientDisconnect)(_gone)
-    app.exception_handler(Exception)(_bug)
+    app = _without_routes(service, access, hosts or Hosts())
 
     @app.post(
         "/predict",
@@ -147,14 +124,44 @@ def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None =
 
     @app.post("/login", include_in_schema=False)
     async def login(request: Request, token: Annotated[str, Form()] = "") -> Response:
-        """Set the session's cookie if the token is right."""
-        if not access.knows(token):
-            return RedirectResponse(".", 303)  # shows the form again
+        """Set the session's cookie if the token is right; otherwise the form is shown again."""
         response = RedirectResponse(".", 303)
-        secure = request.url.scheme == "https"
-        response.set_cookie(COOKIE, access.session, httponly=True, samesite="strict", secure=secure)
+        if access.knows(token):
+            secure = request.url.scheme == "https"
+            response.set_cookie(
+                COOKIE, access.session, secure=secure, httponly=True, samesite="strict"
+            )
         return response
 
+    return app
+
+
+def _without_routes(service: Service, access: Access, hosts: Hosts) -> FastAPI:
+    """Return the application with its gate and its answers to errors."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await service.close()
+
+    app = FastAPIOffline(
+        title="ser",
+        description=DESCRIPTION,
+        docs_url="/docs",
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.add_middleware(
+        Gate,
+        hosts=hosts,
+        access=access,
+        limits=service.limits,
+        count=lambda status: service.metrics.requests.labels("api", status).inc(),
+    )
+    app.exception_handler(HTTPException)(error_response)
+    app.exception_handler(RequestValidationError)(_field)
+    app.exception_handler(ClientDisconnect)(_gone)
+    app.exception_handler(Exception)(_bug)
     return app
 
 

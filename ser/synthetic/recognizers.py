@@ -18,6 +18,27 @@ SIZES: Options = {
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 FASTCONFORMER = {**SIZES, "subsampling_conv_channels": 4, "num_mel_bins": 128}
 DECODER = {**SIZES, "num_key_value_heads": 1, "head_dim": 8}
+PARTS = ("encoder", "decoder")
+QWEN_AUDIO = {
+    "num_mel_bins": 128,
+    "encoder_layers": LAYERS,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "d_model": DIM,
+    "downsample_hidden_size": 4,
+    "output_dim": DIM,
+}
+KYUTAI_CODEC = {
+    **SIZES,
+    "num_filters": 4,
+    "codebook_size": 8,
+    "codebook_dim": 8,
+    "num_quantizers": 2,
+    "vector_quantization_hidden_dimension": 8,
+    "head_dim": 8,
+    "num_key_value_heads": 2,
+    "upsample_groups": DIM,
+}
 
 
 def write_recognizer(model_type: str, folder: Path, texts: Sequence[str]) -> None:
@@ -56,16 +77,8 @@ def enlarged(model: Any) -> Any:
 def _configs(words: Any) -> dict[str, Options]:
     """Return the options of each model type, for a tokenizer."""
     vocabulary = {"vocab_size": len(words)}
-    audio = words.convert_tokens_to_ids("<audio>")
-    qwen_audio = {
-        "num_mel_bins": 128,
-        "encoder_layers": LAYERS,
-        "encoder_attention_heads": 2,
-        "encoder_ffn_dim": 32,
-        "d_model": DIM,
-        "downsample_hidden_size": 4,
-        "output_dim": DIM,
-    }
+    text = {**vocabulary, **IDS}
+    audio = {"audio_token_id": words.convert_tokens_to_ids("<audio>")}
     parakeet = {**vocabulary, "pad_token_id": 0, "encoder_config": FASTCONFORMER}
     transducer = {
         **parakeet,
@@ -76,70 +89,55 @@ def _configs(words: Any) -> dict[str, Options]:
     }
     return {
         "moonshine": {
-            **vocabulary,
-            **IDS,
+            **text,
             "hidden_size": DIM,
             "intermediate_size": 32,
-            **{f"{part}_num_hidden_layers": LAYERS for part in ("encoder", "decoder")},
-            **{f"{part}_num_attention_heads": 2 for part in ("encoder", "decoder")},
+            **_of_parts(PARTS, num_hidden_layers=LAYERS, num_attention_heads=2),
         },
         "seamless_m4t_v2": {
-            **vocabulary,
-            **IDS,
+            **text,
             "hidden_size": DIM,
             "decoder_start_token_id": 2,
             "conv_depthwise_kernel_size": 7,
             "left_max_position_embeddings": 8,
-            **{
-                f"{part}_{name}": size
-                for part in ("encoder", "decoder", "speech_encoder")
-                for name, size in (("layers", LAYERS), ("attention_heads", 2))
-            },
-            "encoder_ffn_dim": 32,
-            "decoder_ffn_dim": 32,
+            **_of_parts((*PARTS, "speech_encoder"), layers=LAYERS, attention_heads=2),
+            **_of_parts(PARTS, ffn_dim=32),
             "speech_encoder_intermediate_size": 32,
         },
         "parakeet_ctc": parakeet,
         "parakeet_rnnt": transducer,
         "parakeet_tdt": transducer,
         "canary": {
-            **vocabulary,
-            **IDS,
+            **text,
             "decoder_start_token_id": 1,
             "encoder_config": FASTCONFORMER,
             "decoder_config": {**DECODER, **vocabulary},
         },
         "cohere_asr": {
-            **vocabulary,
-            **IDS,
+            **text,
             **DECODER,
             "decoder_start_token_id": 1,
             "encoder_config": FASTCONFORMER,
         },
         "qwen3_asr": {
-            "audio_token_id": audio,
+            **audio,
             "pad_token_id": 0,
             "eos_token_id": 2,
-            "audio_config": qwen_audio,
-            "text_config": {**DECODER, **vocabulary, **IDS},
+            "audio_config": QWEN_AUDIO,
+            "text_config": {**DECODER, **text},
         },
         "glmasr": {
-            "audio_token_id": audio,
+            **audio,
             "audio_config": {**SIZES, "num_mel_bins": 128},
-            "text_config": {**DECODER, **vocabulary, **IDS},
+            "text_config": {**DECODER, **text},
         },
         "granite_speech": granite_config(words),
         "voxtral": voxtral_config(words),
         "speech_to_text": {
-            **vocabulary,
-            **IDS,
+            **text,
             "d_model": DIM,
             "conv_channels": 8,
-            **{
-                f"{part}_{name}": size
-                for part in ("encoder", "decoder")
-                for name, size in (("layers", LAYERS), ("attention_heads", 2), ("ffn_dim", 32))
-            },
+            **_of_parts(PARTS, layers=LAYERS, attention_heads=2, ffn_dim=32),
         },
         "kyutai_speech_to_text": {
             **vocabulary,
@@ -151,19 +149,14 @@ def _configs(words: Any) -> dict[str, Options]:
             "codebook_vocab_size": 9,
             "audio_bos_token_id": 8,
             "audio_pad_token_id": len(words) + 2 * 9,
-            "codec_config": {
-                **SIZES,
-                "num_filters": 4,
-                "codebook_size": 8,
-                "codebook_dim": 8,
-                "num_quantizers": 2,
-                "vector_quantization_hidden_dimension": 8,
-                "head_dim": 8,
-                "num_key_value_heads": 2,
-                "upsample_groups": DIM,
-            },
+            "codec_config": KYUTAI_CODEC,
         },
     }
+
+
+def _of_parts(parts: Sequence[str], **sizes: int) -> Options:
+    """Return sizes of several parts, as in `encoder_layers` and `decoder_layers`."""
+    return {f"{part}_{name}": size for part in parts for name, size in sizes.items()}
 
 
 def granite_config(words: Any) -> Options:

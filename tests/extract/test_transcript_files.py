@@ -58,7 +58,9 @@ def test_whisperx_has_a_file_for_each_utterance(tmp_path):
     assert result.transcripts == {"a": expected}
     assert result.unknown == ["c"]
     assert "b.json: it has no list 'segments' of objects" in result.unusable["b"]
-    assert "d.json: its start is not a number; give a number from 0" in result.unusable["d"]
+    assert (
+        "d.json: its start is missing or not a number; give a number from 0" in result.unusable["d"]
+    )
 
 
 @pytest.mark.parametrize(
