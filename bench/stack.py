@@ -232,9 +232,13 @@ def _check(root: Path) -> None:
 
 
 def measured(command: Sequence[str], checkout: Path | None = None) -> tuple[Cost, str]:
-    """Run a process of the code in `checkout`, by default here; return its cost and its output."""
+    """Run a process of the code in `checkout`, by default here; return its cost and its output.
+
+    Its bytecode is kept, as where ser is installed, even if the environment says otherwise.
+    """
     started = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(checkout or Path.cwd())}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         printed = process.stdout.read()
