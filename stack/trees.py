@@ -21,7 +21,7 @@ from ser.stack.npz import BrokenFileError, read_array, require_size, write_array
 
 LEAF = -1
 DEEPEST = 10_000  # levels of a tree
-CELLS = 1 << 18  # rows times trees that are walked at once: few enough for the CPU cache
+CELLS = 1 << 16  # rows times trees that are walked at once: few enough for the CPU cache
 DTYPES = {"roots": "<i8", "feature": "<i8", "threshold": "<f4", "children": "<i8", "share": "<f8"}
 
 
@@ -159,8 +159,9 @@ class Trees:
         children = self.children.ravel()
         node = np.repeat(self.roots[:, None], len(X), axis=1)  # (trees, rows)
         for _ in range(self.depth):
-            value = values.take(self.feature.take(node) + first)
-            second = value > self.threshold.take(node)
+            place = self.feature.take(node)
+            place += first
+            second = values.take(place) > self.threshold.take(node)
             node *= 2
             node += second
             node = children.take(node)
