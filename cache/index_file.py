@@ -92,7 +92,7 @@ def missing(
         {"utterance": list(stat_hashes), "now": list(stat_hashes.values())},
         schema={"utterance": pl.String, "now": pl.UInt64},
     )
-    cached = index.select("utterance", "stat", "source")
+    cached = index.join(asked, on="utterance", how="semi").select("utterance", "stat", "source")
     joined = asked.join(cached, on="utterance", how="left")
     other = joined.filter(pl.col("stat").ne_missing(pl.col("now")))
     absent = set[str]()
