@@ -154,4 +154,4 @@ def read_done(run: Path, name: str) -> HeadRecord | None:
 
 def head_file(run: Path, name: str) -> Path:
     """Return where a head's record is; the head is trained when it exists."""
-    return run / "heads" / name / FILE
+    return run.joinpath("heads", name, FILE)
