@@ -198,7 +198,8 @@ def random_encoder(model: str, folder: Path, located: Any, dtype: Any, changes: 
     import transformers
 
     from ser.extract.kinds.dasheng_model import Dasheng
-    from ser.extract.kinds.spear_model import renamed, with_tensors
+    from ser.extract.kinds.own_model import renamed
+    from ser.extract.kinds.spear_model import NAMES, NOT_NEEDED, with_tensors
     from ser.extract.kinds.speech_models import class_of
     from ser.synthetic.encoders import dasheng_shapes
     from ser.synthetic.spear import SpearSizes, spear_shapes
@@ -211,7 +212,8 @@ def random_encoder(model: str, folder: Path, located: Any, dtype: Any, changes: 
         return Dasheng(tensors, sizes["heads"])
     if sizes["model_type"] == "spear":
         shapes = spear_shapes(SpearSizes(**CONFIGS[model]))
-        return with_tensors(renamed({name: 0.02 * torch.ones(shapes[name]) for name in shapes}))
+        tensors = {name: 0.02 * torch.ones(shapes[name]) for name in shapes}
+        return with_tensors(renamed(tensors, NAMES, NOT_NEEDED))
     if located.family.encoder:
         cls = class_of(located.family.encoder)
         return cls(cls.config_class.from_pretrained(folder)).to(dtype)

@@ -14,14 +14,14 @@ from bench.report import Row, arguments, show, temporary_folder
 
 def main() -> None:
     from ser.corpus.audio import load
-    from ser.extract.extractor import extractor_class, parse_options
+    from ser.extract.extractor import EXTRACTORS, parse_options
     from ser.extract.models import resolve
 
     args = arguments(__doc__ or "").parse_args()
     with temporary_folder(args) as root:
         manifest, audio, origin = speech_corpus(8 if args.quick else 24, root)
         whisper = parse_options({"model": MODEL, "window": "trim"})
-        extractor = extractor_class("whisper")(whisper, resolve(MODEL))
+        extractor = EXTRACTORS.get("whisper")(whisper, resolve(MODEL))
         extractor.load("cpu")
         waves = [load(audio / path) for path in manifest.frame["path"]]
         exact = [np.asarray(extractor.extract([wave])[0]) for wave in waves]

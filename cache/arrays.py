@@ -139,14 +139,16 @@ def _in_hdf5(source: Path, file: h5py.File) -> tuple[dict[str, Array], Origin | 
     file.visititems(lambda path, x: paths.append(path) if isinstance(x, h5py.Dataset) else None)
     if origin is None:
         _refuse_one_array_for_all(source, paths)
-        stat = _stat_hash(source)
-        arrays = {p: Array(source, stat, partial(_read_hdf5, file, p)) for p in sorted(paths)}
+        stat_hash = _stat_hash(source)
+        arrays = {p: Array(source, stat_hash, partial(_read_hdf5, file, p)) for p in sorted(paths)}
         return arrays, None
     datasets = cast("Mapping[str, Any]", file)
     arrays = {}
     for path in paths:
-        stat, content, crc = map(int, datasets[path].attrs["ser"])
-        arrays[unquote(path)] = Array(source, stat, partial(_read_hdf5, file, path, crc), content)
+        stat_hash, content, crc = map(int, datasets[path].attrs["ser"])
+        arrays[unquote(path)] = Array(
+            source, stat_hash, partial(_read_hdf5, file, path, crc), content
+        )
     return dict(sorted(arrays.items())), origin
 
 

@@ -1,4 +1,4 @@
-"""What a head says of every utterance: one small HDF5 file, readable without torch.
+"""The outputs of a head for every utterance: one small HDF5 file, readable without torch.
 
     512 bytes         HDF5's user block: the crc32c of the rest of the file, which is compared
                       before HDF5 reads any of it

@@ -38,7 +38,7 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class Record(BaseModel):
-    """A JSON file of a run; a subclass has its fields, and says how to make the file again.
+    """A JSON file of a run; a subclass has its fields, and the remedy for a damaged file.
 
     Keys that are not known are left out, so that older and newer files can be read.
     """

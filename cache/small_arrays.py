@@ -94,11 +94,11 @@ def _read_ours(folder: Path, dtype: np.dtype) -> np.ndarray:
     with readable(file, AGAIN):
         data = file.read_bytes()
     with readable(metadata, AGAIN):
-        described = metadata.read_bytes()
+        stored = metadata.read_bytes()
     if (
         len(data) != math.prod(shape) * dtype.itemsize + 4
         or _crc32c(data[:-4]) != data[-4:]
-        or described != small_metadata(shape, dtype)
+        or stored != small_metadata(shape, dtype)
     ):
         raise UserError(f"{file}: the array is missing or damaged; {AGAIN}.")
     return np.frombuffer(data[:-4], dtype=dtype).reshape(shape)

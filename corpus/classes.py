@@ -107,6 +107,6 @@ def _merge_votes(frame: pl.DataFrame, mapping: Mapping[str, str]) -> pl.DataFram
                 .alias(name)
                 for name, columns in merged.items()
             ]
-            taken = {column for columns in merged.values() for column in columns}
-            frame = frame.with_columns(sums).drop(taken - set(merged))
+            merged_columns = {column for columns in merged.values() for column in columns}
+            frame = frame.with_columns(sums).drop(merged_columns - set(merged))
     return frame

@@ -81,7 +81,7 @@ Rate = Annotated[float, Field(gt=0, le=1000)]  # of learning
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values never change after loading.
 
-    Numbers are finite and no booleans; text has at most 4096 characters unless a field says more.
+    Numbers are finite and no booleans; text has at most 4096 characters unless a field allows more.
     """
 
     model_config = ConfigDict(

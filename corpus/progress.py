@@ -1,8 +1,9 @@
 """Progress of long work, for whoever shows it; nothing is drawn unless `show_progress` says how."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
+Item = TypeVar("Item")
 _show: Callable[..., Any] | None = None
 
 
@@ -20,6 +21,8 @@ def is_shown() -> bool:
     return _show is not None
 
 
-def steps(items: Iterable[Any], label: str, total: int | None = None, **how: Any) -> Iterable[Any]:
+def steps(
+    items: Iterable[Item], label: str, total: int | None = None, **how: Any
+) -> Iterable[Item]:
     """Return the items of long work, counted where progress is shown; `how` is passed to tqdm."""
     return items if _show is None else _show(items, label, total, **how)

@@ -84,18 +84,18 @@ class Registry(Generic[Part, About]):
         Raises `UserError` for the name of a built-in part, an unusable name, and a class that lacks
         methods of its base class.
         """
-        described = f"{self.noun} '{name}' ({origin(part)})"
+        label = f"{self.noun} '{name}' ({origin(part)})"
         if not isinstance(name, str) or not NAME.fullmatch(name):
-            raise UserError(f"{described}: use letters, digits, '-', '_' and '.' in its name.")
+            raise UserError(f"{label}: use letters, digits, '-', '_' and '.' in its name.")
         built_in = self.built_in.get(name)
         if built_in is not None and getattr(part, "__module__", None) != built_in.module:
-            raise UserError(f"{described}: this name is built in; choose another one.")
+            raise UserError(f"{label}: this name is built in; choose another one.")
         if inspect.isabstract(part):
             lacking = " and ".join(sorted(getattr(part, "__abstractmethods__", ())))
-            raise UserError(f"{described}: the class does not define {lacking}; add it.")
+            raise UserError(f"{label}: the class does not define {lacking}; add it.")
         if name in self._parts and origin(self._parts[name][0]) != origin(part):
             before = origin(self._parts[name][0])
-            text = f"{described} replaces that of {before}; rename one of them."
+            text = f"{label} replaces that of {before}; rename one of them."
             warnings.warn(text, Note, stacklevel=3)
         self._parts[name] = part, about
 
@@ -258,13 +258,13 @@ def require_call(
     noun: str, name: str, part: object, arguments: str, count: int, *names: str
 ) -> None:
     """Raise `UserError` when a part cannot be called with so many arguments and these by name."""
-    described = f"{noun} '{name}' ({origin(part)})"
+    label = f"{noun} '{name}' ({origin(part)})"
     if not callable(part):
-        raise UserError(f"{described}: it cannot be called; register a function or a class.")
+        raise UserError(f"{label}: it cannot be called; register a function or a class.")
     try:
         inspect.signature(part).bind(*[None] * count, **dict.fromkeys(names))
     except TypeError as error:
-        raise UserError(f"{described}: {error}; its arguments must be {arguments}.") from error
+        raise UserError(f"{label}: {error}; its arguments must be {arguments}.") from error
     except ValueError:  # a builtin without a signature
         return
 

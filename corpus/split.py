@@ -192,9 +192,9 @@ def _divided(
     count = int(groups.max(initial=-1)) + 1
     if count < len(shares):
         require_speakers(manifest, "train and test" if column == "split" else "folds")
-        together = "speaker" if by == "speaker" else f"{by} or speaker"
+        shared = "speaker" if by == "speaker" else f"{by} or speaker"
         raise UserError(
-            f"{manifest.source}: utterances with the same {together} stay together, which makes "
+            f"{manifest.source}: utterances with the same {shared} stay together, which makes "
             f"{plural(count, 'group')}, too few for {len(shares)} parts ({listed(shares)}); make "
             "fewer parts."
         )
@@ -232,9 +232,9 @@ def _groups(manifest: Manifest, by: str) -> tuple[np.ndarray, list[str]]:
     nodes, width = [], frame.height
     for name in dict.fromkeys((by, "speaker")):
         column = texts(frame[name], manifest.source)
-        known = column.is_not_null().to_numpy()
+        filled = column.is_not_null().to_numpy()
         _, values = np.unique(column.drop_nulls().to_numpy(), return_inverse=True)
-        nodes.append((rows[known], width + values))
+        nodes.append((rows[filled], width + values))
         width += len(values)
     edges = np.hstack(nodes)
     graph = coo_matrix((np.ones(edges.shape[1]), tuple(edges)), (width, width))

@@ -260,14 +260,9 @@ def naming_the_class(kind: str, cls: type[Extractor], step: str, method: str) ->
 
 def build_extractor(options: FeatureOptions, weights: Weights | None) -> Extractor:
     """Build the extractor of a feature; raises `UserError` for a user's class that fails."""
-    cls = extractor_class(options.kind)
+    cls = EXTRACTORS.get(options.kind)
     with naming_the_class(options.kind, cls, "built", "__init__"):
         return cls(options, weights)
-
-
-def extractor_class(kind: str) -> type[Extractor]:
-    """Return the class of a kind; raises `UserError` with the nearest kind otherwise."""
-    return EXTRACTORS.get(kind)
 
 
 def parse_options(entry: Mapping[str, object]) -> FeatureOptions:
@@ -280,4 +275,4 @@ def parse_options(entry: Mapping[str, object]) -> FeatureOptions:
         entry["kind"] = kind_of(str(entry["model"]))
     if "kind" not in entry:
         raise UserError("features: an entry has neither `kind` nor `model`; give one of them.")
-    return extractor_class(str(entry["kind"])).Options.model_validate(entry)
+    return EXTRACTORS.get(str(entry["kind"])).Options.model_validate(entry)

@@ -9,7 +9,7 @@ from ser.cache.transcripts import TranscriptCache
 from ser.corpus.augment import View
 from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
-from ser.extract.extractor import Extractor, FeatureOptions, extractor_class
+from ser.extract.extractor import EXTRACTORS, Extractor, FeatureOptions
 from ser.extract.models import Weights, resolve
 
 Spec = dict[str, object]  # plain values
@@ -30,7 +30,7 @@ class Job:
     @cached_property
     def extractor(self) -> type[Extractor]:
         """The class of its kind."""
-        return extractor_class(self.options.kind)
+        return EXTRACTORS.get(self.options.kind)
 
     @property
     def cache_class(self) -> type[FeatureCache] | type[TranscriptCache]:
@@ -53,7 +53,7 @@ class Job:
 def options_spec(options: FeatureOptions, transcripts: str | None = None) -> Spec:
     """Return the spec of a clean feature; `transcripts` is the fingerprint of its words."""
     spec: Spec = options.model_dump(exclude=set(options.unnamed), exclude_defaults=True)
-    spec["version"] = extractor_class(options.kind).version
+    spec["version"] = EXTRACTORS.get(options.kind).version
     return spec | ({"transcripts": transcripts} if transcripts is not None else {})
 
 

@@ -27,12 +27,12 @@ def require_shape(extractor: Extractor) -> None:
     """
     if extractor.gives != "frames":
         return
-    described = describe_class(extractor.options.kind, type(extractor))
+    label = describe_class(extractor.options.kind, type(extractor))
     shape = getattr(extractor, "item_shape", None)
     sizes = shape if isinstance(shape, tuple) else ()
     if len(sizes) not in (1, 2) or not all(isinstance(n, int) and n > 0 for n in sizes):
         raise UserError(
-            f"{described} has the item_shape {shape} after load; set it to (dim,), or to (layers, "
+            f"{label} has the item_shape {shape} after load; set it to (dim,), or to (layers, "
             "dim) where every layer is kept."
         )
     places = [extractor, *type(extractor).__mro__]
@@ -41,6 +41,6 @@ def require_shape(extractor: Extractor) -> None:
     wrong = rate is not None and (not isinstance(rate, int | float) or not 0 < rate < math.inf)
     if wrong or (extractor.reads == "audio" and not declared):
         raise UserError(
-            f"{described} has the frame_rate {rate} after load; set it in Hz, or to None in the "
+            f"{label} has the frame_rate {rate} after load; set it in Hz, or to None in the "
             "class where frames have no fixed rate."
         )

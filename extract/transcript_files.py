@@ -185,11 +185,11 @@ def _of_segments(file: Path, content: Mapping[str, object], language: str) -> Tr
     if len(texts) < len(spoken):
         raise UserError(f"{file}: the text of a segment is not text; {WHISPERX}.")
     logs = [segment.get("avg_logprob") for segment in segments]
-    known = [float(log) for log in logs if isinstance(log, int | float)]
+    scores = [float(log) for log in logs if isinstance(log, int | float)]
     code = content.get("language")
     return Transcript(
         text=" ".join(text.strip() for text in texts if text.strip()),
-        avg_logprob=sum(known) / len(known) if known and len(known) == len(logs) else 0.0,
+        avg_logprob=sum(scores) / len(scores) if scores and len(scores) == len(logs) else 0.0,
         no_speech_prob=0.0,
         language=code if isinstance(code, str) and code else language,
         words=[

@@ -107,8 +107,8 @@ def build_head(
     """
     ordered = {name: dims[name] for name in config.feature_names}
     make = HEADS.get(config.head)
-    described = f"the head '{config.head}' ({origin(make)})"
-    uninitialised = f"{described} does not initialise its base class; begin its __init__ with"
+    label = f"the head '{config.head}' ({origin(make)})"
+    uninitialised = f"{label} does not initialise its base class; begin its __init__ with"
     uninitialised += " super().__init__()."
     try:
         module = make(ordered, outputs, config.architecture)
@@ -119,7 +119,7 @@ def build_head(
             raise
         if "Module.__init__" in str(error):
             raise UserError(uninitialised) from error
-        raise UserError(f"{described} cannot be built ({reason(error)}); correct it.") from error
+        raise UserError(f"{label} cannot be built ({reason(error)}); correct it.") from error
     if not isinstance(module, nn.Module):
         raise UserError(
             f"the head '{config.head}' is a {type(module).__name__}, not a torch.nn.Module; derive "

@@ -209,8 +209,8 @@ def bsc_upc(state: State, attention_heads: Mapping[str, int]) -> Released:
     outputs = {"logits": len(state[f"{behind}output_layer.0.bias"])}
     weights = state.get("feature_extractor.layer_weights")
     summed = {} if weights is None else {"speech": weights}
-    taken = ("seq_to_one_layer.query", "seq_to_seq_layer.query", "feature_extractor.layer_weights")
-    ignored = [key for key in ignored if key not in taken]
+    used = ("seq_to_one_layer.query", "seq_to_seq_layer.query", "feature_extractor.layer_weights")
+    ignored = [key for key in ignored if key not in used]
     return Released(options, dims, outputs, ours, summed, ignored)
 
 

@@ -8,7 +8,7 @@
 
 A head is current when its files are undamaged and its fingerprint is the present one: of its
 config, its features' fingerprints and the rows they hold (of its views too), the labels and
-the splits. One process at a time trains a head (`ser.cache.locks`); another goes on with other
+the splits. One process at a time trains a head (`ser.cache.locks`); another continues with other
 heads. Utterances whose extraction failed are left out of all heads alike, so that the stacker finds
 the same rows everywhere; one that failed only in a view is read clean. A head that cannot be
 trained is reported, and the others go on.

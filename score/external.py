@@ -103,7 +103,7 @@ def _matched(given: Sequence[str], ids: Sequence[str], source: str) -> list[str 
 
     Raises `UserError` for an id that can mean two, and an utterance that two rows mean.
     """
-    known = set(ids)
+    own_ids = set(ids)
     by_name: dict[str, list[str]] = defaultdict(list)
     for utterance in ids:
         for name in _names(utterance):
@@ -111,7 +111,7 @@ def _matched(given: Sequence[str], ids: Sequence[str], source: str) -> list[str 
     matched: list[str | None] = []
     seen: dict[str, str] = {}
     for text in given:
-        candidates = [text] if text in known else _first(by_name, text)
+        candidates = [text] if text in own_ids else _first(by_name, text)
         if len(candidates) > 1:
             raise UserError(
                 f"{source}: '{text}' can mean {listed(candidates, 3)}; write the ids as in the "

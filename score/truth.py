@@ -195,8 +195,8 @@ def _votes(columns: Sequence[str], classes: Sequence[str], secondary: float) -> 
         return []
 
     def counts(column: str) -> pl.Expr:
-        known = column in columns
-        return pl.col(column).cast(pl.Float64).fill_null(0.0) if known else pl.lit(0.0)
+        present = column in columns
+        return pl.col(column).cast(pl.Float64).fill_null(0.0) if present else pl.lit(0.0)
 
     return [
         (counts(VOTE + name) + secondary * counts(FURTHER + name)).alias(VOTE + name)

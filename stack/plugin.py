@@ -79,18 +79,18 @@ class PluginClassifier(Classifier):
     def _make(self) -> Any:
         """Call the user's function; raises `UserError` when it returns no classifier."""
         make = META_MODELS.get(self.name)
-        described = f"the meta-model '{self.name}' ({origin(make)})"
+        label = f"the meta-model '{self.name}' ({origin(make)})"
         try:
             self.member_ = member = make(self.options)
         except UserError:
             raise
         except (Exception, SystemExit) as error:  # of a user's code: it may be anything
-            raise UserError(f"{described} failed ({reason(error)}); correct it.") from error
+            raise UserError(f"{label} failed ({reason(error)}); correct it.") from error
         if member is None:
-            raise UserError(f"{described} returned nothing; add a return.")
+            raise UserError(f"{label} returned nothing; add a return.")
         if isinstance(member, type):
             raise UserError(
-                f"{described} returned the class {origin(member)}; return an instance of it."
+                f"{label} returned the class {origin(member)}; return an instance of it."
             )
         if not hasattr(member, "fit"):
             raise self._error("it has no method fit; return a classifier")
@@ -102,5 +102,5 @@ class PluginClassifier(Classifier):
         return member
 
     def _error(self, problem: str) -> UserError:
-        made = origin(type(self.member_))
-        return UserError(f"the meta-model '{self.name}' ({made}): {problem}.")
+        place = origin(type(self.member_))
+        return UserError(f"the meta-model '{self.name}' ({place}): {problem}.")

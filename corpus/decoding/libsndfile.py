@@ -27,14 +27,11 @@ ALIGNED = 8  # frames of an MP3; from a multiple of them its decoder rounds as f
 
 
 class _Serial(soundfile.SoundFile):  # type: ignore[misc]
+    """A file-like object, of which libsndfile needs read, seek and tell alone."""
+
     def seekable(self) -> bool:
         """Return False, so that reading does not seek."""
         return False
-
-
-def _serial(file: Any) -> _Serial:
-    """Open a file-like object, of which libsndfile needs read, seek and tell alone."""
-    return _Serial(file)
 
 
 class Recording:
@@ -46,7 +43,7 @@ class Recording:
     def __init__(self, data: Bytes, file: BinaryIO, part: Part) -> None:
         self._data, self._bytes, self._part = data, file, part
         self._window = part_of(file, part)
-        self._file = _serial(self._window)
+        self._file = _Serial(self._window)
         self.rate, self.channels = int(self._file.samplerate), int(self._file.channels)
         self.next: Part | None = None  # the part after this one, if found only at its end
         try:
@@ -99,7 +96,7 @@ class Recording:
         free, part = self._seeks_exactly(), replace(self._part, edits=(), endless=False)
         if first <= 0 or (last is None and not free):
             return None
-        file = _serial(part_of(self._bytes, part)) if self._part.altered else self._file
+        file = _Serial(part_of(self._bytes, part)) if self._part.altered else self._file
         begin, end = first, file.frames if last is None else last
         if part.mpeg:
             size = ALIGNED * (1152 if self.rate >= 32_000 else 576)
@@ -113,7 +110,7 @@ class Recording:
         try:
             file.seek(begin)
         except (soundfile.SoundFileError, RuntimeError):
-            self._file = _serial(part_of(self._bytes, self._part))
+            self._file = _Serial(part_of(self._bytes, self._part))
             return None
         return self._span(file, begin, first, min(end, file.frames), last)
 

@@ -4,18 +4,20 @@ Those of our own give what transformers' do, without what these need: torchaudio
 Granite Speech, mistral-common for the tokens of Voxtral, torchvision for the images of Qwen-Omni.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import AutoProcessor, AutoTokenizer, WhisperFeatureExtractor
 
-from ser.extract.encoding import LONGEST_CONFIG, json_object, read_config
+from ser.extract.encoding import LONGEST_CONFIG, dtype_on, json_object, read_config
 from ser.extract.extractor import SAMPLE_RATE
 from ser.extract.kinds.speech_families import FAMILIES
 from ser.extract.kinds.speech_inputs import granite_mels
-from ser.extract.kinds.speech_models import named_errors
+from ser.extract.kinds.speech_models import class_of, load_with_head, named_errors
 
 Messages = list[dict[str, Any]]
 Waves = list[np.ndarray]
@@ -30,6 +32,27 @@ def load_processor(model: str, model_type: str, folder: Path) -> Any:
         if model_type in OWN:
             return OWN[model_type](folder)
         return AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+
+
+def load_generator(model: str, cls: str, folder: Path, head: str, device: str) -> tuple[Any, Any]:
+    """Return a model of the class `module.Class` of transformers on a device, and its processor.
+
+    `head` names what the model has, for messages. Raises `UserError` where either cannot be loaded.
+    """
+    loaded_class = class_of(cls)
+    mapping = {loaded_class.config_class: loaded_class}
+    loaded = load_with_head(model, folder, mapping, head, dtype_on(device))
+    return loaded.eval().to(device), load_processor(model, loaded.config.model_type, folder)
+
+
+def inputs_on(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a processor gives on the device of a model, floats in the type of its weights."""
+    return {
+        name: value.to(model.device, model.dtype if value.is_floating_point() else None)
+        if isinstance(value, Tensor)
+        else value
+        for name, value in given.items()
+    }
 
 
 class GraniteProcessor:

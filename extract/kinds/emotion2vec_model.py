@@ -4,7 +4,7 @@ Ma et al. 2024, "emotion2vec: Self-Supervised Pre-Training for Speech Emotion Re
 architecture is that of data2vec 2.0 (Baevski et al. 2023). Convolutions of wav2vec 2.0 with layer
 norms; convolutions over time as positions; a norm; transformer blocks with a norm after each half,
 whose attention falls off linearly with distance (ALiBi, a learned factor for each head). Extra
-tokens stand before the frames and are left out of the result.
+tokens precede the frames and are left out of the result.
 
 All sizes follow from the tensors. Weights with another layout are refused.
 """
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, pad, scaled_dot_product_attention
 
-from ser.extract.kinds.own_model import OwnModel, published_errors
+from ser.extract.kinds.own_model import OwnModel, published_errors, renamed
 from ser.extract.models import EMOTION2VEC, own_file
 
 STRIDES = (5, 2, 2, 2, 2, 2, 2)  # 320 samples in all
@@ -139,18 +139,13 @@ def load_emotion2vec(folder: Path) -> Emotion2vec:
     assert path is not None
     with published_errors(path, "emotion2vec"):
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        model = Emotion2vec(renamed(stored.get("model", stored)))
+        model = Emotion2vec(with_our_names(stored.get("model", stored)))
     return model
 
 
-def renamed(published: dict[str, Tensor]) -> dict[str, Tensor]:
+def with_our_names(published: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under the names of `Emotion2vec`."""
-    tensors = {}
-    for name, tensor in published.items():
-        for pattern, replacement in NAMES:
-            name = re.sub(pattern, replacement, name)  # noqa: PLW2901
-        if not NOT_NEEDED.match(name):
-            tensors[name] = tensor.float()
+    tensors = renamed(published, NAMES, NOT_NEEDED)
     before = count(tensors, "blocks")
     moved = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""The part of NaturalSpeech 3's FACodec (v2) that hears prosody and speaker.
+"""The part of NaturalSpeech 3's FACodec (v2) that encodes prosody and speaker.
 
 Ju et al. 2024, "NaturalSpeech 3: Zero-Shot Speech Synthesis with Factorized Codec and Diffusion
 Models"; the layout of the published `amphion/naturalspeech3_facodec`. From a 16 kHz waveform:

@@ -7,12 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ser.extract.encoding import dtype_on
 from ser.extract.extractor import SAMPLE_RATE
-from ser.extract.kinds.audio_processors import load_processor
+from ser.extract.kinds.audio_processors import inputs_on, load_generator
 from ser.extract.kinds.llm import THOUGHT
 from ser.extract.kinds.local_audio_llm import LocalAudioLLMOptions
-from ser.extract.kinds.speech_models import class_of, load_with_head
 
 
 class AnswerScorer:
@@ -20,11 +18,9 @@ class AnswerScorer:
 
     def __init__(self, options: LocalAudioLLMOptions, cls: str, folder: Path, device: str) -> None:
         self._options = options
-        model = class_of(cls)
-        mapping, head = {model.config_class: model}, "a language model"
-        loaded = load_with_head(options.model, folder, mapping, head, dtype_on(device))
-        self._model = loaded.eval().to(device)
-        self._processor = load_processor(options.model, loaded.config.model_type, folder)
+        self._model, self._processor = load_generator(
+            options.model, cls, folder, "a language model", device
+        )
         self._tokenizer = self._processor.tokenizer
         content = [{"type": "audio"}, {"type": "text", "text": options.question()}]
         message = {"role": "user", "content": content}
@@ -52,11 +48,7 @@ class AnswerScorer:
             sampling_rate=SAMPLE_RATE,
             return_tensors="pt",
         )
-        model = self._model
-        return {
-            name: value.to(model.device, model.dtype if value.is_floating_point() else None)
-            for name, value in given.items()
-        }
+        return inputs_on(self._model, given)
 
     def _reasoned(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return inputs with what the model writes up to the end of its reasoning, if any."""

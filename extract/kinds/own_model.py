@@ -1,7 +1,8 @@
 """What the models that are modules of our own share."""
 
 import pickle
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,3 +54,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return stored
+
+
+def renamed(
+    published: Mapping[str, Tensor], names: Sequence[tuple[str, str]], unused: re.Pattern[str]
+) -> dict[str, Tensor]:
+    """Return published tensors in float32 under our names, by patterns and their replacements.
+
+    Those whose name then begins with a match of `unused` are left out.
+    """
+    tensors = {}
+    for published_name, tensor in published.items():
+        name = published_name
+        for pattern, replacement in names:
+            name = re.sub(pattern, replacement, name)
+        if not unused.match(name):
+            tensors[name] = tensor.float()
+    return tensors

@@ -12,11 +12,9 @@ from transformers import LogitsProcessor
 from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError
 from ser.corpus.registry import reason
-from ser.extract.encoding import dtype_on
 from ser.extract.extractor import SAMPLE_RATE
-from ser.extract.kinds.audio_processors import load_processor
+from ser.extract.kinds.audio_processors import inputs_on, load_generator
 from ser.extract.kinds.recognizer import Family, RecognizerOptions
-from ser.extract.kinds.speech_models import class_of, load_with_head
 
 SPARE = 10  # steps besides those for the time of a clip
 CODES = (
@@ -85,11 +83,9 @@ class Decoder:
         self, family: Family, options: RecognizerOptions, folder: Path, device: str
     ) -> None:
         self._family, self._language = family, options.language
-        cls, dtype = class_of(family.cls), dtype_on(device)
-        decoder = "a decoder of transformers"
-        model = load_with_head(options.model, folder, {cls.config_class: cls}, decoder, dtype)
-        self._model = model.eval().to(device)
-        self._processor = load_processor(options.model, model.config.model_type, folder)
+        self._model, self._processor = load_generator(
+            options.model, family.cls, folder, "a decoder of transformers", device
+        )
         noise = np.random.default_rng(0).normal(0.0, 0.01, SAMPLE_RATE)
         try:
             self._run(self._inputs([noise.astype(np.float32)]), 1)
@@ -102,13 +98,7 @@ class Decoder:
     def _inputs(self, waves: Waves) -> dict[str, Any]:
         """Return the arguments of `generate` for waveforms."""
         given = CALLS[self._family.call](self._processor, waves, self._language)
-        model = self._model
-        return {
-            name: value.to(model.device, model.dtype if value.is_floating_point() else None)
-            if isinstance(value, Tensor)
-            else value
-            for name, value in given.items()
-        }
+        return inputs_on(self._model, given)
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[Transcript]:
         """Return the words of waveforms that may run as one batch.

@@ -20,7 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ser.extract.kinds.own_model import OwnModel, published_errors, read_weights, weights_file
+from ser.extract.kinds.own_model import (
+    OwnModel,
+    published_errors,
+    read_weights,
+    renamed,
+    weights_file,
+)
 from ser.extract.kinds.zipformer import (
     BiasNorm,
     Stack,
@@ -116,7 +122,7 @@ def load_spear(folder: Path) -> Spear:
     """Load the published weights of a folder; raises `UserError` for those of another layout."""
     path = weights_file(folder)
     with published_errors(path, "SPEAR"):
-        model = with_tensors(renamed(read_weights(path)))
+        model = with_tensors(renamed(read_weights(path), NAMES, NOT_NEEDED))
     return model
 
 
@@ -126,14 +132,3 @@ def with_tensors(tensors: Tensors) -> Spear:
         model = Spear(tensors)
     model.load_state_dict(tensors, assign=True)
     return model
-
-
-def renamed(published: Tensors) -> Tensors:
-    """Return the tensors under the names of `Spear`, without those of training."""
-    tensors = {}
-    for name, tensor in published.items():
-        for pattern, replacement in NAMES:
-            name = re.sub(pattern, replacement, name)  # noqa: PLW2901
-        if not NOT_NEEDED.match(name):
-            tensors[name] = tensor.float()
-    return tensors

@@ -10,7 +10,7 @@ The table of them is `speech_families`; each is run as it was trained, at its ow
    run over the whole clip.
 
 What joined frames owe to the cut: nothing at layer 0 of a layer-norm model (convolutions only, and
-the widest hears 1.28 s on either side, less than half the default overlap). Above, attention hears
+the widest covers 1.28 s on either side, less than half the default overlap). Above, attention sees
 its own chunk instead of the whole clip: frames come near those of one run and never equal them. A
 group norm averages over its own chunk too, so there all layers differ, by about a tenth. Where
 attention is limited to blocks anyway (Qwen3), chunks are whole blocks and frames are equal.

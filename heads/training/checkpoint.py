@@ -1,6 +1,6 @@
 """The state of a training: all that its next step needs, in one file, each minute and on SIGTERM.
 
-Nothing random is kept: every step is seeded by its number, so a training that goes on is bit for
+Nothing random is kept: every step is seeded by its number, so a resumed training is bit for
 bit the one that was never interrupted. The file is read with `weights_only`; one that is damaged
 (its last four bytes are the crc32c of the others) or that another training left (another
 fingerprint) is ignored.

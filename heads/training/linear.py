@@ -93,8 +93,8 @@ def logistic(
 
     first = np.zeros((classes, width + 1)) if start is None else start / scale
     options = {"maxiter": MOST_STEPS, "gtol": ROUGH if rough else TOLERANCE, "ftol": 0.0}
-    found = minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options=options)
-    solution: np.ndarray = found.x.reshape(classes, width + 1) * scale
+    minimum = minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options=options)
+    solution: np.ndarray = minimum.x.reshape(classes, width + 1) * scale
     return solution
 
 
@@ -109,13 +109,13 @@ def ridge(rows: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
     """
     models = np.zeros((targets.shape[1], rows.shape[1] + 1))
     for model, target in zip(models, targets.T, strict=True):
-        known = ~np.isnan(target)
-        if not known.any():
+        rated = ~np.isnan(target)
+        if not rated.any():
             continue
-        mean, level = rows[known].mean(axis=0), target[known].mean()
-        centred = rows[known] - mean
+        mean, level = rows[rated].mean(axis=0), target[rated].mean()
+        centred = rows[rated] - mean
         square = centred.T @ centred + penalty * np.eye(rows.shape[1])
-        model[:-1] = np.linalg.solve(square, centred.T @ (target[known] - level))
+        model[:-1] = np.linalg.solve(square, centred.T @ (target[rated] - level))
         model[-1] = level - model[:-1] @ mean
     return models
 

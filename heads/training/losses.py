@@ -220,34 +220,34 @@ def soft_ce(
 
 def ccc(outputs: Outputs, targets: Targets, setting: Setting) -> Tensor:
     """Return 1 - CCC of attributes `(batch, attributes)`."""
-    predicted, truth, known = _attributes(outputs, targets)
-    rows = known.sum(dim=0)
+    predicted, truth, rated = _attributes(outputs, targets)
+    rows = rated.sum(dim=0)
 
     def mean(values: Tensor) -> Tensor:
-        return torch.where(known, values, 0.0).sum(dim=0) / rows.clamp_min(1)
+        return torch.where(rated, values, 0.0).sum(dim=0) / rows.clamp_min(1)
 
     x, y = predicted - mean(predicted), truth - mean(truth)
     spread = mean(x**2) + mean(y**2) + (mean(predicted) - mean(truth)) ** 2
     # from the truths themselves: with rounded moments, constant truths would seem to vary
-    highest = truth.where(known, -torch.inf).amax(dim=0)
-    varies = highest > truth.where(known, torch.inf).amin(dim=0)
+    highest = truth.where(rated, -torch.inf).amax(dim=0)
+    varies = highest > truth.where(rated, torch.inf).amin(dim=0)
     agreement = torch.where(varies, 2 * mean(x * y) / torch.where(varies, spread, 1.0), 0.0)
     return _mean(1 - agreement, (rows > 0).to(agreement.dtype))
 
 
 def mse(outputs: Outputs, targets: Targets, setting: Setting) -> Tensor:
     """Return the mean squared error of attributes `(batch, attributes)`."""
-    predicted, truth, known = _attributes(outputs, targets)
-    return _mean((predicted - truth) ** 2, known.to(predicted.dtype))
+    predicted, truth, rated = _attributes(outputs, targets)
+    return _mean((predicted - truth) ** 2, rated.to(predicted.dtype))
 
 
 def gaussian_mse(
     outputs: Outputs, targets: Targets, setting: Setting, *, mean: float, sigma: float
 ) -> Tensor:
     """Return the mean squared error of attributes, each times a Gaussian of the prediction."""
-    predicted, truth, known = _attributes(outputs, targets)
+    predicted, truth, rated = _attributes(outputs, targets)
     gaussian = torch.exp(-((predicted - mean) ** 2) / (2 * sigma**2))
-    return _mean(gaussian * (predicted - truth) ** 2, known.to(predicted.dtype))
+    return _mean(gaussian * (predicted - truth) ** 2, rated.to(predicted.dtype))
 
 
 def gender(outputs: Outputs, targets: Targets, setting: Setting) -> Tensor:

@@ -85,8 +85,8 @@ def explore(
 
 def _languages(frame: pl.DataFrame) -> pl.DataFrame | None:
     """Count utterances and speakers by corpus and language; None where neither is known."""
-    known = frame.filter(pl.any_horizontal(pl.col("corpus", "language").is_not_null()))
-    if not known.height:
+    labelled = frame.filter(pl.any_horizontal(pl.col("corpus", "language").is_not_null()))
+    if not labelled.height:
         return None
     return (
         frame.group_by("corpus", "language")
@@ -153,8 +153,8 @@ def _silhouette(values: np.ndarray, groups: pl.Series) -> float | None:
     """Return the silhouette of the rows whose group is known; None where it is not defined."""
     from sklearn.metrics import silhouette_score
 
-    known = groups.is_not_null().to_numpy()
+    labelled = groups.is_not_null().to_numpy()
     labels = groups.drop_nulls().to_list()
     if not 1 < len(set(labels)) < len(labels):
         return None
-    return float(silhouette_score(values[known], labels))
+    return float(silhouette_score(values[labelled], labels))

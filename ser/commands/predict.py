@@ -120,23 +120,21 @@ def predict(
     """
     import ser
 
+    def load(lazy: bool = False) -> "AudioPredictor":
+        return ser.load(run, device, head, min_confidence, model=model, lazy=lazy)
+
     if mic:
         from ser.commands.microphone import predict_microphone
 
         of_files = {"FILES": files, "--out": out, "--timeline": timeline, "--explain": explain}
         of_files |= {"--one-speaker": one_speaker, "--turns": turns, "--timing": timing}
         of_files |= {"--cut": cut != "auto"}
-        return predict_microphone(
-            lambda: ser.load(run, device, head, min_confidence, model=model),
-            (window, hop),
-            form,
-            of_files,
-        )
+        return predict_microphone(load, (window, hop), form, of_files)
     if not files:
         raise UserError("give FILES, folders, - for standard input, or --mic.")
     times = [time.perf_counter()]
     from ser.predict.clips import Segmentation
-    from ser.predict.folder import contents, predict_files, search
+    from ser.predict.folder import search
 
     with _standard_input(files) as (places, read):
         audio = search(places)
@@ -158,21 +156,15 @@ def predict(
             "window": window,
             "hop": hop,
         }
-        resumed = form == "csv" and out is not None and read is None
-        predictor = _open(
-            lambda: ser.load(run, device, head, min_confidence, model=model, lazy=resumed),
-            times,
-            whole=timing or not resumed,  # of files that are all done nothing is loaded
-        )
+        resumed = out if form == "csv" and read is None else None
+        lazy = resumed is not None  # of files that are all done nothing is loaded
+        predictor = _open(lambda: load(lazy), times, whole=timing or not lazy)
         for note in predictor.notes:
             log.warning(note)
         if one_speaker and not predictor.by_speaker:
             log.warning("--one-speaker changes nothing: no head in use has `normalize: speaker`.")
-        if resumed:
-            assert out is not None
-            with resumable():
-                failed = predict_files(predictor, paths, out, **options)
-            log.info("%s: %s", out, contents(out))
+        if resumed is not None:
+            failed = _append(predictor, paths, resumed, options)
         else:
             results = _named(predictor.stream(paths, **options), read)
             speakers = turns is not None
@@ -187,6 +179,18 @@ def predict(
         spans = zip(("import", "load", "predict"), times, times[1:], strict=False)
         typer.echo(", ".join(f"{name} {b - a:.2f} s" for name, a, b in spans), err=True)
     return exit_code(failed)
+
+
+def _append(
+    predictor: "AudioPredictor", paths: list[Path], out: Path, options: "StreamOptions"
+) -> "list[Failure]":
+    """Predict what a CSV file does not hold yet; return the failures."""
+    from ser.predict.folder import contents, predict_files
+
+    with resumable():
+        failed = predict_files(predictor, paths, out, **options)
+    log.info("%s: %s", out, contents(out))
+    return failed
 
 
 @contextlib.contextmanager

@@ -138,9 +138,9 @@ def cite(run: Path) -> list[Citation]:
             cited_for.setdefault(key, []).append(item)
         if not keys:
             without_entry[item] = None
-    known = [Citation(tuple(dict.fromkeys(of)), entries[key]) for key, of in cited_for.items()]
+    cited = [Citation(tuple(dict.fromkeys(of)), entries[key]) for key, of in cited_for.items()]
     taken = set(entries)
-    return known + [Citation((item,), _hub_entry(item, taken)) for item in without_entry]
+    return cited + [Citation((item,), _hub_entry(item, taken)) for item in without_entry]
 
 
 def read_entries() -> dict[str, str]:
@@ -213,8 +213,8 @@ def _model(
         if Path(name).name in finetuned:
             return  # the model that it starts from is cited
         name = base_of(run / "finetuned" / Path(name).name) or base_of(name) or name
-    known = card(name)
-    hub = known.hub if known else name
+    model_card = card(name)
+    hub = model_card.hub if model_card else name
     if kind != "llm" and re.fullmatch(HUB_ID, hub) is None:
         yield f"{dotted(where)} (a local folder)", ()
     else:

@@ -131,8 +131,8 @@ class _Calibrated:
         scores = []
         for column in (ALL, *COLUMNS):
             group = pl.lit(ALL) if column == ALL else pl.col(column)
-            known = rows.with_columns(group=group).filter(pl.col("group").is_not_null())
-            parts = known.partition_by("group", as_dict=True)
+            grouped = rows.with_columns(group=group).filter(pl.col("group").is_not_null())
+            parts = grouped.partition_by("group", as_dict=True)
             scores += [self._score(column, str(name), parts[name,]) for (name,) in sorted(parts)]
         return tuple(scores)
 

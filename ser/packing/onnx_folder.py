@@ -21,7 +21,7 @@ import ser
 from ser.cache.strides import as_layers
 from ser.cache.swap import staged_folder
 from ser.corpus.errors import UserError, listed
-from ser.extract.extractor import extractor_class
+from ser.extract.extractor import EXTRACTORS
 from ser.extract.registry import card
 from ser.packing.card import licence_terms
 from ser.packing.markdown import table
@@ -191,7 +191,7 @@ def _features(predictor: Predictor) -> str:
 def _frame_rate(options: "FeatureOptions") -> float | None:
     """Return the frames a second where they are known without loading the model."""
     if options.pretrained is None:
-        return extractor_class(options.kind).frame_rate
+        return EXTRACTORS.get(options.kind).frame_rate
     model = card(options.pretrained)
     return model.frame_rate if model is not None and model.kind == options.kind else None
 

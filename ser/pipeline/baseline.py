@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from ser.corpus.bounded_yaml import Entry
-from ser.extract.extractor import FeatureOptions, extractor_class
+from ser.extract.extractor import EXTRACTORS, FeatureOptions
 from ser.heads.config import HeadConfig, merged, parse_head
 from ser.pipeline.document import BASELINE, Document
 
@@ -40,7 +40,7 @@ def with_baseline(
 def _entry(features: Mapping[str, FeatureOptions], readers: Sequence[HeadConfig]) -> Entry | None:
     """Return the entry of a probe of what these heads read and learn; None without frames."""
     names = list(dict.fromkeys(name for config in readers for name in config.feature_names))
-    acoustic = [n for n in names if extractor_class(features[n].kind).reads == "audio"]
+    acoustic = [n for n in names if EXTRACTORS.get(features[n].kind).reads == "audio"]
     if not names:
         return None
     outputs = {output for config in readers for output in config.gives}

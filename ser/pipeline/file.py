@@ -236,8 +236,8 @@ def _check(document: Document, base: Path, origin: Origin) -> Pipeline:
     corpus = read_corpus(document, base)
     finetune = read_finetune(document, base)
     stack = read_section(document, "stack", StackConfig)
-    made = {(run / "finetuned" / name).resolve(): c for name, c in finetune.items()}
-    features = read_features(document, base, made, corpus.classes)
+    configs = {(run / "finetuned" / name).resolve(): c for name, c in finetune.items()}
+    features = read_features(document, base, configs, corpus.classes)
     heads = read_heads(document, base)
     check_names(document, features, heads, corpus.classes)
     if Path(origin.path).parent != run.resolve():  # the copy in a run's folder has it already

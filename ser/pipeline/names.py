@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ser.corpus.errors import nearest
-from ser.extract.extractor import TRANSCRIPT, FeatureOptions, extractor_class
+from ser.extract.extractor import EXTRACTORS, TRANSCRIPT, FeatureOptions
 from ser.finetune.config import FineTuneConfig
 from ser.heads.config import HeadConfig
 from ser.pipeline.document import Document
@@ -17,9 +17,9 @@ def check_names(
     classes: Sequence[str],
 ) -> None:
     """Raise `UserError` for a feature or head that names a missing or unsuitable feature."""
-    frames = [f for f, o in features.items() if extractor_class(o.kind).gives == "frames"]
+    frames = [f for f, o in features.items() if EXTRACTORS.get(o.kind).gives == "frames"]
     for name, options in features.items():
-        kind = extractor_class(options.kind)
+        kind = EXTRACTORS.get(options.kind)
         if options.augment and ((kind.reads, kind.gives) != ("audio", "frames")):
             raise document.error(
                 ("features", name, "augment"),
@@ -73,7 +73,7 @@ def check_finetune(
 
 def transcribers(features: Mapping[str, FeatureOptions]) -> list[str]:
     """Return the features that are transcripts."""
-    return [f for f, o in features.items() if extractor_class(o.kind).gives == "transcripts"]
+    return [f for f, o in features.items() if EXTRACTORS.get(o.kind).gives == "transcripts"]
 
 
 def _check_transcripts(
@@ -92,7 +92,7 @@ def _check_views(
     for feature in config.feature_names:
         options = features[feature]
         for view in config.views:
-            if extractor_class(options.kind).reads == "audio" and view not in options.augment:
+            if EXTRACTORS.get(options.kind).reads == "audio" and view not in options.augment:
                 raise document.error(
                     ("heads", name, "views"),
                     f"'{view}' is not under features.{feature}.augment; "

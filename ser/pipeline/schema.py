@@ -18,7 +18,7 @@ from ser.corpus.augment import VIEWS
 from ser.corpus.config import CorpusConfig
 from ser.corpus.registry import Registry
 from ser.corpus.rotations import RotationConfig
-from ser.extract.extractor import EXTRACTORS, extractor_class
+from ser.extract.extractor import EXTRACTORS
 from ser.extract.registry import MODELS
 from ser.finetune.config import MODEL_KEYS, NOT_ALLOWED, FineTuneConfig
 from ser.heads.config import CrossFit, HeadConfig
@@ -39,7 +39,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 def pipeline_schema() -> Schema:
     """Return the schema of pipeline.yaml, with every part that is known in this process."""
-    kinds = {name: extractor_class(name).Options for name in _names(EXTRACTORS)}
+    kinds = {name: EXTRACTORS.get(name).Options for name in _names(EXTRACTORS)}
     heads = {name: HEADS.about(name) for name in _names(HEADS)}
     losses = {name: LOSSES.about(name).options for name in _names(LOSSES)}
     samplers = {name: SAMPLERS.about(name) for name in _names(SAMPLERS)}
@@ -180,11 +180,11 @@ def _feature(
         required = [key for key in schema.get("required", []) if key not in ("kind", "classes")]
         defs[f"feature-{kind}"] = schema | {"properties": keys, "required": required}
         entries[kind] = {"$ref": f"#/$defs/feature-{kind}"}
-    known = {name: entries[card.kind] for name, card in MODELS.items() if card.kind in entries}
+    models = {name: entries[card.kind] for name, card in MODELS.items() if card.kind in entries}
     every = {key for kind in kinds for key in defs[f"feature-{kind}"]["properties"]}
     other = {"properties": dict.fromkeys(sorted(every), True), "additionalProperties": False}
-    without_kind = {"required": ["model"], "allOf": _choice("model", known)["allOf"]}
-    unknown = {"properties": {"model": {"not": {"enum": list(known)}}}}
+    without_kind = {"required": ["model"], "allOf": _choice("model", models)["allOf"]}
+    unknown = {"properties": {"model": {"not": {"enum": list(models)}}}}
     without_kind["allOf"].append({"if": unknown, "then": other})
     return _choice("kind", entries, without_kind)
 

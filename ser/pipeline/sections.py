@@ -8,7 +8,7 @@ from pathlib import Path
 from ser.corpus.bounded_yaml import Entry
 from ser.corpus.config import VARIABLE, CorpusConfig
 from ser.corpus.errors import UserError
-from ser.extract.extractor import FeatureOptions, extractor_class, parse_options
+from ser.extract.extractor import EXTRACTORS, FeatureOptions, parse_options
 from ser.extract.registry import kind_of
 from ser.finetune.config import FineTuneConfig, finetune_keys, parse_finetune
 from ser.heads.config import HeadConfig, merged, parse_head, valid_keys
@@ -73,7 +73,7 @@ def read_features(
 def _options_class(entry: Mapping[str, object]) -> type[FeatureOptions]:
     try:
         kind = str(entry.get("kind") or kind_of(str(entry.get("model"))))
-        return extractor_class(kind).Options
+        return EXTRACTORS.get(kind).Options
     except UserError:  # `parse_options` raises it again, where the line is known
         return FeatureOptions
 

@@ -47,10 +47,10 @@ class PublishedPredictor(AudioPredictor):
         require_confidence(min_confidence)
         listed_card = card(model)
         if listed_card is not None and not listed_card.predicts:
-            known = [name for name, entry in MODELS.items() if entry.predicts]
+            classifiers = [name for name, entry in MODELS.items() if entry.predicts]
             raise UserError(
-                f"model '{model}': it is not a classifier; choose from {listed(known)}, or give "
-                "the hub id or the folder of another one."
+                f"model '{model}': it is not a classifier; choose from {listed(classifiers)}, or "
+                "give the hub id or the folder of another one."
             )
         entry = {"kind": "classifier", "model": model, "precision": "float32"}
         options = ClassifierOptions.model_validate(entry)

@@ -61,8 +61,8 @@ class Turn:
 def read_turns(path: Path) -> tuple[dict[str, list[Turn]], str]:
     """Return the turns in a file by recording, and what they are numbered by: line or segment.
 
-    The suffix tells the format: .csv, .json, and RTTM otherwise. Turns that name no recording are
-    those of `ANY`. Raises `UserError` with the file, the line and the remedy.
+    The suffix determines the format: .csv, .json, and RTTM otherwise. Turns that name no recording
+    are those of `ANY`. Raises `UserError` with the file, the line and the remedy.
     """
     formats = {".csv": (_read_csv, "row", "line"), ".json": (_read_whisperx, SEGMENT, SEGMENT)}
     rttm = (_read_rttm, "SPEAKER line", "line")

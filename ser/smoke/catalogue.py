@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from ser.corpus.errors import UserError
-from ser.extract.extractor import SAMPLE_RATE, extractor_class
+from ser.extract.extractor import EXTRACTORS, SAMPLE_RATE
 from ser.extract.kinds.chat_options import ChatOptions
 from ser.extract.kinds.prosody import HOP
 from ser.extract.registry import APACHE, ModelCard, card
@@ -79,7 +79,7 @@ def table() -> pl.DataFrame:
 def _row(name: str) -> dict[str, str]:
     pipeline = load(name)
     options = pipeline.features.items()
-    frames = [name for name, o in options if extractor_class(o.kind).gives == "frames"]
+    frames = [name for name, o in options if EXTRACTORS.get(o.kind).gives == "frames"]
     return {
         "preset": name,
         "description": DESCRIPTIONS[name],
@@ -120,7 +120,7 @@ def _gigabytes(pipeline: Pipeline) -> float | None:
     """Return the size of the clean features of 100 hours; None if a size is unknown."""
     total = 0.0
     for options in pipeline.features.values():
-        kind = extractor_class(options.kind)
+        kind = EXTRACTORS.get(options.kind)
         if kind.gives != "frames" or options.remote:  # one frame per clip is negligible
             continue
         model = str(options.weights)

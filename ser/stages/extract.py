@@ -9,7 +9,7 @@ from ser.engines.engine import LOCAL, Engine
 from ser.engines.shards import extract_with_jobs
 from ser.engines.slurm import extract_with_slurm
 from ser.extract.check import check_features, warn_of_labels, warn_of_languages
-from ser.extract.extractor import extractor_class
+from ser.extract.extractor import EXTRACTORS
 from ser.extract.loop import Report
 from ser.extract.passes import FeatureView, passes
 from ser.extract.registry import card
@@ -68,7 +68,7 @@ def extraction_order(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
             )
     words = [of for name in names if (of := pipeline.features[name].transcripts) is not None]
     needed = dict.fromkeys([*words, *names])
-    return sorted(needed, key=lambda n: extractor_class(pipeline.features[n].kind).reads)
+    return sorted(needed, key=lambda n: EXTRACTORS.get(pipeline.features[n].kind).reads)
 
 
 def extract_features(

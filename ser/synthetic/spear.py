@@ -26,7 +26,7 @@ class SpearSizes:
     def config(self) -> dict[str, object]:
         """Return the config.json, which has a size of each stack as a string."""
         stacks = len(self.layers)
-        each = {
+        by_stack = {
             "num_encoder_layers": self.layers,
             "downsampling_factor": self.steps,
             "cnn_module_kernel": self.kernels,
@@ -41,7 +41,7 @@ class SpearSizes:
             "output_downsampling_factor": 1,
             "pos_dim": self.places,
             "causal": False,
-            **{key: ",".join(map(str, values)) for key, values in each.items()},
+            **{key: ",".join(map(str, values)) for key, values in by_stack.items()},
         }
 
 

@@ -14,7 +14,7 @@ import soundfile
 
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
-from ser.extract.extractor import SAMPLE_RATE, Extractor, extractor, extractor_class, parse_options
+from ser.extract.extractor import EXTRACTORS, SAMPLE_RATE, Extractor, extractor, parse_options
 from ser.extract.job import Job, full_spec
 from ser.extract.kinds.prosody import Prosody
 from ser.extract.models import resolve
@@ -42,7 +42,7 @@ def made(kind: str, model: Path | str | None = None, **options: Any) -> Extracto
     """Load an extractor on the CPU; another call with the same options returns the same one."""
     entry = {"kind": kind, **({} if model is None else {"model": str(model)}), **options}
     weights = None if model is None else resolve(str(model))
-    loaded = extractor_class(kind)(parse_options(entry), weights)
+    loaded = EXTRACTORS.get(kind)(parse_options(entry), weights)
     loaded.load("cpu")
     return loaded
 

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from ser.corpus.errors import UserError
-from ser.extract.extractor import extractor_class, parse_options
+from ser.extract.extractor import EXTRACTORS, parse_options
 from ser.extract.kinds.audio_llm import PROMPT
 from ser.extract.kinds.prosody import Prosody
 from ser.extract.kinds.speech import SpeechOptions
@@ -14,13 +14,13 @@ from tests.extract.factories import made
 
 
 def test_built_in_kinds_are_imported_on_demand() -> None:
-    kinds = [extractor_class(kind) for kind in ("whisper", "asr", "prosody")]
+    kinds = [EXTRACTORS.get(kind) for kind in ("whisper", "asr", "prosody")]
     assert kinds == [WhisperFeatures, Asr, Prosody]
 
 
 def test_the_error_for_an_unknown_kind_names_the_nearest() -> None:
     with pytest.raises(UserError) as raised:
-        extractor_class("wisper")
+        EXTRACTORS.get("wisper")
     assert str(raised.value) == ("features: the kind 'wisper' is unknown; did you mean 'whisper'?")
 
 
@@ -116,7 +116,7 @@ DEFAULTS = {  # part of the cache's format: whoever changes one raises that extr
 
 @pytest.mark.parametrize("kind", [kind for kind, _ in DEFAULTS])
 def test_a_changed_default_raises_the_version(kind: str) -> None:
-    cls = extractor_class(kind)
+    cls = EXTRACTORS.get(kind)
     fields = cls.Options.model_fields
     own = {k: f for k, f in fields.items() if not f.is_required() and k not in {"model", "augment"}}
     given = {k: f.default for k, f in own.items()}

@@ -7,7 +7,7 @@ import pytest
 from ser.corpus.columns import ATTRIBUTES
 from ser.corpus.errors import UserError
 from ser.extract import registry
-from ser.extract.extractor import extractor_class
+from ser.extract.extractor import EXTRACTORS
 from ser.extract.kinds.speech_families import FAMILIES
 from ser.extract.models import resolve
 from ser.extract.registry import MODELS, ModelCard, PackagedWeights, card, kind_of, table
@@ -143,7 +143,7 @@ def test_hub_ids_are_whole_and_name_one_model_each() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_card_fits_its_kind(name: str) -> None:
     model_card = MODELS[name]
-    kind = extractor_class(model_card.kind)
+    kind = EXTRACTORS.get(model_card.kind)
     row = FAMILIES.get(model_card.encoder)
     assert model_card.frame_rate == (kind.frame_rate if row is None else row.rate)
     assert (row is None) == (model_card.kind != "speech" or bool(model_card.predicts))

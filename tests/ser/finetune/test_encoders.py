@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ser.corpus.errors import UserError
-from ser.extract.extractor import extractor_class, parse_options
+from ser.extract.extractor import EXTRACTORS, parse_options
 from ser.extract.models import resolve
 from ser.extract.testing import TEXTS, clip
 from ser.finetune.config import parse_finetune
@@ -24,7 +24,7 @@ def spoken(model):
 
 def extracted(config, folder, inputs):
     options = parse_options(config.as_feature(str(folder)))
-    extractor = extractor_class(config.kind)(options, resolve(str(folder)))
+    extractor = EXTRACTORS.get(config.kind)(options, resolve(str(folder)))
     extractor.load("cpu")
     return [extractor.extract([each])[0] for each in inputs]
 
@@ -90,7 +90,7 @@ def test_words_are_not_transcribed_by_an_encoder_alone(tmp_path):
     make_module("whisper-ctranslate2").encoder.save(tmp_path)
     options = parse_options({"kind": "asr", "model": str(tmp_path)})
     with pytest.raises(UserError) as raised:
-        extractor_class("asr")(options, resolve(str(tmp_path))).load("cpu")
+        EXTRACTORS.get("asr")(options, resolve(str(tmp_path))).load("cpu")
     assert str(raised.value) == (
         f"{tmp_path}: this Whisper has no decoder, as it was fine-tuned from CTranslate2 weights; "
         "use the original model for kind asr."

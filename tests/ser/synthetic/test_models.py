@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ser.corpus.errors import UserError
-from ser.extract.extractor import extractor_class, parse_options
+from ser.extract.extractor import EXTRACTORS, parse_options
 from ser.extract.models import resolve
 from ser.extract.registry import MODELS
 from ser.synthetic.corpus import WORDS
@@ -24,7 +24,7 @@ def wave(seconds=0.7, seed=0):
 
 def run(kind, folder, given, **options):
     entry = {"kind": kind, "model": str(folder), **options}
-    loaded = extractor_class(kind)(parse_options(entry), resolve(str(folder)))
+    loaded = EXTRACTORS.get(kind)(parse_options(entry), resolve(str(folder)))
     loaded.load("cpu")
     return loaded.extract(given)
 
