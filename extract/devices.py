@@ -18,6 +18,18 @@ def require_gpu(options: FeatureOptions, device: str) -> None:
         )
 
 
+def require_device(device: str) -> None:
+    """Raise `UserError` for a GPU that torch does not see."""
+    kind, _, number = device.partition(":")
+    if kind not in ("cuda", "mps"):
+        return
+    import torch
+
+    count = torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())
+    if int(number or 0) >= count:
+        raise UserError(f"--device {device}: torch sees no such GPU; use `--device cpu`.")
+
+
 def choose_device(device: str) -> str:
     """Turn `auto` into `cuda` where there is a GPU, else `cpu`."""
     if device != "auto":

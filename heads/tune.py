@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from ser.corpus.atomic import write_durably
 from ser.corpus.config import problem_of
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, first_line, plural
 from ser.corpus.manifest import Manifest
 from ser.heads.arguments import Caches
 from ser.heads.classifier import HeadClassifier
@@ -65,13 +65,19 @@ def tune(
         _check_choice(entry, key, choice)
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        storage=JournalStorage(journal.JournalFileBackend(str(folder / "study.log"))),
-        study_name=folder.name,
-        load_if_exists=True,
-        direction="minimize" if config.chosen_by == "loss" else "maximize",
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
-    )
+    log = folder / "study.log"
+    try:
+        study = optuna.create_study(
+            storage=JournalStorage(journal.JournalFileBackend(str(log))),
+            study_name=folder.name,
+            load_if_exists=True,
+            direction="minimize" if config.chosen_by == "loss" else "maximize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
+        )
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(
+            f"{log}: it is damaged ({first_line(error)}); delete it to begin the search again."
+        ) from error
     # a search that is resumed must not draw its first trials again
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
 
@@ -96,6 +102,11 @@ def tune(
 
     left = max(0, trials - len(study.trials))
     study.optimize(objective, n_trials=left, callbacks=[finished])
+    if not any(trial.state.name == "COMPLETE" for trial in study.trials):
+        raise UserError(
+            f"{log}: none of its {plural(len(study.trials), 'trial')} was finished; give more with "
+            "--trials."
+        )
     best = changed(entry, study.best_params)
     write_durably(folder / "best.yaml", yaml.safe_dump(best, sort_keys=False))
     return best

@@ -31,7 +31,7 @@ def finetune(
     ] = None,
     *,
     processes: Annotated[
-        int, option("N", "Processes on this machine, each with a GPU of its own.")
+        int, option("N", "Processes on this machine, each with a GPU of its own.", min=1)
     ] = 1,
     force: Force = False,
     device: TrainingDevice = "auto",

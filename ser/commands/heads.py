@@ -199,7 +199,7 @@ def tune(
     space: Annotated[
         Path, option("FILE", "YAML file that maps each hyper-parameter to values or a range.")
     ],
-    trials: Annotated[int, option("N", "Trials in all, earlier calls included.")] = 30,
+    trials: Annotated[int, option("N", "Trials in all, earlier calls included.", min=1)] = 30,
     device: TrainingDevice = "auto",
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,

@@ -8,7 +8,7 @@ option is listed under.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,12 +36,21 @@ class Command(TyperCommand):
         """Start logging, then run the command; raises `UserError` for what is not installed."""
         start_logging(ctx.meta, ctx.command_path)
         try:
+            self._require_device(ctx.params)
             return super().invoke(ctx)
         except (ImportError, OSError) as error:
             problem = missing(error, ctx.command_path.partition(" ")[2], ctx.params)
             if problem is None:
                 raise
             raise problem from error
+
+    def _require_device(self, options: Mapping[str, object]) -> None:
+        """Raise `UserError` for a GPU that this machine lacks; a cluster has its own."""
+        device = options.get("device")
+        if device not in (None, "auto", "cpu") and options.get("engine") not in ("ray", "slurm"):
+            from ser.extract.devices import require_device
+
+            require_device(str(device))
 
     def collect_usage_pieces(self, ctx: "Context") -> list[str]:
         """Return the words of the usage line; an argument is its name, without Typer's braces."""

@@ -35,7 +35,8 @@ app = typer.Typer()
 @command(app, "ser demo\nser demo --folder /tmp/ser-demo", section="Start", cls=Resuming)
 def demo(
     folder: Annotated[
-        Path, option("FOLDER", "Folder that gets data/ and runs/; by default this one.")
+        Path,
+        option("FOLDER", "Folder that gets data/ and runs/; by default this one.", file_okay=False),
     ] = Path(),
 ) -> int:
     """Run a whole pipeline on a small synthetic corpus.

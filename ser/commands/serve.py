@@ -34,7 +34,9 @@ def serve(
             "--allow-host",
         ),
     ] = None,
-    port: Annotated[int, option("N", "Port to listen on; 0 takes a free one.")] = 7860,
+    port: Annotated[
+        int, option("N", "Port to listen on; 0 takes a free one.", min=0, max=65535)
+    ] = 7860,
     open_: Annotated[bool, flag("--open", "Serve a network without a token.")] = False,
     token: Annotated[
         str,

@@ -200,4 +200,7 @@ def dotted(where: Where) -> str:
 
 def read_mapping(path: Path) -> Entry:
     """Read a YAML file of keys and values; raises `UserError` for any other."""
-    return Document(str(path), read_yaml(path)).data
+    value = parse_yaml(str(path), read_yaml(path)).value
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: it must be a mapping; write `key: value` lines.")
+    return value

@@ -36,6 +36,24 @@ def test_it_searches_resumes_and_writes_its_results(tmp_path):
     assert table["score"][0] == table["score"].max()
 
 
+@pytest.mark.parametrize("text", ["damaged\n", "{}\n", "[1]\n"])
+def test_a_damaged_study_is_one_sentence(tmp_path, text):
+    (tmp_path / "tune").mkdir()
+    (tmp_path / "tune" / "study.log").write_text(text)
+    with pytest.raises(UserError) as error:
+        search(tmp_path, 1)
+    assert str(error.value).startswith(f"{tmp_path}/tune/study.log: it is damaged (")
+    assert str(error.value).endswith("); delete it to begin the search again.")
+
+
+def test_without_a_finished_trial_there_is_no_best_one(tmp_path):
+    with pytest.raises(UserError) as error:
+        search(tmp_path, 0)
+    assert str(error.value) == (
+        f"{tmp_path}/tune/study.log: none of its 0 trials was finished; give more with --trials."
+    )
+
+
 def test_dotted_keys_reach_into_an_entry():
     entry = {"features": [{"name": "a"}, {"name": "b"}]}
     assert changed(entry, {"features.1.stride": 4, "votes.dropout": 0.2}) == {

@@ -6,6 +6,7 @@ import pytest
 
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
+from ser.pipeline.document import read_mapping
 from ser.pipeline.file import Pipeline
 from ser.stages.heads import head_entry, heads_table, list_heads
 from tests.ser.commands.factories import write_run
@@ -132,3 +133,13 @@ def test_a_damaged_list_of_failures_is_one_sentence(tmp_path, content):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"ser: {file}: it is damaged (")
     assert done.stderr.endswith("); delete it and run `ser heads train-all`.\n")
+
+
+@pytest.mark.parametrize("text", ["", "- lr\n", "lr\n"])
+def test_a_space_that_is_no_mapping_is_one_sentence(tmp_path, text):
+    (tmp_path / "space.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        read_mapping(tmp_path / "space.yaml")
+    assert str(error.value) == (
+        f"{tmp_path}/space.yaml: it must be a mapping; write `key: value` lines."
+    )

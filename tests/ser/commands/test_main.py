@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import soundfile
+import torch
 
 import ser as ser_api
 import ser.__main__ as entry
@@ -143,6 +144,18 @@ def test_closed_standard_streams_are_the_null_device(monkeypatch):
         assert sys.stdin.buffer.read() == b""
         assert not sys.stdout.isatty()
         print("nobody reads this", file=sys.stderr)  # noqa: T201
+
+
+def test_a_gpu_is_looked_for_before_any_work_but_not_for_a_cluster(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for words in ("extract --all", "heads train-all", "predict clip.wav", "run", "cv", "serve"):
+        done = ser(*words.split(), "--device", "cuda", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (
+            2,
+            "ser: --device cuda: torch sees no such GPU; use `--device cpu`.\n",
+        )
+    done = ser("extract", "--all", "--device", "cuda", "--engine", "slurm", cwd=tmp_path)
+    assert done.stderr.startswith("ser: pipeline.yaml: there is no such file;")
 
 
 def test_the_end_of_a_file_is_no_interruption(monkeypatch):
