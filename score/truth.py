@@ -47,6 +47,16 @@ def missing_groups(heads: Iterable[HeadLogits], groups: Sequence[str]) -> list[s
     return [name for name in groups if name not in stored]
 
 
+def require_groups(manifest: Manifest, groups: Sequence[str]) -> None:
+    """Raise `UserError` for a group that is no column of the manifest."""
+    for column in groups:
+        if column not in manifest.frame.columns:
+            raise UserError(
+                f"{manifest.source}: there is no column '{column}', which score.groups names; add "
+                "it to the manifest or remove it from pipeline.yaml."
+            )
+
+
 def emotion_of(classes: Sequence[str]) -> pl.Expr:
     """Return the expression of the column `emotion`: the class of `label`, null for -1."""
     names = dict(enumerate(classes))
@@ -141,12 +151,7 @@ def _from_manifest(
             f"{manifest.source}: utterance '{lacking[0]}', which head '{first}' has logits of, is "
             "missing; score with the manifest that the heads were trained on."
         )
-    for column in groups:
-        if column not in manifest.frame.columns:
-            raise UserError(
-                f"{manifest.source}: there is no column '{column}', which score.groups names; add "
-                "it to the manifest or remove it from pipeline.yaml."
-            )
+    require_groups(manifest, groups)
     rows = scored.join(manifest.frame, "utterance", "left", maintain_order="left")
     index = {name: i for i, name in enumerate(head.classes)}
     odd = rows.filter(pl.col("emotion").is_not_null() & ~pl.col("emotion").is_in(list(index)))

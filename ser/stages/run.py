@@ -21,7 +21,13 @@ from ser.pipeline.file import Pipeline, read_manifest
 from ser.score.scores import Metrics
 from ser.stages.finetune import fine_tunings
 from ser.stages.heads import NO_CALLBACKS, Callbacks, failed_heads, follow, train
-from ser.stages.score import is_report_current, report_contents, score_pipeline, synthetic_share
+from ser.stages.score import (
+    check_groups,
+    is_report_current,
+    report_contents,
+    score_pipeline,
+    synthetic_share,
+)
 from ser.stages.subruns import extract_once
 from ser.version import install
 
@@ -49,6 +55,7 @@ def run_all(
         callbacks: what else follows the run.
         report: also write the report page, where its packages are installed.
     """
+    check_groups(pipeline)
     if pipeline.corpus.others != "error":
         for remark in read_manifest(pipeline).notes:
             log(f"corpus   {remark}")

@@ -33,7 +33,7 @@ from ser.score.report.exploration import Exploration, explore
 from ser.score.run import STACK, of_head, score_run
 from ser.score.scores import Metrics
 from ser.score.thresholds import Threshold, threshold_for
-from ser.score.truth import ground_truth, manifest_truth, missing_groups
+from ser.score.truth import ground_truth, manifest_truth, missing_groups, require_groups
 from ser.stack.compare import top_curve
 
 Cache = TypeVar("Cache", FeatureCache, TranscriptCache)
@@ -126,6 +126,13 @@ def _frames(pipeline: Pipeline, manifest: Manifest) -> FeatureCache | None:
         )
     names = [name for name, options in pipeline.features.items() if not hasattr(options, "of")]
     return _first_cached(pipeline, manifest, names if wanted is None else [wanted], FeatureCache)
+
+
+def check_groups(pipeline: Pipeline) -> None:
+    """Raise `UserError` for a group to score by that is no column of the manifest."""
+    manifest = manifest_if_present(pipeline) if pipeline.score.groups else None
+    if manifest is not None:
+        require_groups(manifest, pipeline.score.groups)
 
 
 def manifest_if_present(pipeline: Pipeline) -> Manifest | None:

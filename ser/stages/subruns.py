@@ -31,14 +31,15 @@ from ser.score.run import score_run
 from ser.stack.config import AUTO
 from ser.stages.extract import describe_extraction, extract_features
 from ser.stages.heads import NO_CALLBACKS, Callbacks, follow, record_outcome, require_heads
-from ser.stages.score import is_newer
+from ser.stages.score import check_groups, is_newer
 
 SEED_STEP = 100  # between the seeds of a head; presets number theirs 1, 2, 3
 
 
 def require_rotatable(pipeline: Pipeline) -> None:
-    """Raise `UserError` for a pipeline without heads, and for one that fine-tunes a model."""
+    """Raise `UserError` without heads, for a model to fine-tune, and as `check_groups`."""
     require_heads(pipeline, [])
+    check_groups(pipeline)
     if pipeline.finetune:
         raise UserError(
             f"{pipeline.source}: finetune: a fine-tuned model has seen the speakers that other "

@@ -158,6 +158,18 @@ def test_a_gpu_is_looked_for_before_any_work_but_not_for_a_cluster(tmp_path, mon
     assert done.stderr.startswith("ser: pipeline.yaml: there is no such file;")
 
 
+@pytest.mark.parametrize("command", ["run", "cv"])
+def test_a_group_that_is_no_column_is_refused_before_any_work(tmp_path, command):
+    make_corpus(tmp_path)
+    done = ser(command, "--set", "score.groups=[accent]", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"ser: {tmp_path}/m.csv: there is no column 'accent', which score.groups names; add it to "
+        "the manifest or remove it from pipeline.yaml.\n",
+    )
+    assert not (tmp_path / "cache").exists()
+
+
 def test_the_end_of_a_file_is_no_interruption(monkeypatch):
     def end(*given):
         raise EOFError("of a bug")
