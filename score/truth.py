@@ -48,7 +48,7 @@ def missing_groups(heads: Iterable[HeadLogits], groups: Sequence[str]) -> list[s
 
 
 def require_groups(manifest: Manifest, groups: Sequence[str]) -> None:
-    """Raise `UserError` for a group that is no column of the manifest."""
+    """Raise `UserError` for a group that is not a column of the manifest."""
     for column in groups:
         if column not in manifest.frame.columns:
             raise UserError(

@@ -129,7 +129,7 @@ def _frames(pipeline: Pipeline, manifest: Manifest) -> FeatureCache | None:
 
 
 def check_groups(pipeline: Pipeline) -> None:
-    """Raise `UserError` for a group to score by that is no column of the manifest."""
+    """Raise `UserError` for a group to score by that is not a column of the manifest."""
     manifest = manifest_if_present(pipeline) if pipeline.score.groups else None
     if manifest is not None:
         require_groups(manifest, pipeline.score.groups)
