@@ -268,15 +268,14 @@ def _imported(
         except ValueError as error:
             errors.append(f"{arrays[utterance].file}: {error}")
             continue
-        about: dict[str, object] = {"item_shape": shape, "frame_rate": float(frame_rate)}
         spec: dict[str, object] = {"kind": "imported", "version": 1}
         if precision != "float16":
             spec["precision"] = precision
-        return Origin(spec, about, precision)
+        return Origin(spec, {"item_shape": shape, "frame_rate": float(frame_rate)}, precision)
     problem = "it has no arrays to import"
     if errors:
         which = (
-            "its one array is not" if len(errors) == 1 else f"none of its {len(errors)} arrays is"
+            f"none of its {len(errors)} arrays is" if len(errors) > 1 else "its one array is not"
         )
         problem = f"{which} usable: {errors[0]}"
     raise UserError(f"{source}: {problem}; give one array for each utterance.")

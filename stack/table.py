@@ -110,29 +110,7 @@ class LogitTable:
         labels = ground_truth(outputs, None, ())
         classifiers = {name: head for name, head in outputs.items() if classifies(head)}
         attributes = tuple(dict.fromkeys(a for head in outputs.values() for a in head.attributes))
-        splits = {}
-        for split in SPLITS:
-            rows = next((h.splits[split] for h in outputs.values() if split in h.splits), None)
-            if rows is None or not rows.utterance:
-                continue
-            ids = pl.DataFrame({"utterance": rows.utterance})
-            truth = ids.join(labels, "utterance", "left", maintain_order="left")
-            scored = [head.splits[split] for head in classifiers.values()]
-            logits = _side_by_side(rows.utterance, scored, [part.logits for part in scored])
-            in_sample = logits  # the usual case; shared to save memory
-            if any(part.in_sample is not None for part in scored):
-                own = [p.logits if p.in_sample is None else p.in_sample for p in scored]
-                in_sample = _side_by_side(rows.utterance, scored, own)
-            every = [head.splits[split] for head in outputs.values()]
-            splits[split] = Rows(
-                utterance=rows.utterance,
-                logits=logits,
-                in_sample=in_sample,
-                predicted=_side_by_side(rows.utterance, every, [part.predicted for part in every]),
-                label=truth["label"].to_numpy(),
-                truth=truth.select(TRUTH + a for a in attributes).to_numpy(),
-                speaker=rows.speaker,
-            )
+        aligned = ((split, _rows(split, outputs, labels, attributes)) for split in SPLITS)
         return cls(
             folder=folder,
             heads={name: head.fingerprint for name, head in outputs.items()},
@@ -144,7 +122,7 @@ class LogitTable:
                 "oof": _first_of_kind(classifiers, "in-sample"),
                 "unicamp": _first_of_kind(classifiers, "out-of-fold"),
             },
-            splits=splits,
+            splits={split: rows for split, rows in aligned if rows is not None},
         )
 
     @classmethod
@@ -210,6 +188,33 @@ class LogitTable:
                 for split, rows in self.splits.items()
             },
         )
+
+
+def _rows(
+    split: str, heads: Mapping[str, HeadLogits], labels: pl.DataFrame, attributes: Sequence[str]
+) -> Rows | None:
+    """Return the rows of a split, None where it has none; all heads have the same."""
+    every = [head.splits[split] for head in heads.values() if split in head.splits]
+    if not every or not every[0].utterance:
+        return None
+    utterance = every[0].utterance
+    ids = pl.DataFrame({"utterance": utterance})
+    truth = ids.join(labels, "utterance", "left", maintain_order="left")
+    scored = [head.splits[split] for head in heads.values() if classifies(head)]
+    logits = _side_by_side(utterance, scored, [part.logits for part in scored])
+    in_sample = logits  # the usual case; shared to save memory
+    if any(part.in_sample is not None for part in scored):
+        own = [p.logits if p.in_sample is None else p.in_sample for p in scored]
+        in_sample = _side_by_side(utterance, scored, own)
+    return Rows(
+        utterance=utterance,
+        logits=logits,
+        in_sample=in_sample,
+        predicted=_side_by_side(utterance, every, [part.predicted for part in every]),
+        label=truth["label"].to_numpy(),
+        truth=truth.select(TRUTH + a for a in attributes).to_numpy(),
+        speaker=every[0].speaker,
+    )
 
 
 def _first_of_kind(heads: Mapping[str, HeadLogits], kind: str) -> str | None:

@@ -29,6 +29,9 @@ ALIGNED = 8  # frames of an MP3; from a multiple of them its decoder rounds as f
 class _Serial(soundfile.SoundFile):  # type: ignore[misc]
     """A file-like object, of which libsndfile needs read, seek and tell alone."""
 
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+
     def seekable(self) -> bool:
         """Return False, so that reading does not seek."""
         return False

@@ -29,7 +29,18 @@ class AttentionAnswer(Strict):
     weights: list[float]
 
 
-class SegmentAnswer(Strict):
+class PredictionAnswer(Strict):
+    """The fields that a clip has in common with its segments."""
+
+    emotion: str | None
+    probabilities: dict[str, float]
+    attributes: dict[str, float]
+    transcript: str | None
+    heads: dict[str, dict[str, float]]
+    unsure: bool | None
+
+
+class SegmentAnswer(PredictionAnswer):
     """The prediction for `start` to `end`, in s; `attention` and `words` with `explain`.
 
     `speaker` is null: a server gets no turns.
@@ -37,18 +48,12 @@ class SegmentAnswer(Strict):
 
     start: float
     end: float
-    emotion: str | None
-    probabilities: dict[str, float]
-    attributes: dict[str, float]
-    transcript: str | None
-    heads: dict[str, dict[str, float]]
     attention: dict[str, AttentionAnswer]
     words: list[WordAnswer]
-    unsure: bool | None
     speaker: str | None
 
 
-class Answer(Strict):
+class Answer(PredictionAnswer):
     """The prediction for a clip: the object that `ser predict --format json` prints.
 
     `notes` are sentences that qualify the answer: that the model was trained on synthetic speech,
@@ -57,15 +62,9 @@ class Answer(Strict):
 
     path: str
     seconds: float
-    emotion: str | None
-    probabilities: dict[str, float]
-    attributes: dict[str, float]
-    transcript: str | None
-    heads: dict[str, dict[str, float]]
     agreeing: list[str]
     segments: list[SegmentAnswer]
     notes: list[str]
-    unsure: bool | None
 
 
 class Error(Strict):
