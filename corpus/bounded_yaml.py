@@ -9,18 +9,21 @@ every value stays text too (for the options of importers: the code 04 is not the
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from yaml.constructor import SafeConstructor
 from yaml.reader import Reader
+from yaml.resolver import Resolver
 
 from ser.corpus.errors import UserError
-from ser.corpus.yaml_nodes import TAG, Node, Pair, Scalars, extent
 
 Entry = dict[str, Any]  # a mapping of plain data
 Where = tuple[str | int, ...]
+TAG = "tag:yaml.org,2002:"
 LARGEST = 256 * 1024  # bytes of a file
 DEEPEST = 30  # levels of nesting
 MOST = 20_000  # values of a file, aliases expanded
@@ -46,6 +49,46 @@ class Yaml:
     lines: dict[Where, int]
 
 
+@dataclass
+class _Node:
+    """A part of a document: its value, its line, and the lines of what is below it.
+
+    `text` is a scalar as written. `size` and `height` are those of the tree, aliases expanded.
+    """
+
+    line: int
+    value: Any
+    text: str | None = None
+    lines: dict[Where, int] = field(default_factory=dict)
+    size: int = 1
+    height: int = 0
+
+    def add(self, place: str | int, node: "_Node", line: int) -> None:
+        """Count the node whose value is at a key or index, and take its lines over."""
+        self.size, self.height = self.size + node.size, max(self.height, node.height + 1)
+        self.lines[place,] = line
+        self.lines |= {(place, *where): below for where, below in node.lines.items()}
+
+
+class _Scalars(SafeConstructor, Resolver):
+    """The types of plain scalars: YAML 1.1 without dates, and with `1e-5` as a number."""
+
+    def __init__(self) -> None:
+        SafeConstructor.__init__(self)
+        Resolver.__init__(self)
+
+
+_Scalars.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != f"{TAG}timestamp"]
+    for first, resolvers in Resolver.yaml_implicit_resolvers.items()
+}
+_Scalars.add_implicit_resolver(
+    f"{TAG}float",
+    re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
 def read_yaml(path: Path, missing: str = "write it, or correct the name") -> bytes:
     """Return the bytes of a YAML file; `missing` is the remedy where there is no such file.
 
@@ -53,9 +96,8 @@ def read_yaml(path: Path, missing: str = "write it, or correct the name") -> byt
     """
     try:
         if not path.is_file():
-            if path.exists():  # a folder, a pipe
-                raise UserError(f"{shorten(path, 300)}: it is not a file; {missing}.")
-            raise UserError(f"{shorten(path, 300)}: there is no such file; {missing}.")
+            problem = "it is not a file" if path.exists() else "there is no such file"
+            raise UserError(f"{shorten(path, 300)}: {problem}; {missing}.")
         with path.open("rb") as file:
             return file.read(LARGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -91,9 +133,8 @@ class _Parser:
         self._numbered = numbered
         self._text_only = text_only
         self._text = self._decoded(text)
-        self._scalars: Any = Scalars()  # PyYAML's methods have no types
-        self._anchors: dict[str, Node | None] = {}  # None while it is still open
-        self._lines: dict[Where, int] = {}
+        self._scalars: Any = _Scalars()  # PyYAML's methods have no types
+        self._anchors: dict[str, _Node | None] = {}  # None while it is still open
         self._read = 0  # values so far, aliases expanded
 
     def parse(self) -> Yaml:
@@ -109,8 +150,7 @@ class _Parser:
             )
         except (ValueError, OverflowError) as error:  # "\U99999999", %YAML 1.<5,000 digits>
             self._refuse(0, f"not valid YAML ({shorten(error, 200)})")
-        value = None if root is None else self._construct(root, ())
-        return Yaml(value, self._lines)
+        return Yaml(None, {}) if root is None else Yaml(root.value, root.lines)
 
     def _decoded(self, text: str | bytes) -> str:
         if len(text) > LARGEST:
@@ -129,7 +169,7 @@ class _Parser:
             self._refuse(line, f"it contains the character U+{ord(match[0]):04X}", "remove it")
         return text
 
-    def _root(self) -> Node | None:
+    def _root(self) -> _Node | None:
         self._events: Iterator[Any] = yaml.parse(self._text, Loader=LOADER)
         next(self._events)  # the stream's start
         if isinstance(next(self._events), yaml.StreamEndEvent):
@@ -141,7 +181,7 @@ class _Parser:
             self._refuse(end.start_mark.line + 1, "a second document begins (`---`)", "keep one")
         return root
 
-    def _node(self, event: Any, depth: int) -> Node:
+    def _node(self, event: Any, depth: int) -> _Node:
         """Build the node that begins with an event, within the bounds on size and depth."""
         line: int = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
@@ -170,24 +210,25 @@ class _Parser:
         if self._read > MOST:
             self._refuse(line, f"it has more than {MOST:,} values, aliases expanded", "shorten it")
 
-    def _alias(self, anchor: str, line: int) -> Node:
+    def _alias(self, anchor: str, line: int) -> _Node:
         node = self._anchors.get(anchor)
         if node is None:
             problem = "contains itself" if anchor in self._anchors else "has no anchor before it"
             self._refuse(line, f"the alias *{shorten(anchor)} {problem}")
-        return node
+        return replace(node, value=deepcopy(node.value))  # no two places share one
 
-    def _sequence(self, event: Any, line: int, depth: int) -> Node:
+    def _sequence(self, event: Any, line: int, depth: int) -> _Node:
         self._require_tag(event.tag, ("seq",), line)
-        items = []
+        whole = _Node(line, [])
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            items.append(self._node(event, depth + 1))
-        size, height = extent(items)
-        return Node(line, items=items, size=size, height=height)
+            item = self._node(event, depth + 1)
+            whole.add(len(whole.value), item, item.line)
+            whole.value.append(item.value)
+        return whole
 
-    def _mapping(self, event: Any, line: int, depth: int) -> Node:
+    def _mapping(self, event: Any, line: int, depth: int) -> _Node:
         self._require_tag(event.tag, ("map",), line)
-        pairs: dict[str, Pair] = {}
+        own, merged, keys = _Node(line, {}), _Node(line, {}), set[str]()
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             plain = isinstance(event, yaml.ScalarEvent) and event.implicit[0]
             key = self._node(event, depth + 1)
@@ -195,27 +236,50 @@ class _Parser:
                 self._refuse(key.line, "a key is a list or a mapping", "write it as one word")
             if len(key.text) > LONGEST_KEY:
                 self._refuse(key.line, f"a key has {len(key.text):,} characters", "shorten it")
-            if key.text in pairs:
+            if key.text in keys:
                 self._refuse(key.line, f"'{shorten(key.text)}' appears twice", "keep one of them")
-            merge = plain and key.text == "<<" and not self._text_only
+            keys.add(key.text)
             node = self._node(next(self._events), depth + 1)
-            pairs[key.text] = Pair(key.text, merge, key.line, node)
-        size, height = extent(pair.node for pair in pairs.values())
-        return Node(line, pairs=list(pairs.values()), size=size, height=height)
+            if plain and key.text == "<<" and not self._text_only:
+                merged = self._merged(node, key.line)
+            else:
+                own.add(key.text, node, key.line)
+                own.value[key.text] = node.value
+        return replace(
+            own,
+            value=merged.value | own.value,
+            lines=merged.lines | own.lines,
+            size=merged.size - 1 + own.size,
+            height=max(merged.height, own.height),
+        )
 
-    def _scalar(self, event: Any, line: int) -> Node:
+    def _merged(self, node: _Node, line: int) -> _Node:
+        """Return the keys that `<<` takes over; of several mappings the first one wins."""
+        several = isinstance(node.value, list)
+        sources = node.value if several else [node.value]
+        if not all(isinstance(source, dict) for source in sources):
+            self._refuse(line, "`<<` takes a mapping, or a list of them")
+        merged = _Node(line, {}, size=1 + node.size, height=node.height + 1)
+        for source in reversed(sources):
+            merged.value |= source
+        for where, below in node.lines.items():
+            if place := where[several:]:
+                merged.lines.setdefault(place, below)
+        return merged
+
+    def _scalar(self, event: Any, line: int) -> _Node:
         text, tag = event.value, event.tag
         if (match := CONTROL.search(text)) is not None:
             self._refuse(line, f"a value contains the control character U+{ord(match[0]):04X}")
         if self._text_only:
             self._require_tag(tag, ("str",), line)
-            return Node(line, text, text)
+            return _Node(line, text, text)
         if tag in (None, "!"):
             if event.implicit[0] and len(text) > LONGEST_NUMBER and NUMBER.fullmatch(text):
                 self._refuse(line, f"a number has {len(text):,} characters", "shorten it")
             tag = self._scalars.resolve(yaml.ScalarNode, text, event.implicit)
         if tag == f"{TAG}merge":
-            return Node(line, text, text)
+            return _Node(line, text, text)
         self._require_tag(tag, ("str", "int", "float", "bool", "null"), line)
         if tag != f"{TAG}str" and len(text) > LONGEST_NUMBER:  # a long text tagged `!!int`
             self._refuse(line, f"a number has {len(text):,} characters", "shorten it")
@@ -224,41 +288,12 @@ class _Parser:
         except (ValueError, KeyError, IndexError, OverflowError):
             kind = tag.removeprefix(TAG)
             self._refuse(line, f"'{shorten(text)}' is not of the type {kind}", "quote it")
-        return Node(line, value, text)
+        return _Node(line, value, text)
 
     def _require_tag(self, tag: str | None, allowed: Iterable[str], line: int) -> None:
         if tag not in (None, "!", *(TAG + name for name in allowed)):
             shown = shorten(str(tag).replace(TAG, "!!"))
             self._refuse(line, f"the tag {shown} is not allowed here", "remove it")
-
-    def _construct(self, node: Node, where: Where) -> Any:
-        """Return a node's value and record the lines of everything below it.
-
-        An alias gives a value of its own: no two places share one.
-        """
-        if node.items is not None:
-            for i, item in enumerate(node.items):
-                self._lines[*where, i] = item.line
-            return [self._construct(item, (*where, i)) for i, item in enumerate(node.items)]
-        if node.pairs is None:
-            return node.value
-        result: dict[str, Any] = {}
-        for pair in node.pairs:
-            if pair.merge:
-                for source in self._merged(pair):
-                    result |= self._construct(source, where)
-        for pair in node.pairs:
-            if not pair.merge:
-                self._lines[*where, pair.key] = pair.line
-                result[pair.key] = self._construct(pair.node, (*where, pair.key))
-        return result
-
-    def _merged(self, pair: Pair) -> list[Node]:
-        """Return the mappings that `<<` names, in increasing priority."""
-        sources = [pair.node] if pair.node.items is None else list(pair.node.items)
-        if any(source.pairs is None for source in sources):
-            self._refuse(pair.line, "`<<` takes a mapping, or a list of them")
-        return sources[::-1]  # the first of a list wins
 
     def _refuse(self, line: int, problem: str, remedy: str = "correct it") -> NoReturn:
         place = f":{line}" if line and self._numbered else ""
