@@ -140,12 +140,11 @@ def _write(cache: FeatureCache, out: h5py.File, output: _Output, view: bool) -> 
 
 def exported_metadata(cache: FeatureCache) -> dict[str, object]:
     """Return what an export states of its cache, so that it can be imported as the same cache."""
-    about = {key: value for key, value in cache.extra_metadata.items() if key != "created"}
-    stated = {
+    stated: dict[str, object] = {
         "feature": cache.name,
         "fingerprint": cache.fingerprint,
-        "spec": cache.metadata["spec"],
-        "about": about,
+        "spec": cache.spec,
+        "about": {k: v for k, v in cache.extra_metadata.items() if k != "created"},
         "item_shape": list(cache.item_shape),
     }
     if (rate := cache.metadata.get("frame_rate")) is not None:

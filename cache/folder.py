@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import polars as pl
 
@@ -70,12 +70,11 @@ class FeatureFolder:
         self.path = path
         self.remote = remote
         metadata = read_metadata(path)
-        if metadata.get("content") != self.content:
-            problem = f"its content is {metadata['content']!r}, not {self.content!r}"
+        if metadata.content != self.content:
+            problem = f"its content is {metadata.content!r}, not {self.content!r}"
             raise DamagedError(path / "feature.json", problem, METADATA_REMEDY)
-        self.metadata: dict[str, Any] = metadata
-        self.fingerprint: str = metadata["fingerprint"]
-        self.name: str = metadata["feature"]
+        self.name, self.fingerprint = metadata.feature, metadata.fingerprint
+        self.spec, self.metadata = metadata.spec, metadata.values
         self._failures = FailureList(self)
         self.index_file = IndexFile(self)
 

@@ -116,9 +116,9 @@ def _assembled(repo: HubRepo, record: HubRecord, root: Path) -> FeatureCache:
     (root / "metadata").mkdir()
     shutil.copyfile(metadata, root / "metadata" / FEATURE_JSON)
     stated = read_metadata(root / "metadata")
-    if stated["feature"] != record.name:
+    if stated.feature != record.name:
         raise UserError(f"{repo}: feature.json has another name than ser.json; {record.remedy}.")
-    folder = root / record.name / stated["fingerprint"]
+    folder = root / record.name / stated.fingerprint
     folder.parent.mkdir()
     (root / "metadata").rename(folder)
     places = [place for place in record.files if place != FEATURE_JSON]

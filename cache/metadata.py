@@ -1,6 +1,7 @@
 """`feature.json`: what a feature's folder was made from, and how two specs differ."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +19,40 @@ def is_feature_name(name: str) -> bool:
     return Path(name).name == name and name not in ("", "..") and not CONTROL.search(name)
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Metadata:
+    """A `feature.json`; `values` is all of it, with what `FeatureFolder.create` was given."""
+
+    content: str
+    feature: str
+    fingerprint: str
+    spec: dict[str, object]
+    values: dict[str, Any]
+
+
+def read_metadata(path: Path) -> Metadata:
     """Read the `feature.json` of a folder; raises `UserError` when it is damaged or not ours.
 
     Those of older versions have no checksum; the spec is compared with its fingerprint in any case.
     """
     file = path / "feature.json"
     with readable(file, METADATA_REMEDY):
-        metadata = read_object(file, METADATA_REMEDY)
-    if metadata.get("format") != FORMAT:
+        values = read_object(file, METADATA_REMEDY)
+    if values.get("format") != FORMAT:
         raise UserError(
-            f"{file}: the format is {metadata.get('format')!r}, not {FORMAT!r}; use the version "
+            f"{file}: the format is {values.get('format')!r}, not {FORMAT!r}; use the version "
             f"that wrote it, or {METADATA_REMEDY}."
         )
-    texts = [metadata.get(key) for key in ("content", "feature", "fingerprint")]
-    spec = metadata.get("spec")
+    content, feature, spec = (values.get(key) for key in ("content", "feature", "spec"))
     if (
-        not all(isinstance(text, str) for text in texts)
-        or not isinstance(spec, dict)
-        or fingerprint(spec) != metadata["fingerprint"]
-        or not is_feature_name(metadata["feature"])
+        isinstance(content, str)
+        and isinstance(feature, str)
+        and isinstance(spec, dict)
+        and is_feature_name(feature)
+        and (digest := fingerprint(spec)) == values.get("fingerprint")
     ):
-        raise UserError(f"{file}: it is damaged; {METADATA_REMEDY}.")
-    return metadata
+        return Metadata(content, feature, digest, spec, values)
+    raise UserError(f"{file}: it is damaged; {METADATA_REMEDY}.")
 
 
 def fitting(folders: Iterable[Path], required: Mapping[str, object]) -> list[Path]:
@@ -69,7 +81,7 @@ def the_fitting(
     if agreeing:
         return agreeing[0]
     closest = min(wrong, key=lambda path: len(wrong[path]))
-    spec, key = read_metadata(closest)["spec"], wrong[closest][0]
+    spec, key = read_metadata(closest).spec, wrong[closest][0]
     raise UserError(
         f"{closest}: it was extracted with {_in_words(spec, key)}, but pipeline.yaml asks for "
         f"{_in_words(required or {}, key)}; run `ser extract {name}`."
@@ -80,7 +92,7 @@ def _wrong_keys(
     folders: Iterable[Path], required: Mapping[str, object] | None
 ) -> dict[Path, list[str]]:
     """Return the keys in which the spec of each folder differs from what is required, if any is."""
-    specs = {path: read_metadata(path)["spec"] for path in folders}
+    specs = {path: read_metadata(path).spec for path in folders}
     return {
         path: [] if required is None else _differences(spec, required)
         for path, spec in specs.items()

@@ -40,7 +40,7 @@ class Content:
 def every_folder(root: str | Path, name: str | None = None) -> Iterator[Folder]:
     """Open every feature's folder of a cache, or those of one feature."""
     for path, remote in Root(root).folders(name):
-        stated = read_metadata(path)["content"]
+        stated = read_metadata(path).content
         kind = CLASSES.get(stated)
         if kind is None:
             raise UserError(
@@ -127,9 +127,7 @@ def merge(into: str | Path, source: str | Path) -> dict[str, int]:
         raise UserError(f"{source}: there is no feature in it; give the cache to copy from.")
     copied = {}
     for theirs in folders:
-        ours = type(theirs).create(
-            into, theirs.name, theirs.metadata["spec"], theirs.extra_metadata
-        )
+        ours = type(theirs).create(into, theirs.name, theirs.spec, theirs.extra_metadata)
         shape, their_shape = (cache.metadata.get("item_shape") for cache in (ours, theirs))
         if shape != their_shape:
             raise UserError(

@@ -28,4 +28,4 @@ def require_views(
 
 
 def _weights(cache: FeatureCache) -> object:
-    return cache.metadata["spec"].get("weights")
+    return cache.spec.get("weights")

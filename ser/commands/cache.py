@@ -142,7 +142,7 @@ def prune(
         result(f"{root}: every feature is named by a pipeline")
         return
     for held in unwanted:
-        spec = {"model": held.folder.metadata.get("model")} | held.folder.metadata["spec"]
+        spec = {"model": held.folder.metadata.get("model")} | held.folder.spec
         count = f"{held.utterances:,} utterance" + ("" if held.utterances == 1 else "s")
         typer.echo(f"{held.folder.location}: {count}, {size(held.nbytes)} ({describe_spec(spec)})")
     counted = plural(len(unwanted), "feature")

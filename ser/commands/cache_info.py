@@ -59,7 +59,7 @@ def cached_features(cache: str, pipeline: "Pipeline | None") -> list[CachedFeatu
         unused = CachedFeature(folder.name, folder.fingerprint, used=used)
         row = wanted.pop((folder.name, folder.fingerprint), unused)
         held = content(folder)
-        row.spec = {"model": folder.metadata.get("model")} | folder.metadata["spec"]
+        row.spec = {"model": folder.metadata.get("model")} | folder.spec
         row.utterances, row.bytes = held.utterances, held.nbytes
         row.shards, row.failed = held.shards, held.failed
         rows.append(row)

@@ -138,7 +138,7 @@ def feature_card(cache: FeatureCache, manifest: Manifest, terms: Terms, repo: Hu
         "labels.",
         f"- Model: {model or 'none'}{f' ({card.licence})' if card else ''}",
         f"- Fingerprint: `{cache.fingerprint}`, of everything that changes the numbers: "
-        f"`{cache.metadata['spec']}`",
+        f"`{cache.spec}`",
         f"- Licence of the corpus: {terms.licence}. Frames are computed from its audio and fall "
         "under the same terms.",
         f"```\n{install('extract')}\nser cache pull {repo}\n```",
