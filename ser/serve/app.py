@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -72,7 +73,14 @@ UPLOAD = {
 }
 Responses = dict[int | str, Any]  # as FastAPI takes them
 HEALTH: Responses = {200: {"model": Health}, 503: {"model": Health}}
-Flag = Annotated[bool, Query()]
+
+
+class Options(BaseModel):
+    """The query of a prediction; another key is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+    timeline: bool = False
+    explain: bool = False
 
 
 def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None = None) -> FastAPI:
@@ -92,13 +100,13 @@ def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None =
         dependencies=bearer,
         openapi_extra=UPLOAD,
     )
-    async def predict(request: Request, timeline: Flag = False, explain: Flag = False) -> Response:
+    async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:
         """Predict on a clip; `timeline` segments short ones too, `explain` adds attention."""
         service.require_capacity()
         with tempfile.TemporaryDirectory(dir=folder) as place:
             async with service.time_limit():
                 path, name = await receive(request, Path(place))
-                work = service.predict(path, name, timeline=timeline, explain=explain)
+                work = service.predict(path, name, **options.model_dump())
                 result, _ = await unless(_disconnected(request), work)
         return Response(to_json(result) + "\n", media_type="application/json")
 

@@ -194,12 +194,11 @@ def describe_head(report: HeadReport) -> str:
         return f"heads    {report.name}: skipped: {report.error}"
     if report.done == "failed":
         return f"heads    {report.name}: failed after {report.seconds:.1f} s: {report.error}"
-    score = "unknown" if report.score is None else f"{report.score:.3f}"
+    score = "no dev score"
+    if report.score is not None:
+        score = f"dev {_metric_name(report.score_name)} {report.score:.3f}"
     epochs = f"{plural(report.epochs, 'epoch')} " if report.epochs else ""  # none of a solved head
-    return (
-        f"heads    {report.name}: dev {_metric_name(report.score_name)} {score}, "
-        f"{epochs}in {report.seconds:.1f} s"
-    )
+    return f"heads    {report.name}: {score}, {epochs}in {report.seconds:.1f} s"
 
 
 def _metric_name(score_name: str) -> str:

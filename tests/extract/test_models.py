@@ -113,9 +113,9 @@ def test_the_error_for_an_unknown_name_names_the_nearest() -> None:
     with pytest.raises(UserError) as raised:
         kind_of("wavlm-lagre")
     assert str(raised.value) == (
-        "model 'wavlm-lagre' is not a short name, so its kind is not known; give "
-        "`--kind whisper|asr|ctc|recognizer|speech|speaker|classifier|text|llm` with a hub id or a "
-        "folder, or did you mean 'wavlm-large'?"
+        "model 'wavlm-lagre' is not a short name, so its kind is not known; for a hub id or a "
+        "folder write `kind:` beside it, or give `--kind`: whisper, asr, ctc, recognizer, speech, "
+        "speaker, classifier, text or llm. Otherwise, did you mean 'wavlm-large'?"
     )
 
 

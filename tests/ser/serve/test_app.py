@@ -106,6 +106,7 @@ def test_what_is_no_clip_gets_one_sentence_and_is_deleted(api, tmp_path, make, s
             422,
             "timeline: it must be true or false.",
         ),
+        ("/predict?explian=true", {"content": b"x"}, 422, "explian: there is no such key."),
         (
             "/predict",
             {"files": {"note": (None, "x")}},
