@@ -122,8 +122,8 @@ def kind_of(model: str) -> str:
         other = similar(model, list(MODELS))
         near = f"did you mean '{other}'?" if other else "use a short name that `ser models` lists."
         raise UserError(
-            f"model '{model}' is not a short name, so its kind is not known; for a hub id or a folder "
-            "write `kind:` beside it, or give `--kind`: whisper, asr, ctc, recognizer, speech, "
-            f"speaker, classifier, text or llm. Otherwise, {near}"
+            f"model '{model}' is not a short name, so its kind is not known; for a hub id or a "
+            "folder write `kind:` beside it, or give `--kind`: whisper, asr, ctc, recognizer, "
+            f"speech, speaker, classifier, text or llm. Otherwise, {near}"
         )
     return listed.kind
