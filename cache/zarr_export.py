@@ -25,13 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from ser.cache.exchange import (
-    Report,
-    export_to,
-    exported_metadata,
-    intact_frames,
-    precision_of,
-)
+from ser.cache.exchange import Report, export_to, exported_metadata, intact_frames, precision_of
 from ser.cache.features import FeatureCache
 from ser.cache.json_file import read_object
 from ser.cache.precision import Encoded

@@ -16,10 +16,7 @@ from ser.corpus.cells import (
     without_unknown,
 )
 from ser.corpus.errors import UserError, listed, plural
-from ser.corpus.tables import (
-    Table,
-    find_column,
-)
+from ser.corpus.tables import Table, find_column
 
 COLUMNS = pl.Schema(
     {

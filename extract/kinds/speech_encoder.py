@@ -12,13 +12,7 @@ from torch.nn.functional import log_softmax
 from transformers import MODEL_FOR_CTC_MAPPING as CTC
 
 from ser.extract.encoder import Encoder, Piece
-from ser.extract.kinds.speech import (
-    AT_ONCE,
-    SpeechOptions,
-    chunk_frames,
-    cuts_of,
-    require_samples,
-)
+from ser.extract.kinds.speech import AT_ONCE, SpeechOptions, chunk_frames, cuts_of, require_samples
 from ser.extract.kinds.speech_families import Located
 from ser.extract.kinds.speech_inputs import inputs_of
 from ser.extract.kinds.speech_models import load_encoder, load_with_head

@@ -28,13 +28,7 @@ from ser.score.calibration import equal_mass_curve
 from ser.score.cross import FILE as CROSS
 from ser.score.cross import Cross
 from ser.score.heads import read_heads
-from ser.score.record import (
-    PREDICTIONS,
-    HeadSummary,
-    StackSummary,
-    has_stack,
-    stack_file,
-)
+from ser.score.record import PREDICTIONS, HeadSummary, StackSummary, has_stack, stack_file
 from ser.score.report.exploration import Exploration
 from ser.score.rotations import FILE as ROTATIONS
 from ser.score.rotations import Rotations

@@ -7,15 +7,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from ser.score.abstention import COVERAGES
-from ser.score.report.figures import (
-    BLUE,
-    FEWEST,
-    GREY,
-    VERMILLION,
-    Figure,
-    escaped,
-    plain,
-)
+from ser.score.report.figures import BLUE, FEWEST, GREY, VERMILLION, Figure, escaped, plain
 from ser.score.scores import ClassScores
 
 BAND = "rgba(42, 127, 193, 0.18)"  # of blue lines

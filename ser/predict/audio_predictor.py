@@ -20,16 +20,7 @@ from ser.corpus.errors import UserError
 from ser.corpus.lookahead import ahead
 from ser.extract.device_memory import default_frame_budget
 from ser.predict.attention import Pooling, explain_clip
-from ser.predict.clips import (
-    AHEAD,
-    THREADS,
-    Clip,
-    Cut,
-    Piece,
-    Segmentation,
-    open_clip,
-    read_pieces,
-)
+from ser.predict.clips import AHEAD, THREADS, Clip, Cut, Piece, Segmentation, open_clip, read_pieces
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.joining import is_unsure, join
 from ser.predict.result import Failure, Result, Segment

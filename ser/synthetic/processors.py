@@ -147,11 +147,7 @@ class TekkenProcessor:
 def _speech_to_text(texts: Sequence[str]) -> Any:
     """Return the processor of Speech2Text, whose tokenizer is one of sentencepiece's."""
     import sentencepiece
-    from transformers import (
-        Speech2TextFeatureExtractor,
-        Speech2TextProcessor,
-        Speech2TextTokenizer,
-    )
+    from transformers import Speech2TextFeatureExtractor, Speech2TextProcessor, Speech2TextTokenizer
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(

@@ -1,13 +1,6 @@
 """The inputs of `python -m bench.scale`: each command reads them as documented."""
 
-from bench.scale import (
-    plan_epoch,
-    train_all,
-    write_corpus,
-    write_epoch,
-    write_heads,
-    write_logits,
-)
+from bench.scale import plan_epoch, train_all, write_corpus, write_epoch, write_heads, write_logits
 from ser.commands.cache_info import cached_features
 from ser.corpus.check import check
 from ser.corpus.manifest import Manifest

@@ -19,12 +19,7 @@ from ser.extract.job import Job, full_spec
 from ser.extract.kinds.prosody import Prosody
 from ser.extract.models import resolve
 from ser.extract.testing import TEXTS, clip
-from ser.synthetic.models import (
-    speech_config,
-    write_feature_extractor,
-    write_speech,
-    write_text,
-)
+from ser.synthetic.models import speech_config, write_feature_extractor, write_speech, write_text
 from ser.synthetic.whisper import write_whisper
 
 _FOLDER = TemporaryDirectory(prefix="ser-tests-")

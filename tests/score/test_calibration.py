@@ -7,12 +7,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from ser.score.calibration import (
-    ece,
-    equal_mass_curve,
-    fit_temperature,
-    reliability_curve,
-)
+from ser.score.calibration import ece, equal_mass_curve, fit_temperature, reliability_curve
 from ser.score.heads import softmax
 
 

@@ -10,13 +10,7 @@ import pytest
 
 from ser.corpus.audio import SAMPLE_RATE, blocks, duration, info, load
 from ser.corpus.errors import AudioError
-from tests.corpus.decoding.factories import (
-    encode,
-    encode_media,
-    noise,
-    with_data_size,
-    with_total,
-)
+from tests.corpus.decoding.factories import encode, encode_media, noise, with_data_size, with_total
 
 FORMS = [
     ("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "MS_ADPCM"), ("WAV", "GSM610"), ("RF64", "PCM_16"),

@@ -13,12 +13,7 @@ from ser.extract.kinds.text import Text
 from ser.extract.models import resolve
 from ser.extract.testing import TEXTS, ExtractorConformance
 from ser.synthetic.models import WINDOW, tokenizer
-from tests.extract.factories import (
-    FAMILIES,
-    made,
-    model_folder,
-    tiny_text,
-)
+from tests.extract.factories import FAMILIES, made, model_folder, tiny_text
 
 
 class TestRoberta(ExtractorConformance):

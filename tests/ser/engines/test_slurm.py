@@ -11,16 +11,7 @@ from ser.engines.heads import Training
 from ser.engines.slurm import extract_with_slurm, train_with_slurm
 from tests.ser import fragile_heads, warm
 from tests.ser.factories import ser
-from tests.ser.fragile import (
-    CLIPS,
-    REFUSED,
-    alone,
-    checksums,
-    counts,
-    make_fragile,
-    opened,
-    origin,
-)
+from tests.ser.fragile import CLIPS, REFUSED, alone, checksums, counts, make_fragile, opened, origin
 
 submitit = pytest.importorskip("submitit")
 

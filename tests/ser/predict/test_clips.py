@@ -9,10 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser.corpus.errors import UserError
-from ser.predict.clips import (
-    Segmentation,
-    open_clip,
-)
+from ser.predict.clips import Segmentation, open_clip
 
 RATE = 16_000
 
