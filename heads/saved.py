@@ -43,6 +43,12 @@ class SavedHead:
         return "logits" in self.config.gives
 
     @property
+    def outputs(self) -> dict[str, int]:
+        """Return the width of each output that a prediction reads."""
+        widths = self.record.outputs
+        return {name: widths[name] for name in ("logits", "attributes") if name in widths}
+
+    @property
     def attributes(self) -> tuple[str, ...]:
         """Return the attributes that it predicts."""
         return self.config.attributes if "attributes" in self.config.gives else ()

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ser.heads.trained import TrainedHead
 
 COLUMNS = ("name", "shape", "content")
-OUTPUTS = ("logits", "attributes")  # of those that a head may have, what a prediction reads
 START = """\
 # {run} as ONNX
 
@@ -212,5 +211,4 @@ def _inputs(head: "TrainedHead", use: "FeatureUse") -> list[tuple[str, str, str]
 
 def _outputs(head: "TrainedHead") -> list[tuple[str, str]]:
     """Return the names and shapes of the outputs that a prediction reads."""
-    widths = head.saved.record.outputs.items()
-    return [(name, f"(batch, {width}) float32") for name, width in widths if name in OUTPUTS]
+    return [(name, f"(batch, {width}) float32") for name, width in head.saved.outputs.items()]

@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from ser.corpus.errors import UserError, one_line
 from ser.heads.trained import TrainedHead
-from ser.packing.onnx_folder import OUTPUTS
 
 NOISY = ("torch.onnx", "torch.fx", "torch._guards", "onnxscript", "onnx_ir")
 SAMPLE = 7  # frames of the batch that is traced
@@ -31,7 +30,7 @@ class HeadGraph(nn.Module):
         super().__init__()
         self.trainings = nn.ModuleList(head.modules)
         self.uses = head.config.features
-        self.outputs = [name for name in OUTPUTS if name in head.saved.record.outputs]
+        self.outputs = list(head.saved.outputs)
 
     def forward(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return each output `(batch, width)`."""

@@ -11,6 +11,7 @@ from ser.corpus.errors import UserError
 from ser.heads.config import parse_head
 from ser.heads.head import build_head
 from ser.heads.inputs import Prepared
+from ser.heads.saved import SavedHead
 from ser.heads.testing import padded
 from ser.packing.onnx_heads import HeadGraph, export_head, strided
 
@@ -29,7 +30,8 @@ def a_head(name="mean_mlp", strides=(1, 1), dims=DIMS, outputs=OUTPUTS, **option
         for _ in range(2)
     ]
     frames = {n: (dim,) for n, dim in dims.items()}
-    saved = SimpleNamespace(name="mine", record=SimpleNamespace(frames=frames, outputs=outputs))
+    record = SimpleNamespace(frames=frames, outputs=outputs)
+    saved = SavedHead(Path("heads/mine"), record, config)
     return SimpleNamespace(saved=saved, config=config, modules=modules)
 
 
