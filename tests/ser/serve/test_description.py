@@ -8,7 +8,7 @@ import soundfile
 import ser
 from ser.packing.card import _class_scores
 from ser.score.scores import read_metrics
-from ser.serve.description import _errors, _errors_of_card, describe
+from ser.serve.description import UNSCORED, _errors, _errors_of_card, describe
 from ser.serve.page import EXAMPLE
 from tests.score.factories import entry
 
@@ -126,9 +126,9 @@ def test_damaged_scores_are_unknown(tmp_path):
     for place in ("report/predictions.csv", "stack/predictions.parquet"):
         (tmp_path / place).write_text("damaged")
     p.stack = "mean_logits"
-    assert errors({"stack": scores}) == unknown
+    assert errors({"stack": scores}) == UNSCORED  # nothing shows of which stack the scores are
     p.stack = None
-    assert errors({"gru": {}}) == "Unknown: the model has not been scored (run `ser score`)."
+    assert errors({"gru": {}}) == UNSCORED
 
 
 def test_the_example_is_a_short_clip_of_speech():
