@@ -1,5 +1,6 @@
 """The exceptions whose messages users read, and the parts that many messages share."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -43,15 +44,18 @@ class DamagedError(UserError):
     """
 
     def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
-        self.path, self.problem = Path(path), problem
-        self.remedy = remedy.replace("{training}", training(self.path.parent))
+        self.path, self.problem, self.remedy = Path(path), problem, remedy
+        if "{training}" in remedy:  # of no other file is there a head to look for
+            self.remedy = remedy.replace("{training}", training(self.path.parent))
         super().__init__(f"{path}: {problem}; {self.remedy}.")
 
 
 def training(folder: Path) -> str:
     """Return the command that trains the head in `folder`, which may be that of a fine-tuning."""
     tuned = folder.parent.parent / "finetuned" / folder.name
-    return f"ser {'finetune' if tuned.is_dir() else 'heads train'} {folder.name}"
+    # Path.is_dir raises for a folder that may not be read
+    is_tuned = os.path.isdir(tuned)  # noqa: PTH112
+    return f"ser {'finetune' if is_tuned else 'heads train'} {folder.name}"
 
 
 def similar(word: str, names: Sequence[str]) -> str | None:

@@ -6,7 +6,7 @@ Nothing is imported before Ctrl-C is caught: the imports are most of the first 0
 import gc
 import sys
 
-COLLECT_AFTER = 10_000  # new objects; Python's 700 cost a cold `ser predict` an eighth of its time
+COLLECT_AFTER = 10_000  # new objects, not 700: imports make many, and nearly all of them stay
 
 
 def main() -> None:
