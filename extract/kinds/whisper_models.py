@@ -172,8 +172,11 @@ class HuggingFaceWhisper(WhisperEncoder):
     ) -> None:
         from transformers import AutoTokenizer, WhisperForConditionalGeneration
 
+        from ser.extract.kinds.speech_models import named_errors
+
         dtype = dtype_on(device)
-        whole: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        with named_errors(str(folder)):
+            whole: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
         if words and not whole.config.decoder_layers:
             raise UserError(
                 f"{folder}: this Whisper has no decoder, as it was fine-tuned from CTranslate2 "
