@@ -30,5 +30,5 @@ def test_so_is_one_of_the_models_of_transformers(tmp_path, kind, model):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     entry = {"kind": kind, "model": str(folder)} | ({"of": "transcript"} if kind == "text" else {})
-    with pytest.raises(UserError, match="it cannot be loaded .*; get the model again"):
+    with pytest.raises(UserError, match=r"it cannot be loaded .*; get the model again"):
         build_extractor(parse_options(entry), resolve(str(folder))).load("cpu")
