@@ -13,7 +13,7 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +45,25 @@ def main() -> None:
     job = heads_job(pipeline)
     for cache in job.features.values():
         cache.load()
-    keys, choices = _grid(args.vary)
     rows = []
-    for values in itertools.product(*choices):
-        name = ", ".join(f"{k}={_short(v)}" for k, v in zip(keys, values, strict=True)) or args.head
-        varied = changed(entry, dict(zip(keys, values, strict=True)))
+    for changes in _grid(args.vary):
+        name = ", ".join(f"{key}={_short(value)}" for key, value in changes.items()) or args.head
+        varied = changed(entry, changes)
         rows += _rows(name, varied, job.features, job.manifest, 1 if args.quick else args.seeds)
         for row in rows[-2:]:
             print(f"{row.name} {row.value:.1f} {row.unit}", file=sys.stderr, flush=True)
-    notes = [f"{args.pipeline}, head {args.head}, {args.seeds} seeds: {entry}"]
-    show({"Macro-F1": rows}, [], notes, args.json)
+    note = f"{args.pipeline}, head {args.head}, {args.seeds} seeds: {entry}"
+    show(args, {"Macro-F1": rows}, note)
 
 
-def _grid(vary: Sequence[str]) -> tuple[list[str], list[list[object]]]:
-    pairs = [text.partition("=")[::2] for text in vary]
-    return [key for key, _ in pairs], [
-        parse_yaml(f"--vary {key}", values).value for key, values in pairs
-    ]
+def _grid(vary: Sequence[str]) -> Iterator[dict[str, object]]:
+    """Yield the changes of each row of the table, of KEY=[VALUES]."""
+    choices = {
+        key: parse_yaml(f"--vary {key}", values).value
+        for key, _, values in (text.partition("=") for text in vary)
+    }
+    for values in itertools.product(*choices.values()):
+        yield dict(zip(choices, values, strict=True))
 
 
 def _short(value: object) -> str:

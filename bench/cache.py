@@ -36,7 +36,6 @@ from bench.report import (
     disk_bytes,
     drop,
     fresh,
-    load_note,
     repeated,
     show,
     temporary_folder,
@@ -81,12 +80,11 @@ def main() -> None:
     with temporary_folder(args) as root:
         sections, targets, disk = _measure(size, root)
     notes = [
-        f"{'--quick: ' if args.quick else ''}dim {size.dim}, {size.read} utterances read, "
-        f"{size.write} written, {size.grow} to {4 * size.grow} in growth, batch {sides.BATCH}",
+        f"dim {size.dim}, {size.read} utterances read, {size.write} written, {size.grow} to "
+        f"{4 * size.grow} in growth, batch {sides.BATCH}",
         f"at most {disk / 1e9:.1f} GB on disk; OMP_NUM_THREADS=1 for every side",
-        load_note(args),
     ]
-    show(sections, targets, notes, args.json)
+    show(args, sections, *notes, targets=targets)
 
 
 def _measure(size: Size, root: Path) -> tuple[dict[str, list[Row]], list[Target], int]:

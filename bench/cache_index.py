@@ -1,16 +1,13 @@
 """The index of a large cache: written without its frames, and opened in a fresh process."""
 
-import json
-import statistics
-import subprocess
-import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from bench.cache_sides import BATCH
-from bench.report import Row
+from bench.report import Row, in_fresh_process, median_row
 from ser.cache.features import FeatureCache
 from ser.cache.files import new_shard_name
 from ser.corpus import parquet
@@ -20,41 +17,35 @@ ANY: Feature = ("x", {})
 FIRST_LENGTHS = "open 1,000,000, first lengths"
 INDEX_RSS = "open 1,000,000, peak RSS"
 INDEX_UTTERANCES, INDEX_SHARDS, INDEX_ROUNDS = 1_000_000, 1_500, 3
-OPEN_INDEX = """
-import json, sys, time
-from pathlib import Path
-from ser.cache.features import FeatureCache
-def peak():  # VmHWM is reset for a new program; ru_maxrss begins with the parent's
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e3
-utterances, imported = json.loads(sys.argv[2]), peak()
-start = time.process_time()
-lengths = FeatureCache(Path(sys.argv[1])).lengths(utterances)
-print(json.dumps([time.process_time() - start, imported, peak(), lengths.tolist()]))
-"""
 
 
 def opened_index(root: Path) -> list[Row]:
     """Open an index of a million utterances; without frames, which are not read."""
     path = write_index(root, INDEX_UTTERANCES, INDEX_SHARDS)
     numbers = np.random.default_rng(2).integers(0, INDEX_UTTERANCES, BATCH)
-    utterances = [indexed_name(int(i)) for i in numbers]
-    command = [sys.executable, "-c", OPEN_INDEX, str(path.resolve()), json.dumps(utterances)]
-    repository = Path(__file__).resolve().parent.parent
-    seconds, imported, peaks = [], [], []
-    for _ in range(INDEX_ROUNDS):
-        done = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True)
-        took, before, peak, lengths = json.loads(done.stdout)
-        if lengths != [indexed_length(int(i)) for i in numbers]:
-            raise AssertionError("the index has other lengths than were written")
-        seconds.append(took)
-        imported.append(before)
-        peaks.append(peak)
+    rounds = [in_fresh_process(_look_up, path, numbers) for _ in range(INDEX_ROUNDS)]
+    seconds, peaks, imported = zip(*rounds, strict=True)
     return [
-        Row(FIRST_LENGTHS, statistics.median(seconds), "CPU s", value_rounds=tuple(seconds)),
-        Row(INDEX_RSS, statistics.median(peaks), "MB", value_rounds=tuple(peaks)),
-        Row("of that the imports", statistics.median(imported), "MB"),
+        median_row(FIRST_LENGTHS, seconds, "CPU s"),
+        median_row(INDEX_RSS, peaks, "MB"),
+        median_row("of that the imports", imported, "MB"),
     ]
+
+
+def _look_up(path: Path, numbers: np.ndarray) -> tuple[float, float, float]:
+    """Look lengths up; return CPU seconds, and MB of memory at the peak and before."""
+    imported, start = _peak(), time.process_time()
+    lengths = FeatureCache(path).lengths([indexed_name(i) for i in numbers.tolist()])
+    seconds = time.process_time() - start
+    if lengths.tolist() != [indexed_length(i) for i in numbers.tolist()]:
+        raise AssertionError("the index has other lengths than were written")
+    return seconds, _peak(), imported
+
+
+def _peak() -> float:
+    # VmHWM is reset for a new program; ru_maxrss begins with the parent's
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1e3
 
 
 def indexed_name(i: int) -> str:

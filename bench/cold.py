@@ -16,13 +16,12 @@ beside this one's.
 
 import argparse
 import os
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from bench.report import PROGRAM, Row, Target, arguments, load_note, show, temporary_folder
+from bench.report import PROGRAM, Row, Target, arguments, median_row, show, temporary_folder
 from bench.stack import fit_words, measured, write_run
 
 TORCH = "import torch"
@@ -45,13 +44,10 @@ def main() -> None:
     with temporary_folder(args) as folder:
         write_run(folder, 200, train=TRAIN, sizes=SIZES, heads=5, kind="out-of-fold")
         rows = cold_rows(commands(folder, args.clip, args.run), versions, rounds, folder)
-    targets = [
-        Target(row.name, row.value, "≤", AIMS[row.name], "CPU s")
-        for row in rows
-        if row.name in AIMS
-    ]
-    notes = [f"{rounds} rounds, medians; {args.clip.name}, 1 thread", load_note(args)]
-    show({"Cold": rows}, targets, notes, args.json)
+    aimed = [row for row in rows if row.name in AIMS]
+    targets = [Target(row.name, row.value, "≤", AIMS[row.name], "CPU s") for row in aimed]
+    note = f"{rounds} rounds, medians; {args.clip.name}, 1 thread"
+    show(args, {"Cold": rows}, note, targets=targets)
 
 
 def _options() -> argparse.Namespace:
@@ -100,9 +96,7 @@ def cold_rows(
     rows = []
     for name, taken in seconds.items():
         ratios = [own / torch for own, torch in zip(taken, seconds[TORCH], strict=True)]
-        ratio = statistics.median(ratios)
-        cpu = statistics.median(taken)
-        rows += [Row(name, cpu, "CPU s"), Row(f"{name}: by {TORCH}", ratio, "x")]
+        rows += [median_row(name, taken, "CPU s"), median_row(f"{name}: by {TORCH}", ratios, "x")]
     return rows
 
 

@@ -82,8 +82,8 @@ def main() -> None:
             file = Path(folder) / f"{name}.csv"
             predict(vectors, manifest, splits, classifier).write_csv(file)
             rows.append(_scored(name, file, manifest, pooled))
-    notes = [f"{args.pipeline}, cross-validation: {args.cv}; {len(manifest)} clips"]
-    show({"macro-F1, pooled test predictions": rows}, [], notes, args.json)
+    note = f"{args.pipeline}, cross-validation: {args.cv}; {len(manifest)} clips"
+    show(args, {"macro-F1, pooled test predictions": rows}, note)
 
 
 def _splits(pooled: Pipeline, rotations: Rotations | None) -> list[dict[str, list[str]]]:

@@ -6,7 +6,6 @@ feature extractor, encoder and frames. `--list` shows the names; `--only` choose
 
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 
-from bench.report import Row, arguments, load_note, show, use_one_thread
+from bench.report import Row, arguments, in_fresh_process, show, use_one_thread
 
 SECONDS = 5.0
 LARGE = {
@@ -102,35 +101,20 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--only", nargs="*", default=[], metavar="MODEL", help="names, by --list")
     parser.add_argument("--list", action="store_true", help="show the names and end")
-    parser.add_argument("--child", help="measure one model in this process; what the others run")
     args = parser.parse_args()
-    if args.child:
-        print(json.dumps(measure(args.child)))
-        return
     if args.list:
         print("\n".join(CONFIGS))
         return
     names = args.only or (["wav2vec2-base", "moonshine-tiny"] if args.quick else list(CONFIGS))
     time_rows, memory_rows = [], []
     for name in names:
-        measured = run(name)
+        measured = in_fresh_process(measure, name)
         print(name, measured, file=sys.stderr, flush=True)  # in case it is ended
         label = f"{name}, {measured['parameters']:.0f} M"
         time_rows.append(Row(label, measured["wall"], "s", cpu=measured["cpu"]))
         memory_rows.append(Row(label, measured["peak"], "GB"))
-    notes = [
-        f"one clip of {SECONDS:g} s, float32, random weights, one thread; memory without libraries",
-        load_note(args),
-    ]
-    show({"Time of the clip": time_rows, "Peak memory": memory_rows}, [], notes, args.json)
-
-
-def run(name: str) -> dict[str, float]:
-    """Measure a model in a process of its own."""
-    command = [sys.executable, "-m", "bench.encoders", "--child", name]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    measured: dict[str, float] = json.loads(output.splitlines()[-1])
-    return measured
+    note = f"one clip of {SECONDS:g} s, float32, random weights, one thread; memory of the model"
+    show(args, {"Time of the clip": time_rows, "Peak memory": memory_rows}, note)
 
 
 def measure(name: str) -> dict[str, float]:

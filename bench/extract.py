@@ -13,7 +13,6 @@ first round, for every side. In a round, what pads to 30 s takes one part of the
 every side; trim takes all of them, since its batches are made of clips of like length.
 """
 
-import argparse
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +37,6 @@ from bench.report import (
     arguments,
     compare,
     fresh,
-    load_note,
     show,
     temporary_folder,
     times_as_fast,
@@ -85,7 +83,12 @@ FULL = Size(clips=200, parts=4)
 
 def main() -> None:
     use_one_thread()
-    args = _options()
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--clips", type=int, help=f"default {FULL.clips}, --quick {QUICK.clips}")
+    parser.add_argument(
+        "--hf", type=Path, help="Hugging Face folder of whisper-tiny.en for the reference"
+    )
+    args = parser.parse_args()
     size = QUICK if args.quick else FULL
     with temporary_folder(args) as root:
         manifest, audio, origin = speech_corpus(args.clips or size.clips, root / "speech")
@@ -94,22 +97,12 @@ def main() -> None:
         with _loaded_once():
             windows, targets = _windows(manifest, audio, root, size, Reference(args.hf))
     notes = [
-        f"{'--quick: ' if args.quick else ''}{len(manifest)} clips of {origin}, mean {seconds:.1f} "
-        f"s; ours: {MODEL}, CTranslate2, float32",
+        f"{len(manifest)} clips of {origin}, mean {seconds:.1f} s; ours: {MODEL}, CTranslate2, "
+        "float32",
         f"reference: Hugging Face, float32, {args.hf or 'random weights (the cost is the same)'}",
         "OMP_NUM_THREADS=1 for every side; reading and hashing the weights is in none",
-        load_note(args),
     ]
-    show({"Frames": windows}, targets, notes, args.json)
-
-
-def _options() -> argparse.Namespace:
-    parser = arguments(__doc__ or "")
-    parser.add_argument("--clips", type=int, help=f"default {FULL.clips}, --quick {QUICK.clips}")
-    parser.add_argument(
-        "--hf", type=Path, help="Hugging Face folder of whisper-tiny.en for the reference"
-    )
-    return parser.parse_args()
+    show(args, {"Frames": windows}, *notes, targets=targets)
 
 
 @contextmanager

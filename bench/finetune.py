@@ -55,7 +55,7 @@ def main() -> None:
     for seed in range(1 if args.quick else args.seeds):
         changes = [*args.overrides, *_changes(args, seed)]
         rows += _trained(Pipeline.load(args.pipeline, changes), args.only, seed)
-    show({"test, mean over the seeds": _means(rows)}, [], [str(args.pipeline)], args.json)
+    show(args, {"test, mean over the seeds": _means(rows)}, str(args.pipeline))
 
 
 def _changes(args: Any, seed: int) -> list[str]:

@@ -17,9 +17,7 @@ Times are of these batches, several rounds, the sides in turn; ratios are of CPU
 system, which other work on the machine moves less than wall time. One thread for every library.
 """
 
-import statistics
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +29,7 @@ from bench.report import (
     Target,
     arguments,
     compare,
-    load_note,
+    median_row,
     show,
     temporary_folder,
     times_the_cpu,
@@ -67,12 +65,11 @@ def main() -> None:
         clips = f"{batches * size.batch} of {CORPUS:,} clips, mean {seconds.mean():.1f} s"
         sections[f"{name}: {clips}"] = rows
         targets += [] if targets else met
-    notes = [
-        f"{'--quick: ' if args.quick else ''}hidden {size.hidden}, speech {size.speech}, text "
-        f"{size.text}, batch {size.batch}, {args.rounds} rounds, medians; times: of CPU seconds",
-        load_note(args),
-    ]
-    show(sections, targets, notes, args.json)
+    note = (
+        f"hidden {size.hidden}, speech {size.speech}, text {size.text}, batch {size.batch}, "
+        f"{args.rounds} rounds, medians; times: of CPU seconds"
+    )
+    show(args, sections, note, targets=targets)
 
 
 def msp_like() -> np.ndarray:
@@ -129,25 +126,23 @@ def _measure(
 
 
 def frames_of(seconds: np.ndarray) -> dict[str, np.ndarray]:
-    frames = np.maximum(seconds * FRAME_RATE, 1).astype(np.int64)
     return {
-        "speech": frames,
+        "speech": np.maximum(seconds * FRAME_RATE, 1).astype(np.int64),
         "text": np.maximum(np.round(seconds * TOKEN_RATE), 1).astype(np.int64),
     }
 
 
 def _seconds(rows: Sequence[Row], ratios: dict[str, float]) -> list[Row]:
     """Return rows of seconds for all batches, with ratios of CPU time."""
-    walls = {row.name: tuple(1 / rate for rate in row.value_rounds) for row in rows}
     return [
-        replace(
-            row,
-            value=statistics.median(walls[row.name]),
-            unit="s",
+        median_row(
+            row.name,
+            [1 / rate for rate in row.value_rounds],
+            "s",
+            ratio_to=PUBLISHED,
             ratio=ratios[row.name],
-            value_rounds=walls[row.name],
-            read_gb=None,
-            read_gb_rounds=(),
+            cpu=row.cpu,
+            cpu_rounds=row.cpu_rounds,
         )
         for row in rows
     ]

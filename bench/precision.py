@@ -26,7 +26,7 @@ def main() -> None:
         waves = [load(audio / path) for path in manifest.frame["path"]]
         exact = [np.asarray(extractor.extract([wave])[0]) for wave in waves]
     rows = [Row(name, 100 * _error(exact, name), "%") for name in ("float16", "bfloat16", "int8")]
-    show({"Relative L2 error": rows}, [], [f"{len(exact)} clips of {origin}, {MODEL}"], args.json)
+    show(args, {"Relative L2 error": rows}, f"{len(exact)} clips of {origin}, {MODEL}")
 
 
 def _error(exact: Sequence[np.ndarray], name: str) -> float:

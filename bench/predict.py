@@ -35,8 +35,8 @@ def main() -> None:
     warm = compare(sides, "clips", rounds)
     times = [1 / row.ratio for row in warm if row.name == "ours" and row.ratio]
     targets = [Target("warm clip, times the bare models", times[0], "≤", 1.25, "x")]
-    notes = [f"{args.run}, {audio.duration(args.clip):.1f} s of audio, {len(p.heads)} heads"]
-    show({"Warm": warm}, targets, notes, args.json)
+    note = f"{args.run}, {audio.duration(args.clip):.1f} s of audio, {len(p.heads)} heads"
+    show(args, {"Warm": warm}, note, targets=targets)
 
 
 def _bare(p: Predictor, clip: Path) -> Callable[[], object]:

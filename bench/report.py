@@ -18,15 +18,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import psutil
 
 from ser.corpus.machine import machine as machine_facts
 
+Result = TypeVar("Result")
 PROGRAM = str(Path(sys.executable).parent / "ser")  # of this environment
 ROUND_SECONDS = 0.3
 HEADINGS: dict[str, Literal["left", "right"]] = {
@@ -107,14 +109,6 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def load_note(args: argparse.Namespace) -> str:
-    """Return the note on the load of the machine when the benchmark started."""
-    return (
-        f"load average {args.load:.2f} at the start: with other work on the machine the figures "
-        "move"
-    )
-
-
 def use_one_thread() -> None:
     """Make torch and every library that is loaded after it compute in one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -132,9 +126,7 @@ def temporary_folder(args: argparse.Namespace) -> Iterator[Path]:
 
 def compare(sides: Sequence[Side], unit: str, rounds: int) -> list[Row]:
     """Run the sides in turn, several rounds; `value` is units per second of wall time."""
-    values: dict[str, list[float]] = {side.name: [] for side in sides}
-    cpus: dict[str, list[float]] = {side.name: [] for side in sides}
-    reads: dict[str, list[float]] = {side.name: [] for side in sides}
+    measured: dict[str, list[tuple[float, float, float]]] = {side.name: [] for side in sides}
     for _ in range(rounds):
         for side in sides:
             side.before()
@@ -143,25 +135,33 @@ def compare(sides: Sequence[Side], unit: str, rounds: int) -> list[Row]:
             side.run()
             wall = time.perf_counter() - start
             cpu_end, read_end = _usage()
-            values[side.name].append(side.count / wall)
-            cpus[side.name].append((cpu_end - cpu) / side.count)
-            reads[side.name].append((read_end - read) / 1e9)
-    bases = {side.name: side.base or sides[0].name for side in sides}
-    return [
-        Row(
-            name,
-            statistics.median(values[name]),
-            f"{unit}/s",
-            ratio_to=base,
-            ratio=_median_ratio(values[name], values[base]),
-            cpu=statistics.median(cpus[name]),
-            read_gb=statistics.median(reads[name]),
-            value_rounds=tuple(values[name]),
-            cpu_rounds=tuple(cpus[name]),
-            read_gb_rounds=tuple(reads[name]),
-        )
-        for name, base in bases.items()
-    ]
+            cpu_each, read_gb = (cpu_end - cpu) / side.count, (read_end - read) / 1e9
+            measured[side.name].append((side.count / wall, cpu_each, read_gb))
+    rows = []
+    for side in sides:
+        base = side.base or sides[0].name
+        rates, cpus, reads = zip(*measured[side.name], strict=True)
+        figures = {
+            "ratio_to": base,
+            "ratio": _median_ratio(rates, [rate for rate, _, _ in measured[base]]),
+            "cpu": statistics.median(cpus),
+            "read_gb": statistics.median(reads),
+            "cpu_rounds": cpus,
+            "read_gb_rounds": reads,
+        }
+        rows.append(median_row(side.name, rates, f"{unit}/s", **figures))
+    return rows
+
+
+def median_row(name: str, rounds: Sequence[float], unit: str, **figures: Any) -> Row:
+    """Return a row of the median over the rounds, with other figures of a `Row`."""
+    return Row(name, statistics.median(rounds), unit, value_rounds=tuple(rounds), **figures)
+
+
+def in_fresh_process(function: Callable[..., Result], *arguments: object) -> Result:
+    """Call a function in a process of its own, whose memory is not that of this one."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def repeated(name: str, run: Callable[[], object], count: int, seconds: float) -> Side:
@@ -188,17 +188,19 @@ def times_the_cpu(rows: Sequence[Row], own: str, base: str) -> float:
 
 
 def show(
+    args: argparse.Namespace,
     sections: Mapping[str, Sequence[Row]],
-    targets: Sequence[Target],
-    notes: Sequence[str],
-    json_file: Path | None,
+    *notes: str,
+    targets: Sequence[Target] = (),
 ) -> None:
-    """Print a table a section, then a line a target; write the JSON."""
+    """Print notes, a table a section, then a line a target; write the JSON."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     description = machine()
+    load = f"load average {args.load:.2f} at the start: other work on the machine moves times"
+    notes = (*(["--quick: smaller sizes"] if args.quick else []), *notes, load)
     console.print(description, *notes, sep="\n", highlight=False)
     for title, rows in sections.items():
         table = Table(title=title, title_justify="left")
@@ -214,14 +216,14 @@ def show(
         table.add_row(target.name, wanted, measured, "met" if target.met else "NOT met")
     if targets:
         console.print(table)
-    if json_file:
+    if args.json:
         content = {
             "machine": description,
             "notes": list(notes),
             "rows": [asdict(row) | {"section": s} for s, rows in sections.items() for row in rows],
             "targets": [asdict(target) | {"met": target.met} for target in targets],
         }
-        json_file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        args.json.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def machine() -> str:

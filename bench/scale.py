@@ -27,7 +27,7 @@ import soundfile
 
 from bench.cache_index import indexed_name, write_index
 from bench.cache_sides import BATCH
-from bench.report import PROGRAM, Row, Target, arguments, load_note, show, temporary_folder
+from bench.report import PROGRAM, Row, Target, arguments, in_fresh_process, show, temporary_folder
 from bench.stack import HEADS, SIZES, TRAIN, fit_words, measured, write_run
 from ser.cache.features import FeatureCache
 from ser.cache.reader import FeatureInput, bucket, lengths_of, require
@@ -47,6 +47,9 @@ MOST_SECONDS, MOST_GB = 3, 0.5
 EPOCHS = 30
 # cores, GB free, GB that a worker takes
 MACHINES = ((1, 16, 0.6), (4, 16, 0.6), (16, 16, 0.6), (16, 64, 4.0), (16, 128, 12.0))
+CHECK = ("corpus", "check", "--quick", "m.parquet")
+PLAN = "import bench.scale, pathlib; bench.scale.plan_epoch(pathlib.Path())"
+ALL = sum(TRAIN) + sum(SIZES.values())  # utterances
 FEATURE = "voice"
 PIPELINE = f"""corpus: {{manifest: m.parquet, audio: audio, classes: [{", ".join(CLASSES)}]}}
 cache: cache
@@ -63,7 +66,7 @@ class Case:
 
     name: str
     write: Callable[[Path, int], None]
-    command: Callable[[Path], list[str]]
+    command: tuple[str, ...]
     largest: int
     most_seconds: float = MOST_SECONDS
 
@@ -79,34 +82,21 @@ def main() -> None:
                 size = case.largest // times
                 folder = root.resolve() / f"{case.write.__name__}-{size}"
                 if not folder.exists():
-                    folder.mkdir()  # in a process of its own: a new one begins with our memory
-                    measured(_python(f"{case.write.__name__}(folder, {size})", folder))
-                cost, _ = measured(case.command(folder))
+                    folder.mkdir()
+                    in_fresh_process(case.write, folder, size)  # what is measured begins with ours
+                cost, _ = measured(case.command, folder=folder)
                 rows.append(Row(f"{size:,}", cost.cpu, "CPU s"))
                 rows.append(Row(f"{size:,}: most memory", cost.gb, "GB"))
             name = f"{case.name}, {size:,}"
             targets.append(Target(f"{name}: CPU", cost.cpu, "≤", case.most_seconds, "s"))
             targets.append(Target(f"{name}: memory", cost.gb, "≤", MOST_GB, "GB"))
-    sections["train-all, simulated"] = [
-        Row(f"{cores} cores, {free} GB free, {peak:g} GB a worker: {name}", value, unit)
-        for cores, free, peak in MACHINES
-        for name, value, unit in zip(
-            ("at a time", f"{HEADS} heads"),
-            train_all(cores, free, peak),
-            ("workers", "hours"),
-            strict=True,
-        )
-    ]
-    show(sections, targets, [load_note(args)], args.json)
-
-
-def _ser(*words: str | Path) -> list[str]:
-    return [PROGRAM, *map(str, words)]
-
-
-def _python(call: str, folder: Path) -> list[str]:
-    start = "import pathlib, sys, bench.scale; folder = pathlib.Path(sys.argv[1])"
-    return [sys.executable, "-c", f"{start}; bench.scale.{call}", str(folder)]
+    rows = sections["train-all, simulated"] = []
+    for cores, free, peak in MACHINES:
+        workers, hours = train_all(cores, free, peak)
+        machine = f"{cores} cores, {free} GB free, {peak:g} GB a worker"
+        rows.append(Row(f"{machine}: at a time", workers, "workers"))
+        rows.append(Row(f"{machine}: {HEADS} heads", hours, "hours"))
+    show(args, sections, targets=targets)
 
 
 def write_corpus(folder: Path, rows: int) -> None:
@@ -211,40 +201,19 @@ def train_all(cores: int, free: float, peak: float) -> tuple[int, float]:
 
 def write_logits(folder: Path, utterances: int) -> None:
     """Write twelve heads' logits, in the shares of MSP-Podcast's splits, and fit their mean."""
-    share = utterances / (sum(TRAIN) + sum(SIZES.values()))
+    share = utterances / ALL
     train = [round(share * count) for count in TRAIN]
     sizes = {split: round(share * count) for split, count in SIZES.items()}
     write_run(folder, 200, train=train, sizes=sizes, heads=HEADS)
-    measured(_ser(*fit_words("mean_logits"), "--pipeline", folder / "pipeline.yaml"))
+    measured([PROGRAM, *fit_words("mean_logits")], folder=folder)
 
 
 CASES = (
-    Case(
-        "cache info",
-        write_corpus,
-        lambda folder: _ser("cache", "info", "--pipeline", folder / "pipeline.yaml"),
-        1_000_000,
-    ),
-    Case(
-        "corpus check --quick",
-        write_corpus,
-        lambda folder: _ser("corpus", "check", "--quick", folder / "m.parquet"),
-        1_000_000,
-    ),
-    Case(
-        "heads list",
-        write_heads,
-        lambda folder: _ser("heads", "list", "--pipeline", folder / "pipeline.yaml"),
-        9_900,
-    ),
-    Case("epoch", write_epoch, lambda folder: _python("plan_epoch(folder)", folder), 84_000),
-    Case(
-        "report",
-        write_logits,
-        lambda folder: _ser("report", "--figures=none", "--pipeline", folder / "pipeline.yaml"),
-        sum(TRAIN) + sum(SIZES.values()),
-        most_seconds=10,
-    ),
+    Case("cache info", write_corpus, (PROGRAM, "cache", "info"), 1_000_000),
+    Case("corpus check --quick", write_corpus, (PROGRAM, *CHECK), 1_000_000),
+    Case("heads list", write_heads, (PROGRAM, "heads", "list"), 9_900),
+    Case("epoch", write_epoch, (sys.executable, "-c", PLAN), 84_000),
+    Case("report", write_logits, (PROGRAM, "report", "--figures=none"), ALL, most_seconds=10),
 )
 
 if __name__ == "__main__":

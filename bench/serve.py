@@ -12,7 +12,6 @@ import contextlib
 import os
 import re
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import httpx
 import numpy as np
 import soundfile
 
-from bench.report import PROGRAM, Row, arguments, show
+from bench.report import PROGRAM, Row, arguments, show, temporary_folder
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     requests = 40 if options.quick else options.requests
     clip = options.clip.read_bytes()
-    with (
-        tempfile.TemporaryDirectory(dir=options.folder) as temporary,
-        served(options.run, Path(temporary)) as server,
-    ):
+    with temporary_folder(options) as folder, served(options.run, folder) as server:
         asyncio.run(fire(server, clip, 5, 1))
         before = server.memory("VmRSS")
         begun = time.perf_counter()
@@ -103,15 +99,12 @@ def main() -> None:
             Row("p95", float(np.percentile(seconds, 95)), "s"),
             Row("memory after 5 requests", before, "MB"),
             Row(f"memory after {requests} more", server.memory("VmRSS"), "MB"),
+            Row("its peak", server.memory("VmHWM"), "MB"),
+            Row("files left behind", sum(path.is_file() for path in folder.rglob("*")), ""),
         ]
-        rows.append(Row("its peak", server.memory("VmHWM"), "MB"))
-        left = [path for path in Path(temporary).rglob("*") if path.is_file()]
-        rows.append(Row("files left behind", len(left), ""))
-    audio = soundfile.info(options.clip)
-    note = (
-        f"{options.clip.name}, {audio.frames / audio.samplerate:.1f} s, {options.at_once} at once"
-    )
-    show({"serve": rows}, [], [note], options.json)
+    seconds_of_clip = soundfile.info(options.clip).duration
+    note = f"{options.clip.name}, {seconds_of_clip:.1f} s, {options.at_once} at once"
+    show(options, {"serve": rows}, note)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,16 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from bench.report import PROGRAM, Row, Target, arguments, drop, load_note, show, temporary_folder
+from bench.report import (
+    PROGRAM,
+    Row,
+    Target,
+    arguments,
+    drop,
+    median_row,
+    show,
+    temporary_folder,
+)
 from ser.cache.logits import HeadLogits, SplitLogits
 
 CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -61,7 +70,7 @@ def main() -> None:
     args = _options()
     trees, rounds = (20, 1) if args.quick else (200, 3)
     rounds = args.rounds or rounds
-    versions = {"now": Path.cwd()} | ({"before": args.before} if args.before else {})
+    versions = {"": Path.cwd()} | ({" (before)": args.before} if args.before else {})
     sections: dict[str, list[Row]] = {}
     targets: list[Target] = []
     scale = f"{HEADS} heads, {sum(TRAIN):,} train utterances, 5 x {trees} trees"
@@ -71,11 +80,8 @@ def main() -> None:
             sections[scale], targets = _paper(root, trees, rounds, versions)
         if "commands" in args.parts:
             sections[f"commands, {scale}"] = _commands(root, versions)
-    notes = [
-        f"{'--quick: ' if args.quick else ''}{rounds} rounds, medians; both sides predict the same",
-        load_note(args),
-    ]
-    show(sections, targets, notes, args.json)
+    note = f"{rounds} rounds, medians; both sides predict the same"
+    show(args, sections, note, targets=targets)
 
 
 def _options() -> argparse.Namespace:
@@ -103,13 +109,13 @@ def write_run(
     count, classes = len(train), CLASSES[: len(train)]
     labels = {"train": rng.permutation(np.repeat(np.arange(count), train))}
     labels |= {split: rng.integers(0, count, n) for split, n in sizes.items()}
-    logits = {s: 0.5 * np.eye(count, dtype=np.float32)[y] for s, y in labels.items()}
     names = [f"head-{i:02}" for i in range(heads)]
     blocks: dict[str, list[np.ndarray]] = {split: [] for split in labels}
     for name in names:
         splits = {}
         for split, y in labels.items():
-            noisy = logits[split] + rng.standard_normal((len(y), count), np.float32)
+            clean = 0.5 * np.eye(count, dtype=np.float32)[y]
+            noisy = clean + rng.standard_normal((len(y), count), np.float32)
             blocks[split].append(noisy)
             splits[split] = SplitLogits(
                 utterance=[f"MSP-PODCAST_{split}_{i:06}.wav" for i in range(len(y))],
@@ -180,12 +186,12 @@ def _published(root: Path, trees: int, jobs: int) -> Cost:
 def _paper(
     root: Path, trees: int, rounds: int, versions: Mapping[str, Path]
 ) -> tuple[list[Row], list[Target]]:
-    costs: dict[str, list[Cost]] = {ONE: [], ALL: [], **{_named(OURS, v): [] for v in versions}}
+    costs: dict[str, list[Cost]] = {ONE: [], ALL: [], **{OURS + v: [] for v in versions}}
     for _ in range(rounds):
         costs[ONE].append(_published(root, trees, 1))
         costs[ALL].append(_published(root, trees, -1))
         for version, checkout in versions.items():
-            costs[_named(OURS, version)].append(_ser(root, checkout, *fit_words("random_forest")))
+            costs[OURS + version].append(_ser(root, checkout, *fit_words("random_forest")))
             _check(root)
     beside = [o.wall - p.fit for o, p in zip(costs[OURS], costs[ALL], strict=True)]
     single = [p.fit / o.wall for o, p in zip(costs[OURS], costs[ONE], strict=True)]
@@ -193,10 +199,6 @@ def _paper(
         Target("command - bare fit, all cores", statistics.median(beside), "≤", ALLOWED, "s"),
         Target("bare fit, n_jobs=1 / command", statistics.median(single), "≥", 1, "x"),
     ]
-
-
-def _named(name: str, version: str) -> str:
-    return name if version == "now" else f"{name}, {version}"
 
 
 def fit_words(model: str) -> tuple[str, ...]:
@@ -207,8 +209,7 @@ def fit_words(model: str) -> tuple[str, ...]:
 def _ser(root: Path, checkout: Path, *words: str) -> Cost:
     """Run a command of the version in `checkout`, its files dropped from the page cache."""
     drop(root / "run")
-    command = [PROGRAM, *words, "--pipeline", str(root / "pipeline.yaml")]
-    return measured(command, checkout)[0]
+    return measured([PROGRAM, *words], checkout, root)[0]
 
 
 def _commands(root: Path, versions: Mapping[str, Path]) -> list[Row]:
@@ -218,7 +219,7 @@ def _commands(root: Path, versions: Mapping[str, Path]) -> list[Row]:
     for words in calls:
         for version, checkout in versions.items():
             cost = _ser(root, checkout, *words)
-            name = _named(" ".join(word for word in words if not word.startswith("--")), version)
+            name = " ".join(word for word in words if not word.startswith("--")) + version
             rows += [Row(name, cost.cpu, "CPU s"), Row(f"{name}: most memory", cost.gb, "GB")]
     return rows
 
@@ -231,15 +232,20 @@ def _check(root: Path) -> None:
             raise RuntimeError(f"the two sides predict different probabilities for {split}")
 
 
-def measured(command: Sequence[str], checkout: Path | None = None) -> tuple[Cost, str]:
+def measured(
+    command: Sequence[str], checkout: Path | None = None, folder: Path | None = None
+) -> tuple[Cost, str]:
     """Run a process of the code in `checkout`, by default here; return its cost and its output.
 
-    Its bytecode is kept, as where ser is installed, even if the environment says otherwise.
+    It runs in `folder`. Its bytecode is kept, as where ser is installed, even if the environment
+    says otherwise.
     """
     started = time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": str(checkout or Path.cwd())}
+    environment = {**os.environ, "PYTHONPATH": str((checkout or Path()).absolute())}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
+    ) as process:
         assert process.stdout is not None
         printed = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -253,22 +259,20 @@ def measured(command: Sequence[str], checkout: Path | None = None) -> tuple[Cost
 def _rows(costs: dict[str, list[Cost]]) -> list[Row]:
     rows = []
     for name, taken in costs.items():
-        walls = tuple(cost.wall for cost in taken)
-        base = tuple(cost.wall for cost in costs[ONE])
-        ratio = statistics.median(b / w for b, w in zip(base, walls, strict=True))
+        walls = [cost.wall for cost in taken]
+        ratios = [one.wall / own.wall for one, own in zip(costs[ONE], taken, strict=True)]
         cpu = statistics.median(cost.cpu for cost in taken)
-        ours = name.startswith(OURS)
-        what = "whole command" if ours else "fit + dev, test"
-        if ours:
-            extra = [o.cpu - p.fit_cpu for o, p in zip(taken, costs[ONE], strict=True)]
-            rows.append(Row(f"{name}: beside the bare fit", statistics.median(extra), "CPU s"))
-        wall = statistics.median(walls)
-        rows.append(Row(f"{name}: {what}", wall, "s", ONE, ratio, cpu, value_rounds=walls))
-        if not ours:
-            fits = tuple(cost.fit for cost in taken)
-            fit, cpu = statistics.median(fits), statistics.median(cost.fit_cpu for cost in taken)
-            rows.append(Row(f"{name}: bare fit", fit, "s", cpu=cpu, value_rounds=fits))
-        rows.append(Row(f"{name}: most memory", statistics.median(c.gb for c in taken), "GB"))
+        figures = {"ratio_to": ONE, "ratio": statistics.median(ratios), "cpu": cpu}
+        if name.startswith(OURS):
+            beside = [own.cpu - one.fit_cpu for one, own in zip(costs[ONE], taken, strict=True)]
+            rows.append(median_row(f"{name}: beside the bare fit", beside, "CPU s"))
+            rows.append(median_row(f"{name}: whole command", walls, "s", **figures))
+        else:
+            rows.append(median_row(f"{name}: fit + dev, test", walls, "s", **figures))
+            fit_cpu = statistics.median(cost.fit_cpu for cost in taken)
+            fits = [cost.fit for cost in taken]
+            rows.append(median_row(f"{name}: bare fit", fits, "s", cpu=fit_cpu))
+        rows.append(median_row(f"{name}: most memory", [cost.gb for cost in taken], "GB"))
     return rows
 
 

@@ -5,7 +5,6 @@ layers, as all are alike. One thread for both sides (OMP_NUM_THREADS=1), which t
 round; the states are compared before anything is timed. A ratio above 1: torch takes less CPU time.
 """
 
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from bench.report import (
     Side,
     arguments,
     compare,
-    load_note,
     show,
+    temporary_folder,
     times_the_cpu,
     use_one_thread,
 )
@@ -40,9 +39,9 @@ def main() -> None:
     args = arguments(__doc__ or "").parse_args()
     sections = {}
     for name in list(SIZES)[:2] if args.quick else SIZES:
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=args.folder) as folder:
-            sections[f"Whisper {name}"] = _rows(name, Path(folder))
-    show(sections, [], [load_note(args)], args.json)
+        with temporary_folder(args) as folder:
+            sections[f"Whisper {name}"] = _rows(name, folder)
+    show(args, sections)
 
 
 def _rows(name: str, folder: Path) -> list[Row]:

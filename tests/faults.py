@@ -88,7 +88,7 @@ def main() -> int:
                 Row(f"{name}: kills", outcome.kills, f"of {rounds}"),
                 Row(f"{name}: wrong", len(outcome.wrong), f"of {rounds}"),
             ]
-    show({"kill -9": rows}, [], wrong, args.json)
+    show(args, {"kill -9": rows}, *wrong)
     return min(len(wrong), 1)
 
 

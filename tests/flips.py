@@ -56,7 +56,7 @@ def main() -> int:
             if flip.outcome == "wrong":
                 wrong.append(f"wrong: {flip.kind}: {flip.detail}")
     rows = [Row(outcome, counts[outcome], "flips") for outcome in OUTCOMES]
-    show({f"{len(kinds_seen)} kinds of files": rows}, [], wrong, args.json)
+    show(args, {f"{len(kinds_seen)} kinds of files": rows}, *wrong)
     return min(len(wrong), 1)
 
 

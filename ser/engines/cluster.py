@@ -16,14 +16,19 @@ import signal
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ser.cache.urls import is_url
 from ser.corpus.errors import UserError
-from ser.engines.shards import SHARDS_PER_WORKER, count_missing, read_jobs, run_shards
+from ser.engines.shards import (
+    SHARDS_PER_WORKER,
+    count_missing,
+    finished_reports,
+    read_jobs,
+    shard_tasks,
+)
 from ser.engines.workers import ATTEMPTS, STOP_SECONDS, Answer, Answers, Task, run_body
 
 if TYPE_CHECKING:
@@ -47,7 +52,6 @@ def extract_with_ray(
     Raises `UserError` that names the node and the path where that is not so, for what `extract`
     does, and when the workers of one shard die three times.
     """
-    from ser.extract.job import open_feature
     from ser.extract.run import extract_together
 
     work = read_jobs(origin, names)
@@ -60,13 +64,8 @@ def extract_with_ray(
         manifest = work[0].manifest.source
         _require_paths([path, manifest, work[0].audio], [work[0].cache], device)
         count = min(missing, SHARDS_PER_WORKER * workers)
-        arguments = (asdict(origin), list(names), device, 1)  # a task has its device alone
-        options = _options(path, device)
-        reports = run_shards(work, arguments, count, lambda tasks: run_on_ray(tasks, options))
-    for job, report in zip(work, reports, strict=True):
-        if report.failed:  # its lock does not reach across every network file system
-            open_feature(job).record(report.failed)
-    return reports
+        tasks = shard_tasks(origin, names, device, count)
+        return finished_reports(work, run_on_ray(tasks, _options(path, device)), count)
 
 
 def train_with_ray(
@@ -78,7 +77,7 @@ def train_with_ray(
     `UserError` as that does, and as `train_heads` does; a head whose workers die three times has
     failed.
     """
-    from ser.engines.heads import report_current, reports_of
+    from ser.engines.heads import RunTraining, report_current, reports_of
 
     left = yield from report_current(job, names, training.force)
     if not left:
@@ -88,10 +87,8 @@ def train_with_ray(
         device, _ = _workers(training.device)
         local = [cache.path / "feature.json" for cache in job.features.values() if not cache.remote]
         _require_paths([path, job.manifest.source, *local], [job.run], device)
-        training = replace(training, device=device)
-        tasks = [training.task(name) for name in left]
-        chosen_by = {name: job.configs[name].chosen_by for name in left}
-        yield from reports_of(chosen_by, run_on_ray(tasks, _options(path, device)))
+        run = RunTraining(job, left, training).on(device)
+        yield from reports_of([run], run_on_ray(run.tasks(), _options(path, device)))
 
 
 def _ray() -> Any:
@@ -214,7 +211,7 @@ def interrupt_once(number: int, frame: object) -> None:
 def body_in_task(body: str, arguments: Sequence[object]) -> tuple[str, object]:
     """Run a task's function as a Ray task; both the terminal and Ray send it Ctrl-C."""
     signal.signal(signal.SIGINT, interrupt_once)
-    return run_body(lambda event: None, body, arguments)
+    return run_body(body, arguments)
 
 
 def run_on_ray(tasks: Iterable[Task], options: Mapping[str, object]) -> Answers:

@@ -13,7 +13,7 @@ A worker costs a start of Python and torch, three seconds or so, and reads the p
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
@@ -49,10 +49,6 @@ class Training:
     force: bool = False
     in_memory: bool = False
 
-    def task(self, name: str, prefix: str = "") -> Task:
-        """Return the task that trains one head; the prefix is only for the task's name."""
-        return Task(prefix + name, BODY, [name, asdict(self)])
-
 
 @dataclass(frozen=True)
 class RunTraining:
@@ -74,7 +70,8 @@ class RunTraining:
         """
         configs = self.job.configs
         names = sorted(self.names, key=lambda name: len(configs[name].features), reverse=True)
-        return [self.training.task(name, self.prefix) for name in names]
+        training = asdict(self.training)
+        return [Task(self.prefix + name, BODY, [name, training]) for name in names]
 
     def train(self, after_epoch: AfterEpoch) -> Iterator[HeadReport]:
         """Train the heads in this process, one after another; yield reports."""
@@ -115,15 +112,12 @@ def train_runs(
                 load_features(run.job, run.names, log)
             yield from run.on(device).train(after_epoch)
         return
-    chosen_by = {
-        r.prefix + name: r.job.configs[name].chosen_by for r in pending for name in r.names
-    }
     gpus = gpus_of(device)
     # a worker sees one GPU alone, by CUDA_VISIBLE_DEVICES
     tasks = [task for run in pending for task in run.on("cuda" if gpus else device).tasks()]
     if jobs is not None:
         slots = environments(limit, gpus)
-        yield from reports_of(chosen_by, run_tasks(tasks, lambda: slots), after_epoch)
+        yield from reports_of(pending, run_tasks(tasks, lambda: slots), after_epoch)
         return
     budget = MemoryBudget(limit, available_memory(), free_on(gpus) if gpus else {})
 
@@ -131,7 +125,7 @@ def train_runs(
         if line := budget.measure(memory, gpu_memory):
             log(f"heads    {line}")
 
-    yield from reports_of(chosen_by, run_tasks(tasks, budget.slots), after_epoch, measured)
+    yield from reports_of(pending, run_tasks(tasks, budget.slots), after_epoch, measured)
 
 
 def load_features(job: HeadsJob, names: Sequence[str], log: Log = lambda line: None) -> None:
@@ -154,18 +148,18 @@ def report_current(
 
 
 def reports_of(
-    chosen_by: Mapping[str, str],
+    runs: Sequence[RunTraining],
     answers: Answers,
     after_epoch: AfterEpoch = lambda progress: None,
     measured: Callable[[int, int], None] = lambda memory, gpu_memory: None,
 ) -> Iterator[HeadReport]:
     """Yield a report for each head that is trained in another process, from its task's answers.
 
-    `chosen_by` has the name of each head's dev score by the name of its task.
     Raises `UserError` for what a worker refused before it began with its head, `StoppedError` for
     what the machine refused it, `RuntimeError` for what it raised.
     """
     started = time.monotonic()
+    chosen_by = {r.prefix + name: r.job.configs[name].chosen_by for r in runs for name in r.names}
     with closing(answers):
         for answer in answers:
             name = answer.task.name

@@ -13,7 +13,7 @@ shards cost more, and fewer leave workers idle at the end.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -55,9 +55,9 @@ def extract_with_jobs(
     count = min(missing, SHARDS_PER_WORKER * jobs)
     gpus = gpus_of(device)
     processes = math.ceil(jobs / len(gpus)) if gpus else jobs
-    arguments = (asdict(origin), list(names), "cuda" if gpus else device, processes)
+    tasks = shard_tasks(origin, names, "cuda" if gpus else device, count, processes)
     slots = environments(jobs, gpus)
-    return run_shards(work, arguments, count, lambda tasks: run_tasks(tasks, lambda: slots))
+    return finished_reports(work, run_tasks(tasks, lambda: slots), count)
 
 
 def read_jobs(origin: "Origin", names: Sequence[str]) -> "list[Job]":
@@ -100,30 +100,37 @@ def run_shard(
     return [asdict(report) for report in reports]
 
 
-def run_shards(
-    work: "Sequence[Job]",
-    arguments: Sequence[object],
-    count: int,
-    engine: Callable[[Sequence[Task]], Answers],
-) -> "list[Report]":
-    """Run shards 0 to count-1 on an engine; `arguments` are those of `run_shard` before the shard.
+def shard_tasks(
+    origin: "Origin", names: Sequence[str], device: str, count: int, processes: int = 1
+) -> list[Task]:
+    """Return the tasks of shards 0 to count-1; `processes` is how many share the device."""
+    arguments = [asdict(origin), list(names), device, processes]
+    return [Task(f"{i}/{count}", BODY, [*arguments, (i, count)]) for i in range(count)]
+
+
+def finished_reports(work: "Sequence[Job]", answers: Answers, count: int) -> "list[Report]":
+    """Follow the shards of an extraction until all are done; return a report for each job.
 
     Raises `UserError` for the first shard that is refused or whose workers keep dying,
     `RuntimeError` for one that raised.
     """
+    from ser.extract.job import open_feature
     from ser.extract.loop import Report
 
     started = time.monotonic()
     names = [job.name for job in work]
-    tasks = [Task(f"{i}/{count}", BODY, [*arguments, (i, count)]) for i in range(count)]
-    with closing(engine(tasks)) as answers:
+    with closing(answers):
         done = (answer.content for answer in answers if _is_done(answer, names))
         finished = list(steps(done, " + ".join(names), count, unit="shard"))
     seconds = time.monotonic() - started
-    return [
+    reports = [
         _merged(job, [Report(**part) for part in parts], seconds)
         for job, *parts in zip(work, *finished, strict=True)
     ]
+    for job, report in zip(work, reports, strict=True):
+        if report.failed:  # the lock of the list may not reach across a network file system
+            open_feature(job).record(report.failed)
+    return reports
 
 
 def _is_done(answer: Answer, names: Sequence[str]) -> bool:

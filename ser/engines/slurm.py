@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import asdict
 from datetime import datetime
 from importlib import import_module
 from io import StringIO
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ser.corpus.atomic import remove
 from ser.corpus.errors import UserError, nearest, one_line
-from ser.engines.shards import count_missing, read_jobs, run_shards
+from ser.engines.shards import count_missing, finished_reports, read_jobs, shard_tasks
 from ser.engines.workers import ATTEMPTS, Answer, Answers, Task, run_body
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def extract_with_slurm(
     `options` are those of the jobs, by the names of sbatch. Raises `UserError` as
     `extract_with_jobs` does, for an option that does not exist, and where no job can be submitted.
     """
-    from ser.extract.run import extract_together, open_feature
+    from ser.extract.run import extract_together
 
     _check_names(options)
     work = read_jobs(origin, names)
@@ -68,14 +67,9 @@ def extract_with_slurm(
     if not missing:
         return extract_together(work, device)
     executor = _executor(origin.load().run, options)
-    arguments = (asdict(origin), list(names), device, 1)  # a job has its device alone
-    reports = run_shards(
-        work, arguments, min(missing, jobs), lambda tasks: run_on_slurm(tasks, executor)
-    )
-    for job, report in zip(work, reports, strict=True):
-        if report.failed:  # its lock does not reach across every network file system
-            open_feature(job).record(report.failed)
-    return reports
+    count = min(missing, jobs)
+    tasks = shard_tasks(origin, names, device, count)
+    return finished_reports(work, run_on_slurm(tasks, executor), count)
 
 
 def train_with_slurm(
@@ -89,7 +83,7 @@ def train_with_slurm(
 
     Raises `UserError` as `extract_with_slurm` does; a head whose jobs die three times has failed.
     """
-    from ser.engines.heads import report_current, reports_of
+    from ser.engines.heads import RunTraining, report_current, reports_of
 
     _check_names(options)
     left = yield from report_current(job, names, training.force)
@@ -97,10 +91,8 @@ def train_with_slurm(
         return
     if jobs is not None:
         options = {"array_parallelism": str(jobs), **options}
-    executor = _executor(job.run, options)
-    tasks = [training.task(name) for name in left]
-    chosen_by = {name: job.configs[name].chosen_by for name in left}
-    yield from reports_of(chosen_by, run_on_slurm(tasks, executor))
+    run = RunTraining(job, left, training)
+    yield from reports_of([run], run_on_slurm(run.tasks(), _executor(job.run, options)))
 
 
 def _check_names(options: Mapping[str, str]) -> None:
@@ -181,17 +173,12 @@ def _submit(tasks: Sequence[Task], executor: Any, errors: Any) -> list[Any]:
     calls = [task.body for task in tasks], [list(task.arguments) for task in tasks]
     try:
         with redirect_stderr(StringIO()):  # submitit prints what it raises
-            jobs: list[Any] = executor.map_array(body_in_job, *calls)
+            jobs: list[Any] = executor.map_array(run_body, *calls)
     except (errors.FailedJobError, errors.FailedSubmissionError, FileNotFoundError) as error:
         raise UserError(
             f"--engine slurm: sbatch refused the jobs ({_reason(error)}); correct --slurm."
         ) from error
     return jobs
-
-
-def body_in_job(body: str, arguments: Sequence[object]) -> tuple[str, Any]:
-    """Run the body of a task in a job; return the kind and the content of its answer."""
-    return run_body(lambda content: None, body, arguments)
 
 
 def _reason(error: Exception) -> str:

@@ -178,7 +178,9 @@ def environments(jobs: int, gpus: Sequence[str]) -> list[Environment]:
     return [shared | {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(jobs)]
 
 
-def run_body(send: Send, body: str, arguments: Sequence[object]) -> tuple[str, object]:
+def run_body(
+    body: str, arguments: Sequence[object], send: Send = lambda event: None
+) -> tuple[str, Any]:
     """Call a task's function; return the kind and the content of the answer."""
     module, _, name = body.partition(":")
     try:
@@ -206,7 +208,7 @@ def main() -> None:
         lines.write(json.dumps([kind, content]) + "\n")
 
     body, arguments = json.loads(sys.argv[1])
-    answer(*run_body(lambda content: answer("event", content), body, arguments))
+    answer(*run_body(body, arguments, lambda content: answer("event", content)))
 
 
 if __name__ == "__main__":
