@@ -6,7 +6,6 @@ with what was written: no side is fast because it is wrong.
 """
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -247,20 +246,13 @@ def copy_limit(corpus: Corpus, plan: Plan, cast: bool) -> Callable[[], None]:
     return cast_copy
 
 
-def check(reader: Reader, epoch: Epoch, corpus: Corpus, plan: Plan) -> float:
-    """Read one epoch and return its seconds, to warm everything up.
-
-    Raises `AssertionError` when the first batch is not what was written.
-    """
+def check(reader: Reader, epoch: Epoch, corpus: Corpus, plan: Plan) -> None:
+    """Read one epoch; raises `AssertionError` when its first batch is not what was written."""
     import torch
 
-    start = time.perf_counter()
-    count, first = 0, torch.empty(0)
-    for batch in epoch():
-        if not count:
-            first = batch.clone()  # a reader may use the memory again
-        count += 1
-    seconds = time.perf_counter() - start
+    batches = iter(epoch())
+    first = next(batches).clone()  # a reader may use the memory again
+    count = 1 + sum(1 for _ in batches)
     position = {name: i for i, name in enumerate(corpus.names)}
     dtype = torch.float32 if reader.stored == "float32" else torch.float16
     frames = [torch.from_numpy(corpus.frames(position[name])).to(dtype) for name in plan[0]]
@@ -269,4 +261,3 @@ def check(reader: Reader, epoch: Epoch, corpus: Corpus, plan: Plan) -> float:
     error = float((first - wanted).norm() / wanted.norm()) if same else 1.0
     if error > (0.02 if reader.stored == "int8" else 0.0):
         raise AssertionError(f"{reader.name}: not the values that were written (error {error})")
-    return seconds

@@ -115,16 +115,12 @@ def pool(
 def speaker_scores(vectors: Vectors, manifest: Manifest) -> dict[str, np.ndarray]:
     """Return each utterance's vector standardised by all of its speaker's clips."""
     utterances = list(vectors)
-    groups: dict[str, list[str]] = {}
-    for utterance, speaker in zip(utterances, manifest.column("speaker", utterances), strict=True):
-        groups.setdefault(speaker, []).append(utterance)
-    scores: dict[str, np.ndarray] = {}
-    for members in groups.values():
-        values = np.stack([vectors[utterance] for utterance in members])
-        deviation = values.std(axis=0)
-        standard = (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
-        scores.update(zip(members, standard, strict=True))
-    return scores
+    values = np.stack(list(vectors.values()))
+    speakers = np.array(manifest.column("speaker", utterances))
+    for speaker in set(speakers):
+        rows = speakers == speaker
+        values[rows] = StandardScaler().fit_transform(values[rows])
+    return dict(zip(utterances, values, strict=True))
 
 
 def functionals(manifest: Manifest) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ Circumplex Model of Affect"; the places are ours). What is learned is a function
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="heads and models; all by default")
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     args = parser.parse_args()
-    rows: list[dict[str, object]] = []
+    figures: dict[str, list[float]] = {}
     for seed in range(1 if args.quick else args.seeds):
-        changes = [*args.overrides, *_changes(args, seed)]
-        rows += _trained(Pipeline.load(args.pipeline, changes), args.only, seed)
-    show(args, {"test, mean over the seeds": _means(rows)}, str(args.pipeline))
+        pipeline = Pipeline.load(args.pipeline, [*args.overrides, *_changes(args, seed)])
+        for name, value in _figures(pipeline, args.only, seed):
+            if value is not None:
+                figures.setdefault(name, []).append(value)
+    rows = []
+    for name, values in figures.items():
+        spread = f"± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        rows.append(Row(name, statistics.mean(values), spread))
+    show(args, {"test, mean over the seeds": rows}, str(args.pipeline))
 
 
 def _changes(args: Any, seed: int) -> list[str]:
@@ -89,8 +95,10 @@ def _derived(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(**columns)
 
 
-def _trained(pipeline: Pipeline, only: Sequence[str] | None, seed: int) -> list[dict[str, object]]:
-    """Train these heads; return a row of each."""
+def _figures(
+    pipeline: Pipeline, only: Sequence[str] | None, seed: int
+) -> Iterator[tuple[str, float | None]]:
+    """Train these heads and models; yield the figures of each by name, None for one it has not."""
     heads, models = (
         [name for name in names if not only or name in only]
         for names in (pipeline.heads, pipeline.finetune)
@@ -106,36 +114,22 @@ def _trained(pipeline: Pipeline, only: Sequence[str] | None, seed: int) -> list[
     for line in fine_tunings(pipeline, models):
         print(f"seed {seed}: {line}", flush=True)
     metrics = score_run(pipeline.run, pipeline.score, [*heads, *models], read_manifest(pipeline))
-    rows = []
     for name in [*heads, *models]:
         scores = metrics.get("test", {}).get(name, SystemScores())
         record = read_done(pipeline.run, name)
         assert record is not None, f"{name} was not trained"
-        row = {"system": name, "seed": seed, "macro-F1": scores.score("macro_f1")}
-        row["CCC"] = scores.score("ccc")
-        row["minutes"] = record.seconds / 60
-        row["extraction minutes"] = extraction if name in heads else None
-        row["trained parameters"] = record.trainable_parameters or _size(pipeline.run, name)
-        rows.append(row)
-    return rows
+        yield f"{name}: macro-F1", scores.score("macro_f1")
+        yield f"{name}: CCC", scores.score("ccc")
+        yield f"{name}: minutes", record.seconds / 60
+        yield f"{name}: extraction minutes", extraction if name in heads else None
+        size = record.trainable_parameters or _size(pipeline.run, name)
+        yield f"{name}: trained parameters", size
 
 
 def _size(run: Path, name: str) -> int:
     """Return how many numbers a head's weights are."""
     with safe_open(run / "heads" / name / "head.safetensors", "np") as file:
         return sum(file.get_tensor(key).size for key in file.keys())  # noqa: SIM118  not a mapping
-
-
-def _means(rows: Sequence[dict[str, Any]]) -> list[Row]:
-    """Return the means over the seeds of each system and figure."""
-    means = []
-    for name in dict.fromkeys(row["system"] for row in rows):
-        for figure in ("macro-F1", "CCC", "minutes", "extraction minutes", "trained parameters"):
-            values = [row[figure] for row in rows if row["system"] == name]
-            if None not in values:
-                spread = f"± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-                means.append(Row(f"{name}: {figure}", statistics.mean(values), spread))
-    return means
 
 
 if __name__ == "__main__":

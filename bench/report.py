@@ -164,9 +164,11 @@ def in_fresh_process(function: Callable[..., Result], *arguments: object) -> Res
         return pool.submit(function, *arguments).result()
 
 
-def repeated(name: str, run: Callable[[], object], count: int, seconds: float) -> Side:
-    """Return a side that repeats a run of `seconds` until it is long enough to be timed."""
-    repeats = max(1, round(ROUND_SECONDS / seconds))
+def repeated(name: str, run: Callable[[], object], count: int) -> Side:
+    """Return a side that repeats a run until it is long enough to be timed; it is run once here."""
+    start = time.perf_counter()
+    run()
+    repeats = max(1, round(ROUND_SECONDS / (time.perf_counter() - start)))
 
     def several() -> None:
         for _ in range(repeats):

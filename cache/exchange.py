@@ -32,13 +32,13 @@ import h5py
 import numpy as np
 
 from ser.cache.arrays import FORMAT, Array, Origin, load, opened
-from ser.cache.feature_writer import FeatureWriter
 from ser.cache.features import FeatureCache
 from ser.cache.files import hash64
 from ser.cache.foreign_shard import ForeignShard
 from ser.cache.metadata import is_feature_name
 from ser.cache.precision import Encoded, Precision, values
 from ser.cache.shard import Row, ShardFrames, checksum, rows_of
+from ser.cache.shard_writer import FeatureWriter
 from ser.corpus.atomic import staged
 from ser.corpus.errors import UserError, first_line, shown
 from ser.corpus.progress import steps
@@ -68,22 +68,19 @@ class _Output(io.FileIO):
     def write(self, data: "Buffer") -> int:
         remaining = memoryview(data).cast("B")
         size = len(remaining)
-        with self._keep():
+        try:
             while remaining and self.error is None:
                 remaining = remaining[super().write(remaining) :]
+        except OSError as error:
+            self.error = error
         return size
 
     def truncate(self, size: int | None = None) -> int:
-        with self._keep():
-            super().truncate(size)
-        return size or 0
-
-    @contextmanager
-    def _keep(self) -> Iterator[None]:
         try:
-            yield
+            super().truncate(size)
         except OSError as error:
             self.error = self.error or error
+        return size or 0
 
     def check(self) -> None:
         if self.error is not None:
@@ -235,19 +232,19 @@ def import_features(
         cache = FeatureCache.create(root, name, origin.spec, origin.about)
         index = cache.index().select("utterance", "stat", "source")
         stored = {utterance: row for utterance, *row in index.iter_rows()}
-        report, done = Report(cache.fingerprint), []
+        report = Report(cache.fingerprint)
         with cache.writer(origin.precision) as writer:
             for utterance in steps(arrays, name, len(arrays), unit="utt"):
                 array = arrays[utterance]
                 try:
-                    if _append(writer, utterance, array, *stored.get(utterance, (None, None))):
-                        done.append(utterance)
+                    hashes = stored.get(utterance, (None, None))
+                    report.count += _append(writer, utterance, array, *hashes)
                 except ValueError as error:
                     report.failed[utterance] = f"{array.file}: {error}"
-    report.count, report.overflowed = len(done), len(writer.overflowed)
-    report.skipped = len(arrays) - len(done) - len(report.failed)
+    report.overflowed = len(writer.overflowed)
+    report.skipped = len(arrays) - report.count - len(report.failed)
     cache.clean()
-    if done or report.failed:
+    if report.count or report.failed:
         cache.record(report.failed)
     return report
 

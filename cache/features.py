@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import polars as pl
 
-from ser.cache.feature_writer import SHARD_BYTES, FeatureWriter
-from ser.cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
+from ser.cache.folder import Damage, FeatureFolder
+from ser.cache.index_file import Snapshot
 from ser.cache.metadata import METADATA_REMEDY
 from ser.cache.precision import Encoded, Precision, moments, values
 from ser.cache.remote import Remote
 from ser.cache.shard import Shard, checksum, is_foreign, open_shard, read_rows
 from ser.cache.shard_check import intact, require_whole
-from ser.cache.snapshot import Snapshot
-from ser.corpus.atomic import remove, write_durably
+from ser.cache.shard_writer import SHARD_BYTES, FeatureWriter
+from ser.corpus.atomic import write_durably
 from ser.corpus.errors import DamagedError, UserError, plural
 from ser.corpus.machine import available_memory
 
@@ -85,14 +85,11 @@ class FeatureCache(FeatureFolder):
 
     @contextmanager
     def writer(
-        self,
-        precision: Precision = "float16",
-        shard_bytes: int = SHARD_BYTES,
-        shard_seconds: float = COMMIT_SECONDS,
+        self, precision: Precision = "float16", shard_bytes: int = SHARD_BYTES
     ) -> Iterator["FeatureWriter"]:
         """Write utterances; what is left is committed on leaving, also after an exception."""
         self.prepare()
-        writer = FeatureWriter(self, precision, shard_bytes, shard_seconds)
+        writer = FeatureWriter(self, precision, shard_bytes)
         try:
             yield writer
             writer.commit()
@@ -105,33 +102,21 @@ class FeatureCache(FeatureFolder):
         """Prepare the folder for a writer; see `FeatureFolder.prepare`."""
         super().prepare()
         if not self._group.exists():
-            self._write_group()
+            write_durably(self._group, GROUP)
+            if self.remote:
+                self.remote.put(f"{self.store}/zarr.json")
 
     @property
     def _group(self) -> Path:
         """Return the file that makes the folder of the shards a Zarr group."""
         return self.path / self.store / "zarr.json"
 
-    def _write_group(self) -> None:
-        write_durably(self._group, GROUP)
-        if self.remote:
-            self.remote.put(f"{self.store}/zarr.json")
-
-    def _group_is_damaged(self) -> bool:
-        return self._group.exists() and self._group.read_bytes() != GROUP
-
-    def _damaged_files(self) -> list[Damage]:
-        damages = super()._damaged_files()
-        if self._group_is_damaged():
-            damages.append(Damage("", f"{self._group}: it is damaged", []))
-        return damages
-
-    def repair_files(self) -> None:
-        """Replace the damaged files beside the shards."""
-        super().repair_files()
-        if self._group_is_damaged():
-            remove(self._group)
-            self._write_group()
+    def damaged_files(self) -> dict[Path, str]:
+        """Return the damaged files beside the shards; see `FeatureFolder.damaged_files`."""
+        damaged = super().damaged_files()
+        if self._group.exists() and self._group.read_bytes() != GROUP:
+            damaged[self._group] = f"{self._group}: it is damaged"
+        return damaged
 
     @property
     def group(self) -> "zarr.Group":
@@ -209,14 +194,14 @@ class FeatureCache(FeatureFolder):
         """Return the remedy for damage, for messages."""
         return f"run `ser cache verify {self.name} --repair`, then `ser extract {self.name}`"
 
-    def load(self, share: float = 0.5) -> bool:
-        """Read all shards into memory if they take no more than this share of what is free.
+    def load(self) -> bool:
+        """Read all shards into memory if they take no more than half of what is free.
 
         Returns whether it did; otherwise frames are still read from the files.
         """
         names = self.snapshot().shard_names
         size = sum(self.shard(name).nbytes for name in names)
-        if size > share * available_memory():
+        if size > available_memory() / 2:
             return False
         for name in names:
             self._shards_open[name] = open_shard(self.path / self.store / name, in_memory=True)

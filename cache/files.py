@@ -80,11 +80,6 @@ def new_shard_name() -> str:
     return f"{host()}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
 
 
-def now_ns() -> int:
-    """Return the time in ns since 1970, which orders rows that were written twice."""
-    return time.time_ns()
-
-
 def alive(shard: str) -> bool:
     """Return whether the process of this machine in a shard's name is still running."""
     pid = shard.removeprefix(f"{host()}-").split("-")[0]

@@ -213,7 +213,7 @@ class FeatureFolder:
         self.clean()
         shards = self.shards()
         listed = self.index_file.stored()
-        damages = self._damaged_files()
+        damages = [Damage("", problem, []) for problem in self.damaged_files().values()]
         damages += [
             Damage(shard, "it is listed in index.parquet, but missing", rows["utterance"].to_list())
             for (shard,), rows in latest(listed).group_by("shard", maintain_order=True)
@@ -232,22 +232,15 @@ class FeatureFolder:
             self.index_file.write(rows)
         return damages
 
-    def _damaged_files(self) -> list[Damage]:
-        """Return the damage of the files beside the shards."""
+    def damaged_files(self) -> dict[Path, str]:
+        """Return the damaged files beside the shards; without them `prepare` makes new ones."""
         try:
             self._failures.read()
         except DeniedError:
             raise
         except UserError as error:
-            return [Damage("", str(error), [])]
-        return []
-
-    def repair_files(self) -> None:
-        """Replace the damaged files beside the shards."""
-        with suppress(UserError):
-            self._failures.read()
-            return
-        remove(self.path / "failed.parquet")
+            return {self.path / "failed.parquet": str(error)}
+        return {}
 
     def _examine(self, shard: str, listed: pl.DataFrame) -> tuple[pl.DataFrame, list[Damage]]:
         reason = None

@@ -18,14 +18,14 @@ LARGEST_INTEGER = 1 << 63
 LONGEST_INTEGER = 20  # characters of it
 
 
-def read_object(path: Path, remedy: str, largest: int = LARGEST) -> dict[str, Any]:
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
     """Read a JSON object in bounded memory; NaN and infinity, which JSON lacks, become None.
 
-    Raises `DamagedError` for a file that is missing, larger than `largest` bytes, not UTF-8, not
+    Raises `DamagedError` for a file that is missing, larger than `LARGEST` bytes, not UTF-8, not
     JSON, no object, nested more than 64 levels deep, with an integer of more than 63 bits, or whose
     content does not have the checksum that it states.
     """
-    return parse_object(path, read_bytes(path, remedy, largest), remedy)
+    return parse_object(path, read_bytes(path, remedy, LARGEST), remedy)
 
 
 def read_bytes(path: Path, remedy: str, largest: int) -> bytes:
@@ -50,24 +50,10 @@ def read_bytes(path: Path, remedy: str, largest: int) -> bytes:
 def parse_object(path: Path, data: bytes, remedy: str) -> dict[str, object]:
     """Read the JSON object that was read from `path`; see `read_object`."""
     try:
-        values = json.loads(
-            data.decode(),
-            parse_constant=lambda _: None,
-            parse_float=_finite_or_none,
-            parse_int=_bounded_integer,
-        )
-    except _TooLargeError as error:
-        raise DamagedError(path, "an integer in it is too large", remedy) from error
-    except RecursionError as error:
-        raise DamagedError(path, "it is nested too deep", remedy) from error
-    except UnicodeDecodeError as error:
-        raise DamagedError(path, "it is not UTF-8", remedy) from error
-    except ValueError as error:
-        raise DamagedError(path, f"it is not valid JSON ({_one_line(error)})", remedy) from error
-    if not isinstance(values, dict):
-        raise DamagedError(path, "it holds no JSON object", remedy)
-    if data.count(b"{") + data.count(b"[") > DEEPEST and _is_too_deep(values):
-        raise DamagedError(path, "it is nested too deep", remedy)
+        values = _decoded(data)
+    except (ValueError, RecursionError) as error:
+        problem = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise DamagedError(path, problem, remedy) from error
     # a file with checksums of other files is not of an older version: it has one of its own
     stated, checksum = values.pop(CHECKSUM, None), json_checksum(values)
     # feature.json states it as a number
@@ -76,6 +62,26 @@ def parse_object(path: Path, data: bytes, remedy: str) -> dict[str, object]:
         int(checksum, 16),
     ):
         raise DamagedError(path, "it is damaged (its checksum is not that of its content)", remedy)
+    return values
+
+
+def _decoded(data: bytes) -> dict[str, object]:
+    """Return the object; raises `ValueError` with the problem, and `RecursionError`."""
+    try:
+        values = json.loads(
+            data.decode(),
+            parse_constant=lambda _: None,
+            parse_float=_finite_or_none,
+            parse_int=_bounded_integer,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not valid JSON ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(values, dict):
+        raise ValueError("it holds no JSON object")
+    if data.count(b"{") + data.count(b"[") > DEEPEST and _is_too_deep(values):
+        raise RecursionError
     return values
 
 
@@ -95,14 +101,10 @@ def _finite_or_none(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-class _TooLargeError(ValueError):
-    pass
-
-
 def _bounded_integer(text: str) -> int:
     # `int` refuses thousands of digits itself, with advice for programmers
     if len(text) > LONGEST_INTEGER or abs(int(text)) >= LARGEST_INTEGER:
-        raise _TooLargeError
+        raise ValueError("an integer in it is too large")
     return int(text)
 
 
@@ -118,7 +120,3 @@ def _is_too_deep(values: dict[str, object]) -> bool:
         if not level:
             return False
     return True
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -38,9 +38,7 @@ def locked(path: Path, work: str) -> Iterator[None]:
         os.pwrite(handle, json.dumps(owner).encode(), 0)
         yield
     finally:
-        with suppress(
-            OSError
-        ):  # unlinked first: no process can lock a file that is about to be deleted
+        with suppress(OSError):  # unlinked first: no process can lock what is about to be deleted
             path.unlink(missing_ok=True)
         os.close(handle)
 

@@ -50,15 +50,12 @@ def encode(frames: np.ndarray, precision: Precision) -> Encoded:
     return _int8(single) if precision == "int8" else Encoded(single)
 
 
-def decode(data: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return int8 frames as float32."""
-    frames: np.ndarray = data.astype(np.float32) * scale
-    return frames
-
-
 def values(encoded: Encoded) -> np.ndarray:
     """Return the numbers: a view of what is stored, or float32 computed from int8."""
-    return encoded.data if encoded.scale is None else decode(encoded.data, encoded.scale)
+    if encoded.scale is None:
+        return encoded.data
+    frames: np.ndarray = encoded.data.astype(np.float32) * encoded.scale
+    return frames
 
 
 def moments(item_shape: tuple[int, ...], clips: Iterable[Encoded]) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import google_crc32c
 import polars as pl
 
-from ser.cache.files import AGAIN, new_shard_name, now_ns, readable
+from ser.cache.files import AGAIN, new_shard_name, readable
 from ser.cache.folder import COMMIT_SECONDS, Damage, FeatureFolder
 from ser.corpus import parquet
 from ser.corpus.atomic import write_durably
@@ -162,7 +162,8 @@ class TranscriptWriter:
         if not self._rows:
             return
         shard = new_shard_name()
-        rows = [row | {"shard": shard, "created": now_ns(), "crc32c": None} for row in self._rows]
+        own = {"shard": shard, "created": time.time_ns(), "crc32c": None}
+        rows = [row | own for row in self._rows]
         frame = pl.DataFrame(rows, schema=self.cache.INDEX)
         self.cache.write_part(frame, shard)
         self._rows = []

@@ -18,6 +18,7 @@ from ser.cache.remote import DELETED, Root
 from ser.cache.shard_check import intact
 from ser.cache.shard_writer import ShardWriter
 from ser.cache.transcripts import TranscriptCache, checksums
+from ser.corpus import atomic
 from ser.corpus.atomic import sync_file, sync_folder, sync_tree
 from ser.corpus.errors import UserError
 from ser.corpus.progress import steps
@@ -81,14 +82,14 @@ def repair(folder: Folder, damages: Sequence[Damage]) -> list[str]:
 
     The next extraction computes only those. `damages` is what `verify` has just returned.
     """
+    for file in folder.damaged_files():
+        atomic.remove(file)
     folder.prepare()
     before, shards = latest(folder.index_file.stored()), folder.shards()
     lost: list[str] = []
     for damage in damages:
-        rows = before.filter(pl.col("shard") == damage.shard)
-        if not damage.shard:
-            folder.repair_files()
-        elif damage.shard in shards:
+        if damage.shard in shards:
+            rows = before.filter(pl.col("shard") == damage.shard)
             _rescue(folder, damage.shard, rows)
             folder.drop(damage.shard)
         lost += damage.utterances

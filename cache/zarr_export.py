@@ -17,8 +17,7 @@ before.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,21 +79,29 @@ def _write(cache: FeatureCache, folder: Path) -> Report:
     columns: dict[str, list[int]] = {name: [] for name in COLUMNS}
     stored = set[str]()
     group = zarr.open_group(folder, mode="w", zarr_format=3)
-    with _frames(group, cache, rows) as frames:
+    array = _create_frames(group, cache, rows)
+
+    def intact_clips() -> Iterator[np.ndarray]:
         for row in steps(rows_of(rows), cache.name, len(rows), unit="utt"):
             try:
                 read, dtype = intact_frames(cache, row)
             except ValueError as error:
                 report.failed[row.utterance] = str(error)
                 continue
-            read = read.astype(frames.dtype)
-            frames.append(read)
+            frames = read.astype(array.dtype)
             stored.add(dtype)
             utterances.append(row.utterance)
-            lengths.append(len(read))
-            values = (checksum(Encoded(read)), row.stat, row.source)
+            lengths.append(len(frames))
+            values = (checksum(Encoded(frames)), row.stat, row.source)
             for name, value in zip(COLUMNS, values, strict=True):
                 columns[name].append(value)
+            yield frames
+
+    written = 0
+    for chunk in _chunks(intact_clips(), array.chunks[0]):
+        array[written : written + len(chunk)] = chunk
+        written += len(chunk)
+    array.resize((written, *array.shape[1:]))
     offsets = np.cumsum([0, *lengths], dtype=np.int64)
     _add(group, "utterance", encode_names(utterances))
     _add(group, "offsets", offsets)
@@ -106,35 +113,21 @@ def _write(cache: FeatureCache, folder: Path) -> Report:
     return report
 
 
-class _Frames:
-    """The array of frames, filled by whole chunks."""
-
-    def __init__(self, array: "ZarrArray") -> None:
-        self.array, self.dtype = array, array.dtype
-        self.rows = 0
-        self._chunk = np.empty(array.chunks, array.dtype)
-
-    def append(self, frames: np.ndarray) -> None:
-        """Add the frames of one utterance."""
-        while len(frames):
-            at = self.rows % len(self._chunk)
-            part = frames[: len(self._chunk) - at]
-            self._chunk[at : at + len(part)] = part
-            self.rows += len(part)
-            frames = frames[len(part) :]
-            if at + len(part) == len(self._chunk):
-                self.array[self.rows - len(self._chunk) : self.rows] = self._chunk
-
-    def finish(self) -> None:
-        """Write the last chunk, and cut the array to the rows it has."""
-        remainder = self.rows % len(self._chunk)
-        if remainder:
-            self.array[self.rows - remainder : self.rows] = self._chunk[:remainder]
-        self.array.resize((self.rows, *self.array.shape[1:]))
+def _chunks(clips: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+    """Yield the frames of clips, so many rows at a time; the last may be fewer."""
+    parts, count = list[np.ndarray](), 0
+    for frames in clips:
+        parts.append(frames)
+        count += len(frames)
+        if count >= rows:
+            joined, whole = np.concatenate(parts), count // rows * rows
+            yield from (joined[start : start + rows] for start in range(0, whole, rows))
+            parts, count = [joined[whole:]], count - whole
+    if count:
+        yield np.concatenate(parts)
 
 
-@contextmanager
-def _frames(group: "zarr.Group", cache: FeatureCache, rows: pl.DataFrame) -> Iterator[_Frames]:
+def _create_frames(group: "zarr.Group", cache: FeatureCache, rows: pl.DataFrame) -> "ZarrArray":
     dtypes = set[str]()
     for name in rows["shard"].unique():
         try:
@@ -145,9 +138,7 @@ def _frames(group: "zarr.Group", cache: FeatureCache, rows: pl.DataFrame) -> Ite
     row_bytes = math.prod(cache.item_shape) * np.dtype(dtype).itemsize
     chunk = max(1, min(CHUNK_BYTES // row_bytes, int(rows["length"].sum())))
     shape = (int(rows["length"].sum()), *cache.item_shape)
-    frames = _Frames(_create(group, "frames", shape, (chunk, *cache.item_shape), dtype))
-    yield frames
-    frames.finish()
+    return _create(group, "frames", shape, (chunk, *cache.item_shape), dtype)
 
 
 def _add(group: "zarr.Group", name: str, values: np.ndarray) -> None:

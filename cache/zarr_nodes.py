@@ -6,10 +6,10 @@ zarr-python lists a store as well, but one damaged `zarr.json` then hides all ot
 import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from ser.cache.json_file import LARGEST, parse_object
 from ser.corpus.errors import UserError
@@ -47,43 +47,41 @@ def open_store(source: Path) -> tuple["Store", dict[str, Node]]:
     from zarr.storage import LocalStore, ZipStore
 
     if source.is_dir():
-        nodes = _nodes(dict(_files(source)), lambda name: _read_file(source / name))
-        for path in _linked_folders(source):
+        files, links = _files(source)
+        nodes = _nodes(files, lambda name: (source / name).open("rb"))
+        for path in links:
             _mark_linked(nodes, path)
         return LocalStore(source, read_only=True), nodes
     try:
         with zipfile.ZipFile(source) as archive:
             entries = {e.filename: (e.file_size, e.CRC) for e in archive.infolist()}
-            nodes = _nodes(entries, lambda name: _read_entry(archive, name))
+            nodes = _nodes(entries, archive.open)
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise UserError(f"{source}: not readable ({error}); write it again.") from error
     return ZipStore(source, mode="r"), nodes
 
 
-def _files(source: Path) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the files of a folder with size and time of change.
+def _files(source: Path) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """Return the files of a folder with size and time of change, and the links to folders in it.
 
-    Raises `UserError` for a link that leads out of it, and for a pipe or device.
+    zarr-python follows such links, and what is behind them is not listed. Raises `UserError` for a
+    link that leads out of the folder, and for a pipe or device.
     """
-    root = source.resolve()
+    files: dict[str, tuple[int, int]] = {}
+    links, root = list[str](), source.resolve()
     for folder, subfolders, names in os.walk(source):
         for path in (Path(folder, name) for name in (*subfolders, *names)):
             if path.is_symlink() and not path.resolve().is_relative_to(root):
                 raise UserError(f"{path}: this link leads out of the store; replace it by a copy.")
             status = path.stat() if path.exists() else path.lstat()
+            name = path.relative_to(source).as_posix()
             if stat.S_ISREG(status.st_mode):
-                name = path.relative_to(source).as_posix()
-                yield name, (status.st_size, status.st_mtime_ns)
+                files[name] = status.st_size, status.st_mtime_ns
             elif not stat.S_ISDIR(status.st_mode):
                 raise UserError(f"{path}: neither a file nor a folder; delete it.")
-
-
-def _linked_folders(source: Path) -> Iterator[str]:
-    """Yield the links to folders, which zarr-python follows and the list of files does not."""
-    for folder, subfolders, _ in os.walk(source):
-        for path in (Path(folder, name) for name in subfolders):
-            if path.is_symlink():
-                yield path.relative_to(source).as_posix()
+            elif path.is_symlink():
+                links.append(name)
+    return files, links
 
 
 def _mark_linked(nodes: dict[str, Node], path: str) -> None:
@@ -98,18 +96,8 @@ def _mark_linked(nodes: dict[str, Node], path: str) -> None:
     nodes[path] = Node(True, {}, problem)
 
 
-def _read_file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(LARGEST + 1)
-
-
-def _read_entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    with archive.open(name) as file:
-        return file.read(LARGEST + 1)
-
-
 def _nodes(
-    files: Mapping[str, tuple[int, int]], read_metadata: Callable[[str], bytes]
+    files: Mapping[str, tuple[int, int]], open_file: Callable[[str], IO[bytes]]
 ) -> dict[str, Node]:
     """Return the arrays and groups by path; "" is the root."""
     nodes: dict[str, Node] = {}
@@ -117,7 +105,7 @@ def _nodes(
         for name in files:
             folder, _, base = name.rpartition("/")
             if base == kind and folder not in nodes:
-                nodes[folder] = _node(name, read_metadata)
+                nodes[folder] = _node(name, open_file)
     for name, status in sorted(files.items()):
         folder = name.rpartition("/")[0]
         while folder and folder not in nodes:
@@ -130,10 +118,11 @@ def _nodes(
     return nodes
 
 
-def _node(name: str, read_metadata: Callable[[str], bytes]) -> Node:
+def _node(name: str, open_file: Callable[[str], IO[bytes]]) -> Node:
     is_group = name.endswith(".zgroup")
     try:
-        data = read_metadata(name)
+        with open_file(name) as file:
+            data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise UserError(f"{name} is larger than {LARGEST:,} bytes")
         metadata = parse_object(Path(name), data, "write it again")

@@ -7,7 +7,6 @@ each worker is given one device by its UUID, as `nvidia-smi -L` lists them.
 import os
 import re
 import subprocess
-from collections.abc import Callable
 
 from ser.corpus.errors import UserError
 
@@ -16,16 +15,15 @@ UUID = re.compile(r"\(UUID: ((?:GPU|MIG)-[^)\s]+)\)")
 SECONDS = 30.0  # for the driver to answer
 
 
-def gpus_of(device: str, listed: Callable[[], str] | None = None) -> list[str]:
+def gpus_of(device: str) -> list[str]:
     """Name the GPUs of a device for CUDA_VISIBLE_DEVICES: all of `cuda`, one of `cuda:1`.
 
-    A device of another type has none. `listed` returns the list of the driver. Raises `UserError`
-    for a GPU that is not visible.
+    A device of another type has none. Raises `UserError` for a GPU that is not visible.
     """
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return []
-    gpus = _visible(listed or list_gpus)
+    gpus = _visible()
     if not gpus:
         raise UserError(f"--device {device}: no GPU is visible; use `--device cpu`.")
     if index and int(index) >= len(gpus):
@@ -35,7 +33,7 @@ def gpus_of(device: str, listed: Callable[[], str] | None = None) -> list[str]:
     return [gpus[int(index)]] if index else gpus
 
 
-def _visible(listed: Callable[[], str]) -> list[str]:
+def _visible() -> list[str]:
     import torch
 
     count = torch.cuda.device_count()
@@ -45,7 +43,7 @@ def _visible(listed: Callable[[], str]) -> list[str]:
         parts = [name for name in given if name.startswith("MIG-")]
         # PyTorch counts one part, whatever the variable names
         return list(dict.fromkeys(parts)) if parts else given[:count]
-    gpus = uuids(listed()) if count else []
+    gpus = uuids(list_gpus()) if count else []
     # another number of whole GPUs: the driver lists some that PyTorch cannot use
     whole = all(gpu.startswith("GPU-") for gpu in gpus)
     return gpus if gpus and not (whole and len(gpus) != count) else [str(i) for i in range(count)]

@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser.cache.features import FeatureCache
-from ser.cache.index_file import missing
-from ser.cache.snapshot import Snapshot
+from ser.cache.index_file import Snapshot, missing
 from ser.corpus.errors import UserError
 from tests.cache.factories import SPEC, make_cache, ragged
 
@@ -279,7 +278,7 @@ def test_frames_are_read_without_torch(tmp_path):
 import sys
 from pathlib import Path
 from ser.cache.features import FeatureCache
-from ser.cache.snapshot import Snapshot
+from ser.cache.index_file import Snapshot
 cache = FeatureCache(Path({str(cache.path)!r}))
 assert cache.frames("u1", check=True).shape == {cache.frames("u1").shape}
 assert cache.verify() == []

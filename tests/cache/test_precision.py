@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ser.cache.precision import decode, encode
+from ser.cache.precision import encode, values
 
 FINITE = st.floats(-60_000, 60_000, width=32)
 FRAMES = hnp.arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 5)), elements=FINITE)
@@ -21,7 +21,7 @@ def test_int8_is_within_half_a_step_of_every_channel(frames):
     encoded = encode(frames, "int8")
     assert encoded.data.dtype == np.int8
     step = np.abs(frames).max(axis=0) / 127
-    assert (np.abs(decode(encoded.data, encoded.scale) - frames) <= step * 0.5001 + 1e-37).all()
+    assert (np.abs(values(encoded) - frames) <= step * 0.5001 + 1e-37).all()
 
 
 def test_int8_keeps_zeros_and_the_largest_value_of_a_channel():
@@ -77,8 +77,8 @@ def test_other_dtypes_and_read_only_arrays_are_taken(dtype):
     frames.flags.writeable = False
     for precision in ("float16", "float32", "int8"):
         encoded = encode(frames, precision)
-        values = decode(encoded.data, encoded.scale) if precision == "int8" else encoded.data
-        np.testing.assert_allclose(values, frames, atol=0.02)
+        numbers = values(encoded)
+        np.testing.assert_allclose(numbers, frames, atol=0.02)
         assert encoded.data.dtype.newbyteorder("=") == np.dtype(precision)
 
 
