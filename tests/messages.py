@@ -2,8 +2,8 @@
 
 `python -m tests.messages --write` (`make messages`) writes that file again, so that a change of
 wording is one line of a diff. Collected from the source: strings of two words or more; docstrings
-only where they are a command's help. A value within an f-string is `{…}`. There are no line
-numbers, so moving code within a file changes nothing.
+only where they are a command's help, a line for each paragraph and option. A value within an
+f-string is `{…}`. There are no line numbers, so moving code within a file changes nothing.
 """
 
 import ast
@@ -45,7 +45,7 @@ def sentences(tree: ast.Module, commands: bool) -> Iterator[str]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             skipped.add(node.value)
         if commands and isinstance(node, Function) and not node.name.startswith("_"):
-            yield ast.get_docstring(node) or ""
+            yield from re.split(r"\n\n|\n {4}(?=\w)", ast.get_docstring(node) or "")
         if isinstance(node, ast.JoinedStr):
             skipped |= {part for part in node.values if isinstance(part, ast.Constant)}
             yield "".join(

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,7 +15,7 @@ from ser.commands.cache_info import (
     info_table,
     size,
 )
-from ser.commands.help import Group, Resuming, argument, command, flag, option
+from ser.commands.help import Group, Resuming, command
 from ser.commands.logs import result
 from ser.commands.options import PIPELINE, CacheFolder, Json, Overrides, PipelineFile, load_pipeline
 from ser.commands.output import exit_code, print_frame, print_json
@@ -67,12 +67,9 @@ def info(
 
 @command(cache, "ser cache verify\nser cache verify whisper --repair")
 def verify(
-    features: Annotated[
-        list[str] | None, argument("FEATURES", "Features to check; by default all of them.")
-    ] = None,
-    repair: Annotated[
-        bool, flag("--repair", "Drop damaged utterances, so that they are extracted again.")
-    ] = False,
+    features: list[str] | None = None,
+    *,
+    repair: bool = False,
     root: CacheFolder = None,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
@@ -80,6 +77,10 @@ def verify(
     """Compare the cache with its checksums.
 
     Exit code 1 when something is damaged and not repaired.
+
+    Args:
+        features: Features to check; by default all of them.
+        repair: Drop damaged utterances, so that they are extracted again.
     """
     from ser.cache.upkeep import repair as drop_damaged
 
@@ -106,17 +107,19 @@ def verify(
 
 @command(cache, "ser cache prune\nser cache prune --also other.yaml --yes")
 def prune(
-    also: Annotated[
-        list[Path] | None,
-        option("FILE", "Another pipeline whose features are kept (repeatable); none by default."),
-    ] = None,
-    yes: Annotated[bool, flag("--yes", "Delete without asking.")] = False,
+    *,
+    also: list[Path] | None = None,
+    yes: bool = False,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
 ) -> None:
     """Delete the features that no pipeline names.
 
     Asks before anything is deleted.
+
+    Args:
+        also (FILE): Another pipeline whose features are kept (repeatable); none by default.
+        yes: Delete without asking.
     """
     from ser.cache.upkeep import content, every_folder, remove, remove_deleted
     from ser.extract.forecast import fingerprints
@@ -171,10 +174,15 @@ def _is_confirmed(question: str) -> bool:
 
 @command(cache, "ser cache merge data/cache /mnt/node2/cache", cls=Resuming)
 def merge(
-    into: Annotated[str, argument("INTO", "Cache to copy into: a folder or URL.")],
-    source: Annotated[str, argument("SOURCE", "Cache to copy from: a folder or URL.")],
+    into: str,
+    source: str,
 ) -> None:
-    """Copy into one cache what only another holds."""
+    """Copy into one cache what only another holds.
+
+    Args:
+        into: Cache to copy into: a folder or URL.
+        source: Cache to copy from: a folder or URL.
+    """
     from ser.cache.upkeep import merge as merge_caches
 
     for feature, shards in merge_caches(into, source).items():

@@ -4,12 +4,12 @@
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from ser.commands.cache_info import cache_root
-from ser.commands.help import Resuming, argument, command, flag, option
+from ser.commands.help import Resuming, command
 from ser.commands.logs import result
 from ser.commands.options import PIPELINE, CacheFolder, Overrides, PipelineFile, load_pipeline
 from ser.commands.output import exit_code
@@ -28,19 +28,11 @@ app = typer.Typer()
     app, "ser cache export whisper whisper.h5\nser cache export whisper whisper.zarr --format zarr"
 )
 def export(
-    feature: Annotated[str, argument("FEATURE", "Feature to export.")],
-    out: Annotated[Path, argument("OUT", "File, or folder of a Zarr store, to write.")],
+    feature: str,
+    out: Path,
     *,
-    form: Annotated[
-        Literal["hdf5", "zarr"],
-        flag(
-            "--format",
-            "HDF5 has a dataset for each utterance, Zarr one array and the offsets in it.",
-        ),
-    ] = "hdf5",
-    view: Annotated[
-        bool, flag("--view", "Point into the cache's shards instead of copying (HDF5 only).")
-    ] = False,
+    form: Literal["hdf5", "zarr"] = "hdf5",
+    view: bool = False,
     root: CacheFolder = None,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
@@ -48,6 +40,13 @@ def export(
     """Write a feature to one HDF5 file or Zarr store.
 
     `ser cache import` reads it back. Exit code 1 when some utterances are damaged.
+
+    Args:
+        feature: Feature to export.
+        out: File, or folder of a Zarr store, to write.
+        form (--format): HDF5 has a dataset for each utterance, Zarr one array and the offsets in
+            it.
+        view: Point into the cache's shards instead of copying (HDF5 only).
     """
     from ser.cache.exchange import export_hdf5
     from ser.cache.features import FeatureCache
@@ -78,44 +77,15 @@ def export(
     cls=Resuming,
 )
 def import_(
-    feature: Annotated[str, argument("FEATURE", "Name that the feature gets.")],
-    source: Annotated[
-        Path,
-        argument(
-            "SOURCE",
-            "HDF5 file, Zarr store (v2, v3 or in a zip file), or folder of .npy, .pt or "
-            ".safetensors files.",
-        ),
-    ],
+    feature: str,
+    source: Path,
     *,
-    frame_rate: Annotated[
-        float | None,
-        option("HZ", "Frames per second; by default what `ser cache export` has written."),
-    ] = None,
-    precision: Annotated[
-        Literal["float16", "float32", "int8"],
-        typer.Option(help="Type that the values are stored as."),
-    ] = "float16",
-    frames: Annotated[
-        str | None,
-        option(
-            "NAME",
-            "Zarr array with the frames of all utterances; by default its usual names are tried.",
-        ),
-    ] = None,
-    ids: Annotated[
-        str | None, option("NAME", "Zarr array with their utterance ids; by default as --frames.")
-    ] = None,
-    lengths: Annotated[
-        str | None,
-        option("NAME", "Zarr array with their numbers of frames; by default as --frames."),
-    ] = None,
-    offsets: Annotated[
-        str | None,
-        option(
-            "NAME", "Zarr array with the first frame of each utterance; by default as --frames."
-        ),
-    ] = None,
+    frame_rate: float | None = None,
+    precision: Literal["float16", "float32", "int8"] = "float16",
+    frames: str | None = None,
+    ids: str | None = None,
+    lengths: str | None = None,
+    offsets: str | None = None,
     root: CacheFolder = None,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
@@ -124,6 +94,18 @@ def import_(
 
     In the pipeline, `FEATURE: {kind: imported}` then names it. Exit code 1 when some arrays cannot
     be used.
+
+    Args:
+        feature: Name that the feature gets.
+        source: HDF5 file, Zarr store (v2, v3 or in a zip file), or folder of .npy, .pt or
+            .safetensors files.
+        frame_rate (HZ): Frames per second; by default what `ser cache export` has written.
+        precision: Type that the values are stored as.
+        frames (NAME): Zarr array with the frames of all utterances; by default its usual names are
+            tried.
+        ids (NAME): Zarr array with their utterance ids; by default as --frames.
+        lengths (NAME): Zarr array with their numbers of frames; by default as --frames.
+        offsets (NAME): Zarr array with the first frame of each utterance; by default as --frames.
     """
     from ser.cache.exchange import import_features
     from ser.cache.zarr_import import ArrayNames
@@ -146,27 +128,24 @@ def import_(
     "ser cache push prosody hf:owner/calls-prosody --licence CC-BY-4.0 --private",
 )
 def push(
-    feature: Annotated[str, argument("FEATURE", "Feature to push.")],
-    place: Annotated[
-        str,
-        argument("hf:OWNER/NAME", "Repository of data sets; created if it does not exist."),
-    ],
+    feature: str,
+    place: str,
     *,
-    licence: Annotated[
-        str | None,
-        option(
-            "TEXT",
-            "Licence of the corpus, where ser does not know it; by default the one that its "
-            "importer states.",
-        ),
-    ] = None,
-    private: Annotated[bool, flag("--private", "Create the repository as a private one.")] = False,
+    licence: str | None = None,
+    private: bool = False,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
 ) -> None:
     """Push a feature of the pipeline to the Hugging Face hub, with its card.
 
     Refused where the licence of the corpus forbids to pass on what is computed from it.
+
+    Args:
+        feature: Feature to push.
+        place (hf:OWNER/NAME): Repository of data sets; created if it does not exist.
+        licence (TEXT): Licence of the corpus, where ser does not know it; by default the one that
+            its importer states.
+        private: Create the repository as a private one.
     """
     from ser.cache.features import FeatureCache
     from ser.cache.hub import HubRepo
@@ -214,10 +193,7 @@ def _require_shareable(cache: "FeatureCache", manifest: "Manifest") -> None:
     "ser cache pull hf:owner/ravdess-whisper@main --cache data/cache",
 )
 def pull(
-    place: Annotated[
-        str,
-        argument("hf:OWNER/NAME", "Repository, perhaps with @revision."),
-    ],
+    place: str,
     *,
     root: CacheFolder = None,
     path: PipelineFile = PIPELINE,
@@ -226,6 +202,9 @@ def pull(
     """Add a feature of the Hugging Face hub to the cache.
 
     All checksums are compared before it is added.
+
+    Args:
+        place (hf:OWNER/NAME): Repository, perhaps with @revision.
     """
     from ser.cache.hub import HubRepo
     from ser.cache.hub_features import pull_feature

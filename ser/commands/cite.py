@@ -1,11 +1,10 @@
 """`ser cite`: BibTeX of what a run used."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from ser.commands.help import argument, command
+from ser.commands.help import command
 from ser.commands.options import Json
 from ser.commands.output import print_json
 
@@ -14,12 +13,16 @@ app = typer.Typer()
 
 @command(app, "ser cite runs/mine > mine.bib\nser cite mine.ser", section="Score")
 def cite(
-    run: Annotated[Path, argument("RUN", "Run or bundle, as for `ser predict --run`.")],
+    run: Path,
+    *,
     as_json: Json = False,
 ) -> None:
     """Print BibTeX entries for the corpus, the models and the software of a run.
 
     A comment above each entry names what it is cited for.
+
+    Args:
+        run: Run or bundle, as for `ser predict --run`.
     """
     from ser.packing.cite import cite as citations_of
 

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from ser.commands import corpus_parts
-from ser.commands.help import Group, argument, command, flag, option
+from ser.commands.help import Group, command, option
 from ser.commands.logs import log
-from ser.commands.options import Json, key_texts, manifest_output
+from ser.commands.options import OUTPUT_MANIFEST, Json, key_texts
 from ser.commands.output import console, exit_code, print_frame, print_json
 from ser.corpus.errors import one_line
 
@@ -16,8 +16,6 @@ app = typer.Typer()
 corpus = typer.Typer(cls=Group, help="Make and check manifests, the tables of clips and labels.")
 corpus.add_typer(corpus_parts.app)
 app.add_typer(corpus, name="corpus", rich_help_panel="Corpus")
-
-QUICK = 200  # clips that are decoded by a quick check
 
 Plugin = Annotated[
     str | None, option("MODULE", "Python module that registers the importer; none by default.")
@@ -31,17 +29,11 @@ Plugin = Annotated[
     name="import",
 )
 def import_(
-    name: Annotated[str, argument("NAME", "Name of the importer.")],
-    folder: Annotated[Path, argument("FOLDER", "Folder of the corpus.")],
-    out: Annotated[Path, manifest_output("Manifest to write: .parquet or .csv.")],
-    options: Annotated[
-        list[str] | None,
-        option(
-            "KEY=VALUE",
-            "Option of the importer, as table=t.csv (repeatable); none by default.",
-            "--option",
-        ),
-    ] = None,
+    name: str,
+    folder: Path,
+    *,
+    out: Annotated[Path, OUTPUT_MANIFEST],
+    options: list[str] | None = None,
     plugin: Plugin = None,
 ) -> None:
     """Read the corpus NAME in FOLDER into a manifest.
@@ -49,6 +41,13 @@ def import_(
     `ser corpus importers` lists the names. The value of an option is taken as text; only a mapping
     is YAML, as `--option 'emotions={04: sad, 05: angry}'`. Every importer has `emotions`, which
     gives emotions their classes; those left out have none.
+
+    Args:
+        name: Name of the importer.
+        folder: Folder of the corpus.
+        out (FILE): Manifest to write: .parquet or .csv.
+        options (--option KEY=VALUE): Option of the importer, as table=t.csv (repeatable); none by
+            default.
     """
     from ser.corpus.check import class_table
     from ser.corpus.importers.registry import import_corpus, options_of_text
@@ -77,13 +76,16 @@ def import_(
 
 @command(corpus, "ser corpus importers\nser corpus importers emovo\nser corpus importers --json")
 def importers(
-    name: Annotated[
-        str | None, argument("NAME", "Importer to describe; default: list all.")
-    ] = None,
+    name: str | None = None,
+    *,
     plugin: Plugin = None,
     as_json: Json = False,
 ) -> None:
-    """List the importers, or describe one: files, options, splits, licence, citation."""
+    """List the importers, or describe one: files, options, splits, licence, citation.
+
+    Args:
+        name: Importer to describe; default: list all.
+    """
     from ser.corpus.importers.registry import IMPORTERS, describe
     from ser.pipeline.plugins import import_plugin
 
@@ -106,35 +108,31 @@ def importers(
     "ser corpus check m.csv --quick",
 )
 def check(
-    manifest: Annotated[Path, argument("MANIFEST", "Manifest to check.")],
+    manifest: Path,
     *,
-    audio: Annotated[
-        Path | None,
-        option(
-            "FOLDER", "Folder that the manifest's paths start from; by default the one it names."
-        ),
-    ] = None,
-    shortest: Annotated[
-        float, option("SECONDS", "Warn of clips shorter than this, in seconds.", min=0)
-    ] = 0.1,
-    longest: Annotated[
-        float, option("SECONDS", "Warn of clips longer than this, in seconds.", min=0)
-    ] = 30.0,
-    quick: Annotated[
-        bool, flag("--quick", f"Decode only {QUICK} clips, evenly spaced in the manifest.")
-    ] = False,
+    audio: Path | None = None,
+    shortest: Annotated[float, typer.Option(min=0)] = 0.1,
+    longest: Annotated[float, typer.Option(min=0)] = 30.0,
+    quick: bool = False,
     as_json: Json = False,
 ) -> int:
     """Check every clip and label of a manifest.
 
     Every clip is decoded, or a sample with --quick. Exit code 1 when there are errors, also where
     no row has a split or none has a class.
+
+    Args:
+        manifest: Manifest to check.
+        audio (FOLDER): Folder that the manifest's paths start from; by default the one it names.
+        shortest (SECONDS): Warn of clips shorter than this, in seconds.
+        longest (SECONDS): Warn of clips longer than this, in seconds.
+        quick: Decode only 200 clips, evenly spaced in the manifest.
     """
     from ser.corpus.check import check, render
     from ser.corpus.manifest import Manifest
 
     read = Manifest.read(manifest)
-    sample = QUICK if quick else None
+    sample = 200 if quick else None
     report = check(read, read.audio_folder(audio), shortest, longest, sample=sample)
     if as_json:
         print_json(

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import argument, command, option
+from ser.commands.help import command
 from ser.commands.logs import log
-from ser.commands.options import Json, manifest_output
+from ser.commands.options import OUTPUT_MANIFEST, Json
 from ser.commands.output import print_frame, print_json
 from ser.corpus.errors import UserError, one_line
 
@@ -24,32 +24,29 @@ app = typer.Typer()
     "ser corpus split data/iemocap.parquet --folds 5 --by session --out f.parquet",
 )
 def split(
-    manifest: Annotated[Path, argument("MANIFEST", "Manifest to divide.")],
+    manifest: Path,
     *,
-    by: Annotated[
-        str,
-        option(
-            "COLUMN",
-            "Column whose values stay together, as speaker or session; speakers always do.",
-        ),
-    ] = "speaker",
-    test: Annotated[float, option("SHARE", "Share of the utterances to test on.")] = 0.2,
-    dev: Annotated[float, option("SHARE", "Share of the utterances to choose models by.")] = 0.2,
-    folds: Annotated[
-        int | None,
-        option("K", "Write K equal folds into `fold` in place of splits; none by default."),
-    ] = None,
-    seed: Annotated[int, option("N", "Seed of the division.", min=0)] = 0,
-    out: Annotated[
-        Path | None,
-        manifest_output("Manifest to write: .parquet or .csv; by default MANIFEST is replaced."),
-    ] = None,
+    by: str = "speaker",
+    test: float = 0.2,
+    dev: float = 0.2,
+    folds: int | None = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, OUTPUT_MANIFEST] = None,
     as_json: Json = False,
 ) -> None:
     """Divide a manifest into train, dev and test, or into folds.
 
     No speaker is in two parts, and classes are spread as evenly as that allows. The same seed gives
     the same parts.
+
+    Args:
+        manifest: Manifest to divide.
+        by (COLUMN): Column whose values stay together, as speaker or session; speakers always do.
+        test (SHARE): Share of the utterances to test on.
+        dev (SHARE): Share of the utterances to choose models by.
+        folds (K): Write K equal folds into `fold` in place of splits; none by default.
+        seed (N): Seed of the division.
+        out (FILE): Manifest to write: .parquet or .csv; by default MANIFEST is replaced.
     """
     from dataclasses import asdict
 
@@ -85,56 +82,36 @@ def split(
     "ser corpus join a.csv it=b.csv --out j.csv --classes angry,sad --others drop",
 )
 def join(
-    manifests: Annotated[
-        list[str],
-        argument(
-            "[NAME=]MANIFEST",
-            "Manifests to join; NAME is the corpus, by default as the manifest has it.",
-        ),
-    ],
+    manifests: list[str],
     *,
-    out: Annotated[Path, manifest_output("Manifest to write: .parquet or .csv.")],
-    mapping: Annotated[
-        list[str] | None,
-        option(
-            "[NAME:]EMOTION=CLASS",
-            "Count an emotion as a class (repeatable); none by default.",
-            "--map",
-        ),
-    ] = None,
-    classes: Annotated[
-        str | None, option("A,B,C", "Classes; by default all emotions after --map.")
-    ] = None,
-    others: Annotated[
-        Literal["error", "drop", "keep-unlabelled"],
-        typer.Option(help="What to do with an utterance whose emotion is not a class."),
-    ] = "error",
-    splits: Annotated[
-        Literal["keep", "clear"], typer.Option(help="Keep splits and folds, or clear them.")
-    ] = "keep",
-    votes: Annotated[
-        Literal["counts", "shares"],
-        typer.Option(help="Keep counts of raters, or divide them by their sum."),
-    ] = "counts",
-    rescale: Annotated[
-        list[str] | None,
-        option(
-            "NAME=LOW:HIGH",
-            "Map the attributes of a corpus from this range to 1-7 (repeatable); none by default.",
-        ),
-    ] = None,
-    audio: Annotated[
-        list[str] | None,
-        option(
-            "NAME=FOLDER",
-            "Audio folder of a corpus (repeatable); by default the one its manifest names.",
-        ),
-    ] = None,
+    out: Annotated[Path, OUTPUT_MANIFEST],
+    mapping: list[str] | None = None,
+    classes: str | None = None,
+    others: Literal["error", "drop", "keep-unlabelled"] = "error",
+    splits: Literal["keep", "clear"] = "keep",
+    votes: Literal["counts", "shares"] = "counts",
+    rescale: list[str] | None = None,
+    audio: list[str] | None = None,
     as_json: Json = False,
 ) -> None:
     """Join corpora into one manifest.
 
     Ids, speakers and sessions get the name of their corpus in front, as emovo/f1.
+
+    Args:
+        manifests ([NAME=]MANIFEST): Manifests to join; NAME is the corpus, by default as the
+            manifest has it.
+        out (FILE): Manifest to write: .parquet or .csv.
+        mapping (--map [NAME:]EMOTION=CLASS): Count an emotion as a class (repeatable); none by
+            default.
+        classes (A,B,C): Classes; by default all emotions after --map.
+        others: What to do with an utterance whose emotion is not a class.
+        splits: Keep splits and folds, or clear them.
+        votes: Keep counts of raters, or divide them by their sum.
+        rescale (NAME=LOW:HIGH): Map the attributes of a corpus from this range to 1-7 (repeatable);
+            none by default.
+        audio (NAME=FOLDER): Audio folder of a corpus (repeatable); by default the one its manifest
+            names.
     """
     from ser.corpus.join import class_by_corpus, join_manifests
     from ser.corpus.labels import summary

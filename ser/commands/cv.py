@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import Resuming, command, option
+from ser.commands.help import Resuming, command
 from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
@@ -35,31 +35,10 @@ app = typer.Typer()
 )
 def cv(
     *,
-    by: Annotated[
-        str | None,
-        option(
-            "COLUMN",
-            "Column of the manifest that is rotated: speaker, session, fold or another; by "
-            "default cv.by of the pipeline, or speaker.",
-        ),
-    ] = None,
-    groups: Annotated[
-        int | None,
-        option(
-            "K",
-            "Number of groups that the values are put into; by default each value is tested alone.",
-            min=2,
-            max=1000,
-        ),
-    ] = None,
-    dev: Annotated[
-        Literal["next", "share", "none"] | None,
-        typer.Option(
-            help="Rows to choose epochs by: the next group, a speaker-disjoint fifth of the rows "
-            "that are not tested, or none; by default next for speakers, else share."
-        ),
-    ] = None,
-    seeds: Annotated[int, option("N", "Repetitions with other head seeds.", min=1, max=1000)] = 1,
+    by: str | None = None,
+    groups: Annotated[int | None, typer.Option(min=2, max=1000)] = None,
+    dev: Literal["next", "share", "none"] | None = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000)] = 1,
     jobs: Jobs = "auto",
     as_json: Json = False,
     device: Device = "auto",
@@ -71,6 +50,15 @@ def cv(
     Each rotation is a run below the run, in cv/COLUMN; the heads of all rotations are trained in
     parallel, and what is up to date is skipped. The test predictions of all rotations are scored as
     one result of the whole corpus. Exit code 1 when a clip or a head failed.
+
+    Args:
+        by (COLUMN): Column of the manifest that is rotated: speaker, session, fold or another; by
+            default cv.by of the pipeline, or speaker.
+        groups (K): Number of groups that the values are put into; by default each value is tested
+            alone.
+        dev: Rows to choose epochs by: the next group, a speaker-disjoint fifth of the rows that are
+            not tested, or none; by default next for speakers, else share.
+        seeds (N): Repetitions with other head seeds.
     """
     from ser.commands.live import LiveHeads
     from ser.score.rotation_tables import print_rotations
@@ -112,9 +100,7 @@ def cv(
 )
 def cross(
     *,
-    by: Annotated[
-        str, option("COLUMN", "Column of the manifest that names the corpora.")
-    ] = "corpus",
+    by: str = "corpus",
     jobs: Jobs = "auto",
     as_json: Json = False,
     device: Device = "auto",
@@ -127,6 +113,9 @@ def cross(
     the run, in cross/COLUMN; the heads of all are trained in parallel, and what is up to date is
     skipped. Scores are over the classes that both corpora have. Exit code 1 when a clip or a head
     failed.
+
+    Args:
+        by (COLUMN): Column of the manifest that names the corpora.
     """
     from ser.commands.live import LiveHeads
     from ser.score.cross import print_cross

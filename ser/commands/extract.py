@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import Resuming, argument, command, flag, option
+from ser.commands.help import Resuming, command
 from ser.commands.logs import result
 from ser.commands.options import (
     PIPELINE,
@@ -41,63 +41,18 @@ app = typer.Typer()
     cls=Resuming,
 )
 def extract(
-    features: Annotated[
-        list[str] | None, argument("FEATURES", "Features of the pipeline to extract.")
-    ] = None,
+    features: list[str] | None = None,
     *,
-    everything: Annotated[bool, flag("--all", "Extract every feature of the pipeline.")] = False,
-    model: Annotated[
-        str | None,
-        option(
-            "MODEL",
-            "Extract every feature of this model, given as a short name, hub id or folder; "
-            "by default the features named.",
-        ),
-    ] = None,
-    kind: Annotated[
-        str | None,
-        option(
-            "KIND",
-            "Extract every feature of this kind; with --manifest, the kind of the model. "
-            "By default the features named, or the kind that the model is known to have.",
-        ),
-    ] = None,
-    manifest: Annotated[
-        Path | None,
-        option(
-            "FILE", "Extract from this corpus without a pipeline; by default the pipeline's corpus."
-        ),
-    ] = None,
-    audio: Annotated[
-        Path | None,
-        option("FOLDER", "With --manifest: the folder of its audio; by default the one it names."),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        option(
-            "FOLDER",
-            f"With --manifest: the folder to write features to; by default {DEFAULT_CACHE}.",
-        ),
-    ] = None,
-    options: Annotated[
-        list[str] | None,
-        option(
-            "KEY=VALUE",
-            "With --manifest: an option of the extractor, as window=trim (repeatable); none "
-            "by default.",
-            "--option",
-        ),
-    ] = None,
-    shard: Annotated[
-        str, option("I/N", "Extract part I of N, counted from 0, in independent jobs.")
-    ] = "0/1",
-    jobs: Annotated[
-        int, option("N", "Worker processes on this machine, or jobs of SLURM.", min=1)
-    ] = 1,
-    engine: Annotated[
-        Literal["local", "ray", "slurm"],
-        typer.Option(help="Where to work: on this machine, on a Ray cluster, or SLURM."),
-    ] = "local",
+    everything: bool = False,
+    model: str | None = None,
+    kind: str | None = None,
+    manifest: Path | None = None,
+    audio: Path | None = None,
+    cache: Path | None = None,
+    options: list[str] | None = None,
+    shard: str = "0/1",
+    jobs: Annotated[int, typer.Option(min=1)] = 1,
+    engine: Literal["local", "ray", "slurm"] = "local",
     address: Address = None,
     slurm: Slurm = None,
     device: Device = "auto",
@@ -108,6 +63,23 @@ def extract(
 
     Give FEATURES by name, --all, or --model; features that are cached are skipped. With --manifest
     no pipeline is read. Exit code 1 when a clip failed.
+
+    Args:
+        features: Features of the pipeline to extract.
+        everything (--all): Extract every feature of the pipeline.
+        model (MODEL): Extract every feature of this model, given as a short name, hub id or folder;
+            by default the features named.
+        kind (KIND): Extract every feature of this kind; with --manifest, the kind of the model. By
+            default the features named, or the kind that the model is known to have.
+        manifest (FILE): Extract from this corpus without a pipeline; by default the pipeline's
+            corpus.
+        audio (FOLDER): With --manifest: the folder of its audio; by default the one it names.
+        cache (FOLDER): With --manifest: the folder to write features to; by default data/cache.
+        options (--option KEY=VALUE): With --manifest: an option of the extractor, as window=trim
+            (repeatable); none by default.
+        shard (I/N): Extract part I of N, counted from 0, in independent jobs.
+        jobs (N): Worker processes on this machine, or jobs of SLURM.
+        engine: Where to work: on this machine, on a Ray cluster, or SLURM.
     """
     from ser.stages.extract import describe_extraction, extract_features, features_of_model
 

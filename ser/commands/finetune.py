@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ser.commands.help import Resuming, argument, command, option
+from ser.commands.help import Resuming, command
 from ser.commands.logs import log
 from ser.commands.options import (
     PIPELINE,
@@ -25,14 +25,9 @@ app = typer.Typer()
     cls=Resuming,
 )
 def finetune(
-    names: Annotated[
-        list[str] | None,
-        argument("NAMES", "Models under `finetune:` to train; by default all of them."),
-    ] = None,
+    names: list[str] | None = None,
     *,
-    processes: Annotated[
-        int, option("N", "Processes on this machine, each with a GPU of its own.", min=1)
-    ] = 1,
+    processes: Annotated[int, typer.Option(min=1)] = 1,
     force: Force = False,
     device: TrainingDevice = "auto",
     path: PipelineFile = PIPELINE,
@@ -41,6 +36,10 @@ def finetune(
     """Fine-tune foundation models together with a head.
 
     Models that are up to date are skipped.
+
+    Args:
+        names: Models under `finetune:` to train; by default all of them.
+        processes (N): Processes on this machine, each with a GPU of its own.
     """
     from ser.commands.live import LiveHeads
     from ser.corpus.errors import UserError

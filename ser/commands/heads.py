@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, Resuming, argument, command, flag, option, output
+from ser.commands.help import Group, Resuming, command
 from ser.commands.logs import log, result
 from ser.commands.options import (
+    OUTPUT,
     PIPELINE,
     Address,
     Force,
@@ -39,7 +40,10 @@ heads = typer.Typer(cls=Group, help="Train heads on cached features, tune and li
 app.add_typer(heads, name="heads", rich_help_panel="Heads")
 
 InMemory = Annotated[
-    bool, flag("--in-memory", "Read every feature that fits into memory before training starts.")
+    bool,
+    typer.Option(
+        "--in-memory", help="Read every feature that fits into memory before training starts."
+    ),
 ]
 
 
@@ -49,7 +53,7 @@ InMemory = Annotated[
     cls=Resuming,
 )
 def train(
-    names: Annotated[list[str], argument("NAMES", "Heads of the pipeline to train.")],
+    names: list[str],
     *,
     force: Force = False,
     in_memory: InMemory = False,
@@ -65,6 +69,9 @@ def train(
 
     Heads that are up to date are skipped. Exit code 1 when one failed, or when another process is
     training it.
+
+    Args:
+        names: Heads of the pipeline to train.
     """
     return _train(
         load_pipeline(path, overrides),
@@ -154,30 +161,23 @@ def _train(
     name="import",
 )
 def import_weights(
-    files: Annotated[
-        list[Path], argument("FILE", "PyTorch checkpoints of one head, as published.")
-    ],
-    head: Annotated[
-        str,
-        option(
-            "NAME",
-            "Architecture: cross_modal_gru, attentive_stats, conv_pool, deep_fusion or early_mha.",
-            "--as",
-        ),
-    ],
-    out: Annotated[Path, output("File to write: a .safetensors for `init:`.")],
-    attention_heads: Annotated[
-        list[str] | None,
-        option(
-            "MODALITY=N",
-            "Number of attention heads of a modality (repeatable); by default that of the "
-            "released code.",
-        ),
-    ] = None,
+    files: list[Path],
+    *,
+    head: str,
+    out: Annotated[Path, OUTPUT],
+    attention_heads: list[str] | None = None,
 ) -> None:
     """Convert a published checkpoint to safetensors.
 
     Only its tensors are read; nothing is unpickled.
+
+    Args:
+        files (FILE): PyTorch checkpoints of one head, as published.
+        head (--as NAME): Architecture: cross_modal_gru, attentive_stats, conv_pool, deep_fusion or
+            early_mha.
+        out (FILE): File to write: a .safetensors for `init:`.
+        attention_heads (MODALITY=N): Number of attention heads of a modality (repeatable); by
+            default that of the released code.
     """
     from ser.heads.published import import_published, yaml_entry
 
@@ -194,17 +194,21 @@ def import_weights(
 
 @command(heads, "ser heads tune whisper-roberta --space space.yaml --trials 50", cls=Resuming)
 def tune(
-    name: Annotated[str, argument("NAME", "Head of the pipeline to tune.")],
+    name: str,
     *,
-    space: Annotated[
-        Path, option("FILE", "YAML file that maps each hyper-parameter to values or a range.")
-    ],
-    trials: Annotated[int, option("N", "Trials in all, earlier calls included.", min=1)] = 30,
+    space: Path,
+    trials: Annotated[int, typer.Option(min=1)] = 30,
     device: TrainingDevice = "auto",
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
 ) -> None:
-    """Search the hyper-parameters of a head, by its score on dev."""
+    """Search the hyper-parameters of a head, by its score on dev.
+
+    Args:
+        name: Head of the pipeline to tune.
+        space (FILE): YAML file that maps each hyper-parameter to values or a range.
+        trials (N): Trials in all, earlier calls included.
+    """
     import yaml
 
     from ser.extract.devices import choose_device

@@ -4,14 +4,17 @@ Typer's own panels are boxes drawn around everything; they break `ser --help | g
 the help three times slower. `rich_help_panel` keeps its meaning: the section that a command or an
 option is listed under.
 
-`command`, `argument`, `option` and `flag` are how every command declares itself.
+`command` is how every command declares itself: its parameters have their types in the signature
+and their help in the docstring, as those of any function.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
 SECTIONS = ("Start", "Corpus", "Extract", "Heads", "Stack", "Score", "Predict", "Tools")
+ENTRY = re.compile(r"^    (\w+)(?: \((.+?)\))?: (.+(?:\n {8}.+)*)", re.M)  # of `Args:`
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
@@ -152,27 +156,39 @@ def command(
     cls: type[Command] = Command,
 ) -> Callable[[Decorated], Decorated]:
     """Register a function as a command of a group, with its examples, one a line."""
-    return group.command(name, cls=cls, epilog=examples, rich_help_panel=section)
+
+    def register(function: Decorated) -> Decorated:
+        text, _, entries = (inspect.getdoc(function) or "").partition("\n\nArgs:\n")
+        for parameter, words, help_text in ENTRY.findall(entries):
+            _document(function, parameter, words.split(), " ".join(help_text.split()))
+        settings: dict[str, Any] = {"epilog": examples, "rich_help_panel": section}
+        return group.command(name, cls=cls, help=text, **settings)(function)
+
+    return register
 
 
-def argument(metavar: str, text: str) -> object:
-    """Return an argument with its help."""
-    return typer.Argument(metavar=metavar, help=text)
+def _document(function: Callable[..., Any], name: str, words: list[str], text: str) -> None:
+    """Make a parameter an argument or, behind `*`, an option, as an entry of `Args:` describes it.
+
+    The entry is `name (--flag METAVAR): text`; the flag is left out where it is that of the name,
+    and so is the METAVAR of an argument. Bounds and the like are those of its annotation.
+    """
+    hint, parameter = function.__annotations__[name], inspect.signature(function).parameters[name]
+    is_option = parameter.kind is parameter.KEYWORD_ONLY
+    base, *infos = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+    info = copy(infos[0]) if infos else typer.Option() if is_option else typer.Argument()
+    flags = [word.rstrip(",") for word in words if word.startswith("-")]
+    if parameter.default is False:  # without it, there would be a --no-name
+        flags = flags or [f"--{name.replace('_', '-')}"]
+    metavar = " ".join(word for word in words if not word.startswith("-"))
+    info.param_decls, info.help = flags, text
+    info.metavar = metavar or (None if is_option else name.upper())
+    function.__annotations__[name] = Annotated[base, info]
 
 
 def option(metavar: str, text: str, *names: str, **settings: Any) -> object:
-    """Return an option with a value and its help; `settings` are those of Typer."""
+    """Return an option that several commands share; `settings` are those of Typer."""
     return typer.Option(*names, metavar=metavar, help=text, **settings)
-
-
-def output(text: str, *names: str, **settings: Any) -> object:
-    """Return an option that names a file to write; a folder is refused before any work."""
-    return option("FILE", text, *names, dir_okay=False, **settings)
-
-
-def flag(name: str, text: str) -> object:
-    """Return an option by its name alone: its type says whether it takes a value."""
-    return typer.Option(name, help=text)
 
 
 def usage_message(error: typer.TyperException) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import flag, option, output
+from ser.commands.help import option
 from ser.commands.logs import COMMON, log
 from ser.corpus.errors import StoppedError, UserError
 
@@ -33,11 +33,21 @@ def _positive(value: float) -> float:
     return value
 
 
+def _manifest_suffix(path: Path | None) -> Path | None:
+    if path is not None and path.suffix not in (".parquet", ".csv"):
+        raise typer.BadParameter(f"'{path}' does not end in .parquet or .csv")
+    return path
+
+
 def _devices(incomplete: str) -> list[str]:
     return [
         name for name in ("auto", "cpu", "cuda", "cuda:0", "mps") if name.startswith(incomplete)
     ]
 
+
+POSITIVE = typer.Option(callback=_positive)  # above 0 and up to a million
+OUTPUT = typer.Option(dir_okay=False)  # to write; a folder is refused before any work
+OUTPUT_MANIFEST = typer.Option(dir_okay=False, callback=_manifest_suffix)  # to write
 
 PipelineFile = Annotated[
     Path, option("FILE", "Pipeline to read.", "--pipeline", rich_help_panel=COMMON)
@@ -68,8 +78,10 @@ TrainingDevice = Annotated[
         rich_help_panel=COMMON,
     ),
 ]
-Json = Annotated[bool, flag("--json", "Print JSON to standard output in place of a table.")]
-Force = Annotated[bool, flag("--force", "Redo what is up to date.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON to standard output in place of a table.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Redo what is up to date.")]
 RunFolder = Annotated[
     Path | None,
     option(
@@ -143,11 +155,6 @@ CacheFolder = Annotated[
 ]
 
 
-def positive(unit: str, text: str) -> object:
-    """Return an option for a number above 0 and up to a million; `text` is its help."""
-    return typer.Option(metavar=unit, help=text, callback=_positive)
-
-
 def load_pipeline(path: Path, overrides: Sequence[str] | None, cv: str | None = None) -> "Pipeline":
     """Read the pipeline that a command was given, or that of its cross-validation by `cv`."""
     from ser.pipeline.file import Pipeline
@@ -177,17 +184,6 @@ def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -
         raise StoppedError(f"{pipeline.run}: {problem}")
     note_stale(pipeline, wanted or pipeline.systems)
     return pipeline.systems
-
-
-def manifest_output(text: str) -> object:
-    """Return the option of a manifest to write; raises `typer.BadParameter` for another suffix."""
-
-    def checked(path: Path | None) -> Path | None:
-        if path is not None and path.suffix not in (".parquet", ".csv"):
-            raise typer.BadParameter(f"'{path}' does not end in .parquet or .csv")
-        return path
-
-    return output(text, callback=checked)
 
 
 def key_texts(texts: Sequence[str], flag: str = "--option") -> dict[str, str]:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import argument, command, flag, option, output
+from ser.commands.help import command
 from ser.commands.logs import log, result
+from ser.commands.options import OUTPUT
 from ser.commands.output import exit_code
 from ser.corpus.errors import UserError, plural
 
@@ -27,62 +28,36 @@ app = typer.Typer()
     section="Predict",
 )
 def pack(
-    run: Annotated[
-        Path | None, argument("RUN", "Folder of a trained run; not with --show.")
-    ] = None,
+    run: Path | None = None,
     *,
-    out: Annotated[
-        Path | None,
-        output("Bundle to write; there is no default, but --push needs none.", "--out", "-o"),
-    ] = None,
-    push: Annotated[
-        str | None,
-        option(
-            "hf:OWNER/NAME",
-            "Repository of the Hugging Face hub to push the bundle to, with its card; created if "
-            "it does not exist. By default nothing is pushed.",
-        ),
-    ] = None,
-    private: Annotated[
-        bool, flag("--private", "Create the repository of --push as a private one.")
-    ] = False,
-    embed: Annotated[
-        bool, flag("--embed", "Include the foundation models; otherwise the bundle names them.")
-    ] = False,
-    risk: Annotated[
-        float | None,
-        option(
-            "SHARE",
-            "Include scores on unseen corpora from `ser cross`, calibrate on them, and "
-            "abstain so that no more than this share of the confident predictions is wrong; by "
-            "default there is no evaluation.",
-            min=0.0,
-            max=1.0,
-        ),
-    ] = None,
-    licence: Annotated[
-        str | None, option("TEXT", "Name of the licence of the bundle's weights; by default none.")
-    ] = None,
-    onnx: Annotated[
-        Path | None,
-        option(
-            "DIR",
-            "Folder to write the heads and the stack to as ONNX files, with a README of their "
-            "inputs; RUN may also be a bundle. By default none is written.",
-        ),
-    ] = None,
-    show: Annotated[
-        Path | None,
-        option(
-            "FILE",
-            "Check this bundle, one on the hub, or the one that ser ships by its name, "
-            "acted-speech-4, and print its card; packs nothing. There is no default.",
-        ),
-    ] = None,
+    out: Annotated[Path | None, OUTPUT] = None,
+    push: str | None = None,
+    private: bool = False,
+    embed: bool = False,
+    risk: Annotated[float | None, typer.Option(min=0.0, max=1.0)] = None,
+    licence: str | None = None,
+    onnx: Path | None = None,
+    show: Path | None = None,
 ) -> int:
     """Pack a trained run into one file, a bundle.
 
     `ser predict --run` and `ser.load` take it like the run's folder.
+
+    Args:
+        run: Folder of a trained run; not with --show.
+        out (--out, -o FILE): Bundle to write; there is no default, but --push needs none.
+        push (hf:OWNER/NAME): Repository of the Hugging Face hub to push the bundle to, with its
+            card; created if it does not exist. By default nothing is pushed.
+        private: Create the repository of --push as a private one.
+        embed: Include the foundation models; otherwise the bundle names them.
+        risk (SHARE): Include scores on unseen corpora from `ser cross`, calibrate on them, and
+            abstain so that no more than this share of the confident predictions is wrong; by
+            default there is no evaluation.
+        licence (TEXT): Name of the licence of the bundle's weights; by default none.
+        onnx (DIR): Folder to write the heads and the stack to as ONNX files, with a README of their
+            inputs; RUN may also be a bundle. By default none is written.
+        show (FILE): Check this bundle, one on the hub, or the one that ser ships by its name,
+            acted-speech-4, and print its card; packs nothing. There is no default.
     """
     wanted = out is not None or push is not None or onnx is not None
     packs = (run is not None, wanted, show is not None) == (True, True, False)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ser.commands.help import argument, command, flag, option, output, resumable
+from ser.commands.help import command, resumable
 from ser.commands.logs import log
-from ser.commands.options import Device, MinConfidence, OneHead, PublishedModel, RunFolder
+from ser.commands.options import OUTPUT, Device, MinConfidence, OneHead, PublishedModel, RunFolder
 from ser.commands.output import exit_code
 from ser.commands.results import write_results
 from ser.corpus.errors import UserError
@@ -51,65 +51,23 @@ app = typer.Typer()
     section="Predict",
 )
 def predict(
-    files: Annotated[
-        list[str] | None,
-        argument(
-            "FILES|FOLDER|-", "Audio files, folders, or standard input; by default --mic is needed."
-        ),
-    ] = None,
+    files: list[str] | None = None,
     *,
-    mic: Annotated[
-        bool, flag("--mic", "Record from the microphone, and predict each window until Ctrl-C.")
-    ] = False,
+    mic: bool = False,
     run: RunFolder = None,
     head: OneHead = None,
     model: PublishedModel = None,
     min_confidence: MinConfidence = None,
-    form: Annotated[
-        Format | None,
-        flag("--format", "Format of the output; by default table for one file and csv for many."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        output(
-            "File to write, in the format of its suffix; a .csv is resumed. By default "
-            "standard output."
-        ),
-    ] = None,
-    timeline: Annotated[
-        bool, flag("--timeline", "Report by segment; audio over 30 s is segmented in any case.")
-    ] = False,
-    one_speaker: Annotated[
-        bool,
-        flag(
-            "--one-speaker",
-            "All audio is of one speaker, whose statistics heads with normalize: speaker use.",
-        ),
-    ] = False,
-    turns: Annotated[
-        Path | None,
-        option(
-            "FILE",
-            "Who speaks when, as a diarisation gives it: .rttm, .csv with start, end and speaker, "
-            "or WhisperX's .json; report each turn with its speaker. By default speakers are not "
-            "known.",
-        ),
-    ] = None,
-    explain: Annotated[
-        bool, flag("--explain", "Report where the heads attended to (table and json).")
-    ] = False,
-    cut: Annotated[
-        Literal["auto", "speech", "windows"],
-        typer.Option(
-            help="How long audio is segmented: at speech, or in windows; auto: at speech where "
-            "silero-vad is installed."
-        ),
-    ] = "auto",
-    window: Annotated[float, option("SECONDS", "Length of a window, in seconds.")] = 10.0,
-    hop: Annotated[float, option("SECONDS", "Time from one window to the next, in seconds.")] = 5.0,
-    timing: Annotated[
-        bool, flag("--timing", "Report the time of each step on standard error.")
-    ] = False,
+    form: Format | None = None,
+    out: Annotated[Path | None, OUTPUT] = None,
+    timeline: bool = False,
+    one_speaker: bool = False,
+    turns: Path | None = None,
+    explain: bool = False,
+    cut: Literal["auto", "speech", "windows"] = "auto",
+    window: float = 10.0,
+    hop: float = 5.0,
+    timing: bool = False,
     device: Device = "auto",
 ) -> int:
     """Predict the emotions in audio.
@@ -117,6 +75,25 @@ def predict(
     FILES are audio files, folders that are searched for audio, or - for standard input. One file is
     shown as a table, many as CSV; JSON is one object a line. With `--out x.csv` files that it
     already holds are skipped, and files that cannot be used are listed in x.failed.csv.
+
+    Args:
+        files (FILES|FOLDER|-): Audio files, folders, or standard input; by default --mic is needed.
+        mic: Record from the microphone, and predict each window until Ctrl-C.
+        form (--format): Format of the output; by default table for one file and csv for many.
+        out (FILE): File to write, in the format of its suffix; a .csv is resumed. By default
+            standard output.
+        timeline: Report by segment; audio over 30 s is segmented in any case.
+        one_speaker: All audio is of one speaker, whose statistics heads with normalize: speaker
+            use.
+        turns (FILE): Who speaks when, as a diarisation gives it: .rttm, .csv with start, end and
+            speaker, or WhisperX's .json; report each turn with its speaker. By default speakers are
+            not known.
+        explain: Report where the heads attended to (table and json).
+        cut: How long audio is segmented: at speech, or in windows; auto: at speech where silero-vad
+            is installed.
+        window (SECONDS): Length of a window, in seconds.
+        hop (SECONDS): Time from one window to the next, in seconds.
+        timing: Report the time of each step on standard error.
     """
     import ser
 

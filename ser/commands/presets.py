@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, argument, command, flag, option, output
+from ser.commands.help import Group, command
 from ser.commands.logs import log
-from ser.commands.options import PIPELINE, Json
+from ser.commands.options import OUTPUT, PIPELINE, Json
 from ser.commands.output import exit_code, print_json, print_line
 
 if TYPE_CHECKING:
@@ -64,19 +64,18 @@ def check() -> int:
 
 @command(presets, "ser presets smoke\nser presets smoke unicamp nu --folder /tmp/presets")
 def smoke(
-    names: Annotated[
-        list[str] | None, argument("NAMES", "Presets to run; by default every published one.")
-    ] = None,
-    folder: Annotated[
-        Path | None,
-        option(
-            "FOLDER", "Keep the results here, a folder for each preset; by default nothing is kept."
-        ),
-    ] = None,
+    names: list[str] | None = None,
+    *,
+    folder: Path | None = None,
 ) -> int:
     """Run presets on made-up data with tiny models.
 
     Exit code 1 when a stage of one failed, or when one could not be run.
+
+    Args:
+        names: Presets to run; by default every published one.
+        folder (FOLDER): Keep the results here, a folder for each preset; by default nothing is
+            kept.
     """
     from ser.corpus.errors import UserError
     from ser.presets import PUBLISHED
@@ -119,26 +118,23 @@ def smoke_one(pipeline: "Pipeline", folder: Path | None = None) -> dict[str, str
     section="Start",
 )
 def init(
-    name: Annotated[
-        str | None,
-        option(
-            "NAME",
-            "Preset to write, of those that `ser presets` lists; there is no default.",
-            "--preset",
-        ),
-    ] = None,
-    manifest: Annotated[
-        Path | None,
-        option("FILE", "Manifest of your corpus, to write a pipeline for; there is no default."),
-    ] = None,
     *,
-    out: Annotated[Path, output("File to write.")] = PIPELINE,
-    force: Annotated[bool, flag("--force", "Replace the file when it already exists.")] = False,
+    name: str | None = None,
+    manifest: Path | None = None,
+    out: Annotated[Path, OUTPUT] = PIPELINE,
+    force: bool = False,
 ) -> None:
     """Write a pipeline.yaml to edit: a preset, or one for your corpus.
 
     With --manifest, classes, features, heads and stack suit the corpus and its size, and the
     pipeline runs as it is.
+
+    Args:
+        name (--preset NAME): Preset to write, of those that `ser presets` lists; there is no
+            default.
+        manifest (FILE): Manifest of your corpus, to write a pipeline for; there is no default.
+        out (FILE): File to write.
+        force: Replace the file when it already exists.
     """
     from ser.corpus.atomic import write_durably
     from ser.corpus.errors import UserError

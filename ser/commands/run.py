@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Resuming, command, flag, option
+from ser.commands.help import Resuming, command
 from ser.commands.logs import log
 from ser.commands.options import (
     PIPELINE,
@@ -34,15 +34,16 @@ app = typer.Typer()
 
 @command(app, "ser demo\nser demo --folder /tmp/ser-demo", section="Start", cls=Resuming)
 def demo(
-    folder: Annotated[
-        Path,
-        option("FOLDER", "Folder that gets data/ and runs/; by default this one.", file_okay=False),
-    ] = Path(),
+    *,
+    folder: Annotated[Path, typer.Option(file_okay=False)] = Path(),
 ) -> int:
     """Run a whole pipeline on a small synthetic corpus.
 
     The speech is synthesized and the models are real, so the scores say nothing about real
     emotion. Takes a few minutes on two cores. Exit code 1 when a clip or a head failed.
+
+    Args:
+        folder (FOLDER): Folder that gets data/ and runs/; by default this one.
     """
     from ser.score.run import render
     from ser.smoke.demo import demo as run_demo
@@ -60,17 +61,8 @@ def demo(
 )
 def run(
     *,
-    smoke: Annotated[
-        bool,
-        flag(
-            "--smoke",
-            "Try the pipeline on the CPU with made-up data and tiny models; nothing is kept.",
-        ),
-    ] = False,
-    report: Annotated[
-        bool,
-        typer.Option(help="Write the report page, where the packages of `report` are installed."),
-    ] = True,
+    smoke: bool = False,
+    report: bool = True,
     jobs: Jobs = "auto",
     engine: HeadsEngine = "process",
     address: Address = None,
@@ -84,6 +76,10 @@ def run(
     The stages are fine-tuning, features, heads, stack, scores, and the report where its packages
     are installed. With --engine, features and heads are computed on a cluster. Exit code 1
     when a clip or a head failed.
+
+    Args:
+        smoke: Try the pipeline on the CPU with made-up data and tiny models; nothing is kept.
+        report: Write the report page, where the packages of `report` are installed.
     """
     from ser.commands.live import LiveHeads
     from ser.score.run import NotWrittenError, render

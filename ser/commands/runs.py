@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, argument, command, option, output
+from ser.commands.help import Group, command
 from ser.commands.logs import log, result
-from ser.commands.options import Json
+from ser.commands.options import OUTPUT, Json
 from ser.commands.output import console, print_json, write_csv
 from ser.corpus.errors import UserError
 from ser.corpus.text_table import decimals, print_table, text_table
@@ -63,17 +63,20 @@ app.add_typer(runs, name="runs", rich_help_panel="Score")
 
 @command(runs, "ser runs list\nser runs list runs/emodb --csv runs.csv", name=LIST)
 def list_runs(
-    folder: Annotated[Path, argument("FOLDER", "Folder that the runs are in.")] = RUNS,
+    folder: Path = RUNS,
+    *,
     as_json: Json = False,
-    file: Annotated[
-        Path | None, output("CSV file to write too; by default none is written.", "--csv")
-    ] = None,
+    file: Annotated[Path | None, OUTPUT] = None,
 ) -> None:
     """List every run below FOLDER with its scores.
 
     Scores are those on test (on dev where test has no labels) of the head that is best on dev and
     of the stack: macro-F1, and the mean CCC of attributes. A run that is damaged or not complete is
     listed with the reason. Only records are read: no model, no audio, nothing outside FOLDER.
+
+    Args:
+        folder: Folder that the runs are in.
+        file (--csv FILE): CSV file to write too; by default none is written.
     """
     import ser.score.run_list
 
@@ -147,29 +150,26 @@ def _table_of_runs(listed: "list[RunSummary]") -> "Table":
     "ser runs compare runs/a runs/a --system stack --system whisper",
 )
 def compare(
-    first: Annotated[Path, argument("A", "Folder of the first run.")],
-    second: Annotated[Path, argument("B", "Folder of the second run.")],
+    first: Path,
+    second: Path,
     *,
-    systems: Annotated[
-        list[str] | None,
-        option(
-            "NAME",
-            "Head to compare, or stack; give it twice for one of each run. By default the "
-            "stack, or without one the head that is best on dev.",
-            "--system",
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        option("NAME", "Split to compare on; by default test, or dev where test has no labels."),
-    ] = None,
-    resamples: Annotated[int, option("N", "Bootstrap resamples.", min=1, max=1_000_000)] = 1000,
+    systems: list[str] | None = None,
+    split: str | None = None,
+    resamples: Annotated[int, typer.Option(min=1, max=1000000)] = 1000,
     as_json: Json = False,
 ) -> None:
     """Compare the runs A and B on the utterances that both have.
 
     Both are scored on the same resamples of speakers, so the difference of their macro-F1 has an
     interval and a p-value.
+
+    Args:
+        first (A): Folder of the first run.
+        second (B): Folder of the second run.
+        systems (--system NAME): Head to compare, or stack; give it twice for one of each run. By
+            default the stack, or without one the head that is best on dev.
+        split (NAME): Split to compare on; by default test, or dev where test has no labels.
+        resamples (N): Bootstrap resamples.
     """
     from ser.score.pairs import compare_systems, read_system
 

@@ -1,11 +1,10 @@
 """`ser schema`: a JSON Schema of pipeline.yaml."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from ser.commands.help import command, option
+from ser.commands.help import command
 from ser.commands.output import print_json
 
 app = typer.Typer()
@@ -17,19 +16,17 @@ app = typer.Typer()
     section="Start",
 )
 def schema(
-    plugins: Annotated[
-        list[str] | None,
-        option(
-            "MODULE",
-            "Python module whose parts are included (repeatable); none by default.",
-            "--plugin",
-        ),
-    ] = None,
+    *,
+    plugins: list[str] | None = None,
 ) -> None:
     """Print a JSON Schema of pipeline.yaml, by which editors check it.
 
     Write it to a file, and name that file in a comment at the top of pipeline.yaml:
     `# yaml-language-server: $schema=pipeline.schema.json`.
+
+    Args:
+        plugins (--plugin MODULE): Python module whose parts are included (repeatable); none by
+            default.
     """
     from ser.pipeline.plugins import import_plugin
     from ser.pipeline.schema import pipeline_schema

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import command, flag, option
+from ser.commands.help import command
 from ser.commands.logs import log, result
 from ser.commands.options import (
     PIPELINE,
@@ -45,34 +45,10 @@ app = typer.Typer()
 )
 def score(
     *,
-    predictions: Annotated[
-        list[Path] | None,
-        option(
-            "FILE",
-            "Table of another tool's predictions to score too, with the columns utterance and "
-            "prediction (repeatable); none by default.",
-        ),
-    ] = None,
-    manifest: Annotated[
-        Path | None,
-        option(
-            "FILE",
-            "Manifest to score --predictions against, without a run; by default the pipeline's.",
-        ),
-    ] = None,
-    partial: Annotated[
-        bool, flag("--partial", "Score --predictions also where some utterances have none.")
-    ] = False,
-    risk: Annotated[
-        float | None,
-        option(
-            "SHARE",
-            "Share of wrong predictions to keep to by abstaining: the threshold is chosen on "
-            "dev. By default none is.",
-            min=0.0,
-            max=1.0,
-        ),
-    ] = None,
+    predictions: list[Path] | None = None,
+    manifest: Path | None = None,
+    partial: bool = False,
+    risk: Annotated[float | None, typer.Option(min=0.0, max=1.0)] = None,
     as_json: Json = False,
     cv: CrossValidated = None,
     path: PipelineFile = PIPELINE,
@@ -85,6 +61,15 @@ def score(
 
     The scores of --predictions are printed beside those of the run, and with --manifest alone; they
     are not written. Further tables are compared with the first, or with the run's best system.
+
+    Args:
+        predictions (FILE): Table of another tool's predictions to score too, with the columns
+            utterance and prediction (repeatable); none by default.
+        manifest (FILE): Manifest to score --predictions against, without a run; by default the
+            pipeline's.
+        partial: Score --predictions also where some utterances have none.
+        risk (SHARE): Share of wrong predictions to keep to by abstaining: the threshold is chosen
+            on dev. By default none is.
     """
     if partial and not predictions:
         raise UserError("--partial: it is an option of --predictions; give that too.")
@@ -188,12 +173,8 @@ def _thresholds_table(thresholds: "list[Threshold]") -> "Table":
 
 @command(app, "ser report\nser report --figures none", section="Score")
 def report(
-    figures: Annotated[
-        str | None,
-        option(
-            "svg,png|none", "Figure files to write beside the page; by default both svg and png."
-        ),
-    ] = None,
+    *,
+    figures: str | None = None,
     cv: CrossValidated = None,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
@@ -202,6 +183,9 @@ def report(
 
     The report is a page, markdown, LaTeX tables and figures. Exit code 1 when a head failed, or
     when figure files that --figures names cannot be drawn.
+
+    Args:
+        figures (svg,png|none): Figure files to write beside the page; by default both svg and png.
     """
     from ser.corpus.synthetic import scores_note
     from ser.score.report.run import write_report

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from ser.commands.help import command, flag, option
+from ser.commands.help import command
 from ser.commands.logs import result
-from ser.commands.options import Device, MinConfidence, OneHead, PublishedModel, RunFolder, positive
+from ser.commands.options import POSITIVE, Device, MinConfidence, OneHead, PublishedModel, RunFolder
 from ser.corpus.errors import UserError
 
 app = typer.Typer()
@@ -24,45 +24,40 @@ def serve(
     head: OneHead = None,
     model: PublishedModel = None,
     min_confidence: MinConfidence = None,
-    host: Annotated[str, option("NAME", "Name or address to listen on.")] = "127.0.0.1",
-    allowed_hosts: Annotated[
-        list[str] | None,
-        option(
-            "NAME",
-            "Further name that requests may be addressed to, as behind a proxy (repeatable); "
-            "by default none.",
-            "--allow-host",
-        ),
-    ] = None,
-    port: Annotated[
-        int, option("N", "Port to listen on; 0 takes a free one.", min=0, max=65535)
-    ] = 7860,
-    open_: Annotated[bool, flag("--open", "Serve a network without a token.")] = False,
-    token: Annotated[
-        str,
-        option(
-            "TEXT",
-            "Token that clients must send; by default none, which needs --open or a local --host.",
-            envvar="SER_TOKEN",
-        ),
-    ] = "",
-    max_mb: Annotated[float, positive("MB", "Largest request body, in megabytes.")] = 50,
-    max_seconds: Annotated[float, positive("SECONDS", "Longest audio, in seconds.")] = 600,
-    timeout: Annotated[
-        float, positive("SECONDS", "Longest wait for an answer, in seconds, waiting included.")
-    ] = 60,
-    queue: Annotated[int, option("N", "Number of clips that may wait.", min=0)] = 16,
-    streams: Annotated[int, option("N", "Number of live streams at one time.", min=0)] = 4,
-    max_stream: Annotated[
-        float, positive("SECONDS", "Longest live stream, in seconds of audio.")
-    ] = 3600,
-    api_only: Annotated[bool, flag("--api-only", "Serve the API without a page.")] = False,
+    host: str = "127.0.0.1",
+    allowed_hosts: list[str] | None = None,
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 7860,
+    open_: bool = False,
+    token: Annotated[str, typer.Option(envvar="SER_TOKEN")] = "",
+    max_mb: Annotated[float, POSITIVE] = 50,
+    max_seconds: Annotated[float, POSITIVE] = 600,
+    timeout: Annotated[float, POSITIVE] = 60,
+    queue: Annotated[int, typer.Option(min=0)] = 16,
+    streams: Annotated[int, typer.Option(min=0)] = 4,
+    max_stream: Annotated[float, POSITIVE] = 3600,
+    api_only: bool = False,
     device: Device = "auto",
 ) -> None:
     """Serve a trained run: a page and an HTTP API.
 
     Clients send clips to POST /predict and live audio to the websocket /live; /docs describes the
     API.
+
+    Args:
+        host (NAME): Name or address to listen on.
+        allowed_hosts (--allow-host NAME): Further name that requests may be addressed to, as behind
+            a proxy (repeatable); by default none.
+        port (N): Port to listen on; 0 takes a free one.
+        open_ (--open): Serve a network without a token.
+        token (TEXT): Token that clients must send; by default none, which needs --open or a local
+            --host.
+        max_mb (MB): Largest request body, in megabytes.
+        max_seconds (SECONDS): Longest audio, in seconds.
+        timeout (SECONDS): Longest wait for an answer, in seconds, waiting included.
+        queue (N): Number of clips that may wait.
+        streams (N): Number of live streams at one time.
+        max_stream (SECONDS): Longest live stream, in seconds of audio.
+        api_only: Serve the API without a page.
     """
     import ser
     from ser.serve.hosts import allowed_host, is_loopback

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, command, flag, option, output
+from ser.commands.help import Group, command, option
 from ser.commands.logs import log, result
 from ser.commands.options import (
+    OUTPUT,
     PIPELINE,
     CrossValidated,
     Overrides,
@@ -31,7 +32,8 @@ Logits = Annotated[
     Path | None, option("FOLDER", "Folder of <head>/logits.h5 to read; by default the run's heads.")
 ]
 TableFile = Annotated[
-    Path | None, output("CSV file for the first table; by default none is written.")
+    Path | None,
+    option("FILE", "CSV file for the first table; by default none is written.", dir_okay=False),
 ]
 Resamples = Annotated[
     int | None,
@@ -41,13 +43,17 @@ Resamples = Annotated[
 
 @command(stack, "ser stack fit\nser stack fit --set stack.model=lightgbm --force")
 def fit(
-    force: Annotated[bool, flag("--force", "Fit again when the stack is up to date.")] = False,
+    *,
+    force: bool = False,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
 ) -> int:
     """Fit the stacker and predict every split.
 
     A stack that is up to date is skipped. Exit code 1 when a head failed.
+
+    Args:
+        force: Fit again when the stack is up to date.
     """
     import ser.stack.run
     from ser.corpus.errors import plural
@@ -76,12 +82,17 @@ def fit(
 
 @command(stack, "ser stack predict --out predictions.csv\nser stack predict --logits copied")
 def predict(
+    *,
     logits: Logits = None,
-    out: Annotated[Path | None, output("CSV file to write; by default standard output.")] = None,
+    out: Annotated[Path | None, OUTPUT] = None,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
 ) -> None:
-    """Apply the fitted stacker to logits of the same heads."""
+    """Apply the fitted stacker to logits of the same heads.
+
+    Args:
+        out (FILE): CSV file to write; by default standard output.
+    """
     import ser.stack.run
 
     pipeline = load_pipeline(path, overrides)

@@ -1,11 +1,11 @@
 """`ser submit`: the challenge's files of a run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from ser.commands.help import command, option
+from ser.commands.help import command
 from ser.commands.logs import result
 from ser.commands.options import PIPELINE, Overrides, PipelineFile, load_pipeline
 from ser.corpus.errors import UserError
@@ -28,27 +28,23 @@ app = typer.Typer()
 )
 def submit(
     *,
-    split: Annotated[str, option("NAME", "Split whose files are submitted.")] = "test",
-    head: Annotated[
-        str | None, option("NAME", "Submit the predictions of one head; by default the stack's.")
-    ] = None,
-    expected: Annotated[
-        Path | None,
-        option(
-            "FILE",
-            "List of the files to submit: a CSV file with a column FileName, or a name on "
-            "each line; by default all files of the split.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None, option("FOLDER", "Folder to write to; by default the run's report.")
-    ] = None,
+    split: str = "test",
+    head: str | None = None,
+    expected: Path | None = None,
+    out: Path | None = None,
     path: PipelineFile = PIPELINE,
     overrides: Overrides = None,
 ) -> None:
     """Write the challenge's submission.
 
     One CSV file of emotions and one of attributes.
+
+    Args:
+        split (NAME): Split whose files are submitted.
+        head (NAME): Submit the predictions of one head; by default the stack's.
+        expected (FILE): List of the files to submit: a CSV file with a column FileName, or a name
+            on each line; by default all files of the split.
+        out (FOLDER): Folder to write to; by default the run's report.
     """
     from ser.pipeline.file import read_manifest
     from ser.score.report import submission
