@@ -76,36 +76,8 @@ PACKAGES = (
     *("pipeline", "predict", "presets", "score", "serve", "smoke", "stack", "stages", "synthetic"),
 )
 
-__all__ = [
-    "Failure",
-    "FeatureCache",
-    "HeadClassifier",
-    "HeadLogits",
-    "LogitTable",
-    "Manifest",
-    "Pipeline",
-    "Predictor",
-    "Result",
-    "Segment",
-    "Stack",
-    "UserError",
-    "__version__",
-    "ccc",
-    "extractor",
-    "frame",
-    "head",
-    "import_corpus",
-    "importer",
-    "join_manifests",
-    "load",
-    "loss",
-    "macro_f1",
-    "meta_model",
-    "metric",
-    "sampler",
-    "split_manifest",
-    "uar",
-]
+__all__ = list(MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ += ["__version__", "load"]
 
 
 @overload
