@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ser.commands.help import Resuming, command
-from ser.commands.logs import log, result
+from ser.commands.logs import result
 from ser.commands.options import (
     PIPELINE,
     Device,
@@ -17,9 +17,11 @@ from ser.commands.options import (
     parse_jobs,
 )
 from ser.commands.output import console, exit_code, print_json
-from ser.corpus.errors import UserError, shown
+from ser.corpus.errors import StoppedError, UserError, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ser.corpus.rotations import RotationConfig
     from ser.pipeline.file import Pipeline
 
@@ -60,23 +62,16 @@ def cv(
             not tested, or none; by default next for speakers, else share.
         seeds (N): Repetitions with other head seeds.
     """
-    from ser.commands.live import LiveHeads
     from ser.score.rotation_tables import print_rotations
     from ser.score.rotations import summary
     from ser.score.run import render
     from ser.score.scores import plain_values
     from ser.stages.cv import plan, pool, runs_of
-    from ser.stages.subruns import run_subruns
 
     pipeline, workers = load_pipeline(path, overrides), parse_jobs(jobs)
     config = _config(pipeline, by, groups, dev)
     repetitions = plan(pipeline, config, seeds)
-    with LiveHeads(quiet=as_json) as live:
-        trained, failed = run_subruns(
-            runs_of(repetitions), device, workers, live.log, live.callbacks
-        )
-    if not trained:
-        return _not_trained(failed)
+    failed = _run(runs_of(repetitions), device, workers, quiet=as_json)
     validated = pool(repetitions, config.by)
     folder = validated.pooled.run
     if as_json:
@@ -117,16 +112,11 @@ def cross(
     Args:
         by (COLUMN): Column of the manifest that names the corpora.
     """
-    from ser.commands.live import LiveHeads
     from ser.score.cross import print_cross
     from ser.stages.cross import plan, score
-    from ser.stages.subruns import run_subruns
 
     planned, workers = plan(load_pipeline(path, overrides), by), parse_jobs(jobs)
-    with LiveHeads(quiet=as_json) as live:
-        trained, failed = run_subruns(planned.runs, device, workers, live.log, live.callbacks)
-    if not trained:
-        return _not_trained(failed)
+    failed = _run(planned.runs, device, workers, quiet=as_json)
     scores = score(planned)
     if as_json:
         print_json({"folder": str(planned.folder), **scores.model_dump(mode="json")})
@@ -136,15 +126,22 @@ def cross(
     return exit_code(failed)
 
 
-def _not_trained(failed: dict[str, str]) -> int:
-    """Name the first head that failed; return the exit code."""
-    name, reason = next((n, r) for n, r in failed.items() if n.startswith("heads/"))
-    log.error(
-        "nothing scored: head '%s' could not be trained (%s)",
-        name.removeprefix("heads/"),
-        reason.rstrip("."),
+def _run(
+    runs: "Mapping[str, Pipeline]", device: str, jobs: int | None, *, quiet: bool
+) -> dict[str, str]:
+    """Run every run; return what failed. Raises `StoppedError` where a head was not trained."""
+    from ser.commands.live import LiveHeads
+    from ser.stages.subruns import run_subruns
+
+    with LiveHeads(quiet) as live:
+        trained, failed = run_subruns(runs, device, jobs, live.log, live.callbacks)
+    if trained:
+        return failed
+    head, reason = next((n, r) for n, r in failed.items() if n.startswith("heads/"))
+    raise StoppedError(
+        f"nothing scored: head '{head.removeprefix('heads/')}' could not be trained "
+        f"({reason.rstrip('.')})"
     )
-    return 1
 
 
 def _config(

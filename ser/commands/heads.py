@@ -73,14 +73,9 @@ def train(
     Args:
         names: Heads of the pipeline to train.
     """
-    return _train(
-        load_pipeline(path, overrides),
-        list(dict.fromkeys(names)),
-        device,
-        engine=choose_engine(parse_jobs(jobs), engine, address, slurm),
-        force=force,
-        in_memory=in_memory,
-    )
+    pipeline = load_pipeline(path, overrides)
+    where = choose_engine(parse_jobs(jobs), engine, address, slurm)
+    return _train(pipeline, names, device, where, force=force, in_memory=in_memory)
 
 
 @command(
@@ -110,33 +105,28 @@ def train_all(
 
     pipeline = load_pipeline(path, overrides)
     require_heads(pipeline, [])
-    return _train(
-        pipeline,
-        list(pipeline.heads),
-        device,
-        engine=choose_engine(parse_jobs(jobs), engine, address, slurm),
-        force=force,
-        in_memory=in_memory,
-    )
+    where = choose_engine(parse_jobs(jobs), engine, address, slurm)
+    return _train(pipeline, [*pipeline.heads], device, where, force=force, in_memory=in_memory)
 
 
 def _train(
     pipeline: "Pipeline",
     names: Sequence[str],
     device: str,
-    *,
     engine: "Engine",
+    *,
     force: bool,
     in_memory: bool,
 ) -> int:
     """Train heads with a live table; return the exit code."""
     from ser.commands.live import LiveHeads
+    from ser.stages.heads import follow
     from ser.stages.heads import train as train_heads
 
     with LiveHeads() as live:
         reports = train_heads(
             pipeline,
-            names,
+            list(dict.fromkeys(names)),
             device,
             force=force,
             in_memory=in_memory,
@@ -144,9 +134,9 @@ def _train(
             log=live.log,
             after_epoch=live.after_epoch,
         )
-        outcomes = {report.name: report.done for report in map(live.finish, reports)}
-    failed = [name for name, done in outcomes.items() if done == "failed"]
-    busy = [name for name, done in outcomes.items() if done == "busy"]
+        left = follow(reports, live.callbacks, live.log)
+    failed = [report.name for report in left if report.done == "failed"]
+    busy = [report.name for report in left if report.done == "busy"]
     if busy:
         result(f"heads    left to another process: {', '.join(busy)}")
     if failed:

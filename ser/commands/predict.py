@@ -1,11 +1,8 @@
 """`ser predict`: the emotions of your own audio."""
 
-import contextlib
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,7 +18,8 @@ from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
     from ser.predict.audio_predictor import AudioPredictor, StreamOptions
-    from ser.predict.result import Failure, Result
+    from ser.predict.result import Failure
+    from ser.predict.sources import ClipInput
     from ser.predict.turns import Turns
 
 Format = Literal["table", "json", "csv", "srt", "textgrid", "rttm"]
@@ -107,49 +105,40 @@ def predict(
         of_files |= {"--one-speaker": one_speaker, "--turns": turns, "--timing": timing}
         of_files |= {"--cut": cut != "auto"}
         return predict_microphone(load, (window, hop), form, of_files)
-    if not files:
-        raise UserError("give FILES, folders, - for standard input, or --mic.")
     times = [time.perf_counter()]
     from ser.predict.clips import Segmentation
-    from ser.predict.folder import search
 
-    with _standard_input(files) as (places, read):
-        audio = search(places)
-        paths = audio.files
-        if audio.note:
-            log.warning(audio.note)
-        form = form or _default(paths, files, out)
-        # before the models load, which takes seconds
-        _require_files(paths, files, form)
-        if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
-        Segmentation(timeline, cut, window, hop)
-        options: StreamOptions = {
-            "timeline": timeline,
-            "explain": explain,
-            "one_speaker": one_speaker,
-            "turns": _read_turns(turns, read, paths, one_speaker),
-            "cut": cut,
-            "window": window,
-            "hop": hop,
-        }
-        resumed = out if form == "csv" and read is None else None
-        lazy = resumed is not None  # of files that are all done nothing is loaded
-        predictor = _open(lambda: load(lazy), times, whole=timing or not lazy)
-        for note in predictor.notes:
-            log.warning(note)
-        if one_speaker and not predictor.by_speaker:
-            log.warning("--one-speaker changes nothing: no head in use has `normalize: speaker`.")
-        if resumed is not None:
-            failed = _append(predictor, paths, resumed, options)
-        else:
-            results = _named(predictor.stream(paths, **options), read)
-            speakers = turns is not None
-            segments = timeline or speakers
-            failed = write_results(
-                predictor, results, form, out, segments=segments, speakers=speakers
-            )
-        times.append(time.perf_counter())
+    files = files or []
+    paths = _find(files)
+    form = form or _default(paths, files, out)
+    # what follows is refused before the models load, which takes seconds
+    if form in ONE_FILE and len(paths) > 1:
+        raise UserError(f"--format {form} takes one file, not {len(paths)}.")
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    Segmentation(timeline, cut, window, hop)
+    clips = _opened(paths, files)
+    options: StreamOptions = {
+        "timeline": timeline,
+        "explain": explain,
+        "one_speaker": one_speaker,
+        "turns": _read_turns(turns, clips, one_speaker),
+        "cut": cut,
+        "window": window,
+        "hop": hop,
+    }
+    resumed = out if form == "csv" and "-" not in files else None
+    lazy = resumed is not None  # of files that are all done nothing is loaded
+    predictor = _load(lambda: load(lazy), times, whole=timing or not lazy)
+    for note in predictor.notes:
+        log.warning(note)
+    if one_speaker and not predictor.by_speaker:
+        log.warning("--one-speaker changes nothing: no head in use has `normalize: speaker`.")
+    if resumed is not None:
+        failed = _append(predictor, paths, resumed, options)
+    else:
+        failed = write_results(predictor, clips, options, form, out)
+    times.append(time.perf_counter())
     for failure in failed:
         log.error(f"{failure.path}: {failure.error}")
     if timing:
@@ -170,34 +159,42 @@ def _append(
     return failed
 
 
-@contextlib.contextmanager
-def _standard_input(files: list[str]) -> Iterator[tuple[list[Path], Path | None]]:
-    """Yield the paths, and the file that standard input was written to, if `-` asks for it."""
-    if "-" not in files:
-        yield [Path(name) for name in files], None
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        read = Path(folder) / "stdin"
-        with read.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        yield [read if name == "-" else Path(name) for name in files], read
+def _find(files: list[str]) -> list[Path]:
+    """Return the audio files that a call names, and warn of those in folders that are skipped."""
+    from ser.predict.folder import search
+
+    if not files:
+        raise UserError("give FILES, folders, - for standard input, or --mic.")
+    if "" in files:  # Path would take it for this folder
+        raise UserError("FILES: a name is empty; give the name of a file or folder.")
+    audio = search(map(Path, files))
+    if audio.note:
+        log.warning(audio.note)
+    if not audio.files:
+        raise UserError(f"there is no audio file in {', '.join(files)}.")
+    if "-" not in files and not any(path.exists() for path in audio.files):
+        names = ", ".join(map(str, audio.files[:3]))
+        raise UserError(f"{names}: no such file; check the name.")
+    return audio.files
 
 
-def _named(
-    results: "Iterator[Result | Failure]", read: Path | None
-) -> "Iterator[Result | Failure]":
-    """Name the clip from standard input `-`."""
-    for prediction in results:
-        yield replace(prediction, path="-") if prediction.path == str(read) else prediction
+def _opened(paths: list[Path], files: list[str]) -> "list[ClipInput]":
+    """Return the clips of a call; standard input, if `-` asks for it, is read to its end."""
+    from ser.predict.sources import read_source
+
+    clips = [read_source(path) for path in paths]
+    if "-" in files:
+        clips[paths.index(Path("-"))] = replace(read_source(sys.stdin.buffer), name="-")
+    return clips
 
 
 def _read_turns(
-    file: Path | None, read: Path | None, paths: list[Path], one_speaker: bool
+    file: Path | None, clips: "Sequence[ClipInput]", one_speaker: bool
 ) -> "Turns | None":
     """Read --turns and warn of what is unusual in it.
 
-    `read` is the file of standard input, which has the turns of the only recording in them;
-    turns that name no recording are for one file.
+    Standard input has the turns of the only recording in them; turns that name no recording are for
+    one file.
     """
     from ser.predict.turns import Turns
 
@@ -206,28 +203,18 @@ def _read_turns(
     if one_speaker:
         raise UserError("--one-speaker and --turns are both given; give one of them.")
     turns = Turns.read(file)
-    if not turns.named and len(paths) > 1:
+    if not turns.named and len(clips) > 1:
         raise UserError(
-            f"{file}: its turns name no recording, and there are {len(paths)} files; predict one "
+            f"{file}: its turns name no recording, and there are {len(clips)} files; predict one "
             "file at a time, or give RTTM or a CSV with the column file."
         )
-    if read is not None:
-        turns = turns.also_for(read)
-    for note in ("" if read else turns.unused(paths), turns.workload(paths)):
+    names = [clip.name for clip in clips]
+    if "-" in names:
+        turns = turns.also_for("-")
+    for note in ("" if "-" in names else turns.unused(names), turns.workload(clips)):
         if note:
             log.warning(note)
     return turns
-
-
-def _require_files(paths: list[Path], files: list[str], form: Format) -> None:
-    if "" in files:  # Path would take it for this folder
-        raise UserError("FILES: a name is empty; give the name of a file or folder.")
-    if not paths:
-        raise UserError(f"there is no audio file in {', '.join(files)}.")
-    if not any(path.exists() for path in paths):
-        raise UserError(f"{', '.join(map(str, paths[:3]))}: no such file; check the name.")
-    if form in ONE_FILE and len(paths) > 1:
-        raise UserError(f"--format {form} takes one file, not {len(paths)}.")
 
 
 def _default(paths: list[Path], files: list[str], out: Path | None) -> Format:
@@ -244,7 +231,7 @@ def _default(paths: list[Path], files: list[str], out: Path | None) -> Format:
     return "table" if not folder and (len(paths) == 1 or sys.stdout.isatty()) else "csv"
 
 
-def _open(
+def _load(
     load: "Callable[[], AudioPredictor]", times: list[float], *, whole: bool
 ) -> "AudioPredictor":
     """Open what predicts, `whole` with its models; append to `times` when each was done."""

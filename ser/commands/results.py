@@ -1,7 +1,7 @@
 """Predictions on standard output or in a file, as they come."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -9,8 +9,9 @@ from typing import IO, TYPE_CHECKING
 from ser.commands.output import console
 
 if TYPE_CHECKING:
-    from ser.predict.audio_predictor import AudioPredictor
+    from ser.predict.audio_predictor import AudioPredictor, StreamOptions
     from ser.predict.result import Failure, Result
+    from ser.predict.sources import ClipInput
 
 
 def _opened(out: Path | None) -> AbstractContextManager[IO[str]]:
@@ -21,22 +22,19 @@ def _opened(out: Path | None) -> AbstractContextManager[IO[str]]:
 
 def write_results(
     predictor: "AudioPredictor",
-    results: "Iterator[Result | Failure]",
+    clips: "Sequence[ClipInput]",
+    options: "StreamOptions",
     form: str,
     out: Path | None,
-    *,
-    segments: bool,
-    speakers: bool,
 ) -> "list[Failure]":
-    """Write every result as it comes, a table at the end; return what failed.
-
-    Rows are of `segments`, and name their `speakers`.
-    """
+    """Predict clips and write every result as it comes, a table at the end; return what failed."""
     from ser.predict.formats import FORMATS as WRITE
     from ser.predict.formats import csv_rows, header, to_csv
     from ser.predict.result import Failure
     from ser.predict.terminal import print_results
 
+    speakers = options["turns"] is not None
+    segments = options["timeline"] or speakers
     failed: list[Failure] = []
     kept: list[Result] = []
     with _opened(out) as file:
@@ -44,7 +42,7 @@ def write_results(
             unsure = predictor.min_confidence is not None
             columns = header(predictor.classes, predictor.attributes, segments, unsure, speakers)
             file.write(to_csv([columns]))
-        for prediction in results:
+        for prediction in predictor.stream(clips, **options):
             if isinstance(prediction, Failure):
                 failed.append(prediction)
             elif form == "table":

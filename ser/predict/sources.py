@@ -34,9 +34,6 @@ from ser.corpus.decoding.limits import CHANNELS, RATES
 from ser.corpus.errors import UserError
 
 RATE_KEYS, SAMPLE_KEYS = ("sampling_rate", "sample_rate", "rate"), ("array", "raw", "samples")
-Source = (  # one clip; samples are of too many libraries to name their types
-    str | os.PathLike[str] | bytes | IO[bytes] | tuple[object, object] | Mapping[str, object]
-)
 IN_MEMORY = 8 << 20  # bytes of an open file; a larger one is copied to disk
 NUMERIC, REAL = ("b", "c", "f", "i", "u"), ("f", "i", "u")  # kinds of numpy's types
 TEXT = (str, bytes, os.PathLike)
@@ -60,6 +57,17 @@ class ClipInput:
     rate: int = 0
     channels: ChannelPower = field(default_factory=ChannelPower)  # of samples
     error: str = ""
+
+
+Source = (  # one clip; samples are of too many libraries to name their types
+    ClipInput
+    | str
+    | os.PathLike[str]
+    | bytes
+    | IO[bytes]
+    | tuple[object, object]
+    | Mapping[str, object]
+)
 
 
 def is_clip(value: Any) -> bool:

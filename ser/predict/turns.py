@@ -24,6 +24,7 @@ from ser.corpus import audio
 from ser.corpus.audio import SAMPLE_RATE
 from ser.corpus.decoding.suffixes import SUFFIXES
 from ser.corpus.errors import AudioError, listed, plural, shown
+from ser.predict.sources import ClipInput
 from ser.predict.turn_files import ANY, Turn, read_turns, turns_of_list
 
 PART = 15 * SAMPLE_RATE  # samples; a turn of more than two is divided
@@ -105,15 +106,15 @@ class Turns:
             f"is '{shown(unused[0])}')."
         )
 
-    def workload(self, paths: Iterable[Path]) -> str:
+    def workload(self, clips: Iterable[ClipInput]) -> str:
         """Return how much audio the turns have; "" up to an hour, or ten times the recordings."""
         count, spoken = 0, 0.0
-        for path in paths:
-            turns = self.of(str(path))
-            if sum(turn.end - turn.start for turn in turns) <= 3600:
+        for clip in clips:
+            turns = self.of(clip.name)
+            if clip.file is None or sum(turn.end - turn.start for turn in turns) <= 3600:
                 continue
             with contextlib.suppress(AudioError):  # reported where it is decoded
-                seconds = audio.info(path).seconds or math.inf
+                seconds = audio.info(clip.file).seconds or math.inf
                 within = sum(max(min(turn.end, seconds) - turn.start, 0.0) for turn in turns)
                 if within > max(3600, 10 * seconds):
                     count, spoken = count + len(turns), spoken + within
@@ -123,10 +124,10 @@ class Turns:
             else ""
         )
 
-    def also_for(self, path: Path) -> "Turns":
+    def also_for(self, name: str) -> "Turns":
         """Return these turns with those of the only file for another name, too."""
         only = self.of("")
-        return replace(self, by_file={path.stem: only, **self.by_file}) if only else self
+        return replace(self, by_file={name: only, **self.by_file}) if only else self
 
     def missing(self, path: str) -> str:
         """Return why a recording has no turns."""

@@ -4,7 +4,6 @@ import json
 import os
 import time
 import unicodedata
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from ser.corpus.errors import UserError
 from ser.predict.clips import Segmentation, open_clip, read_pieces
+from ser.predict.sources import read_source
 from ser.predict.turn_files import Turn
 from ser.predict.turns import Turns, cut_turns
 
@@ -52,8 +52,8 @@ def test_turns_of_several_files_are_sorted_and_found_by_the_file_name(read):
         "its own turns."
     )
     assert read(ANNA).of("") == [Turn(0.5, 2, "anna")]
-    assert turns.also_for(Path("stdin")) is turns
-    assert read(ANNA).also_for(Path("stdin")).of("/tmp/stdin") == [Turn(0.5, 2, "anna")]
+    assert turns.also_for("-") is turns
+    assert read(ANNA).also_for("-").of("-") == [Turn(0.5, 2, "anna")]
 
 
 def test_a_recording_may_be_named_with_its_folder_and_suffix(read):
@@ -74,10 +74,11 @@ def test_a_recording_may_be_named_with_its_folder_and_suffix(read):
 def test_much_more_audio_than_a_recording_has_is_announced(tmp_path):
     path = tmp_path / "talk.wav"
     soundfile.write(path, np.zeros(RATE * 60), RATE)
+    clip = read_source(path)
     turns = [(0, 60, str(speaker)) for speaker in range(120)]
-    assert Turns.read(turns).workload([path]) == "turns: 120 turns, 2 h of audio to predict."
-    assert Turns.read([(0, 9999, "a"), (0, 9999, "b")]).workload([path]) == ""
-    assert Turns.read(turns[:11]).workload([path]) == ""
+    assert Turns.read(turns).workload([clip]) == "turns: 120 turns, 2 h of audio to predict."
+    assert Turns.read([(0, 9999, "a"), (0, 9999, "b")]).workload([clip]) == ""
+    assert Turns.read(turns[:11]).workload([clip]) == ""
 
 
 def test_names_of_any_script_are_compared_composed(read):
