@@ -23,7 +23,6 @@ from ser.corpus.errors import UserError, plural
 
 if TYPE_CHECKING:
     from ser.cache.upkeep import Folder
-    from ser.pipeline.file import Pipeline
 
 app = typer.Typer()
 cache = typer.Typer(
@@ -45,7 +44,8 @@ def info(
     With the number of failed utterances, the size on disk, and the size to come. Of a large corpus
     20,000 utterances are looked at, and what is missing is estimated.
     """
-    pipeline = _pipeline(root, path, overrides)
+    # with --cache, no pipeline is needed
+    pipeline = None if root and not path.exists() else load_pipeline(path, overrides)
     root = root or cache_root(pipeline)
     rows = cached_features(root, pipeline)
     if as_json:
@@ -84,7 +84,7 @@ def verify(
     """
     from ser.cache.upkeep import repair as drop_damaged
 
-    root = root or cache_root(_pipeline(root, path, overrides))
+    root = root or cache_root(load_pipeline(path, overrides))
     damaged = 0
     for folder in _folders(root, features or []):
         damages = folder.verify()
@@ -173,10 +173,7 @@ def _is_confirmed(question: str) -> bool:
 
 
 @command(cache, "ser cache merge data/cache /mnt/node2/cache", cls=Resuming)
-def merge(
-    into: str,
-    source: str,
-) -> None:
+def merge(into: str, source: str) -> None:
     """Copy into one cache what only another holds.
 
     Args:
@@ -187,11 +184,6 @@ def merge(
 
     for feature, shards in merge_caches(into, source).items():
         result(f"{feature}: {plural(shards, 'shard')} copied")
-
-
-def _pipeline(root: str | None, path: Path, overrides: list[str] | None) -> "Pipeline | None":
-    """Read the pipeline; when a cache is named, only if its file exists."""
-    return None if root and not path.exists() else load_pipeline(path, overrides)
 
 
 def _folders(root: str, features: list[str]) -> "list[Folder]":

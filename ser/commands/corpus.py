@@ -75,12 +75,7 @@ def import_(
 
 
 @command(corpus, "ser corpus importers\nser corpus importers emovo\nser corpus importers --json")
-def importers(
-    name: str | None = None,
-    *,
-    plugin: Plugin = None,
-    as_json: Json = False,
-) -> None:
+def importers(name: str | None = None, *, plugin: Plugin = None, as_json: Json = False) -> None:
     """List the importers, or describe one: files, options, splits, licence, citation.
 
     Args:

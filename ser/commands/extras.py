@@ -6,7 +6,7 @@ missing library of the system, which pip does not install.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,39 +17,23 @@ from ser.version import install
 if TYPE_CHECKING:
     from ser.pipeline.file import Pipeline
 
-PACKAGES = {
-    "audformat": "audformat",
-    "torch": "heads",
-    "safetensors": "heads",
-    "transformers": "extract",
-    "tokenizers": "extract",
-    "ctranslate2": "extract",
-    "huggingface_hub": "extract",
-    "espeakng_loader": "demo",
-    "accelerate": "finetune",
-    "peft": "finetune",
-    "bitsandbytes": "quantize",
-    "opensmile": "opensmile",
-    "optuna": "tune",
-    "tensorboard": "tracking",
-    "mlflow": "tracking",
-    "wandb": "tracking",
-    "onnx": "onnx",
-    "onnxscript": "onnx",
-    "ray": "ray",
-    "submitit": "slurm",
-    "httpcore": "llm",
-    "fsspec": "remote",
-    "s3fs": "remote",
-    "jinja2": "report",
-    "kaleido": "report",
-    "plotly": "report",
-    "gradio": "serve",
-    "fastapi": "serve",
-    "fastapi_offline": "serve",
-    "prometheus_client": "serve",
-    "starlette": "serve",
-    "uvicorn": "serve",
+PACKAGES = {  # that each extra brings
+    "audformat": ("audformat",),
+    "heads": ("torch", "safetensors"),
+    "extract": ("transformers", "tokenizers", "ctranslate2", "huggingface_hub"),
+    "demo": ("espeakng_loader",),
+    "finetune": ("accelerate", "peft"),
+    "quantize": ("bitsandbytes",),
+    "opensmile": ("opensmile",),
+    "tune": ("optuna",),
+    "tracking": ("tensorboard", "mlflow", "wandb"),
+    "onnx": ("onnx", "onnxscript"),
+    "ray": ("ray",),
+    "slurm": ("submitit",),
+    "llm": ("httpcore",),
+    "remote": ("fsspec", "s3fs"),
+    "report": ("jinja2", "kaleido", "plotly"),
+    "serve": ("gradio", "fastapi", "fastapi_offline", "prometheus_client", "starlette", "uvicorn"),
 }
 COMMANDS = {
     "demo": "demo",
@@ -58,18 +42,13 @@ COMMANDS = {
     "report": "report",
     "serve": "serve",
 }
-KINDS = {
-    "asr": "extract",
-    "audio_llm": "llm",
-    "ctc": "extract",
-    "facodec": "extract",
-    "llm": "llm",
-    "local_audio_llm": "extract",
-    "opensmile": "opensmile",
-    "recognizer": "extract",
-    "speech": "extract",
-    "text": "extract",
-    "whisper": "extract",
+KINDS = {  # of features that need an extra
+    "extract": (
+        *("asr", "classifier", "ctc", "facodec", "local_audio_llm", "recognizer"),
+        *("speaker", "speech", "text", "whisper"),
+    ),
+    "llm": ("audio_llm", "llm"),
+    "opensmile": ("opensmile",),
 }
 INCLUDED = {  # as pyproject.toml has them
     "extract": {"heads"},
@@ -106,9 +85,10 @@ def _missing_package(
     error: ModuleNotFoundError, command: str, options: Mapping[str, object]
 ) -> UserError | None:
     package = (error.name or "").partition(".")[0]
-    if package not in PACKAGES:
+    extra = _extra_of(package, PACKAGES)
+    if extra is None:
         return None
-    certain = {PACKAGES[package], *([COMMANDS[command]] if command in COMMANDS else ())}
+    certain = {extra, *([COMMANDS[command]] if command in COMMANDS else ())}
     missing = certain | {extra for extra in _of_options(options) if not _installed(extra)}
     included = {inner for extra in missing for inner in INCLUDED.get(extra, ())}
     extras = ",".join(sorted(missing - included))
@@ -133,8 +113,8 @@ def _of_pipeline(pipeline: "Pipeline") -> Iterable[str]:
     from ser.cache.urls import is_url
 
     for feature in pipeline.features.values():
-        if feature.kind in KINDS:
-            yield KINDS[feature.kind]
+        if extra := _extra_of(feature.kind, KINDS):
+            yield extra
         if feature.quantization != "none":
             yield "quantize"
     if pipeline.heads:
@@ -147,5 +127,9 @@ def _of_pipeline(pipeline: "Pipeline") -> Iterable[str]:
         yield "remote"
 
 
+def _extra_of(name: str, table: Mapping[str, Sequence[str]]) -> str | None:
+    return next((extra for extra, names in table.items() if name in names), None)
+
+
 def _installed(extra: str) -> bool:
-    return all(find_spec(name) for name, brings in PACKAGES.items() if brings == extra)
+    return all(map(find_spec, PACKAGES[extra]))

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,10 +11,6 @@ from ser.commands.logs import log, result
 from ser.commands.options import OUTPUT
 from ser.commands.output import exit_code
 from ser.corpus.errors import UserError, plural
-
-if TYPE_CHECKING:
-    from ser.cache.hub import HubRepo
-    from ser.predict.record import BundleRecord
 
 app = typer.Typer()
 
@@ -93,6 +89,7 @@ def _pack(
     licence: str | None,
 ) -> None:
     from ser.cache.hub import HubRepo
+    from ser.packing.hub_card import bundle_card
     from ser.packing.pack import pack as write
 
     repo = None if push is None else HubRepo.parse(push, "bundle")
@@ -103,18 +100,12 @@ def _pack(
         record = write(run, bundle, embed=embed, risk=risk, licence=licence)
         result(f"{out or run}: {_summary(bundle, len(record.members))}")
         if repo is not None:
-            _push(bundle, run, record, repo, private)
+            card = bundle_card(bundle, run, record, repo)
+            commit = repo.push(repo.title, card, {f"{repo.title}.ser": bundle}, private)
+            result(f"{repo}@{commit}: pushed; `ser predict clip.wav --run {repo}` predicts with it")
     needed = {f.model for f in record.features.values() if f.model and not f.embedded}
     if needed:
         result(f"users of the bundle need {', '.join(sorted(needed))}; --embed includes them")
-
-
-def _push(bundle: Path, run: Path, record: "BundleRecord", repo: "HubRepo", private: bool) -> None:
-    from ser.packing.hub_card import bundle_card
-
-    card = bundle_card(bundle, run, record, repo)
-    commit = repo.push(repo.title, card, {f"{repo.title}.ser": bundle}, private)
-    result(f"{repo}@{commit}: pushed; `ser predict clip.wav --run {repo}` predicts with it")
 
 
 def _export(run: Path, folder: Path) -> list[str]:

@@ -63,11 +63,7 @@ def check() -> int:
 
 
 @command(presets, "ser presets smoke\nser presets smoke unicamp nu --folder /tmp/presets")
-def smoke(
-    names: list[str] | None = None,
-    *,
-    folder: Path | None = None,
-) -> int:
+def smoke(names: list[str] | None = None, *, folder: Path | None = None) -> int:
     """Run presets on made-up data with tiny models.
 
     Exit code 1 when a stage of one failed, or when one could not be run.

@@ -33,10 +33,7 @@ app = typer.Typer()
 
 
 @command(app, "ser demo\nser demo --folder /tmp/ser-demo", section="Start", cls=Resuming)
-def demo(
-    *,
-    folder: Annotated[Path, typer.Option(file_okay=False)] = Path(),
-) -> int:
+def demo(*, folder: Annotated[Path, typer.Option(file_okay=False)] = Path()) -> int:
     """Run a whole pipeline on a small synthetic corpus.
 
     The speech is synthesized and the models are real, so the scores say nothing about real

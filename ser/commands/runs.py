@@ -63,10 +63,7 @@ app.add_typer(runs, name="runs", rich_help_panel="Score")
 
 @command(runs, "ser runs list\nser runs list runs/emodb --csv runs.csv", name=LIST)
 def list_runs(
-    folder: Path = RUNS,
-    *,
-    as_json: Json = False,
-    file: Annotated[Path | None, OUTPUT] = None,
+    folder: Path = RUNS, *, as_json: Json = False, file: Annotated[Path | None, OUTPUT] = None
 ) -> None:
     """List every run below FOLDER with its scores.
 

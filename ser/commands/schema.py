@@ -15,10 +15,7 @@ app = typer.Typer()
     "ser schema > pipeline.schema.json\nser schema --plugin my_head > pipeline.schema.json",
     section="Start",
 )
-def schema(
-    *,
-    plugins: list[str] | None = None,
-) -> None:
+def schema(*, plugins: list[str] | None = None) -> None:
     """Print a JSON Schema of pipeline.yaml, by which editors check it.
 
     Write it to a file, and name that file in a comment at the top of pipeline.yaml:

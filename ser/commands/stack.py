@@ -42,12 +42,7 @@ Resamples = Annotated[
 
 
 @command(stack, "ser stack fit\nser stack fit --set stack.model=lightgbm --force")
-def fit(
-    *,
-    force: bool = False,
-    path: PipelineFile = PIPELINE,
-    overrides: Overrides = None,
-) -> int:
+def fit(*, force: bool = False, path: PipelineFile = PIPELINE, overrides: Overrides = None) -> int:
     """Fit the stacker and predict every split.
 
     A stack that is up to date is skipped. Exit code 1 when a head failed.

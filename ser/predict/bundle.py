@@ -32,15 +32,15 @@ from ser.cache.hub import HubRecord, HubRepo, is_hub
 from ser.corpus.errors import UserError
 from ser.corpus.registry import built_in_only
 from ser.extract.models import Weights, is_not_installed, resolve
-from ser.heads.config import HeadConfig
 from ser.heads.record import HeadRecord
+from ser.heads.saved import SavedHead
 from ser.pipeline.file import Pipeline
 from ser.predict.archive import PIPELINE, digest_of, is_unpacked, unpack
 from ser.predict.members import MODEL, pipeline_problem
 from ser.predict.record import AGAIN, BUNDLE_JSON, BundleRecord, parse_record, refused
+from ser.predict.runs import table_without_rows
 from ser.predict.shelf import SHELF
 from ser.stack.record import StackRecord
-from ser.stack.table import LogitTable
 from ser.version import __version__, install
 
 
@@ -83,11 +83,11 @@ class Bundle:
         """Raise `UserError` where bundle.json lists other heads, classes or another stack."""
         file = self.folder / "stack" / "stack.json"
         with self.reading():
-            heads, configs = self._heads()
+            heads = self._heads()
             fitted = StackRecord.read(file) if file.is_file() else None
             model = fitted.stack_config(file).model if fitted is not None else None
-        classes = {heads[n].classes for n, c in configs.items() if "logits" in c.gives} or {()}
-        rated = [a for c in configs.values() if "attributes" in c.gives for a in c.attributes]
+        classes = {head.record.classes for head in heads if head.classifies} or {()}
+        rated = [attribute for head in heads for attribute in head.attributes]
         folders = {name.split("/")[1] for name in self.record.members if name.startswith("heads/")}
         stacked = tuple(fitted.heads) if fitted is not None else tuple(sorted(folders))
         consistent = {
@@ -102,23 +102,16 @@ class Bundle:
                     self.path, BUNDLE_JSON, f"lists other {key} than its heads and stack have"
                 )
 
-    def _heads(self) -> tuple[dict[str, HeadRecord], dict[str, HeadConfig]]:
-        files = {name: self.folder / "heads" / name / "head.json" for name in self.record.heads}
-        records = {name: HeadRecord.read(file) for name, file in files.items()}
-        return records, {name: records[name].head_config(file) for name, file in files.items()}
+    def _heads(self) -> list[SavedHead]:
+        files = [self.folder / "heads" / name / "head.json" for name in self.record.heads]
+        records = [(file, HeadRecord.read(file)) for file in files]
+        return [SavedHead(file.parent, r, r.head_config(file)) for file, r in records]
 
     def check(self) -> None:
         """Read everything but the weights; raises `UserError` for what cannot be used."""
         self.pipeline()
         with self.reading():
-            records, configs = self._heads()
-            table = LogitTable.without_rows(
-                self.folder / "heads",
-                {name: record.fingerprint for name, record in records.items()},
-                next(iter(records.values())).classes,
-                [name for name, config in configs.items() if "logits" in config.gives],
-                {n: c.attributes if "attributes" in c.gives else () for n, c in configs.items()},
-            )
+            table = table_without_rows(self._heads())
             if self.record.stack is not None:
                 ser.stack.run.load(self.folder, table)
 

@@ -23,12 +23,12 @@ from ser.predict.bundle import open_bundle, run_path
 from ser.predict.features import Extracted, LiveFeatures
 from ser.predict.html import facts
 from ser.predict.joining import require_confidence
-from ser.predict.runs import best_head, read_pipeline, synthetic_share
+from ser.predict.runs import best_head, read_pipeline, synthetic_share, table_without_rows
 from ser.score.heads import softmax
 from ser.score.record import has_stack
 from ser.stack.run import load as load_stack
 from ser.stack.run import stacked_heads
-from ser.stack.table import LogitTable, Rows
+from ser.stack.table import Rows
 
 if TYPE_CHECKING:
     from ser.heads.trained import TrainedHead
@@ -83,7 +83,7 @@ class Predictor(AudioPredictor):
         with self._reading():
             names = stacked_heads(self.run) if stacked else [head or best_head(self.run)]
             self._saved = [SavedHead.read(self.run / "heads" / name) for name in names]
-            table = self._table_of(self._saved)
+            table = table_without_rows(self._saved)
             self.stack = load_stack(self.run, table) if stacked else None
         self.heads, self._table = tuple(names), table
         self.record = bundle.record if bundle else None
@@ -144,16 +144,6 @@ class Predictor(AudioPredictor):
 
         with self._reading():
             return [TrainedHead(saved, self.device) for saved in self._saved]
-
-    def _table_of(self, heads: Sequence[SavedHead]) -> LogitTable:
-        """Return a table of what the heads predict, without rows."""
-        return LogitTable.without_rows(
-            self.run / "heads",
-            {head.name: head.record.fingerprint for head in heads},
-            heads[0].record.classes,
-            [head.name for head in heads if head.classifies],
-            {head.name: head.attributes for head in heads},
-        )
 
     @property
     def by_speaker(self) -> bool:

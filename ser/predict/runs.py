@@ -6,7 +6,7 @@ what is not a run names the runs and bundles in a folder.
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -14,7 +14,9 @@ from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import FeatureOptions
 from ser.heads.record import read_done
+from ser.heads.saved import SavedHead
 from ser.pipeline.file import Pipeline
+from ser.stack.table import LogitTable
 
 NAMED = 5  # at most
 RECORD = 1 << 24  # bytes of a head.json that are read
@@ -58,6 +60,17 @@ def best_head(run: Path) -> str:
             f"{run}: no head of this run is trained; run `ser run`, or give another folder."
         )
     return max(scores, key=lambda name: scores[name])
+
+
+def table_without_rows(heads: Sequence[SavedHead]) -> LogitTable:
+    """Return the table of what heads of one run predict, without rows."""
+    return LogitTable.without_rows(
+        heads[0].folder.parent,
+        {head.name: head.record.fingerprint for head in heads},
+        heads[0].record.classes,
+        [head.name for head in heads if head.classifies],
+        {head.name: head.attributes for head in heads},
+    )
 
 
 def synthetic_share(

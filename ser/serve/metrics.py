@@ -1,5 +1,7 @@
 """The counters of the server, in Prometheus's text format."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from ser.corpus.machine import peak_memory
@@ -11,43 +13,28 @@ class Metrics:
     """The counters of one server; `source` is `api` or `page`."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "ser_requests",
-            "Requests by source and status.",
-            ["source", "status"],
-            registry=registry,
+        self._registry = CollectorRegistry()
+        counter = partial(Counter, registry=self._registry)
+        gauge = partial(Gauge, registry=self._registry)
+        histogram = partial(Histogram, buckets=SECONDS, registry=self._registry)
+        self.requests = counter(
+            "ser_requests", "Requests by source and status.", ["source", "status"]
         )
-        self.seconds = Histogram(
-            "ser_prediction_seconds",
-            "Seconds from request to answer, waiting included.",
-            buckets=SECONDS,
-            registry=registry,
+        self.seconds = histogram(
+            "ser_prediction_seconds", "Seconds from request to answer, waiting included."
         )
-        self.audio = Counter(
-            "ser_audio_seconds", "Seconds of audio predicted on.", registry=registry
+        self.audio = counter("ser_audio_seconds", "Seconds of audio predicted on.")
+        self.queue = gauge("ser_queue_length", "Clips that wait or are being processed.")
+        self.windows = counter(
+            "ser_live_windows", "Windows of live audio: predicted, failed or left out.", ["outcome"]
         )
-        self.queue = Gauge(
-            "ser_queue_length", "Clips that wait or are being processed.", registry=registry
-        )
-        self.windows = Counter(
-            "ser_live_windows",
-            "Windows of live audio: predicted, failed or left out.",
-            ["outcome"],
-            registry=registry,
-        )
-        self.window_seconds = Histogram(
+        self.window_seconds = histogram(
             "ser_live_prediction_seconds",
             "Seconds from a complete window to its prediction, waiting included.",
-            buckets=SECONDS,
-            registry=registry,
         )
-        self.live_audio = Counter(
-            "ser_live_audio_seconds", "Seconds of live audio received.", registry=registry
-        )
-        self.streams = Gauge("ser_live_streams", "Live streams that are open.", registry=registry)
-        memory = Gauge("ser_peak_memory_bytes", "Highest resident memory.", registry=registry)
-        memory.set_function(peak_memory)
+        self.live_audio = counter("ser_live_audio_seconds", "Seconds of live audio received.")
+        self.streams = gauge("ser_live_streams", "Live streams that are open.")
+        gauge("ser_peak_memory_bytes", "Highest resident memory.").set_function(peak_memory)
 
     def text(self) -> bytes:
         """Return all counters in Prometheus's text format."""

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from ser.commands import stack
-from ser.commands.extras import INCLUDED, PACKAGES, missing
+from ser.commands.extras import INCLUDED, KINDS, PACKAGES, missing
 from ser.commands.main import cli
 from ser.corpus.errors import UserError
+from ser.extract.extractor import EXTRACTORS
 from ser.version import DISTRIBUTION
 from tests.ser.factories import PIPELINE
 
@@ -30,13 +31,13 @@ def extras(absent, command, monkeypatch, **options):
 
 
 def test_the_extras_are_those_of_the_distribution():
-    assert set(PACKAGES.values()) <= set(EXTRAS)
+    assert set(PACKAGES) <= set(EXTRAS)
 
     def included(extra):
         inner = [r[len(DISTRIBUTION) + 1 : -1] for r in EXTRAS[extra] if r.startswith(DISTRIBUTION)]
         return {*inner, *(deeper for name in inner for deeper in included(name))}
 
-    assert {e: included(e) for e in {*PACKAGES.values()} if included(e)} == INCLUDED
+    assert {e: included(e) for e in PACKAGES if included(e)} == INCLUDED
 
 
 def test_a_command_names_its_own_extra(monkeypatch):
@@ -80,3 +81,9 @@ def test_a_missing_package_is_not_called_a_missing_model(tmp_path, monkeypatch):
     words = ["extract", "--model", "wavlm-large", "--manifest", str(tmp_path / "m.csv")]
     with pytest.raises(UserError, match=r"^the package huggingface_hub is not .*\[extract\]'`\.$"):
         cli([*words, "--audio", str(tmp_path)], standalone_mode=False)
+
+
+def test_every_kind_with_a_model_has_an_extra():
+    kinds = {kind for of_extra in KINDS.values() for kind in of_extra}
+    without_model = {"imported", "imported_transcripts", "pitch", "prosody"}
+    assert {*EXTRACTORS.built_in} - kinds == without_model
