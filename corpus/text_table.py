@@ -45,6 +45,12 @@ def decimals(value: float | None, missing: str = "-") -> str:
     return missing if value is None else f"{value:.3f}"
 
 
+def print_sentence(sentence: str | None, console: "Console") -> None:
+    """Print a sentence under a table; None for none."""
+    if sentence is not None:
+        console.print(sentence, markup=False, highlight=False)
+
+
 def print_table(table: "Table", console: "Console", cut: str = "", title: str = "") -> None:
     """Print a table in the width of the console, or wider where its words need it.
 

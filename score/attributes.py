@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ser.score.bootstrap import Resamples
-from ser.score.metrics import ratio
+from ser.score.metrics import confusion, ratio
 
 LOWEST, HIGHEST, BINS = 1, 7, 6
 
@@ -70,13 +70,10 @@ def binned_confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     The six bins of width 1 are [1, 2), [2, 3), ..., [6, 7]; a value outside falls into the nearest
     (as in Figure 3 of the overview of the Interspeech 2025 challenge, whose edges are not given).
     """
-    rated = ~np.isnan(truth)
     matrices = []
-    for attribute in range(truth.shape[1]):
-        rows = rated[:, attribute]
-        true, estimated = (_bin(side[rows, attribute]) for side in (truth, predicted))
-        counts = np.bincount(true * BINS + estimated, minlength=BINS**2)
-        matrices.append(counts.reshape(BINS, BINS))
+    for attribute, rated in enumerate(~np.isnan(truth).T):
+        true, estimated = (_bin(side[rated, attribute]) for side in (truth, predicted))
+        matrices.append(confusion(true, estimated, BINS))
     return np.array(matrices, np.int64).reshape(-1, BINS, BINS)
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import Field
 
 from ser.cache.record import Count, Label, Record
-from ser.corpus.text_table import print_table, text_table
+from ser.corpus.text_table import print_sentence, print_table, text_table
 from ser.score.bootstrap import resample_speakers
 from ser.score.config import ScoreConfig
 from ser.score.metrics import confusion, macro_f1, uar
@@ -160,12 +160,5 @@ def print_cross(cross: Cross, console: "Console") -> None:
         name = f"the baseline {system}" if system == cross.baseline else system
         title = f"{TITLES[metric]} of {name} by tested {cross.by}{over}"
         print_table(table, console, title=title)
-    if note := cross_note(cross):
-        console.print(note, markup=False, highlight=False)
-
-
-def cross_note(cross: Cross) -> str | None:
-    """Return the sentence on the cell with the fewest speakers that has an interval, or None."""
-    counts = [cell.speakers for cell in cross.cells]
-    enough = [n for n in counts if n is not None and not too_few(n)]
-    return speakers_note(min(enough)) if enough else None
+    speakers = [n for cell in cross.cells if (n := cell.speakers) is not None and not too_few(n)]
+    print_sentence(speakers_note(min(speakers)) if speakers else None, console)

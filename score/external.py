@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import polars as pl
 
 from ser.corpus.cells import numbers, texts, without_unknown
@@ -22,7 +23,7 @@ from ser.corpus.decoding.suffixes import SUFFIXES
 from ser.corpus.errors import UserError, listed, plural
 from ser.corpus.tables import find_column, read_table
 from ser.score.run import SCORED
-from ser.score.truth import PREDICTED, TRUTH
+from ser.score.truth import PREDICTED, TRUTH, is_rated
 
 IDS = ("utterance", "path", "file", "filename")
 LABELS = ("prediction", "emotion")
@@ -117,15 +118,15 @@ def _matched(given: Sequence[str], ids: Sequence[str], source: str) -> list[str 
                 f"{source}: '{text}' can mean {listed(candidates, 3)}; write the ids as in the "
                 "manifest."
             )
-        matched.append(candidates[0] if candidates else None)
-        if not candidates:
-            continue
-        if candidates[0] in seen:
+        match = candidates[0] if candidates else None
+        if match in seen:
             raise UserError(
-                f"{source}: '{seen[candidates[0]]}' and '{text}' are the same utterance; keep one "
-                "row of it."
+                f"{source}: '{seen[match]}' and '{text}' are the same utterance; keep one row of "
+                "it."
             )
-        seen[candidates[0]] = text
+        if match is not None:
+            seen[match] = text
+        matched.append(match)
     return matched
 
 
@@ -151,16 +152,11 @@ def _predictions(
     probabilities = _probabilities(table, given, classes, source)
     if labels is not None:
         cells = without_unknown(texts(table[labels], source), keep=classes).str.strip_chars()
-        if cells.null_count() < len(cells):
-            columns["prediction"] = _class_names(cells, classes)
-    elif probabilities:
-        names = list(probabilities)
-        best = pl.DataFrame(list(probabilities.values())).select(
-            pl.concat_list(pl.all()).list.arg_max()
-        )
-        columns["prediction"] = best.to_series().replace_strict(
-            dict(enumerate(names)), return_dtype=pl.String
-        )
+        if names := cells.drop_nulls().unique().to_list():
+            columns["prediction"] = cells.replace({n: _spelled(n, classes) for n in names})
+    elif names := list(probabilities):
+        best = np.column_stack(list(probabilities.values())).argmax(axis=1)
+        columns["prediction"] = pl.Series([names[i] for i in best], dtype=pl.String)
     for attribute in ATTRIBUTES:
         name = _column(table, (attribute, PREDICTED + attribute), source)
         if name is not None:
@@ -175,8 +171,7 @@ def _predictions(
     further: list[str] = []
     if "prediction" in columns:
         chosen = columns["prediction"].drop_nulls().unique().sort().to_list()
-        further = [name for name in (*chosen, *probabilities) if name not in classes]
-        further = list(dict.fromkeys(further))
+        further = list(dict.fromkeys(n for n in (*chosen, *probabilities) if n not in classes))
         if chosen and not set(chosen) & set(classes):
             raise UserError(
                 f"{source}: none of its predictions ({listed(chosen, 5)}) is a class of the corpus "
@@ -189,15 +184,10 @@ def _predictions(
     return pl.DataFrame([column.alias(name) for name, column in columns.items()]), further
 
 
-def _class_names(cells: pl.Series, classes: Sequence[str]) -> pl.Series:
-    """Return predictions in the spelling of the classes, where only capitals differ."""
-    spelling = {name.casefold(): name for name in classes}
-    same = {
-        text: spelling[text.casefold()]
-        for text in cells.drop_nulls().unique()
-        if text not in classes and text.casefold() in spelling
-    }
-    return cells.replace(same) if same else cells
+def _spelled(name: str, classes: Sequence[str]) -> str:
+    """Return a name in the spelling of the classes, where only capitals differ."""
+    spelling = {c.casefold(): c for c in classes}
+    return name if name in classes else spelling.get(name.casefold(), name)
 
 
 def _probabilities(
@@ -207,13 +197,11 @@ def _probabilities(
 
     Raises `UserError` for one that is missing or not between 0 and 1.
     """
-    spelling = {name.casefold(): name for name in classes}
     columns: dict[str, pl.Series] = {}
     for name in table.columns:
         if not name.lower().startswith(PROBABILITY):
             continue
-        label = name[len(PROBABILITY) :]
-        label = label if label in classes else spelling.get(label.casefold(), label)
+        label = _spelled(name[len(PROBABILITY) :], classes)
         if not label or label in columns:
             problem = f"is a second one of '{label}'" if label else "names no class"
             raise UserError(f"{source}: the column '{name}' {problem}; rename or remove it.")
@@ -241,13 +229,11 @@ def _complete(
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return the rows of the splits that are scored, and how many utterances each lacks."""
     predicted = [name for name in frame.columns if name not in ("utterance", "split")]
-    scored = [pl.col("label") >= 0] if "prediction" in predicted else []
-    scored += [
-        pl.col(name).is_not_nan()
-        for name in truth.columns
-        if name.startswith(TRUTH) and PREDICTED + name.removeprefix(TRUTH) in predicted
-    ]
-    needed = truth.filter(pl.any_horizontal(pl.lit(False), *scored))
+    ratings = [name.removeprefix(TRUTH) for name in truth.columns if name.startswith(TRUTH)]
+    scored = is_rated([name for name in ratings if PREDICTED + name in predicted])
+    if "prediction" in predicted:
+        scored |= pl.col("label") >= 0
+    needed = truth.filter(scored)
     frame = frame.drop_nulls(predicted)
     missing = {}
     for split in SCORED:

@@ -19,7 +19,7 @@ from ser.corpus.manifest import Manifest
 from ser.score.agreement import agreement
 from ser.score.attributes import ccc, resampled_ccc
 from ser.score.bootstrap import Resamples, resample_speakers
-from ser.score.compare import compare_attributes, compare_classes
+from ser.score.compare import Paired, compare_attributes, compare_classes
 from ser.score.comparison import Comparison, Difference, Pair, Score
 from ser.score.heads import classifies, read_heads
 from ser.score.metrics import confusion, macro_f1, per_class_f1
@@ -32,6 +32,7 @@ from ser.score.truth import (
     emotion_of,
     ground_truth,
     indices_of,
+    is_rated,
     scored_attributes,
 )
 
@@ -75,14 +76,15 @@ def read_system(run: Path, name: str | None = None, manifest: Manifest | None = 
     if name is not None and name not in names:
         raise UserError(f"{run}: it has no system '{name}'; its systems are {listed(names)}.")
     if (name or names[-1]) == STACK:
-        heads = list(StackSummary.read(stack_file(run)).heads)
-    elif name is not None:
-        heads = [name]
-    logits = read_heads(folder, heads)
-    chosen = name or (STACK if STACK in names else _best(run, logits))
-    frame = of_stack(run, logits) if chosen == STACK else of_head(logits[chosen])
-    classes = logits[heads[0]].classes
-    truth = ground_truth(logits if chosen == STACK else {chosen: logits[chosen]}, manifest, ())
+        chosen, logits = STACK, read_heads(folder, list(StackSummary.read(stack_file(run)).heads))
+        frame = of_stack(run, logits)
+    else:
+        logits = read_heads(folder, heads if name is None else [name])
+        chosen = name or _best(run, logits)
+        logits = {chosen: logits[chosen]}
+        frame = of_head(logits[chosen])
+    classes = next(iter(logits.values())).classes
+    truth = ground_truth(logits, manifest, ())
     return System(str(run), chosen, classes, with_truth(frame, truth, classes))
 
 
@@ -141,7 +143,7 @@ def compare_systems(
     labelled = both.filter(pl.col("emotion").is_not_null())
     if "prediction" not in one.columns or "prediction" not in other.columns:
         labelled = labelled.clear()
-    rated = both.filter(pl.any_horizontal(pl.lit(False), *_known(attributes)))
+    rated = both.filter(is_rated(attributes))
     rows = labelled if labelled.height else rated
     if not rows.height:
         raise UserError(
@@ -170,15 +172,11 @@ def _title(system: System) -> str:
     return f"{system.source}: {system.name}"
 
 
-def _known(attributes: Sequence[str]) -> list[pl.Expr]:
-    return [pl.col(TRUTH + name).is_not_nan() for name in attributes]
-
-
 def _scored(system: System, split: str) -> pl.DataFrame:
     """Return the rows of a split that have a label or a rating."""
     rows = system.rows.filter(pl.col("split") == split)
     truth = [name.removeprefix(TRUTH) for name in rows.columns if name.startswith(TRUTH)]
-    return rows.filter(pl.any_horizontal(pl.col("emotion").is_not_null(), *_known(truth)))
+    return rows.filter(pl.col("emotion").is_not_null() | is_rated(truth))
 
 
 def _shared(first: System, second: System, split: str) -> bool:
@@ -214,66 +212,53 @@ def _with_labels(
     )
     speakers = rows["speaker"].to_list()
     draw = resample_speakers(speakers, **options)
-    sides = [
-        (confusion(labels, p, len(classes)), draw.confusions(labels, p, len(classes)))
-        for p in (one, other)
-    ]
+    matrices = np.stack([confusion(labels, side, len(classes)) for side in (one, other)])
+    drawn = np.stack([draw.confusions(labels, side, len(classes)) for side in (one, other)])
+    f1 = per_class_f1(matrices)
+    # a class that a resample lacks has no F1 in it
+    drawn_f1 = np.where(drawn.any(axis=-1), per_class_f1(drawn), np.nan)
     tested = compare_classes(labels, one, other, speakers, len(classes), **options)
-    first_f1, second_f1 = (_score(draw, macro_f1(m), macro_f1(drawn)) for m, drawn in sides)
-    difference = Difference(tested["difference"], tested["interval"], tested["p"])
     return replace(
         comparison,
-        macro_f1=Pair(first_f1, second_f1, difference),
-        per_class=_per_class(draw, sides, classes),
+        macro_f1=_pair(draw, macro_f1(matrices), macro_f1(drawn), tested),
+        per_class={
+            name: _pair(draw, f1[:, i], drawn_f1[..., i])
+            for i, name in enumerate(classes)
+            if matrices[0, i].any()
+        },
         mcnemar=tested["mcnemar"],
         agreement=agreement(labels, one, other),
     )
-
-
-def _per_class(
-    draw: Resamples, sides: Sequence[tuple[np.ndarray, np.ndarray]], classes: Sequence[str]
-) -> dict[str, Pair]:
-    values = [per_class_f1(matrix) for matrix, _ in sides]
-    # a class that a resample lacks has no F1 in it
-    drawn = [np.where(d.any(axis=2), per_class_f1(d), np.nan) for _, d in sides]
-    return {
-        name: Pair(
-            _score(draw, values[0][i], drawn[0][:, i]),
-            _score(draw, values[1][i], drawn[1][:, i]),
-            Difference(
-                float(values[0][i] - values[1][i]), draw.interval(drawn[0][:, i] - drawn[1][:, i])
-            ),
-        )
-        for i, name in enumerate(classes)
-        if sides[0][0][i].any()
-    }
 
 
 def _compare_ratings(
     rows: pl.DataFrame, attributes: Sequence[str], options: Options
 ) -> dict[str, Pair]:
     """Return the CCC of every attribute that is rated, and of their mean."""
-    truth = rows.select(TRUTH + name for name in attributes).to_numpy()
-    sides = [
-        rows.select(PREDICTED + name + suffix for name in attributes).to_numpy()
-        for suffix in ("", ".second")
-    ]
-    rated = np.flatnonzero(~np.isnan(truth).all(axis=0)).tolist()
     speakers = rows["speaker"].to_list()
     draw = resample_speakers(speakers, **options)
-    columns = {attributes[i]: [i] for i in rated} | {"mean": rated}
+    matrices = [
+        rows.select(f"{prefix}{a}{suffix}" for a in attributes).to_numpy()
+        for prefix, suffix in ((TRUTH, ""), (PREDICTED, ""), (PREDICTED, ".second"))
+    ]
+    rated = np.flatnonzero(~np.isnan(matrices[0]).all(axis=0)).tolist()
     pairs = {}
-    for name, chosen in columns.items():
-        known, one, other = truth[:, chosen], sides[0][:, chosen], sides[1][:, chosen]
-        tested = compare_attributes(known, one, other, speakers, **options)
-        first, second = (
-            _score(draw, ccc(known, side).mean(), resampled_ccc(draw, known, side).mean(axis=1))
-            for side in (one, other)
-        )
-        difference = Difference(tested["difference"], tested["interval"], tested["p"])
-        pairs[name] = Pair(first, second, difference)
+    for name, chosen in ({attributes[i]: [i] for i in rated} | {"mean": rated}).items():
+        truth, first, second = (matrix[:, chosen] for matrix in matrices)
+        values = np.stack([ccc(truth, side).mean() for side in (first, second)])
+        drawn = [resampled_ccc(draw, truth, side).mean(axis=1) for side in (first, second)]
+        tested = compare_attributes(truth, first, second, speakers, **options)
+        pairs[name] = _pair(draw, values, np.stack(drawn), tested)
     return pairs
 
 
-def _score(draw: Resamples, value: np.ndarray | float, drawn: np.ndarray) -> Score:
-    return Score(float(value), draw.interval(drawn))
+def _pair(
+    draw: Resamples, values: np.ndarray, drawn: np.ndarray, tested: Paired | None = None
+) -> Pair:
+    """Return the scores of both systems, `values` and the `drawn` ones, and their difference."""
+    if tested is not None:
+        difference = Difference(tested["difference"], tested["interval"], tested["p"])
+    else:
+        difference = Difference(float(values[0] - values[1]), draw.interval(drawn[0] - drawn[1]))
+    first, second = (Score(float(v), draw.interval(d)) for v, d in zip(values, drawn, strict=True))
+    return Pair(first, second, difference)

@@ -9,7 +9,7 @@ pooled is in `ser.stack.rotations`.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypedDict
 
 import numpy as np
 import polars as pl
@@ -18,17 +18,23 @@ from pydantic import Field
 from ser.cache.files import fingerprint
 from ser.cache.logits import HeadLogits, SplitLogits
 from ser.cache.record import Count, Label, Record
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, plural
+from ser.corpus.text_table import decimals, print_table, text_table
 from ser.score.attributes import score_attributes
+from ser.score.baseline import marked
 from ser.score.heads import read_heads
 from ser.score.labels import macro_f1, uar
 from ser.score.run import of_systems
 from ser.score.scores import MEAN
 from ser.score.truth import PREDICTED, TRUTH, emotion_of, ground_truth, scored_attributes
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 FILE = "rotations.json"
 TEST = "test"
 MOST_FOLDS = 127  # the number of a fold is kept as int8
+TITLES = {"macro_f1": "macro-F1", "uar": "UAR", "ccc": "mean CCC"}
 Scores = dict[Label, dict[Label, float]]  # of each system: macro_f1, uar, ccc
 
 
@@ -180,10 +186,49 @@ def summary(rotations: Rotations) -> dict[str, dict[str, dict[str, Mean]]]:
     for kind, parts in kinds.items():
         scored = [item for part in parts for item in part.scores.items()]
         for system in dict.fromkeys(name for name, _ in scored):
-            for metric in ("macro_f1", "uar", "ccc"):
+            for metric in TITLES:
                 values = [s[metric] for name, s in scored if name == system and metric in s]
                 if values:
                     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
                     mean = Mean(mean=float(np.mean(values)), sd=deviation, n=len(parts))
                     entries.setdefault(system, {}).setdefault(kind, {})[metric] = mean
     return entries
+
+
+def print_rotations(rotations: Rotations, console: "Console") -> None:
+    """Print mean ± sd over rotations, and over seeds where there are several."""
+    header, rows = rotation_rows(rotations)
+    table = text_table(header[:1], header[1:])
+    for row in rows:
+        table.add_row(*row)
+    title = f"mean ± sd of {plural(len(rotations.rotations), 'rotation')} by {rotations.by}"
+    if len(rotations.repetitions) > 1:
+        title += f", and of {plural(len(rotations.repetitions), 'seed')} (pooled)"
+    print_table(table, console, title=title)
+
+
+def rotation_rows(rotations: Rotations) -> tuple[list[str], list[list[str]]]:
+    """Return the header and a row for each system; "-" where a score is undefined."""
+    scores = summary(rotations)
+    metrics = [
+        name for name in TITLES if any(name in entry["rotations"] for entry in scores.values())
+    ]
+    kinds = ["rotations", "seeds"] if len(rotations.repetitions) > 1 else ["rotations"]
+    header = ["system"]
+    header += [f"{TITLES[m]}, {kind}" for kind in kinds for m in metrics]
+    means = {
+        system: entry["rotations"][metrics[0]]["mean"] if metrics[0] in entry["rotations"] else None
+        for system, entry in scores.items()
+    }
+    names = marked(means, rotations.baseline)
+    rows = [
+        [names[system], *(_cell(entry.get(kind, {}).get(m)) for kind in kinds for m in metrics)]
+        for system, entry in scores.items()
+    ]
+    return header, rows
+
+
+def _cell(value: Mean | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value['mean']:.3f} ± {decimals(value['sd'])}"

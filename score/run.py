@@ -75,7 +75,7 @@ def score_run(
     classes = next(iter(logits.values())).classes
     truth = ground_truth(logits, manifest, config.groups, config.secondary_votes)
     systems = of_systems(run, logits)
-    metrics: Metrics = {split: {} for split in SCORED}
+    metrics: Metrics = {}
     for split in SCORED:
         for name, frame in systems.items():
             rows = frame.filter(pl.col("split") == split)
@@ -83,8 +83,7 @@ def score_run(
             if scores := score_system(joined, split, classes, config):
                 if name == baseline:
                     scores.baseline = True
-                metrics[split][name] = scores
-    metrics = {split: systems for split, systems in metrics.items() if systems}
+                metrics.setdefault(split, {})[name] = scores
     for name, scores in (metrics.get("test") or metrics.get("dev") or {}).items():
         test = metrics.get("test", {}).get(name)
         if name in logits and (train := _of_train(logits[name], truth, test)):

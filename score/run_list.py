@@ -11,7 +11,7 @@ bounded: `DEEPEST` levels and `MOST` folders.
 """
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -26,7 +26,7 @@ from ser.corpus.manifest import corpus_name
 from ser.score.record import HeadSummary, StackSummary, scores_are_current
 from ser.score.rotations import FILE as ROTATIONS
 from ser.score.run import SCORED, STACK
-from ser.score.scores import SystemScores, read_metrics
+from ser.score.scores import Metrics, SystemScores, read_metrics
 
 PIPELINE, METRICS = "pipeline.yaml", "metrics.json"
 PARTS = ("heads", "stack", "report", "finetuned")  # folders of a run, in which no run is searched
@@ -138,23 +138,39 @@ def _summarize(root: Path, place: Path) -> RunSummary:
     name = place.relative_to(root).as_posix()
     if place.is_symlink():
         return RunSummary(name, "damaged", "it is a link that leads out of the folder")
-    run = _Run(root, place)
-    summary = RunSummary(name)
-    for read in (_with_pipeline, _with_heads, _with_stack, _with_scores):
-        summary = read(summary, run)
-    lacks = _lacks(summary, run)
-    state: State = "damaged" if run.problem else "incomplete" if lacks else "complete"
-    return replace(summary, state=state, reason=run.problem or lacks, when=run.when())
+    files = _Files(root, place)
+    pipeline = files.read(PIPELINE, _read_pipeline) or _Pipeline()
+    trained = [head.name for head in _entries(place / "heads") if _is_trained(head)]
+    records = [files.read(f"heads/{head}/head.json", HeadSummary.read) for head in trained]
+    stack = files.read("stack/stack.json", StackSummary.read)
+    metrics = files.read(f"report/{METRICS}", read_metrics) or {}
+    seconds = [r.seconds for r in records if r is not None and r.seconds is not None]
+    shares = [r.synthetic for r in records if r is not None and r.synthetic is not None]
+    summary = RunSummary(
+        name,
+        corpus=pipeline.corpus,
+        features=pipeline.features,
+        heads=pipeline.heads or tuple(trained),
+        stack=None if stack is None else stack.config.model,
+        minutes=sum(seconds) / 60 if seconds else None,
+        when=_when(place, trained),
+        synthetic=max(shares, default=None),
+    )
+    summary = _with_scores(summary, metrics)
+    lacks = _lacks(summary, pipeline.heads, trained)
+    if lacks is None and files.read("report/predictions.csv", _scores_are_old):
+        lacks = "the scores are of an earlier stack"
+    state: State = "damaged" if files.problem else "incomplete" if lacks else "complete"
+    return replace(summary, state=state, reason=files.problem or lacks)
 
 
-class _Run:
+@dataclass
+class _Files:
     """The files of a run; `problem` is the first that could not be read, and why."""
 
-    def __init__(self, root: Path, place: Path) -> None:
-        self.root, self.place = root, place
-        self.problem = ""
-        self.expected: list[str] | None = None  # heads that the pipeline has
-        self.trained: list[str] = []
+    root: Path
+    place: Path
+    problem: str = ""
 
     def read(self, name: str, reader: Callable[[Path], T]) -> T | None:
         """Read a file of the run; None, with a `problem`, where it is not there or is damaged."""
@@ -176,73 +192,49 @@ class _Run:
         self.problem = self.problem or shorten(f"{name}{colon}{problem}", LONGEST)
         return None
 
-    def when(self) -> str | None:
-        """Return the time (UTC) of the newest result, or of the pipeline without one."""
-        results = [f"heads/{name}/{file}" for name in self.trained for file in HEAD_FILES]
-        results += ["stack/stack.json", f"report/{METRICS}"]
-        for files in (results, [PIPELINE]):
-            times = [os.lstat(self.place / f).st_mtime for f in files if (self.place / f).is_file()]
-            if times:
-                return datetime.fromtimestamp(max(times), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return None
+
+@dataclass(frozen=True)
+class _Pipeline:
+    """The names in a pipeline.yaml; `heads` has fine-tuned models too, and is None without one."""
+
+    corpus: str | None = None
+    features: tuple[str, ...] = ()
+    heads: tuple[str, ...] | None = None
 
 
-def _with_pipeline(summary: RunSummary, run: _Run) -> RunSummary:
-    """Add the corpus and the features; they are read as plain text, and nothing is imported."""
-    values = run.read(PIPELINE, _read_mapping)
-    if values is None:
-        return summary
-    corpus = values.get("corpus")
-    manifest = corpus.get("manifest") if isinstance(corpus, dict) else None
-    sections = {
-        key: list(section) if isinstance(section := values.get(key), dict) else []
-        for key in ("features", "heads", "finetune")
-    }
-    entries = values.get("heads")
-    entries = entries if isinstance(entries, dict) else {}
-    switches = {name for name, entry in entries.items() if isinstance(entry, bool)}
-    heads = [name for name in sections["heads"] if name not in {"defaults", *switches}]
-    run.expected = [*heads, *sections["finetune"]]
-    return replace(
-        summary,
-        corpus=corpus_name(Path(str(manifest))) if manifest else None,
-        features=tuple(sections["features"]),
-        heads=tuple(run.expected),
-    )
-
-
-def _read_mapping(path: Path) -> dict[str, object]:
+def _read_pipeline(path: Path) -> _Pipeline:
+    """Read a pipeline.yaml as plain text: nothing is imported."""
     with path.open("rb") as file:
         values = parse_yaml(str(path), file.read(LARGEST + 1)).value
     if not isinstance(values, dict):
         raise UserError("it is not a mapping")
-    return values
-
-
-def _with_heads(summary: RunSummary, run: _Run) -> RunSummary:
-    """Add the heads, their minutes of training, and the share of synthetic speech."""
-    run.trained = [head.name for head in _entries(run.place / "heads") if _is_trained(head)]
-    records = [run.read(f"heads/{name}/head.json", HeadSummary.read) for name in run.trained]
-    seconds = [r.seconds for r in records if r is not None and r.seconds is not None]
-    shares = [r.synthetic for r in records if r is not None and r.synthetic is not None]
-    return replace(
-        summary,
-        heads=summary.heads or tuple(run.trained),
-        minutes=sum(seconds) / 60 if seconds else None,
-        synthetic=max(shares, default=None),
+    sections = {key: value for key, value in values.items() if isinstance(value, dict)}
+    manifest = sections.get("corpus", {}).get("manifest")
+    # a head that is true or false is the switch of the baseline
+    heads = [n for n, entry in sections.get("heads", {}).items() if not isinstance(entry, bool)]
+    heads += sections.get("finetune", {})
+    return _Pipeline(
+        corpus=corpus_name(Path(str(manifest))) if manifest else None,
+        features=tuple(sections.get("features", {})),
+        heads=tuple(name for name in heads if name != "defaults"),
     )
 
 
-def _with_stack(summary: RunSummary, run: _Run) -> RunSummary:
-    record = run.read("stack/stack.json", StackSummary.read)
-    return summary if record is None else replace(summary, stack=record.config.model)
+def _when(place: Path, trained: Sequence[str]) -> str | None:
+    """Return the time (UTC) of the newest result, or of the pipeline without one."""
+    results = [f"heads/{name}/{file}" for name in trained for file in HEAD_FILES]
+    results += ["stack/stack.json", f"report/{METRICS}"]
+    for files in (results, [PIPELINE]):
+        times = [os.lstat(place / f).st_mtime for f in files if (place / f).is_file()]
+        if times:
+            return datetime.fromtimestamp(max(times), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None
 
 
-def _with_scores(summary: RunSummary, run: _Run) -> RunSummary:
+def _with_scores(summary: RunSummary, metrics: Metrics) -> RunSummary:
     """Add the scores of the head that is best on dev and of the stack."""
-    metrics = run.read(f"report/{METRICS}", read_metrics)
-    split = next((name for name in reversed(SCORED) if metrics and name in metrics), None)
-    if metrics is None or split is None:
+    split = next((name for name in reversed(SCORED) if name in metrics), None)
+    if split is None:
         return summary
     scored = metrics[split]
     heads = {n: s for n, s in metrics.get("dev", scored).items() if n != STACK and n in scored}
@@ -267,21 +259,17 @@ def _rank(scores: SystemScores) -> tuple[float, float]:
     return -2.0 if f1 is None else f1, -2.0 if rated is None else rated
 
 
-def _lacks(summary: RunSummary, run: _Run) -> str | None:
-    """Return what a run has not reached; None for one that is complete."""
-    if run.expected is None:
+def _lacks(
+    summary: RunSummary, expected: Sequence[str] | None, trained: Sequence[str]
+) -> str | None:
+    """Return what a run has not reached; None for one that has all its stages."""
+    if expected is None:
         return f"there is no {PIPELINE}"
-    missing = set(run.expected) - set(run.trained)
-    if missing:
-        done = len(run.expected) - len(missing)
-        return f"{done} of {plural(len(run.expected), 'head')} trained"
+    if missing := set(expected) - set(trained):
+        return f"{len(expected) - len(missing)} of {plural(len(expected), 'head')} trained"
     if summary.stack is None:
         return "there is no stack"
-    if summary.split is None:
-        return "not scored"
-    if run.read("report/predictions.csv", _scores_are_old):
-        return "the scores are of an earlier stack"
-    return None
+    return "not scored" if summary.split is None else None
 
 
 def _scores_are_old(predictions: Path) -> bool:

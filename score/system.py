@@ -30,7 +30,7 @@ from ser.score.groups import Scores, attribute_scores, class_scores, score_group
 from ser.score.metrics import per_class_f1, reported, score
 from ser.score.scores import MEAN, SystemScores
 from ser.score.speakers import speakers_note
-from ser.score.truth import GROUP, PREDICTED, TRUTH, indices_of, scored_attributes
+from ser.score.truth import GROUP, PREDICTED, TRUTH, indices_of, is_rated, scored_attributes
 
 
 def score_system(
@@ -45,8 +45,7 @@ def score_system(
     attributes = scored_attributes(rows)
     if "prediction" not in rows.columns:
         rows = rows.with_columns(label=pl.lit(-1))
-    rated = [pl.col(TRUTH + name).is_not_nan() for name in attributes]
-    rows = rows.filter(pl.any_horizontal(pl.col("label") >= 0, *rated))
+    rows = rows.filter((pl.col("label") >= 0) | is_rated(attributes))
     if not rows.height:
         return None
     draw = resample_speakers(rows["speaker"].to_list(), config.resamples, config.seed)

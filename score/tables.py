@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ser.corpus.errors import plural
-from ser.corpus.text_table import decimals, print_table, text_table
+from ser.corpus.text_table import decimals, print_sentence, print_table, text_table
 from ser.score import baseline
 from ser.score.scores import ClassScores, Groups, Score, SystemScores, TrainScores, VoteScores
 from ser.score.speakers import speakers_note, with_interval
@@ -32,21 +32,21 @@ def print_split(
         title = f"{split}: {_counted('labelled', scores.n, systems[classifier])}"
         names = baseline.labels({name: systems[name] for name in classifiers}, "macro_f1")
         print_table(_scores_table(systems, names), console, title=title)
-        _print_sentence(console, baseline.note(names, base))
-        _print_sentence(console, speakers_note(systems[classifier].speakers, split))
+        print_sentence(baseline.note(names, base), console)
+        print_sentence(speakers_note(systems[classifier].speakers, split), console)
         print_table(_f1_table(classifiers), console, title=f"{split}: F1 per class, %")
         title = f"{split}: confusion matrix of {classifier} (rows true, columns predicted)"
         print_table(_confusion_table(scores), console, title=title)
         if absent := scores.absent:
             note = f"{split}: no utterance is {', '.join(absent)}; means leave such classes out."
-            _print_sentence(console, note)
+            print_sentence(note, console)
     if regressor is not None and (mean := systems[regressor].mean) is not None:
         title = f"{split}: {_counted('rated', mean.n, systems[regressor])}"
         names = baseline.labels(systems, "ccc")
         print_table(_attributes_table(systems, names), console, title=title)
         if classifier is None:
-            _print_sentence(console, baseline.note(names, base))
-            _print_sentence(console, speakers_note(systems[regressor].speakers, split))
+            print_sentence(baseline.note(names, base), console)
+            print_sentence(speakers_note(systems[regressor].speakers, split), console)
     if voted := {name: s.distributions for name, s in systems.items() if s.distributions}:
         _print_distributions(console, split, voted, classifier)
     shown = classifier or regressor
@@ -94,11 +94,6 @@ def _distributions_table(heading: str, scored: Mapping[str, VoteScores]) -> "Tab
     return table
 
 
-def _print_sentence(console: "Console", sentence: str | None) -> None:
-    if sentence is not None:
-        console.print(sentence, markup=False, highlight=False)
-
-
 def _scores_table(systems: Systems, names: Mapping[str, str]) -> "Table":
     further = further_metrics(systems.values())
     table = text_table(["system"], ["macro-F1, 95 %", "balanced, range", "UAR", "acc.", *further])
@@ -112,7 +107,10 @@ def _scores_table(systems: Systems, names: Mapping[str, str]) -> "Table":
             label,
             _with_interval(scores.scores["macro_f1"], speakers),
             decimals(subsets.mean) if constant else with_interval(subsets.mean, between, None),
-            *(decimals(_value(scores, metric)) for metric in ("uar", "accuracy", *further)),
+            *(
+                decimals(scores.scores[metric].value if metric in scores.scores else None)
+                for metric in ("uar", "accuracy", *further)
+            ),
         )
     return table
 
@@ -120,10 +118,6 @@ def _scores_table(systems: Systems, names: Mapping[str, str]) -> "Table":
 def further_metrics(systems: Iterable[SystemScores]) -> list[str]:
     """Name the metrics of `score.metrics` that systems have."""
     return list(dict.fromkeys(m for s in systems if s.classes for m in s.classes.further))
-
-
-def _value(scores: ClassScores, metric: str) -> float | None:
-    return scores.scores[metric].value if metric in scores.scores else None
 
 
 def _f1_table(classifiers: Mapping[str, ClassScores]) -> "Table":

@@ -46,20 +46,16 @@ def threshold_for(system: System, risk: float) -> Threshold | None:
     if not set(probabilities) <= set(system.rows.columns):
         return None
     rows = system.rows.filter(pl.col("emotion").is_not_null())
-    sides = {split: rows.filter(pl.col("split") == split) for split in ("dev", "test")}
-    if not sides["dev"].height:
+    confidence = rows.select(probabilities).to_numpy().max(axis=1, initial=0)
+    correct = (rows["emotion"] == rows["prediction"]).to_numpy()
+    dev, test = ((rows["split"] == split).to_numpy() for split in ("dev", "test"))
+    if not dev.any():
         return None
-    values = {
-        split: (side.select(probabilities).to_numpy().max(axis=1), _correct(side))
-        for split, side in sides.items()
-        if side.height
-    }
-    threshold = choose_threshold(*values["dev"], risk)
+    threshold = choose_threshold(confidence[dev], correct[dev], risk)
     if threshold is None:
         return Threshold(system.name, None, None, None)
-    at = {split: operate(*pair, threshold) for split, pair in values.items()}
-    return Threshold(system.name, threshold, at["dev"], at.get("test"))
-
-
-def _correct(rows: pl.DataFrame) -> np.ndarray:
-    return (rows["emotion"] == rows["prediction"]).to_numpy()
+    on_dev, on_test = (
+        operate(confidence[side], correct[side], threshold) if side.any() else None
+        for side in (dev, test)
+    )
+    return Threshold(system.name, threshold, on_dev, on_test)

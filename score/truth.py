@@ -76,6 +76,11 @@ def scored_attributes(rows: pl.DataFrame) -> list[str]:
     return [name for name in names if TRUTH + name in rows.columns]
 
 
+def is_rated(attributes: Sequence[str]) -> pl.Expr:
+    """Return the expression that is true in a row with the truth of one of these attributes."""
+    return pl.any_horizontal(pl.lit(False), *(pl.col(TRUTH + a).is_not_nan() for a in attributes))
+
+
 def _from_heads(
     heads: Mapping[str, HeadLogits], attributes: Sequence[str], groups: Sequence[str]
 ) -> pl.DataFrame:

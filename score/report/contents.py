@@ -34,7 +34,7 @@ from ser.score.rotations import FILE as ROTATIONS
 from ser.score.rotations import Rotations
 from ser.score.run import SCORED, STACK, best, of_systems
 from ser.score.scores import ClassScores, Metrics, Ranked, SystemScores
-from ser.score.truth import ground_truth, indices_of
+from ser.score.truth import emotion_of, ground_truth, indices_of
 
 HARDEST = 20  # utterances that are listed
 
@@ -237,10 +237,9 @@ def _agreement(predictions: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
 def _hardest(rows: pl.DataFrame, probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
     """Return the rows to whose true class the system gives the least probability, lowest first."""
     labels = rows["label"].to_numpy()
-    emotion = pl.Series([classes[label] for label in labels], dtype=pl.String())
     probability = pl.Series(np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0])
     return (
-        rows.with_columns(emotion=emotion, probability=probability)
+        rows.with_columns(emotion_of(classes), probability=probability)
         .sort("probability", maintain_order=True)
         .head(HARDEST)
         .select("utterance", "emotion", "prediction", "probability", "speaker")
@@ -259,15 +258,11 @@ def _with_words_and_audio(
     links: list[str | None] = [None] * len(ids)
     if manifest is not None:
         words = manifest.column("transcript", ids)
-        columns = (manifest.column(name, ids) for name in ("path", "start", "end"))
         if audio is not None:
-            links = [
-                _link(folder, audio / path, start, end)
-                for path, start, end in zip(*columns, strict=True)
-            ]
+            spans = zip(*(manifest.column(c, ids) for c in ("path", "start", "end")), strict=True)
+            links = [_link(folder, audio / path, start, end) for path, start, end in spans]
     if transcripts is not None:
-        cached = transcripts.texts(ids)
-        words = [word or other for word, other in zip(words, cached, strict=True)]
+        words = [word or other for word, other in zip(words, transcripts.texts(ids), strict=True)]
     return rows.with_columns(
         transcript=pl.Series(words, dtype=pl.String()), audio=pl.Series(links, dtype=pl.String())
     )

@@ -7,7 +7,7 @@ import polars as pl
 
 from ser.corpus.errors import plural
 from ser.corpus.machine import PACKAGES, machine, versions
-from ser.score.report.contents import Contents, Head
+from ser.score.report.contents import Contents
 from ser.score.report.formats import Schema, Table, frame_of
 
 
@@ -32,7 +32,7 @@ def heads_table(contents: Contents) -> Table:
             head.summary.epochs,
             None if head.summary.seconds is None else head.summary.seconds / 60,
             head.summary.config.seed,
-            _trained_on(head),
+            None if head.summary.machine is None else _machine_text(head.summary.machine),
         )
         for name, head in contents.heads.items()
     ]
@@ -81,11 +81,6 @@ def setup_table(contents: Contents) -> Table:
     schema = {"Setting": pl.String, "Value": pl.String}
     caption = "The stack, the versions and the machine."
     return Table("setup", caption, frame_of(rows, schema), wraps="Value")
-
-
-def _trained_on(head: Head) -> str | None:
-    recorded = head.summary.machine
-    return None if recorded is None else _machine_text(recorded)
 
 
 def _machine_text(facts: Mapping[str, Any]) -> str:

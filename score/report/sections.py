@@ -53,7 +53,9 @@ def sections(contents: Contents) -> list[Section]:
 
 def _result(contents: Contents) -> Section:
     name, title = "result", "Result"
-    details, speakers = _details(contents), contents.scores.speakers
+    about = (("Corpus", contents.corpus), ("Date", contents.day), ("Command", contents.command))
+    details = [(label, value) for label, value in about if value is not None]
+    speakers = contents.scores.speakers
     if contents.classifier is not None:
         shown = contents.classifier
         scores = contents.classes.scores
@@ -69,19 +71,14 @@ def _result(contents: Contents) -> Section:
     facts.append(("Utterances", str(n), ""))
     if speakers is not None:
         facts.append(("Speakers", str(speakers), ""))
-    return Section(
-        name,
-        title,
-        _sentence(contents, shown, f"{what} of {_with_interval(score)}", n),
-        details=details,
-        facts=facts,
-        notes=_notes(contents, speakers, shown.split),
+    between = "" if score.interval is None else f" {_interval(score.interval)}"
+    text = _sentence(contents, shown, f"{what} of {score.value:.3f}{between}", n)
+    notes = (
+        scores_note(contents.synthetic),
+        speakers_note(speakers, shown.split),
+        _better_head(contents),
     )
-
-
-def _details(contents: Contents) -> list[tuple[str, str]]:
-    details = (("Corpus", contents.corpus), ("Date", contents.day), ("Command", contents.command))
-    return [(label, value) for label, value in details if value is not None]
+    return Section(name, title, text, details=details, facts=facts, notes=[n for n in notes if n])
 
 
 def _sentence(contents: Contents, shown: Shown, score: str, n: int) -> str:
@@ -95,33 +92,23 @@ def _sentence(contents: Contents, shown: Shown, score: str, n: int) -> str:
     return f"{name[0].upper()}{name[1:]} reaches {score} on {utterances}."
 
 
-def _notes(contents: Contents, speakers: int | None, split: str) -> list[str]:
-    notes = (scores_note(contents.synthetic), speakers_note(speakers, split))
-    return [note for note in notes if note] + _better_head(contents)
-
-
-def _better_head(contents: Contents) -> list[str]:
-    """Note a single head that does better on dev than the stack that is shown."""
+def _better_head(contents: Contents) -> str | None:
+    """Return a note on a single head that does better on dev than the stack that is shown."""
     systems = contents.metrics.get("dev", {})
     dev = {name: f1 for name, s in systems.items() if (f1 := s.score("macro_f1")) is not None}
     highest = max(dev, key=lambda name: dev[name], default=STACK)
     if STACK not in dev or dev[highest] <= dev[STACK]:
-        return []
-    return [
+        return None
+    return (
         f"On dev, the head {highest} alone scores higher than the stack ({dev[highest]:.3f} "
         f"against {dev[STACK]:.3f})."
-    ]
+    )
 
 
 def _fact(label: str, score: Score, speakers: int | None) -> tuple[str, str, str]:
     missing = not_available(speakers) if too_few(speakers) else ""
     interval = missing if score.interval is None else _interval(score.interval)
     return label, f"{score.value:.3f}", interval
-
-
-def _with_interval(score: Score) -> str:
-    between = "" if score.interval is None else f" {_interval(score.interval)}"
-    return f"{score.value:.3f}{between}"
 
 
 def _interval(interval: Sequence[float]) -> str:
@@ -258,9 +245,5 @@ def _setup(contents: Contents) -> Section:
     text = "The resolved pipeline is pipeline.yaml in the run folder."
     if all(head.summary == HeadSummary() for head in contents.heads.values()):
         text += " The folder has no head.json, so how the heads were trained is not known."
-    section_tables = [
-        origins.heads_table(contents),
-        origins.features_table(contents),
-        origins.setup_table(contents),
-    ]
-    return Section("setup", "Setup", text, tables=section_tables)
+    makers = (origins.heads_table, origins.features_table, origins.setup_table)
+    return Section("setup", "Setup", text, tables=[make(contents) for make in makers])

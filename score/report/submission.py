@@ -60,7 +60,8 @@ def submit(
         )
     tables: dict[str, pl.DataFrame] = {}
     if "prediction" in rows.columns:
-        tables["emotion"] = _emotions(rows)
+        letter = pl.col("prediction").replace_strict(LETTER, return_dtype=pl.String)
+        tables["emotion"] = rows.select(FILE, letter.alias("EmoClass"))
     if set(COLUMNS) <= set(rows.columns):
         tables["attributes"] = _attributes(rows, source)
     if not tables:
@@ -70,9 +71,10 @@ def submit(
         )
     folder = run / "report" if folder is None else folder
     folder.mkdir(parents=True, exist_ok=True)
-    return {
-        _write(folder / f"submission-{task}.csv", table): table for task, table in tables.items()
-    }
+    files = {folder / f"submission-{task}.csv": table for task, table in tables.items()}
+    for path, table in files.items():
+        write_if_changed(path, table.write_csv(float_precision=6))
+    return files
 
 
 def read_expected(path: Path) -> list[str]:
@@ -114,10 +116,8 @@ def _of_stack(run: Path) -> tuple[pl.DataFrame, Path]:
             "`--head NAME`."
         )
     record = StackSummary.read(file)
-    fitted = record.heads
-    files = {name: run / "heads" / name / "logits.h5" for name in fitted}
-    marks = {name: HeadLogits.read_header(file).fingerprint for name, file in files.items()}
-    require_fitted_on(file, fitted, marks)
+    headers = {n: HeadLogits.read_header(run / "heads" / n / "logits.h5") for n in record.heads}
+    require_fitted_on(file, record.heads, {n: head.fingerprint for n, head in headers.items()})
     frame = read_predictions(run, record)
     if "prediction" in frame.columns:
         _require_letters([c[2:] for c in frame.columns if c.startswith("p.")], path)
@@ -182,11 +182,6 @@ def _in_order(names: pl.DataFrame, expected: Path, where: str) -> pl.DataFrame:
     return listed.join(names, FILE, "left", maintain_order="left")
 
 
-def _emotions(rows: pl.DataFrame) -> pl.DataFrame:
-    letter = pl.col("prediction").replace_strict(LETTER, return_dtype=pl.String)
-    return rows.select(FILE, letter.alias("EmoClass"))
-
-
 def _attributes(rows: pl.DataFrame, source: Path) -> pl.DataFrame:
     for name in COLUMNS:
         broken = rows.filter(~pl.col(name).is_finite().fill_null(False))["utterance"]
@@ -203,8 +198,3 @@ def _some(names: pl.Series, noun: str) -> str:
     if len(names) == 1:
         return f"1 {noun} ('{names[0]}') is"
     return f"{len(names)} {noun}s ('{names[0]}' is the first) are"
-
-
-def _write(path: Path, table: pl.DataFrame) -> Path:
-    write_if_changed(path, table.write_csv(float_precision=6))
-    return path

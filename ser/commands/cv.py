@@ -62,8 +62,7 @@ def cv(
             not tested, or none; by default next for speakers, else share.
         seeds (N): Repetitions with other head seeds.
     """
-    from ser.score.rotation_tables import print_rotations
-    from ser.score.rotations import summary
+    from ser.score.rotations import print_rotations, summary
     from ser.score.run import render
     from ser.score.scores import plain_values
     from ser.stages.cv import plan, pool, runs_of

@@ -169,10 +169,10 @@ def load_pipeline(path: Path, overrides: Sequence[str] | None, cv: str | None = 
     return pipeline
 
 
-def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -> list[str]:
-    """Name the heads and fine-tuned models, with a `Note` on those of `wanted` that are stale.
+def require_trained(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -> None:
+    """Raise `StoppedError` when one of the `wanted` heads and fine-tuned models failed.
 
-    Raises `StoppedError` when one of `wanted` failed.
+    They are all of them by default. Warns with a `Note` of those that are stale.
     """
     from ser.stages.heads import failed_heads, note_stale
 
@@ -183,7 +183,6 @@ def trained_systems(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -
     if problem := failed_heads(pipeline, wanted or pipeline.systems):
         raise StoppedError(f"{pipeline.run}: {problem}")
     note_stale(pipeline, wanted or pipeline.systems)
-    return pipeline.systems
 
 
 def key_texts(texts: Sequence[str], flag: str = "--option") -> dict[str, str]:

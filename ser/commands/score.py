@@ -16,7 +16,7 @@ from ser.commands.options import (
     Overrides,
     PipelineFile,
     load_pipeline,
-    trained_systems,
+    require_trained,
 )
 from ser.commands.output import console, print_json
 from ser.corpus.errors import UserError
@@ -83,17 +83,17 @@ def score(
     from ser.stages.score import choose_thresholds, score_files, score_pipeline, synthetic_share
 
     pipeline = load_pipeline(path, overrides, cv)
-    heads = trained_systems(pipeline)
+    require_trained(pipeline)
     write_resolved(pipeline)
     try:
-        metrics = score_pipeline(pipeline, heads)
+        metrics = score_pipeline(pipeline)
     except NotWrittenError as error:
         _print_metrics(error.metrics, as_json)
         raise
-    others = score_files(pipeline, heads, predictions, partial=partial) if predictions else None
-    thresholds = None if risk is None else choose_thresholds(pipeline, heads, risk)
+    others = score_files(pipeline, predictions, partial=partial) if predictions else None
+    thresholds = None if risk is None else choose_thresholds(pipeline, risk)
     _print_metrics(metrics, as_json, others, thresholds)
-    if note := scores_note(synthetic_share(pipeline, heads)):
+    if note := scores_note(synthetic_share(pipeline)):
         if as_json:
             log.warning(note)
         else:
@@ -193,8 +193,8 @@ def report(
 
     formats = _formats(figures)
     pipeline = load_pipeline(path, overrides, cv)
-    heads = trained_systems(pipeline)
-    contents = report_contents(pipeline, heads, score_pipeline(pipeline, heads))
+    require_trained(pipeline)
+    contents = report_contents(pipeline, score_pipeline(pipeline))
     problem = write_report(contents, formats)
     result(f"{pipeline.run / 'report' / 'report.html'}")
     if note := scores_note(contents.synthetic):

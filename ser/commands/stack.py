@@ -14,7 +14,7 @@ from ser.commands.options import (
     Overrides,
     PipelineFile,
     load_pipeline,
-    trained_systems,
+    require_trained,
 )
 from ser.commands.output import write_csv
 
@@ -55,7 +55,7 @@ def fit(*, force: bool = False, path: PipelineFile = PIPELINE, overrides: Overri
     from ser.pipeline.file import write_resolved
 
     pipeline = load_pipeline(path, overrides)
-    trained_systems(pipeline, pipeline.stack.heads)
+    require_trained(pipeline, pipeline.stack.heads)
     heads = pipeline.stacked
     write_resolved(pipeline)
     if not force and ser.stack.run.is_current(pipeline.run, heads, pipeline.stack):
@@ -178,7 +178,7 @@ def _inputs(
     """Return the folder of logits, its heads and both sections."""
     if logits is None:
         pipeline = load_pipeline(path, overrides)
-        trained_systems(pipeline, pipeline.stack.heads)
+        require_trained(pipeline, pipeline.stack.heads)
         return pipeline.run / "heads", pipeline.stacked, pipeline.stack, pipeline.score
     from ser.corpus.errors import UserError
     from ser.pipeline.sections import read_overrides, read_section

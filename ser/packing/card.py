@@ -145,17 +145,11 @@ def _percent(score: Score, speakers: int | None) -> str:
 
 
 def _attribute_scores(systems: Mapping[str, SystemScores]) -> list[str]:
-    shown = baseline.labels(systems, "ccc")
-    rows = [
-        [
-            shown[name],
-            attribute,
-            str(s.n),
-            number(s.ccc, shown_interval(s.interval, system.speakers)),
-        ]
-        for name, system in systems.items()
-        for attribute, s in system.attributes.items()
-    ]
+    shown, rows = baseline.labels(systems, "ccc"), []
+    for name, system in systems.items():
+        for attribute, s in system.attributes.items():
+            ccc = number(s.ccc, shown_interval(s.interval, system.speakers))
+            rows.append([shown[name], attribute, str(s.n), ccc])
     return [table(["system", "attribute", "n", "CCC"], rows)] if rows else []
 
 
@@ -181,10 +175,8 @@ def _data(predictor: "Predictor") -> list[str]:
     splits = [s for s in ("train", "dev", "test") if (frame["split"] == s).any()]
     rows = []
     for name in (*classes, None):
-        in_class = frame.filter(
-            pl.col("emotion").is_null() if name is None else pl.col("emotion") == name
-        )
-        counts = [in_class.filter(pl.col("split") == split).height for split in splits]
+        in_class = frame.filter(pl.col("emotion").eq_missing(name))["split"]
+        counts = [(in_class == split).sum() for split in splits]
         if name is not None or any(counts):
             rows.append([name or "(none of these)", *map(str, counts)])
     by_gender = [

@@ -33,6 +33,7 @@ from ser.score.heads import softmax
 from ser.score.metrics import confusion, macro_f1
 from ser.score.rotations import labelled_predictions
 from ser.score.run import STACK
+from ser.score.truth import indices_of
 
 COLUMNS = ("corpus", "language", "gender", "emotion")
 TINY = 1e-12
@@ -54,7 +55,7 @@ def evaluate(predictor: Predictor, risk: float) -> Evaluation:
     frame = read_with_classes(predictor.pipeline.corpus).frame
     groups = frame.select("utterance", "split", "speaker", "corpus", "language", "gender")
     across = pl.concat([_predicted(folder, predictor, groups) for folder in _trainings(predictor)])
-    logits, labels = _logits(across, classes), _labels(across, classes)
+    logits, labels = _logits(across, classes), indices_of(across["emotion"], classes)
     temperature = fit_temperature(logits, labels)
     probability = softmax(logits / temperature)
     right = probability.argmax(axis=1) == labels
@@ -111,12 +112,6 @@ def _logits(rows: pl.DataFrame, classes: tuple[str, ...]) -> np.ndarray:
     return logits
 
 
-def _labels(rows: pl.DataFrame, classes: tuple[str, ...]) -> np.ndarray:
-    number = {name: i for i, name in enumerate(classes)}
-    labels: np.ndarray = rows["emotion"].replace_strict(number, return_dtype=pl.Int64).to_numpy()
-    return labels
-
-
 @dataclass(frozen=True)
 class _Calibrated:
     """The stack with a temperature and a threshold, as the bundle will have it."""
@@ -137,14 +132,15 @@ class _Calibrated:
         return tuple(scores)
 
     def _score(self, column: str, group: str, rows: pl.DataFrame) -> Score:
-        labels = _labels(rows, self.classes)
+        labels = indices_of(rows["emotion"], self.classes)
         probability = softmax(_logits(rows, self.classes) / self.temperature)
         chosen = probability.argmax(axis=1)
         right, confident = chosen == labels, probability.max(axis=1) >= self.threshold
         draw = resample_speakers(rows["speaker"].to_list(), self.config.resamples, self.config.seed)
         drawn = draw.sums(np.stack([right, np.ones(len(right))], axis=1))
         interval = draw.interval(drawn[:, 0] / drawn[:, 1])
-        several = column != "emotion"
+        several = column != "emotion"  # of one class there is neither macro-F1 nor ECE
+        matrix = confusion(labels, chosen, len(self.classes))
         return Score(
             column=column,
             group=group,
@@ -152,9 +148,7 @@ class _Calibrated:
             speakers=draw.speakers,
             accuracy=float(right.mean()),
             interval=None if interval is None else (interval[0], interval[1]),
-            macro_f1=(
-                float(macro_f1(confusion(labels, chosen, len(self.classes)))) if several else None
-            ),
+            macro_f1=float(macro_f1(matrix)) if several else None,
             ece=ece(probability, labels) if several else None,
             coverage=float(confident.mean()),
             confident_accuracy=float(right[confident].mean()) if confident.any() else None,

@@ -19,7 +19,6 @@ from torch.nn import functional
 from ser.corpus.errors import UserError, one_line
 from ser.heads.trained import TrainedHead
 
-NOISY = ("torch.onnx", "torch.fx", "torch._guards", "onnxscript", "onnx_ir")
 SAMPLE = 7  # frames of the batch that is traced
 
 
@@ -109,13 +108,10 @@ def export_head(head: TrainedHead, path: Path, metadata: dict[str, str]) -> None
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence what the exporter logs: the caller reports what failed."""
-    loggers = {name: logging.getLogger(name) for name in NOISY}
-    levels = {name: logger.level for name, logger in loggers.items()}
+    disabled = logging.root.manager.disable
+    logging.disable()
     try:
-        for logger in loggers.values():
-            logger.setLevel(logging.CRITICAL)
         with redirect_stderr(StringIO()):  # of a graph that fails PyTorch prints the code
             yield
     finally:
-        for name, level in levels.items():
-            loggers[name].setLevel(level)
+        logging.disable(disabled)

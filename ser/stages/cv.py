@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from ser.corpus.atomic import write_if_changed
@@ -95,15 +96,8 @@ def _write_repetition(
         part.name: write_subrun(pipeline, folder / part.name, manifest, part.split, seed=number - 1)
         for part in parts
     }
-    tested = pl.concat(
-        [(part.split == "test").alias(part.name).to_frame() for part in parts], how="horizontal"
-    )
-    split = tested.select(
-        pl.when(pl.any_horizontal(pl.all()))
-        .then(pl.lit("test"))
-        .otherwise(pl.lit(""))
-        .alias("split")
-    )["split"]
+    tested = np.any([(part.split == "test").to_numpy() for part in parts], axis=0)
+    split = pl.Series("split", ["test" if row else "" for row in tested])
     pooled = write_subrun(pipeline, folder, manifest, split, seed=number - 1)
     return Repetition(number, pooled, runs)
 

@@ -1,7 +1,7 @@
 """The heads stage of a pipeline: training, the list of those that failed, the table of all."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -110,24 +110,26 @@ def train(
     else:
         runs = [RunTraining(job, names, training)]
         reports = train_runs(runs, engine.jobs, log=log, after_epoch=after_epoch)
-    return _recorded(pipeline, reports)
+    return recorded(reports, {"": pipeline})
 
 
-def _recorded(pipeline: Pipeline, reports: Iterator[HeadReport]) -> Iterator[HeadReport]:
-    """Pass the reports on and record their outcomes."""
+def recorded(reports: Iterable[HeadReport], runs: Mapping[str, Pipeline]) -> Iterator[HeadReport]:
+    """Pass the reports on, and keep `heads/failed.csv` of each run up to date with them.
+
+    A report's name is that of its run, a slash, and that of the head; the run without a name has no
+    slash.
+    """
     for report in reports:
-        record_outcome(pipeline, report, report.name)
+        run, _, head = report.name.rpartition("/")
+        if report.done != "busy":  # otherwise the other process records its outcome
+            _record_outcome(runs[run], report, head)
         yield report
 
 
-def record_outcome(pipeline: Pipeline, report: HeadReport, head: str) -> None:
-    """Keep `heads/failed.csv`, the heads whose last training failed, up to date with a report."""
-    if report.done == "busy":  # the other process records its outcome
-        return
+def _record_outcome(pipeline: Pipeline, report: HeadReport, head: str) -> None:
     path = pipeline.run / "heads" / "failed.csv"
-    failed = _failed_rows(pipeline)
-    before = dict(failed)
-    failed.pop(head, None)
+    before = _failed_rows(pipeline)
+    failed = {name: row for name, row in before.items() if name != head}
     if report.done == "failed":
         failed[head] = (report.error, datetime.now(UTC).isoformat(timespec="seconds"))
     if not failed and path.exists():
@@ -144,16 +146,12 @@ def _failed_rows(pipeline: Pipeline) -> dict[str, tuple[str, str]]:
     if not path.exists():
         return {}
     try:
-        rows = (
-            pl.read_csv(path, infer_schema=False)
-            .select("head", "error", "when")
-            .fill_null("")
-            .rows()
-        )
+        table = pl.read_csv(path, infer_schema=False).select("head", "error", "when")
     except pl.exceptions.PolarsError as error:
         raise UserError(
             f"{path}: it is damaged ({first_line(error)}); delete it and run `ser heads train-all`."
         ) from error
+    rows = table.fill_null("").iter_rows()
     return {name: (error, when) for name, error, when in rows if name in pipeline.heads}
 
 

@@ -81,11 +81,11 @@ def run_all(
         log(f"stack    not fitted, and nothing scored: {problem}")
         return {}, failed
     _fit_stack(pipeline, log)
-    metrics = score_pipeline(pipeline, pipeline.systems)
+    metrics = score_pipeline(pipeline)
     log(f"score    {pipeline.run / 'report' / 'metrics.json'}")
     if report:
         _write_report(pipeline, metrics, log)
-    if note := scores_note(synthetic_share(pipeline, pipeline.systems)):
+    if note := scores_note(synthetic_share(pipeline)):
         log(f"score    {note}")
     return metrics, failed
 
@@ -123,10 +123,10 @@ def _write_report(pipeline: Pipeline, metrics: Metrics, log: Log) -> None:
     page = pipeline.run / "report" / "report.html"
     if any(find_spec(package) is None for package in REPORT_PACKAGES):
         log(f"report   not written; `{install('report')}` adds it")
-    elif is_report_current(pipeline, pipeline.systems):
+    elif is_report_current(pipeline):
         log(f"report   {page}: up to date, skipped")
     else:
         from ser.score.report.run import write_report
 
-        write_report(report_contents(pipeline, pipeline.systems, metrics), formats=())
+        write_report(report_contents(pipeline, metrics), formats=())
         log(f"report   {page}")

@@ -39,19 +39,20 @@ from ser.stack.compare import top_curve
 Cache = TypeVar("Cache", FeatureCache, TranscriptCache)
 
 
-def score_pipeline(pipeline: Pipeline, heads: Sequence[str]) -> Metrics:
+def score_pipeline(pipeline: Pipeline) -> Metrics:
     """Score heads and stack, write metrics.json and predictions.csv; return the metrics.
 
     Warns with a `Note` where the manifest is not on this machine. Raises as `score_run` does.
     """
     manifest = manifest_if_present(pipeline)
     if manifest is None:
-        warnings.warn(_without_manifest(pipeline, heads), Note, stacklevel=2)
-    return score_run(pipeline.run, pipeline.score, heads, manifest, pipeline.baseline)
+        warnings.warn(_without_manifest(pipeline), Note, stacklevel=2)
+    systems = pipeline.systems
+    return score_run(pipeline.run, pipeline.score, systems, manifest, pipeline.baseline)
 
 
 def score_files(
-    pipeline: Pipeline, heads: Sequence[str], files: Sequence[Path], *, partial: bool = False
+    pipeline: Pipeline, files: Sequence[Path], *, partial: bool = False
 ) -> ExternalScores:
     """Score other tools' predictions of the run's utterances; compare them with its best system.
 
@@ -63,25 +64,26 @@ def score_files(
     if manifest is not None:
         truth = manifest_truth(manifest, pipeline.score.groups, pipeline.score.secondary_votes)
     else:
-        logits = read_heads(pipeline.run / "heads", heads)
+        logits = read_heads(pipeline.run / "heads", pipeline.systems)
         truth = ground_truth(logits, None, pipeline.score.groups)
-        truth = truth.join(of_head(logits[heads[0]]).select("utterance", "split"), "utterance")
+        split = of_head(next(iter(logits.values()))).select("utterance", "split")
+        truth = truth.join(split, "utterance")
     return score_external(
         files, truth, best.classes, pipeline.score, reference=best, partial=partial
     )
 
 
-def choose_thresholds(pipeline: Pipeline, heads: Sequence[str], risk: float) -> list[Threshold]:
+def choose_thresholds(pipeline: Pipeline, risk: float) -> list[Threshold]:
     """Choose on dev the confidence threshold of every system that keeps to a risk."""
     manifest = manifest_if_present(pipeline)
-    names = [*heads, *([STACK] if has_stack(pipeline.run) else [])]
+    names = [*pipeline.systems, *([STACK] if has_stack(pipeline.run) else [])]
     chosen = [threshold_for(read_system(pipeline.run, name, manifest), risk) for name in names]
     return [threshold for threshold in chosen if threshold is not None]
 
 
-def report_contents(pipeline: Pipeline, heads: Sequence[str], metrics: Metrics) -> Contents:
+def report_contents(pipeline: Pipeline, metrics: Metrics) -> Contents:
     """Gather what the report of a scored run shows."""
-    manifest = manifest_if_present(pipeline)
+    manifest, heads = manifest_if_present(pipeline), pipeline.systems
     words = transcribers(pipeline.features)
     return gather(
         pipeline.run,
@@ -91,16 +93,16 @@ def report_contents(pipeline: Pipeline, heads: Sequence[str], metrics: Metrics) 
         audio=None if manifest is None else manifest.audio_folder(pipeline.corpus.audio),
         transcripts=_first_cached(pipeline, manifest, words, TranscriptCache),
         top=top_curve(pipeline.run / "heads", heads, pipeline.stack, pipeline.score.resamples),
-        synthetic=synthetic_share(pipeline, heads),
-        exploration=_explore(pipeline, heads, manifest),
+        synthetic=synthetic_share(pipeline),
+        exploration=_explore(pipeline, manifest),
     )
 
 
-def _explore(pipeline: Pipeline, heads: Sequence[str], manifest: Manifest | None) -> Exploration:
+def _explore(pipeline: Pipeline, manifest: Manifest | None) -> Exploration:
     """Gather what the corpus is like; a part that cannot be read is left out, with a `Note`."""
     layers: dict[str, dict[str, list[float]]] = {}
     try:
-        weights = {name: layer_weights(pipeline.run, name) for name in heads}
+        weights = {name: layer_weights(pipeline.run, name) for name in pipeline.systems}
         layers = {name: by_feature for name, by_feature in weights.items() if by_feature}
     except ModuleNotFoundError:  # safetensors, where no head is trained
         pass
@@ -143,7 +145,7 @@ def manifest_if_present(pipeline: Pipeline) -> Manifest | None:
     return read_manifest(pipeline)
 
 
-def synthetic_share(pipeline: Pipeline, heads: Sequence[str]) -> float:
+def synthetic_share(pipeline: Pipeline) -> float:
     """Return the share of synthetic speech in the corpus, 0 to 1.
 
     Without the manifest it is the share stored with the logits, or with the head (of its training
@@ -152,15 +154,15 @@ def synthetic_share(pipeline: Pipeline, heads: Sequence[str]) -> float:
     manifest = manifest_if_present(pipeline)
     if manifest is not None:
         return manifest.synthetic_share(manifest.utterances())
-    stored = [header.synthetic for header in _headers(pipeline, heads)]
-    records = (read_done(pipeline.run, name) for name in heads)
+    stored = [header.synthetic for header in _headers(pipeline)]
+    records = (read_done(pipeline.run, name) for name in pipeline.systems)
     stored += [record.synthetic for record in records if record is not None]
     return max((share for share in stored if share is not None), default=0.0)
 
 
-def _without_manifest(pipeline: Pipeline, heads: Sequence[str]) -> str:
+def _without_manifest(pipeline: Pipeline) -> str:
     """Return the sentence on scores without the manifest, and on what they lack."""
-    missing = missing_groups(_headers(pipeline, heads), pipeline.score.groups)
+    missing = missing_groups(_headers(pipeline), pipeline.score.groups)
     sentence = (
         f"corpus.manifest: {pipeline.corpus.manifest} is not on this machine; labels and speakers "
         "are those stored with the logits"
@@ -173,9 +175,9 @@ def _without_manifest(pipeline: Pipeline, heads: Sequence[str]) -> str:
     )
 
 
-def _headers(pipeline: Pipeline, heads: Sequence[str]) -> list[HeadLogits]:
+def _headers(pipeline: Pipeline) -> list[HeadLogits]:
     folder = pipeline.run / "heads"
-    return [HeadLogits.read_header(folder / name / "logits.h5") for name in heads]
+    return [HeadLogits.read_header(folder / name / "logits.h5") for name in pipeline.systems]
 
 
 def _first_cached(
@@ -192,11 +194,11 @@ def _first_cached(
     return None
 
 
-def is_report_current(pipeline: Pipeline, heads: Sequence[str]) -> bool:
+def is_report_current(pipeline: Pipeline) -> bool:
     """Return whether the report page is newer than all that it shows."""
     run = pipeline.run
     shown = [run / "stack" / "stack.json", run / "report" / "metrics.json"]
-    shown += [run / "heads" / name / "logits.h5" for name in heads]
+    shown += [run / "heads" / name / "logits.h5" for name in pipeline.systems]
     return is_newer(run / "report" / "report.html", shown)
 
 

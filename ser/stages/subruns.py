@@ -8,7 +8,7 @@ same ones; the heads of all runs are trained as one list, by `ser.engines.heads`
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,13 +24,12 @@ from ser.corpus.manifest import AUDIO, Manifest, corpus_name
 from ser.corpus.rotations import slug
 from ser.engines.engine import LOCAL, Engine
 from ser.engines.heads import Log, RunTraining, Training, train_runs
-from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.pipeline.jobs import heads_job
 from ser.score.run import score_run
 from ser.stack.config import AUTO
 from ser.stages.extract import describe_extraction, extract_features
-from ser.stages.heads import NO_CALLBACKS, Callbacks, follow, record_outcome, require_heads
+from ser.stages.heads import NO_CALLBACKS, Callbacks, follow, recorded, require_heads
 from ser.stages.score import check_groups, is_newer
 
 SEED_STEP = 100  # between the seeds of a head; presets number theirs 1, 2, 3
@@ -114,12 +113,16 @@ def run_subruns(
     Without a head that a stack needs nothing is fitted.
     """
     failed = extract_once(list(runs.values()), device, log)
-    reports = train_subruns(runs, device, jobs, log=log, after_epoch=callbacks.after_epoch)
-    left = follow(reports, callbacks, log)
+    trainings = [
+        RunTraining(heads_job(p), list(p.heads), Training(p.origin, device), f"{name}/")
+        for name, p in runs.items()
+    ]
+    reports = train_runs(trainings, jobs, log=log, after_epoch=callbacks.after_epoch)
+    left = follow(recorded(reports, runs), callbacks, log)
     failed |= {f"heads/{head.name}": head.error for head in left}
     if not left:
-        fit_stacks(runs, log)
-        score_subruns(runs)
+        _fit_stacks(runs, log)
+        _score(runs)
     return not left, failed
 
 
@@ -140,30 +143,7 @@ def extract_once(
     return failed
 
 
-def train_subruns(
-    runs: Mapping[str, Pipeline],
-    device: str,
-    jobs: int | None,
-    *,
-    log: Log = lambda line: None,
-    after_epoch: AfterEpoch = lambda progress: None,
-) -> Iterator[HeadReport]:
-    """Train every head of every run that is not up to date; yield reports.
-
-    A report's name is that of the run, a slash, and that of the head. Failed heads are listed in
-    `heads/failed.csv` of their run.
-    """
-    trainings = [
-        RunTraining(heads_job(p), list(p.heads), Training(p.origin, device), f"{name}/")
-        for name, p in runs.items()
-    ]
-    for report in train_runs(trainings, jobs, log=log, after_epoch=after_epoch):
-        run, _, head = report.name.rpartition("/")
-        record_outcome(runs[run], report, head)
-        yield report
-
-
-def fit_stacks(runs: Mapping[str, Pipeline], log: Log) -> None:
+def _fit_stacks(runs: Mapping[str, Pipeline], log: Log) -> None:
     """Fit the stack of every run that is not up to date."""
     fitted = 0
     for pipeline in runs.values():
@@ -184,16 +164,12 @@ def _is_current(pipeline: Pipeline) -> bool:
     return False
 
 
-def score_subruns(runs: Mapping[str, Pipeline]) -> None:
+def _score(runs: Mapping[str, Pipeline]) -> None:
     """Score every run whose metrics.json is older than what it is made from."""
     for pipeline in runs.values():
-        if not _is_scored(pipeline):
-            manifest, systems = read_manifest(pipeline), pipeline.systems
-            score_run(pipeline.run, pipeline.score, systems, manifest, pipeline.baseline)
-
-
-def _is_scored(pipeline: Pipeline) -> bool:
-    run = pipeline.run
-    sources = [run / "pipeline.yaml", run / "stack" / "stack.json"]
-    sources += [run / "heads" / name / "logits.h5" for name in pipeline.systems]
-    return is_newer(run / "report" / "metrics.json", sources)
+        run, systems = pipeline.run, pipeline.systems
+        sources = [run / "pipeline.yaml", run / "stack" / "stack.json"]
+        sources += [run / "heads" / name / "logits.h5" for name in systems]
+        if not is_newer(run / "report" / "metrics.json", sources):
+            manifest = read_manifest(pipeline)
+            score_run(run, pipeline.score, systems, manifest, pipeline.baseline)

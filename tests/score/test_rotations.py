@@ -8,12 +8,13 @@ from rich.console import Console
 
 from ser.cache.logits import HeadLogits
 from ser.corpus.errors import UserError
-from ser.score.rotation_tables import print_rotations, rotation_rows
 from ser.score.rotations import (
     RepetitionScores,
     Rotations,
     pool,
     pool_heads,
+    print_rotations,
+    rotation_rows,
     rotation_scores,
     summary,
 )

@@ -102,6 +102,14 @@ def test_a_damaged_run_is_listed_with_the_reason_and_the_others_too(
     assert (whole.state, whole.reason) == ("complete", None)
 
 
+def test_the_defaults_of_fine_tuned_models_are_no_head(tmp_path):
+    write_run(tmp_path / "a", heads=("one", "two", "tuned"))
+    finetune = "finetune: {defaults: {epochs: 1}, tuned: {model: wavlm-base-plus}}\n"
+    write(tmp_path / "a" / "pipeline.yaml", PIPELINE + finetune)
+    (run,) = list_runs(tmp_path).runs
+    assert (run.state, run.heads) == ("complete", ("one", "two", "tuned"))
+
+
 def test_a_run_without_its_pipeline_is_named_by_its_heads(tmp_path):
     write_run(tmp_path / "a")
     (tmp_path / "a" / "pipeline.yaml").unlink()

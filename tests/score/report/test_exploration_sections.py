@@ -4,8 +4,14 @@ import numpy as np
 import polars as pl
 
 from ser.score.report.exploration import EmbeddingMap, Exploration
-from ser.score.report.exploration_figures import durations_figure, layers_figure, speakers_figure
-from ser.score.report.exploration_sections import data_section, layers_section, map_section
+from ser.score.report.exploration_sections import (
+    data_section,
+    durations_figure,
+    layers_figure,
+    layers_section,
+    map_section,
+    speakers_figure,
+)
 from ser.score.report.sections import sections
 
 COUNTS = pl.DataFrame(

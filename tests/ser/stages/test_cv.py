@@ -55,7 +55,7 @@ def test_rotations_are_runs_that_are_pooled_scored_and_resumed(tmp_path):
     assert result.metrics["test"]["stack"].clusters == 3
     assert read_metrics(folder / "report" / "metrics.json") == result.metrics
     assert pooled_file(pipeline, "speaker") == folder / "pipeline.yaml"
-    assert score_pipeline(result.pooled, ["one"]) == result.metrics
+    assert score_pipeline(result.pooled) == result.metrics
     scored = json.loads((second.run / "report" / "metrics.json").read_text())
     assert (scored["test"]["one"]["n"], scored["dev"]["one"]["n"]) == (6, 6)
 
