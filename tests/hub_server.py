@@ -53,6 +53,7 @@ class HubServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or every answer waits for an acknowledgement of its head
 
     def log_message(self, *_):
         pass

@@ -30,7 +30,7 @@ class ChatServer(ThreadingHTTPServer):
         self.requests: list[dict[str, object]] = []
         self.keys: set[str] = set()
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

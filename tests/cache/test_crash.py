@@ -68,6 +68,7 @@ def test_kills_at_random_moments_lose_nothing_and_resume_completes(tmp_path, kil
     assert not [p for p in cache.staging.iterdir() if p.is_dir()]
 
 
+@pytest.mark.slow
 def test_commands_that_were_killed_finish_when_they_are_run_again(tmp_path):
     program = """
 import random, sys

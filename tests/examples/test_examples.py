@@ -44,9 +44,10 @@ def in_this_process(notebook, folder):
     return printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("execute", "clips"),
-    [(in_this_process, 160), pytest.param(in_a_kernel, 320, marks=pytest.mark.slow)],
+    [(in_this_process, 160), (in_a_kernel, 320)],
 )
 def test_a_new_head_is_trained_and_passes_every_check(tmp_path, execute, clips):
     notebook = nbformat.read(EXAMPLES / "new_head.ipynb", 4)

@@ -71,6 +71,7 @@ def write_rows(folder: Path) -> tuple[Manifest, dict[str, str]]:
     return Manifest(pl.DataFrame(rows, schema=columns, orient="row")), reasons
 
 
+@pytest.mark.slow
 def test_five_percent_of_bad_files_cost_five_percent_of_the_rows(tmp_path: Path) -> None:
     audio = tmp_path / "audio"
     manifest, reasons = write_rows(audio)
@@ -142,6 +143,7 @@ def peak_mb(folder: Path, clips: int) -> float:
     return float(subprocess.check_output(command, cwd=ROOT, env=environment, text=True))
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_a_few_batches_not_of_the_corpus(tmp_path: Path) -> None:
     few, many = (peak_mb(tmp_path / str(clips), clips) for clips in (500, 2_500))
     # 2,000 clips more are 30 MB of audio, 130 MB of frames and 1 MB of ids and index

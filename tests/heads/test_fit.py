@@ -176,7 +176,9 @@ def test_without_epochs_the_given_weights_only_predict(tmp_path):
     assert about["score"] == about["dev"]["dev_macro_f1"]
 
 
-@pytest.mark.parametrize("log", ["tensorboard", "mlflow", "wandb"])
+@pytest.mark.parametrize(
+    "log", ["tensorboard", "mlflow", pytest.param("wandb", marks=pytest.mark.slow)]
+)
 def test_epochs_are_reported_to_a_tracker(tmp_path, monkeypatch, log):
     pytest.importorskip(log)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

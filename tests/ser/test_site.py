@@ -174,6 +174,7 @@ def test_the_quick_start(tmp_path):
     assert list(Pipeline.load(tmp_path / "more.yaml").heads) == ["gru", "audio-text"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROME is None, reason="there is no Chrome or Chromium")
 def test_it_opens_in_a_browser(site):
     sync = pytest.importorskip("playwright.sync_api")

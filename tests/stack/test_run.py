@@ -507,6 +507,7 @@ def test_fewer_rows_than_folds(write_run):
     )
 
 
+@pytest.mark.slow
 def test_neither_import_nor_fit_nor_predict_brings_torch(write_run):
     run = write_run()
     configs = [c.model_dump_json() for c in (FOREST, BOOSTING, LINEAR[2], CHOSEN[1])]
@@ -551,6 +552,7 @@ def votes_as_head(kind: int, frame: pl.DataFrame) -> HeadLogits:
     return HeadLogits(str(kind), tuple(emotions), f"votes-{kind}", {}, splits)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("SER_SHARED"), reason="SER_SHARED is not set")
 def test_on_real_raters_the_stack_beats_the_best_of_its_heads(tmp_path):
     table = Path(os.environ["SER_SHARED"]) / "corpora" / "crema_d_tabulatedVotes.csv"
@@ -566,7 +568,8 @@ def test_on_real_raters_the_stack_beats_the_best_of_its_heads(tmp_path):
     assert voice < face < stack - 0.03
 
 
-@pytest.mark.parametrize("per_class", [40, pytest.param(280, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("per_class", [40, 280])
 def test_unicamp_with_twelve_heads_equals_the_published_recipe(tmp_path, per_class):
     rng = np.random.default_rng(0)
     label = rng.permutation(np.repeat(np.arange(8), per_class))  # 280: a quarter of the paper's

@@ -159,6 +159,7 @@ def test_a_folder_without_a_file_or_with_a_damaged_one_is_left_to_transformers(
     assert read_bert(folder) is None
 
 
+@pytest.mark.slow
 def test_what_is_trained_or_compiled_is_of_transformers() -> None:
     folder = tiny_bert(PLAIN)
     assert isinstance(text(folder).build_encoder("cpu", trained=True), TextEncoder)

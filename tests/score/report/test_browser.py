@@ -52,7 +52,10 @@ def plot_paper(page):
     return page.evaluate(f"{PLOT}.paper_bgcolor")
 
 
-@pytest.mark.parametrize(("scheme", "colour"), [("light", WHITE), ("dark", BLACK)])
+@pytest.mark.parametrize(
+    ("scheme", "colour"),
+    [("light", WHITE), pytest.param("dark", BLACK, marks=pytest.mark.slow)],
+)
 def test_every_figure_is_drawn_in_the_theme_and_nothing_goes_wrong(visit, whole, scheme, colour):
     page, wrong, requested = visit(scheme)
     assert (wrong, {url.split(":")[0] for url in requested} <= {"file", "data"}) == ([], True)

@@ -59,6 +59,7 @@ def test_without_a_browser_the_rest_is_written_and_the_reason_returned(full, mon
     assert "figures/" not in (full.run / "report" / "report.md").read_text()
 
 
+@pytest.mark.slow
 @browser
 def test_figures_are_files_too_and_markdown_links_to_them(full, monkeypatch):
     few = [s for s in sections(full) if s.name == "groups"]

@@ -291,6 +291,7 @@ def test_a_cache_of_another_fingerprint_is_named(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_one_model_of_the_pipeline_is_extracted(tmp_path):
     make_corpus(tmp_path, count=6)
     text = (tmp_path / "pipeline.yaml").read_text()

@@ -65,7 +65,7 @@ def require_interrupted(process, seconds=60):
     )
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_extract(tmp_path, jobs):
     path, words = make_fragile(tmp_path), ["extract", "one", "--jobs", str(jobs)]
     (tmp_path / "hold").touch()

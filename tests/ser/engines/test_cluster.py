@@ -49,6 +49,7 @@ def pipeline(tmp_path, monkeypatch):
     return make_fragile(tmp_path)
 
 
+@pytest.mark.slow
 def test_killed_worker_costs_nothing_and_a_second_run_does_nothing(cluster, pipeline, monkeypatch):
     monkeypatch.setenv("SER_TEST_CACHE", "cache")
     pipeline.write_text(pipeline.read_text().replace("cache: cache", "cache: ${SER_TEST_CACHE}"))

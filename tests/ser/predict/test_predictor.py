@@ -199,6 +199,7 @@ def test_a_signal_that_is_not_speech_has_a_note(small, clips):
     assert small.seen((samples, rate)).notes == ()
 
 
+@pytest.mark.slow
 def test_eight_threads_predict_the_same_as_one(small, clips):
     expected = [small.p(path).probabilities for path in clips] * 2
     with ThreadPoolExecutor(8) as pool:

@@ -188,6 +188,7 @@ def test_the_page_opens_by_the_login_form(small, tmp_path, browser):
         page.close()
 
 
+@pytest.mark.slow
 def test_live_audio_is_shown_by_window_and_what_ends_it_in_a_sentence(
     small, tmp_path, browser, monkeypatch
 ):

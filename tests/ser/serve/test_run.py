@@ -51,6 +51,7 @@ def answer_of(connection):
     return b"".join(parts)
 
 
+@pytest.mark.slow
 def test_a_hundred_slow_uploads_are_cut_off_and_the_others_continue(server, clip):
     length = b"Content-Length: 500000\r\n\r\nRIFF"
     slow = [open_to(server, HEAD + length) for _ in range(50)]
@@ -104,6 +105,7 @@ def test_two_gigabytes_are_refused_by_their_length_or_when_they_pass_the_limit(s
     assert files(server.folder) == []
 
 
+@pytest.mark.slow
 def test_the_uploads_of_the_page_have_the_same_limits(server):
     part = b"--x\r\nContent-Disposition: form-data; name=files; filename=a.wav\r\n\r\n" + bytes(
         2_000
@@ -164,6 +166,14 @@ def problem_of(small, monkeypatch, *words):
     monkeypatch.setenv("SER_TOKEN", "")
     done = typer.testing.CliRunner().invoke(cli, ["serve", "--run", str(small.run), *words])
     return str(done.exception)
+
+
+def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head():
+    with run._bound_socket("127.0.0.1", 0) as listening:
+        with socket.create_connection(listening.getsockname()):
+            connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_an_address_that_is_taken(small, monkeypatch):
@@ -235,7 +245,7 @@ def children(pid):
     [
         ("models", signal.SIGTERM),
         pytest.param("models and page", signal.SIGTERM, marks=pytest.mark.slow),
-        ("loading", signal.SIGINT),
+        pytest.param("loading", signal.SIGINT, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_ends_the_process_whatever_is_running(clip, tmp_path, busy, number):
