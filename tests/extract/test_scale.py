@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 import soundfile
 
 from ser.cache.features import FeatureCache
@@ -71,7 +72,6 @@ def write_rows(folder: Path) -> tuple[Manifest, dict[str, str]]:
     return Manifest(pl.DataFrame(rows, schema=columns, orient="row")), reasons
 
 
-@pytest.mark.slow
 def test_five_percent_of_bad_files_cost_five_percent_of_the_rows(tmp_path: Path) -> None:
     audio = tmp_path / "audio"
     manifest, reasons = write_rows(audio)
