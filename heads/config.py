@@ -151,11 +151,6 @@ class HeadConfig(Section):
         return [use.name for use in self.features]
 
     @property
-    def free_sums(self) -> list[str]:
-        """Return the features whose layers are summed without a softmax."""
-        return [use.name for use in self.features if use.layer_sum == "free"]
-
-    @property
     def stages(self) -> list["HeadConfig"]:
         """Return the config of each phase in order; without phases, this one alone."""
         if not self.phases:

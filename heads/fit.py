@@ -14,7 +14,7 @@ All heads of a run have the same folds, because these depend on the corpus and `
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,7 @@ from ser.heads.config import HeadConfig
 from ser.heads.files import ScoredRows, write_files
 from ser.heads.job import HeadJob
 from ser.heads.record import FILE, HeadRecord
+from ser.heads.run import AfterEpoch, Progress
 from ser.heads.trained import Outputs, mean_outputs
 from ser.heads.training.cached import head_trainer
 from ser.heads.training.checkpoint import Checkpoint
@@ -39,7 +40,6 @@ from ser.heads.training.tracking import tracked
 from ser.heads.training.trainer import Row
 
 FOLD_SEED = 7
-AfterEpoch = Callable[[int | None, int, int, float | None], None]  # fold, epoch, of all, dev score
 
 
 def fit_head(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
@@ -48,8 +48,7 @@ def fit_head(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
     Raises `UserError` for an empty train split, a class without a training utterance, too few
     speakers for the folds, or a loss that is no longer a number.
     """
-    started, config = time.monotonic(), head.config
-    fitting = _Fitting(head, device, after_epoch)
+    config, fitting = head.config, _Fitting(head, device, after_epoch)
     trained = [fitting.train(number) for number in range(len(fitting.parts))]
     splits = fitting.scored(_mean_of_seeds(trained))
     tables = {
@@ -82,7 +81,7 @@ def fit_head(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
         dev=dict(scores),
         synthetic=head.job.manifest.synthetic_share(fitting.rows["train"].utterances),
         epochs=tables["history"].height,
-        seconds=round(time.monotonic() - started, 1),
+        seconds=round(fitting.seconds, 1),
         machine=machine() | {"device": device},
         versions=versions(),
         checksums=checksums,
@@ -122,7 +121,7 @@ class _Fitting:
 
     def __init__(self, head: HeadJob, device: str, after_epoch: AfterEpoch) -> None:
         self.head, self.config = head, head.config
-        self.device, self.after_epoch = device, after_epoch
+        self.device, self.after_epoch, self.started = device, after_epoch, time.monotonic()
         self.folder, job = head.folder, head.job
         self.folder.mkdir(parents=True, exist_ok=True)
         if not job.splits.get("train"):
@@ -141,6 +140,10 @@ class _Fitting:
         cross_fit = self.config.cross_fit
         mean = cross_fit is not None and cross_fit.final == "mean"
         self.weights = [part.name for part in self.parts if mean or part.fold is None]
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
 
     def train(self, number: int) -> _Trained:
         """Run or resume one training, and predict every row."""
@@ -162,8 +165,9 @@ class _Fitting:
             def report(row: Row) -> None:
                 track(row)
                 done = number * epochs + int(row["epoch"]) + 1
-                score = row.get(f"dev_{self.config.chosen_by}")
-                self.after_epoch(part.fold, done, len(self.parts) * epochs, score)
+                score, total = row.get(f"dev_{self.config.chosen_by}"), len(self.parts) * epochs
+                name = self.head.name
+                self.after_epoch(Progress(name, part.fold, done, total, score, self.seconds))
 
             trained = trainer.fit(report, checkpoint)
         own = {"seed": part.seed} if self.config.seeds > 1 else {}

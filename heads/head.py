@@ -30,17 +30,8 @@ from ser.heads.options import Architecture
 from ser.heads.registry import HEADS
 
 Features = Mapping[str, tuple[Tensor, Tensor]]
+Widths = Mapping[str, int]  # of the features, or of the outputs, by name
 Mix = Callable[[Tensor], Tensor]  # of the embedding `(batch, width)`
-
-
-class HeadClass(Protocol):
-    """Build a head for features of these dims that gives outputs of these widths."""
-
-    def __call__(
-        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
-    ) -> nn.Module:
-        """Return the module; raises `UserError` for an output it cannot give."""
-        ...
 
 
 @runtime_checkable
@@ -52,11 +43,13 @@ class PoolsByAttention(Protocol):
         ...
 
 
-Decorated = TypeVar("Decorated", bound=HeadClass)
+Decorated = TypeVar("Decorated", bound=Callable[..., nn.Module])
 
 
 def head(name: str, options: type[Architecture]) -> Callable[[Decorated], Decorated]:
-    """Register a head class.
+    """Register a head class, which builds a head for features and outputs of these widths.
+
+    It raises `UserError` for an output that it cannot give.
 
     Args:
         name: the value of `head:` that chooses it in pipeline.yaml.
@@ -84,7 +77,7 @@ def head(name: str, options: type[Architecture]) -> Callable[[Decorated], Decora
     return register
 
 
-def _require_forward(name: str, cls: HeadClass) -> None:
+def _require_forward(name: str, cls: object) -> None:
     """Raise `UserError` for a module class that does not say what its outputs are."""
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         return
@@ -97,9 +90,7 @@ def _require_forward(name: str, cls: HeadClass) -> None:
         )
 
 
-def build_head(
-    config: HeadConfig, dims: Mapping[str, int], outputs: Mapping[str, int]
-) -> nn.Module:
+def build_head(config: HeadConfig, dims: Widths, outputs: Widths) -> nn.Module:
     """Build the head that a config names, for the features in its order.
 
     Raises `UserError` for a head that no module registers, one that is not a PyTorch module,
@@ -108,8 +99,7 @@ def build_head(
     ordered = {name: dims[name] for name in config.feature_names}
     make = HEADS.get(config.head)
     label = f"the head '{config.head}' ({origin(make)})"
-    uninitialised = f"{label} does not initialise its base class; begin its __init__ with"
-    uninitialised += " super().__init__()."
+    problem = "does not initialise its base class; begin its __init__ with super().__init__()."
     try:
         module = make(ordered, outputs, config.architecture)
     except UserError:
@@ -118,7 +108,7 @@ def build_head(
         if config.head in HEADS.built_in:
             raise
         if "Module.__init__" in str(error):
-            raise UserError(uninitialised) from error
+            raise UserError(f"{label} {problem}") from error
         raise UserError(f"{label} cannot be built ({reason(error)}); correct it.") from error
     if not isinstance(module, nn.Module):
         raise UserError(
@@ -126,7 +116,7 @@ def build_head(
             "its class from ser.heads.head.Head or torch.nn.Module."
         )
     if "_parameters" not in vars(module):
-        raise UserError(uninitialised)
+        raise UserError(f"{label} {problem}")
     return module
 
 
@@ -161,7 +151,7 @@ class Head(nn.Module):
 
     def __init__(
         self,
-        outputs: Mapping[str, int],
+        outputs: Widths,
         read: Callable[[int], nn.Module],
         standardize: int | None = None,
     ) -> None:

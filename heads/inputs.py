@@ -8,7 +8,7 @@ keeps the statistics of the training clips, which those of a speaker are drawn t
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Generic, Self, TypeVar
 
@@ -20,7 +20,7 @@ from ser.corpus.errors import UserError
 from ser.corpus.registry import origin
 from ser.heads.config import HeadConfig
 from ser.heads.feature_use import PRIOR_CLIPS
-from ser.heads.head import Features, Mix, PoolsByAttention, build_head
+from ser.heads.head import Features, Mix, PoolsByAttention, Widths, build_head
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean and deviation, of the shape of one frame
 ClipT = TypeVar("ClipT", bound=Hashable)  # what names a clip
@@ -129,37 +129,24 @@ class FeatureInput(nn.Module):
 
 
 class Prepared(nn.Module):
-    """A head behind the inputs of its features; `layers` and `moments` are by feature name.
+    """A head behind the inputs of its features, by their names.
 
-    `outputs` are the widths of what the head must return, `by_speaker` the features whose frames
-    come as scores of their speakers, `free` those whose layers are summed without a softmax.
+    `outputs` are the widths of what the head must return.
     """
 
     def __init__(
-        self,
-        head: nn.Module,
-        layers: Mapping[str, int],
-        moments: Mapping[str, Moments],
-        outputs: Mapping[str, int],
-        by_speaker: Iterable[str] = (),
-        *,
-        free: Collection[str] = (),
+        self, head: nn.Module, inputs: Mapping[str, FeatureInput], outputs: Widths
     ) -> None:
         super().__init__()
-        self.head = head
-        self.outputs, self._proven = dict(outputs), False
-        self.names = list(layers)
-        scores = frozenset(by_speaker)
-        self.inputs = nn.ModuleList(
-            FeatureInput(n, moments.get(f), f in scores, f in free) for f, n in layers.items()
-        )
+        self.head, self.outputs, self._proven = head, dict(outputs), False
+        self.names, self.inputs = list(inputs), nn.ModuleList(inputs.values())
 
     @classmethod
     def build(
         cls,
         config: HeadConfig,
         shapes: Mapping[str, Sequence[int]],
-        outputs: Mapping[str, int],
+        outputs: Widths,
         moments: Mapping[str, Moments] = MappingProxyType({}),
     ) -> Self:
         """Build the head of a config behind its inputs.
@@ -167,10 +154,13 @@ class Prepared(nn.Module):
         `shapes` are those of one frame of each feature, `(dim,)` or `(layers, dim)`. Raises
         `UserError` as `build_head` does.
         """
-        head = build_head(config, {name: shape[-1] for name, shape in shapes.items()}, outputs)
-        layers = {name: shape[0] if len(shape) > 1 else 0 for name, shape in shapes.items()}
-        by_speaker = [use.name for use in config.features if use.normalize == "speaker"]
-        return cls(head, layers, moments, outputs, by_speaker, free=config.free_sums)
+        head, inputs = build_head(config, {n: s[-1] for n, s in shapes.items()}, outputs), {}
+        for use in config.features:
+            shape = shapes[use.name]
+            layers = shape[0] if len(shape) > 1 else 0
+            by_speaker, free = use.normalize == "speaker", use.layer_sum == "free"
+            inputs[use.name] = FeatureInput(layers, moments.get(use.name), by_speaker, free)
+        return cls(head, inputs, outputs)
 
     def forward(self, features: Features, *mix: Mix) -> dict[str, Tensor]:
         """Return what the head returns.

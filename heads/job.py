@@ -13,12 +13,13 @@ from ser.cache.features import FeatureCache
 from ser.cache.files import fingerprint
 from ser.cache.reader import Clip, Clips, FeatureInput, require
 from ser.corpus.columns import FURTHER, VOTE
+from ser.corpus.errors import UserError
 from ser.corpus.manifest import Manifest
 from ser.heads.config import HeadConfig
 from ser.heads.feature_use import PRIOR_CLIPS
-from ser.heads.training.views import Views, require_views
 
 Spec = dict[str, object]  # plain values
+Views = Mapping[str, Mapping[str, FeatureCache]]  # feature -> view -> its cache
 VERSION = 2  # raise it when a change of code changes the numbers
 
 
@@ -119,6 +120,29 @@ class HeadJob:
     def fingerprint(self) -> str:
         """The hash of the spec."""
         return fingerprint(self.spec)
+
+
+def require_views(
+    head: str, features: Mapping[str, FeatureCache], views: Views, names: Sequence[str]
+) -> None:
+    """Raise `UserError` for a view that no feature has, or that was extracted by other weights."""
+    for view in names:
+        having = {f: views[f][view] for f in features if view in views.get(f, {})}
+        if not having:
+            raise UserError(
+                f"heads.{head}.views: none of its features has the view '{view}'; put it under "
+                "`augment:` of one and extract it, or leave it out."
+            )
+        for feature, cache in having.items():
+            if _weights(cache) != _weights(features[feature]):
+                raise UserError(
+                    f"{cache.location}: the weights are not those of "
+                    f"{features[feature].location}, whose view it is; run `ser extract {feature}`."
+                )
+
+
+def _weights(cache: FeatureCache) -> object:
+    return cache.spec.get("weights")
 
 
 def usable_utterances(manifest: Manifest, features: Iterable[FeatureCache]) -> list[str]:

@@ -31,9 +31,9 @@ class PlainLoss(LossUse):
 
 
 class CrossEntropyLoss(LossUse):
-    """Options of `ce`."""
+    """Options of `ce` and `kld`."""
 
-    name: Literal["ce"]
+    name: Literal["ce", "kld"]
     class_weight_power: float = Field(default=0.0, ge=0, le=100)
 
 
@@ -59,13 +59,6 @@ class VectorScalingLoss(LossUse):
     name: Literal["vs"]
     gamma: float = Field(default=0.3, ge=0, le=100)
     tau: float = Field(default=1.0, ge=0, le=100)
-    class_weight_power: float = Field(default=0.0, ge=0, le=100)
-
-
-class DivergenceLoss(LossUse):
-    """Options of `kld`."""
-
-    name: Literal["kld"]
     class_weight_power: float = Field(default=0.0, ge=0, le=100)
 
 
@@ -120,12 +113,14 @@ class ClassBalancedSampler(Sampler):
 
 
 class Architecture(Section):
-    """Base of the options of an architecture.
+    """Base of the options of an architecture, and what is known of it without its module.
 
-    One that is `ready` may have `epochs: 0`; one that is `solved` has no epochs. `revision` is
-    counted up where the module of the same options computes something else.
+    `summary` describes a built-in one in a listing. One that is `ready` may have `epochs: 0`; one
+    that is `solved` has no epochs. `revision` is counted up where the module of the same options
+    computes something else.
     """
 
+    summary: ClassVar[str] = ""
     ready: ClassVar[bool] = False
     solved: ClassVar[bool] = False
     revision: ClassVar[int] = 1
@@ -137,6 +132,7 @@ class CrossModalGRUOptions(Architecture):
     `attention_heads` is one number, or one per feature name (the others have 1).
     """
 
+    summary: ClassVar[str] = "BiGRUs, cross-modal attention, attention pooling (UNICAMP)."
     hidden: Width = 512
     dropout: float = Field(default=0.5, ge=0, lt=1)
     attention_heads: Heads | dict[Name, Heads] = 1
@@ -151,6 +147,7 @@ class AttentiveStatsOptions(Architecture):
     the first Linear, attributes without a sigmoid; `plain` is the MLP of the other heads.
     """
 
+    summary: ClassVar[str] = "Attentive statistics pooling and an MLP (the challenge baseline)."
     hidden: Width = 1024
     dropout: float = Field(default=0.5, ge=0, lt=1)
     attention: Width | None = None
@@ -165,6 +162,7 @@ class MeanMLPOptions(Architecture):
     `standardize` shifts and scales both by their moments over the training clips.
     """
 
+    summary: ClassVar[str] = "The mean over time and an MLP."
     hidden: Width = 512
     dropout: float = Field(default=0.5, ge=0, lt=1)
     deviation: bool = False
@@ -178,6 +176,7 @@ class ConvPoolOptions(Architecture):
     17 secondary emotions.
     """
 
+    summary: ClassVar[str] = "Pointwise convolutions and a mean (SAIL)."
     hidden: Width = 256
     dropout: float = Field(default=0.1, ge=0, lt=1)
     secondary: int = Field(default=0, ge=0, le=1000)
@@ -190,6 +189,7 @@ class DeepFusionOptions(Architecture):
     `feed_forward` is the inner width of the transformer layers.
     """
 
+    summary: ClassVar[str] = "Transformers per modality, fused at two depths (MEDUSA)."
     hidden: Width = 512
     dropout: float = Field(default=0.1, ge=0, lt=1)
     feed_forward: Width = 2048
@@ -205,6 +205,7 @@ class EarlyMHAOptions(Architecture):
     `sub_vector` gives each head its own part of it.
     """
 
+    summary: ClassVar[str] = "All frames in one sequence, attended to twice (BSC-UPC)."
     hidden: Width = 1024
     dropout: float = Field(default=0.1, ge=0, lt=1)
     attention: Literal["full", "sub_vector"] = "full"
@@ -230,6 +231,7 @@ class ExpertLSTMOptions(Architecture):
     `attention` is the width of the layer that scores the frames; without one, the feature's own.
     """
 
+    summary: ClassVar[str] = "An LSTM over the features as experts (SRPOL)."
     hidden: Width = 512
     dropout: float = Field(default=0.0, ge=0, lt=1)
     attention: Width | None = None
@@ -243,6 +245,7 @@ class MDATOptions(Architecture):
     frame, 0 to n - 1, and their n. `pooling` is of the two features that are fused.
     """
 
+    summary: ClassVar[str] = "Graph attention, co-attention and transformers (UFG)."
     hidden: Width = 512
     dropout: float = Field(default=0.5, ge=0, lt=1)
     attention_heads: Heads = 8
@@ -264,6 +267,7 @@ class MDATOptions(Architecture):
 class ClassScoresOptions(Architecture):
     """Options of `head: class_scores`: whether a bias is learned beside the scales."""
 
+    summary: ClassVar[str] = "Class scores or attributes made elsewhere, scaled."
     ready: ClassVar[bool] = True
 
     bias: bool = True
@@ -272,6 +276,7 @@ class ClassScoresOptions(Architecture):
 class LinearProbeOptions(Architecture):
     """Options of `head: linear_probe`: the quantiles over time beside mean and deviation."""
 
+    summary: ClassVar[str] = "Pooled statistics and a solved linear layer: the plain baseline."
     solved: ClassVar[bool] = True
 
     quantiles: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((), max_length=100)

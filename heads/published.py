@@ -87,13 +87,10 @@ def yaml_entry(released: Released, head: str, init: Path) -> str:
 
 
 def _entry(released: Released, head: str) -> dict[str, object]:
-    sums = [
-        {"name": name, "layer_sum": "free"}
-        if name in released.layer_weights and head in FREE
-        else {"name": name}
-        for name in released.dims
-    ]
-    return {"head": head, "features": sums, **released.options}
+    free = {"layer_sum": "free"} if head in FREE else {}
+    summed = released.layer_weights
+    features = [{"name": name, **(free if name in summed else {})} for name in released.dims]
+    return {"head": head, "features": features, **released.options}
 
 
 def prepared(released: Released, head: str) -> Prepared:

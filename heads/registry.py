@@ -32,74 +32,42 @@ class LossInfo:
     target: Target
 
 
+_HEADS: dict[str, type[Architecture]] = {
+    "cross_modal_gru": own.CrossModalGRUOptions,
+    "attentive_stats": own.AttentiveStatsOptions,
+    "mean_mlp": own.MeanMLPOptions,
+    "conv_pool": own.ConvPoolOptions,
+    "deep_fusion": own.DeepFusionOptions,
+    "early_mha": own.EarlyMHAOptions,
+    "expert_lstm": own.ExpertLSTMOptions,
+    "mdat": own.MDATOptions,
+    "class_scores": own.ClassScoresOptions,
+    "linear_probe": own.LinearProbeOptions,
+}
 HEADS: "Registry[Callable[..., nn.Module], type[Architecture]]" = Registry(
     "head",
     "heads",
     {
-        name: BuiltIn(f"ser.heads.architectures.{name}", summary, options)
-        for name, summary, options in (
-            (
-                "cross_modal_gru",
-                "BiGRUs, cross-modal attention, attention pooling (UNICAMP).",
-                own.CrossModalGRUOptions,
-            ),
-            (
-                "attentive_stats",
-                "Attentive statistics pooling and an MLP (the challenge baseline).",
-                own.AttentiveStatsOptions,
-            ),
-            ("mean_mlp", "The mean over time and an MLP.", own.MeanMLPOptions),
-            ("conv_pool", "Pointwise convolutions and a mean (SAIL).", own.ConvPoolOptions),
-            (
-                "deep_fusion",
-                "Transformers per modality, fused at two depths (MEDUSA).",
-                own.DeepFusionOptions,
-            ),
-            (
-                "early_mha",
-                "All frames in one sequence, attended to twice (BSC-UPC).",
-                own.EarlyMHAOptions,
-            ),
-            ("expert_lstm", "An LSTM over the features as experts (SRPOL).", own.ExpertLSTMOptions),
-            ("mdat", "Graph attention, co-attention and transformers (UFG).", own.MDATOptions),
-            (
-                "class_scores",
-                "Class scores or attributes made elsewhere, scaled.",
-                own.ClassScoresOptions,
-            ),
-            (
-                "linear_probe",
-                "Pooled statistics and a solved linear layer: the plain baseline.",
-                own.LinearProbeOptions,
-            ),
-        )
+        name: BuiltIn(f"ser.heads.architectures.{name}", options.summary, options)
+        for name, options in _HEADS.items()
     },
 )
 
+CLASSES: tuple[Output, Target] = ("logits", "classes")
+VOTES: tuple[Output, Target] = ("logits", "votes")
+RATINGS: tuple[Output, Target] = ("attributes", "attributes")
 _LOSSES: tuple[tuple[str, str, type[LossUse], Output, Target], ...] = (
-    ("ce", "Cross-entropy.", own.CrossEntropyLoss, "logits", "classes"),
-    ("wce", "Class-weighted cross-entropy.", own.PlainLoss, "logits", "classes"),
-    ("focal", "Focal loss.", own.FocalLoss, "logits", "classes"),
-    (
-        "label_smoothing",
-        "Cross-entropy of smoothed targets.",
-        own.LabelSmoothingLoss,
-        "logits",
-        "classes",
-    ),
-    ("vs", "Vector scaling loss.", own.VectorScalingLoss, "logits", "classes"),
-    ("soft_f1", "1 - macro soft-F1 of a batch.", own.PlainLoss, "logits", "classes"),
-    ("kld", "Divergence from the votes.", own.DivergenceLoss, "logits", "votes"),
-    ("soft_ce", "Cross-entropy of the votes.", own.SoftCrossEntropyLoss, "logits", "votes"),
-    ("ccc", "1 - CCC of a batch.", own.PlainLoss, "attributes", "attributes"),
-    ("mse", "Mean squared error.", own.PlainLoss, "attributes", "attributes"),
-    (
-        "gaussian_mse",
-        "Squared error, weighted by a Gaussian.",
-        own.GaussianMSELoss,
-        "attributes",
-        "attributes",
-    ),
+    ("ce", "Cross-entropy.", own.CrossEntropyLoss, *CLASSES),
+    ("wce", "Class-weighted cross-entropy.", own.PlainLoss, *CLASSES),
+    ("focal", "Focal loss.", own.FocalLoss, *CLASSES),
+    ("label_smoothing", "Cross-entropy of smoothed targets.", own.LabelSmoothingLoss, *CLASSES),
+    ("vs", "Vector scaling loss.", own.VectorScalingLoss, *CLASSES),
+    ("soft_f1", "1 - macro soft-F1 of a batch.", own.PlainLoss, *CLASSES),
+    ("kld", "Divergence from the votes.", own.CrossEntropyLoss, *VOTES),
+    ("soft_ce", "Cross-entropy of the votes.", own.SoftCrossEntropyLoss, *VOTES),
+    ("ccc", "1 - CCC of a batch.", own.PlainLoss, *RATINGS),
+    ("mse", "Mean squared error.", own.PlainLoss, *RATINGS),
+    ("gaussian_mse", "Squared error, weighted by a Gaussian.", own.GaussianMSELoss, *RATINGS),
     ("sml", "Soft margin of neutral against the rest.", own.PlainLoss, "neutral_logit", "classes"),
     ("gender", "Cross-entropy of the gender.", own.PlainLoss, "gender", "gender"),
 )
@@ -114,29 +82,18 @@ LOSSES: "Registry[Callable[..., Tensor], LossInfo]" = Registry(
     },
 )
 
+_SAMPLERS = (
+    ("natural", own.Sampler, "Every utterance once."),
+    ("neutral_expressive", own.Sampler, "Neutral and the rest equally likely, with replacement."),
+    ("class_balanced", own.ClassBalancedSampler, "Each class equally likely, with replacement."),
+    ("undersample", own.UndersampleSampler, "Each class cut to the rarest, anew every epoch."),
+)
 SAMPLERS: "Registry[Callable[..., np.ndarray], type[SamplerUse]]" = Registry(
     "sampler",
     "",
     {
         name: BuiltIn(f"ser.heads.training.samplers:{name}", summary, options)
-        for name, summary, options in (
-            ("natural", "Every utterance once.", own.Sampler),
-            (
-                "neutral_expressive",
-                "Neutral and the rest equally likely, with replacement.",
-                own.Sampler,
-            ),
-            (
-                "class_balanced",
-                "Each class equally likely, with replacement.",
-                own.ClassBalancedSampler,
-            ),
-            (
-                "undersample",
-                "Each class cut to the rarest, anew every epoch.",
-                own.UndersampleSampler,
-            ),
-        )
+        for name, options, summary in _SAMPLERS
     },
 )
 

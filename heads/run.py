@@ -114,7 +114,10 @@ def _train(
         record = None if force else _current(head)  # another process may have trained it meanwhile
         if record is not None:
             return record, "current"
-        return _fit(head, device, after_epoch), "trained"
+        from ser.heads.fit import fit_head  # imports torch, which what is current does not need
+
+        log.debug("%s: training on %s", head.folder, device)
+        return fit_head(head, device, after_epoch), "trained"
 
 
 def _locked(head: HeadJob) -> AbstractContextManager[None]:
@@ -148,8 +151,8 @@ def leftovers(folder: Path, done: bool = True) -> list[Path]:
 
     Only who holds the folder's lock may delete it.
     """
-    patterns = [".*.part", ".*.checkpoint.*", ".*.safetensors.*", *([LOCK] if done else [])]
-    patterns += [".*.checkpoint"] if done else []
+    patterns = [".*.part", ".*.checkpoint.*", ".*.safetensors.*"]
+    patterns += [LOCK, ".*.checkpoint"] if done else []
     return [path for pattern in patterns for path in folder.glob(pattern)]
 
 
@@ -160,18 +163,6 @@ def remove_leftovers(folder: Path, done: bool = False) -> None:
             path.unlink(missing_ok=True)
 
 
-def _fit(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
-    from ser.heads.fit import fit_head  # imports torch, which is not needed to see what is current
-
-    started = time.monotonic()
-    log.debug("%s: training on %s", head.folder, device)
-
-    def report(fold: int | None, epoch: int, epochs: int, score: float | None) -> None:
-        after_epoch(Progress(head.name, fold, epoch, epochs, score, time.monotonic() - started))
-
-    return fit_head(head, device, report)
-
-
 def current_heads(job: HeadsJob, names: Sequence[str]) -> list[str]:
     """Name the heads that are up to date with their config, features and labels."""
     return [name for name in names if _current(job.heads[name]) is not None]
@@ -180,7 +171,7 @@ def current_heads(job: HeadsJob, names: Sequence[str]) -> list[str]:
 def _current(head: HeadJob) -> HeadRecord | None:
     """Return the record of a head that is current; None of one that is to be trained."""
     record = read_undamaged(head.job.run, head.name)
-    return None if record is None or record.fingerprint != head.fingerprint else record
+    return record if record is not None and record.fingerprint == head.fingerprint else None
 
 
 def read_undamaged(run: Path, name: str) -> HeadRecord | None:

@@ -1,13 +1,16 @@
-"""A trained head as its record describes it: what it predicts, of which features; without torch."""
+"""A trained head as its files describe it: what it predicts, of which features; without torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from ser.cache.checksums import require_undamaged
-from ser.corpus.errors import UserError, training
+from ser.corpus.errors import DamagedError, UserError, training
 from ser.heads.config import HeadConfig
 from ser.heads.record import FILE, HeadRecord, read_done
+from ser.score.heads import softmax
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,29 @@ class SavedHead:
     def by_speaker(self) -> bool:
         """Return whether it reads a feature with `normalize: speaker`."""
         return any(use.normalize == "speaker" for use in self.config.features)
+
+
+def layer_weights(run: Path, head: str) -> dict[str, list[float]]:
+    """Return the weight of each layer by feature; {} for a head that sums no layers.
+
+    Weights are positive and sum to 1, averaged over the trainings (folds) of the head. Raises
+    `DamagedError` for damaged files.
+    """
+    record, trainings = read_done(run, head), []
+    shapes = {} if record is None else record.frames
+    keys = {f: f"inputs.{i}.layer_weights" for i, f in enumerate(shapes) if len(shapes[f]) > 1}
+    if record is None or not keys:
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    for part in record.weights:
+        file = run / "heads" / head / f"{part}.safetensors"
+        require_undamaged(file, record.checksums.get(file.name), record.remedy)
+        try:
+            with safe_open(file, "numpy") as tensors:
+                trainings.append([softmax(tensors.get_tensor(key)) for key in keys.values()])
+        except (SafetensorError, OSError) as error:
+            problem = f"its layer weights are not readable ({error})"
+            raise DamagedError(file, problem, record.remedy) from error
+    means = [np.mean(weights, axis=0).tolist() for weights in zip(*trainings, strict=True)]
+    return dict(zip(keys, means, strict=True))

@@ -27,13 +27,14 @@ from ser.corpus.errors import UserError, first_line, plural
 from ser.corpus.manifest import Manifest
 from ser.heads.arguments import Caches
 from ser.heads.classifier import HeadClassifier
-from ser.heads.config import parse_head
-from ser.heads.training.trainer import Row
+from ser.heads.config import HeadConfig, parse_head
+from ser.heads.training.trainer import AfterEpoch, Row
 
 if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.trial import BaseTrial
+    from optuna import Study, Trial
+    from optuna.trial import BaseTrial, FrozenTrial
 
+LOG = "study.log"  # all trials of a search
 KEYS = {"low", "high", "log", "step"}
 
 
@@ -52,24 +53,52 @@ def tune(
     `entry` is the head's mapping in pipeline.yaml. Writes `study.log`, `trials.csv` and
     `best.yaml` into the folder. Raises `UserError` for a space that is no space, or without dev.
     """
-    import optuna
-    from optuna.storages import JournalStorage, journal
-
-    config = parse_head(entry)
-    if not data[1].utterances("dev"):
+    config, (cache, manifest) = parse_head(entry), data
+    if not manifest.utterances("dev"):
         raise UserError(
-            f"{data[1].source}: it has no dev split to compare trials on; set `split` to dev "
+            f"{manifest.source}: it has no dev split to compare trials on; set `split` to dev "
             "for some rows."
         )
     for key, choice in space.items():
         _check_choice(entry, key, choice)
     folder.mkdir(parents=True, exist_ok=True)
+    study = _open_study(folder / LOG, config)
+
+    def objective(trial: "Trial") -> float:
+        options = changed(entry, {key: _suggest(trial, key, space[key]) for key in space})
+        options["seeds"] = 1  # a trial trains with one seed, whatever the head has
+        model = HeadClassifier(cache=cache, device=device, **options)
+        score = model.fit(manifest, after_epoch=_pruning(trial, config.chosen_by)).score_
+        assert score is not None
+        return score
+
+    def finished(study: "Study", trial: "FrozenTrial") -> None:
+        table = _table(study)
+        write_durably(folder / "trials.csv", table.write_csv())
+        after_trial(table)
+
+    remaining = max(0, trials - len(study.trials))
+    study.optimize(objective, n_trials=remaining, callbacks=[finished])
+    if not any(trial.state.name == "COMPLETE" for trial in study.trials):
+        raise UserError(
+            f"{folder / LOG}: none of its {plural(len(study.trials), 'trial')} was finished; give "
+            "more with --trials."
+        )
+    best = changed(entry, study.best_params)
+    write_durably(folder / "best.yaml", yaml.safe_dump(best, sort_keys=False))
+    return best
+
+
+def _open_study(log: Path, config: HeadConfig) -> "Study":
+    """Begin a search or resume that of a file; raises `UserError` for a damaged file."""
+    import optuna
+    from optuna.storages import JournalStorage, journal
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    log = folder / "study.log"
     try:
         study = optuna.create_study(
             storage=JournalStorage(journal.JournalFileBackend(str(log))),
-            study_name=folder.name,
+            study_name=log.parent.name,
             load_if_exists=True,
             direction="minimize" if config.chosen_by == "loss" else "maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
@@ -80,36 +109,19 @@ def tune(
         ) from error
     # a search that is resumed must not draw its first trials again
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(study.trials))
+    return study
 
-    def objective(trial: optuna.Trial) -> float:
-        options = changed(entry, {key: _suggest(trial, key, space[key]) for key in space})
-        options["seeds"] = 1  # a trial trains with one seed, whatever the head has
 
-        def report(row: Row) -> None:
-            trial.report(row[f"dev_{config.chosen_by}"], int(row["epoch"]))
-            if trial.should_prune():
-                raise optuna.TrialPruned
+def _pruning(trial: "Trial", score: str) -> AfterEpoch:
+    """Return what reports the dev score of each epoch, and stops a trial that is to be pruned."""
+    from optuna import TrialPruned
 
-        model = HeadClassifier(cache=data[0], device=device, **options)
-        score = model.fit(data[1], after_epoch=report).score_
-        assert score is not None
-        return score
+    def report(row: Row) -> None:
+        trial.report(row[f"dev_{score}"], int(row["epoch"]))
+        if trial.should_prune():
+            raise TrialPruned
 
-    def finished(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        table = _table(study)
-        write_durably(folder / "trials.csv", table.write_csv())
-        after_trial(table)
-
-    left = max(0, trials - len(study.trials))
-    study.optimize(objective, n_trials=left, callbacks=[finished])
-    if not any(trial.state.name == "COMPLETE" for trial in study.trials):
-        raise UserError(
-            f"{log}: none of its {plural(len(study.trials), 'trial')} was finished; give more with "
-            "--trials."
-        )
-    best = changed(entry, study.best_params)
-    write_durably(folder / "best.yaml", yaml.safe_dump(best, sort_keys=False))
-    return best
+    return report
 
 
 def changed(entry: Mapping[str, object], values: Mapping[str, object]) -> dict[str, Any]:

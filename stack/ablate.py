@@ -27,9 +27,11 @@ from ser.stack.run import chosen_heads
 from ser.stack.scorer import SplitScorer
 from ser.stack.table import LogitTable
 
+REPEATS = 5  # permutations per head
+
 
 def ablate(
-    folder: Path, heads: Sequence[str], config: StackConfig, resamples: int = 1000, repeats: int = 5
+    folder: Path, heads: Sequence[str], config: StackConfig, resamples: int = 1000
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Measure each head's contribution: one frame for leave-one-out, one for permutation.
 
@@ -42,7 +44,6 @@ def ablate(
         heads: the heads of the pipeline; `config.heads` selects among them.
         config: the stack's configuration.
         resamples: bootstrap resamples for the intervals.
-        repeats: permutations per head.
 
     Raises `UserError` with fewer than two heads that predict classes, and as
     `ser.stack.compare.compare`.
@@ -55,7 +56,7 @@ def ablate(
     labelled_rows(table, DEV)  # raises an error where it lacks labels or a class
     scorer = SplitScorer.on(table, DEV, resamples, config.seed)
     stack = FittedStack.fit(table, config)
-    return _leave_one_out(table, stack, scorer), _permuted(table, stack, scorer, repeats)
+    return _leave_one_out(table, stack, scorer), _permuted(table, stack, scorer)
 
 
 def _leave_one_out(table: LogitTable, stack: FittedStack, scorer: SplitScorer) -> pl.DataFrame:
@@ -82,9 +83,7 @@ def _leave_one_out(table: LogitTable, stack: FittedStack, scorer: SplitScorer) -
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _permuted(
-    table: LogitTable, stack: FittedStack, scorer: SplitScorer, repeats: int
-) -> pl.DataFrame:
+def _permuted(table: LogitTable, stack: FittedStack, scorer: SplitScorer) -> pl.DataFrame:
     X = stack.inputs(table.splits[DEV])[scorer.at]
     head_of_column = np.repeat(table.classifiers, scorer.classes).tolist()
     head_of_column += [head for head, _ in table.columns][: X.shape[1] - len(head_of_column)]
@@ -94,7 +93,7 @@ def _permuted(
         return np.array([macro_f1(matrix), *per_class_f1(matrix)])
 
     whole, rows = scores(X), []
-    orders = [np.random.default_rng([scorer.seed, i]).permutation(len(X)) for i in range(repeats)]
+    orders = [np.random.default_rng([scorer.seed, i]).permutation(len(X)) for i in range(REPEATS)]
     for head in steps(table.classifiers, "permuted", len(table.classifiers), leave=False):
         columns = np.flatnonzero(np.array(head_of_column) == head)
         drops = []

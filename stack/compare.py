@@ -187,21 +187,19 @@ def _attributes(table: LogitTable, config: StackConfig, resamples: int) -> pl.Da
     splits = [split for split in SCORED if len(_rated_rows(table, split))]
     if not table.columns or not splits:
         return pl.DataFrame()
-    regressors = {
-        model: fit_regressor(config.model_copy(update={"attributes": model}), table)
-        for model in ("ridge", "mean")
-    }
+    last, at = table.splits[splits[-1]], _rated_rows(table, splits[-1])
     rows: list[dict[str, object]] = []
-    for model in sorted(regressors, key=lambda model: model != config.attributes):
+    predictions = []
+    for model in sorted(("ridge", "mean"), key=lambda model: model != config.attributes):
+        regressor = fit_regressor(config.model_copy(update={"attributes": model}), table)
         row: dict[str, object] = {"model": model, "default": model == config.attributes}
         for split in splits:
-            row |= _score_attributes(table, regressors[model], split, resamples, config.seed)
+            row |= _score_attributes(table, regressor, split, resamples, config.seed)
         rows.append(row)
-    at = _rated_rows(table, splits[-1])
-    last = table.splits[splits[-1]]
-    ridge, mean = (model.predict(last.predicted[at]) for model in regressors.values())
+        predictions.append(regressor.predict(last.predicted[at]))
+    first, second = predictions
     difference = compare_attributes(
-        last.truth[at], ridge, mean, last.speakers_of(at), resamples=resamples, seed=config.seed
+        last.truth[at], first, second, last.speakers_of(at), resamples=resamples, seed=config.seed
     )
     rows[0]["p"], rows[1]["p"] = None, difference["p"]
     return pl.DataFrame(rows, infer_schema_length=None)

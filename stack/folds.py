@@ -150,31 +150,23 @@ class FoldedClassifier(Classifier):
         members = steps(self.members_, "predict", len(self.members_), leave=False, delay=2)
         return self.to_probability(np.mean([self.predict_member(m, X) for m in members], axis=0))
 
-    def held_out_proba(self, X: np.ndarray) -> np.ndarray:
+    def held_out_proba(self, X: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
         """Return held-out probabilities of the training rows: `(len(rows_), classes)`.
 
         Each row is predicted by the members that it was held out of. `X` is the one that `fit` was
-        given; the result is aligned with `rows_`.
+        given; the result is aligned with `rows_`. With the `fold` that `fit` was given it is
+        aligned with `X`: each row is predicted by the members that were fitted without its fold,
+        whether a draw used the row or not.
         """
-        X = self._inputs(X)
+        X, held_out = self._inputs(X), self.held_out_
+        if fold is not None:
+            held_out = [np.flatnonzero(fold == i % self.folds) for i in range(len(self.members_))]
         total, counts = np.zeros((len(X), len(self.classes_))), np.zeros((len(X), 1))
-        for member, rows in zip(self.members_, self.held_out_, strict=True):
+        for member, rows in zip(self.members_, held_out, strict=True):
             total[rows] += self.predict_member(member, X[rows])
             counts[rows] += 1
-        return self.to_probability(total[self.rows_] / counts[self.rows_])
-
-    def fold_proba(self, X: np.ndarray, fold: np.ndarray) -> np.ndarray:
-        """Return held-out probabilities of all rows that `fit` was given: `(rows, classes)`.
-
-        `X` and `fold` are those of `fit`. Each row is predicted by the members that were fitted
-        without its fold, whether a draw used the row or not.
-        """
-        X = self._inputs(X)
-        total = np.zeros((len(X), len(self.classes_)))
-        for i, member in enumerate(self.members_):
-            rows = np.flatnonzero(fold == i % self.folds)
-            total[rows] += self.predict_member(member, X[rows])
-        return self.to_probability(total / self.draws)
+        aligned = self.rows_ if fold is None else np.arange(len(X))
+        return self.to_probability(total[aligned] / counts[aligned])
 
     def save(self, folder: Path) -> None:
         """Write every member to `<folder>/fold-<i><suffix>`, draw by draw."""

@@ -11,6 +11,7 @@
 5. Where heads predict attributes, fit a regression on them, or average them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -134,62 +135,51 @@ class FittedStack:
         self.classifier = classifier = make_classifier(config, table)
         self.used = np.zeros(0, np.int64)
         if isinstance(classifier, FoldedClassifier):
-            rows, y = labelled_rows(table, TRAIN, config)
-            X = self.inputs(table.splits[TRAIN])[rows]
-            self._fit_members(classifier, table, X, y, rows)
+            X, y, speakers = self._labelled(table, TRAIN)
+            try:
+                classifier.fit(X, y, self._folds(y, speakers) if self.protocol == "oof" else None)
+            except MissingClassError as error:
+                raise UserError(
+                    f"{table.folder}: without the speakers of one fold, no row of the class "
+                    f"'{table.classes[error.label]}' is left for training; lower stack.folds, set "
+                    "stack.balance: false, or set stack.protocol: unicamp."
+                ) from error
             self.used = y[classifier.rows_]
             if hold_out or config.calibrate:
                 self.held_out = self.used, classifier.held_out_proba(X)
         elif config.learns_from is None:
             classifier.fit()
         else:
-            rows, self.used = labelled_rows(table, config.learns_from, config)
-            classifier.fit(self.inputs(table.splits[config.learns_from])[rows], self.used)
+            X, self.used, _ = self._labelled(table, config.learns_from)
+            classifier.fit(X, self.used)
         if config.offsets:
             self._fit_offsets(classifier, table)
         if config.calibrate:
             self.temperature = self._calibrated(table)
 
-    def _fit_members(
-        self,
-        classifier: FoldedClassifier,
-        table: LogitTable,
-        X: np.ndarray,
-        y: np.ndarray,
-        rows: np.ndarray,
-    ) -> None:
-        try:
-            classifier.fit(X, y, self._folds(table, rows, y))
-        except MissingClassError as error:
-            raise UserError(
-                f"{table.folder}: without the speakers of one fold, no row of the class "
-                f"'{table.classes[error.label]}' is left for training; lower stack.folds, set "
-                "stack.balance: false, or set stack.protocol: unicamp."
-            ) from error
+    def _labelled(self, table: LogitTable, split: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """Return the inputs, the class indices and the speakers of a split's labelled rows."""
+        at, y = labelled_rows(table, split, self.config)
+        rows = table.splits[split]
+        return self.inputs(rows)[at], y, rows.speakers_of(at)
 
-    def _folds(self, table: LogitTable, rows: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-        """Return the speaker-disjoint fold of each row of train; None under `unicamp`."""
-        if self.protocol != "oof":
-            return None
-        speakers = table.splits[TRAIN].speakers_of(rows)
+    def _folds(self, y: np.ndarray, speakers: Sequence[str]) -> np.ndarray:
         return speaker_folds(y, speakers, self.config.folds, self.config.seed)
 
     def _fit_offsets(self, classifier: FoldedClassifier | Rule, table: LogitTable) -> None:
-        config = self.config
         if self.protocol != "oof":
             raise UserError(
                 f"{table.folder}: stack.offsets needs out-of-fold logits of train; train every "
                 "head with cross_fit: 5 and keep stack.protocol oof, or remove stack.offsets."
             )
-        rows, y = labelled_rows(table, TRAIN, config)
-        X, speakers = self.inputs(table.splits[TRAIN])[rows], table.splits[TRAIN].speakers_of(rows)
+        X, y, speakers = self._labelled(table, TRAIN)
         # A rule has few parameters or none, so its own rows are as good as held out.
         probability = (
-            classifier.fold_proba(X, speaker_folds(y, speakers, config.folds, config.seed))
+            classifier.held_out_proba(X, self._folds(y, speakers))
             if isinstance(classifier, FoldedClassifier)
             else classifier.predict_proba(X)
         )
-        self.offsets = fit_offsets(probability, y, speakers, config.folds, config.seed)
+        self.offsets = fit_offsets(probability, y, speakers, self.config.folds, self.config.seed)
         if self.held_out is not None:
             y, probability = self.held_out
             self.held_out = y, with_offsets(probability, self.offsets)
@@ -198,11 +188,11 @@ class FittedStack:
         from ser.score.calibration import fit_temperature
 
         if self.held_out is None:  # a rule is fitted on few rows of train, or on none
-            rows, y = labelled_rows(table, TRAIN, self.config)
+            X, y, _ = self._labelled(table, TRAIN)
             if self.config.balance:
                 balanced = balanced_rows(y, self.config.seed)
-                rows, y = rows[balanced], y[balanced]
-            self.held_out = y, self.classify(self.inputs(table.splits[TRAIN])[rows])[1]
+                X, y = X[balanced], y[balanced]
+            self.held_out = y, self.classify(X)[1]
         y, probability = self.held_out
         return fit_temperature(np.log(probability.clip(TINY)), y)
 

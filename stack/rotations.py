@@ -20,7 +20,7 @@ from ser.score.record import PREDICTIONS, StackSummary, read_predictions
 from ser.stack.compare import name_of, variants
 from ser.stack.config import AUTO, StackConfig
 from ser.stack.model import FittedStack
-from ser.stack.record import FORMAT, StackRecord
+from ser.stack.record import StackRecord
 from ser.stack.run import chosen_heads
 from ser.stack.scorer import Scorer, SplitScorer
 from ser.stack.table import TRAIN, LogitTable
@@ -40,7 +40,6 @@ def pool_stacks(runs: Sequence[Path], folder: Path) -> None:
     models = {record.model for record in records}
     record = first.model_copy(
         update={
-            "format": FORMAT,
             "config": first.config | {"model": models.pop() if len(models) == 1 else AUTO},
             "offsets": [],  # of no single model
             "candidates": [],

@@ -55,14 +55,10 @@ def fit(run: Path, heads: Sequence[str], config: StackConfig) -> StackRecord:
     when another process is fitting the run's stack.
     """
     with locked(run / ".stack.lock", f"{run}: the stack is being fitted"):
-        return _fit(run, heads, config)
-
-
-def _fit(run: Path, heads: Sequence[str], config: StackConfig) -> StackRecord:
-    table = LogitTable.read(run / "heads", chosen_heads(heads, config))
-    log.debug("%s: fitting %s over %s", run / "stack", config.model, ", ".join(table.heads))
-    stack = FittedStack.fit(table, config)
-    return _save(run, _record_of(stack, table, config), stack, table)
+        table = LogitTable.read(run / "heads", chosen_heads(heads, config))
+        log.debug("%s: fitting %s over %s", run / "stack", config.model, ", ".join(table.heads))
+        stack = FittedStack.fit(table, config)
+        return _save(run, _record_of(stack, table, config), stack, table)
 
 
 def _record_of(stack: FittedStack, table: LogitTable, config: StackConfig) -> StackRecord:

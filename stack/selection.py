@@ -81,7 +81,7 @@ def _held_out(
             classifier.fit(X, y, fold)
         except MissingClassError:
             return None
-        predicted: np.ndarray = classifier.fold_proba(X, fold).argmax(axis=1)
+        predicted: np.ndarray = classifier.held_out_proba(X, fold).argmax(axis=1)
         return predicted
     chosen = np.empty(len(y), np.int64)
     for k in range(fold.max() + 1):

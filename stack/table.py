@@ -109,21 +109,20 @@ class LogitTable:
         require_same_utterances(folder, outputs)
         labels = ground_truth(outputs, None, ())
         classifiers = {name: head for name, head in outputs.items() if classifies(head)}
-        attributes = tuple(dict.fromkeys(a for head in outputs.values() for a in head.attributes))
-        aligned = ((split, _rows(split, outputs, labels, attributes)) for split in SPLITS)
-        return cls(
-            folder=folder,
-            heads={name: head.fingerprint for name, head in outputs.items()},
-            classifiers=tuple(classifiers),
-            classes=next(iter(outputs.values())).classes,
-            attributes=attributes,
-            columns=tuple((name, a) for name, head in outputs.items() for a in head.attributes),
-            lacking={
-                "oof": _first_of_kind(classifiers, "in-sample"),
-                "unicamp": _first_of_kind(classifiers, "out-of-fold"),
-            },
-            splits={split: rows for split, rows in aligned if rows is not None},
+        table = cls.without_rows(
+            folder,
+            {name: head.fingerprint for name, head in outputs.items()},
+            next(iter(outputs.values())).classes,
+            list(classifiers),
+            {name: head.attributes for name, head in outputs.items()},
         )
+        aligned = ((split, _rows(split, outputs, labels, table.attributes)) for split in SPLITS)
+        lacking: dict[ProtocolName, str | None] = {
+            "oof": _first_of_kind(classifiers, "in-sample"),
+            "unicamp": _first_of_kind(classifiers, "out-of-fold"),
+        }
+        splits = {split: rows for split, rows in aligned if rows is not None}
+        return replace(table, lacking=lacking, splits=splits)
 
     @classmethod
     def without_rows(

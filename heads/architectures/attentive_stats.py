@@ -11,14 +11,13 @@ dropout, Linear, LayerNorm, ReLU, dropout, Linear. Attributes are learned as (x 
 sigmoid, and cut to the scale in prediction.
 """
 
-from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ser.heads.head import Features, Head, attention_weights, head, mlp, weighted_moments
-from ser.heads.options import Architecture, AttentiveStatsOptions
+from ser.heads.head import Features, Head, Widths, attention_weights, head, mlp, weighted_moments
+from ser.heads.options import AttentiveStatsOptions
 
 
 class AttentiveStatsPooling(nn.Module):
@@ -43,10 +42,7 @@ class AttentiveStatsPooling(nn.Module):
 class AttentiveStats(Head):
     """Pool each feature by attention and classify all of them at once."""
 
-    def __init__(
-        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
-    ) -> None:
-        assert isinstance(options, AttentiveStatsOptions)
+    def __init__(self, dims: Widths, outputs: Widths, options: AttentiveStatsOptions) -> None:
         width, dropout = 2 * sum(dims.values()), options.dropout
         self.linear = options.form == "baseline"
         classifier = _baseline_mlp if self.linear else mlp

@@ -11,14 +11,12 @@ The output is computed alike, with the scales about 4, the middle of the scale o
 training shrinks or stretches the ratings around it.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from ser.corpus.errors import UserError
-from ser.heads.head import Features, equal_weights, head, weighted_moments
-from ser.heads.options import Architecture, ClassScoresOptions
+from ser.heads.head import Features, Widths, equal_weights, head, weighted_mean
+from ser.heads.options import ClassScoresOptions
 
 NOUNS = {"logits": ("class", "classes"), "attributes": ("attribute", "attributes")}
 MIDDLE = 4.0  # of the scale of attributes
@@ -28,10 +26,7 @@ MIDDLE = 4.0  # of the scale of attributes
 class ClassScores(nn.Module):
     """Scale scores or ratings, average them over features, and shift them."""
 
-    def __init__(
-        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
-    ) -> None:
-        assert isinstance(options, ClassScoresOptions)
+    def __init__(self, dims: Widths, outputs: Widths, options: ClassScoresOptions) -> None:
         super().__init__()
         if list(outputs) not in (["logits"], ["attributes"]):
             raise UserError(
@@ -56,7 +51,7 @@ class ClassScores(nn.Module):
         means = []
         for name in self.names:
             frames, mask = features[name]
-            means.append(weighted_moments(frames, equal_weights(mask))[0] - middle)
+            means.append(weighted_mean(frames, equal_weights(mask)) - middle)
         values = (torch.stack(means, dim=-1) * self.scale).mean(dim=-1) + middle
         if self.bias is not None:
             values = values + self.bias

@@ -8,23 +8,18 @@ emotions. A pointwise convolution is a Linear on every frame and written as one,
 its neighbours and padding needs no care before the mean.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
-from ser.heads.head import Features, Head, equal_weights, head, weighted_mean
-from ser.heads.options import Architecture, ConvPoolOptions
+from ser.heads.head import Features, Head, Widths, equal_weights, head, weighted_mean
+from ser.heads.options import ConvPoolOptions
 
 
 @head("conv_pool", ConvPoolOptions)
 class ConvPool(Head):
     """Transform each feature frame by frame, average, and classify all of them at once."""
 
-    def __init__(
-        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
-    ) -> None:
-        assert isinstance(options, ConvPoolOptions)
+    def __init__(self, dims: Widths, outputs: Widths, options: ConvPoolOptions) -> None:
         width = options.hidden * len(dims)
         if options.secondary:
             outputs = {**outputs, "secondary": options.secondary}

@@ -11,7 +11,6 @@ keys and pooling padded frames, so a clip in a batch equals the clip alone; unpa
 the published one; `ser.heads.peers` reads its state dicts.
 """
 
-from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -19,8 +18,8 @@ from torch import Tensor, nn
 
 from ser.heads.architectures.attention import cross_attention
 from ser.heads.architectures.recurrent import bidirectional_gru
-from ser.heads.head import Features, Head, attention_weights, head, mlp, weighted_mean
-from ser.heads.options import Architecture, CrossModalGRUOptions
+from ser.heads.head import Features, Head, Widths, attention_weights, head, mlp, weighted_mean
+from ser.heads.options import CrossModalGRUOptions
 
 
 class Modality(nn.Module):
@@ -54,10 +53,7 @@ class Modality(nn.Module):
 class CrossModalGRU(Head):
     """Fuse any number of modalities; with one there is no attention across."""
 
-    def __init__(
-        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
-    ) -> None:
-        assert isinstance(options, CrossModalGRUOptions)
+    def __init__(self, dims: Widths, outputs: Widths, options: CrossModalGRUOptions) -> None:
         hidden, dropout = options.hidden, options.dropout
         width = 2 * hidden * len(dims)
         super().__init__(outputs, lambda out: mlp(width, hidden, out, dropout))

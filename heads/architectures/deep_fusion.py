@@ -16,14 +16,13 @@ positions: the order of frames changes nothing. The fifth leg attends over twice
 modalities, quadratically: give speech features a `stride`.
 """
 
-from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ser.heads.head import Features, Head, equal_weights, head, weighted_mean
-from ser.heads.options import Architecture, DeepFusionOptions
+from ser.heads.head import Features, Head, Widths, equal_weights, head, weighted_mean
+from ser.heads.options import DeepFusionOptions
 
 
 class Leg(nn.Module):
@@ -53,10 +52,7 @@ class Leg(nn.Module):
 class DeepFusion(Head):
     """Fuse any number of modalities."""
 
-    def __init__(
-        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
-    ) -> None:
-        assert isinstance(options, DeepFusionOptions)
+    def __init__(self, dims: Widths, outputs: Widths, options: DeepFusionOptions) -> None:
         hidden = options.hidden
         super().__init__(outputs, lambda out: nn.Sequential(nn.ReLU(), nn.Linear(hidden, out)))
         self.names = list(dims)

@@ -20,14 +20,13 @@ speech may have an adapter (Linear, LayerNorm). The code attends to padding; thi
 """
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from ser.heads.head import Features, Head, attention_pool, head
-from ser.heads.options import Architecture, EarlyMHAOptions
+from ser.heads.head import Features, Head, Widths, attention_pool, head
+from ser.heads.options import EarlyMHAOptions
 
 
 class WideAttention(nn.Module):
@@ -75,10 +74,7 @@ class SubVectorAttention(nn.Module):
 class EarlyMHA(Head):
     """Join the modalities in time and pool them by two attentions."""
 
-    def __init__(
-        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
-    ) -> None:
-        assert isinstance(options, EarlyMHAOptions)
+    def __init__(self, dims: Widths, outputs: Widths, options: EarlyMHAOptions) -> None:
         hidden, heads = options.hidden, options.attention_heads
         width = hidden if options.attention == "full" else hidden // heads
         super().__init__(outputs, lambda out: _classifier(width, out, options))

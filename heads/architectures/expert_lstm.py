@@ -8,7 +8,6 @@ which is the same map). Widths and dropout are ours, because theirs are not publ
 feature the LSTM has nothing to remember, and `attentive_stats` is the better head.
 """
 
-from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -16,18 +15,15 @@ from torch import Tensor, nn
 
 from ser.heads.architectures.attentive_stats import AttentiveStatsPooling
 from ser.heads.architectures.recurrent import in_float32
-from ser.heads.head import Features, Head, head
-from ser.heads.options import Architecture, ExpertLSTMOptions
+from ser.heads.head import Features, Head, Widths, head
+from ser.heads.options import ExpertLSTMOptions
 
 
 @head("expert_lstm", ExpertLSTMOptions)
 class ExpertLSTM(Head):
     """Read the features one after another, the whole clip of each at once."""
 
-    def __init__(
-        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
-    ) -> None:
-        assert isinstance(options, ExpertLSTMOptions)
+    def __init__(self, dims: Widths, outputs: Widths, options: ExpertLSTMOptions) -> None:
         hidden, dropout = options.hidden, options.dropout
         super().__init__(
             outputs, lambda out: nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, out))

@@ -10,23 +10,18 @@ Attributes are linear in the statistics and limited to the scale of 1 to 7. The 
 `neutral_logit` and `gender` are 0: there is nothing that they could help to train.
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
-from ser.heads.head import Features, Standard, equal_weights, head
-from ser.heads.options import Architecture, LinearProbeOptions
+from ser.heads.head import Features, Standard, Widths, equal_weights, head
+from ser.heads.options import LinearProbeOptions
 
 
 @head("linear_probe", LinearProbeOptions)
 class LinearProbe(nn.Module):
     """Pool each feature over its frames, standardise, and apply one linear layer per output."""
 
-    def __init__(
-        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
-    ) -> None:
-        assert isinstance(options, LinearProbeOptions)
+    def __init__(self, dims: Widths, outputs: Widths, options: LinearProbeOptions) -> None:
         super().__init__()
         self.names, self.quantiles = list(dims), options.quantiles
         width = (2 + len(self.quantiles)) * sum(dims.values())

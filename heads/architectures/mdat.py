@@ -21,7 +21,6 @@ The code has no masks, so it attends to padding; this does not. Its configuratio
 quadratically: give speech features a `stride`.
 """
 
-from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -29,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, silu
 
 from ser.corpus.errors import UserError
-from ser.heads.head import Features, Head, equal_weights, head, weighted_mean
-from ser.heads.options import Architecture, MDATOptions
+from ser.heads.head import Features, Head, Widths, equal_weights, head, weighted_mean
+from ser.heads.options import MDATOptions
 
 
 class GraphAttention(nn.Module):
@@ -124,10 +123,7 @@ class SwiGLU(nn.Module):
 class MDAT(Head):
     """Fuse the first two features by two attentions; further ones join their embedding."""
 
-    def __init__(
-        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
-    ) -> None:
-        assert isinstance(options, MDATOptions)
+    def __init__(self, dims: Widths, outputs: Widths, options: MDATOptions) -> None:
         hidden, dropout = options.hidden, options.dropout
         width = hidden * len(dims)
         super().__init__(outputs, lambda out: SwiGLU(width, options.classifier, out, dropout))

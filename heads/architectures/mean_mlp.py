@@ -7,23 +7,18 @@ it: features whose channels differ in scale want `standardize: true`, which stan
 pooled (on Whisper's frames much better than `normalize: corpus`, which standardises each frame).
 """
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
-from ser.heads.head import Features, Head, equal_weights, head, mlp, weighted_moments
-from ser.heads.options import Architecture, MeanMLPOptions
+from ser.heads.head import Features, Head, Widths, equal_weights, head, mlp, weighted_moments
+from ser.heads.options import MeanMLPOptions
 
 
 @head("mean_mlp", MeanMLPOptions)
 class MeanMLP(Head):
     """Average each feature over its frames and classify all of them at once."""
 
-    def __init__(
-        self, dims: Mapping[str, int], outputs: Mapping[str, int], options: Architecture
-    ) -> None:
-        assert isinstance(options, MeanMLPOptions)
+    def __init__(self, dims: Widths, outputs: Widths, options: MeanMLPOptions) -> None:
         moments = 2 if options.deviation else 1
         width = moments * sum(dims.values())
         super().__init__(

@@ -22,7 +22,7 @@ from ser.corpus.errors import UserError
 from ser.heads.config import HeadConfig
 from ser.heads.head import mask_of
 from ser.heads.inputs import Moments, SpeakerScores
-from ser.heads.training.views import Views
+from ser.heads.job import Views
 
 
 @dataclass(frozen=True)

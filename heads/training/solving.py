@@ -183,13 +183,11 @@ def _rows(task: "_Task", feature: str, layer: int | None, scores: np.ndarray) ->
 def _scores(task: "_Task", values: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Return the score of each value of the grid, of the predictions of all folds together."""
     rows = Standardised.of(values).rows
-    predicted = np.zeros((len(task.grid), len(rows), task.width))
+    predicted = np.zeros((len(task.grid), *task.targets.shape))
     for fold in range(folds.max() + 1):
         train, held_out = np.flatnonzero(folds != fold), folds == fold
-        part, start = task.take(train), None
-        for place, value in enumerate(task.grid):
-            start = part.fit(rows[train], value, start, rough=True)
-            predicted[place, held_out] = predict(start, rows[held_out])
+        for place, model in enumerate(task.take(train).fit_grid(rows[train])):
+            predicted[place, held_out] = predict(model, rows[held_out])
     return np.array([np.nan_to_num(task.score(values)) for values in predicted])
 
 
@@ -213,24 +211,19 @@ class _Classes:
     grid: ClassVar[tuple[float, ...]] = STRENGTHS
     metric: ClassVar[str] = "macro_f1"
 
-    @property
-    def width(self) -> int:
-        return int(self.targets.shape[1])
-
     def take(self, at: np.ndarray) -> "_Classes":
         return replace(
             self, targets=self.targets[at], weights=self.weights[at], labels=self.labels[at]
         )
 
-    def fit(
-        self,
-        rows: np.ndarray,
-        strength: float,
-        start: np.ndarray | None = None,
-        *,
-        rough: bool = False,
-    ) -> np.ndarray:
-        return logistic(rows, self.targets, self.weights, strength, start, rough=rough)
+    def fit(self, rows: np.ndarray, strength: float) -> np.ndarray:
+        return logistic(rows, self.targets, self.weights, strength)
+
+    def fit_grid(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        model = None
+        for value in self.grid:  # each begins with the weights of the one before
+            model = logistic(rows, self.targets, self.weights, value, model, rough=True)
+            yield model
 
     def score(self, predicted: np.ndarray) -> float:
         classes = self.outputs["logits"]
@@ -249,25 +242,17 @@ class _Ratings:
     metric: ClassVar[str] = "ccc"
 
     @property
-    def width(self) -> int:
-        return int(self.targets.shape[1])
-
-    @property
     def outputs(self) -> Mapping[str, int]:
-        return {"attributes": self.width}
+        return {"attributes": self.targets.shape[1]}
 
     def take(self, at: np.ndarray) -> "_Ratings":
         return replace(self, targets=self.targets[at])
 
-    def fit(
-        self,
-        rows: np.ndarray,
-        alpha: float,
-        start: np.ndarray | None = None,
-        *,
-        rough: bool = False,
-    ) -> np.ndarray:
+    def fit(self, rows: np.ndarray, alpha: float) -> np.ndarray:
         return ridge(rows, self.targets, alpha)
+
+    def fit_grid(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        return (self.fit(rows, alpha) for alpha in self.grid)
 
     def score(self, predicted: np.ndarray) -> float:
         return float(ccc(self.targets, predicted.clip(1, 7)).mean())

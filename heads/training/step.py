@@ -46,36 +46,22 @@ def backward(
 
     With several processes the loss is over the parts of all, and the gradient our share of it.
     """
-    if len(parts) > 1:
-        return _backward_in_parts(module, stage, parts, setting, processes)
-    outputs, targets = _forward(module, stage, parts[0])
-    if processes.size == 1:
-        loss = total_loss(stage, outputs, targets, setting)
+    twice = len(parts) > 1  # for the loss over all of them, and to carry a part's share back
+    with torch.set_grad_enabled(not twice):
+        passes = [_forward(module, stage, part) for part in parts]
+    if not twice and processes.size == 1:
+        loss = total_loss(stage, *passes[0], setting)
         loss.backward()
         return loss.detach()
-    loss, slopes = _slopes(stage, outputs, targets, setting, processes)
-    _carry_back(outputs, slopes)
-    return loss
-
-
-def _backward_in_parts(
-    module: nn.Module,
-    stage: HeadConfig,
-    parts: Sequence[MicroBatch],
-    setting: Setting,
-    processes: Processes,
-) -> Tensor:
-    """Run every part twice: for the loss over all of them, and to carry its share back."""
-    with torch.no_grad():
-        passes = [_forward(module, stage, part) for part in parts]
     outputs = {name: torch.cat([out[name] for out, _ in passes]) for name in passes[0][0]}
     targets = joined([part_targets for _, part_targets in passes])
     loss, slopes = _slopes(stage, outputs, targets, setting, processes)
     start = 0
-    for part in parts:
+    for part, (own, _) in zip(parts, passes, strict=True):
         end = start + len(part.targets.classes)
-        part_outputs, _ = _forward(module, stage, part)
-        _carry_back(part_outputs, {name: slope[start:end] for name, slope in slopes.items()})
+        values = _forward(module, stage, part)[0] if twice else own
+        share = [slopes[name][start:end] for name in values]
+        torch.autograd.backward(list(values.values()), share)
         start = end
     return loss
 
@@ -95,11 +81,6 @@ def _slopes(
     loss = total_loss(stage, leaves, targets, setting)
     slopes = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
     return loss.detach(), {name: slope[ours] for name, slope in zip(leaves, slopes, strict=True)}
-
-
-def _carry_back(outputs: Mapping[str, Tensor], slopes: Mapping[str, Tensor]) -> None:
-    """Add the gradient of outputs with these slopes to the parameters."""
-    torch.autograd.backward(list(outputs.values()), [slopes[name] for name in outputs])
 
 
 def _forward(

@@ -19,8 +19,8 @@ from ser.corpus.config import VARIABLE
 from ser.corpus.errors import Note, UserError, nearest
 from ser.corpus.manifest import Manifest
 from ser.extract.job import open_feature
-from ser.heads.layers import layer_weights
 from ser.heads.record import read_done
+from ser.heads.saved import layer_weights
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.pipeline.jobs import feature_job
 from ser.pipeline.names import transcribers

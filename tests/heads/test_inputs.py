@@ -87,7 +87,8 @@ def test_a_speaker_of_few_clips_is_drawn_to_the_corpus():
 
 def test_each_feature_has_its_own_input_and_the_mask_passes():
     mean, deviation = moments_of(3)
-    module = Prepared(Echo(), {"a": 2, "b": 0}, {"b": (mean, deviation)}, {"a": 5, "b": 3})
+    inputs = {"a": FeatureInput(2, None), "b": FeatureInput(0, (mean, deviation))}
+    module = Prepared(Echo(), inputs, {"a": 5, "b": 3})
     a, b = torch.randn(2, 4, 2, 5), torch.randn(2, 6, 3)
     masks = [mask_of(torch.tensor([4, 1]), 4), mask_of(torch.tensor([2, 6]), 6)]
     module({"b": (b, masks[1]), "a": (a, masks[0])})
@@ -101,11 +102,11 @@ def test_each_feature_has_its_own_input_and_the_mask_passes():
 
 def test_mix_reaches_the_head_and_one_that_takes_none_is_called_without():
     features = {"a": (torch.randn(2, 4, 3), torch.ones(2, 4, dtype=torch.bool))}
-    module = Prepared(Echo(), {"a": 0}, {}, {"a": 3})
+    module = Prepared(Echo(), {"a": FeatureInput(0, None)}, {"a": 3})
     mean = features["a"][0].mean(dim=1)
     assert torch.equal(module(features, lambda embedding: embedding.flip(0))["a"], mean.flip(0))
     assert torch.equal(module(features)["a"], mean)
-    plain = Prepared(Plain(), {"a": 0}, {}, {"a": 3})
+    plain = Prepared(Plain(), {"a": FeatureInput(0, None)}, {"a": 3})
     assert torch.equal(plain(features)["a"], mean)
     with pytest.raises(UserError) as error:
         plain(features, lambda embedding: embedding)
@@ -120,9 +121,9 @@ def test_it_saves_what_it_standardises_by(layers, tmp_path):
     from safetensors.torch import load_file, save_file
 
     shape = (layers, 5) if layers else (5,)
-    module = Prepared(Echo(), {"a": layers}, {"a": moments_of(shape)}, {"a": 5})
+    module = Prepared(Echo(), {"a": FeatureInput(layers, moments_of(shape))}, {"a": 5})
     save_file(module.state_dict(), tmp_path / "head.safetensors")
-    again = Prepared(Echo(), {"a": layers}, {"a": moments_of(shape, seed=1)}, {"a": 5})
+    again = Prepared(Echo(), {"a": FeatureInput(layers, moments_of(shape, seed=1))}, {"a": 5})
     again.load_state_dict(load_file(tmp_path / "head.safetensors"))
     features = {"a": (torch.randn(2, 4, *shape), torch.ones(2, 4, dtype=torch.bool))}
     assert torch.equal(module(features)["a"], again(features)["a"])
@@ -149,14 +150,15 @@ def test_it_saves_what_it_standardises_by(layers, tmp_path):
 def test_mistakes_of_a_head_name_its_class_and_the_remedy(answer, problem):
     features = {"a": (torch.randn(2, 4, 3), torch.ones(2, 4, dtype=torch.bool))}
     with pytest.raises(UserError) as error:
-        Prepared(Wrong(answer), {"a": 0}, {}, {"logits": 3}).train()(features)
+        Prepared(Wrong(answer), {"a": FeatureInput(0, None)}, {"logits": 3}).train()(features)
     assert str(error.value).startswith(f"the head {__name__}.Wrong {problem}")
 
 
 def test_numbers_that_are_not_finite_are_looked_for_once_and_in_training_only():
     features = {"a": (torch.randn(2, 4, 3), torch.ones(2, 4, dtype=torch.bool))}
-    module = Prepared(Wrong({"logits": torch.zeros(2, 3)}), {"a": 0}, {}, {"logits": 3}).train()
+    head, inputs = Wrong({"logits": torch.zeros(2, 3)}), {"a": FeatureInput(0, None)}
+    module = Prepared(head, inputs, {"logits": 3}).train()
     module(features)
-    module.head.answer = {"logits": torch.full((2, 3), torch.inf)}
+    head.answer = {"logits": torch.full((2, 3), torch.inf)}
     module(features)
-    Prepared(module.head, {"a": 0}, {}, {"logits": 3}).eval()(features)
+    Prepared(head, inputs, {"logits": 3}).eval()(features)

@@ -93,14 +93,14 @@ def test_inputs_may_be_probabilities_or_both_and_other_columns_are_passed_on():
     assert both.members_[0].coef_.shape == (3, 6 + 6 + 1)
 
 
-def test_fold_proba_predicts_every_row_by_the_members_of_its_fold():
+def test_with_folds_every_row_is_predicted_by_the_members_of_its_fold():
     rng = np.random.default_rng(0)
     y, fold = np.arange(90) % 3, np.arange(90) // 3 % 3
     X = (np.eye(3)[y] + rng.normal(size=(90, 3))).astype(np.float32)
     whole = folded(folds=3, balance=False, draws=2).fit(X, y, fold)
-    assert whole.fold_proba(X, fold) == pytest.approx(whole.held_out_proba(X))
+    assert whole.held_out_proba(X, fold) == pytest.approx(whole.held_out_proba(X))
     y[:20] = 0  # the draws leave rows out
     drawn = folded(folds=3).fit(X, y, fold)
-    every = drawn.fold_proba(X, fold)
+    every = drawn.held_out_proba(X, fold)
     assert len(drawn.rows_) < len(every) == 90
     assert every[drawn.rows_] == pytest.approx(drawn.held_out_proba(X))

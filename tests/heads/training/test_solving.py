@@ -9,7 +9,7 @@ from ser.corpus.manifest import Manifest
 from ser.heads.classifier import HeadClassifier
 from ser.heads.fit import fit_head
 from ser.heads.job import HeadsJob
-from ser.heads.layers import layer_weights
+from ser.heads.saved import layer_weights
 from ser.heads.trained import TrainedHead
 from ser.heads.training import linear, solving
 from ser.score.heads import softmax

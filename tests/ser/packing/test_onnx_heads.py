@@ -9,7 +9,6 @@ import torch
 
 from ser.corpus.errors import UserError
 from ser.heads.config import parse_head
-from ser.heads.head import build_head
 from ser.heads.inputs import Prepared
 from ser.heads.saved import SavedHead
 from ser.heads.testing import padded
@@ -24,12 +23,9 @@ def a_head(name="mean_mlp", strides=(1, 1), dims=DIMS, outputs=OUTPUTS, **option
     """Return two trainings of a head of two features, as `TrainedHead` has them."""
     uses = [{"name": n, "stride": stride} for n, stride in zip(dims, strides, strict=True)]
     config = parse_head({"head": name, "features": uses} | options)
-    torch.manual_seed(0)
-    modules = [
-        Prepared(build_head(config, dims, outputs), dict.fromkeys(dims, 0), {}, outputs).eval()
-        for _ in range(2)
-    ]
     frames = {n: (dim,) for n, dim in dims.items()}
+    torch.manual_seed(0)
+    modules = [Prepared.build(config, frames, outputs).eval() for _ in range(2)]
     record = SimpleNamespace(frames=frames, outputs=outputs)
     saved = SavedHead(Path("heads/mine"), record, config)
     return SimpleNamespace(saved=saved, config=config, modules=modules)

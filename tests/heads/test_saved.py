@@ -1,12 +1,12 @@
-"""The learned layer weights of a head, read without torch."""
+"""A trained head read without torch: the learned weights of its layers."""
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from ser.corpus.errors import DamagedError
-from ser.heads.layers import layer_weights
 from ser.heads.record import HeadRecord
+from ser.heads.saved import layer_weights
 
 
 def write_head(run, weights, frames=None):

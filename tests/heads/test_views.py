@@ -8,7 +8,7 @@ import pytest
 from ser.cache.features import FeatureCache
 from ser.cache.reader import BatchReader, Clip, FeatureInput, lengths_of
 from ser.corpus.errors import UserError
-from ser.heads.training.views import require_views
+from ser.heads.job import require_views
 from tests.heads.factories import make_feature, make_manifest, make_view
 
 
