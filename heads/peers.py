@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from ser.corpus.columns import ATTRIBUTES
+from ser.corpus.config import MSP_CLASSES
 
 State = Mapping[str, Tensor]
 # the order of SAIL's answers; a ninth is `other`
 SAIL = ["angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
-MSP_PODCAST = ["angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral"]
 MODALITIES = ("speech", "text", "prosody")
 NEUTRAL = ("neutral_classifier", "classifier_neutral")  # of two, of three modalities
 BASELINE_ATTRIBUTES = ("arousal", "dominance", "valence")
@@ -123,7 +123,7 @@ def sail(state: State, attention_heads: Mapping[str, int]) -> Released:
         for part in ("weight", "bias"):
             tensor = take(f"model_seq.{number}.{part}", f"convolutions.0.{number}.{part}")
             ours[f"convolutions.0.{number}.{part}"] = tensor.squeeze(-1)
-    order = [SAIL.index(name) for name in MSP_PODCAST]
+    order = [SAIL.index(name) for name in MSP_CLASSES]
     for number in (0, 2):
         for part in ("weight", "bias"):
             tensor = take(f"emotion_layer.{number}.{part}", f"outputs.logits.{number}.{part}")
@@ -239,7 +239,7 @@ def ufg(state: State, attention_heads: Mapping[str, int]) -> Released:
             f"{modality}_attentive_pooling_proj.": f"pools.{i}.score.",
         }
     ours, ignored = _renamed(state, prefixes)
-    order = [SAIL.index(name) for name in MSP_PODCAST]  # theirs are in alphabetical order as well
+    order = [SAIL.index(name) for name in MSP_CLASSES]  # theirs are in alphabetical order as well
     for part in ("weight", "bias"):
         ours[f"outputs.logits.out.{part}"] = ours[f"outputs.logits.out.{part}"][order]
     ours["projections.2.0.vectors.weight"] = state["f0_embedding.weight"][:-1]

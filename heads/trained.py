@@ -12,6 +12,7 @@ to those of the training clips; a clip whose speaker is not known is the only on
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -146,13 +147,9 @@ def _read_module(path: Path, config: HeadConfig, record: HeadRecord, device: str
         if use.normalize != "none"  # the weights hold the numbers
     }
     try:
-        try:
-            with torch.device("meta"):  # shapes alone: nothing larger than the file is ever made
-                expected = Prepared.build(config, frames, outputs, unknown)
-        except NotImplementedError:  # a user's head that computes while it is built
-            pass
-        else:
-            _require_same_shapes(path, expected)
+        # shapes alone: nothing larger than the file is ever made; a user's head may compute
+        with suppress(NotImplementedError), torch.device("meta"):
+            _require_same_shapes(path, Prepared.build(config, frames, outputs, unknown))
         module = Prepared.build(config, frames, outputs, unknown)
         tensors = load_file(path)
         _require_finite(tensors)

@@ -14,7 +14,7 @@ from ser.heads.head import Head
 from ser.heads.inputs import Prepared
 from ser.heads.published import load_init
 from ser.heads.training.checkpoint import Checkpoint
-from ser.heads.training.reading import Reading
+from ser.heads.training.reading import Reading, read_moments
 from ser.heads.training.schedule import Epoch
 from ser.heads.training.solving import solve
 from ser.heads.training.step import MicroBatch
@@ -156,12 +156,11 @@ def head_trainer(task: Task, reading: Reading) -> Trainer[CachedFrames]:
 def _build(task: Task, reading: Reading) -> Prepared:
     """Build a head behind its inputs; raises `UserError` for one without parameters."""
     config, columns = task.config, reading.columns
-    moments = {}
-    for use in config.features:
-        if use.normalize != "none":
-            mean, deviation = columns[use.name].cache.moments(task.train.utterances)
-            sides = columns[use.name].side_by_side
-            moments[use.name] = sides(mean), sides(deviation)
+    moments = {
+        use.name: read_moments(columns[use.name], task.train.utterances)
+        for use in config.features
+        if use.normalize != "none"
+    }
     shapes = {name: column.item_shape for name, column in columns.items()}
     module = Prepared.build(config, shapes, task.outputs, moments)
     if not any(True for _ in module.parameters()):

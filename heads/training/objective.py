@@ -24,8 +24,8 @@ def outputs_of(config: HeadConfig, classes: int, genders: int) -> dict[str, int]
         "attributes": len(config.attributes),
         "gender": genders,
     }
-    uses = [use for stage in config.stages for use in stage.loss]
-    needed = {name for use in uses for name in _outputs_read(config, use)}
+    with_other = "votes" in config.reads and config.votes.other == "keep"
+    needed = config.gives | ({"other"} if with_other else set())
     return {name: width for name, width in widths.items() if name in needed}
 
 
@@ -93,9 +93,3 @@ def _value(use: LossUse, outputs: Outputs, targets: Targets, setting: Setting) -
             f"{shape or type(value).__name__}, not a scalar tensor; return the mean over the batch."
         )
     return value
-
-
-def _outputs_read(config: HeadConfig, use: LossUse) -> list[str]:
-    info = LOSSES.about(use.name)
-    with_other = info.target == "votes" and config.votes.other == "keep"
-    return [info.output, "other"] if with_other else [info.output]

@@ -10,6 +10,7 @@ those of the training clips (`ser.heads.inputs.drawn_to_corpus`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -46,7 +47,7 @@ class Reading:
             for use in config.features
         }
         scores = {
-            use.name: _speaker_scores(columns[use.name], speakers)
+            use.name: SpeakerScores(speakers, partial(read_moments, columns[use.name]))
             for use in config.features
             if use.normalize == "speaker"
         }
@@ -90,9 +91,7 @@ class Reading:
         return features
 
 
-def _speaker_scores(column: FeatureInput, speakers: Mapping[str, str | None]) -> SpeakerScores[str]:
-    def moments_of(utterances: Sequence[str]) -> Moments:
-        mean, deviation = column.cache.moments(utterances)
-        return column.side_by_side(mean), column.side_by_side(deviation)
-
-    return SpeakerScores(speakers, moments_of)
+def read_moments(column: FeatureInput, utterances: Sequence[str]) -> Moments:
+    """Return the mean and deviation of the frames of utterances, as a head reads them."""
+    mean, deviation = column.cache.moments(utterances)
+    return column.side_by_side(mean), column.side_by_side(deviation)
