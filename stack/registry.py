@@ -45,9 +45,9 @@ META_MODELS = Registry[Callable[..., Any], MetaModelInfo](
             ("mean_proba", "rules:MeanProba", False, "The mean of the heads' probabilities."),
             ("majority", "rules:Majority", False, "The class that most heads put first."),
             ("best_head", "rules:BestHead", False, "The head that is best out of fold, alone."),
-            ("mean_scaled", "log_pool:MeanScaled", False, "The mean of logits on one scale."),
-            ("log_pool", "log_pool:LogPool", False, "A weighted sum of the heads' logits."),
-            ("greedy", "greedy:Greedy", False, "Heads added one by one, with replacement."),
+            ("mean_scaled", "pools:MeanScaled", False, "The mean of logits on one scale."),
+            ("log_pool", "pools:LogPool", False, "A weighted sum of the heads' logits."),
+            ("greedy", "pools:Greedy", False, "Heads added one by one, with replacement."),
             ("weighted", "rules:Weighted", False, "A weighted mean of the heads' probabilities."),
             ("top_k", "rules:TopK", False, "The k heads that are best on dev."),
         )

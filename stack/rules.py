@@ -12,8 +12,7 @@
 
 All are scikit-learn estimators that take logits `(rows, heads * classes)`, head by head; `fit` of
 the fixed ones only sets `classes_` to the indices 0 … `classes` - 1. Fit `best_head`, `weighted`
-and `top_k` on rows that the heads were not trained on. `ser.stack.greedy` has one
-more, and `ser.stack.log_pool` two.
+and `top_k` on rows that the heads were not trained on. `ser.stack.pools` has three more.
 """
 
 import json

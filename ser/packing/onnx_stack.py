@@ -17,9 +17,9 @@ from ser.stack.attributes import MeanAttributes
 from ser.stack.folds import FoldedClassifier
 from ser.stack.forest import Forest
 from ser.stack.linear import Logistic, MetaSoup
-from ser.stack.log_pool import LogPool
 from ser.stack.model import FittedStack
 from ser.stack.offsets import TINY
+from ser.stack.pools import LogPool
 from ser.stack.rules import Majority, MeanLogits, MeanProba, TopK, WeightedMean
 from ser.stack.trees import Trees
 

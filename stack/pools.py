@@ -1,19 +1,60 @@
-"""Weighted sums of the heads' logits: the logarithmic opinion pool, and a mean on one scale.
+"""Rules whose weights of the heads are searched for: greedy selection, log pool, one scale.
 
-`log_pool` is the softmax of a weighted sum of the heads' logits.
+`greedy` (Caruana, Niculescu-Mizil, Crew & Ksikes 2004, "Ensemble selection from libraries of
+models"): start from an empty ensemble; in every round, add the model whose addition improves the
+ensemble's score most, where a model may be added again; the weights are how often each was added.
+The members are averaged by their probabilities. The score is the log-loss with equal class weights.
+Macro-F1 moves in steps of whole rows, so among a few similar heads its maximum is noise.
 
-One weight per head, none negative, fitted by the log-loss with equal class weights (Heskes 1998,
-"Selecting weighting factors in logarithmic opinion pools"; here the weights need not sum to 1, so
-that their sum is the inverse of a temperature, and the probabilities are calibrated on the rows of
-the fit). `mean_logits` is the pool of equal weights, `best_head` the pool of one.
+`log_pool` is the softmax of a weighted sum of the heads' logits. One weight per head, none
+negative, fitted by the log-loss with equal class weights (Heskes 1998, "Selecting weighting factors
+in logarithmic opinion pools"; here the weights need not sum to 1, so that their sum is the inverse
+of a temperature, and the probabilities are calibrated on the rows of the fit). `mean_logits` is the
+pool of equal weights, `best_head` the pool of one, `mean_scaled` a pool whose weights put the heads
+on one scale.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from ser.score.heads import softmax
+from ser.stack.offsets import TINY
 from ser.stack.rules import WeightedMean
 
-TINY = float(np.finfo(np.float64).tiny)
+SMALLEST = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(eq=False)
+class Greedy(WeightedMean):
+    """The mean of the heads that greedy selection adds, each as often as it was added.
+
+    Args:
+        classes: the number of classes.
+        rounds: how many heads are added; the weights are multiples of 1 / `rounds`.
+
+    >>> y = np.array([0, 1, 0, 1])
+    >>> good, useless = 3 * np.eye(2)[y], np.zeros((4, 2))
+    >>> Greedy(classes=2).fit(np.concatenate([good, useless], axis=1), y).weights_.tolist()
+    [1.0, 0.0]
+    """
+
+    rounds: int = 50
+
+    def weights(self, logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return how often each head was added, divided by `rounds`.
+
+        Ties go to the head named first.
+        """
+        true = softmax(logits)[np.arange(len(y)), :, y]  # (rows, heads)
+        weight = 1 / np.bincount(y, minlength=self.classes)[y]
+        total, added = np.zeros((len(y), 1)), np.zeros(true.shape[1])
+        for size in range(1, self.rounds + 1):
+            mean = ((total + true) / size).clip(TINY)
+            best = int((weight @ np.log(mean)).argmax())
+            total += true[:, [best]]
+            added[best] += 1
+        return added / self.rounds
 
 
 class LogPool(WeightedMean):
@@ -38,7 +79,7 @@ class LogPool(WeightedMean):
 
         def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
             probability = softmax(np.einsum("rhc,h->rc", logits, weights))
-            value = -share @ np.log(probability[rows, y].clip(TINY))
+            value = -share @ np.log(probability[rows, y].clip(SMALLEST))
             probability[rows, y] -= 1
             return float(value), np.einsum("r,rc,rhc->h", share, probability, logits)
 
