@@ -52,15 +52,15 @@ def fit_head(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
     trained = [fitting.train(number) for number in range(len(fitting.parts))]
     splits = fitting.scored(_mean_of_seeds(trained))
     tables = {
-        "history": pl.concat([part.history for part in trained], how="diagonal"),
-        "candidates": pl.concat([part.candidates for part in trained], how="diagonal"),
+        "history": pl.concat([result.history for result in trained], how="diagonal"),
+        "candidates": pl.concat([result.candidates for result in trained], how="diagonal"),
     }
     checksums = write_files(
         head.folder,
         config,
         head.job.manifest,
         splits,
-        weights={part.name: part.state for part in trained if part.state is not None},
+        weights={r.part.name: r.state for r in trained if r.state is not None},
         tables=tables,
         fingerprint=head.fingerprint,
         features={f: head.job.features[f].fingerprint for f in config.feature_names},
@@ -74,9 +74,9 @@ def fit_head(head: HeadJob, device: str, after_epoch: AfterEpoch) -> HeadRecord:
         made_from=head.spec,
         config=config.model_dump(mode="json"),
         frames={f: list(column.item_shape) for f, column in fitting.reading.columns.items()},
-        outputs=trained[0].widths,
+        outputs={n: values.shape[1] for n, values in trained[0].outputs["train"].items()},
         weights=fitting.weights,
-        best_epochs={part.name: part.best_epoch for part in trained},
+        best_epochs={result.part.name: result.best_epoch for result in trained},
         score=scores.get(f"dev_{config.chosen_by}", trained[-1].best_score),
         dev=dict(scores),
         synthetic=head.job.manifest.synthetic_share(fitting.rows["train"].utterances),
@@ -105,13 +105,11 @@ class _Training:
 class _Trained:
     """The result of one training; `state` is the weights, where the head keeps them."""
 
-    name: str
-    fold: int | None
+    part: _Training
     state: Mapping[str, Tensor] | None
     outputs: Mapping[str, Outputs]  # of every split
     history: pl.DataFrame
     candidates: pl.DataFrame
-    widths: dict[str, int]  # of every output
     best_epoch: int
     best_score: float | None
 
@@ -177,13 +175,11 @@ class _Fitting:
             for rows in (trained.history, trained.candidates)
         )
         return _Trained(
-            part.name,
-            part.fold,
+            part,
             trained.module.state_dict() if part.name in self.weights else None,
             {split: trainer.predict(rows.utterances) for split, rows in self.rows.items()},
             history,
             candidates,
-            dict(task.outputs),
             trained.best_epoch,
             trained.best_score,
         )
@@ -234,8 +230,8 @@ def _parts(config: HeadConfig, train: Labelled, fold: np.ndarray | None) -> list
 def _mean_of_seeds(trained: Sequence[_Trained]) -> dict[int | None, dict[str, Outputs]]:
     """Return the outputs for each split, by the fold that was held out, averaged over the seeds."""
     by_fold: dict[int | None, list[Mapping[str, Outputs]]] = {}
-    for part in trained:
-        by_fold.setdefault(part.fold, []).append(part.outputs)
+    for result in trained:
+        by_fold.setdefault(result.part.fold, []).append(result.outputs)
     return {
         fold: {split: mean_outputs([out[split] for out in outputs]) for split in outputs[0]}
         for fold, outputs in by_fold.items()

@@ -68,18 +68,9 @@ def _leave_one_out(table: LogitTable, stack: FittedStack, scorer: SplitScorer) -
         without = scorer.predicted(FittedStack.fit(remaining, stack.config), remaining)
         paired = scorer.compare(whole, without)
         low, high = paired["interval"] or (None, None)
-        rows.append(
-            {
-                "head": head,
-                "alone": float(alone[i]),
-                "without": scorer.macro_f1(without),
-                "worth": paired["difference"],
-                "low": low,
-                "high": high,
-                "p": paired["p"],
-                "speakers": scorer.draw.speakers,
-            }
-        )
+        row = {"head": head, "alone": float(alone[i]), "without": scorer.macro_f1(without)}
+        row |= {"worth": paired["difference"], "low": low, "high": high, "p": paired["p"]}
+        rows.append(row | {"speakers": scorer.draw.speakers})
     return pl.DataFrame(rows, infer_schema_length=None)
 
 

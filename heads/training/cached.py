@@ -173,10 +173,8 @@ def _build(task: Task, reading: Reading) -> Prepared:
 
 def _calibrate(task: Task, module: Prepared, data: CachedFrames) -> None:
     """Fit the standardisation of a head's embedding on all training clips, clean."""
-    if not isinstance(module.head, Head) or task.config.init is not None:
-        return
-    standard = module.head.standard
-    if standard is None:
+    standard = module.head.standard if isinstance(module.head, Head) else None
+    if standard is None or task.config.init is not None:
         return
     batches: list[Tensor] = []
     watch = standard.register_forward_pre_hook(lambda _, args: batches.append(args[0].cpu()))

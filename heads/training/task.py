@@ -66,7 +66,8 @@ class Task:
 
     def train_targets(self, epoch: Epoch) -> Callable[[np.ndarray], Targets]:
         """Return a function of positions in `train` to their targets in an epoch."""
-        return self._targets(self.train, self.random(epoch, DROP))
+        widths, drop = (self.classes, self.genders), self.random(epoch, DROP)
+        return batch_targets(self.config, self.train, widths, self.device, drop)
 
     def scores(
         self, stage: HeadConfig, rows: Labelled, outputs: Mapping[str, np.ndarray]
@@ -74,16 +75,11 @@ class Task:
         """Return the loss and the scores of the outputs for some rows of dev; empty for none."""
         if not len(rows):
             return {}
-        targets = self._targets(rows)(np.arange(len(rows)))
+        targets_at = batch_targets(self.config, rows, (self.classes, self.genders), self.device)
+        targets = targets_at(np.arange(len(rows)))
         tensors = {n: torch.from_numpy(values).to(self.device) for n, values in outputs.items()}
         loss = {"dev_loss": float(total_loss(stage, tensors, targets, self.setting))}
         return loss | dev_scores(rows, outputs, self.config.metrics)
-
-    def _targets(
-        self, rows: Labelled, drop: np.random.Generator | None = None
-    ) -> Callable[[np.ndarray], Targets]:
-        widths = self.classes, self.genders
-        return batch_targets(self.config, rows, widths, self.device, drop)
 
 
 def dev_scores(
