@@ -65,8 +65,8 @@ class SavedHead:
 def layer_weights(run: Path, head: str) -> dict[str, list[float]]:
     """Return the weight of each layer by feature; {} for a head that sums no layers.
 
-    Weights are positive and sum to 1, averaged over the trainings (folds) of the head. Raises
-    `DamagedError` for damaged files.
+    They are averaged over the trainings (folds) of the head; those of a softmax are positive and
+    sum to 1, those of `layer_sum: free` are any numbers. Raises `DamagedError` for damaged files.
     """
     record, trainings = read_done(run, head), []
     shapes = {} if record is None else record.frames
@@ -75,14 +75,17 @@ def layer_weights(run: Path, head: str) -> dict[str, list[float]]:
         return {}
     from safetensors import SafetensorError, safe_open
 
+    uses = record.config.get("features", [])
+    free = [use["name"] for use in uses if use.get("layer_sum") == "free"]
     for part in record.weights:
         file = run / "heads" / head / f"{part}.safetensors"
         require_undamaged(file, record.checksums.get(file.name), record.remedy)
         try:
             with safe_open(file, "numpy") as tensors:
-                trainings.append([softmax(tensors.get_tensor(key)) for key in keys.values()])
+                values = {f: tensors.get_tensor(key) for f, key in keys.items()}
         except (SafetensorError, OSError) as error:
             problem = f"its layer weights are not readable ({error})"
             raise DamagedError(file, problem, record.remedy) from error
+        trainings.append([v if f in free else softmax(v) for f, v in values.items()])
     means = [np.mean(weights, axis=0).tolist() for weights in zip(*trainings, strict=True)]
     return dict(zip(keys, means, strict=True))

@@ -220,7 +220,8 @@ def layers_figure(layers: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure
     )
     return Figure(
         "layers",
-        "Learned weights of the layers that a head sums, the lowest layer first; they sum to 1.",
+        "Learned weights of the layers that a head sums, the lowest layer first; unless "
+        "`layer_sum: free`, they sum to 1.",
         "Lines of the weight of each layer by head and feature.",
         plot,
         height=360,

@@ -9,7 +9,7 @@ from ser.heads.record import HeadRecord
 from ser.heads.saved import layer_weights
 
 
-def write_head(run, weights, frames=None):
+def write_head(run, weights, frames=None, **config):
     """Write the record of a head that reads two features, and the weights of its trainings."""
     folder = run / "heads" / "one"
     folder.mkdir(parents=True)
@@ -20,7 +20,7 @@ def write_head(run, weights, frames=None):
         head="mean_mlp",
         fingerprint="f",
         made_from={"classes": ["a", "b"], "features": {"flat": "1", "deep": "2"}},
-        config={},
+        config=config,
         frames=frames or {"flat": [4], "deep": [3, 4]},
         outputs={"logits": 2},
         weights=list(weights),
@@ -35,6 +35,12 @@ def test_weights_are_the_softmax_averaged_over_the_folds(tmp_path):
     assert layer_weights(tmp_path, "one") == {
         "deep": pytest.approx([(1 / 8 + 2 / 8) / 2, 2 / 8, (5 / 8 + 4 / 8) / 2])
     }
+
+
+def test_free_weights_are_the_learned_numbers(tmp_path):
+    uses = [{"name": "flat"}, {"name": "deep", "layer_sum": "free"}]
+    write_head(tmp_path, {"a": [0.5, -1.0, 3.0], "b": [1.5, 0.0, 3.0]}, features=uses)
+    assert layer_weights(tmp_path, "one") == {"deep": [1.0, -0.5, 3.0]}
 
 
 def test_a_head_without_summed_layers_has_none(tmp_path):
