@@ -47,7 +47,7 @@ def test_a_head_of_noise_is_worth_nothing_and_a_good_one_much(write_run, rewrite
 
 def test_the_same_call_twice_gives_the_same_numbers(write_run):
     run = write_run(heads=HEADS)
-    first, again = (ablate(run / "heads", HEADS, LOGISTIC, 20, 2) for _ in range(2))
+    first, again = (ablate(run / "heads", HEADS, LOGISTIC, 20) for _ in range(2))
     assert all(a.equals(b) for a, b in zip(first, again, strict=True))
 
 

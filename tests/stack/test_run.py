@@ -524,7 +524,7 @@ def test_neither_import_nor_fit_nor_predict_brings_torch(write_run):
         "    assert 'torch' not in sys.modules, config\n"
         "first = StackConfig.model_validate_json(configs[0])\n"
         "ser.stack.compare.compare(run / 'heads', ['a', 'b'], first, 2)\n"  # of every model
-        "ser.stack.ablate.ablate(run / 'heads', ['a', 'b'], first, 2, 1)\n"
+        "ser.stack.ablate.ablate(run / 'heads', ['a', 'b'], first, 2)\n"
         "assert 'torch' not in sys.modules\n"
     )
     command = [sys.executable, "-c", code, str(run), *configs]
