@@ -183,12 +183,13 @@ def _rows(task: "_Task", feature: str, layer: int | None, scores: np.ndarray) ->
 def _scores(task: "_Task", values: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Return the score of each value of the grid, of the predictions of all folds together."""
     rows = Standardised.of(values).rows
-    predicted = np.zeros((len(task.grid), *task.targets.shape))
+    predicted = [np.zeros_like(task.targets) for _ in task.grid]
     for fold in range(folds.max() + 1):
         train, held_out = np.flatnonzero(folds != fold), folds == fold
-        for place, model in enumerate(task.take(train).fit_grid(rows[train])):
-            predicted[place, held_out] = predict(model, rows[held_out])
-    return np.array([np.nan_to_num(task.score(values)) for values in predicted])
+        models = task.take(train).fit_grid(rows[train])
+        for scores, model in zip(predicted, models, strict=True):
+            scores[held_out] = predict(model, rows[held_out])
+    return np.array([np.nan_to_num(task.score(scores)) for scores in predicted])
 
 
 def _smooth(scores: np.ndarray) -> np.ndarray:
