@@ -156,7 +156,5 @@ def remove(path: Path) -> None:
     """Delete a file or a folder, if it exists."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
-    elif (
-        path.exists() or path.is_symlink()
-    ):  # a read-only disk refuses even to delete what is absent
+    elif path.exists() or path.is_symlink():  # a read-only disk refuses also to delete nothing
         path.unlink(missing_ok=True)

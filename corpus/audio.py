@@ -24,8 +24,7 @@ import soundfile
 import soxr
 
 from ser.corpus.decoding import ffmpeg, libsndfile
-from ser.corpus.decoding.file import Bytes, Part, Source, open_file
-from ser.corpus.decoding.limits import Block
+from ser.corpus.decoding.file import Block, Bytes, Part, Source, open_file
 from ser.corpus.decoding.survey import survey
 from ser.corpus.errors import AudioError
 from ser.corpus.signal import CANCEL
@@ -108,14 +107,13 @@ def duration(source: Source) -> float:
 
     Uncompressed audio is measured by its header; what is compressed is decoded.
     """
-    with _audio_errors():
-        with _opened(source) as opened:
-            if len(opened.parts) == 1:
-                with closing(opened.recording(opened.parts[0])) as recording:
-                    if recording.exact and recording.seconds:
-                        return recording.seconds
-        samples: Counter[int] = Counter()
-        for rate, block in _decoded(source):
+    samples: Counter[int] = Counter()
+    with _audio_errors(), _opened(source) as opened:
+        if len(opened.parts) == 1:
+            with closing(opened.recording(opened.parts[0])) as recording:
+                if recording.exact and recording.seconds:
+                    return recording.seconds
+        for rate, block in _all(opened):
             samples[rate] += len(block)
     if not samples:
         raise AudioError(NO_SAMPLES)

@@ -104,7 +104,8 @@ def check(
     digests, seconds = bytearray(), 0.0
     for row, clip in zip(rows.iter_rows(named=True), clips, strict=True):
         if clip.error:
-            unreadable.append(_unreadable(row, clip.error))
+            detail = ": ".join(filter(None, (row["path"], clip.error.detail)))
+            unreadable.append((row["utterance"], clip.error.problem, detail, "error"))
         else:
             unusual += _unusual(row, clip, shortest, longest)
         digests += clip.digest
@@ -135,19 +136,10 @@ def class_table(manifest: Manifest) -> pl.DataFrame:
     unlabelled = "(none)"
     while unlabelled in manifest.classes:
         unlabelled = f"({unlabelled})"
-    names = [*manifest.classes, unlabelled]
-    emotion = pl.col("emotion").fill_null(unlabelled)
-    frame = manifest.frame.select("split", emotion.alias("class"))
-    splits = {**{name: name for name in USED}, "": "unsplit"}
-    counts = frame.group_by("class").agg(
-        *((pl.col("split") == split).sum().alias(name) for split, name in splits.items()),
-        pl.len().alias("total"),
-    )
-    return (
-        pl.DataFrame({"class": names})
-        .join(counts, on="class", how="left", maintain_order="left")
-        .with_columns(pl.exclude("class").fill_null(0).cast(pl.Int64))
-    )
+    split = manifest.frame["split"]
+    columns = {name or "unsplit": manifest.class_counts(split == name) for name in (*USED, "")}
+    columns["total"] = manifest.class_counts()
+    return pl.DataFrame({"class": [*manifest.classes, unlabelled], **columns})
 
 
 def require_speaker_disjoint(manifest: Manifest) -> None:
@@ -201,11 +193,6 @@ def _clip(folder: Path, row: _Row) -> _Clip:
         return _Clip(error=error)
     problems = tuple(meter.problems(channels.powers))
     return _Clip(meter.samples / SAMPLE_RATE, digest.digest(), problems=problems)
-
-
-def _unreadable(row: _Row, error: AudioError) -> _Problem:
-    detail = f"{row['path']}: {error.detail}" if error.detail else row["path"]
-    return row["utterance"], error.problem, detail, "error"
 
 
 def _unusual(row: _Row, clip: _Clip, shortest: float, longest: float) -> Iterable[_Problem]:
@@ -267,16 +254,12 @@ def _shared_speakers(manifest: Manifest) -> Iterable[_Problem]:
         yield utterance, "speaker in two splits", detail, "error"
 
 
-def _without_train(manifest: Manifest) -> list[str]:
-    train = manifest.frame["emotion"].filter(manifest.frame["split"] == "train")
-    present = set(train.unique())
-    return [name for name in manifest.classes if name not in present]
-
-
 def _untrainable(manifest: Manifest) -> Iterable[_Problem]:
-    if "train" in manifest.frame["split"]:
-        for name in _without_train(manifest):
-            yield "", "class without training utterance", f"class '{name}'", "error"
+    in_train = manifest.frame["split"] == "train"
+    if in_train.any():
+        for name, count in zip(manifest.classes, manifest.class_counts(in_train), strict=False):
+            if not count:
+                yield "", "class without training utterance", f"class '{name}'", "error"
 
 
 def _unknown_speakers(manifest: Manifest) -> Iterable[_Problem]:

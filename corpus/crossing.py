@@ -43,34 +43,30 @@ def crossings(manifest: Manifest, by: str = "corpus") -> list[Crossing]:
             f"{manifest.source}: {by} has {plural(len(corpora), 'value')}; training on one and "
             "testing on another needs 2 or more: `ser corpus join` joins corpora."
         )
-    plans = [_alone(manifest, column, corpus, by) for corpus in corpora]
-    if len(corpora) > 2:
-        plans += [_without(manifest, column, corpus, by) for corpus in corpora]
-    return plans
+    kinds = (True, False) if len(corpora) > 2 else (True,)
+    return [_crossing(manifest, column, corpus, by, alone) for alone in kinds for corpus in corpora]
 
 
-def _alone(manifest: Manifest, column: pl.Series, corpus: str, by: str) -> Crossing:
-    split = pl.col("split")
-    tested = (
-        pl.when(column.is_not_null() & (split != "")).then(pl.lit("test")).otherwise(pl.lit(""))
-    )
-    splits = _splits(manifest, pl.when(column == corpus).then("split").otherwise(tested))
-    classes = _classes(manifest, splits, f"{by} '{corpus}'")
-    return Crossing(f"train-{slug(corpus)}", corpus, None, classes, splits)
-
-
-def _without(manifest: Manifest, column: pl.Series, corpus: str, by: str) -> Crossing:
-    split = pl.col("split")
-    learned = column.is_not_null() & split.is_in(["train", "dev"])
-    others = pl.when(learned).then(split).otherwise(pl.lit(""))
-    tested = pl.when((column == corpus) & (split != "")).then(pl.lit("test"))
-    splits = _splits(manifest, tested.otherwise(others))
-    classes = _classes(manifest, splits, f"all but {by} '{corpus}'")
+def _crossing(manifest: Manifest, column: pl.Series, corpus: str, by: str, alone: bool) -> Crossing:
+    """Return the training on a corpus alone, or on all but that one."""
+    own, split = (column == corpus).fill_null(False), manifest.frame["split"]
+    if alone:
+        tested, kept, rows = ~own, own, f"{by} '{corpus}'"
+    else:
+        tested, kept, rows = own, split.is_in(["train", "dev"]), f"all but {by} '{corpus}'"
+    in_split = column.is_not_null() & (split != "")
+    splits = pl.select(
+        pl.when(in_split & tested)
+        .then(pl.lit("test"))
+        .when(in_split & kept)
+        .then(split)
+        .otherwise(pl.lit(""))
+        .alias("split")
+    )["split"]
+    classes = _classes(manifest, splits, rows)
+    if alone:
+        return Crossing(f"train-{slug(corpus)}", corpus, None, classes, splits)
     return Crossing(f"without-{slug(corpus)}", None, corpus, classes, splits)
-
-
-def _splits(manifest: Manifest, split: pl.Expr) -> pl.Series:
-    return manifest.frame.select(split.alias("split"))["split"]
 
 
 def _classes(manifest: Manifest, split: pl.Series, rows: str) -> tuple[str, ...]:

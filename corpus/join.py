@@ -114,14 +114,16 @@ def _require_names(mapping: Mapping[str, str], classes: Sequence[str] | None) ->
 
 def class_by_corpus(manifest: Manifest) -> pl.DataFrame:
     """Count utterances: a row for each class and "(none)", a column for each corpus and in all."""
-    emotion, corpus = manifest.frame["emotion"], manifest.frame["corpus"].fill_null("")
-    columns: dict[str, list[int]] = {}
-    for name in (*corpus.unique(maintain_order=True), None):
-        cells = emotion if name is None else emotion.filter(corpus == name)
-        counts = [int((cells == label).sum()) for label in manifest.classes]
-        heading = "all" if name is None else f"corpus {name}" if name in ("all", "class") else name
-        columns[heading] = [*counts, cells.null_count(), len(cells)]
-    return pl.DataFrame({"class": [*manifest.classes, "(none)", "clips"], **columns})
+    corpus = manifest.frame["corpus"].fill_null("")
+    columns = {
+        f"corpus {name}" if name in ("all", "class") else name: manifest.class_counts(
+            corpus == name
+        )
+        for name in corpus.unique(maintain_order=True)
+    }
+    columns["all"] = manifest.class_counts()
+    counts = {heading: [*column, sum(column)] for heading, column in columns.items()}
+    return pl.DataFrame({"class": [*manifest.classes, "(none)", "clips"], **counts})
 
 
 def _by_corpus(

@@ -134,6 +134,12 @@ class Manifest:
         values = dict(zip(self.frame["utterance"], self.frame[name], strict=True))
         return [values[u] for u in utterances]
 
+    def class_counts(self, rows: pl.Series | None = None) -> list[int]:
+        """Count the utterances of every class, and last those without one; of some rows, or all."""
+        emotions = self.frame["emotion"] if rows is None else self.frame["emotion"].filter(rows)
+        counts = dict(emotions.value_counts().iter_rows())
+        return [counts.get(name, 0) for name in (*self.classes, None)]
+
     def votes(self, utterances: Sequence[str], prefix: str = VOTE) -> np.ndarray:
         """Look up votes by id: float64 `(utterances, classes + 1)`, the last column of `other`.
 

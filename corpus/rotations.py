@@ -179,13 +179,8 @@ def _split(
     split[left_out.to_numpy()] = ""
     if config.dev_rule == "share":
         rest = np.flatnonzero(split == "train").tolist()
-        split[rest] = dev_share(manifest, rest)
+        rows = Manifest(manifest.frame[rest], manifest.classes, manifest.source)
+        has_speakers = rows.frame["speaker"].null_count() < len(rows)
+        by = "speaker" if has_speakers else "utterance"
+        split[rest] = split_manifest(rows, by, test=0, dev=DEV_SHARE).frame["split"].to_list()
     return pl.Series("split", split.tolist(), dtype=pl.String)
-
-
-def dev_share(manifest: Manifest, positions: Sequence[int]) -> list[str]:
-    """Divide rows of a manifest into train and a speaker-disjoint, stratified fifth for dev."""
-    rows = Manifest(manifest.frame[list(positions)], manifest.classes, manifest.source)
-    has_speakers = rows.frame["speaker"].null_count() < len(rows)
-    by = "speaker" if has_speakers else "utterance"
-    return split_manifest(rows, by, test=0, dev=DEV_SHARE).frame["split"].to_list()

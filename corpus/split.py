@@ -93,14 +93,13 @@ class Part:
 def parts_of(manifest: Manifest, column: str) -> list[Part]:
     """Count every part of `column`, split or fold: train, dev and test, or folds by number."""
     frame = manifest.frame.with_columns(pl.col(column).fill_null(""))
-    names = sorted(set(frame[column]) - {""}, key=_natural)
+    names = sorted(set(frame[column]) - {""}, key=lambda n: (int(n) if n.isdecimal() else 10**9, n))
     parts = []
     for name in (*(("train", "dev", "test") if column == "split" else names), ""):
-        rows = frame.filter(pl.col(column) == name)
-        counts = dict(rows["emotion"].value_counts().iter_rows())
-        classes = {emotion: counts.get(emotion, 0) for emotion in manifest.classes}
-        speakers = rows["speaker"].drop_nulls().n_unique()
-        parts.append(Part(name, rows.height, speakers, classes, counts.get(None, 0)))
+        *counts, unlabelled = manifest.class_counts(frame[column] == name)
+        classes = dict(zip(manifest.classes, counts, strict=True))
+        speakers = frame["speaker"].filter(frame[column] == name).drop_nulls().n_unique()
+        parts.append(Part(name, sum(counts) + unlabelled, speakers, classes, unlabelled))
     return parts if parts[-1].clips else parts[:-1]
 
 
@@ -243,7 +242,3 @@ def _groups(manifest: Manifest, by: str) -> tuple[np.ndarray, list[str]]:
     verb = "has" if unknown == 1 else "have"
     notes = [f"{plural(unknown, 'utterance')} {verb} no {by}: each is a group of its own"]
     return np.unique(labels, return_inverse=True)[1], notes if unknown else []
-
-
-def _natural(name: str) -> tuple[int, str]:
-    return (int(name), "") if name.isdecimal() else (10**9, name)

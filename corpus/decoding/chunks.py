@@ -95,7 +95,8 @@ def _audio(data: Bytes, start: int, form: _Form, chunk: _Chunk) -> Part:
         return Part(start, data.size, present=share)
     end, magic = chunk.next, data(start, 4)
     for following in _chunks(data, chunk.next, form):
-        if following.name == magic or not _is_name(following.name):
+        is_name = all(32 <= byte < 127 for byte in following.name)
+        if following.name == magic or not is_name:
             break
         end = following.next
     offset = data(end - 8, 20).find(magic)  # a byte of padding may be missing, or one too many
@@ -140,10 +141,6 @@ def _chunks(data: Bytes, position: int, form: _Form) -> Iterator[_Chunk]:
         body = position + len(head)
         position = body + size + -size % form.align
         yield _Chunk(head[:4], size, body, position)
-
-
-def _is_name(name: bytes) -> bool:
-    return all(32 <= byte < 127 for byte in name)
 
 
 def _unknown(size: int) -> bool:

@@ -6,9 +6,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ser.corpus.decoding.file import Part, not_read, part_of
+from ser.corpus.decoding.file import Block, Part, not_read, part_of, require_possible
 from ser.corpus.decoding.libsndfile import broken_after, not_audio
-from ser.corpus.decoding.limits import Block, require_possible
 from ser.corpus.errors import AudioError
 from ser.version import install
 
@@ -26,7 +25,6 @@ MEDIA = (
 # headers of these state a length; that of others is an estimate by the bit rate
 TRUSTED = ("mov", "matroska", "asf", "avi", "ape", "tta", "wv", "caf", "aiff", "wav", "w64")
 CUT_SHORT = 0.25  # s that may be missing: a codec's start-up and the padding of its end
-SCALES = {"u1": 2.0**-7, "i2": 2.0**-15, "i4": 2.0**-31, "i8": 2.0**-63}
 
 
 class Recording:
@@ -58,6 +56,7 @@ class Recording:
         except BaseException:
             self._file.close()
             raise
+        self._form: tuple[str, str, int] | None = None
         self.next: Part | None = None
         self.exact = False
 
@@ -103,10 +102,19 @@ class Recording:
             for frame in frames:
                 require_possible(frame.sample_rate, frame.layout.nb_channels)
                 seconds += frame.samples / frame.sample_rate
-                yield frame.sample_rate, _samples(frame)
+                for samples in self._samples(frame):
+                    yield frame.sample_rate, samples
         if self._window.error is not None:
             raise not_read(self._window.error)
         self._require_whole(seconds)
+
+    def _samples(self, frame: Any) -> Iterator[np.ndarray]:
+        """Yield the samples of a frame: float32 `(samples, channels)` of full scale 1."""
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if form != self._form:  # a converter takes frames of one form alone
+            self._form, self._convert = form, self._av.AudioResampler("flt").resample
+        for converted in self._convert(frame):
+            yield converted.to_ndarray().reshape(-1, frame.layout.nb_channels)
 
     def _broken(self, packets: Iterator[Any], error: Exception, seconds: float) -> AudioError:
         try:
@@ -133,25 +141,6 @@ class Recording:
 
 def _refused(part: Part, error: Exception) -> AudioError:
     return broken_after(0.0) if part.damaged else not_audio(error)
-
-
-def _samples(frame: Any) -> np.ndarray:
-    """Return the samples of a frame: float32 `(samples, channels)` of full scale 1."""
-    channels = frame.layout.nb_channels
-    if frame.format.name in ("s64", "s64p"):  # PyAV does not convert these to arrays
-        count = frame.samples * (1 if frame.format.is_planar else channels)
-        values: np.ndarray = np.stack(
-            [np.frombuffer(plane, np.int64)[:count] for plane in frame.planes]
-        )
-    else:
-        values = frame.to_ndarray()
-    values = values.T if frame.format.is_planar else values.reshape(-1, channels)
-    kind = values.dtype.str[1:]
-    if kind not in SCALES:
-        return values.astype(np.float32)
-    if kind == "u1":
-        values = values.astype(np.int16) - 128
-    return values.astype(np.float32) * np.float32(SCALES[kind])
 
 
 def suffix_of(name: object) -> str:

@@ -1,4 +1,4 @@
-"""The bytes of an audio file: opened safely, and given to a decoder part by part.
+"""The bytes of an audio file: opened safely, and given to a decoder part by part, within limits.
 
 Only regular files are opened, so no pipe or device can block. A file of up to 8 MiB is read into
 memory, where reading errors are seen at once; a larger one is read as it is decoded.
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import numpy as np
+
 from ser.corpus.errors import AudioError
 
 IN_MEMORY = 8 << 20  # bytes
@@ -18,7 +20,12 @@ CHUNK = 1 << 18  # bytes that `Bytes` reads at a time
 PRETENDED = 64  # times its size that an endless part claims to have
 TAIL = 4096  # bytes behind its pretended end are zeros
 
+RATES = (1_000, 768_000)  # Hz; a second is read at a time, so a rate of gigahertz is a bomb
+CHANNELS = 32
+AT_ONCE = 1 << 18  # samples of all channels that are decoded at a time
+
 Source = str | Path | BinaryIO
+Block = tuple[int, np.ndarray]  # rate in Hz, float32 `(samples, channels)`
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,12 @@ class Part:
     def altered(self) -> bool:
         """Return whether the decoder is given a length other than the one in the file."""
         return self.endless or bool(self.edits)
+
+
+def require_possible(rate: int, channels: int) -> None:
+    """Raise `AudioError` for a rate or channels that no recording has."""
+    if not (RATES[0] <= rate <= RATES[1] and 0 < channels <= CHANNELS):
+        raise AudioError("not audio", f"{rate} Hz and {channels} channels")
 
 
 def open_file(source: Source) -> BinaryIO:

@@ -12,8 +12,15 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from ser.corpus.decoding.file import Bytes, Part, not_read, part_of
-from ser.corpus.decoding.limits import AT_ONCE, Block, require_possible
+from ser.corpus.decoding.file import (
+    AT_ONCE,
+    Block,
+    Bytes,
+    Part,
+    not_read,
+    part_of,
+    require_possible,
+)
 from ser.corpus.decoding.survey import next_flac
 from ser.corpus.errors import AudioError
 

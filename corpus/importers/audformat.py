@@ -8,7 +8,6 @@ with pickles is refused.
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,19 +39,7 @@ DEFAULTS = {  # the manifest's column: that of the tables
     "session": "session",
 }
 Segment = tuple[str, float, float | None]  # file, start and end in seconds; the end may be open
-
-
-@dataclass(frozen=True)
-class Labels:
-    """A column of all tables: its value by file, and by segment where a table has segments."""
-
-    files: dict[str, object] = field(default_factory=dict)
-    segments: dict[Segment, object] = field(default_factory=dict)
-
-    def get(self, segment: Segment) -> object:
-        """Return the value of a segment, else of its file; None where there is none."""
-        value = self.segments.get(segment)
-        return self.files.get(segment[0]) if value is None else value
+Labels = dict[str | Segment, object]  # a column of all tables, by file, and by segment of one
 
 
 @importer("audformat", columns=tuple(DEFAULTS))
@@ -86,9 +73,7 @@ def audformat(folder: Path, *, emotion: str = "emotion", **columns: str | None) 
     for name in tables:
         split = database.splits[s].type if (s := database[name].split_id) else ""
         for segment, label in _values(database, name, emotion):
-            row: dict[str, object] = {
-                name: labels.get(segment) for name, labels in labels_of.items()
-            }
+            row = {name: _label(labels, segment) for name, labels in labels_of.items()}
             person = speakers.get(row["speaker"], {})
             row["gender"] = row["gender"] or person.get("gender")
             language_name = row["language"] or person.get("language")
@@ -146,15 +131,19 @@ def _load(folder: Path) -> Any:
 
 def _labels(database: Any, column: str) -> Labels:
     """Collect a column from all tables that have it."""
-    labels = Labels()
+    labels: Labels = {}
     for name in database.tables:
         if column in database[name].columns:
+            of_files = database[name].type == "filewise"
             for segment, value in _values(database, name, column):
-                if database[name].type == "filewise":
-                    labels.files.setdefault(segment[0], value)
-                else:
-                    labels.segments.setdefault(segment, value)
+                labels.setdefault(segment[0] if of_files else segment, value)
     return labels
+
+
+def _label(labels: Labels, segment: Segment) -> object:
+    """Return the value of a segment, else of its file; None where there is none."""
+    value = labels.get(segment)
+    return labels.get(segment[0]) if value is None else value
 
 
 def _values(database: Any, table: str, column: str) -> Iterator[tuple[Segment, object]]:

@@ -3,12 +3,15 @@
 Read by polars; neither `datasets` nor torchcodec is needed, and nothing is unpickled. Audio within
 the files is written out as files of its own, under names of its own. Paths within a data
 set are followed only as far as they stay within its folder.
+
+Memory is bounded: a Parquet file is read some rows at a time. An Arrow stream is read as a whole,
+as polars does, so its size is limited; `save_to_disk` writes files of at most 500 MB.
 """
 
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +19,15 @@ import polars as pl
 
 from ser.corpus.cells import SPLIT_WORDS
 from ser.corpus.columns import COLUMNS
-from ser.corpus.errors import UserError, listed
-from ser.corpus.importers.batches import read_batches
+from ser.corpus.errors import UserError, first_line, listed
 from ser.corpus.importers.clips import Clips
 from ser.corpus.importers.registry import importer
 from ser.corpus.importers.table import manifest_of_table
 from ser.corpus.manifest import Manifest
 from ser.corpus.tables import PARQUET_ERRORS, Table
 
+BATCH = 128 * 2**20  # bytes that are read at a time of a Parquet file
+LARGEST_STREAM = 2 * 2**30  # bytes of an Arrow stream
 LARGEST_JSON = 16 * 2**20  # bytes
 ROW, PART, FILE = "row of the data set", "part of the data set", "audio file"
 OPTIONS = tuple(n for n in COLUMNS if n not in ("path", "start", "end", "corpus", "fold"))
@@ -74,6 +78,36 @@ def hf(
     )
     manifest.audio = writer.root
     return manifest
+
+
+def read_batches(path: Path) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a `.parquet`, or of a stream in an `.arrow`, in order.
+
+    There is a frame also where there are no rows. Raises `UserError` for a damaged file, and for a
+    stream that is too large.
+    """
+    size, arrow = path.stat().st_size, path.suffix == ".arrow"
+    if arrow and size > LARGEST_STREAM:
+        raise UserError(
+            f"{path}: it has {size:,} bytes, and the limit is {LARGEST_STREAM:,}; save the data "
+            "set again, in smaller files (max_shard_size)."
+        )
+    try:
+        if arrow:
+            yield pl.read_ipc_stream(path)
+        else:
+            yield from _parquet_batches(path, size)
+    except PARQUET_ERRORS as error:
+        reason = first_line(error)
+        raise UserError(f"{path}: not readable ({reason}); fetch or save it again.") from error
+
+
+def _parquet_batches(path: Path, size: int) -> Iterator[pl.DataFrame]:
+    scan = pl.scan_parquet(path, glob=False)
+    rows = int(scan.select(pl.len()).collect().item())
+    count = max(1, rows * BATCH // max(size, 1))
+    for start in range(0, max(rows, 1), count):
+        yield scan.slice(start, count).collect()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 from ser.corpus.errors import UserError, plural, shown
 from ser.corpus.importers.registry import GENDERS, build, find_clips, importer, rated
@@ -19,6 +18,7 @@ TURN = re.compile(
     rf"UTD-IMPROV-([\w-]+)\.avi;\s*(\w)\s*;\s*A:{NUMBER};\s*V:{NUMBER};\s*D:{NUMBER};", re.ASCII
 )
 RATING = re.compile(r"[^;]+;\s*([A-Za-z]+)\s*;")
+Labels = dict[str, object]  # by column
 
 
 @importer("msp-improv")
@@ -51,7 +51,7 @@ def msp_improv(folder: Path) -> Manifest:
         for file, match in find_clips(folder, NAME, "MSP-IMPROV-S01A-F01-P-FM01.wav").items()
     }
     turns, unreadable = _turns(read_text(path))
-    rows = [_row(*clips[turn.name], turn) for turn in turns if turn.name in clips]
+    rows = [_row(*clips[name], labels) for name, labels in turns if name in clips]
     if not rows and unreadable:
         raise UserError(f"{path}: '{unreadable[0]}' is not the line of a turn; restore the file.")
     if not rows:
@@ -67,15 +67,7 @@ def msp_improv(folder: Path) -> Manifest:
     return build(rows, names, folder, notes, corpus="msp-improv", language="en")
 
 
-class Turn(NamedTuple):
-    """The labels of a turn: its consensus, and the columns of its ratings."""
-
-    name: str
-    emotion: str | None
-    ratings: dict[str, object]
-
-
-def _row(path: str, name: re.Match[str], turn: Turn) -> dict[str, object]:
+def _row(path: str, name: re.Match[str], labels: Labels) -> Labels:
     _, gender, session, scenario = name.groups()
     return {
         "utterance": name[0],
@@ -84,14 +76,16 @@ def _row(path: str, name: re.Match[str], turn: Turn) -> dict[str, object]:
         "speaker": f"msp-improv-{gender}{session}",
         "gender": GENDERS[gender],
         "session": session,
-        "emotion": turn.emotion,
-        **turn.ratings,
+        **labels,
         "scenario": scenario,
     }
 
 
-def _turns(text: str) -> tuple[list[Turn], list[str]]:
-    """Read the turns, a line of consensus and then one for every rating; and damaged lines."""
+def _turns(text: str) -> tuple[list[tuple[str, Labels]], list[str]]:
+    """Read the turns, a line of consensus and then one for every rating; and damaged lines.
+
+    A turn is its name, and the columns of its consensus and ratings.
+    """
     turns, unreadable = [], []
     for part in re.split(r"^(?=UTD-IMPROV-)", text, flags=re.MULTILINE):
         turn = TURN.match(part)
@@ -105,5 +99,5 @@ def _turns(text: str) -> tuple[list[Turn], list[str]]:
             if rating := RATING.match(line):
                 votes[CLASSES.get(rating[1][0].upper(), "other")] += 1
         ratings = rated(votes, CLASSES.values(), [float(value) for value in attributes])
-        turns.append(Turn(name, CLASSES.get(letter), ratings))
+        turns.append((name, {"emotion": CLASSES.get(letter), **ratings}))
     return turns, unreadable

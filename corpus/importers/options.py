@@ -67,13 +67,17 @@ def class_mapping(option: str, value: object) -> dict[str, str | None]:
 
 def _typed(option: str, text: str, annotation: Any) -> object:
     kinds = _kinds(annotation)
-    structured = any(isinstance(kind, type) and _is_structure(kind) for kind in kinds)
+    classes = [kind for kind in kinds if isinstance(kind, type)]
+    structured = any(issubclass(c, Collection) and not issubclass(c, str | bytes) for c in classes)
     plain = str in kinds or Any in kinds
     if plain and not (structured and text.lstrip()[:1] in ("{", "[")):
         return text
     try:
         if structured:
-            return TypeAdapter(annotation).validate_python(_text_only(option, text))
+            if not text.strip():
+                raise UserError(f"option {option} is empty; write it as {{A: angry, S: sad}}.")
+            values = parse_yaml(f"option {option}", text, numbered=False, text_only=True).value
+            return TypeAdapter(annotation).validate_python(values)
         return TypeAdapter(annotation).validate_strings(text.strip())
     except PydanticUserError:  # a class that pydantic does not know
         return text
@@ -90,13 +94,3 @@ def _kinds(annotation: object) -> list[object]:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return [kind for part in typing.get_args(annotation) for kind in _kinds(part)]
     return [typing.get_origin(annotation) or annotation]
-
-
-def _is_structure(kind: type) -> bool:
-    return issubclass(kind, Collection) and not issubclass(kind, (str, bytes))
-
-
-def _text_only(option: str, text: str) -> object:
-    if not text.strip():
-        raise UserError(f"option {option} is empty; write it as {{A: angry, S: sad}}.")
-    return parse_yaml(f"option {option}", text, numbered=False, text_only=True).value

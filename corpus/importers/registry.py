@@ -221,12 +221,10 @@ def rated(
     Args:
         votes: how many chose each class, or "other".
         classes: those that they could choose.
-        attributes: arousal, valence and dominance from 1 to 5, which become 1 to 7.
+        attributes: arousal, valence and dominance from 1 to 5, which become 1 to 7; NaN is null.
     """
-    scaled = dict(zip(ATTRIBUTES, map(seven_of_five, attributes), strict=True))
+    scaled = {
+        name: None if math.isnan(value) else min(max(1.5 * value - 0.5, 1.0), 7.0)
+        for name, value in zip(ATTRIBUTES, attributes, strict=True)
+    }
     return {**scaled, **{VOTE + name: votes.get(name, 0) for name in (*classes, "other")}}
-
-
-def seven_of_five(value: float) -> float | None:
-    """Rescale an attribute that was rated from 1 to 5 to 1 to 7; null for NaN."""
-    return None if math.isnan(value) else min(max(1.5 * value - 0.5, 1.0), 7.0)

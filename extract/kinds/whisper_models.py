@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ser.cache.transcripts import Transcript, Word
 from ser.corpus.errors import UserError
-from ser.corpus.threads import idle_cores
+from ser.corpus.machine import idle_cores
 from ser.extract.devices import device_type
 from ser.extract.encoding import dtype_on
 from ser.extract.kinds.ctranslate2_weights import read_whisper_encoder

@@ -16,7 +16,7 @@ import typer
 
 from ser.commands.help import Group, usage_message
 from ser.commands.logs import NOTE, log, start_logging
-from ser.corpus.threads import limit_threads
+from ser.corpus.machine import limit_threads
 from ser.version import __version__
 
 INTERRUPTED, TERMINATED, PIPE_CLOSED = 130, 143, 141

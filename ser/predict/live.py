@@ -18,7 +18,7 @@ import numpy as np
 import soxr
 
 from ser.corpus.audio import SAMPLE_RATE
-from ser.corpus.decoding.limits import RATES
+from ser.corpus.decoding.file import RATES
 from ser.corpus.errors import UserError
 from ser.predict.clips import SHORTEST, Piece, Segmentation
 from ser.predict.result import Failure, Result

@@ -30,7 +30,7 @@ from typing import IO, Any, BinaryIO, cast
 import numpy as np
 
 from ser.corpus.audio import ChannelPower
-from ser.corpus.decoding.limits import CHANNELS, RATES
+from ser.corpus.decoding.file import CHANNELS, RATES
 from ser.corpus.errors import UserError
 
 RATE_KEYS, SAMPLE_KEYS = ("sampling_rate", "sample_rate", "rate"), ("array", "raw", "samples")

@@ -24,7 +24,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ser.corpus.config import Section, describe
-from ser.corpus.decoding.limits import CHANNELS, RATES
+from ser.corpus.decoding.file import CHANNELS, RATES
 from ser.corpus.errors import UserError, plural
 from ser.predict.clips import Piece
 from ser.predict.live import BACKLOG, LiveAudio, LivePrediction

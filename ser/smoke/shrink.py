@@ -1,7 +1,7 @@
 """A scaled-down pipeline: tiny models, one epoch, narrow heads, synthetic data."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ser.corpus.bounded_yaml import Entry
@@ -19,6 +19,7 @@ NARROW = {"hidden": 32, "feed_forward": 32, "classifier": 32}
 BATCH = 16
 SCORE = {"bootstrap": 10, "resamples": 50}
 LEFT_OUT = ("init", "log")  # weights of other widths; a service
+Tiny = Callable[[str, str], Path]  # the folder of the tiny model of a kind and a model
 
 
 def shrink(
@@ -32,7 +33,10 @@ def shrink(
     `UserError` for a model of an unknown architecture, and for imported features.
     """
     raw = copy.deepcopy(pipeline.raw)
-    small = _Small(pipeline, folder, texts)
+
+    def tiny(kind: str, model: str) -> Path:
+        return tiny_model(kind, model, folder / "models", texts)
+
     raw |= {
         "corpus": {
             "manifest": str(folder / "manifest.parquet"),
@@ -46,7 +50,7 @@ def shrink(
     if pipeline.plugins:
         raw["plugins"] = list(pipeline.plugins)
     for name, options in pipeline.features.items():
-        entry = small.feature(raw["features"][name], options)
+        entry = _feature(raw["features"][name], options, pipeline, folder, tiny)
         raw["features"][name] = entry | ({"server": server} if options.remote else {})
     for name, config in pipeline.heads.items():
         entry = merged(raw["heads"].get("defaults") or {}, raw["heads"][name] or {})
@@ -57,49 +61,35 @@ def shrink(
     for name, tuned in pipeline.finetune.items():
         entry = (raw["finetune"].get("defaults") or {}) | raw["finetune"][name]
         narrow = _narrowed(entry, tuned.training.architecture)
-        raw["finetune"][name] = small.tuned(narrow, tuned.kind, tuned.model)
+        model = {"kind": tuned.kind, "model": str(tiny(tuned.kind, tuned.model))}
+        freeze = {"freeze": _frozen(narrow["freeze"])} if narrow.get("freeze") else {}
+        raw["finetune"][name] = _clamped(narrow) | model | freeze
     for section in ("heads", "finetune"):
         if section in raw:  # defaults are merged in
             raw[section].pop("defaults", None)
     return raw
 
 
-class _Small:
-    """The tiny models of a pipeline, each written once."""
-
-    def __init__(self, pipeline: Pipeline, folder: Path, texts: Sequence[str]) -> None:
-        self._pipeline, self._folder, self._texts = pipeline, folder, texts
-
-    def feature(self, entry: Entry, options: FeatureOptions) -> Entry:
-        """Return an entry of `features:` with its tiny model."""
-        if options.kind in ("imported", "imported_transcripts"):
-            raise UserError(
-                f"{self._pipeline.source}: smoke: imported features cannot be computed for a "
-                "synthetic corpus; leave them out."
-            )
-        small = {k: v for k, v in entry.items() if k not in ("quantize", "compile")}
-        if options.kind not in KINDS:
-            return small
-        if small.get("pad_to"):
-            small["pad_to"] = min(small["pad_to"], WINDOW)
-        folder = Path(name := str(options.pretrained))
-        if folder.parent == (self._pipeline.run / "finetuned").resolve():
-            model = self._folder / "run" / "finetuned" / folder.name
-        else:
-            model = self._model(options.kind, name)
-        return _clamped(small) | {"kind": options.kind, "model": str(model)}
-
-    def tuned(self, entry: Entry, kind: str, model: str) -> Entry:
-        """Return an entry of `finetune:` with its tiny model."""
-        small = _clamped(entry) | {"kind": kind, "model": str(self._model(kind, model))}
-        freeze = small.get("freeze")
-        if freeze:
-            parts = [freeze] if isinstance(freeze, str) else freeze
-            small["freeze"] = [_frozen(str(part)) for part in parts]
+def _feature(
+    entry: Entry, options: FeatureOptions, pipeline: Pipeline, folder: Path, tiny: Tiny
+) -> Entry:
+    """Return an entry of `features:` with its tiny model."""
+    if options.kind in ("imported", "imported_transcripts"):
+        raise UserError(
+            f"{pipeline.source}: smoke: imported features cannot be computed for a "
+            "synthetic corpus; leave them out."
+        )
+    small = {k: v for k, v in entry.items() if k not in ("quantize", "compile")}
+    if options.kind not in KINDS:
         return small
-
-    def _model(self, kind: str, model: str) -> Path:
-        return tiny_model(kind, model, self._folder / "models", self._texts)
+    if small.get("pad_to"):
+        small["pad_to"] = min(small["pad_to"], WINDOW)
+    own = Path(name := str(options.pretrained))
+    if own.parent == (pipeline.run / "finetuned").resolve():
+        model = folder / "run" / "finetuned" / own.name
+    else:
+        model = tiny(options.kind, name)
+    return _clamped(small) | {"kind": options.kind, "model": str(model)}
 
 
 def _narrowed(entry: Entry, architecture: Architecture) -> Entry:
@@ -128,6 +118,8 @@ def _nearest(layer: int) -> int:
     return max(-LAYERS - 1, min(layer, LAYERS))
 
 
-def _frozen(part: str) -> str:
-    name, _, count = part.partition(":")
-    return f"{name}:{min(int(count), LAYERS)}" if count else name
+def _frozen(freeze: str | Sequence[str]) -> list[str]:
+    """Return the frozen parts of a model, their layers limited to those of a tiny one."""
+    parts = [freeze] if isinstance(freeze, str) else freeze
+    split = (str(part).partition(":") for part in parts)
+    return [f"{name}:{min(int(count), LAYERS)}" if count else name for name, _, count in split]

@@ -9,8 +9,18 @@ from typing import Any
 
 from ser.extract.kinds.speech_families import FAMILIES, PARTS
 from ser.extract.registry import card
-from ser.synthetic.recognizers import SIZES as SMALL
-from ser.synthetic.recognizers import Options, enlarged
+from ser.synthetic.sizes import (
+    FASTCONFORMER,
+    GLM,
+    GRANITE,
+    MOONSHINE,
+    QWEN2,
+    QWEN3,
+    SEAMLESS,
+    SIZES,
+    Options,
+    enlarged,
+)
 from ser.synthetic.spear import SpearSizes, write_spear
 
 DEPTH = {  # keys of configs
@@ -18,23 +28,13 @@ DEPTH = {  # keys of configs
     *("speech_encoder_layers", "num_layers"),
 }
 CNN = {
-    **SMALL,
+    **SIZES,
     "conv_dim": (8,) * 7,
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 2,
 }
 SEW = {**CNN, "conv_dim": (8,) * 13}
 LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
-QWEN = {
-    "num_mel_bins": 128,
-    "encoder_layers": 2,
-    "encoder_attention_heads": 2,
-    "encoder_ffn_dim": 32,
-    "d_model": 16,
-}
-QWEN3 = {**QWEN, "downsample_hidden_size": 4}
-CONFORMER = {"conv_depthwise_kernel_size": 7, "left_max_position_embeddings": 8}
-PARAKEET = {**SMALL, "subsampling_conv_channels": 4, "num_mel_bins": 80}
 
 
 @dataclass(frozen=True)
@@ -57,50 +57,18 @@ TINY = {  # by the model type as published
     "sew": Tiny(SEW),
     "sew-d": Tiny(SEW),
     "omniasr_ctc": Tiny(CNN, "OmniASRFeatureExtractor"),
-    "moonshine": Tiny(
-        {
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "encoder_num_hidden_layers": 2,
-            "encoder_num_attention_heads": 2,
-            "decoder_num_attention_heads": 2,
-        },
-        preparation={"do_normalize": False},
-    ),
-    "seamless_m4t_v2": Tiny(
-        {
-            **CONFORMER,
-            "hidden_size": 16,
-            "speech_encoder_layers": 2,
-            "speech_encoder_attention_heads": 2,
-            "speech_encoder_intermediate_size": 32,
-        },
-        "SeamlessM4TFeatureExtractor",
-        {"feature_size": 80, "num_mel_bins": 80, "stride": 2},
-    ),
-    "granite_speech": Tiny(
-        {
-            "num_layers": 2,
-            "hidden_dim": 16,
-            "num_heads": 2,
-            "feedforward_mult": 2,
-            "context_size": 50,
-            "max_pos_emb": 64,
-            "output_dim": 5,
-        },
-        "",
-    ),
-    "parakeet_ctc": Tiny(PARAKEET, "ParakeetFeatureExtractor"),
-    "canary": Tiny(
-        {**PARAKEET, "num_mel_bins": 128}, "ParakeetFeatureExtractor", {"feature_size": 128}
-    ),
+    "moonshine": Tiny(MOONSHINE, preparation={"do_normalize": False}),
+    "seamless_m4t_v2": Tiny(SEAMLESS, "SeamlessM4TFeatureExtractor"),
+    "granite_speech": Tiny(GRANITE, ""),
+    "parakeet_ctc": Tiny({**FASTCONFORMER, "num_mel_bins": 80}, "ParakeetFeatureExtractor"),
+    "canary": Tiny(FASTCONFORMER, "ParakeetFeatureExtractor", {"feature_size": 128}),
     "qwen3_asr": Tiny(QWEN3, "Qwen3ASRFeatureExtractor"),
     "qwen3_omni_moe": _log_mels({**QWEN3, "output_dim": 24}),
-    "voxtral": _log_mels({**SMALL, "num_mel_bins": 128, "vocab_size": 8}),
-    "glmasr": _log_mels({**SMALL, "num_mel_bins": 128}),
-    "qwen2_audio": _log_mels(QWEN),
-    "audioflamingo3": _log_mels(SMALL),
-    "audio-spectrogram-transformer": Tiny(SMALL, "ASTFeatureExtractor"),
+    "voxtral": _log_mels({**GLM, "vocab_size": 8}),
+    "glmasr": _log_mels(GLM),
+    "qwen2_audio": _log_mels(QWEN2),
+    "audioflamingo3": _log_mels(SIZES),
+    "audio-spectrogram-transformer": Tiny(SIZES, "ASTFeatureExtractor"),
     "clap": Tiny(
         {
             "depths": [1, 1, 1, 1],

@@ -16,7 +16,8 @@ from ser.extract.models import FACODEC_FILES
 from ser.extract.registry import card
 from ser.synthetic.audio_llms import write_audio_llm
 from ser.synthetic.encoders import encoder_like, write_encoder
-from ser.synthetic.recognizers import Options, enlarged, write_recognizer
+from ser.synthetic.recognizers import write_recognizer
+from ser.synthetic.sizes import Options, enlarged
 from ser.synthetic.whisper import write_whisper
 
 MELS = "wav2vec2-bert"  # the only encoder here that reads log-mels
@@ -216,8 +217,7 @@ def write_feature_extractor(folder: Path, architecture: str, norm: str) -> None:
     import transformers
 
     if architecture == MELS:
-        bands = {"feature_size": 80, "num_mel_bins": 80, "padding_value": 1, "stride": 2}
-        transformers.SeamlessM4TFeatureExtractor(**bands).save_pretrained(folder)
+        transformers.SeamlessM4TFeatureExtractor(padding_value=1).save_pretrained(folder)
     else:
         masked = norm == "layer"
         transformers.Wav2Vec2FeatureExtractor(return_attention_mask=masked).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The processors of tiny recognizers, whose tokenizers are trained on a few texts.
+"""The processors of tiny recognizers and audio language models, with trained tokenizers.
 
 Their chat templates have the parts of the published ones that hold the clip and the language.
 """
@@ -6,7 +6,7 @@ Their chat templates have the parts of the published ones that hold the clip and
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,14 +29,61 @@ QWEN_CHAT = (
     "{{ '<audio_on><audio><audio_off>' if part['type'] == 'audio' else part['text'] }}"
     "{% endfor %}{% endfor %}"
 )
-GLM_CHAT = (
+PARTS_CHAT = (
     "{% for part in messages[0]['content'] %}"
-    "{{ '<audio>' if part['type'] == 'audio' else part['text'] }}{% endfor %}</s>"
+    "{{ '<audio>' if part['type'] == 'audio' else part['text'] }}{% endfor %}"
 )
+CHAT = PARTS_CHAT + "{% if add_generation_prompt %}<s>{% endif %}"
 GRANITE_CHAT = (
     "{% for message in messages %}<s>{{ message['role'] }} {{ message['content'] }}{% endfor %}"
     "{% if add_generation_prompt %}</s>{% endif %}"
 )
+MELS = {"feature_size": 128}
+PARAKEETS = ("parakeet_ctc", "parakeet_rnnt", "parakeet_tdt")
+# of each processor and of its feature extractor in transformers, with the options of the latter
+CLASSES: dict[str, tuple[str, str, Mapping[str, object]]] = {
+    "moonshine": ("Wav2Vec2Processor", "Wav2Vec2FeatureExtractor", {"do_normalize": False}),
+    "seamless_m4t_v2": ("SeamlessM4TProcessor", "SeamlessM4TFeatureExtractor", {}),
+    **dict.fromkeys(PARAKEETS, ("ParakeetProcessor", "ParakeetFeatureExtractor", MELS)),
+    "canary": ("CanaryProcessor", "ParakeetFeatureExtractor", MELS),
+    "cohere_asr": ("CohereAsrProcessor", "CohereAsrFeatureExtractor", MELS),
+    "qwen3_asr": ("Qwen3ASRProcessor", "Qwen3ASRFeatureExtractor", {}),
+    "glmasr": ("GlmAsrProcessor", "WhisperFeatureExtractor", MELS),
+    "qwen2_audio": ("Qwen2AudioProcessor", "WhisperFeatureExtractor", MELS),
+    "audioflamingo3": ("AudioFlamingo3Processor", "WhisperFeatureExtractor", MELS),
+    "kyutai_speech_to_text": (
+        *("KyutaiSpeechToTextProcessor", "KyutaiSpeechToTextFeatureExtractor"),
+        {"audio_delay_seconds": 0.5},
+    ),
+}
+TOKENS = {  # of the tokenizers, beside SPECIAL
+    **dict.fromkeys(PARAKEETS, ("<blank>",)),
+    "canary": CODES,
+    "cohere_asr": CODES + COHERE,
+    "qwen3_asr": tuple(QWEN.values()),
+    "glmasr": ("<audio>",),
+    **dict.fromkeys(("qwen2_audio", "audioflamingo3"), ("<audio>", "</think>")),
+    "kyutai_speech_to_text": ("<start>",),
+}
+LISTENING = {"chat_template": CHAT, "audio_token": "<audio>"}
+CHATS = {  # options of the processors
+    "canary": {"chat_template": CANARY_CHAT},
+    "qwen3_asr": {"chat_template": QWEN_CHAT},
+    "glmasr": {"chat_template": PARTS_CHAT + "</s>", "audio_token": "<audio>"},
+    "qwen2_audio": LISTENING,
+    "audioflamingo3": LISTENING,
+}
+
+
+def byte_pairs(texts: Sequence[str], special: Sequence[str]) -> Any:
+    """Return a tokenizer of bytes and pairs of them, of the package tokenizers."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=[*special], show_progress=False)
+    raw.train_from_iterator(texts, trainer)
+    return raw
 
 
 def tokenizer(
@@ -45,68 +92,32 @@ def tokenizer(
     cls: str = "PreTrainedTokenizerFast",
     named: Mapping[str, str] = {},
 ) -> Any:
-    """Return a tokenizer of bytes and pairs of them."""
+    """Return a tokenizer of transformers with the tokens `SPECIAL` and `special`."""
     import transformers
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
-    marks = [*SPECIAL, *special]
-    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=marks, show_progress=False)
-    raw.train_from_iterator(texts, trainer)
     names = ("pad_token", "bos_token", "eos_token", "unk_token")
     return getattr(transformers, cls)(
-        tokenizer_object=raw,
+        tokenizer_object=byte_pairs(texts, (*SPECIAL, *special)),
         extra_special_tokens=dict(named),
         **dict(zip(names, SPECIAL, strict=True)),
     )
 
 
-def _moonshine(texts: Sequence[str]) -> Any:
-    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
+def processor_of(model_type: str, texts: Sequence[str]) -> Any:
+    """Return the processor of a model type, or what is read of it."""
+    import transformers
 
-    return Wav2Vec2Processor(Wav2Vec2FeatureExtractor(do_normalize=False), tokenizer(texts))
-
-
-def _seamless(texts: Sequence[str]) -> Any:
-    from transformers import SeamlessM4TFeatureExtractor, SeamlessM4TProcessor
-
-    return SeamlessM4TProcessor(SeamlessM4TFeatureExtractor(), tokenizer(texts))
-
-
-def _parakeet(texts: Sequence[str]) -> Any:
-    from transformers import ParakeetFeatureExtractor, ParakeetProcessor
-
-    words = tokenizer(texts, ["<blank>"], "ParakeetTokenizer")
-    return ParakeetProcessor(ParakeetFeatureExtractor(feature_size=128), words)
-
-
-def _canary(texts: Sequence[str]) -> Any:
-    from transformers import CanaryProcessor, ParakeetFeatureExtractor
-
-    extractor = ParakeetFeatureExtractor(feature_size=128)
-    return CanaryProcessor(extractor, tokenizer(texts, CODES), chat_template=CANARY_CHAT)
-
-
-def _cohere(texts: Sequence[str]) -> Any:
-    from transformers import CohereAsrFeatureExtractor, CohereAsrProcessor
-
-    words = tokenizer(texts, [*CODES, *COHERE])
-    return CohereAsrProcessor(CohereAsrFeatureExtractor(feature_size=128), words)
-
-
-def _qwen3(texts: Sequence[str]) -> Any:
-    from transformers import Qwen3ASRFeatureExtractor, Qwen3ASRProcessor
-
-    words = tokenizer(texts, list(QWEN.values()), named=QWEN)
-    return Qwen3ASRProcessor(Qwen3ASRFeatureExtractor(), words, chat_template=QWEN_CHAT)
-
-
-def _glm(texts: Sequence[str]) -> Any:
-    from transformers import GlmAsrProcessor, WhisperFeatureExtractor
-
-    extractor, words = WhisperFeatureExtractor(feature_size=128), tokenizer(texts, ["<audio>"])
-    return GlmAsrProcessor(extractor, words, chat_template=GLM_CHAT, audio_token="<audio>")
+    if model_type in OWN:
+        return OWN[model_type](texts)
+    name, extractor, options = CLASSES[model_type]
+    words = tokenizer(
+        texts,
+        TOKENS.get(model_type, ()),
+        "ParakeetTokenizer" if model_type in PARAKEETS else "PreTrainedTokenizerFast",
+        QWEN if model_type == "qwen3_asr" else {},
+    )
+    prepare = getattr(transformers, extractor)(**options)
+    return getattr(transformers, name)(prepare, words, **CHATS.get(model_type, {}))
 
 
 def granite_tokenizer(texts: Sequence[str], special: Sequence[str] = ()) -> Any:
@@ -173,25 +184,8 @@ def _speech_to_text(texts: Sequence[str]) -> Any:
     return Speech2TextProcessor(Speech2TextFeatureExtractor(), words)
 
 
-def _kyutai(texts: Sequence[str]) -> Any:
-    from transformers import KyutaiSpeechToTextFeatureExtractor, KyutaiSpeechToTextProcessor
-
-    extractor = KyutaiSpeechToTextFeatureExtractor(audio_delay_seconds=0.5)
-    return KyutaiSpeechToTextProcessor(extractor, tokenizer(texts, ["<start>"]))
-
-
-PROCESSORS = {
-    "moonshine": _moonshine,
-    "seamless_m4t_v2": _seamless,
-    "parakeet_ctc": _parakeet,
-    "parakeet_rnnt": _parakeet,
-    "parakeet_tdt": _parakeet,
-    "canary": _canary,
-    "cohere_asr": _cohere,
-    "qwen3_asr": _qwen3,
-    "glmasr": _glm,
+OWN: dict[str, Callable[[Sequence[str]], Any]] = {
     "granite_speech": granite_tokenizer,
     "voxtral": TekkenProcessor,
     "speech_to_text": _speech_to_text,
-    "kyutai_speech_to_text": _kyutai,
 }

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ser.synthetic.recognizers import Options
+from ser.synthetic.processors import byte_pairs
+from ser.synthetic.sizes import Options, of_parts
 
 DIM = 32
 TRANSCRIPT = 12  # tokens after which the tiny Whisper ends
@@ -19,7 +20,6 @@ def write_whisper(
     of the weights is large.
     """
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (
         GenerationConfig,
         PreTrainedTokenizerFast,
@@ -28,16 +28,13 @@ def write_whisper(
         WhisperForConditionalGeneration,
     )
 
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=list(TOKENS), show_progress=False)
-    raw.train_from_iterator(texts, trainer)
+    raw = byte_pairs(texts, TOKENS)
     words = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=TOKENS[0], pad_token=TOKENS[0])
     ends: Options = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)
     ends["decoder_start_token_id"] = 1
     sizes: Options = {"vocab_size": len(words), "d_model": DIM, "num_mel_bins": mels}
     for part, depth in zip(("encoder", "decoder"), layers, strict=True):
-        sizes |= {f"{part}_layers": depth, f"{part}_attention_heads": 2, f"{part}_ffn_dim": 64}
+        sizes |= of_parts((part,), layers=depth, attention_heads=2, ffn_dim=64)
     model = WhisperForConditionalGeneration(WhisperConfig(**sizes, **ends, init_std=std))
     model.generation_config = GenerationConfig(**ends, suppress_tokens=[1, 2, 3])
     with torch.no_grad():  # after TRANSCRIPT tokens only the end is likely: texts stay short

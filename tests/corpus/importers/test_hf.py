@@ -8,8 +8,11 @@ import pytest
 import soundfile
 
 from ser.corpus.errors import UserError
+from ser.corpus.importers import hf
+from ser.corpus.importers.hf import read_batches
 from ser.corpus.importers.registry import import_corpus
 
+WORDS = pl.DataFrame({"word": [f"w{i % 3}" for i in range(50)], "data": [bytes(99)] * 50})
 FEATURES = {
     "audio": {"_type": "Audio"},
     "label": {"names": ["sad", "angry"], "_type": "ClassLabel"},
@@ -194,3 +197,42 @@ def test_columns_of_any_type(tmp_path: Path) -> None:
 def test_a_path_that_no_file_system_takes_is_refused(tmp_path: Path, path: str) -> None:
     rows(1, path, data=None).write_parquet(tmp_path / "a.parquet")
     assert refusal(tmp_path).endswith("': no file system takes this path; shorten it.")
+
+
+def test_parquet_is_read_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.parquet"
+    WORDS.write_parquet(path, row_group_size=7)
+    assert [len(frame) for frame in read_batches(path)] == [50]
+    monkeypatch.setattr(hf, "BATCH", path.stat().st_size // 4)
+    frames = list(read_batches(path))
+    assert [len(frame) for frame in frames] == [12, 12, 12, 12, 2]
+    assert pl.concat(frames).equals(WORDS)
+
+
+def test_a_stream_is_one_batch(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    WORDS.write_ipc_stream(path)
+    assert pl.concat(read_batches(path)).equals(WORDS)
+    WORDS.clear().write_ipc_stream(path)
+    (frame,) = read_batches(path)
+    assert frame.schema == WORDS.schema
+    assert frame.is_empty()
+
+
+def test_a_stream_that_is_cut_off_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    WORDS.head(2).write_ipc_stream(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    with pytest.raises(UserError, match=r"a.arrow: not readable \(.*; fetch or save it again"):
+        list(read_batches(path))
+
+
+def test_a_stream_that_is_too_large_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.arrow"
+    WORDS.write_ipc_stream(path)
+    monkeypatch.setattr(hf, "LARGEST_STREAM", 1000)
+    with pytest.raises(UserError, match="and the limit is 1,000; save the data set again, in"):
+        list(read_batches(path))

@@ -10,7 +10,7 @@ from ser.corpus.errors import UserError
 from ser.extract.check import check_features
 from ser.extract.extractor import parse_options
 from ser.extract.testing import clip
-from ser.synthetic.recognizers import enlarged
+from ser.synthetic.sizes import enlarged
 from tests.extract.factories import made, new_folder
 
 TOKENS = ["<pad>", "<s>", "</s>", "<unk>", "|", "L", "O"]

@@ -51,8 +51,8 @@ class TestLocalAudioLLM(ExtractorConformance):
 PROMPTS = {  # what is around a question
     "qwen2_audio": ("<audio>", "<s>"),
     "audioflamingo3": ("<audio>", "<s>"),
-    "qwen2_5_omni": ("<on><audio><off>", "<s>"),
-    "qwen3_omni_moe": ("<on><audio><off>", "<s>"),
+    "qwen2_5_omni": ("<audio_on><audio><audio_off>", "<s>"),
+    "qwen3_omni_moe": ("<audio_on><audio><audio_off>", "<s>"),
     "voxtral": ("<s>[INST][BEGIN_AUDIO][AUDIO]", "[/INST]"),
     "granite_speech": ("<s>user <|audio|>", "</s>"),
 }

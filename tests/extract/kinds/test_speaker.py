@@ -13,7 +13,7 @@ from ser.extract.kinds.speaker_models import window_starts
 from ser.extract.models import resolve
 from ser.extract.testing import ExtractorConformance, clip
 from ser.synthetic.encoders import CNN, LAYER_NORM
-from ser.synthetic.recognizers import enlarged
+from ser.synthetic.sizes import enlarged
 from tests.extract.factories import made, new_folder, tiny_speech
 
 

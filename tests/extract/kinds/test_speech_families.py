@@ -13,7 +13,7 @@ from ser.extract.kinds.speech_families import FAMILIES, PARTS
 from ser.extract.registry import MODELS
 from ser.extract.testing import ExtractorConformance, clip
 from ser.synthetic.encoders import CNN, LAYER_NORM, PUBLISHED, TINY, encoder_class
-from ser.synthetic.recognizers import enlarged
+from ser.synthetic.sizes import enlarged
 from tests.extract.factories import made, new_folder
 from tests.extract.tiny_encoders import tiny_encoder
 
