@@ -8,7 +8,7 @@ What one section takes from another (the features of a head, say) is not in it: 
 `Pipeline.load` checks that.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -33,8 +33,8 @@ from ser.stack.config import StackConfig
 from ser.stack.registry import META_MODELS
 
 Schema = dict[str, Any]
-Refs = Mapping[Any, Schema]  # of definitions, by model
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
+VIEWS_REF = {"$ref": "#/$defs/Views"}
 
 
 def pipeline_schema() -> Schema:
@@ -44,63 +44,69 @@ def pipeline_schema() -> Schema:
     losses = {name: LOSSES.about(name).options for name in _names(LOSSES)}
     samplers = {name: SAMPLERS.about(name) for name in _names(SAMPLERS)}
     stacks = [o for name in _names(META_MODELS) if (o := META_MODELS.about(name).options)]
-    sections = (CorpusConfig, StackConfig, ScoreConfig, RotationConfig, HeadConfig, FineTuneConfig)
     parts = [*kinds.values(), *heads.values(), *losses.values(), *samplers.values(), *stacks]
-    models: dict[type[BaseModel], None] = dict.fromkeys(
-        [*sections, *parts, *VIEWS.values(), Sampler]
-    )
-    named, defined = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/$defs/{model}"
-    )
-    refs = {model: ref for (model, _), ref in named.items()}
-    defs: dict[str, Schema] = defined["$defs"]
-    _short_forms(defs, losses, samplers, refs)
-    defs["Views"] = _views(refs)
-    _restrict_names(defs, [refs[options] for options in stacks])
-    feature = _feature(defs, kinds, refs)
-    head = _keys(defs, refs[HeadConfig], without={"architecture"})
-    tuned = _keys(defs, refs[FineTuneConfig], without={"training", "augment"})
-    tuned |= {key: value for key, value in head.items() if key not in NOT_ALLOWED}
-    tuned["augment"] = {"$ref": "#/$defs/Views"}
-    options = {name: _keys(defs, refs[cls]) for name, cls in heads.items()}
-    assert set(MODEL_KEYS) < set(tuned)
+    sections = (CorpusConfig, StackConfig, ScoreConfig, RotationConfig, HeadConfig, FineTuneConfig)
+    defs = _Definitions([*sections, *parts, *VIEWS.values(), Sampler])
+    _short_forms(defs, losses, samplers)
+    _restrict_names(defs, stacks)
+    views = {name: _nullable(defs.refs[view]) for name, view in VIEWS.items()}
+    defs["Views"] = _mapping(views)
     for section in (StackConfig, ScoreConfig, RotationConfig):  # each may be empty
-        defs[section.__name__] = _nullable(defs[section.__name__])
-    heads = _entries(_by_head(defs, "head", head, options), nullable=True)
-    switch = {"anyOf": [{"type": "boolean"}, heads["additionalProperties"]]}
+        defs[section.__name__] = _nullable(defs.of(section))
     properties = {
-        "corpus": refs[CorpusConfig],
+        "corpus": defs.refs[CorpusConfig],
         "cache": {"type": "string", "description": "Folder or URL of the cached features."},
         "run": {"type": "string", "description": "Folder of heads, stack and report."},
-        "features": _entries(feature),
-        "heads": heads | {"properties": {BASELINE: switch}},
-        "finetune": _entries(_by_head(defs, "finetuned", tuned, options), nullable=True),
-        "stack": refs[StackConfig],
-        "score": refs[ScoreConfig],
-        "cv": refs[RotationConfig],
+        "features": _entries(_feature(defs, kinds)),
+        **_trained(defs, {name: defs.properties(options) for name, options in heads.items()}),
+        "stack": defs.refs[StackConfig],
+        "score": defs.refs[ScoreConfig],
+        "cv": defs.refs[RotationConfig],
         "plugins": _nullable({"type": "array", "items": {"type": "string"}}),
     }
     assert set(properties) == set(SECTIONS)
-    schema = {
+    return {
         "$schema": DRAFT,
         "title": "pipeline.yaml of ser",
         "type": "object",
         "required": ["corpus", "cache", "run"],
         "additionalProperties": False,
         "properties": properties,
+        "$defs": _used(defs, properties),
     }
-    return schema | {"$defs": _used(defs, properties)}
+
+
+class _Definitions(dict[str, Schema]):
+    """The definitions of a schema by name; `refs` has a reference to that of each model."""
+
+    def __init__(self, models: Iterable[type[BaseModel]]) -> None:
+        modes = [(model, "validation") for model in dict.fromkeys(models)]
+        named, schema = models_json_schema(modes, ref_template="#/$defs/{model}")
+        super().__init__(schema["$defs"])
+        self.refs = {model: ref for (model, _), ref in named.items()}
+
+    def of(self, model: type[BaseModel]) -> Schema:
+        """Return the definition of a model."""
+        return self[self.refs[model]["$ref"].rpartition("/")[2]]
+
+    def properties(self, model: type[BaseModel], without: Iterable[str] = ()) -> Schema:
+        """Return the properties of a model as references to them."""
+        place, names = self.refs[model]["$ref"], self.of(model).get("properties", {})
+        return {key: {"$ref": f"{place}/properties/{key}"} for key in names if key not in without}
+
+    def add(self, name: str, schema: Schema) -> Schema:
+        """Add a definition; return a reference to it."""
+        self[name] = schema
+        return {"$ref": f"#/$defs/{name}"}
 
 
 def _names(registry: Registry[Any, Any]) -> list[str]:
     return [entry.name for entry in registry.list()]
 
 
-def _keys(defs: Mapping[str, Schema], ref: Schema, without: Iterable[str] = ()) -> Schema:
-    """Return the properties of a definition as references to them."""
-    place = ref["$ref"]
-    names = defs[place.rpartition("/")[2]].get("properties", {})
-    return {key: {"$ref": f"{place}/properties/{key}"} for key in names if key not in without}
+def _mapping(properties: Schema) -> Schema:
+    """Return the schema of a mapping with these keys and no others."""
+    return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
 def _nullable(schema: Schema) -> Schema:
@@ -109,9 +115,8 @@ def _nullable(schema: Schema) -> Schema:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def _entries(entry: Schema, nullable: bool = False) -> Schema:
+def _entries(entry: Schema) -> Schema:
     """Return the schema of a section of named entries."""
-    entry = _nullable(entry) if nullable else entry
     return _nullable({"type": "object", "additionalProperties": entry})
 
 
@@ -134,63 +139,65 @@ def _choice(key: str, refs: Mapping[str, Schema], default: Schema | None = None)
 
 
 def _short_forms(
-    defs: dict[str, Schema],
+    defs: _Definitions,
     losses: Mapping[str, type[BaseModel]],
     samplers: Mapping[str, type[BaseModel]],
-    refs: Refs,
 ) -> None:
     """Allow what the models read in a short form: `loss: [wce]`, `features: [voice]`."""
-    for base, parts, default in ((LossUse, losses, None), (SamplerUse, samplers, refs[Sampler])):
-        choice = _choice("name", {name: refs[cls] for name, cls in parts.items()}, default)
+    own = defs.refs[Sampler]
+    for base, parts, default in ((LossUse, losses, None), (SamplerUse, samplers, own)):
+        choice = _choice("name", {name: defs.refs[cls] for name, cls in parts.items()}, default)
         defs[base.__name__] = {"anyOf": [{"enum": list(parts)}, choice]}
     for model, short in ((FeatureUse, "string"), (CrossFit, "integer")):
         defs[model.__name__] = {"anyOf": [{"type": short}, defs[model.__name__]]}
 
 
-def _views(refs: Refs) -> Schema:
-    views = {name: _nullable(refs[view]) for name, view in VIEWS.items()}
-    return {"type": "object", "properties": views, "additionalProperties": False}
-
-
-def _restrict_names(defs: Mapping[str, Schema], options: list[Schema]) -> None:
+def _restrict_names(defs: _Definitions, options: Sequence[type[BaseModel]]) -> None:
     """List the names of parts where the models only have text, as they look them up later."""
-    stack, head = defs[StackConfig.__name__]["properties"], defs[HeadConfig.__name__]["properties"]
+    stack, head = defs.of(StackConfig)["properties"], defs.of(HeadConfig)["properties"]
     metrics = _names(METRICS)
     stack["model"] |= {"enum": _names(META_MODELS)}
-    stack["options"] = {"anyOf": [{"type": "null"}, *options]}
+    stack["options"] = {"anyOf": [{"type": "null"}, *(defs.refs[cls] for cls in options)]}
     head["head"] |= {"enum": _names(HEADS)}
     head["best_by"] = {"enum": [None, "ccc", "loss", *metrics]}
-    defs[ScoreConfig.__name__]["properties"]["metrics"]["items"] = {"enum": metrics}
+    defs.of(ScoreConfig)["properties"]["metrics"]["items"] = {"enum": metrics}
 
 
-def _feature(
-    defs: dict[str, Schema],
-    kinds: Mapping[str, type[BaseModel]],
-    refs: Refs,
-) -> Schema:
+def _feature(defs: _Definitions, kinds: Mapping[str, type[BaseModel]]) -> Schema:
     """Return the schema of an entry of `features:`, whose kind may follow from a known model."""
-    entries = {}
+    entries, every = {}, set[str]()
     for kind, options in kinds.items():
-        schema = dict(defs[refs[options]["$ref"].rpartition("/")[2]])
-        keys = schema["properties"] | {
-            "kind": {"const": kind},
-            "augment": {"$ref": "#/$defs/Views"},
-        }
+        schema = defs.of(options)
+        keys = schema["properties"] | {"kind": {"const": kind}, "augment": VIEWS_REF}
         # the kind may follow from the model, and the classes are the corpus's
         required = [key for key in schema.get("required", []) if key not in ("kind", "classes")]
-        defs[f"feature-{kind}"] = schema | {"properties": keys, "required": required}
-        entries[kind] = {"$ref": f"#/$defs/feature-{kind}"}
+        entry = schema | {"properties": keys, "required": required}
+        entries[kind] = defs.add(f"feature-{kind}", entry)
+        every |= set(keys)
     models = {name: entries[card.kind] for name, card in MODELS.items() if card.kind in entries}
-    every = {key for kind in kinds for key in defs[f"feature-{kind}"]["properties"]}
     other = {"properties": dict.fromkeys(sorted(every), True), "additionalProperties": False}
-    without_kind = {"required": ["model"], "allOf": _choice("model", models)["allOf"]}
     unknown = {"properties": {"model": {"not": {"enum": list(models)}}}}
-    without_kind["allOf"].append({"if": unknown, "then": other})
-    return _choice("kind", entries, without_kind)
+    branches = [*_choice("model", models)["allOf"], {"if": unknown, "then": other}]
+    return _choice("kind", entries, {"required": ["model"], "allOf": branches})
+
+
+def _trained(defs: _Definitions, options: Mapping[str, Schema]) -> dict[str, Schema]:
+    """Return the schemas of `heads:` and `finetune:`; `options` has the keys of each head."""
+    head = defs.properties(HeadConfig, without={"architecture"})
+    tuned = defs.properties(FineTuneConfig, without={"training", "augment"})
+    tuned |= {key: value for key, value in head.items() if key not in NOT_ALLOWED}
+    tuned["augment"] = VIEWS_REF
+    assert set(MODEL_KEYS) < set(tuned)
+    entry = _nullable(_by_head(defs, "head", head, options))
+    switch = {BASELINE: {"anyOf": [{"type": "boolean"}, entry]}}
+    return {
+        "heads": _entries(entry) | {"properties": switch},
+        "finetune": _entries(_nullable(_by_head(defs, "finetuned", tuned, options))),
+    }
 
 
 def _by_head(
-    defs: dict[str, Schema], prefix: str, keys: Schema, options: Mapping[str, Schema]
+    defs: _Definitions, prefix: str, keys: Schema, options: Mapping[str, Schema]
 ) -> Schema:
     """Return the schema of an entry with a head; any options fit where `head` is in the defaults.
 
@@ -201,15 +208,12 @@ def _by_head(
         for key, value in own.items():
             every.setdefault(key, []).append(value)
     merged = {key: {"anyOf": values} for key, values in every.items()}
-    schemas = {name: keys | own for name, own in options.items()} | {"": keys | merged}
-    for name, properties in schemas.items():
-        defs[f"{prefix}-{name or 'of-defaults'}"] = {
-            "type": "object",
-            "properties": properties,
-            "additionalProperties": False,
-        }
-    refs = {name: {"$ref": f"#/$defs/{prefix}-{name}"} for name in options}
-    return _choice("head", refs, {"$ref": f"#/$defs/{prefix}-of-defaults"})
+    refs = {
+        name: defs.add(f"{prefix}-{name}", _mapping(keys | own))
+        for name, own in {**options, "of-defaults": merged}.items()
+    }
+    default = refs.pop("of-defaults")
+    return _choice("head", refs, default)
 
 
 def _used(defs: Mapping[str, Schema], start: object) -> dict[str, Schema]:
