@@ -72,7 +72,10 @@ def binned_confusion(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """
     matrices = []
     for attribute, rated in enumerate(~np.isnan(truth).T):
-        true, estimated = (_bin(side[rated, attribute]) for side in (truth, predicted))
+        true, estimated = (
+            np.floor(side[rated, attribute] - LOWEST).clip(0, BINS - 1).astype(np.int64)
+            for side in (truth, predicted)
+        )
         matrices.append(confusion(true, estimated, BINS))
     return np.array(matrices, np.int64).reshape(-1, BINS, BINS)
 
@@ -111,8 +114,3 @@ def _ccc_of(sums: np.ndarray) -> np.ndarray:
     n = np.maximum(n, 1)
     # s_x^2 + s_y^2 + (m_x - m_y)^2, multiplied out
     return ratio(2 * (xy / n - x * y / n**2), xx / n + yy / n - 2 * x * y / n**2)
-
-
-def _bin(values: np.ndarray) -> np.ndarray:
-    bins: np.ndarray = np.floor(values - LOWEST).clip(0, BINS - 1).astype(np.int64)
-    return bins

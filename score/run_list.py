@@ -158,7 +158,8 @@ def _summarize(root: Path, place: Path) -> RunSummary:
     )
     summary = _with_scores(summary, metrics)
     lacks = _lacks(summary, pipeline.heads, trained)
-    if lacks is None and files.read("report/predictions.csv", _scores_are_old):
+    predictions = "report/predictions.csv"
+    if lacks is None and files.read(predictions, lambda _: scores_are_current(place)) is False:
         lacks = "the scores are of an earlier stack"
     state: State = "damaged" if files.problem else "incomplete" if lacks else "complete"
     return replace(summary, state=state, reason=files.problem or lacks)
@@ -270,7 +271,3 @@ def _lacks(
     if summary.stack is None:
         return "there is no stack"
     return "not scored" if summary.split is None else None
-
-
-def _scores_are_old(predictions: Path) -> bool:
-    return not scores_are_current(predictions.parent.parent)

@@ -22,16 +22,11 @@ def agreement_section(contents: Contents) -> Section | None:
         f"Cohen's kappa between systems on all utterances of {contents.classifier.split}, whether "
         "they are right or wrong. Heads that agree less gain more from being combined."
     )
-    figure = agreement_figure(contents.agreement)
-    table = agreement_table(contents.agreement)
-    return with_figure("agreement", "Agreement", text, figure, table)
-
-
-def agreement_table(agreement: pl.DataFrame) -> Table:
-    """Make the table of Cohen's kappa."""
-    frame = agreement.rename({"system": "System"})
+    frame = contents.agreement.rename({"system": "System"})
     digits = dict.fromkeys(frame.columns, 2)
-    return Table("agreement", "Cohen's kappa between systems.", frame, digits=digits)
+    table = Table("agreement", "Cohen's kappa between systems.", frame, digits=digits)
+    figure = agreement_figure(contents.agreement)
+    return with_figure("agreement", "Agreement", text, figure, table)
 
 
 def agreement_figure(agreement: pl.DataFrame) -> Figure | None:

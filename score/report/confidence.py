@@ -21,8 +21,14 @@ def calibration_section(contents: Contents) -> Section | None:
         "equal width, as published. The curve has bins of equal mass; points below the diagonal "
         "are over-confident."
     )
+    frame = contents.reliability.select(
+        pl.concat_list("lower", "upper").alias("Confidence bin"),
+        "n",
+        pl.col("confidence").alias("Confidence"),
+        pl.col("accuracy").alias("Accuracy"),
+    )
+    table = Table("reliability", "Mean confidence and accuracy in bins of equal mass.", frame)
     figure = curves.reliability_figure(contents.reliability, contents.classifier.subject)
-    table = reliability_table(contents.reliability)
     return with_figure("calibration", "Calibration", text, figure, table)
 
 
@@ -47,17 +53,6 @@ def abstention_section(contents: Contents) -> Section | None:
     )
     figure = curves.abstention_figure(systems, shown.system, shown.split)
     return with_figure("abstention", "Abstention", text, figure, abstention_table(systems))
-
-
-def reliability_table(reliability: pl.DataFrame) -> Table:
-    """Make the table of the reliability curve."""
-    frame = reliability.select(
-        pl.concat_list("lower", "upper").alias("Confidence bin"),
-        "n",
-        pl.col("confidence").alias("Confidence"),
-        pl.col("accuracy").alias("Accuracy"),
-    )
-    return Table("reliability", "Mean confidence and accuracy in bins of equal mass.", frame)
 
 
 def abstention_table(systems: Mapping[str, ClassScores]) -> Table:

@@ -31,7 +31,8 @@ def data_section(contents: Contents) -> Section | None:
         tables.append(_classes_table(exploration.counts))
         shown.append(speakers_figure(exploration.counts))
     if exploration.languages is not None:
-        tables.append(_languages_table(exploration.languages))
+        frame = exploration.languages.rename(str.capitalize)
+        tables.append(Table("languages", "Corpora and languages.", frame))
     if exploration.durations is not None:
         shown.append(durations_figure(exploration.durations, exploration.timed_by))
     return Section("data", "Data", text, figures=drawn(*shown), tables=tables)
@@ -42,20 +43,14 @@ def _classes_table(counts: pl.DataFrame) -> Table:
     splits = [split for split in SPLITS if (counts["split"] == split).any()]
     rows = []
     for (emotion,), utterances in counts.group_by("emotion", maintain_order=True):
-        by_speaker = utterances["speaker"].drop_nulls().value_counts()["count"].to_list()
-        row: list[object] = [emotion, *((utterances["split"] == split).sum() for split in splits)]
-        row += [len(by_speaker) or None, min(by_speaker, default=None)]
-        rows.append([*row, max(by_speaker, default=None)])
+        by_speaker = utterances["speaker"].drop_nulls().value_counts()["count"]
+        by_split = [(utterances["split"] == split).sum() for split in splits]
+        speakers = (len(by_speaker) or None, by_speaker.min(), by_speaker.max())
+        rows.append((emotion, *by_split, *speakers))
     titles = (*(SPLITS[split] for split in splits), "Speakers", "Fewest of one", "Most of one")
     schema = {"Class": pl.String, **dict.fromkeys(titles, pl.Int64)}
     caption = "Utterances by class and split, and how many each speaker who has any has of a class."
     return Table("data", caption, frame_of(sorted(rows), schema))
-
-
-def _languages_table(languages: pl.DataFrame) -> Table:
-    titles = {"corpus": "Corpus", "language": "Language"}
-    titles |= {"utterances": "Utterances", "speakers": "Speakers"}
-    return Table("languages", "Corpora and languages.", languages.rename(titles))
 
 
 def map_section(contents: Contents) -> Section | None:

@@ -93,14 +93,15 @@ def confusion_figure(
     plot.update_xaxes(title_text="predicted", showgrid=False, autotickangles=[0, -45, -90])
     plot.update_yaxes(title_text="true", showgrid=False, autorange="reversed")
     square_cells(plot)
+    size = 110 + min(52 * max(len(classes), 4), 900)
     return Figure(
         "confusion",
         f"Confusion matrix of {subject}: number of utterances; the colour is the share of the true "
         "class (row).",
         f"Heatmap of the confusion matrix of {subject}, rows true, columns predicted.",
         plot,
-        height=_matrix_width(len(classes)),
-        width=_matrix_width(len(classes)),
+        height=size,
+        width=size,
         least=100 + 28 * len(classes),
         square=True,
     )
@@ -253,10 +254,6 @@ def square_cells(plot: go.Figure) -> None:
         anchor = f"x{(axis.plotly_name or 'yaxis').removeprefix('yaxis')}"
         axis.update(scaleanchor=anchor, scaleratio=1, constrain="domain", constraintoward="top")
     plot.update_xaxes(constrain="domain")
-
-
-def _matrix_width(classes: int) -> int:
-    return 110 + min(52 * max(classes, 4), 900)
 
 
 def error_bars(

@@ -25,8 +25,14 @@ def rotations_section(contents: Contents) -> Section | None:
         "All other numbers of this report are those of the pooled test predictions of "
         f"{plural(len(rotations.rotations), 'rotation')}; here are the rotations one by one."
     )
-    section_tables = [rotation_summary_table(rotations), rotations_table(rotations)]
-    return Section("rotations", "Rotations", text, tables=section_tables)
+    header, rows = rotation_rows(rotations)
+    titles = [name[:1].upper() + name[1:] for name in header]
+    frame = frame_of(rows, dict.fromkeys(titles, pl.String))
+    caption = f"Mean ± sd of {plural(len(rotations.rotations), 'rotation')}"
+    if len(rotations.repetitions) > 1:
+        caption += f", and of the pooled scores of {plural(len(rotations.repetitions), 'seed')}"
+    means = Table("rotation-means", f"{caption}.", frame)
+    return Section("rotations", "Rotations", text, tables=[means, rotations_table(rotations)])
 
 
 def cross_section(contents: Contents) -> Section | None:
@@ -41,17 +47,6 @@ def cross_section(contents: Contents) -> Section | None:
     drawn = [cross_figure(scores) for scores in contents.cross]
     section_tables = [table for scores in contents.cross for table in cross_tables(scores)]
     return Section("cross", "Across corpora", text, figures=drawn, tables=section_tables)
-
-
-def rotation_summary_table(rotations: Rotations) -> Table:
-    """Make the table of mean ± sd over rotations and seeds, a row a system."""
-    header, rows = rotation_rows(rotations)
-    frame = frame_of([tuple(row) for row in rows], dict.fromkeys(header, pl.String))
-    caption = f"Mean ± sd of {plural(len(rotations.rotations), 'rotation')}"
-    if len(rotations.repetitions) > 1:
-        caption += f", and of the pooled scores of {plural(len(rotations.repetitions), 'seed')}"
-    titles = {name: name[:1].upper() + name[1:] for name in header}
-    return Table("rotation-means", f"{caption}.", frame.rename(titles))
 
 
 def rotations_table(rotations: Rotations) -> Table:
@@ -87,7 +82,7 @@ def cross_tables(cross: Cross) -> list[Table]:
 
 def _table(cross: Cross, system: str, name: str, title: str) -> Table:
     header = ["Trained on", *cross.corpora]
-    rows = [tuple(row) for row in cross_rows(cross, "macro_f1", system)]
+    rows = cross_rows(cross, "macro_f1", system)
     caption = (
         f"Macro-F1 of {title} over the classes that both corpora have, with 95 % intervals "
         f"over speakers, by tested {cross.by}."

@@ -62,7 +62,9 @@ def write_report(contents: Contents, formats: Sequence[Format] = ("svg", "png"))
     problem = _write_figures(folder, [f for section in shown for f in section.figures], formats)
     linked = formats[0] if formats and problem is None else None
     title = f"{contents.run.name}: speech emotion recognition"
-    write_if_changed(folder / "tables.tex", _latex(shown))
+    tables = [table.latex() for section in shown for table in section.tables]
+    latex = "\n".join(["% \\usepackage{booktabs} in the preamble", *tables])
+    write_if_changed(folder / "tables.tex", latex)
     write_if_changed(folder / "report.md", _markdown(title, shown, linked))
     write_if_changed(folder / "report.html", render_page(title, shown))
     return problem
@@ -118,11 +120,6 @@ def _draw(folder: Path, figures: Sequence[Figure], formats: Sequence[Format]) ->
         kaleido.write_fig_from_object_sync(drawings, kopts={"mathjax": False})
     except (BrowserClosedError, BrowserFailedError, ChromeNotFoundError) as error:
         raise _NoBrowserError from error
-
-
-def _latex(shown: Sequence[Section]) -> str:
-    tables = [table.latex() for section in shown for table in section.tables]
-    return "\n".join(["% \\usepackage{booktabs} in the preamble", *tables])
 
 
 def _markdown(title: str, shown: Sequence[Section], linked: Format | None) -> str:

@@ -15,6 +15,7 @@ from ser.score.report.agreement import agreement_section
 from ser.score.report.confidence import abstention_section, calibration_section
 from ser.score.report.contents import HARDEST, Contents, Shown
 from ser.score.report.exploration_sections import data_section, layers_section, map_section
+from ser.score.report.formats import Table
 from ser.score.report.protocols import cross_section, rotations_section
 from ser.score.report.section import Section, drawn, with_figure
 from ser.score.report.votes import votes_section
@@ -201,7 +202,11 @@ def _hardest(contents: Contents) -> Section | None:
         text += " Their audio files are not on this machine."
     else:
         text += " The players work as long as the audio files stay where they are."
-    table = tables.hardest_table(hardest)
+    headings = {"utterance": "Utterance", "emotion": "True", "prediction": "Predicted"}
+    headings |= {"probability": "p(true)", "speaker": "Speaker", "transcript": "Transcript"}
+    frame = hardest.select(headings.keys()).rename(headings)
+    caption = "The utterances whose true class has the lowest probability."
+    table = Table("hardest", caption, frame, wraps="Transcript")
     return Section("hardest", "Hardest utterances", text, tables=[table], clips=hardest.to_dicts())
 
 

@@ -10,7 +10,7 @@ from ser.score.record import Phase, StackSummary
 from ser.score.report.contents import Contents
 from ser.score.report.formats import NONE, Schema, Table, frame_of
 from ser.score.run import STACK
-from ser.score.scores import Groups, Ranked, Score
+from ser.score.scores import Groups, Score
 from ser.score.speakers import LEAST, not_available, too_few
 from ser.score.tables import further_metrics
 
@@ -34,7 +34,7 @@ def paper_table(contents: Contents) -> Table:
     dev, test = contents.metrics.get("dev", {}), contents.metrics.get("test", {})
     rows = []
     names = baseline.labels(dev | test, "macro_f1")
-    for system in _systems(contents, "macro_f1"):
+    for system in _classifiers(contents):
         on_dev = dev[system].classes if system in dev else None
         on_test = test[system].score("macro_f1") if system in test else None
         scored: tuple[object, ...] = (None, None, None, None)
@@ -143,21 +143,6 @@ def group_table(column: str, scored: Groups) -> Table:
     return Table(f"group-{column}", caption, frame_of(rows, schema), no_interval="n/a")
 
 
-def hardest_table(hardest: pl.DataFrame) -> Table:
-    """Make the table of the hardest utterances."""
-    names = {
-        "utterance": "Utterance",
-        "emotion": "True",
-        "prediction": "Predicted",
-        "probability": "p(true)",
-        "speaker": "Speaker",
-        "transcript": "Transcript",
-    }
-    frame = hardest.select(names.keys()).rename(names)
-    caption = "The utterances whose true class has the lowest probability."
-    return Table("hardest", caption, frame, wraps="Transcript")
-
-
 def attributes_table(contents: Contents, split: str) -> Table:
     """Make the table of attributes: a row a system and attribute, and of their mean."""
     schema: Schema = {
@@ -210,11 +195,11 @@ def missing_interval(contents: Contents, split: str) -> str:
     return not_available(speakers) if too_few(speakers) else NONE
 
 
-def _systems(contents: Contents, metric: Ranked) -> list[str]:
-    """Name every system that a split has the metric of, the stack last."""
+def _classifiers(contents: Contents) -> list[str]:
+    """Name every system that predicts classes on a split, the stack last."""
     scored = [item for systems in contents.metrics.values() for item in systems.items()]
-    names = [name for name, scores in scored if scores.score(metric) is not None]
-    return sorted(dict.fromkeys(names), key=lambda name: name == STACK)
+    names = dict.fromkeys(name for name, scores in scored if scores.classes is not None)
+    return sorted(names, key=lambda name: name == STACK)
 
 
 def _ingredients(contents: Contents, system: str) -> tuple[str, str, str]:

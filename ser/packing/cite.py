@@ -122,24 +122,24 @@ def cite(run: Path) -> list[Citation]:
     run = run_path(run)
     bundle = open_bundle(run) if run.is_file() else None
     folder = bundle.folder if bundle else run
-    if not (folder / "pipeline.yaml").is_file():
+    file = folder / "pipeline.yaml"
+    if not file.is_file():
         raise UserError(
             f"{run}: it is neither a run's folder (with a pipeline.yaml) nor a bundle; name one, "
             "such as runs/demo."
         )
-    file = folder / "pipeline.yaml"
     pipeline = Document(str(file), read_yaml(file), expand=False)
-    entries, cited_for = read_entries(), dict[str, list[str]]()
-    without_entry = dict[str, None]()
     evaluation = bundle.record.evaluation if bundle else None
     corpora = [corpus.name for corpus in evaluation.corpora] if evaluation else []
-    for item, keys in _used(pipeline, folder, corpora):
+    used = dict(_used(pipeline, folder, corpora))
+    cited_for: dict[str, list[str]] = {}
+    for item, keys in used.items():
         for key in keys:
             cited_for.setdefault(key, []).append(item)
-        if not keys:
-            without_entry[item] = None
-    cited = [Citation(tuple(dict.fromkeys(of)), entries[key]) for key, of in cited_for.items()]
+    entries = read_entries()
+    cited = [Citation(tuple(items), entries[key]) for key, items in cited_for.items()]
     taken = set(entries)
+    without_entry = (item for item, keys in used.items() if not keys)
     return cited + [Citation((item,), _hub_entry(item, taken)) for item in without_entry]
 
 
@@ -173,11 +173,11 @@ def _used(
             if name != "defaults":
                 yield from _model(pipeline, (section, name), run, finetuned)
     default = _text(pipeline, ("heads", "defaults", "head")) or "cross_modal_gru"
-    for name in pipeline.mapping(("heads",)):
-        if isinstance(pipeline.mapping(("heads",))[name], bool):  # the switch of the baseline
+    for name, entry in pipeline.mapping(("heads",)).items():
+        if name == "defaults" or isinstance(entry, bool):  # the switch of the baseline
             continue
         architecture = _text(pipeline, ("heads", name, "head")) or default
-        if name != "defaults" and (keys := HEADS.get(architecture)):
+        if keys := HEADS.get(architecture):
             yield f"head {architecture}", keys
     model = _text(pipeline, ("stack", "model")) or AUTO
     if "stack" in pipeline.data and (keys := STACKS.get(model)):

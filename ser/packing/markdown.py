@@ -21,10 +21,9 @@ def percent(value: float | None, interval: Sequence[float] | None = None) -> str
     return f"{100 * value:.1f}" + _interval(interval, lambda edge: f"{100 * edge:.1f}")
 
 
-def number(value: float | None, interval: Sequence[float] | None = None) -> str:
+def number(value: float, interval: Sequence[float] | None = None) -> str:
     """Write a number with three decimals, with its interval where there is one."""
-    shown = "unknown" if value is None else f"{value:.3f}"
-    return shown + _interval(interval, lambda edge: f"{edge:.3f}")
+    return f"{value:.3f}" + _interval(interval, lambda edge: f"{edge:.3f}")
 
 
 def _interval(interval: Sequence[float] | None, show: Callable[[float], str]) -> str:

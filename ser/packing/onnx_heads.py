@@ -101,6 +101,8 @@ def export_head(head: TrainedHead, path: Path, metadata: dict[str, str]) -> None
             f"head '{head.saved.name}' ({head.config.head}): its module computes with the lengths "
             "of a batch, which a graph cannot; use the run or its bundle."
         )
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # tracebacks, with paths of this machine
     program.model.metadata_props.update(metadata)
     program.save(path)
 

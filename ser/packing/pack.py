@@ -132,20 +132,17 @@ def _features(
     described: dict[str, Feature] = {}
     folders: dict[str, tuple[str, Path]] = {}
     first: dict[str, Feature] = {}
-    weights = predictor.features.weights()
-    for name in predictor.features.names:
-        options, model_weights = predictor.features.options[name], weights[name]
-        kind = options.kind
-        if model_weights is None:
-            described[name] = Feature(
-                kind=kind, licence=LICENCES.get(kind, UNKNOWN.format(f"the kind {kind}"))
-            )
+    for name, weights in predictor.features.weights().items():
+        options = predictor.features.options[name]
+        kind, model = options.kind, str(options.pretrained)
+        if weights is None:
+            licence = LICENCES.get(kind, UNKNOWN.format(f"the kind {kind}"))
+            described[name] = Feature(kind=kind, licence=licence)
             continue
-        model = str(options.pretrained)
         if model not in first:
-            first[model] = _described(name, model, model_weights, embed)
+            first[model] = _described(name, model, weights, embed)
             if (place := first[model].embedded) is not None:
-                folders[name] = place, model_weights.folder
+                folders[name] = place, weights.folder
         described[name] = first[model].model_copy(update={"kind": kind})
     return described, folders
 

@@ -12,6 +12,7 @@ from ser.heads.config import parse_head
 from ser.heads.inputs import Prepared
 from ser.heads.saved import SavedHead
 from ser.heads.testing import padded
+from ser.packing import onnx_heads
 from ser.packing.onnx_heads import HeadGraph, export_head, strided
 
 LENGTHS = [[(7, 3), (1, 5), (4, 1), (12, 8)], [(1, 1)], [(3, 40)]]
@@ -72,6 +73,8 @@ def test_a_graph_predicts_as_its_head_does(tmp_path):
     require_equal(head, tmp_path / "head.onnx")
     metadata = onnxruntime.InferenceSession(tmp_path / "head.onnx").get_modelmeta()
     assert metadata.custom_metadata_map == {"classes": '["a"]'}
+    here = str(Path(onnx_heads.__file__).parent)
+    assert here.encode() not in (tmp_path / "head.onnx").read_bytes()  # in a traceback
 
 
 @pytest.mark.slow
