@@ -137,14 +137,10 @@ def gather(
         systems = of_systems(run, logits, [classifier.split])
         predictions = {name: f for name, f in systems.items() if "prediction" in f.columns}
         agreement = _agreement(predictions)
-        classes = next(iter(logits.values())).classes
         truth = ground_truth(logits, manifest, ())
-        rows = predictions[classifier.system]
-        rows = rows.join(truth, "utterance", "left", maintain_order="left")
-        rows = rows.filter(pl.col("label") >= 0)
-        probabilities = rows.select(f"p.{name}" for name in classes).to_numpy()
-        reliability = equal_mass_curve(probabilities, rows["label"].to_numpy())
-        hardest = _hardest(rows, probabilities, classes)
+        rows = predictions[classifier.system].join(truth, "utterance", maintain_order="left")
+        classes = next(iter(logits.values())).classes
+        reliability, hardest = _in_detail(rows.filter(pl.col("label") >= 0), classes)
         hardest = _with_words_and_audio(hardest, run / "report", manifest, audio, transcripts)
     rotations = run / ROTATIONS  # of a cross-validation
     if synthetic is None:
@@ -234,16 +230,21 @@ def _agreement(predictions: Mapping[str, pl.DataFrame]) -> pl.DataFrame | None:
     return pl.DataFrame({"system": list(predictions), **columns})
 
 
-def _hardest(rows: pl.DataFrame, probabilities: np.ndarray, classes: Sequence[str]) -> pl.DataFrame:
-    """Return the rows to whose true class the system gives the least probability, lowest first."""
+def _in_detail(rows: pl.DataFrame, classes: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the reliability curve of labelled rows, and the hardest of them, lowest first.
+
+    Those are the rows to whose true class the system gives the least probability.
+    """
     labels = rows["label"].to_numpy()
+    probabilities = rows.select(f"p.{name}" for name in classes).to_numpy()
     probability = pl.Series(np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0])
-    return (
+    hardest = (
         rows.with_columns(emotion_of(classes), probability=probability)
         .sort("probability", maintain_order=True)
         .head(HARDEST)
         .select("utterance", "emotion", "prediction", "probability", "speaker")
     )
+    return equal_mass_curve(probabilities, labels), hardest
 
 
 def _with_words_and_audio(

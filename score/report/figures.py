@@ -224,12 +224,9 @@ def heatmaps(
     """
     tip = tip if counts is not None else "%{y}, %{x}: %{z:.3f}"
     text = counts.astype(str) if counts is not None else np.char.mod("%.2f", values)
-    shown: list[go.Heatmap] = []
-    for cells in (values <= 0.5, values > 0.5):
-        z = values.astype(object)
-        z[~cells] = None
-        trace = go.Heatmap(
-            z=z.tolist(),
+    return [
+        go.Heatmap(
+            z=np.where(cells, values, np.array(None)).tolist(),
             x=list(columns),
             y=list(rows),
             customdata=counts.tolist() if counts is not None else None,
@@ -244,8 +241,8 @@ def heatmaps(
             xgap=1,
             ygap=1,
         )
-        shown.append(trace)
-    return shown
+        for cells in (values <= 0.5, values > 0.5)
+    ]
 
 
 def square_cells(plot: go.Figure) -> None:

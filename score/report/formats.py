@@ -56,18 +56,9 @@ class Table:
 
     def rows(self) -> list[list[str]]:
         """Return the cells as plain text, row by row."""
-        columns = [
-            [
-                _cell(
-                    value,
-                    self.digits.get(series.name, 3),
-                    self.no_interval if isinstance(series.dtype, pl.List) else NONE,
-                )
-                for value in series.to_list()
-            ]
-            for series in self.frame.iter_columns()
-        ]
-        return [list(row) for row in zip(*columns, strict=True)]
+        digits = [self.digits.get(name, 3) for name in self.columns]
+        missing = [self.no_interval if isinstance(t, pl.List) else NONE for t in self.frame.dtypes]
+        return [list(map(_cell, row, digits, missing)) for row in self.frame.iter_rows()]
 
     def bold(self) -> set[tuple[int, int]]:
         """Return row and column of the cells that are the highest of their column."""
@@ -89,8 +80,7 @@ class Table:
         lines.append(["---" if text else "---:" for text in self.is_text])
         for i, row in enumerate(self.rows()):
             cells = [
-                c.translate(MARKDOWN) if text else c
-                for c, text in zip(row, self.is_text, strict=True)
+                c.translate(MARKDOWN) if t else c for c, t in zip(row, self.is_text, strict=True)
             ]
             lines.append([f"**{c}**" if (i, j) in bold else c for j, c in enumerate(cells)])
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -146,6 +136,6 @@ def _cell(value: object, digits: int, missing: str) -> str:
 
 def _latex(text: str, is_text: bool = True) -> str:
     escaped = " ".join(text.split()).translate(ESCAPES)
-    return (
-        escaped if is_text else escaped.replace("--", NONE).replace("-", "$-$").replace(NONE, "--")
-    )
+    if is_text:
+        return escaped
+    return escaped.replace("--", NONE).replace("-", "$-$").replace(NONE, "--")

@@ -49,17 +49,7 @@ def write_results(
     keep_umask(part)
     clear(job.head_folder / FILE)
     replace_folder(part, job.model_folder)
-    checksums = write_files(
-        job.head_folder,
-        config.training,
-        job.manifest,
-        scored,
-        weights={"head": module.head.state_dict()},
-        tables={"history": pl.DataFrame(trained.history)},
-        fingerprint=fingerprint(spec),
-        features={config.model: str(spec["weights"])},
-        groups=job.groups,
-    )
+    checksums = _write_head(job, trained, scored, spec)
     dev = scored.get("dev")
     scores = dev_scores(dev.labels, dev.outputs, config.training.metrics) if dev else {}
     HeadRecord(
@@ -87,6 +77,24 @@ def write_results(
         seconds=round(time.monotonic() - started, 1),
     ).write(job.head_folder / FILE)
     remove_leftovers(job.head_folder, done=True)
+
+
+def _write_head(
+    job: FineTuneJob, trained: Trained, scored: Mapping[str, ScoredRows], spec: Spec
+) -> dict[str, str]:
+    """Write the files of the head but its record; return their checksums."""
+    assert isinstance(trained.module, FineTuned)
+    return write_files(
+        job.head_folder,
+        job.config.training,
+        job.manifest,
+        scored,
+        weights={"head": trained.module.head.state_dict()},
+        tables={"history": pl.DataFrame(trained.history)},
+        fingerprint=fingerprint(spec),
+        features={job.config.model: str(spec["weights"])},
+        groups=job.groups,
+    )
 
 
 def _scored(

@@ -80,8 +80,10 @@ class _Definitions(dict[str, Schema]):
     """The definitions of a schema by name; `refs` has a reference to that of each model."""
 
     def __init__(self, models: Iterable[type[BaseModel]]) -> None:
-        modes = [(model, "validation") for model in dict.fromkeys(models)]
-        named, schema = models_json_schema(modes, ref_template="#/$defs/{model}")
+        named, schema = models_json_schema(
+            [(model, "validation") for model in dict.fromkeys(models)],
+            ref_template="#/$defs/{model}",
+        )
         super().__init__(schema["$defs"])
         self.refs = {model: ref for (model, _), ref in named.items()}
 

@@ -51,8 +51,7 @@ def _identity(model: str) -> str:
 
 def with_views(pipeline: Pipeline, names: Sequence[str]) -> list[FeatureView]:
     """Return the features, each followed by its augmented views."""
-    views = {name: ("", *pipeline.features[name].augment) for name in names}
-    return [FeatureView(name, view) for name in names for view in views[name]]
+    return [FeatureView(n, view) for n in names for view in ("", *pipeline.features[n].augment)]
 
 
 def extraction_order(pipeline: Pipeline, names: Sequence[str]) -> list[str]:
@@ -90,28 +89,22 @@ def extract_features(
     warn_of_languages(chosen, manifest.frame["language"])
     if not engine.elsewhere:
         warn_of_labels(chosen)
-    groups = [
-        group
-        for names in passes(pipeline.features, order)
-        for group in (
-            [FeatureView(name) for name in names],
-            *([view] for view in with_views(pipeline, names) if view.view),
-        )
-    ]
+    groups: list[list[FeatureView]] = []
+    for together in passes(pipeline.features, order):
+        groups.append([FeatureView(name) for name in together])
+        groups += [[view] for view in with_views(pipeline, together) if view.view]
+    origin, at_once = pipeline.origin, engine.jobs or 1
     for group in groups:
         caches = [view.name for view in group]
         if engine.ray:
-            yield from extract_with_ray(pipeline.origin, caches, device, engine.address)
+            yield from extract_with_ray(origin, caches, device, engine.address)
         elif engine.slurm is not None:
-            jobs_at_once = engine.jobs or 1
-            yield from extract_with_slurm(
-                pipeline.origin, caches, device, jobs_at_once, engine.slurm
-            )
+            yield from extract_with_slurm(origin, caches, device, at_once, engine.slurm)
         elif engine.is_local:
             jobs = [feature_job(pipeline, manifest, *view) for view in group]
             yield from extract_together(jobs, device, shard)
         else:
-            yield from extract_with_jobs(pipeline.origin, caches, engine.jobs or 1, device)
+            yield from extract_with_jobs(origin, caches, at_once, device)
 
 
 def describe_extraction(report: Report) -> str:

@@ -6,7 +6,7 @@ left out, and why.
 
 import shlex
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -67,17 +67,9 @@ def run_all(
     if not pipeline.systems:
         log("heads    none in the file: nothing to train, stack or score")
         return {}, failed
-    after_epoch = callbacks.after_epoch
-    reports: Iterable[HeadReport] = ()
-    if heads := list(pipeline.heads):
-        reports = train(pipeline, heads, device, engine=engine, log=log, after_epoch=after_epoch)
-    left = follow(reports, callbacks, log)
+    left = _train(pipeline, device, engine, callbacks, log)
     failed |= {f"heads/{head.name}": head.error for head in left}
-    busy = [head.name for head in left if head.done == "busy"]
-    problem = failed_heads(pipeline, pipeline.systems)
-    if busy:
-        problem = f"another process trains {', '.join(busy)}; when it is done, run this again."
-    if problem:
+    if problem := _unfinished(pipeline, left):
         log(f"stack    not fitted, and nothing scored: {problem}")
         return {}, failed
     _fit_stack(pipeline, log)
@@ -105,6 +97,24 @@ def next_commands(run: Path) -> list[str]:
     below = run.resolve().is_relative_to(Path.cwd())
     folder = shlex.quote(str(run.resolve().relative_to(Path.cwd()) if below else run))
     return [f"ser predict CLIP.wav --run {folder}", f"ser serve --run {folder}"]
+
+
+def _train(
+    pipeline: Pipeline, device: str, engine: Engine, callbacks: Callbacks, log: Log
+) -> list[HeadReport]:
+    """Train the heads; return those that failed or are trained elsewhere."""
+    heads, after_epoch = list(pipeline.heads), callbacks.after_epoch
+    if not heads:
+        return []
+    reports = train(pipeline, heads, device, engine=engine, log=log, after_epoch=after_epoch)
+    return follow(reports, callbacks, log)
+
+
+def _unfinished(pipeline: Pipeline, left: Sequence[HeadReport]) -> str:
+    """Return why there can be no stack yet, "" where all heads are trained."""
+    if busy := [head.name for head in left if head.done == "busy"]:
+        return f"another process trains {', '.join(busy)}; when it is done, run this again."
+    return failed_heads(pipeline, pipeline.systems)
 
 
 def _fit_stack(pipeline: Pipeline, log: Log) -> None:
