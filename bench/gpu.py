@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,20 +32,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.gpu_compile import compile_groups
-from bench.gpu_extract import extraction_groups
-from bench.gpu_finetune import finetune_groups
-from bench.gpu_heads import head_groups
-from bench.gpu_jobs import jobs_groups
+from bench.gpu_extract import COMPILED, compile_rows, decoding_rows, extraction_rows
+from bench.gpu_finetune import finetune_rows, group_rows
+from bench.gpu_heads import head_rows, recurrence_rows, unicamp_heads
+from bench.gpu_jobs import jobs_rows
 from bench.gpu_loop import Setting
 from bench.gpu_models import MODELS
 from bench.gpu_plan import measured
-from bench.gpu_published import published_groups
-from bench.gpu_recurrence import recurrence_groups
+from bench.gpu_published import published_rows
 from bench.gpu_rows import Group, Outcome, Result, run
 from bench.heads import msp_like
 from bench.report import bare_parser
-from ser.corpus.errors import UserError, one_line
+from ser.corpus.errors import UserError, one_line, plural
 from ser.corpus.machine import machine, versions
 from ser.corpus.manifest import Manifest
 from ser.corpus.termination import catch_sigterm, is_requested
@@ -123,13 +122,10 @@ def _available(name: str) -> str:
     device = choose_device(name)
     if device == "cpu":
         return device
-    if not torch.cuda.is_available():
-        raise UserError("No GPU is seen by PyTorch; use --device cpu --tiny.")
     index, count = int(device.partition(":")[2] or 0), torch.cuda.device_count()
     if index >= count:
-        raise UserError(
-            f"--device {device}: there is no such GPU; the last one is cuda:{count - 1}."
-        )
+        gpus = plural(count, "GPU")
+        raise UserError(f"--device {device}: PyTorch sees {gpus}; use --device cpu --tiny.")
     return f"cuda:{index}"
 
 
@@ -145,14 +141,18 @@ def _check_folders(args: argparse.Namespace) -> None:
 
 def _selected(setting: Setting, only: Sequence[str] | None) -> list[Group]:
     """Return the groups whose titles have one of the parts, all without parts."""
+    heads = unicamp_heads(setting.tiny)
+    compiled = [model for model in MODELS if model.name in COMPILED]
     groups = [
-        *extraction_groups(MODELS, setting),
-        *recurrence_groups(setting),
-        *head_groups(setting),
-        *published_groups(setting),
-        *finetune_groups(setting),
-        *jobs_groups(setting),
-        *compile_groups(setting),
+        Group("decoding", partial(decoding_rows, setting)),
+        *(Group(model.name, partial(extraction_rows, model, setting)) for model in MODELS),
+        Group("bidirectional GRU", partial(recurrence_rows, setting)),
+        *(Group(f"head {name}", partial(head_rows, name, setting)) for name in heads),
+        Group("published training", partial(published_rows, setting)),
+        Group("one process, NCCL", partial(group_rows, setting)),
+        Group("fine-tuning wavlm-large", partial(finetune_rows, setting)),
+        Group("several heads, --jobs auto", partial(jobs_rows, setting)),
+        *(Group(f"compile, {m.name}", partial(compile_rows, m, setting)) for m in compiled),
     ]
     titles = [group.title for group in groups]
     for part in only or []:

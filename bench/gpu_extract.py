@@ -1,8 +1,13 @@
-"""Extraction in `bench.gpu`: what a model's frames must equal, and the rows of every model."""
+"""Extraction in `bench.gpu`: what a model's frames must equal, and the rows of every model.
+
+Compiling takes a minute for some models, so its groups come last. CUDA graphs are measured on a GPU
+only, and nothing in ser uses them yet: the rows show whether they would pay.
+"""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 from unittest.mock import patch
@@ -13,11 +18,10 @@ from transformers import WhisperFeatureExtractor
 
 from bench.gpu_loop import Extraction, Setting
 from bench.gpu_models import Model
-from bench.gpu_rows import Figure, Group, once, peak_gb, relative_l2, release, seconds_of
+from bench.gpu_rows import Figure, once, peak_gb, relative_l2, release, seconds_of, synchronize
 from ser.corpus.errors import plural
 from ser.corpus.lookahead import batches_ahead
 from ser.extract.device_memory import frame_bytes, peak_bytes
-from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import SAMPLE_RATE
 from ser.extract.loop import AHEAD, Threads
 from ser.extract.sources import AudioSources
@@ -26,6 +30,7 @@ COMPARED = 8  # clips of the rows on equality
 THREADS = (1, 2, 4, 8, 16)
 WAVLM_CLIPS = 1_900  # a second: WavLM-large at 40 % of an H100, clips of 5.7 s (docs/extract.md)
 MELS = 16  # windows
+COMPILED = ("whisper-large-v3, full", "roberta-large", "wavlm-large")  # of `MODELS`
 
 
 class Comparisons(Extraction):
@@ -133,6 +138,11 @@ class Comparisons(Extraction):
         with self._plain_attention():
             return relative_l2(fused, self.frames(inputs))
 
+    def waiting(self) -> float:
+        """Return the percentage of the loop in which the device waits."""
+        wall, busy, _ = self.timed_loop
+        return 100 * (1 - busy / wall)
+
     def preparing(self, threads: int) -> float:
         """Return the clips a second that so many threads prepare."""
         sources = [self.sources.load(u) for u in list(self.hashes)[: 8 * MELS]]
@@ -176,20 +186,13 @@ def extraction_rows(model: Model, setting: Setting) -> list[Figure]:
         Figure("loop / bare", lambda: own.bare_seconds / own.timed_loop[0], "x", "≥", 0.95, True),
         Figure("bare model", lambda: clips / own.bare_seconds, "clips/s"),
         Figure("loop", lambda: clips / own.timed_loop[0], "clips/s"),
-        Figure(
-            "the device waits",
-            lambda: 100 * (1 - own.timed_loop[1] / own.timed_loop[0]),
-            "%",
-            "≤",
-            5,
-            True,
-        ),
+        Figure("the device waits", own.waiting, "%", "≤", 5, True),
         Figure("written", lambda: own.timed_loop[2] / 1e9 / own.timed_loop[0], "GB/s"),
         Figure("batch = single", own.batch_error, "relative L2", "≤", close),
     ]
     if max(map(len, own.batches)) >= (2 if setting.tiny else 4):
         rows.append(Figure("halving without memory", own.halved_error, "relative L2", "≤", close))
-    if not isinstance(own.extractor, EncoderExtractor):
+    if model.kind == "facodec":  # in float32 always
         return rows
     utilisation = 0.40 if model.kind != "text" else None  # what docs/extract.md assumes
     rows += [
@@ -226,21 +229,62 @@ def decoding_rows(setting: Setting) -> list[Figure]:
         return len(sources.utterances) / seconds_of("cpu", decode)
 
     default = max(n for n in THREADS if n <= Threads.on("cuda").decode)
+    goals = {default: WAVLM_CLIPS}
     return [
-        Figure(
-            plural(threads, "thread"),
-            partial(rate, threads),
-            "clips/s",
-            "≥",
-            WAVLM_CLIPS if threads == default else None,
-            True,
-        )
-        for threads in THREADS
+        Figure(plural(n, "thread"), partial(rate, n), "clips/s", "≥", goals.get(n), True)
+        for n in THREADS
     ]
 
 
-def extraction_groups(models: Sequence[Model], setting: Setting) -> list[Group]:
-    groups = [Group("decoding", lambda: decoding_rows(setting))]
-    for model in models:
-        groups.append(Group(model.name, partial(extraction_rows, model, setting)))
-    return groups
+class Compiled(Comparisons):
+    """A model with `compile: true`, and the same without."""
+
+    def __init__(self, model: Model, setting: Setting) -> None:
+        self.plain = Comparisons(model, setting)
+        super().__init__(replace(model, options={**model.options, "compile": True}), setting)
+
+    def first(self) -> float:
+        """Return the seconds until all lengths of batches are compiled."""
+        return once(self.setting.device, self.bare)
+
+    def gain(self) -> float:
+        """Return how many times as fast the bare model is."""
+        return self.plain.bare_seconds / self.bare_seconds
+
+    def error(self) -> float:
+        """Return the relative L2 of its frames to those without `compile`."""
+        return relative_l2(self.frames(self.inputs()), self.plain.frames(self.plain.inputs()))
+
+    def graph_gain(self, clips: int | None) -> float:
+        """Return how many times as fast a CUDA graph of a batch is; `clips` of it, or all."""
+        inputs = tuple(tensor[:clips] for tensor in self.plain.prepared[-1])
+        run, device = self.plain.encoder.run, self.setting.device
+
+        def eager() -> Any:
+            with torch.inference_mode():
+                return run(*inputs)
+
+        seconds, graph = seconds_of(device, eager, 3), torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream(device)
+        with torch.cuda.stream(stream):  # what the first run in a stream allocates
+            eager()
+        synchronize(device)
+        with torch.cuda.graph(graph, stream=stream):
+            eager()
+        return seconds / seconds_of(device, graph.replay, 3)
+
+
+def compile_rows(model: Model, setting: Setting) -> Sequence[Figure]:
+    own = Compiled(model, setting)
+    close = 0.02 if setting.is_gpu else 1e-4  # bfloat16, float32
+    rows = [
+        Figure("compiling", own.first, "s"),
+        Figure("compiled / eager", own.gain, "x as fast", "≥", 1, True),
+        Figure("compiled = eager", own.error, "relative L2", "≤", close),
+    ]
+    if setting.is_gpu:
+        rows += [
+            Figure("CUDA graph / eager, a clip", partial(own.graph_gain, 1), "x as fast"),
+            Figure("CUDA graph / eager, a batch", partial(own.graph_gain, None), "x as fast"),
+        ]
+    return rows

@@ -1,7 +1,7 @@
 """Fine-tuning in `bench.gpu`: one accumulated step of WavLM-large, and a group of one process."""
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import distributed
 
 from bench.gpu_loop import Setting
 from bench.gpu_models import WAVLM_LARGE
-from bench.gpu_rows import Figure, Group, peak_gb, relative_l2, seconds_of
+from bench.gpu_rows import Figure, peak_gb, relative_l2, seconds_of
 from ser.corpus.manifest import Manifest
 from ser.extract.models import resolve
 from ser.extract.sources import AudioSources
@@ -68,23 +68,13 @@ class Tuning:
         """Return clips per second of a step, once warm."""
         return len(self.manifest) / seconds_of(self.setting.device, self.trainer().fit)
 
-
-class Tunings:
-    """All ways of fine-tuning one model."""
-
-    def __init__(self, setting: Setting) -> None:
-        folder = WAVLM_LARGE.write(setting.root / "tuned", setting.device, setting.tiny)
-        self.ways = {way: Tuning(way, folder, setting) for way in WAYS}
-
-    def memory(self, way: str, base: str) -> float:
+    def memory_share(self, base: "Tuning") -> float:
         """Return the peak memory over that of another way; of a CPU 0."""
-        own, other = self.ways[way].step[0], self.ways[base].step[0]
-        return own / other if other else 0.0
+        return self.step[0] / base.step[0] if base.step[0] else 0.0
 
-    def loss_error(self) -> float:
-        """Return the relative difference of the loss with checkpointing to that without."""
-        own, base = (self.ways[way].step[1] for way in ("full, checkpointing", "full"))
-        return abs(own - base) / abs(base)
+    def loss_error(self, base: "Tuning") -> float:
+        """Return the relative difference of the loss to that of another way."""
+        return abs(self.step[1] - base.step[1]) / abs(base.step[1])
 
 
 def _rows(way: str, tuning: Tuning) -> list[Figure]:
@@ -98,19 +88,16 @@ def _rows(way: str, tuning: Tuning) -> list[Figure]:
 
 
 def finetune_rows(setting: Setting) -> list[Figure]:
-    own = Tunings(setting)
+    folder = WAVLM_LARGE.write(setting.root / "tuned", setting.device, setting.tiny)
+    ways = {way: Tuning(way, folder, setting) for way in WAYS}
+    full, checkpointing, lora = ways.values()
+    saved = partial(checkpointing.memory_share, full)
+    error = partial(checkpointing.loss_error, full)
     return [
-        *(row for way, tuning in own.ways.items() for row in _rows(way, tuning)),
-        Figure("loss with checkpointing = without", own.loss_error, "relative", "≤", 0.01),
-        Figure(
-            "memory, checkpointing / without",
-            lambda: own.memory("full, checkpointing", "full"),
-            "x",
-            "≤",
-            0.8,
-            True,
-        ),
-        Figure("memory, LoRA / full", lambda: own.memory("LoRA", "full"), "x", "≤", 0.9, True),
+        *(row for way, tuning in ways.items() for row in _rows(way, tuning)),
+        Figure("loss with checkpointing = without", error, "relative", "≤", 0.01),
+        Figure("memory, checkpointing / without", saved, "x", "≤", 0.8, True),
+        Figure("memory, LoRA / full", partial(lora.memory_share, full), "x", "≤", 0.9, True),
     ]
 
 
@@ -128,9 +115,5 @@ def group_error(setting: Setting) -> float:
         distributed.destroy_process_group()
 
 
-def finetune_groups(setting: Setting) -> list[Group]:
-    row = Figure("sum and gather", lambda: group_error(setting), "relative L2", "≤", 0)
-    return [
-        Group("one process, NCCL", lambda: [row]),
-        Group("fine-tuning wavlm-large", lambda: finetune_rows(setting)),
-    ]
+def group_rows(setting: Setting) -> list[Figure]:
+    return [Figure("sum and gather", partial(group_error, setting), "relative L2", "≤", 0)]

@@ -1,14 +1,14 @@
-"""Heads in `bench.gpu`: the twelve of UNICAMP at the lengths of MSP-Podcast, by a synthetic cache.
+"""Heads in `bench.gpu`: the twelve of UNICAMP at the lengths of MSP-Podcast, and the GRU in them.
 
-They are those of presets/unicamp.yaml, one epoch each; frames are noise, cut from one block. The
-smallest and the largest have all rows.
+They are those of presets/unicamp.yaml, one epoch each; frames are noise, cut from one block and
+cached. The smallest and the largest have all rows.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,16 +16,19 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import yaml
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from bench.gpu_loop import Setting
-from bench.gpu_rows import Figure, Group, once, peak_gb, relative_l2, seconds_of
-from bench.heads import msp_like
+from bench.gpu_rows import Figure, once, peak_gb, relative_l2, seconds_of
+from bench.heads import FRAME_RATE, msp_like
 from bench.heads_sides import CLASSES
 from bench.report import drop
 from ser.cache.features import FeatureCache
 from ser.cache.reader import BatchReader, FeatureInput
 from ser.extract.extractor import parse_options
 from ser.extract.job import options_spec
+from ser.heads.architectures.recurrent import bidirectional_gru
 from ser.heads.config import parse_head
 from ser.heads.training.cached import CachedFrames, head_trainer
 from ser.heads.training.reading import Reading
@@ -209,8 +212,59 @@ def head_rows(name: str, setting: Setting) -> list[Figure]:
     ]
 
 
-def head_groups(setting: Setting) -> list[Group]:
+class Recurrence:
+    """A bidirectional GRU over one batch: packed, over padding too, and as our heads run it."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.device = setting.device
+        hidden, batch = (8, 4) if setting.tiny else (HIDDEN, BATCH)
+        seconds = np.sort(msp_like())[-8 * batch :: 8] / (8 if setting.tiny else 1)
+        self.lengths = torch.from_numpy(np.maximum(seconds * FRAME_RATE, 1).astype(np.int64))
+        torch.manual_seed(0)
+        self.gru = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True).to(self.device)
+        width = int(self.lengths.max())
+        self.x = torch.randn(batch, width, hidden, device=self.device, requires_grad=True)
+
+    def ours(self) -> torch.Tensor:
+        """Return the outputs of the path that heads take on this device."""
+        return bidirectional_gru(self.gru, self.x, self.lengths.to(self.device))
+
+    def packed(self) -> torch.Tensor:
+        rows = pack_padded_sequence(self.x, self.lengths, batch_first=True, enforce_sorted=False)
+        width = self.x.shape[1]
+        return pad_packed_sequence(self.gru(rows)[0], batch_first=True, total_length=width)[0]
+
+    def dense(self) -> torch.Tensor:
+        """Return the outputs over padding: other numbers, and the least calls."""
+        out: torch.Tensor = self.gru(self.x)[0]
+        return out
+
+    def seconds(self, kind: str) -> float:
+        """Return the seconds of forward and backward."""
+        return seconds_of(self.device, lambda: getattr(self, kind)().sum().backward(), 3)
+
+    def error(self) -> float:
+        """Return the relative L2 of our outputs on the device to those on the CPU."""
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            own = self.ours().cpu()
+            gru = copy.deepcopy(self.gru).cpu()
+            return relative_l2([own], [bidirectional_gru(gru, self.x.cpu(), self.lengths)])
+
+    def packed_error(self) -> float:
+        """Return the relative L2 of our outputs to a packed sequence's, both on the device."""
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return relative_l2([self.ours()], [self.packed()])
+
+
+def recurrence_rows(setting: Setting) -> Sequence[Figure]:
+    own = Recurrence(setting)
+
+    def ratio(kind: str, base: str) -> float:
+        return own.seconds(kind) / own.seconds(base)
+
     return [
-        Group(f"head {name}", partial(head_rows, name, setting))
-        for name in unicamp_heads(setting.tiny)
+        Figure("ours / packed", lambda: ratio("ours", "packed"), "x", "≤", 1.1, True),
+        Figure("packed / dense", lambda: ratio("packed", "dense"), "x", "≤", 1.5, True),
+        Figure("ours = packed", own.packed_error, "relative L2", "≤", 1e-4),
+        Figure("ours = CPU, no TF32", own.error, "relative L2", "≤", 1e-4),
     ]

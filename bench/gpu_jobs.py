@@ -16,7 +16,7 @@ import yaml
 
 from bench.gpu_heads import FEATURES, IMPORTED, Frames, unicamp_heads
 from bench.gpu_loop import Setting
-from bench.gpu_rows import Figure, Group, once, relative_l2
+from bench.gpu_rows import Figure, once, relative_l2
 from bench.heads_sides import CLASSES
 from ser.cache.logits import HeadLogits
 from ser.engines.heads import RunTraining, Training, train_runs
@@ -73,8 +73,8 @@ class Jobs:
             for report in train_runs([training], jobs, log=self.lines.append):
                 if report.done != "trained":
                     raise ValueError(f"head {report.name}: {report.error}")
-        logits = (_logits(job.run / "heads" / name) for name in self.names)
-        return [torch.from_numpy(values) for values in logits]
+        files = [job.run / "heads" / name / "logits.h5" for name in self.names]
+        return [torch.from_numpy(HeadLogits.read(file).splits["dev"].logits) for file in files]
 
     @cached_property
     def measured(self) -> tuple[float, float, float]:
@@ -85,16 +85,15 @@ class Jobs:
         at_once = once(device, lambda: logits.append(self.train(None)))
         return alone, at_once, relative_l2(logits[1], logits[0])
 
+    def gain(self) -> float:
+        """Return how many times as fast all at once are as one by one."""
+        return self.measured[0] / self.measured[1]
+
     def workers(self) -> float:
         """Return how many heads were trained at a time, as `ser heads train-all` reports it."""
         assert self.measured
         counts = [int(line.split("training ")[1].split()[0]) for line in self.lines]
         return max(counts)
-
-
-def _logits(folder: Path) -> np.ndarray:
-    logits = HeadLogits.read(folder / "logits.h5")
-    return logits.splits["dev"].logits
 
 
 def jobs_rows(setting: Setting) -> list[Figure]:
@@ -103,17 +102,6 @@ def jobs_rows(setting: Setting) -> list[Figure]:
         Figure("one by one", lambda: own.measured[0], "s"),
         Figure("at once", lambda: own.measured[1], "s"),
         Figure("at a time", own.workers, "heads", "≥", 2, True),
-        Figure(
-            "one by one / at once",
-            lambda: own.measured[0] / own.measured[1],
-            "x as fast",
-            "≥",
-            1,
-            True,
-        ),
+        Figure("one by one / at once", own.gain, "x as fast", "≥", 1, True),
         Figure("logits = one by one", lambda: own.measured[2], "relative L2", "≤", 1e-2),
     ]
-
-
-def jobs_groups(setting: Setting) -> list[Group]:
-    return [Group("several heads, --jobs auto", lambda: jobs_rows(setting))]

@@ -2,8 +2,6 @@
 
 loop   `run_batches`: decoding, preparation, the model, and writing to the cache
 bare   the model alone on the batches that the loop prepared, already on the device
-
-FACodec has no such split: its bare run is handed waveforms and hands frames back.
 """
 
 import shutil
@@ -17,8 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.gpu_models import Model
 from bench.gpu_rows import seconds_of, synchronize
@@ -63,26 +60,6 @@ class Setting:
         return device_type(self.device) == "cuda"
 
 
-class Flops(TorchDispatchMode):
-    """Counts products and convolutions by PyTorch's own formulas.
-
-    `FlopCounterMode` cannot run WavLM and DeBERTa: its bookkeeping of modules fails on them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=out)
-        return out
-
-
 @dataclass
 class Tape:
     """The batches that the model was given, and the seconds for which the device was busy."""
@@ -106,7 +83,9 @@ class Extraction:
         manifest = setting.texts if model.kind == "text" else setting.speech
         self.job = Job(model.name, options, manifest, setting.audio, setting.root / "cache")
         self.extractor = build_extractor(options, resolve(str(folder)))
+        assert isinstance(self.extractor, EncoderExtractor)
         load(self.extractor, model.name, setting.device)
+        self.encoder: Any = self.extractor.encoder
         self.sources = sources_of(self.job)
         self.hashes = self.sources.stat_hashes()
         sizes = self.sources.sizes()
@@ -114,17 +93,6 @@ class Extraction:
         if setting.tiny:  # two of the longest, so that there are several batches
             budget = 2.1 * max(map(self.extractor.cost, sizes.values()))
         self.batches = plan(self.extractor, sizes, budget)
-        # what is timed as the model: this method of this object
-        self.owner: Any = self.extractor
-        self.method = "_run"
-        if isinstance(self.extractor, EncoderExtractor):
-            self.owner, self.method = self.extractor.encoder, "run"
-
-    @property
-    def encoder(self) -> Any:
-        """The encoder; only models that have one get the rows that need it."""
-        assert isinstance(self.extractor, EncoderExtractor)
-        return self.extractor.encoder
 
     def loop(self, batches: Sequence[Sequence[str]]) -> tuple[FeatureCache, Report, int]:
         """Extract batches into an empty cache; return it, the report, and the bytes written."""
@@ -147,7 +115,7 @@ class Extraction:
     @contextmanager
     def taped(self, keep: bool) -> Iterator[Tape]:
         """Time every run of the model, and `keep` what it is given."""
-        tape, run = Tape(), getattr(self.owner, self.method)
+        tape, run = Tape(), self.encoder.run
 
         def timed(*inputs: Any) -> Any:
             if keep:
@@ -164,7 +132,7 @@ class Extraction:
             tape.spans.append((start, end))
             return out
 
-        with patch.object(self.owner, self.method, timed):
+        with patch.object(self.encoder, "run", timed):
             yield tape
             synchronize(self.setting.device)
 
@@ -176,20 +144,18 @@ class Extraction:
         return tape.inputs
 
     def bare(self) -> None:
-        run = getattr(self.owner, self.method)
         with torch.inference_mode():
             for inputs in self.prepared:
-                run(*inputs)
+                self.encoder.run(*inputs)
 
     @cached_property
     def flops(self) -> int:
         """Floating-point operations of the bare model on all batches, padding included."""
-        prepared, counter = self.prepared, Flops()
-        run = getattr(self.owner, self.method)
+        prepared, counter = self.prepared, FlopCounterMode(display=False)
         with torch.no_grad(), counter:  # in inference mode, operations are not broken down
             for inputs in prepared:
-                run(*inputs)
-        return counter.total
+                self.encoder.run(*inputs)
+        return counter.get_total_flops()
 
     @cached_property
     def bare_seconds(self) -> float:

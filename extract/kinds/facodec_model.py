@@ -29,6 +29,7 @@ from torch.nn.functional import (
 )
 
 from ser.extract.extractor import SAMPLE_RATE
+from ser.extract.kinds.own_model import OwnModel
 
 HOP = 200
 FFT, WINDOW = 1024, 800
@@ -218,7 +219,7 @@ class Decoder(nn.Module):
         return cast(Codebook, self.get_submodule("quantizer.0.layers.0"))
 
 
-class FACodec(nn.Module):
+class FACodec(OwnModel):
     """Turn waveforms into quantized prosody beside timbre frames."""
 
     mel_filters: Tensor

@@ -1,17 +1,48 @@
-"""The official weights of FACodec, read into the module key by key, without a table of renamings.
+"""FACodec as an encoder, its official weights read key by key, without a table of renamings.
 
 What a file holds besides (the synthesizer, the other quantizers) is ignored. Weight norm is folded
 into plain weights.
 """
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ser.corpus.errors import UserError
-from ser.extract.kinds.facodec_model import Decoder, Encoder, FACodec
+from ser.extract.encoder import Encoder as PieceEncoder
+from ser.extract.encoder import Piece
+from ser.extract.kinds.facodec_model import HOP, Decoder, Encoder, FACodec
+from ser.extract.kinds.prosody import FACODEC_SHORTEST, facodec_length
 from ser.extract.models import FACODEC_FILES
+
+
+class FacodecEncoder(PieceEncoder):
+    """FACodec with its official weights; a frame has its first `width` values."""
+
+    batch_mask = False
+
+    def __init__(self, folder: Path, width: int) -> None:
+        super().__init__()
+        self.model, self.item_shape = load_facodec(folder), (width,)
+
+    def prepare(self, source: Any) -> list[Piece]:
+        """Return a waveform with zeros behind it; under 25 ms is a `ValueError`."""
+        samples, length = len(source), facodec_length(len(source))
+        if samples < FACODEC_SHORTEST:
+            raise ValueError(f"{samples} samples are fewer than FACodec takes ({FACODEC_SHORTEST})")
+        wave = np.pad(source, (0, length - samples)).astype(np.float32)
+        return [Piece(wave, length // HOP)]
+
+    def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Return the frames `(batch, frames, width)`."""
+        # cuDNN convolves in TF32 by default; facodec_model.py explains why not here.
+        # `enabled` is False unless it is given
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            frames: Tensor = self.model(inputs)[..., : self.item_shape[0]]
+        return frames
 
 
 def load_facodec(folder: Path) -> FACodec:

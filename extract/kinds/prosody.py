@@ -31,14 +31,18 @@ share a batch.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from ser.corpus.errors import UserError
 from ser.corpus.machine import cores
+from ser.extract.encoding import EncoderExtractor
 from ser.extract.extractor import SAMPLE_RATE, Extractor, FeatureOptions, extractor
 from ser.version import install
+
+if TYPE_CHECKING:
+    from ser.extract.kinds.facodec_weights import FacodecEncoder
 
 HOP = 160
 WINDOW = 640
@@ -199,21 +203,22 @@ class FacodecOptions(FeatureOptions):
 
 
 @extractor("facodec")
-class Facodec(Extractor):
-    """Extract quantized prosody (256), beside timbre-encoder frames (256) by default."""
+class Facodec(EncoderExtractor):
+    """Extract quantized prosody (256), beside timbre-encoder frames (256) by default.
+
+    A clip has `samples // 200 + 1` frames.
+    """
 
     Options: ClassVar[type[FeatureOptions]] = FacodecOptions
     item_shape = (512,)
     frame_rate = SAMPLE_RATE / FACODEC_HOP
 
-    def load(self, device: str) -> None:
+    def build_encoder(self, device: str, trained: bool = False) -> "FacodecEncoder":
         """Load the two official files, in fp32 on any device."""
-        from ser.extract.kinds.facodec_weights import load_facodec
+        from ser.extract.kinds.facodec_weights import FacodecEncoder
 
-        assert self.weights is not None
-        self._model = load_facodec(self.weights.folder).to(device)
-        self._device = device
-        self.item_shape = (self._width,)
+        width = 256 if self.options.parts == "prosody" else 512
+        return FacodecEncoder(self.folder, width).to(device)
 
     def batch_key(self, size: int) -> Hashable:
         """Return the padded length."""
@@ -222,35 +227,6 @@ class Facodec(Extractor):
     def cost(self, size: int) -> float:
         """Return the frames."""
         return facodec_length(size) / FACODEC_HOP
-
-    def extract(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return `samples // 200 + 1` frames of each waveform; under 25 ms is a `ValueError`."""
-        short = min(len(wave) for wave in batch)
-        if short < FACODEC_SHORTEST:
-            raise ValueError(f"{short} samples are fewer than FACodec takes ({FACODEC_SHORTEST})")
-        by_length: dict[int, list[int]] = {}
-        for i, wave in enumerate(batch):
-            by_length.setdefault(facodec_length(len(wave)), []).append(i)
-        frames: list[np.ndarray] = [np.empty(0)] * len(batch)
-        for length, positions in by_length.items():
-            waves = np.stack([np.pad(batch[i], (0, length - len(batch[i]))) for i in positions])
-            for i, row in zip(positions, self._run(waves), strict=True):
-                frames[i] = row.copy()  # a view would keep the whole batch alive
-        return frames
-
-    def _run(self, waves: np.ndarray) -> np.ndarray:
-        import torch
-
-        # cuDNN convolves in TF32 by default; facodec_model.py explains why not here.
-        # `enabled` is False unless it is given
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            frames = self._model(torch.from_numpy(waves).float().to(self._device))
-        out: np.ndarray = frames[:, :, : self._width].cpu().numpy()
-        return out
-
-    @property
-    def _width(self) -> int:
-        return 256 if self.options.parts == "prosody" else 512
 
 
 def facodec_length(samples: int) -> int:

@@ -35,7 +35,7 @@ def statuses(rows):
 
 
 def test_the_script_runs_with_tiny_models(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu, "compile_groups", lambda setting: [])  # minutes of C++
+    monkeypatch.setattr(gpu, "COMPILED", ())  # minutes of C++
     groups = ["trim", "wavlm-large", "roberta-large", "GRU", "wavlm-roberta-wce", "published"]
     monkeypatch.chdir(tmp_path)
     code, rows = check(Path(), "--only", *groups, "one process")  # a relative --folder
@@ -75,7 +75,7 @@ def test_what_there_is_no_time_for_is_skipped(tmp_path):
     ("words", "problem"),
     [
         (["--only", "trim", "nosuchgroup"], "several heads, --jobs auto"),  # names of groups
-        (["--device", "cuda"], "No GPU is seen by PyTorch; use --device cpu --tiny."),
+        (["--device", "cuda"], "--device cuda: PyTorch sees 0 GPUs; use --device cpu --tiny."),
         (["--json", "absent/g.json"], "--json: absent is not a folder"),
         (["--folder", "absent"], "--folder: absent is not a folder"),
         (["--json", "."], "it is a folder; name a file."),
@@ -83,7 +83,7 @@ def test_what_there_is_no_time_for_is_skipped(tmp_path):
 )
 def test_a_mistake_costs_one_sentence(words, problem, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert gpu.main(["--device", "cpu", "--tiny", *words]) == 2
     err = capsys.readouterr().err
     assert problem in err

@@ -298,7 +298,7 @@ def test_cudnn_runs_it_without_tf32() -> None:
     assert isinstance(extractor, Facodec)
     flags: list[tuple[bool, bool]] = []
     cudnn = torch.backends.cudnn
-    hook = extractor._model.register_forward_pre_hook(
+    hook = extractor.encoder.model.register_forward_pre_hook(
         lambda *_: flags.append((cudnn.enabled, cudnn.allow_tf32))
     )
     extractor.extract([clip(0.5)])
