@@ -23,7 +23,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import soxr
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from ser.corpus.audio import SAMPLE_RATE, SHORTEST
 from ser.corpus.config import Section, correction
@@ -258,6 +258,10 @@ def parse_views(section: Mapping[str, object]) -> dict[str, View]:
         except ValidationError as error:
             raise _wrong(VIEWS[name], error) from error
     return views
+
+
+# the field `augment` of a config: each view is dumped with the options of its own class
+Views = Annotated[dict[str, SerializeAsAny[View]], BeforeValidator(parse_views)]
 
 
 def _wrong(view: type[View], error: ValidationError) -> UserError:

@@ -11,16 +11,15 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field
 
 from ser.cache.precision import Precision
 from ser.cache.transcripts import Transcript
-from ser.corpus.augment import View, parse_views
-from ser.corpus.bounded_yaml import Entry
+from ser.corpus.augment import Views
 from ser.corpus.config import Name, Section
 from ser.corpus.errors import UserError
 from ser.corpus.registry import BuiltIn, Registry, origin, reason, require_call, require_options
-from ser.extract.layers import check_policy
+from ser.extract.layers import Layer
 from ser.extract.models import Weights
 from ser.extract.registry import kind_of
 
@@ -40,12 +39,7 @@ class FeatureOptions(Section):
 
     kind: Name
     precision: Precision = "float16"
-    augment: dict[str, SerializeAsAny[View]] = Field({})  # views of the training clips
-
-    @field_validator("augment", mode="before")
-    @classmethod
-    def _views(cls, value: Entry) -> dict[str, View]:
-        return parse_views(value)
+    augment: Views = Field({})  # views of the training clips
 
     # what some kinds have a key for, and others not
 
@@ -89,13 +83,8 @@ class ModelOptions(FeatureOptions):
     """Options of every kind that runs a pretrained model."""
 
     model: str  # short name, hub id or folder
-    layer: int | str = -1
+    layer: Layer = -1
     compile: bool = False  # by torch.compile: pays on long jobs on a GPU, and changes last digits
-
-    @field_validator("layer")
-    @classmethod
-    def _layer(cls, layer: int | str) -> int | str:
-        return check_policy(layer)
 
 
 class Extractor(ABC):
@@ -184,7 +173,7 @@ EXTRACTORS = Registry[type[Extractor], None](
             ("imported", "kinds.imported", "Features made elsewhere: `ser cache import`."),
             (
                 "imported_transcripts",
-                "kinds.imported_transcripts",
+                "kinds.imported",
                 "Transcripts of a file: a table, CTM, or WhisperX's JSON.",
             ),
         )

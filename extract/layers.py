@@ -6,7 +6,9 @@ Python slice of the layers; `all`, every layer, so that a frame becomes (layers,
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,9 @@ def check_policy(policy: int | str) -> int | str:
     if text == "all" or PATTERN.fullmatch(text):
         return text
     raise ValueError("a layer is an index, 'mean:-4:', 'sum:-4:' (any slice) or 'all'")
+
+
+Layer = Annotated[int | str, AfterValidator(check_policy)]  # the field `layer` of a config
 
 
 def selected(states: int, policy: int | str) -> list[int]:

@@ -10,11 +10,11 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ser.corpus.augment import View, parse_views
+from ser.corpus.augment import Views
 from ser.corpus.bounded_yaml import Entry
 from ser.corpus.config import Name, Rate, Section
 from ser.corpus.errors import UserError
-from ser.extract.layers import check_policy
+from ser.extract.layers import Layer
 from ser.extract.registry import kind_of
 from ser.heads.config import HeadConfig, parse_head, valid_keys
 
@@ -58,7 +58,7 @@ class FineTuneConfig(Section):
     model: str
     kind: Literal["speech", "whisper", "text"]
     of: Name = "transcript"
-    layer: int | str = -1
+    layer: Layer = -1
     window: Literal["full", "trim"] = "trim"  # of Whisper
     # by default that of its kind: the convolutions of speech models
     freeze: tuple[str, ...] | None = Field(default=None, max_length=100)
@@ -70,19 +70,9 @@ class FineTuneConfig(Section):
     crop: float = Field(default=LONGEST, ge=0.1, le=LONGEST)
     hear: float = Field(default=LONGEST, ge=0.1, le=LONGEST)
     budget: int | None = Field(default=None, ge=1, le=10**12)
-    augment: dict[str, View] = Field({})
+    augment: Views = Field({})
     join: float = Field(default=0.0, ge=0, le=1)
     training: HeadConfig
-
-    @field_validator("layer")
-    @classmethod
-    def _layer(cls, layer: int | str) -> int | str:
-        return check_policy(layer)
-
-    @field_validator("augment", mode="before")
-    @classmethod
-    def _views(cls, views: Entry) -> dict[str, View]:
-        return parse_views(views)
 
     @field_validator("freeze", mode="before")
     @classmethod

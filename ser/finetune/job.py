@@ -55,6 +55,11 @@ def finetune_spec(
     spans = job.manifest.frame.select("utterance", "path", "start", "end").iter_rows()
     clips = [(*row, sizes[row[0]]) for row in spans if row[0] in sizes]
     model = config.model_dump(mode="json", exclude={"training", "model"})
+    # without options at their default: models from before these counted stay up to date
+    model["augment"] = {
+        name: {"seed": view.seed} | view.model_dump(mode="json", exclude_defaults=True)
+        for name, view in config.augment.items()
+    }
     if not config.join:
         del model["join"]  # so that models from before this option stay up to date
     training = config.training.model_dump(mode="json", exclude_defaults=True, exclude={"log"})
