@@ -1,9 +1,17 @@
-"""Loading the model of a feature, and what an extractor must know about its frames by then."""
+"""Loading the model of a feature: what transformers may fail at, and what must be known then."""
 
 import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from ser.corpus.errors import UserError
+from ser.corpus.registry import reason
 from ser.extract.extractor import Extractor, describe_class, naming_the_class
+
+OF_TRAINING = r"(.*\.)?masked_spec_embed|objective\.weight"  # tensors that nothing else reads
 
 
 def load(extractor: Extractor, name: str, device: str) -> None:
@@ -44,3 +52,49 @@ def require_shape(extractor: Extractor) -> None:
             f"{label} has the frame_rate {rate} after load; set it in Hz, or to None in the "
             "class where frames have no fixed rate."
         )
+
+
+def load_whole(
+    model: str,
+    cls: Any,
+    folder: Path,
+    remedy: str = "get the model again",
+    *,
+    ignored: str = OF_TRAINING,
+    **options: Any,
+) -> Any:
+    """Load a model of a class of transformers from a folder of weights.
+
+    Args:
+        model: as the user named it.
+        cls: the class, which may be one of the Auto classes.
+        folder: that of the weights.
+        remedy: for weights without a tensor that the class has: it would be random.
+        ignored: a pattern of the names of tensors that may be missing.
+        options: of `from_pretrained`.
+
+    Raises `UserError` for weights that cannot be read, or lack a tensor.
+    """
+    with named_errors(model):
+        module, loading = cls.from_pretrained(folder, output_loading_info=True, **options)
+    names = sorted(loading["missing_keys"])
+    missing = [name for name in names if not re.fullmatch(ignored, name)]
+    if missing:
+        raise UserError(
+            f"{model}: its weights lack {missing[0]} and {len(missing) - 1} more tensors, which "
+            f"would be random; {remedy}."
+        )
+    return module
+
+
+@contextmanager
+def named_errors(model: str) -> Iterator[None]:
+    """Raise as `UserError` what transformers raises for files that cannot be used."""
+    try:
+        yield
+    except (UserError, ImportError, MemoryError):
+        raise
+    except Exception as error:  # each format of weights raises its own
+        raise UserError(
+            f"{model}: it cannot be loaded ({reason(error)}); get the model again."
+        ) from error

@@ -17,7 +17,8 @@ from ser.extract.encoding import LONGEST_CONFIG, dtype_on, json_object, read_con
 from ser.extract.extractor import SAMPLE_RATE
 from ser.extract.kinds.speech_families import FAMILIES
 from ser.extract.kinds.speech_inputs import granite_mels
-from ser.extract.kinds.speech_models import class_of, load_with_head, named_errors
+from ser.extract.kinds.speech_models import class_of, load_with_head
+from ser.extract.loading import named_errors
 
 Messages = list[dict[str, Any]]
 Waves = list[np.ndarray]

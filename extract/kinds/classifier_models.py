@@ -31,7 +31,7 @@ from ser.extract.kinds.classifier import WHISPER, parts_of
 from ser.extract.kinds.speech import AT_ONCE, require_samples
 from ser.extract.kinds.speech_families import FAMILIES
 from ser.extract.kinds.speech_inputs import as_given
-from ser.extract.kinds.speech_models import load_whole, named_errors
+from ser.extract.loading import load_whole
 
 SPEECH = ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert", "wav2vec2-conformer")
 OWN_CODE = "write an extractor of your own for it, as examples/add_extractor.py does"
@@ -64,10 +64,7 @@ class ClassifierEncoder(Encoder):
         super().__init__()
         config, self._prepare = _read(model, folder)
         cls = _class_of(model, config)
-        with named_errors(model):
-            self.model = load_whole(
-                model, cls, folder, OWN_CODE, config=config, dtype=torch.float32
-            )
+        self.model = load_whole(model, cls, folder, OWN_CODE, config=config, dtype=torch.float32)
         self._whisper = config.model_type == WHISPER
         self._family = FAMILIES.get(config.model_type)  # None of Whisper
         self.batch_mask = self._family is not None and self._family.takes_mask(config.to_dict())

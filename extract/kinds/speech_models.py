@@ -16,17 +16,13 @@ from transformers.utils.output_capturing import capture_outputs
 from transformers.utils.peft_utils import check_peft_version
 
 from ser.corpus.errors import UserError
-from ser.corpus.registry import reason
 from ser.extract.kinds.dasheng_model import load_dasheng
 from ser.extract.kinds.emotion2vec_model import load_emotion2vec
 from ser.extract.kinds.spear_model import load_spear
 from ser.extract.kinds.speech_families import Located
+from ser.extract.loading import load_whole, named_errors
 
 OWN_MODULES = {"emotion2vec": load_emotion2vec, "dasheng": load_dasheng, "spear": load_spear}
-
-# of training alone
-NOT_NEEDED = {"masked_spec_embed", "objective.weight"}
-NOT_NEEDED |= {f"{part}.masked_spec_embed" for part in ("wav2vec2", "wavlm", "unispeech_sat")}
 
 
 def load_encoder(
@@ -84,35 +80,8 @@ def load_with_head(
     config = getattr(whole, "thinker_config", whole)  # an omni model's talker is left on disk
     if type(config) not in mapping:
         raise UserError(f"{model}: a {config.model_type} model cannot have {head}.")
-    with named_errors(model), _silence(config is not whole):
+    with _silence(config is not whole):
         return load_whole(model, mapping[type(config)], folder, config=config, dtype=dtype)
-
-
-def load_whole(
-    model: str, cls: Any, folder: Path, remedy: str = "get the model again", **options: Any
-) -> Any:
-    """Load a model of a class; raises `UserError` with the remedy where weights are missing."""
-    module, loading = cls.from_pretrained(folder, output_loading_info=True, **options)
-    missing = sorted(set(loading["missing_keys"]) - NOT_NEEDED)
-    if missing:
-        raise UserError(
-            f"{model}: its weights lack {missing[0]} and {len(missing) - 1} more tensors, which "
-            f"would be random; {remedy}."
-        )
-    return module
-
-
-@contextmanager
-def named_errors(model: str) -> Iterator[None]:
-    """Raise as `UserError` what transformers raises for files that cannot be used."""
-    try:
-        yield
-    except (UserError, ImportError, MemoryError):
-        raise
-    except Exception as error:  # each format of weights raises its own
-        raise UserError(
-            f"{model}: it cannot be loaded ({reason(error)}); get the model again."
-        ) from error
 
 
 @cache

@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
 from ser.corpus.errors import UserError
-from ser.extract.kinds.speech_models import named_errors
 from ser.extract.kinds.text import TextOptions
 from ser.extract.kinds.token_windows import TokenEncoder
 from ser.extract.layers import hidden, item_shape
+from ser.extract.loading import load_whole
 
 DEFAULT_WINDOW = 512  # tokens, when neither model nor tokenizer has a limit: T5's training length
 
@@ -30,8 +30,10 @@ class TextEncoder(TokenEncoder):
         config = AutoConfig.from_pretrained(folder)
         auto = AutoModelForTextEncoding if _has_decoder(config) else AutoModel
         config.use_cache = False  # keys and values are for generating
-        with named_errors(options.model):
-            self.model = auto.from_pretrained(folder, config=config, dtype=dtype, **placed)
+        # frames need no pooler; quantized layers have tensors of their own
+        ignored = ".*" if placed else r"(.*\.)?pooler\..*"
+        given = {"config": config, "dtype": dtype, **placed}
+        self.model = load_whole(options.model, auto, folder, ignored=ignored, **given)
         self.use_tokenizer(tokenizer, _positions(self.model), folder)
         self.layers = int(config.num_hidden_layers)
         self.item_shape = item_shape(self.layers + 1, int(config.hidden_size), options.layer)

@@ -16,6 +16,7 @@ from ser.extract.encoding import dtype_on
 from ser.extract.kinds.ctranslate2_weights import read_whisper_encoder
 from ser.extract.kinds.whisper import WindowOptions
 from ser.extract.kinds.whisper_encoder import WHOLE, WhisperEncoder, WindowEncoder, is_ctranslate2
+from ser.extract.loading import load_whole
 
 MOST_AT_ONCE = 4  # batches: each has its own memory
 MAX_TOKENS = 224  # half of Whisper's text context, as in its own decoding
@@ -172,11 +173,9 @@ class HuggingFaceWhisper(WhisperEncoder):
     ) -> None:
         from transformers import AutoTokenizer, WhisperForConditionalGeneration
 
-        from ser.extract.kinds.speech_models import named_errors
-
-        dtype = dtype_on(device)
-        with named_errors(str(folder)):
-            whole: Any = WhisperForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        cls, dtype = WhisperForConditionalGeneration, dtype_on(device)
+        ignored = "" if words else r"(?!model\.encoder\.).*"  # frames need no decoder
+        whole = load_whole(str(folder), cls, folder, ignored=ignored, dtype=dtype)
         if words and not whole.config.decoder_layers:
             raise UserError(
                 f"{folder}: this Whisper has no decoder, as it was fine-tuned from CTranslate2 "
