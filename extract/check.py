@@ -23,20 +23,13 @@ from ser.extract.layers import item_shape
 from ser.extract.models import weights_folder
 from ser.extract.registry import ENGLISH, MANY, card
 
-NEEDS = {
-    "asr": "transformers",
-    "classifier": "transformers",
-    "ctc": "transformers",
-    "facodec": "torch",
-    "local_audio_llm": "transformers",
-    "opensmile": "opensmile",
-    "recognizer": "transformers",
-    "speaker": "transformers",
-    "speech": "transformers",
-    "text": "transformers",
-    "whisper": "transformers",
-}
 RECOGNIZERS = ("asr", "ctc", "recognizer")
+OF_TRANSFORMERS = ("classifier", "local_audio_llm", "speaker", "speech", "text", "whisper")
+NEEDS = {
+    "facodec": "torch",
+    "opensmile": "opensmile",
+    **dict.fromkeys((*RECOGNIZERS, *OF_TRANSFORMERS), "transformers"),
+}
 # the count of layers in a config.json: of SeamlessM4T's, Moonshine's and Whisper's encoder, of most
 # models, of T5 and GPT-2
 LAYERS = (

@@ -75,7 +75,7 @@ class EncoderExtractor(PreparingExtractor):
         """Return the pieces of an input."""
         return self.encoder.prepare(source)
 
-    def compute(self, batch: "Sequence[list[Piece]]") -> list[np.ndarray]:
+    def compute(self, batch: "Sequence[list[Piece]]") -> Sequence[Any]:
         """Return the frames of each input, those of its pieces joined."""
         return [np.concatenate(frames) for frames in self.frames_of_pieces(batch)]
 

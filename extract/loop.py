@@ -11,6 +11,7 @@ Bounded on both sides: memory holds a few batches, whatever the size of the corp
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -97,7 +98,6 @@ def run_batches(
     failed: dict[str, str] = {}
     frames_alone = len(outputs) == 1 and extractor.gives == "frames"
     proven = not frames_alone or outputs[0].report.cached > 0
-    clock = _Clock(outputs, sum(map(len, batches)))
 
     def computed() -> Iterator[_Results]:
         nonlocal proven
@@ -109,7 +109,7 @@ def run_batches(
             yield [(u, result, batch.hashes[u]) for u, result in results if u in wanted]
             clock.done(batch, seconds)
 
-    with clock:
+    with closing(_Clock(outputs, sum(map(len, batches)))) as clock:
         write = partial(_write, outputs, stat_hashes)
         for _ in ahead(write, computed(), 1, BEHIND, finishes=True):
             pass
@@ -141,10 +141,8 @@ class _Clock:
         label = " + ".join(output.report.name for output in outputs)
         self._bar: Any = steps((), label, total, unit="clip") if is_shown() else None
 
-    def __enter__(self) -> "_Clock":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the line."""
         if self._bar is not None:
             self._bar.close()
 

@@ -204,7 +204,7 @@ def _imported(job: Job) -> Report:
 def sources_of(job: Job) -> Sources:
     """Return the sources of a job: clips, texts, or the transcripts of a file."""
     if job.extractor.reads == "file":
-        from ser.extract.kinds.imported_transcripts import FileSources
+        from ser.extract.kinds.imported import FileSources
 
         return FileSources(job.manifest, job.options)
     if job.extractor.reads == "audio":

@@ -12,16 +12,20 @@ logarithms of its words' confidences; of WhisperX, the mean of its segments' `av
 where the file has none.
 """
 
+import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
 from ser.cache.json_file import read_object
 from ser.cache.transcripts import Transcript, Word
 from ser.corpus.cells import texts as as_text
+from ser.corpus.config import describe
 from ser.corpus.errors import UserError, shown
 from ser.corpus.rows import number_in
 from ser.corpus.tables import find_column, read_table
@@ -34,6 +38,30 @@ UNDETERMINED = "und"  # the language code of ISO 639 for one that is not known
 WHISPERX = "give the JSON that WhisperX writes"
 FORMATS = "give a csv, tsv, parquet or ctm file, or a folder of WhisperX's JSON"
 OTHERS = (".srt", ".vtt", ".ass", ".textgrid", ".eaf", ".stm")  # formats that are not read
+
+
+Seconds = Annotated[float, Field(ge=0, le=LATEST)]
+
+
+class _Word(BaseModel):
+    """A word; those that WhisperX could not align, numbers for instance, have no times: NaN."""
+
+    word: str
+    start: Seconds = math.nan
+    end: Seconds = math.nan
+
+
+class _Segment(BaseModel):
+    text: str = ""
+    avg_logprob: float | None = None
+    words: list[_Word] | None = None
+
+
+class _WhisperX(BaseModel):
+    """The JSON that WhisperX writes, as far as it is read."""
+
+    segments: list[_Segment]
+    language: str | None = None
 
 
 @dataclass
@@ -171,49 +199,29 @@ def _read_whisperx(path: Path, utterances: Collection[str], language: str) -> Tr
             result.unknown.append(file.stem)
             continue
         try:
-            content = read_object(file, WHISPERX)
-            result.add(file.stem, _of_segments(file, content, language))
+            result.add(file.stem, _of_segments(file, language))
         except (UserError, OSError) as error:
             result.unusable[file.stem] = str(error).rstrip(".")
     return result
 
 
-def _of_segments(file: Path, content: Mapping[str, object], language: str) -> Transcript:
-    segments = list(_objects(file, content.get("segments"), "segments"))
-    spoken = [segment.get("text", "") for segment in segments]
-    texts = [text for text in spoken if isinstance(text, str)]
-    if len(texts) < len(spoken):
-        raise UserError(f"{file}: the text of a segment is not text; {WHISPERX}.")
-    logs = [segment.get("avg_logprob") for segment in segments]
-    scores = [float(log) for log in logs if isinstance(log, int | float)]
-    code = content.get("language")
+def _of_segments(file: Path, language: str) -> Transcript:
+    try:
+        content = _WhisperX.model_validate(read_object(file, WHISPERX))
+    except ValidationError as error:
+        raise UserError(f"{file}: {describe(error)}; {WHISPERX}.") from error
+    texts = [segment.text.strip() for segment in content.segments]
+    logs = [segment.avg_logprob for segment in content.segments]
+    scores = [log for log in logs if log is not None]
+    words = [word for segment in content.segments for word in segment.words or ()]
     return Transcript(
-        text=" ".join(text.strip() for text in texts if text.strip()),
+        text=" ".join(text for text in texts if text),
         avg_logprob=sum(scores) / len(scores) if scores and len(scores) == len(logs) else 0.0,
         no_speech_prob=0.0,
-        language=code if isinstance(code, str) and code else language,
+        language=content.language or language,
         words=[
-            word
-            for segment in segments
-            for word in _timed(file, _objects(file, segment.get("words") or [], "words"))
+            Word(word.word.strip(), word.start, word.end)
+            for word in words
+            if not math.isnan(word.start + word.end)
         ],
     )
-
-
-def _timed(file: Path, words: Iterable[Mapping[str, object]]) -> Iterator[Word]:
-    """Yield the words that WhisperX could align; numbers, for instance, have no times."""
-    for word in words:
-        if "start" in word and "end" in word:
-            text = word.get("word")
-            if not isinstance(text, str):
-                raise UserError(f"{file}: a word is not text; {WHISPERX}.")
-            start, end = (
-                number_in(str(file), name, word[name], LATEST) for name in ("start", "end")
-            )
-            yield Word(text.strip(), start, end)
-
-
-def _objects(file: Path, values: object, name: str) -> Iterator[Mapping[str, object]]:
-    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise UserError(f"{file}: it has no list '{name}' of objects; {WHISPERX}.")
-    yield from values

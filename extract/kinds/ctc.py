@@ -7,16 +7,16 @@ transcript never depends on its batch. Text is as the model writes it, often in 
 punctuation.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from ser.cache.transcripts import Transcript
-from ser.extract.encoding import PreparingExtractor
 from ser.extract.extractor import FeatureOptions, extractor
 from ser.extract.kinds.speech import ChunkOptions, Speech, SpeechOptions
+from ser.extract.loading import named_errors
 from ser.extract.models import Weights
 
 if TYPE_CHECKING:
@@ -32,40 +32,32 @@ class CtcOptions(ChunkOptions):
     def of_posteriors(self) -> SpeechOptions:
         """Return the options of the model's posteriors."""
         shared = {"model": self.model, "chunk": self.chunk, "overlap": self.overlap}
-        return SpeechOptions.model_validate({"kind": "speech", "posteriors": True, **shared})
+        return SpeechOptions.model_validate({"kind": self.kind, "posteriors": True, **shared})
 
 
 @extractor("ctc")
-class Ctc(PreparingExtractor):
+class Ctc(Speech):
     """Transcribe each clip by the likeliest token of each frame."""
 
     Options: ClassVar[type[FeatureOptions]] = CtcOptions
     gives: ClassVar[Literal["frames", "transcripts"]] = "transcripts"
 
     def __init__(self, options: CtcOptions, weights: Weights | None = None) -> None:
-        super().__init__(options, weights)
-        self._posteriors = Speech(options.of_posteriors(), weights)
+        super().__init__(options.of_posteriors(), weights)
+        self._language = options.language
 
     def load(self, device: str) -> None:
         """Load the model and its tokenizer."""
         from transformers import AutoTokenizer
 
-        from ser.extract.kinds.speech_models import named_errors
-
-        self._posteriors.load(device)
+        super().load(device)
         with named_errors(self.options.model):
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                self._posteriors.folder, trust_remote_code=False
-            )
-        self._blank = int(self._posteriors.encoder.model.config.pad_token_id)
-
-    def prepare(self, source: np.ndarray) -> "list[Piece]":
-        """Return the pieces of a waveform."""
-        return self._posteriors.prepare(source)
+            self._tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        self._blank = int(self.encoder.model.config.pad_token_id)
 
     def compute(self, batch: "Sequence[list[Piece]]") -> list[Transcript]:
         """Return the words of each waveform in pieces."""
-        return [self._decode(frames) for frames in self._posteriors.compute(batch)]
+        return [self._decode(np.concatenate(parts)) for parts in self.frames_of_pieces(batch)]
 
     def _decode(self, log_probabilities: np.ndarray) -> Transcript:
         """Return the words of frames of log-probabilities `(frames, tokens)`."""
@@ -79,13 +71,5 @@ class Ctc(PreparingExtractor):
             text=str(text).strip(),
             avg_logprob=float(scores[emitted if len(emitted) else first].mean()),
             no_speech_prob=0.0,
-            language=self.options.language,
+            language=self._language,
         )
-
-    def batch_key(self, size: int) -> Hashable:
-        """Return the key of the posteriors."""
-        return self._posteriors.batch_key(size)
-
-    def cost(self, size: int) -> float:
-        """Return the frames of all chunks."""
-        return self._posteriors.cost(size)

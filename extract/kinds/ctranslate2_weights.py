@@ -29,6 +29,13 @@ BFLOAT16 = 5
 # a whole Whisper around the encoder has no decoder to speak of
 NO_DECODER: dict[str, Any] = {"decoder_layers": 0, "vocab_size": 1, "max_target_positions": 1}
 NO_DECODER |= {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "decoder_start")}
+MODULES = {  # of a layer, here and in transformers
+    "self_attention/layer_norm": "self_attn_layer_norm",
+    "self_attention/linear_1": "self_attn.out_proj",
+    "ffn/layer_norm": "final_layer_norm",
+    "ffn/linear_0": "fc1",
+    "ffn/linear_1": "fc2",
+}
 SIDE, LAYER = "encoder/", "/ffn/linear_0/weight"  # what each layer has once
 
 
@@ -104,21 +111,23 @@ def read_whisper_encoder(folder: Path, trained: bool = False) -> "torch.nn.Modul
     """
     import torch
 
-    build = _transformers_encoder if trained else _own_encoder
+    from ser.extract.kinds.whisper_layers import WhisperLayers
+
     arrays = _arrays(folder / "model.bin")
     try:
         layers = sum(name.endswith(LAYER) for name in arrays)
         state = dict(_state(arrays, layers))
-        width, mels, _ = state["conv1.weight"].shape
+        width, bands, _ = state["conv1.weight"].shape
+        sizes: dict[str, Any] = {
+            "d_model": width,
+            "num_mel_bins": bands,
+            "max_source_positions": len(state["embed_positions.weight"]),
+            "encoder_layers": layers,
+            "encoder_attention_heads": int(arrays["num_heads"]),
+            "encoder_ffn_dim": len(state["layers.0.fc1.weight"]),
+        }
         with torch.device("meta"):
-            encoder = build(
-                width=width,
-                bands=mels,
-                positions=len(state["embed_positions.weight"]),
-                layers=layers,
-                heads=int(arrays["num_heads"]),
-                hidden=len(state["layers.0.fc1.weight"]),
-            )
+            encoder = _transformers_encoder(sizes) if trained else WhisperLayers(sizes)
         # copies, as the file has equal arrays once and training changes each on its own
         tensors = {name: torch.tensor(array) for name, array in state.items()}
         encoder.load_state_dict(tensors, assign=True)
@@ -127,28 +136,11 @@ def read_whisper_encoder(folder: Path, trained: bool = False) -> "torch.nn.Modul
     return encoder.eval()
 
 
-def _own_encoder(**sizes: int) -> "torch.nn.Module":
-    from ser.extract.kinds.whisper_layers import WhisperLayers
-
-    return WhisperLayers(**sizes)
-
-
-def _transformers_encoder(
-    *, bands: int, width: int, layers: int, heads: int, hidden: int, positions: int
-) -> "torch.nn.Module":
+def _transformers_encoder(sizes: dict[str, Any]) -> "torch.nn.Module":
     from transformers import WhisperConfig
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-    config = WhisperConfig(
-        d_model=width,
-        num_mel_bins=bands,
-        max_source_positions=positions,
-        encoder_layers=layers,
-        encoder_attention_heads=heads,
-        encoder_ffn_dim=hidden,
-        **NO_DECODER,
-    )
-    encoder: torch.nn.Module = WhisperEncoder(config)
+    encoder: torch.nn.Module = WhisperEncoder(WhisperConfig(**sizes, **NO_DECODER))
     return encoder
 
 
@@ -183,29 +175,17 @@ def _state(arrays: dict[str, np.ndarray], layers: int) -> Iterator[tuple[str, np
 
     Whisper's keys have no bias, for which CTranslate2 stores zeros.
     """
-    for name in ("conv1", "conv2"):
-        yield from _linear(arrays, name, name)
     yield "embed_positions.weight", arrays["position_encodings/encodings"]
-    yield from _norm(arrays, "layer_norm", "layer_norm")
+    copies = [(name, name) for name in ("conv1", "conv2", "layer_norm")]
     for i in range(layers):
         old, new = f"layer_{i}", f"layers.{i}"
-        yield from _norm(arrays, f"{old}/self_attention/layer_norm", f"{new}.self_attn_layer_norm")
+        copies += [(f"{old}/{theirs}", f"{new}.{ours}") for theirs, ours in MODULES.items()]
         for kind in ("weight", "bias"):
             thirds = np.split(arrays[f"{old}/self_attention/linear_0/{kind}"], 3)
             for projection, third in zip(("q_proj", "k_proj", "v_proj"), thirds, strict=True):
                 if (projection, kind) != ("k_proj", "bias"):
                     yield f"{new}.self_attn.{projection}.{kind}", np.ascontiguousarray(third)
-        yield from _linear(arrays, f"{old}/self_attention/linear_1", f"{new}.self_attn.out_proj")
-        yield from _norm(arrays, f"{old}/ffn/layer_norm", f"{new}.final_layer_norm")
-        yield from _linear(arrays, f"{old}/ffn/linear_0", f"{new}.fc1")
-        yield from _linear(arrays, f"{old}/ffn/linear_1", f"{new}.fc2")
-
-
-def _linear(arrays: dict[str, np.ndarray], old: str, new: str) -> Iterator[tuple[str, np.ndarray]]:
-    yield f"{new}.weight", arrays[f"{old}/weight"]
-    yield f"{new}.bias", arrays[f"{old}/bias"]
-
-
-def _norm(arrays: dict[str, np.ndarray], old: str, new: str) -> Iterator[tuple[str, np.ndarray]]:
-    yield f"{new}.weight", arrays[f"{old}/gamma"]
-    yield f"{new}.bias", arrays[f"{old}/beta"]
+    for old, new in copies:
+        weight, bias = ("gamma", "beta") if new.endswith("norm") else ("weight", "bias")
+        yield f"{new}.weight", arrays[f"{old}/{weight}"]
+        yield f"{new}.bias", arrays[f"{old}/{bias}"]

@@ -36,7 +36,7 @@ class Family:
     Args:
         name: in sentences and tables.
         cls: the module and class of transformers.
-        call: how its processor is called, a key of `recognizer_models.CALLS`.
+        call: how its processor is called, a case of `recognizer_models._called`.
         multiple: samples to a multiple of which clips get silence, and only equal lengths share a
             batch; 0 where any lengths do.
         steps: the most steps of its decoder for a second: tokens and blanks.

@@ -1,10 +1,11 @@
 """Recognizers of transformers: their processors, and greedy decoding with log-probabilities."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soxr
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
@@ -28,54 +29,6 @@ CODEC_RATE = 24_000  # Hz, of Kyutai's models
 Waves = list[np.ndarray]
 
 
-def _audio(processor: Any, waves: Waves, language: str) -> dict[str, Any]:
-    return dict(processor(audio=waves, **_RATE, return_tensors="pt", padding=True))
-
-
-def _transducer(processor: Any, waves: Waves, language: str) -> dict[str, Any]:
-    return dict(processor(audio=waves, **_RATE))
-
-
-def _language(processor: Any, waves: Waves, language: str) -> dict[str, Any]:
-    return dict(processor(audio=waves, **_RATE, language=language))
-
-
-def _seamless(processor: Any, waves: Waves, language: str) -> dict[str, Any]:
-    return _audio(processor, waves, language) | {"tgt_lang": SEAMLESS.get(language, language)}
-
-
-def _request(processor: Any, waves: Waves, language: str) -> dict[str, Any]:
-    return dict(processor.apply_transcription_request(waves))
-
-
-def _request_language(processor: Any, waves: Waves, language: str) -> dict[str, Any]:
-    return dict(processor.apply_transcription_request(waves, language=language))
-
-
-def _source_language(processor: Any, waves: Waves, language: str) -> dict[str, Any]:
-    return dict(processor.apply_transcription_request(waves, source_language=language))
-
-
-def _codec(processor: Any, waves: Waves, language: str) -> dict[str, Any]:
-    import soxr
-
-    own = [soxr.resample(wave, SAMPLE_RATE, CODEC_RATE) for wave in waves]
-    return dict(processor(audio=own, sampling_rate=CODEC_RATE))
-
-
-_RATE = {"sampling_rate": SAMPLE_RATE}
-CALLS: dict[str, Callable[[Any, Waves, str], dict[str, Any]]] = {
-    "audio": _audio,
-    "transducer": _transducer,
-    "language": _language,
-    "seamless": _seamless,
-    "request": _request,
-    "request_language": _request_language,
-    "source_language": _source_language,
-    "codec": _codec,
-}
-
-
 class Decoder:
     """A recognizer, loaded; raises `UserError` for a language that it does not have."""
 
@@ -97,7 +50,7 @@ class Decoder:
 
     def _inputs(self, waves: Waves) -> dict[str, Any]:
         """Return the arguments of `generate` for waveforms."""
-        given = CALLS[self._family.call](self._processor, waves, self._language)
+        given = _called(self._processor, self._family.call, waves, self._language)
         return inputs_on(self._model, given)
 
     def transcribe(self, waves: Sequence[np.ndarray]) -> list[Transcript]:
@@ -171,3 +124,26 @@ class _Steps(LogitsProcessor):
         tokens = scores.clone()
         tokens[:, self._vocabulary :] = -torch.inf
         return tokens
+
+
+def _called(processor: Any, call: str, waves: Waves, language: str) -> dict[str, Any]:
+    """Return what a processor gives for waveforms, called as `Family.call` names."""
+    rate = {"sampling_rate": SAMPLE_RATE}
+    match call:
+        case "request":
+            inputs = processor.apply_transcription_request(waves)
+        case "request_language":
+            inputs = processor.apply_transcription_request(waves, language=language)
+        case "source_language":
+            inputs = processor.apply_transcription_request(waves, source_language=language)
+        case "language":
+            inputs = processor(audio=waves, **rate, language=language)
+        case "transducer":
+            inputs = processor(audio=waves, **rate)
+        case "codec":
+            resampled = [soxr.resample(wave, SAMPLE_RATE, CODEC_RATE) for wave in waves]
+            inputs = processor(audio=resampled, sampling_rate=CODEC_RATE)
+        case _:  # "audio", "seamless"
+            inputs = processor(audio=waves, **rate, return_tensors="pt", padding=True)
+    target = {"tgt_lang": SEAMLESS.get(language, language)} if call == "seamless" else {}
+    return {**inputs, **target}

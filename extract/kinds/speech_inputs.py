@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soxr
 import torch
 
 from ser.extract.extractor import SAMPLE_RATE
@@ -73,8 +74,6 @@ def _whisper(extractor: Any, family: Family) -> Inputs:
 
 def _clap(extractor: Any, family: Family) -> Inputs:
     """Return the log-mels of a window at 48 kHz, into which a shorter clip is repeated."""
-    import soxr
-
     window = family.window * family.hop // SAMPLE_RATE * CLAP_RATE
 
     def inputs(wave: np.ndarray) -> tuple[np.ndarray, int]:

@@ -1,5 +1,6 @@
 """Running the encoders of kind speech to hidden states."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,9 +9,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from ser.extract.kinds.speech_families import Family, Located
+from ser.extract.kinds.speech_families import Located
 from ser.extract.layers import hidden
 
+Arguments = dict[str, object]  # of a model's forward
 SECOND = 100  # rows of log-mels: Qwen3's convolutions see one second each
 FRAMES_OF_SECOND = 13
 AST_FRAMES = 101
@@ -34,36 +36,19 @@ def run_encoder(
     return hidden(model, layers + 1, policy, shape and partial(shape, mask), **arguments)
 
 
-def arguments_of(located: Located, inputs: Tensor, mask: Tensor) -> dict[str, object]:
+def arguments_of(located: Located, inputs: Tensor, mask: Tensor) -> Arguments:
     """Return the arguments of an encoder, or of its model, for inputs as `run_encoder` has."""
     family, kind = located.family, str(located.config["model_type"])
-    arguments = ARGUMENTS.get(kind, _arguments)(family, inputs, mask)
+    name = "input_values" if family.reads == "waveform" else "input_features"
+    arguments: Arguments = {name: inputs}
+    if kind in ARGUMENTS:
+        arguments = ARGUMENTS[kind](inputs, mask)
     if family.argument and family.takes_mask(located.config):
         arguments[family.argument] = mask.long()
     return arguments
 
 
-def _arguments(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
-    return {"input_values" if family.reads == "waveform" else "input_features": inputs}
-
-
-def _values(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
-    return {"input_values": inputs}
-
-
-def _one_channel(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
-    return {"input_values": inputs.unsqueeze(1)}
-
-
-def _bands_first(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
-    return {"input_features": inputs.transpose(1, 2)}
-
-
-def _states(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
-    return {"hidden_states": inputs}
-
-
-def _images(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
+def _images(inputs: Tensor, mask: Tensor) -> Arguments:
     """Return the log-mels of CLAP; no clip is longer than a window, so nothing is fused."""
     longer = torch.zeros(len(inputs), 1, dtype=torch.bool, device=inputs.device)
     return {"input_features": inputs.unsqueeze(1), "is_longer": longer}
@@ -74,12 +59,12 @@ def _seconds(inputs: Tensor) -> Tensor:
     return pad(inputs.transpose(1, 2), (0, -inputs.shape[1] % SECOND))
 
 
-def _qwen3_asr(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
+def _qwen3_asr(inputs: Tensor, mask: Tensor) -> Arguments:
     rows = pad(mask, (0, -mask.shape[1] % SECOND)).long()
     return {"input_features": _seconds(inputs), "input_features_mask": rows}
 
 
-def _qwen3_omni(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, object]:
+def _qwen3_omni(inputs: Tensor, mask: Tensor) -> Arguments:
     """Return every second of a batch, padded to a whole one whatever is beside it."""
     sizes = mask.sum(1)
     padded = _seconds(inputs).unflatten(2, (-1, SECOND)).transpose(1, 2).flatten(0, 1)
@@ -96,10 +81,14 @@ def _qwen3_omni(family: Family, inputs: Tensor, mask: Tensor) -> dict[str, objec
     }
 
 
-ARGUMENTS = {
-    "omniasr_audio": _one_channel,
-    "audio-spectrogram-transformer": _values,
-    "granite_speech_encoder": _states,
+def _bands_first(inputs: Tensor, mask: Tensor) -> Arguments:
+    return {"input_features": inputs.transpose(1, 2)}
+
+
+ARGUMENTS: dict[str, Callable[[Tensor, Tensor], Arguments]] = {
+    "omniasr_audio": lambda inputs, _: {"input_values": inputs.unsqueeze(1)},
+    "audio-spectrogram-transformer": lambda inputs, _: {"input_values": inputs},
+    "granite_speech_encoder": lambda inputs, _: {"hidden_states": inputs},
     "voxtral_encoder": _bands_first,
     "glmasr_encoder": _bands_first,
     "qwen2_audio_encoder": _bands_first,

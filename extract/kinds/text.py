@@ -24,7 +24,6 @@ from ser.corpus.errors import UserError
 from ser.extract.devices import require_gpu
 from ser.extract.encoding import EncoderExtractor, dtype_on
 from ser.extract.extractor import FeatureOptions, ModelOptions, extractor
-from ser.extract.kinds.bert_folder import read_bert
 
 if TYPE_CHECKING:
     from ser.extract.kinds.token_windows import TokenEncoder
@@ -64,10 +63,11 @@ class Text(EncoderExtractor):
     def build_encoder(self, device: str, trained: bool = False) -> "TokenEncoder":
         """Load the model and its tokenizer, without transformers where that gives the same."""
         plain = not (trained or self.options.compile) and self.options.quantize == "none"
-        if plain and (bert := read_bert(self.folder)) is not None:
-            from ser.extract.kinds.bert import BertEncoder
+        if plain:
+            from ser.extract.kinds.bert import BertEncoder, read_bert
 
-            return BertEncoder(self.options, bert, dtype_on(device)).to(device)
+            if (bert := read_bert(self.folder)) is not None:
+                return BertEncoder(self.options, bert, dtype_on(device)).to(device)
         from ser.extract.kinds.text_encoder import TextEncoder
 
         placed = _quantized(self.options, device)

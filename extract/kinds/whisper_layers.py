@@ -5,6 +5,8 @@ are the same to the last bit, without the seconds that importing transformers ta
 frames only; what is trained and saved is transformers' class.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
@@ -60,22 +62,18 @@ class WhisperLayers(OwnModel):
     """The parts of the encoder: convolutions, positions, layers and the last norm.
 
     Args:
-        bands: of the log-mels.
-        width: the dimension of a state.
-        layers: how many.
-        heads: of attention, in each layer.
-        hidden: the dimension between the two linear layers of each layer.
-        positions: the most frames.
+        sizes: those of the encoder, by their names in transformers' `WhisperConfig`.
     """
 
-    def __init__(
-        self, *, bands: int, width: int, layers: int, heads: int, hidden: int, positions: int
-    ) -> None:
+    def __init__(self, sizes: Mapping[str, int]) -> None:
         super().__init__()
-        self.conv1 = nn.Conv1d(bands, width, kernel_size=3, padding=1)
+        width, positions = sizes["d_model"], sizes["max_source_positions"]
+        heads, hidden = sizes["encoder_attention_heads"], sizes["encoder_ffn_dim"]
+        self.conv1 = nn.Conv1d(sizes["num_mel_bins"], width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
         # without initial values: drawing them for the meta device would import torch's compiler
         weight = torch.empty(positions, width)
         self.embed_positions = nn.Embedding(positions, width, _weight=weight)
-        self.layers = nn.ModuleList(Layer(width, heads, hidden) for _ in range(layers))
+        layers = range(sizes["encoder_layers"])
+        self.layers = nn.ModuleList(Layer(width, heads, hidden) for _ in layers)
         self.layer_norm = nn.LayerNorm(width)

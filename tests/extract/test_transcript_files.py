@@ -57,10 +57,8 @@ def test_whisperx_has_a_file_for_each_utterance(tmp_path):
     expected = Transcript("It's 2. Yes", -0.375, 0.0, "en", [Word("It's", 0.1, 0.4)])
     assert result.transcripts == {"a": expected}
     assert result.unknown == ["c"]
-    assert "b.json: it has no list 'segments' of objects" in result.unusable["b"]
-    assert (
-        "d.json: its start is missing or not a number; give a number from 0" in result.unusable["d"]
-    )
+    assert "b.json: 'segments' is not valid: it must be a list" in result.unusable["b"]
+    assert "d.json: 'segments.0.words.0.start' is not valid: it must be" in result.unusable["d"]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ import torch
 
 from ser.corpus.errors import UserError
 from ser.extract.extractor import build_extractor, parse_options
-from ser.extract.kinds.bert import BertEncoder, SelfAttention
-from ser.extract.kinds.bert_folder import read_bert
+from ser.extract.kinds.bert import BertEncoder, SelfAttention, read_bert
 from ser.extract.kinds.text import Text
 from ser.extract.kinds.text_encoder import TextEncoder
 from ser.extract.models import resolve
