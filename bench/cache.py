@@ -117,19 +117,19 @@ def _measure(size: Size, root: Path) -> tuple[dict[str, list[Row]], list[Target]
 
 def _writing(corpus: Corpus, root: Path, rounds: int) -> list[Row]:
     root.mkdir()
-    written: dict[str, tuple[Path, Callable[[Path], object]]] = {
-        WRITE_PT: (root / "pt32", lambda path: sides.write_pt(corpus, path, "float32")),
-        "write .pt fp16": (root / "pt16", lambda path: sides.write_pt(corpus, path, "float16")),
-        "write HDF5 fp16": (root / "x.h5", lambda path: sides.write_hdf5(corpus, path)),
-        WRITE_OURS: (root / "ours", lambda path: sides.write_ours(corpus, path)),
-        "write ours int8": (root / "int8", lambda path: sides.write_ours(corpus, path, "int8")),
-        WRITE_BARE: (root / "bare", lambda path: sides.write_bare(corpus, path)),
-        WRITE_GUARDED: (root / "guarded", lambda path: sides.write_guarded(corpus, path)),
+    writers: dict[str, Callable[[Corpus, Path], object]] = {
+        WRITE_PT: partial(sides.write_pt, dtype="float32"),
+        "write .pt fp16": partial(sides.write_pt, dtype="float16"),
+        "write HDF5 fp16": sides.write_hdf5,
+        WRITE_OURS: sides.write_ours,
+        "write ours int8": partial(sides.write_ours, precision="int8"),
+        WRITE_BARE: sides.write_bare,
+        WRITE_GUARDED: sides.write_guarded,
     }
-    count = len(corpus.lengths)
+    count, path = len(corpus.lengths), root / "written"
     compared = [
-        Side(name, partial(write, path), count, before=partial(fresh, path))
-        for name, (path, write) in written.items()
+        Side(name, partial(write, corpus, path), count, before=partial(fresh, path))
+        for name, write in writers.items()
     ]
     rows = compare(compared, "utterances", rounds)
     shutil.rmtree(root)

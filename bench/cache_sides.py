@@ -37,9 +37,9 @@ class Corpus:
 
     @classmethod
     def msp_like(cls, count: int, dim: int) -> "Corpus":
-        """Draw lengths like those of MSP-Podcast: lognormal, mean 5.7 s, 2-20 s, 50 frames/s."""
+        """Draw lengths like those of MSP-Podcast, 50 frames/s."""
         rng = np.random.default_rng(0)
-        seconds = np.clip(rng.lognormal(np.log(5.7) - 0.18, 0.6, count), 2, 20)
+        seconds = msp_seconds(count, rng)
         pool = rng.standard_normal((4 * LONGEST, dim), np.float32)
         return cls((seconds * 50).astype(np.int64), pool)
 
@@ -69,6 +69,12 @@ class Corpus:
         order = rng.permutation(len(self.lengths))
         names = self.names
         return [[names[i] for i in batch] for batch in bucket(order, self.lengths, BATCH, rng)]
+
+
+def msp_seconds(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the seconds of clips like those of MSP-Podcast: lognormal, mean 5.7 s, 2-20 s."""
+    seconds: np.ndarray = np.clip(rng.lognormal(np.log(5.7) - 0.18, 0.6, count), 2, 20)
+    return seconds
 
 
 @dataclass(frozen=True)

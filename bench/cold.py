@@ -14,7 +14,6 @@ move with the machine, and ratios less. `--before CHECKOUT` measures the command
 beside this one's.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,7 +37,12 @@ TRAIN, SIZES = (28,) * 6, {"dev": 36, "test": 36}  # utterances of each class, a
 
 
 def main() -> None:
-    args = _options()
+    parser = arguments(__doc__ or "")
+    example = Path(str(files("ser.serve") / "example.ogg"))
+    parser.add_argument("--clip", type=Path, default=example, help="default: the page's example")
+    parser.add_argument("--run", type=Path, help="a run or bundle to predict with")
+    parser.add_argument("--before", type=Path, help="a checkout of the version to compare with")
+    args = parser.parse_args()
     rounds = 1 if args.quick else 5
     versions = {"": Path.cwd()} | ({" (before)": args.before} if args.before else {})
     with temporary_folder(args) as folder:
@@ -48,15 +52,6 @@ def main() -> None:
     targets = [Target(row.name, row.value, "≤", AIMS[row.name], "CPU s") for row in aimed]
     note = f"{rounds} rounds, medians; {args.clip.name}, 1 thread"
     show(args, {"Cold": rows}, note, targets=targets)
-
-
-def _options() -> argparse.Namespace:
-    parser = arguments(__doc__ or "")
-    example = Path(str(files("ser.serve") / "example.ogg"))
-    parser.add_argument("--clip", type=Path, default=example, help="default: the page's example")
-    parser.add_argument("--run", type=Path, help="a run or bundle to predict with")
-    parser.add_argument("--before", type=Path, help="a checkout of the version to compare with")
-    return parser.parse_args()
 
 
 def commands(folder: Path, clip: Path, run: Path | None = None) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ every side; trim takes all of them, since its batches are made of clips of like 
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -67,35 +67,26 @@ TINY_EN: dict[str, Any] = {  # the sizes of openai/whisper-tiny.en
     "encoder_ffn_dim": 1_536,
     "decoder_ffn_dim": 1_536,
 }
-FRAMES: dict[str, dict[str, Any]] = {"full": {"window": "full"}, "trim": {"window": "trim"}}
+WINDOWS = ("full", "trim")
 REFERENCE = "reference"
-
-
-@dataclass(frozen=True)
-class Size:
-    clips: int
-    parts: int  # of the clips, one a round; as many rounds
-
-
-QUICK = Size(clips=20, parts=2)
-FULL = Size(clips=200, parts=4)
+QUICK, FULL = (20, 2), (200, 4)  # clips, and the parts of them: one a round, as many rounds
 
 
 def main() -> None:
     use_one_thread()
     parser = arguments(__doc__ or "")
-    parser.add_argument("--clips", type=int, help=f"default {FULL.clips}, --quick {QUICK.clips}")
+    parser.add_argument("--clips", type=int, help=f"default {FULL[0]}, --quick {QUICK[0]}")
     parser.add_argument(
         "--hf", type=Path, help="Hugging Face folder of whisper-tiny.en for the reference"
     )
     args = parser.parse_args()
-    size = QUICK if args.quick else FULL
+    clips, parts = QUICK if args.quick else FULL
     with temporary_folder(args) as root:
-        manifest, audio, origin = speech_corpus(args.clips or size.clips, root / "speech")
+        manifest, audio, origin = speech_corpus(args.clips or clips, root / "speech")
         paths = [audio / path for path in manifest.frame["path"]]
         seconds = np.mean([soundfile.info(path).duration for path in paths])
         with _loaded_once():
-            windows, targets = _windows(manifest, audio, root, size, Reference(args.hf))
+            windows, targets = _windows(manifest, audio, root, parts, Reference(args.hf))
     notes = [
         f"{len(manifest)} clips of {origin}, mean {seconds:.1f} s; ours: {MODEL}, CTranslate2, "
         "float32",
@@ -189,17 +180,22 @@ class Work:
     audio: Path
     out: Path
 
-    def frames(self, options: dict[str, Any]) -> Path:
+    def frames(self, window: str) -> Path:
         """Extract Whisper's frames; raises `AssertionError` when a clip failed."""
-        parsed = parse_options({"kind": "whisper", "model": MODEL, **options})
+        parsed = parse_options({"kind": "whisper", "model": MODEL, "window": window})
         report = extract(Job("whisper", parsed, self.manifest, self.audio, self.out), "cpu")
         if report.failed or report.extracted != len(self.manifest):
             raise AssertionError(f"not all was extracted: {report}")
         return Path(report.folder)
 
+    def without_model(self, window: str) -> None:
+        """Extract with a model that takes no time."""
+        with _taped():
+            self.frames(window)
+
 
 def _windows(
-    manifest: Manifest, audio: Path, root: Path, size: Size, reference: Reference
+    manifest: Manifest, audio: Path, root: Path, rounds: int, reference: Reference
 ) -> tuple[list[Row], list[Target]]:
     from ser.extract.kinds.whisper_models import CTranslate2Whisper
 
@@ -207,36 +203,30 @@ def _windows(
     model = CTranslate2Whisper(full, resolve(MODEL).folder, "cpu", words=False)
     out = root / "out"
     parts = [
-        Work(Manifest(manifest.frame.gather_every(size.parts, i)), audio, out)
-        for i in range(size.parts)
+        Work(Manifest(manifest.frame.gather_every(rounds, i)), audio, out) for i in range(rounds)
     ]
     works = {"full": parts, "trim": [Work(manifest, audio, out)]}
     _check(parts[0], reference)
     compared = [
         _side(REFERENCE, parts, lambda work: reference.run(work.manifest, work.audio, work.out))
     ]
-    for window, options in FRAMES.items():
+    for window in WINDOWS:
         ours = f"ours, {window}"
-
-        def without(work: Work, options: dict[str, Any] = options) -> None:
-            with _taped():
-                work.frames(options)
-
-        frames = partial(lambda options, work: work.frames(options), options)
-        batches = {work: _batches(work, options) for work in works[window]}
-        encode = partial(lambda batches, work: _encode(model, batches[work]), batches)
+        frames = partial(Work.frames, window=window)
+        encode = partial(_encode, model, {work: _batches(work, window) for work in works[window]})
+        rest = partial(Work.without_model, window=window)
         compared += [
             _side(ours, works[window], frames, REFERENCE),
             _side(f"limit, {window}", works[window], encode, ours),
-            _side(f"the rest, {window}", works[window], without, ours),
+            _side(f"the rest, {window}", works[window], rest, ours),
         ]
-    rows = compare(compared, "clips", size.parts)
-    for window in FRAMES:
+    rows = compare(compared, "clips", rounds)
+    for window in WINDOWS:
         names = (f"ours, {window}", REFERENCE), (f"limit, {window}", f"ours, {window}")
         rows += [Row(f"CPU: {a} / {b}", times_the_cpu(rows, a, b), "x") for a, b in names]
     rate = times_as_fast(rows, "ours, trim", REFERENCE)
     targets = [Target("ours, trim / reference", rate, "≥", 6, "x")]
-    for window in FRAMES:
+    for window in WINDOWS:
         rate = times_as_fast(rows, f"ours, {window}", f"limit, {window}")
         targets.append(Target(f"ours, {window} / limit", rate, "≥", 0.9, "x"))
     return rows, targets
@@ -256,24 +246,26 @@ def _check(work: Work, reference: Reference) -> None:
     few = Work(Manifest(work.manifest.frame.head(4)), work.audio, work.out)
     reference.run(few.manifest, few.audio, few.out / "pt")
     theirs = {p.stem: torch.load(p).shape for p in (few.out / "pt").glob("*.pt")}
-    for options in FRAMES.values():
-        ours = FeatureCache(few.frames(options))
+    for window in WINDOWS:
+        ours = FeatureCache(few.frames(window))
         if {u: ours.frames(u).shape for u in theirs} != theirs:
             raise AssertionError(f"the shapes differ: {theirs}")
     fresh(work.out)
 
 
-def _batches(work: Work, options: dict[str, Any]) -> "list[Tensor]":
+def _batches(work: Work, window: str) -> "list[Tensor]":
     """Return the log-mels of every batch that extract() runs, in its order."""
     tape: list[Any] = []
     with _taped(tape):
-        work.frames(options)
+        work.frames(window)
     fresh(work.out)
     return tape
 
 
-def _encode(model: "CTranslate2Whisper", batches: "Sequence[Tensor]") -> None:
-    for mels in batches:
+def _encode(
+    model: "CTranslate2Whisper", batches: "Mapping[Work, Sequence[Tensor]]", work: Work
+) -> None:
+    for mels in batches[work]:
         model.encode(mels)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.cache_sides import msp_seconds
 from bench.heads_sides import Clips, Ours, Published, Size, check
 from bench.report import (
     Row,
@@ -74,9 +75,7 @@ def main() -> None:
 
 def msp_like() -> np.ndarray:
     """Draw seconds `(clips,)`."""
-    rng = np.random.default_rng(0)
-    seconds: np.ndarray = np.clip(rng.lognormal(np.log(5.7) - 0.18, 0.6, CORPUS), 2, 20)
-    return seconds
+    return msp_seconds(CORPUS, np.random.default_rng(0))
 
 
 def ravdess_like() -> np.ndarray:

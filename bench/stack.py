@@ -20,7 +20,6 @@ commands    `stack fit` of two other models, `stack compare` and `score` at the 
 work; CPU seconds are given beside them.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -67,7 +66,11 @@ class Cost:
 
 
 def main() -> None:
-    args = _options()
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--rounds", type=int, help="default 3, --quick 1")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:1])
+    parser.add_argument("--before", type=Path, help="a checkout of the version to compare with")
+    args = parser.parse_args()
     trees, rounds = (20, 1) if args.quick else (200, 3)
     rounds = args.rounds or rounds
     versions = {"": Path.cwd()} | ({" (before)": args.before} if args.before else {})
@@ -82,14 +85,6 @@ def main() -> None:
             sections[f"commands, {scale}"] = _commands(root, versions)
     note = f"{rounds} rounds, medians; both sides predict the same"
     show(args, sections, note, targets=targets)
-
-
-def _options() -> argparse.Namespace:
-    parser = arguments(__doc__ or "")
-    parser.add_argument("--rounds", type=int, help="default 3, --quick 1")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:1])
-    parser.add_argument("--before", type=Path, help="a checkout of the version to compare with")
-    return parser.parse_args()
 
 
 def write_run(

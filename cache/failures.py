@@ -64,7 +64,8 @@ class FailureList:
         Nothing is written where nothing changes, so that a complete cache may be read-only. A
         damaged list is replaced.
         """
-        if self._merged(failures, current)[1] == "same":
+        _, change = self._merged(failures, current)
+        if change == "same":
             return
         try:
             self._folder.staging.mkdir(exist_ok=True)
@@ -76,22 +77,21 @@ class FailureList:
                     if self._folder.remote:
                         self._folder.remote.put("failed.parquet")
         except OSError:
-            if self._merged(failures, current)[1] == "new":
+            if change == "new":
                 raise
 
     def _merged(
         self, failures: Mapping[str, str], current: Collection[str]
     ) -> tuple[pl.DataFrame, Literal["same", "fewer", "new"]]:
         """Return the old and new failures, and whether some are new or only fewer are left."""
-        damaged = False
+        damaged, stored = False, pl.DataFrame(schema=FAILED)
         try:
             stored = self.read()
         except DeniedError:
             raise
         except UserError:
-            damaged, stored = True, pl.DataFrame(schema=FAILED)
-        old = self._still_failed(stored)
-        old = old.filter(~pl.col("utterance").is_in(list(current)))
+            damaged = True
+        old = self._still_failed(stored).filter(~pl.col("utterance").is_in(list(current)))
         errors = dict(old.select("utterance", "error").iter_rows())
         now = datetime.now(UTC)
         rows = [(u, error, now) for u, error in failures.items() if errors.get(u) != error]

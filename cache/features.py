@@ -248,7 +248,7 @@ class FeatureCache(FeatureFolder):
         read = (self.encoded(place, check=True) for place in self.require(utterances))
         return moments(self.item_shape, read)
 
-    def _damaged(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Iterator[Damage]:
+    def _damage(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Damage | None:
         path = self.path / self.store / shard
         if self.remote:
             self.remote.fetch_tree(f"{self.store}/{shard}")
@@ -258,9 +258,9 @@ class FeatureCache(FeatureFolder):
             require_whole(path)
         except UserError as error:
             reason = reason or str(error)
-        if reason or bad:
-            problem = reason or f"{path}: the frames of {plural(len(bad), 'utterance')} are damaged"
-            yield Damage(shard, problem, bad)
+        if bad:
+            reason = reason or f"{path}: the frames of {plural(len(bad), 'utterance')} are damaged"
+        return Damage(shard, reason, bad) if reason else None
 
 
 def _is_size(value: object) -> bool:

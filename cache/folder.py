@@ -15,7 +15,7 @@ extracted again, and audio that was copied or touched is not. The cache may be a
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -226,7 +226,7 @@ class FeatureFolder:
                 remove(self.path / f"{self.store}/{shard}{self.suffix}")
                 rows, damage = self._examine(shard, listed)
             index.append(rows)
-            damages += damage
+            damages += [damage] if damage else []
         rows = pl.concat(index)
         if not rows.equals(self.index_file.checked()):
             self.index_file.write(rows)
@@ -242,7 +242,7 @@ class FeatureFolder:
             return {self.path / "failed.parquet": str(error)}
         return {}
 
-    def _examine(self, shard: str, listed: pl.DataFrame) -> tuple[pl.DataFrame, list[Damage]]:
+    def _examine(self, shard: str, listed: pl.DataFrame) -> tuple[pl.DataFrame, Damage | None]:
         reason = None
         try:
             rows = self.shard_rows(shard, check=False)
@@ -250,10 +250,10 @@ class FeatureFolder:
             raise
         except UserError as error:  # its rows may be undamaged, and the index has their places
             reason, rows = str(error), listed.filter(pl.col("shard") == shard)
-        return rows, list(self._damaged(shard, rows, reason))
+        return rows, self._damage(shard, rows, reason)
 
-    def _damaged(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Iterator[Damage]:
-        """Yield a shard's damage, if any; `reason` is the damage found so far."""
+    def _damage(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Damage | None:
+        """Return a shard's damage, if any; `reason` is what is known of it so far."""
         raise NotImplementedError
 
     def drop(self, shard: str) -> None:

@@ -97,14 +97,14 @@ def pull_feature(repo: HubRepo, root: str | Path) -> Pulled:
         try:
             theirs = _assembled(repo, record, Path(temporary))
             if foreign := _foreign_shard(theirs):
-                raise _damaged(repo, f"{foreign}: another program has written it", temporary)
-            damages = theirs.verify()
+                raise UserError(f"{foreign}: another program has written it")
+            if damages := theirs.verify():
+                raise UserError(damages[0].reason)
         except UserError as error:
-            if str(Path(temporary)) not in str(error):
+            if temporary not in str(error):
                 raise
-            raise _damaged(repo, str(error), temporary) from error
-        if damages:
-            raise _damaged(repo, damages[0].reason, temporary)
+            problem = str(error).replace(f"{temporary}/", "").partition(";")[0].rstrip(".")
+            raise UserError(f"{repo}: {problem}; {record.remedy}.") from error
         copied = merge(root, temporary)
         utterances = theirs.index(ordered=False).height
     return Pulled(record.name, theirs.fingerprint, utterances, sum(copied.values()))
@@ -127,8 +127,3 @@ def _assembled(repo: HubRepo, record: HubRecord, root: Path) -> FeatureCache:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(repo.fetch(place, record.files[place]).resolve())
     return FeatureCache(folder)
-
-
-def _damaged(repo: HubRepo, problem: str, temporary: str) -> UserError:
-    what = problem.replace(f"{temporary}/", "").partition(";")[0].rstrip(".")
-    return UserError(f"{repo}: {what}; {HubRecord.remedy}.")

@@ -38,7 +38,7 @@ import h5py
 import numpy as np
 
 from ser.cache.checksums import note_unchecked
-from ser.corpus.atomic import staged
+from ser.corpus.atomic import write_durably
 from ser.corpus.errors import TRAIN_AGAIN, DamagedError, UserError, first_line
 
 FORMAT = "ser-logits/1"
@@ -100,40 +100,38 @@ class HeadLogits:
         """Write the file atomically."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with staged(path) as part:
-            self._write(part)
-            with part.open("r+b") as file:
-                file.seek(BLOCK)
-                content = file.read()
-                file.seek(0)
-                file.write(_block(content))
+        # HDF5 writes into memory: on a full disk it would crash the process
+        with h5py.File(path, "w", driver="core", backing_store=False, userblock_size=BLOCK) as file:
+            self._fill(file)
+            file.flush()
+            content = file.id.get_file_image()  # without the user block
+        write_durably(path, _block(content) + content)
 
-    def _write(self, path: Path) -> None:
-        with h5py.File(path, "w", userblock_size=BLOCK) as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["head"] = self.head
-            file.attrs["classes"] = json.dumps(self.classes)
-            file.attrs["attributes"] = json.dumps(self.attributes)
-            file.attrs["fingerprint"] = self.fingerprint
-            file.attrs["features"] = json.dumps(self.features)
-            file.attrs["groups"] = json.dumps(self.groups)
-            if self.synthetic is not None:
-                file.attrs["synthetic"] = self.synthetic
-            for name, rows in self.splits.items():
-                group = file.create_group(name or UNLABELLED)
-                group.attrs["rows"] = rows.rows
-                group.create_dataset("utterance", data=_padded(rows.utterance))
-                group.create_dataset("label", data=np.asarray(rows.label, np.int8))
-                group.create_dataset("speaker", data=_padded(rows.speaker))
-                group.create_dataset("fold", data=np.asarray(rows.fold, np.int8))
-                group.create_dataset("logits", data=np.asarray(rows.logits, np.float32))
-                if rows.groups is not None and self.groups:
-                    cells = _padded([cell for row in rows.groups for cell in row])
-                    table = cells.reshape(len(rows.groups), len(self.groups))
-                    group.create_dataset("groups", data=table)
-                for field in OPTIONAL:
-                    if (values := getattr(rows, field)) is not None:
-                        group.create_dataset(field, data=np.asarray(values, np.float32))
+    def _fill(self, file: h5py.File) -> None:
+        file.attrs["format"] = FORMAT
+        file.attrs["head"] = self.head
+        file.attrs["classes"] = json.dumps(self.classes)
+        file.attrs["attributes"] = json.dumps(self.attributes)
+        file.attrs["fingerprint"] = self.fingerprint
+        file.attrs["features"] = json.dumps(self.features)
+        file.attrs["groups"] = json.dumps(self.groups)
+        if self.synthetic is not None:
+            file.attrs["synthetic"] = self.synthetic
+        for name, rows in self.splits.items():
+            group = file.create_group(name or UNLABELLED)
+            group.attrs["rows"] = rows.rows
+            group.create_dataset("utterance", data=_padded(rows.utterance))
+            group.create_dataset("label", data=np.asarray(rows.label, np.int8))
+            group.create_dataset("speaker", data=_padded(rows.speaker))
+            group.create_dataset("fold", data=np.asarray(rows.fold, np.int8))
+            group.create_dataset("logits", data=np.asarray(rows.logits, np.float32))
+            if rows.groups is not None and self.groups:
+                cells = _padded([cell for row in rows.groups for cell in row])
+                table = cells.reshape(len(rows.groups), len(self.groups))
+                group.create_dataset("groups", data=table)
+            for field in OPTIONAL:
+                if (values := getattr(rows, field)) is not None:
+                    group.create_dataset(field, data=np.asarray(values, np.float32))
 
     @classmethod
     def read(cls, path: str | Path) -> "HeadLogits":

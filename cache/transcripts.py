@@ -96,15 +96,14 @@ class TranscriptCache(FeatureFolder):
         bad: list[str] = rows.filter(checksums(rows) != rows["crc32c"])["utterance"].to_list()
         return bad
 
-    def _damaged(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Iterator[Damage]:
+    def _damage(self, shard: str, rows: pl.DataFrame, reason: str | None) -> Damage | None:
         path = self.path / self.store / f"{shard}{self.suffix}"
         bad = self._bad_rows(rows)
         if bad:
             reason = reason or f"{path}: the words of {plural(len(bad), 'utterance')} are damaged"
         elif reason is None and parquet.check(path.read_bytes()) == "damaged":
             reason = f"{path}: it is damaged (its checksum differs)"
-        if reason:
-            yield Damage(shard, reason, bad)
+        return Damage(shard, reason, bad) if reason else None
 
     def texts(self, utterances: Sequence[str]) -> list[str | None]:
         """Return the text of each utterance; None where there is none yet."""
