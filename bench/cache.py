@@ -176,7 +176,7 @@ def _reading(
 
 def _warm(
     readers: Sequence[Reader],
-    limits: dict[str, Callable[[], None]],
+    limits: dict[str, Callable[[], object]],
     corpus: Corpus,
     plan: sides.Plan,
     rounds: int,

@@ -5,6 +5,7 @@ separate from reading, so that both can be timed. Before anything is timed, `che
 with what was written: no side is fast because it is wrong.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -214,41 +215,28 @@ def read_ours(path: Path, plan: Plan, threads: int, check: bool = False) -> Iter
     yield lambda: (batch.frames["x"] for batch in reader.batches(plan))
 
 
-def copy_limit(corpus: Corpus, plan: Plan, cast: bool) -> Callable[[], None]:
+def copy_limit(corpus: Corpus, plan: Plan, cast: bool) -> Callable[[], object]:
     """Return one epoch of copies from memory to memory, one thread: nothing reads faster.
 
-    With `cast`, float16 frames of one array are cast into a padded buffer and the rest is zeroed;
-    without, as many bytes as the padded batch has are copied.
+    With `cast`, float16 frames are cast into a padded buffer and the rest is zeroed; without, as
+    many bytes as the padded batch has are copied.
     """
     import torch
 
-    ends = np.cumsum(corpus.lengths)
-    place = dict(
-        zip(corpus.names, zip(ends - corpus.lengths, corpus.lengths, strict=True), strict=True)
-    )
-    shapes = [(len(names), int(max(place[n][1] for n in names)), corpus.dim) for names in plan]
-    most = max(int(np.prod(shape)) for shape in shapes)
-    buffer = torch.zeros(most)
-
-    def copy() -> None:
-        for shape in shapes:
-            size = int(np.prod(shape))
-            buffer[:size].copy_(source[:size])
+    lengths = dict(zip(corpus.names, corpus.lengths.tolist(), strict=True))
+    shapes = [(len(names), max(lengths[name] for name in names), corpus.dim) for names in plan]
+    sizes = [math.prod(shape) for shape in shapes]
+    source, buffer = torch.ones(max(sizes)), torch.zeros(max(sizes))
+    if not cast:
+        return lambda: [buffer[:size].copy_(source[:size]) for size in sizes]
+    half = {name: torch.from_numpy(corpus.frames(i)).half() for i, name in enumerate(corpus.names)}
 
     def cast_copy() -> None:
-        for names, shape in zip(plan, shapes, strict=True):
-            out = buffer[: int(np.prod(shape))].view(shape)
-            for i, name in enumerate(names):
-                start, length = place[name]
-                out[i, :length].copy_(source[start : start + length])
-                out[i, length:].zero_()
+        for names, shape, size in zip(plan, shapes, sizes, strict=True):
+            for row, name in zip(buffer[:size].view(shape), names, strict=True):
+                row[: lengths[name]].copy_(half[name])
+                row[lengths[name] :].zero_()
 
-    if not cast:
-        source = torch.ones(most)
-        return copy
-    source = torch.empty((int(ends[-1]), corpus.dim), dtype=torch.float16)
-    for i, end in enumerate(ends):
-        source[end - corpus.lengths[i] : end].copy_(torch.from_numpy(corpus.frames(i)))
     return cast_copy
 
 

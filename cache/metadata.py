@@ -57,7 +57,7 @@ def read_metadata(path: Path) -> Metadata:
 
 def fitting(folders: Iterable[Path], required: Mapping[str, object]) -> list[Path]:
     """Return the folders whose spec has what is required."""
-    return [path for path, keys in _wrong_keys(folders, required).items() if not keys]
+    return [path for path in folders if not _wrong_keys(path, required)]
 
 
 def the_fitting(
@@ -67,7 +67,7 @@ def the_fitting(
 
     Raises `UserError` that begins with `place` when nothing, something else, or more fits.
     """
-    wrong = _wrong_keys(folders, required)
+    wrong = {path: _wrong_keys(path, required) for path in folders}
     if not wrong:
         raise UserError(
             f"{place}: feature '{name}' is not in the cache; run `ser extract {name}` first."
@@ -88,19 +88,14 @@ def the_fitting(
     )
 
 
-def _wrong_keys(
-    folders: Iterable[Path], required: Mapping[str, object] | None
-) -> dict[Path, list[str]]:
-    """Return the keys in which the spec of each folder differs from what is required, if any is."""
-    specs = {path: read_metadata(path).spec for path in folders}
-    return {
-        path: [] if required is None else _differences(spec, required)
-        for path, spec in specs.items()
-    }
+def _wrong_keys(path: Path, required: Mapping[str, object] | None) -> list[str]:
+    """Return the keys in which the spec of a folder differs from what is required, if anything is.
 
-
-def _differences(spec: Mapping[str, object], required: Mapping[str, object]) -> list[str]:
-    """Return the keys in which two specs differ; `weights` counts only where it is required."""
+    `weights` counts only where it is required.
+    """
+    spec = read_metadata(path).spec
+    if required is None:
+        return []
     keys = sorted({*spec, *required} - ({"weights"} - set(required)))
     return [key for key in keys if spec.get(key) != required.get(key)]
 
