@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.cache_sides import BATCH
-from bench.report import Row, in_fresh_process, median_row
+from bench.processes import in_fresh_process, memory_mb
+from bench.report import Row, median_row
 from ser.cache.features import FeatureCache
 from ser.cache.files import new_shard_name
 from ser.corpus import parquet
@@ -34,18 +35,12 @@ def opened_index(root: Path) -> list[Row]:
 
 def _look_up(path: Path, numbers: np.ndarray) -> tuple[float, float, float]:
     """Look lengths up; return CPU seconds, and MB of memory at the peak and before."""
-    imported, start = _peak(), time.process_time()
+    imported, start = memory_mb("VmHWM"), time.process_time()
     lengths = FeatureCache(path).lengths([indexed_name(i) for i in numbers.tolist()])
     seconds = time.process_time() - start
     if lengths.tolist() != [indexed_length(i) for i in numbers.tolist()]:
         raise AssertionError("the index has other lengths than were written")
-    return seconds, _peak(), imported
-
-
-def _peak() -> float:
-    # VmHWM is reset for a new program; ru_maxrss begins with the parent's
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1e3
+    return seconds, memory_mb("VmHWM"), imported
 
 
 def indexed_name(i: int) -> str:

@@ -20,8 +20,9 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from bench.report import PROGRAM, Row, Target, arguments, median_row, show, temporary_folder
-from bench.stack import fit_words, measured, write_run
+from bench.processes import PROGRAM, measured
+from bench.report import Row, Target, arguments, median_row, show, temporary_folder
+from bench.stack import fit_words, write_run
 
 TORCH = "import torch"
 AIMS = {

@@ -15,7 +15,8 @@ from unittest import mock
 
 import numpy as np
 
-from bench.report import Row, arguments, in_fresh_process, show, use_one_thread
+from bench.processes import in_fresh_process
+from bench.report import Row, arguments, show, use_one_thread
 
 SECONDS = 5.0
 LARGE = {

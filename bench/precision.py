@@ -30,11 +30,9 @@ def main() -> None:
 
 
 def _error(exact: Sequence[np.ndarray], name: str) -> float:
-    lost, whole = 0.0, 0.0
-    for frames in exact:
-        lost += float(np.square(_kept(frames, name).astype(np.float64) - frames).sum())
-        whole += float(np.square(frames, dtype=np.float64).sum())
-    return float((lost / whole) ** 0.5)
+    kept = np.concatenate([_kept(frames, name) for frames in exact]).astype(np.float64)
+    frames = np.concatenate(exact).astype(np.float64)
+    return float(np.linalg.norm(kept - frames) / np.linalg.norm(frames))
 
 
 def _kept(frames: np.ndarray, name: str) -> np.ndarray:

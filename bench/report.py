@@ -18,18 +18,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import psutil
 
 from ser.corpus.machine import machine as machine_facts
 
-Result = TypeVar("Result")
-PROGRAM = str(Path(sys.executable).parent / "ser")  # of this environment
 ROUND_SECONDS = 0.3
 HEADINGS: dict[str, Literal["left", "right"]] = {
     "side": "left",
@@ -156,12 +153,6 @@ def compare(sides: Sequence[Side], unit: str, rounds: int) -> list[Row]:
 def median_row(name: str, rounds: Sequence[float], unit: str, **figures: Any) -> Row:
     """Return a row of the median over the rounds, with other figures of a `Row`."""
     return Row(name, statistics.median(rounds), unit, value_rounds=tuple(rounds), **figures)
-
-
-def in_fresh_process(function: Callable[..., Result], *arguments: object) -> Result:
-    """Call a function in a process of its own, whose memory is not that of this one."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
 
 
 def repeated(name: str, run: Callable[[], object], count: int) -> Side:

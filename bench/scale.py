@@ -27,8 +27,9 @@ import soundfile
 
 from bench.cache_index import indexed_name, write_index
 from bench.cache_sides import BATCH
-from bench.report import PROGRAM, Row, Target, arguments, in_fresh_process, show, temporary_folder
-from bench.stack import HEADS, SIZES, TRAIN, fit_words, measured, write_run
+from bench.processes import PROGRAM, in_fresh_process, measured
+from bench.report import Row, Target, arguments, show, temporary_folder
+from bench.stack import HEADS, SIZES, TRAIN, fit_words, write_run
 from ser.cache.features import FeatureCache
 from ser.cache.reader import FeatureInput, bucket, lengths_of, require
 from ser.corpus.audio import SAMPLE_RATE

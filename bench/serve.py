@@ -21,7 +21,8 @@ import httpx
 import numpy as np
 import soundfile
 
-from bench.report import PROGRAM, Row, arguments, show, temporary_folder
+from bench.processes import PROGRAM, memory_mb
+from bench.report import Row, arguments, show, temporary_folder
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,6 @@ class Server:
 
     pid: int
     url: str
-
-    def memory(self, which: str) -> float:
-        """Return megabytes: VmRSS is the resident memory now, VmHWM the highest so far."""
-        status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
-        match = re.search(rf"{which}:\s+(\d+) kB", status)
-        assert match
-        return int(match[1]) / 1000
 
 
 @contextlib.contextmanager
@@ -88,7 +82,7 @@ def main() -> None:
     clip = options.clip.read_bytes()
     with temporary_folder(options) as folder, served(options.run, folder) as server:
         asyncio.run(fire(server, clip, 5, 1))
-        before = server.memory("VmRSS")
+        before = memory_mb("VmRSS", server.pid)
         begun = time.perf_counter()
         seconds, errors = asyncio.run(fire(server, clip, requests, options.at_once))
         wall = time.perf_counter() - begun
@@ -98,8 +92,8 @@ def main() -> None:
             Row("p50", float(np.percentile(seconds, 50)), "s"),
             Row("p95", float(np.percentile(seconds, 95)), "s"),
             Row("memory after 5 requests", before, "MB"),
-            Row(f"memory after {requests} more", server.memory("VmRSS"), "MB"),
-            Row("its peak", server.memory("VmHWM"), "MB"),
+            Row(f"memory after {requests} more", memory_mb("VmRSS", server.pid), "MB"),
+            Row("its peak", memory_mb("VmHWM", server.pid), "MB"),
             Row("files left behind", sum(path.is_file() for path in folder.rglob("*")), ""),
         ]
     seconds_of_clip = soundfile.info(options.clip).duration

@@ -20,29 +20,18 @@ commands    `stack fit` of two other models, `stack compare` and `score` at the 
 work; CPU seconds are given beside them.
 """
 
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from bench.report import (
-    PROGRAM,
-    Row,
-    Target,
-    arguments,
-    drop,
-    median_row,
-    show,
-    temporary_folder,
-)
+from bench.processes import PROGRAM, Cost, measured
+from bench.report import Row, Target, arguments, drop, median_row, show, temporary_folder
 from ser.cache.logits import HeadLogits, SplitLogits
 
 CLASSES = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -52,17 +41,6 @@ HEADS = 12
 ALLOWED = 1.5  # seconds that the command may take beside the bare fit
 ONE, ALL, OURS = "published, n_jobs=1", "published, all cores", "ser stack fit"
 PARTS = ("paper", "commands")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The cost of a process: seconds, CPU seconds, and the most memory it had."""
-
-    wall: float
-    cpu: float
-    gb: float
-    fit: float = 0.0  # of the wall time, the bare fit
-    fit_cpu: float = 0.0
 
 
 def main() -> None:
@@ -225,30 +203,6 @@ def _check(root: Path) -> None:
         ours = predictions.filter(pl.col("split") == split).select("^p\\..*$").to_numpy()
         if not np.array_equal(ours, np.load(root / f"published-{split}.npy")):
             raise RuntimeError(f"the two sides predict different probabilities for {split}")
-
-
-def measured(
-    command: Sequence[str], checkout: Path | None = None, folder: Path | None = None
-) -> tuple[Cost, str]:
-    """Run a process of the code in `checkout`, by default here; return its cost and its output.
-
-    It runs in `folder`. Its bytecode is kept, as where ser is installed, even if the environment
-    says otherwise.
-    """
-    started = time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": str((checkout or Path()).absolute())}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
-    ) as process:
-        assert process.stdout is not None
-        printed = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6), printed
 
 
 def _rows(costs: dict[str, list[Cost]]) -> list[Row]:

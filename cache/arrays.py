@@ -5,7 +5,7 @@ Each array is read when it is needed, and nothing is ever unpickled.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -171,30 +171,28 @@ def _in_folder(source: Path) -> dict[str, Array]:
     for file in sorted(source.rglob("*")):
         if file.suffix not in SUFFIXES or not file.is_file():
             continue
-        read = partial(np.load, allow_pickle=False) if file.suffix == ".npy" else _read_torch
-        readers: dict[str, Callable[[], object]]
-        readers = {file.relative_to(source).with_suffix("").as_posix(): partial(read, file)}
-        if file.suffix == ".safetensors":
-            keys = _safetensors_keys(file)
-            ids = keys if len(keys) > 1 else readers
-            readers = {
-                u: partial(_read_safetensors, file, k) for u, k in zip(ids, keys, strict=True)
-            }
-        for utterance in sorted(readers.keys() & arrays.keys()):
-            other = arrays[utterance].file
-            raise UserError(f"{file}: utterance '{utterance}' is in {other} too; keep one.")
-        arrays |= {u: Array(file, _stat_hash(file), read) for u, read in readers.items()}
+        name = file.relative_to(source).with_suffix("").as_posix()
+        for utterance, read in sorted(_readers(file, name).items()):
+            if other := arrays.get(utterance):
+                raise UserError(
+                    f"{file}: utterance '{utterance}' is in {other.file} too; keep one."
+                )
+            arrays[utterance] = Array(file, _stat_hash(file), read)
     return dict(sorted(arrays.items()))
 
 
-def _safetensors_keys(file: Path) -> list[str]:
+def _readers(file: Path, name: str) -> dict[str, Callable[[], object]]:
+    """Return a function that reads each array, by utterance: `name` where there is only one."""
+    if file.suffix == ".npy":
+        return {name: partial(np.load, file, allow_pickle=False)}
+    if file.suffix != ".safetensors":
+        return {name: partial(_read_torch, file)}
     from safetensors import SafetensorError, safe_open
 
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            return list(tensors.keys()) or [""]
-    except (SafetensorError, OSError):
-        return [""]  # the error is reported when the tensor is read
+    keys = [""]  # of a damaged file: the error is reported when the tensor is read
+    with suppress(SafetensorError, OSError), safe_open(file, framework="pt") as tensors:
+        keys = list(tensors.keys()) or keys
+    return {key if len(keys) > 1 else name: partial(_read_safetensors, file, key) for key in keys}
 
 
 def _read_hdf5(file: Mapping[str, Any], path: str, crc: int | None = None) -> object:
