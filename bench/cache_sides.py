@@ -52,11 +52,6 @@ class Corpus:
     def dim(self) -> int:
         return int(self.pool.shape[1])
 
-    @property
-    def fp16_bytes(self) -> int:
-        """Return the size of all frames as raw float16."""
-        return int(self.lengths.sum()) * self.dim * 2
-
     def frames(self, i: int) -> np.ndarray:
         start = i * 37 % (3 * LONGEST)
         return self.pool[start : start + self.lengths[i]]

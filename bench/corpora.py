@@ -76,12 +76,13 @@ def main() -> None:
     ]
     if not args.quick:
         sides.append(("SVC, eGeMAPS functionals", functionals(manifest), svc))
-    rows = _of_run(pooled, rotations)
     with TemporaryDirectory() as folder:
-        for name, vectors, classifier in sides:
-            file = Path(folder) / f"{name}.csv"
+        tables = [Path(folder) / f"{name}.csv" for name, _, _ in sides]
+        for file, (_, vectors, classifier) in zip(tables, sides, strict=True):
             predict(vectors, manifest, splits, classifier).write_csv(file)
-            rows.append(_scored(name, file, manifest, pooled))
+        truth = manifest_truth(manifest, (), pooled.score.secondary_votes)
+        others = score_external(tables, truth, manifest.classes, pooled.score).metrics["test"]
+    rows = _of_run(pooled, rotations) + [_row(name, others[name], []) for name in others]
     note = f"{args.pipeline}, cross-validation: {args.cv}; {len(manifest)} clips"
     show(args, {"macro-F1, pooled test predictions": rows}, note)
 
@@ -167,13 +168,6 @@ def _of_run(pooled: Pipeline, rotations: Rotations | None) -> list[Row]:
         seeds = [r.scores[name]["macro_f1"] for r in repetitions if name in r.scores]
         rows.append(_row(name, scores, seeds))
     return rows
-
-
-def _scored(name: str, file: Path, manifest: Manifest, pooled: Pipeline) -> Row:
-    truth = manifest_truth(manifest, (), pooled.score.secondary_votes)
-    scores = score_external([file], truth, manifest.classes, pooled.score)
-    [system] = scores.metrics["test"].values()
-    return _row(name, system, [])
 
 
 def _row(name: str, scores: SystemScores, seeds: Sequence[float]) -> Row:

@@ -17,7 +17,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import cycle
 from pathlib import Path
@@ -86,7 +86,7 @@ def main() -> None:
         paths = [audio / path for path in manifest.frame["path"]]
         seconds = np.mean([soundfile.info(path).duration for path in paths])
         with _loaded_once():
-            windows, targets = _windows(manifest, audio, root, parts, Reference(args.hf))
+            windows, targets = _windows(manifest, audio, root, parts, load_reference(args.hf))
     notes = [
         f"{len(manifest)} clips of {origin}, mean {seconds:.1f} s; ours: {MODEL}, CTranslate2, "
         "float32",
@@ -123,36 +123,6 @@ def speech_corpus(clips: int, folder: Path) -> tuple[Manifest, Path, str]:
     step = max(1, len(spoken) // clips)
     chosen_rows = spoken.frame.gather_every(step).head(clips)
     return Manifest(chosen_rows), folder / "audio", "synthesized speech (SER_SHARED is not set)"
-
-
-class Reference:
-    """Extract as the papers' code does; the model is loaded here."""
-
-    def __init__(self, folder: Path | None) -> None:
-        import torch
-        from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
-
-        if folder is None:
-            torch.manual_seed(0)
-            model = WhisperModel(WhisperConfig(**TINY_EN))
-        else:
-            model = WhisperModel.from_pretrained(folder, dtype=torch.float32)
-        self._encoder = model.eval().encoder
-        self._mels = WhisperFeatureExtractor()
-
-    def run(self, manifest: Manifest, audio: Path, out: Path) -> None:
-        """Write `<utterance>.pt`, float32 `(frames, dim)`, for each row."""
-        import torch
-
-        out.mkdir(parents=True)
-        for utterance, path in manifest.frame.select("utterance", "path").iter_rows():
-            wave, rate = soundfile.read(audio / path, dtype="float32")
-            if rate != SAMPLE_RATE:
-                wave = soxr.resample(wave, rate, SAMPLE_RATE)
-            mels = self._mels(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt")
-            with torch.inference_mode():
-                states = self._encoder(mels.input_features).last_hidden_state[0]
-            torch.save(states[: math.ceil(len(wave) / 320)].clone(), out / f"{utterance}.pt")
 
 
 @contextmanager
@@ -194,8 +164,37 @@ class Work:
             self.frames(window)
 
 
+def load_reference(folder: Path | None) -> Callable[[Work], None]:
+    """Load the model; return a function that extracts as the papers' code does.
+
+    It writes `<utterance>.pt`, float32 `(frames, dim)`, for each row.
+    """
+    import torch
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+    if folder is None:
+        torch.manual_seed(0)
+        model = WhisperModel(WhisperConfig(**TINY_EN))
+    else:
+        model = WhisperModel.from_pretrained(folder, dtype=torch.float32)
+    encoder, log_mels = model.eval().encoder, WhisperFeatureExtractor()
+
+    def reference(work: Work) -> None:
+        work.out.mkdir(parents=True)
+        for utterance, path in work.manifest.frame.select("utterance", "path").iter_rows():
+            wave, rate = soundfile.read(work.audio / path, dtype="float32")
+            if rate != SAMPLE_RATE:
+                wave = soxr.resample(wave, rate, SAMPLE_RATE)
+            mels = log_mels(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+            with torch.inference_mode():
+                states = encoder(mels.input_features).last_hidden_state[0]
+            torch.save(states[: math.ceil(len(wave) / 320)].clone(), work.out / f"{utterance}.pt")
+
+    return reference
+
+
 def _windows(
-    manifest: Manifest, audio: Path, root: Path, rounds: int, reference: Reference
+    manifest: Manifest, audio: Path, root: Path, rounds: int, reference: Callable[[Work], None]
 ) -> tuple[list[Row], list[Target]]:
     from ser.extract.kinds.whisper_models import CTranslate2Whisper
 
@@ -207,9 +206,7 @@ def _windows(
     ]
     works = {"full": parts, "trim": [Work(manifest, audio, out)]}
     _check(parts[0], reference)
-    compared = [
-        _side(REFERENCE, parts, lambda work: reference.run(work.manifest, work.audio, work.out))
-    ]
+    compared = [_side(REFERENCE, parts, reference)]
     for window in WINDOWS:
         ours = f"ours, {window}"
         frames = partial(Work.frames, window=window)
@@ -239,12 +236,12 @@ def _side(name: str, works: Sequence[Work], run: Callable[[Work], object], base:
     return Side(name, lambda: run(next(turn)), len(works[0].manifest), before=before, base=base)
 
 
-def _check(work: Work, reference: Reference) -> None:
+def _check(work: Work, reference: Callable[[Work], None]) -> None:
     """Check that all sides make frames of the same shapes."""
     import torch
 
     few = Work(Manifest(work.manifest.frame.head(4)), work.audio, work.out)
-    reference.run(few.manifest, few.audio, few.out / "pt")
+    reference(replace(few, out=few.out / "pt"))
     theirs = {p.stem: torch.load(p).shape for p in (few.out / "pt").glob("*.pt")}
     for window in WINDOWS:
         ours = FeatureCache(few.frames(window))

@@ -24,8 +24,6 @@ from ser.corpus.errors import UserError, first_line
 if TYPE_CHECKING:
     import torch
 
-    from ser.cache.zarr_import import ArrayNames
-
 FORMAT = "ser-features-hdf5/1"
 SUFFIXES = (".npy", ".pt", ".pth", ".safetensors")
 # the usual names of the arrays in a group that has one array for all utterances
@@ -41,6 +39,22 @@ class Array:
     stat_hash: int
     read: Callable[[], object]
     content_hash: int | None = None
+
+
+@dataclass(frozen=True)
+class ArrayNames:
+    """The names of the arrays in a Zarr group that has one array for all utterances.
+
+    Those that are None are found by their usual names, as "frames", "lengths", "offsets", "ids".
+    """
+
+    frames: str | None = None
+    lengths: str | None = None
+    offsets: str | None = None
+    ids: str | None = None
+
+
+USUAL_NAMES = ArrayNames()
 
 
 class Origin(NamedTuple):
@@ -92,18 +106,15 @@ def load(array: Array) -> np.ndarray:
 
 @contextmanager
 def opened(
-    source: Path, names: "ArrayNames | None" = None
+    source: Path, names: ArrayNames = USUAL_NAMES
 ) -> Iterator[tuple[dict[str, Array], Origin | None]]:
-    """Yield the arrays by utterance, and the origin of an export of ours.
-
-    `names` are those of the arrays in a Zarr group that holds one array for all utterances.
-    """
+    """Yield the arrays by utterance, and the origin of an export of ours."""
     if is_zarr(source):
-        from ser.cache.zarr_import import ArrayNames, arrays_in_zarr
+        from ser.cache.zarr_import import arrays_in_zarr
 
-        yield arrays_in_zarr(source, names or ArrayNames())
+        yield arrays_in_zarr(source, names)
         return
-    if names is not None and any((names.frames, names.ids, names.lengths, names.offsets)):
+    if names != USUAL_NAMES:
         raise UserError(
             f"{source}: it is not a Zarr store, so names of arrays cannot be given; leave them out."
         )

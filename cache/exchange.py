@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from ser.cache.arrays import FORMAT, Array, Origin, load, opened
+from ser.cache.arrays import FORMAT, USUAL_NAMES, Array, ArrayNames, Origin, load, opened
 from ser.cache.features import FeatureCache
 from ser.cache.files import hash64
 from ser.cache.foreign_shard import ForeignShard
@@ -45,8 +45,6 @@ from ser.corpus.progress import steps
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-    from ser.cache.zarr_import import ArrayNames
 
 
 @dataclass
@@ -212,7 +210,7 @@ def import_features(
     *,
     frame_rate: float | None = None,
     precision: Precision = "float16",
-    names: "ArrayNames | None" = None,
+    names: ArrayNames = USUAL_NAMES,
 ) -> Report:
     """Add the arrays of a file or folder to feature `name` of the cache at `root`.
 

@@ -56,8 +56,7 @@ def push_feature(cache: FeatureCache, repo: HubRepo, card: str, private: bool = 
             f"{foreign}: another program has written it in other chunks; export the feature and "
             "import it again first."
         )
-    files = {_place(cache, path): path for path in sorted(_files(cache.path))}
-    return repo.push(cache.name, card, files, private)
+    return repo.push(cache.name, card, _files(cache), private)
 
 
 def _foreign_shard(cache: FeatureCache) -> Path | None:
@@ -70,17 +69,16 @@ def _foreign_shard(cache: FeatureCache) -> Path | None:
     return None
 
 
-def _files(folder: Path) -> list[Path]:
-    shards = (path for path in (folder / FeatureCache.store).rglob("*") if path.is_file())
-    return [folder / FEATURE_JSON, *(path for path in shards if not path.name.startswith("."))]
-
-
-def _place(cache: FeatureCache, path: Path) -> str:
-    """Return the path in the repository: a shard's name is host-process-random."""
-    parts = list(path.relative_to(cache.path).parts)
-    if len(parts) > 2:
-        parts[1] = f"hub-0-{parts[1].rpartition('-')[2]}"
-    return "/".join(parts)
+def _files(cache: FeatureCache) -> dict[str, Path]:
+    """Return the files by their path in the repository; a shard's name is host-process-random."""
+    files = {}
+    for path in sorted((cache.path / cache.store).rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            parts = list(path.relative_to(cache.path).parts)
+            if len(parts) > 2:
+                parts[1] = f"hub-0-{parts[1].rpartition('-')[2]}"
+            files["/".join(parts)] = path
+    return files | {FEATURE_JSON: cache.path / FEATURE_JSON}
 
 
 def pull_feature(repo: HubRepo, root: str | Path) -> Pulled:

@@ -128,15 +128,9 @@ class FeatureWriter:
             expected = ", ".join(map(str, ("n", *self.cache.item_shape)))
             raise ValueError(f"the features are of shape {frames.shape}, not ({expected})")
         encoded = encode(frames, self.precision)
-        if self.precision == "float16" and encoded.data.dtype == np.float32:
-            self.overflowed.append(utterance)
-        self.append_encoded(utterance, encoded, stat_hash, content_hash)
-
-    def append_encoded(
-        self, utterance: str, encoded: Encoded, stat_hash: int, content_hash: int
-    ) -> None:
-        """Write one utterance as it is stored elsewhere."""
         dtype = encoded.data.dtype
+        if self.precision == "float16" and dtype == np.float32:
+            self.overflowed.append(utterance)
         if self._broken:
             raise OSError(errno.EIO, "an earlier write failed", str(self.cache.path))
         try:

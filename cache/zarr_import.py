@@ -13,13 +13,12 @@ lead out of the folder are refused.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ser.cache.arrays import FRAMES, IDS, Array, Origin, origin_of
+from ser.cache.arrays import FRAMES, IDS, USUAL_NAMES, Array, ArrayNames, Origin, origin_of
 from ser.cache.zarr_nodes import Node, open_store
 from ser.cache.zarr_ragged import FORMAT, Ragged, open_node, stat_hash_of
 from ser.cache.zarr_store import read
@@ -30,19 +29,6 @@ if TYPE_CHECKING:
 
 LENGTHS = ("lengths", "length")
 OFFSETS = ("offsets", "offset", "rows", "row", "starts", "start")
-
-
-@dataclass(frozen=True)
-class ArrayNames:
-    """The names of the arrays in a group that has one array for all utterances.
-
-    Those that are None are found by their usual names, as "frames", "lengths", "offsets", "ids".
-    """
-
-    frames: str | None = None
-    lengths: str | None = None
-    offsets: str | None = None
-    ids: str | None = None
 
 
 def arrays_in_zarr(source: Path, names: ArrayNames) -> tuple[dict[str, Array], Origin | None]:
@@ -59,7 +45,7 @@ def arrays_in_zarr(source: Path, names: ArrayNames) -> tuple[dict[str, Array], O
     for path in sorted(path for path, node in nodes.items() if node.is_array):
         groups.setdefault(path.rpartition("/")[0], []).append(path)
     chosen = {group: _chosen(paths, names) for group, paths in groups.items()}
-    if names != ArrayNames() and not any(chosen.values()):
+    if names != USUAL_NAMES and not any(chosen.values()):
         paths = [path for paths in groups.values() for path in paths]
         raise UserError(
             f"{source}: no group has arrays of the given names, with ids and with lengths or "

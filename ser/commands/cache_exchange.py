@@ -107,8 +107,8 @@ def import_(
         lengths (NAME): Zarr array with their numbers of frames; by default as --frames.
         offsets (NAME): Zarr array with the first frame of each utterance; by default as --frames.
     """
+    from ser.cache.arrays import ArrayNames
     from ser.cache.exchange import import_features
-    from ser.cache.zarr_import import ArrayNames
 
     root = root or cache_root(load_pipeline(path, overrides))
     names = ArrayNames(frames=frames, lengths=lengths, offsets=offsets, ids=ids)

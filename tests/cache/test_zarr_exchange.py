@@ -19,10 +19,10 @@ import zarr
 from numcodecs import Delta, Pickle
 from zarr.codecs import BloscCodec, GzipCodec
 
+from ser.cache.arrays import ArrayNames
 from ser.cache.exchange import Report, import_features
 from ser.cache.features import FeatureCache
 from ser.cache.zarr_export import export_zarr
-from ser.cache.zarr_import import ArrayNames
 from ser.cache.zarr_store import open_array, read
 from ser.corpus.errors import Note, UserError
 from tests.cache.factories import (
