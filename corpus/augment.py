@@ -35,8 +35,10 @@ LOWEST = 50.0  # Hz; below it coloured noise is flat, or pink would be mostly in
 GAP = 0.0025  # s between the direct sound and the first of the tail
 
 Span = tuple[float, float]  # drawn from uniformly
-Load = Callable[[str], np.ndarray]
-Background = Callable[[], np.ndarray]
+Wave = np.ndarray  # `(samples,)` at 16 kHz
+Random = np.random.Generator
+Load = Callable[[str], Wave]
+Background = Callable[[], Wave]
 
 
 def _between(lowest: float, highest: float) -> AfterValidator:
@@ -80,9 +82,7 @@ class View(Section):
         """
         return None
 
-    def apply(
-        self, utterance: str, wave: np.ndarray, load: Load, others: OtherSpeakers
-    ) -> np.ndarray:
+    def apply(self, utterance: str, wave: Wave, load: Load, others: OtherSpeakers) -> Wave:
         """Change one clip, float32 `(samples,)` at 16 kHz; returns the same kind within ±1.
 
         A result beyond full scale is scaled down as a whole; silence stays silence.
@@ -93,19 +93,17 @@ class View(Section):
         background = partial(self._background, utterance, load, others)
         changed = self.change(wave.astype(np.float64), random, background)
         loudest = np.abs(changed).max(initial=0.0)
-        safe: np.ndarray = (changed / max(loudest, 1.0)).astype(np.float32)
+        safe: Wave = (changed / max(loudest, 1.0)).astype(np.float32)
         return safe
 
     @abstractmethod
-    def change(
-        self, wave: np.ndarray, random: np.random.Generator, background: Background
-    ) -> np.ndarray:
+    def change(self, wave: Wave, random: Random, background: Background) -> Wave:
         """Return the clip changed: float64 `(samples,)` in and out, of any loudness."""
 
-    def _random(self, utterance: str) -> np.random.Generator:
+    def _random(self, utterance: str) -> Random:
         return np.random.default_rng(stable_hash(self.seed, self.name, utterance))
 
-    def _background(self, utterance: str, load: Load, others: OtherSpeakers) -> np.ndarray:
+    def _background(self, utterance: str, load: Load, others: OtherSpeakers) -> Wave:
         """Return the first background that can be read; a bad clip is reported elsewhere."""
         candidates = itertools.islice(others.draw(utterance, self.seed), TRIES)
         problem = ""
@@ -130,9 +128,7 @@ class Noise(View):
     snr: Annotated[Span, _between(-20, 60)] = (5.0, 20.0)  # dB
     exponent: Annotated[Span, _between(0, 2)] = (0.0, 1.0)
 
-    def change(
-        self, wave: np.ndarray, random: np.random.Generator, background: Background
-    ) -> np.ndarray:
+    def change(self, wave: Wave, random: Random, background: Background) -> Wave:
         """Add noise at an SNR and of a colour drawn uniformly."""
         snr, exponent = random.uniform(*self.snr), random.uniform(*self.exponent)
         size = _next_power_of_two(len(wave))
@@ -153,17 +149,15 @@ class Reverb(View):
     rt60: Annotated[Span, _between(0.05, 5)] = (0.2, 0.8)  # s
     drr: Annotated[Span, _between(-10, 40)] = (0.0, 12.0)  # dB, direct to reverberant
 
-    def change(
-        self, wave: np.ndarray, random: np.random.Generator, background: Background
-    ) -> np.ndarray:
+    def change(self, wave: Wave, random: Random, background: Background) -> Wave:
         """Convolve with a room drawn for this clip; what rings on behind its end is cut."""
         response = self.response(random)
         size = _next_power_of_two(len(wave) + len(response))
         spectrum = np.fft.rfft(wave, size) * np.fft.rfft(response, size)
-        reverberant: np.ndarray = np.fft.irfft(spectrum, size)[: len(wave)]
+        reverberant: Wave = np.fft.irfft(spectrum, size)[: len(wave)]
         return reverberant
 
-    def response(self, random: np.random.Generator) -> np.ndarray:
+    def response(self, random: Random) -> Wave:
         """Draw an impulse response: float64 `(taps,)`, the direct sound a 1 at its start."""
         rt60, drr = random.uniform(*self.rt60), random.uniform(*self.drr)
         time = np.arange(round(rt60 * SAMPLE_RATE)) / SAMPLE_RATE
@@ -190,16 +184,14 @@ class Speed(View):
         """Return round(before / rate), or 25 ms where that is shorter."""
         return self._samples(before, self._rate(self._random(utterance)))
 
-    def change(
-        self, wave: np.ndarray, random: np.random.Generator, background: Background
-    ) -> np.ndarray:
+    def change(self, wave: Wave, random: Random, background: Background) -> Wave:
         """Resample as if the clip had been recorded at `rate` times its sample rate."""
         rate = self._rate(random)
         count = self._samples(len(wave), rate)
         played = soxr.resample(wave, rate * SAMPLE_RATE, SAMPLE_RATE, quality="HQ")[:count]
         return np.pad(played, (0, count - len(played)))
 
-    def _rate(self, random: np.random.Generator) -> float:
+    def _rate(self, random: Random) -> float:
         return self.rates[random.integers(len(self.rates))]
 
     @staticmethod
@@ -224,9 +216,7 @@ class Mix(View):
             raise _no_other(utterance)
         return first
 
-    def change(
-        self, wave: np.ndarray, random: np.random.Generator, background: Background
-    ) -> np.ndarray:
+    def change(self, wave: Wave, random: Random, background: Background) -> Wave:
         """Add the background at an SNR drawn uniformly."""
         snr, place = random.uniform(*self.snr), random.random()
         behind = background().astype(np.float64)
@@ -280,16 +270,16 @@ def _no_other(utterance: str) -> UserError:
     )
 
 
-def _add(wave: np.ndarray, noise: np.ndarray, snr: float) -> np.ndarray:
+def _add(wave: Wave, noise: Wave, snr: float) -> Wave:
     """Add `noise` at `snr` dB below `wave`; returns `wave` where either is silent."""
     loud, quiet = _norm(wave), _norm(noise)
     if not loud or not quiet:
         return wave
-    mixed: np.ndarray = wave + noise * (loud / quiet * 10 ** (-snr / 20))
+    mixed: Wave = wave + noise * (loud / quiet * 10 ** (-snr / 20))
     return mixed
 
 
-def _norm(wave: np.ndarray) -> float:
+def _norm(wave: Wave) -> float:
     # not np.linalg.norm: its last bit changes with the number of BLAS threads
     return float(np.sqrt(np.square(wave).sum()))
 

@@ -19,7 +19,7 @@ import polars as pl
 
 from ser.corpus.audio import SAMPLE_RATE, ChannelPower, blocks, require_sound
 from ser.corpus.errors import AudioError, UserError, plural
-from ser.corpus.labels import label_problems
+from ser.corpus.labels import Problem, label_problems
 from ser.corpus.lookahead import ahead
 from ser.corpus.manifest import Manifest, evenly_spaced
 from ser.corpus.progress import steps
@@ -34,14 +34,7 @@ BLOCK = 30.0  # s of a clip in memory
 SLACK = 0.05  # s; how far behind its file an `end` may lie, since tables round
 DIGEST = 16  # bytes
 AHEAD = 64  # clips that are decoded before their turn
-PROBLEMS = pl.Schema(
-    {
-        "utterance": pl.String(),
-        "problem": pl.String(),
-        "detail": pl.String(),
-        "severity": pl.String(),
-    }
-)
+PROBLEMS = pl.Schema(dict.fromkeys(("utterance", "problem", "detail", "severity"), pl.String()))
 
 
 @dataclass(frozen=True)
@@ -99,8 +92,8 @@ def check(
     rows = rows if sample is None else rows[evenly_spaced(rows.height, sample)]
     decoded = ahead(partial(_clip, folder), rows.iter_rows(named=True), threads, AHEAD)
     clips: Iterable[_Clip] = steps(decoded, "check", rows.height, unit="clip")
-    unreadable: list[_Problem] = []
-    unusual: list[_Problem] = []
+    unreadable: list[Problem] = []
+    unusual: list[Problem] = []
     digests, seconds = bytearray(), 0.0
     for row, clip in zip(rows.iter_rows(named=True), clips, strict=True):
         if clip.error:
@@ -178,7 +171,6 @@ def render(report: Report, console: "Console", examples: int = 20) -> None:
     print_table(table, console)
 
 
-_Problem = tuple[str, str, str, str]
 _Row = dict[str, Any]
 
 
@@ -195,7 +187,7 @@ def _clip(folder: Path, row: _Row) -> _Clip:
     return _Clip(meter.samples / SAMPLE_RATE, digest.digest(), problems=problems)
 
 
-def _unusual(row: _Row, clip: _Clip, shortest: float, longest: float) -> Iterable[_Problem]:
+def _unusual(row: _Row, clip: _Clip, shortest: float, longest: float) -> Iterable[Problem]:
     for problem in clip.problems:
         yield row["utterance"], problem.kind, f"{row['path']}: {problem.sentence}", "warning"
     if clip.seconds < shortest:
@@ -209,7 +201,7 @@ def _unusual(row: _Row, clip: _Clip, shortest: float, longest: float) -> Iterabl
         yield row["utterance"], "cut by the end of its file", detail, "warning"
 
 
-def _duplicates(rows: pl.DataFrame, digests: bytearray) -> Iterable[_Problem]:
+def _duplicates(rows: pl.DataFrame, digests: bytearray) -> Iterable[Problem]:
     """Yield the clips that are copies; `digests` are those of all rows, back to back."""
     halves = np.frombuffer(digests, np.uint64).reshape(-1, 2)
     digest = pl.DataFrame({"first": halves[:, 0], "second": halves[:, 1]})
@@ -248,13 +240,13 @@ def _speakers_in_two(manifest: Manifest) -> list[tuple[str, list[str], str]]:
     return frame.rows()
 
 
-def _shared_speakers(manifest: Manifest) -> Iterable[_Problem]:
+def _shared_speakers(manifest: Manifest) -> Iterable[Problem]:
     for speaker, splits, utterance in _speakers_in_two(manifest):
         detail = f"speaker '{speaker}' is in {' and '.join(splits)}"
         yield utterance, "speaker in two splits", detail, "error"
 
 
-def _untrainable(manifest: Manifest) -> Iterable[_Problem]:
+def _untrainable(manifest: Manifest) -> Iterable[Problem]:
     in_train = manifest.frame["split"] == "train"
     if in_train.any():
         for name, count in zip(manifest.classes, manifest.class_counts(in_train), strict=False):
@@ -262,7 +254,7 @@ def _untrainable(manifest: Manifest) -> Iterable[_Problem]:
                 yield "", "class without training utterance", f"class '{name}'", "error"
 
 
-def _unknown_speakers(manifest: Manifest) -> Iterable[_Problem]:
+def _unknown_speakers(manifest: Manifest) -> Iterable[Problem]:
     unknown = manifest.frame.select("utterance", "split").filter(
         manifest.frame["speaker"].is_null()
     )

@@ -68,8 +68,7 @@ def read_with_classes(config: CorpusConfig) -> Manifest:
     manifest = Manifest.read(config.manifest)
     emotions = emotions_of(manifest)
     unnamed = [e for e in emotions if e not in config.classes and e not in config.map]
-    misspelt = {e: c for e, c in config.map.items() if similar(e, unnamed)}
-    require_occurring(misspelt, emotions, manifest.source)
+    require_occurring({e: c for e, c in config.map.items() if similar(e, unnamed)}, manifest)
     return map_emotions(manifest, config.map, config.classes, config.others)
 
 
@@ -80,14 +79,13 @@ def emotions_of(manifest: Manifest) -> list[str]:
     return list(dict.fromkeys([*manifest.frame["emotion"].drop_nulls().unique().sort(), *voted]))
 
 
-def require_occurring(
-    mapping: Mapping[str, str | None], emotions: Sequence[str], source: str
-) -> None:
-    """Raise `UserError` for an emotion of a mapping that is not among `emotions`."""
+def require_occurring(mapping: Mapping[str, str | None], manifest: Manifest) -> None:
+    """Raise `UserError` for an emotion of a mapping that the manifest does not have."""
+    emotions = emotions_of(manifest)
     for name in mapping:
         if name not in emotions:
             raise UserError(
-                f"{source}: no utterance has the emotion '{name}' that is mapped to "
+                f"{manifest.source}: no utterance has the emotion '{name}' that is mapped to "
                 f"'{mapping[name] or 'null'}'; {nearest(name, emotions)}"
             )
 

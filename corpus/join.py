@@ -25,6 +25,7 @@ from ser.corpus.manifest import Manifest, corpus_name
 PREFIXED = ("utterance", "speaker", "session")
 Votes = Literal["counts", "shares"]
 Splits = Literal["keep", "clear"]
+Parts = list[tuple[str, Manifest]]  # the rows of each corpus, by its name
 
 
 def join_manifests(
@@ -126,14 +127,12 @@ def class_by_corpus(manifest: Manifest) -> pl.DataFrame:
     return pl.DataFrame({"class": [*manifest.classes, "(none)", "clips"], **counts})
 
 
-def _by_corpus(
-    manifests: Sequence[Manifest], names: Sequence[str | None]
-) -> list[tuple[str, Manifest]]:
+def _by_corpus(manifests: Sequence[Manifest], names: Sequence[str | None]) -> Parts:
     """Return (corpus, its rows) for every corpus of every manifest, with the audio folder set.
 
     A corpus may be spread over manifests that name it in their column; any other two are distinct.
     """
-    parts: list[tuple[str, Manifest]] = []
+    parts: Parts = []
     sources: dict[str, str] = {}
     given = [*names, *[None] * (len(manifests) - len(names))]
     for manifest, name in zip(manifests, given, strict=True):
@@ -155,9 +154,7 @@ def _by_corpus(
     return parts
 
 
-def _mappings(
-    parts: Sequence[tuple[str, Manifest]], mapping: Mapping[str, str]
-) -> list[dict[str, str]]:
+def _mappings(parts: Parts, mapping: Mapping[str, str]) -> list[dict[str, str]]:
     """Return the mapping of every part; an entry of its corpus overrides one of all."""
     general: list[dict[str, str]] = [{} for _ in parts]
     special: list[dict[str, str]] = [{} for _ in parts]
@@ -166,11 +163,8 @@ def _mappings(
         corpus, _, emotion = key.partition(":")
         own = emotion and corpus in [name for name, _ in parts]
         emotion = emotion if own else key
-        at = [
-            i
-            for i, (name, _) in enumerate(parts)
-            if emotion in emotions[i] and (not own or name == corpus)
-        ]
+        of_corpus = [i for i, (name, _) in enumerate(parts) if not own or name == corpus]
+        at = [i for i in of_corpus if emotion in emotions[i]]
         if not at:
             occurring = sorted({e for names in emotions for e in names})
             where = f" of {corpus}" if own else ""
@@ -234,9 +228,7 @@ def _rescaled(frame: pl.DataFrame, corpus: str, low: float, high: float) -> pl.D
     return frame.with_columns((pl.col(name) - low) * scale + LOWEST for name in ATTRIBUTES)
 
 
-def _require_distinct(
-    parts: Sequence[tuple[str, Manifest]], frames: Sequence[pl.DataFrame]
-) -> None:
+def _require_distinct(parts: Parts, frames: Sequence[pl.DataFrame]) -> None:
     sources: dict[str, str] = {}
     for (_, part), frame in zip(parts, frames, strict=True):
         for utterance in frame["utterance"]:

@@ -11,6 +11,8 @@ from ser.corpus.columns import ATTRIBUTES, VOTE
 from ser.corpus.errors import plural
 from ser.corpus.manifest import Manifest
 
+Problem = tuple[str, str, str, str]  # utterance, problem, detail, severity
+
 
 def summary(manifest: Manifest) -> str:
     """Describe a manifest in a line: its utterances, those with a class or a split, its classes."""
@@ -25,10 +27,8 @@ def summary(manifest: Manifest) -> str:
     )
 
 
-def label_problems(
-    manifest: Manifest, path: str | Path | None = None
-) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (utterance, problem, detail, severity) of labels that are probably a mistake.
+def label_problems(manifest: Manifest, path: str | Path | None = None) -> Iterator[Problem]:
+    """Yield the labels that are probably a mistake.
 
     `path` is where the manifest is written, by default its source.
     """

@@ -39,6 +39,7 @@ FORMATS = (  # the first bytes of files that are mistaken for tables
 )
 CHUNK = 100_000  # rows that are text and columns at once
 WIDEST = 10_000  # columns
+Lines = Iterator[tuple[int, Cells]]  # rows with their line numbers
 RULED = re.compile(r"[-=:+ ]*[-=][-=:+ ]*")  # a cell of the line below a header in Markdown
 PARQUET_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
@@ -206,7 +207,7 @@ def _decode(path: Path, raw: bytes, encoding: str | None, importable: bool = Tru
     return text
 
 
-def _frame(path: Path, rows: Iterator[tuple[int, Cells]]) -> pl.DataFrame:
+def _frame(path: Path, rows: Lines) -> pl.DataFrame:
     header = next(rows, None)
     if header is None:
         raise UserError(f"{path}: this table is empty; give one with a header line and rows.")
@@ -243,9 +244,7 @@ def _require_width(path: Path, columns: int) -> None:
         )
 
 
-def _without_rules(
-    path: Path, header: list[str], rows: Iterator[tuple[int, Cells]]
-) -> Iterator[tuple[int, Cells]]:
+def _without_rules(path: Path, header: list[str], rows: Lines) -> Lines:
     """Return the rows; raise `UserError` where the header or the first row is only a rule."""
     first = list(islice(rows, 1))
     lines: list[Cells] = [[*header], *(cells for _, cells in first)]

@@ -14,7 +14,7 @@ from ser.corpus.errors import plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.table import Table
     from rich.text import Text
 
 # an interval in brackets or what stands for it, a number with its unit, or a word
@@ -65,18 +65,29 @@ def print_table(table: "Table", console: "Console", cut: str = "", title: str = 
     for column in table.columns:
         column.header = _plain(column.header)
         column._cells = [_plain(cell) for cell in column.cells]
+    texts = [[str(cell) for cell in (column.header, *column.cells)] for column in table.columns]
+    widths = [max(map(_width, "\n".join(column).split("\n"))) for column in texts]
+    floors = [_longest_word(column) for column in texts]
     fixed = console.measure(table, options=console.options.update(width=1_000_000)).maximum
-    fixed -= sum(_natural(column) for column in table.columns)
+    fixed -= sum(widths)
     room = console.width - fixed
-    widths = [_natural(column) for column in table.columns]
-    floors = [_longest_word(column) for column in table.columns]
-    while sum(widths) > room and (widest := _widest(widths, floors)) is not None:
-        lines = [_lines(text, widths[widest] - 1) for text in _texts(table.columns[widest])]
+    while sum(widths) > room:
+        wide = [i for i, width in enumerate(widths) if width > floors[i]]
+        if not wide:
+            break
+        widest = max(wide, key=widths.__getitem__)
+        lines = [_lines(text, widths[widest] - 1) for text in texts[widest]]
         widths[widest] = max(_width(line) for cell in lines for line in cell)
     for i, column in enumerate(table.columns):
-        if str(column.header) == cut and sum(widths) > room:
-            widths[i] = max(min(LEAST, widths[i]), widths[i] - (sum(widths) - room))
-        _set_width(column, widths[i], whole=str(column.header) != cut)
+        if str(column.header) == cut:
+            if sum(widths) > room:
+                widths[i] = max(min(LEAST, widths[i]), widths[i] - (sum(widths) - room))
+            column.overflow = "ellipsis"
+        else:
+            column.header = _wrapped(column.header, widths[i])
+            column._cells = [_wrapped(cell, widths[i]) for cell in column.cells]
+            column.overflow = "crop"
+        column.width, column.no_wrap = widths[i], True
     before, needed = console.width, fixed + sum(widths)
     console.width = max(before, needed)
     try:
@@ -110,22 +121,8 @@ def _plain(cell: object) -> "Text":
     return cell if isinstance(cell, Text) else Text(plain_lines(str(cell)))
 
 
-def _widest(widths: list[int], floors: list[int]) -> int | None:
-    """Return the widest column that can be narrower, None where there is none."""
-    possible = [i for i, width in enumerate(widths) if width > floors[i]]
-    return max(possible, key=lambda i: widths[i], default=None)
-
-
-def _texts(column: "Column") -> list[str]:
-    return [str(cell) for cell in (column.header, *column.cells)]
-
-
-def _natural(column: "Column") -> int:
-    return max(_width(line) for text in _texts(column) for line in text.splitlines() or [""])
-
-
-def _longest_word(column: "Column") -> int:
-    words = [word for text in _texts(column) for word in WORD.findall(text)]
+def _longest_word(texts: Sequence[str]) -> int:
+    words = [word for text in texts for word in WORD.findall(text)]
     widths = (width if (width := _width(word)) <= LONGEST else PIECE for word in words)
     return max(widths, default=0)
 
@@ -136,15 +133,6 @@ def _width(text: str) -> int:
     from rich.cells import cell_len
 
     return cell_len(text)
-
-
-def _set_width(column: "Column", width: int, whole: bool) -> None:
-    """Give a column a width, and wrap its cells for it where they are shown whole."""
-    column.width, column.no_wrap = width, True
-    column.overflow = "crop" if whole else "ellipsis"
-    if whole:
-        column.header = _wrapped(column.header, width)
-        column._cells = [_wrapped(cell, width) for cell in column.cells]
 
 
 def _wrapped(cell: object, width: int) -> "Text":

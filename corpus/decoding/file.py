@@ -201,10 +201,6 @@ class Window(io.RawIOBase):
         self._position = max(0, base + offset)
         return self._position
 
-    def tell(self) -> int:
-        """Return the position within the part."""
-        return self._position
-
     def readinto(self, buffer: object) -> int:
         """Fill a buffer with the bytes at the position."""
         view = memoryview(cast(bytearray, buffer)).cast("B")

@@ -1,5 +1,7 @@
 """The suffixes of files that can be decoded, for searching folders."""
 
+from itertools import chain
+
 import soundfile
 
 from ser.corpus.decoding.ffmpeg import MEDIA
@@ -18,21 +20,7 @@ BY_FORMAT = {
     "WAV": (".wav", ".wave", ".bwf"),
     "WAVEX": (),
     # files without a header, tables of numbers, features and instruments: not recordings
-    "RAW": (),
-    "MAT4": (),
-    "MAT5": (),
-    "HTK": (),
-    "SD2": (),
-    "XI": (),
-    "MPC2K": (),
+    **dict.fromkeys(("RAW", "MAT4", "MAT5", "HTK", "SD2", "XI", "MPC2K"), ()),
 }
-
-
-def _suffixes() -> tuple[str, ...]:
-    suffixes = [*MEDIA]
-    for name in soundfile.available_formats():
-        suffixes += BY_FORMAT.get(name, (f".{name.lower()}",))
-    return tuple(sorted(set(suffixes)))
-
-
-SUFFIXES = _suffixes()  # in lower case
+_formats = (BY_FORMAT.get(name, (f".{name.lower()}",)) for name in soundfile.available_formats())
+SUFFIXES = tuple(sorted({*MEDIA, *chain.from_iterable(_formats)}))  # in lower case

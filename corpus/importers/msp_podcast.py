@@ -23,27 +23,12 @@ from ser.corpus.importers.registry import importer, one_of
 from ser.corpus.manifest import Manifest
 from ser.corpus.tables import named_columns, read_table, read_text
 
-LETTERS = {
-    "A": "angry",
-    "S": "sad",
-    "H": "happy",
-    "U": "surprise",
-    "F": "fear",
-    "D": "disgust",
-    "C": "contempt",
-    "N": "neutral",
-}
+LETTERS = dict(zip("ASHUFDCN", MSP_CLASSES, strict=True))
 NO_CLASS = ("O", "X")  # other, no agreement
 OTHER = "other"  # the class of O, if it is one
 SECOND = (
     *MSP_CLASSES,
-    "amused",
-    "annoyed",
-    "concerned",
-    "confused",
-    "depressed",
-    "disappointed",
-    "excited",
+    *("amused", "annoyed", "concerned", "confused", "depressed", "disappointed", "excited"),
     "frustrated",
 )
 RESTORE = "restore the file of the release"

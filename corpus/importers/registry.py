@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from ser.corpus.cells import counted
-from ser.corpus.classes import emotions_of, map_emotions, require_occurring
+from ser.corpus.classes import map_emotions, require_occurring
 from ser.corpus.columns import ATTRIBUTES, VOTE
 from ser.corpus.errors import UserError, nearest
 from ser.corpus.importers.options import class_mapping, typed_options
@@ -34,16 +34,11 @@ GENDERS = {"F": "female", "M": "male"}  # by the letter that file names have
 
 SPECS = Path(__file__).with_name("specs")  # a YAML for each corpus that is labelled by file name
 _MODULES = {  # of the importers that have one of their own
-    "audformat": "audformat",
-    "crema-d": "crema_d",
     "csv": "table",
-    "emobox": "emobox",
-    "files": "files",
-    "hf": "hf",
-    "iemocap": "iemocap",
-    "meld": "meld",
+    "crema-d": "crema_d",
     "msp-improv": "msp_improv",
     "msp-podcast": "msp_podcast",
+    **{name: name for name in ("audformat", "emobox", "files", "hf", "iemocap", "meld")},
 }
 
 
@@ -150,7 +145,7 @@ def import_corpus(name: str, folder: str | Path, /, **options: Any) -> Manifest:
 def _with_emotions(manifest: Manifest, *, emotions: Mapping[str, str]) -> Manifest:
     """Return the manifest with the classes of a mapping; other emotions become no class."""
     mapping = class_mapping(EMOTIONS, emotions)
-    require_occurring(mapping, emotions_of(manifest), manifest.source)
+    require_occurring(mapping, manifest)
     named = {emotion: name for emotion, name in mapping.items() if name is not None}
     frame = manifest.frame.with_columns(
         emotion=pl.when(pl.col("emotion").is_in(list(named))).then("emotion")

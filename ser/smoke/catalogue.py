@@ -1,5 +1,6 @@
 """The presets with their requirements, loaded and checked without their models and corpora."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from ser.corpus.errors import UserError
 from ser.extract.extractor import EXTRACTORS, SAMPLE_RATE
 from ser.extract.kinds.chat_options import ChatOptions
 from ser.extract.kinds.prosody import HOP
-from ser.extract.registry import APACHE, ModelCard, card
+from ser.extract.registry import APACHE, card
 from ser.pipeline.baseline import is_reference
 from ser.pipeline.file import Pipeline
 from ser.presets import DESCRIPTIONS, names, preset
@@ -126,17 +127,11 @@ def _gigabytes(pipeline: Pipeline) -> float | None:
         model = str(options.weights)
         if _is_finetuned(pipeline, model):  # as wide as its base
             model = pipeline.finetune[Path(model).name].model
-        shape = _shape(card(model), kind)
+        published = card(model)
+        shape = (published.dim,) if published else getattr(kind, "item_shape", None)
         if shape is None or options.layers == "all":
             return None
         rate = TOKENS if kind.reads == "text" else (kind.frame_rate or SAMPLE_RATE / HOP)
         width = np.dtype(options.precision).itemsize
-        total += HOURS * 3600 * rate * shape * width
+        total += HOURS * 3600 * rate * math.prod(shape) * width
     return total / 1e9
-
-
-def _shape(published: ModelCard | None, kind: object) -> int | None:
-    if published is not None:
-        return published.dim
-    shape = getattr(kind, "item_shape", None)
-    return None if shape is None else int(np.prod(shape))
