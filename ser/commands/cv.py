@@ -87,10 +87,7 @@ def cv(
 
 
 @command(
-    app,
-    "ser cross\nser cross --by language --json > cross.json",
-    section="Score",
-    cls=Resuming,
+    app, "ser cross\nser cross --by language --json > cross.json", section="Score", cls=Resuming
 )
 def cross(
     *,

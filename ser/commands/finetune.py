@@ -59,13 +59,7 @@ def finetune(
             log.info("%s", line)
         return start(processes, ["finetune", *words])
     with LiveHeads() as live:
-        lines = fine_tunings(
-            pipeline,
-            chosen,
-            device,
-            force=force,
-            callbacks=live.callbacks,
-        )
+        lines = fine_tunings(pipeline, chosen, device, force=force, callbacks=live.callbacks)
         for line in lines:
             live.log(line)
     return 0

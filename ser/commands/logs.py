@@ -14,7 +14,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,40 +44,21 @@ def _keep_text(ctx: "Context", value: object) -> object:
     return value
 
 
-def _option(text: str, *names: str, metavar: str | None = None) -> object:
-    return typer.Option(
-        *names,
-        help=text,
-        metavar=metavar,
-        callback=_keep,
-        expose_value=False,
-        rich_help_panel=COMMON,
-    )
-
-
-Verbose = Annotated[
-    bool, _option("Also print details of each step, to standard error.", "--verbose", "-v")
-]
-Quiet = Annotated[
-    bool,
-    _option("Print results, warnings and errors only, no progress and no notes.", "--quiet", "-q"),
-]
-LogFile = Annotated[
-    str | None,
-    _option(
-        "Append every line of --verbose, with its time, to this file; none by default.",
-        metavar="FILE",
-    ),
-]
-
-
 @cache
 def logging_options() -> "list[Parameter]":
     """Return the three options as Typer makes them of a signature."""
+    option = partial(typer.Option, callback=_keep, expose_value=False, rich_help_panel=COMMON)
+    details = "Also print details of each step, to standard error."
+    results = "Print results, warnings and errors only, no progress and no notes."
+    lines = "Append every line of --verbose, with its time, to this file; none by default."
     template = typer.Typer(add_completion=False)
 
     @template.command()
-    def options(verbose: Verbose = False, quiet: Quiet = False, log_file: LogFile = None) -> None:
+    def options(
+        verbose: Annotated[bool, option("--verbose", "-v", help=details)] = False,
+        quiet: Annotated[bool, option("--quiet", "-q", help=results)] = False,
+        log_file: Annotated[str | None, option(help=lines, metavar="FILE")] = None,
+    ) -> None:
         pass
 
     params = typer.main.get_command(template).params

@@ -51,10 +51,12 @@ def print_frame(frame: "pl.DataFrame", cut: str = "") -> None:
     print_table(table, console(), cut)
 
 
-def write_csv(frame: "pl.DataFrame", path: Path) -> None:
-    """Write a table to a CSV file, whose folder is made."""
+def write_csv(frame: "pl.DataFrame", path: Path | None) -> None:
+    """Write a table to a CSV file, whose folder is made; None for none."""
     from ser.corpus.atomic import write_durably
 
+    if path is None:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, frame.write_csv())
 

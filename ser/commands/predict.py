@@ -106,6 +106,7 @@ def predict(
         of_files |= {"--cut": cut != "auto"}
         return predict_microphone(load, (window, hop), form, of_files)
     times = [time.perf_counter()]
+    from ser.predict.audio_predictor import StreamOptions
     from ser.predict.clips import Segmentation
 
     files = files or []
@@ -118,15 +119,9 @@ def predict(
         out.parent.mkdir(parents=True, exist_ok=True)
     Segmentation(timeline, cut, window, hop)
     clips = _opened(paths, files)
-    options: StreamOptions = {
-        "timeline": timeline,
-        "explain": explain,
-        "one_speaker": one_speaker,
-        "turns": _read_turns(turns, clips, one_speaker),
-        "cut": cut,
-        "window": window,
-        "hop": hop,
-    }
+    spoken = _read_turns(turns, clips, one_speaker)
+    options = StreamOptions(timeline=timeline, explain=explain, one_speaker=one_speaker)
+    options |= {"turns": spoken, "cut": cut, "window": window, "hop": hop}
     resumed = out if form == "csv" and "-" not in files else None
     lazy = resumed is not None  # of files that are all done nothing is loaded
     predictor = _load(lambda: load(lazy), times, whole=timing or not lazy)

@@ -82,21 +82,14 @@ def run(
     from ser.score.run import NotWrittenError, render
     from ser.stages.run import run_all
 
-    pipeline, where = (
-        load_pipeline(path, overrides),
-        choose_engine(parse_jobs(jobs), engine, address, slurm),
-    )
+    pipeline = load_pipeline(path, overrides)
+    where = choose_engine(parse_jobs(jobs), engine, address, slurm)
     if smoke:
         return _finish(smoke_one(pipeline))
     try:
         with LiveHeads() as live:
             metrics, failed = run_all(
-                pipeline,
-                device,
-                live.log,
-                engine=where,
-                callbacks=live.callbacks,
-                report=report,
+                pipeline, device, live.log, engine=where, callbacks=live.callbacks, report=report
             )
     except NotWrittenError as error:
         render(error.metrics, console())

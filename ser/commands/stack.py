@@ -127,8 +127,7 @@ def compare(
     classes, attributes = compare(folder, heads, config, resamples or scoring.resamples)
     print_compared(classes, "macro-F1")
     print_compared(attributes, "mean CCC")
-    if out is not None:
-        write_csv(classes if classes.height else attributes, out)
+    write_csv(classes if classes.height else attributes, out)
     return 0
 
 
@@ -151,8 +150,7 @@ def ablate(
     folder, heads, config, scoring = _inputs(logits, path, overrides)
     left_out, permuted = ablate(folder, heads, config, resamples or scoring.resamples)
     print_ablated(left_out, permuted)
-    if out is not None:
-        write_csv(left_out.join(permuted, "head", suffix="_permuted"), out)
+    write_csv(left_out.join(permuted, "head", suffix="_permuted"), out)
     return 0
 
 
@@ -167,8 +165,7 @@ def _compare_rotations(pipeline: "Pipeline", out: Path | None, resamples: int | 
     resamples = resamples or pipeline.score.resamples
     frame = compare_rotations(runs, pipeline.stacked, pipeline.stack, resamples)
     print_rotations(frame, len(runs))
-    if out is not None:
-        write_csv(frame, out)
+    write_csv(frame, out)
     return 0
 
 

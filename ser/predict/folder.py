@@ -16,7 +16,7 @@ from typing import Unpack
 
 from ser.corpus.atomic import write_durably
 from ser.corpus.decoding.suffixes import SUFFIXES
-from ser.corpus.errors import UserError, plural
+from ser.corpus.errors import UserError, listed, plural
 from ser.corpus.progress import steps
 from ser.predict.audio_predictor import AudioPredictor, StreamOptions
 from ser.predict.formats import csv_rows, header, to_csv
@@ -52,13 +52,8 @@ class Search:
 
 def _note(paths: list[Path], noun: str, what: str) -> str:
     are = "that is" if len(paths) == 1 else "that are"
-    return f"skipped {plural(len(paths), noun)} {are} {what}: {_names(paths)}"
-
-
-def _names(paths: list[Path]) -> str:
-    names = ", ".join(path.name for path in paths[:NAMED])
-    rest = len(paths) - NAMED
-    return f"{names} and {rest} more" if rest > 0 else names
+    names = listed([path.name for path in paths], NAMED)
+    return f"skipped {plural(len(paths), noun)} {are} {what}: {names}"
 
 
 def search(places: Iterable[Path]) -> Search:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-from ser.corpus.errors import UserError
+from ser.corpus.errors import UserError, listed
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import FeatureOptions
 from ser.heads.record import read_done
@@ -117,8 +117,7 @@ def which_run() -> str:
     runs = trained_runs(Path())
     if not runs:
         return "none was found here: train one with `ser run`, or get a bundle that `ser pack` made"
-    more = f" and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
-    return f"found here: {', '.join(runs[:NAMED])}{more}"
+    return f"found here: {listed(runs, NAMED)}"
 
 
 def trained_runs(here: Path) -> list[str]:

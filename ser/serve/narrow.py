@@ -10,7 +10,7 @@ finds the browser again.
 import contextlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 from urllib.parse import parse_qsl, urlencode
 
@@ -146,14 +146,11 @@ def _json_headers(headers: list[tuple[bytes, bytes]], body: bytes) -> list[tuple
 
 def _with_body(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that returns the body once, then the messages after it."""
-    first = True
+    messages: Iterator[Message]
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def body_first() -> Message:
-        nonlocal first
-        if first:
-            first = False
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
+        return next(messages, None) or await receive()
 
     return body_first
 
