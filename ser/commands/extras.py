@@ -35,13 +35,7 @@ PACKAGES = {  # that each extra brings
     "report": ("jinja2", "kaleido", "plotly"),
     "serve": ("gradio", "fastapi", "fastapi_offline", "prometheus_client", "starlette", "uvicorn"),
 }
-COMMANDS = {
-    "demo": "demo",
-    "finetune": "finetune",
-    "heads tune": "tune",
-    "report": "report",
-    "serve": "serve",
-}
+COMMANDS = {"heads tune": "tune"} | {c: c for c in ("demo", "finetune", "report", "serve")}
 KINDS = {  # of features that need an extra
     "extract": (
         *("asr", "classifier", "ctc", "facodec", "local_audio_llm", "recognizer"),

@@ -76,10 +76,7 @@ class Command(TyperCommand):
             else:
                 panel = getattr(param, "rich_help_panel", None) or "Options"
                 sections[panel].append((names, text))
-        for name, rows in sections.items():
-            if rows:
-                with formatter.section(name):
-                    formatter.write_dl(rows)
+        _write_sections(formatter, sections)
 
     def format_epilog(self, ctx: "Context", formatter: "HelpFormatter") -> None:
         """Write the examples as they are, so that they can be copied."""
@@ -140,11 +137,16 @@ class Group(TyperGroup):
             panel = getattr(command, "rich_help_panel", None) or "Commands"
             summary = (command.help or "").partition("\n\n")[0].replace("\n", " ")
             sections.setdefault(panel, []).append((name, summary))
-        width = max(len(name) for name in self.commands)
-        for section, rows in sections.items():
-            if rows:
-                with formatter.section(section):
-                    formatter.write_dl([(name.ljust(width), text) for name, text in rows])
+        _write_sections(formatter, sections, max(len(name) for name in self.commands))
+
+
+def _write_sections(
+    formatter: "HelpFormatter", sections: Mapping[str, list[tuple[str, str]]], width: int = 0
+) -> None:
+    for section, rows in sections.items():
+        if rows:
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(width), text) for name, text in rows])
 
 
 def command(

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,13 +13,12 @@ import typer
 from ser.commands.help import command, resumable
 from ser.commands.logs import log
 from ser.commands.options import OUTPUT, Device, MinConfidence, OneHead, PublishedModel, RunFolder
-from ser.commands.output import exit_code
-from ser.commands.results import write_results
+from ser.commands.output import console, exit_code
 from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
     from ser.predict.audio_predictor import AudioPredictor, StreamOptions
-    from ser.predict.result import Failure
+    from ser.predict.result import Failure, Result
     from ser.predict.sources import ClipInput
     from ser.predict.turns import Turns
 
@@ -151,6 +151,43 @@ def _append(
     with resumable():
         failed = predict_files(predictor, paths, out, **options)
     log.info("%s: %s", out, contents(out))
+    return failed
+
+
+def write_results(
+    predictor: "AudioPredictor",
+    clips: "Sequence[ClipInput]",
+    options: "StreamOptions",
+    form: str,
+    out: Path | None,
+) -> "list[Failure]":
+    """Predict clips and write every result as it comes, a table at the end; return what failed."""
+    from ser.predict.formats import FORMATS as WRITE
+    from ser.predict.formats import csv_rows, header, to_csv
+    from ser.predict.result import Failure
+    from ser.predict.terminal import print_results
+
+    speakers = options["turns"] is not None
+    segments = options["timeline"] or speakers
+    failed: list[Failure] = []
+    kept: list[Result] = []
+    opened = out.open("w", encoding="utf-8", errors="backslashreplace") if out else None
+    with opened or nullcontext(sys.stdout) as file:
+        if form == "csv":
+            unsure = predictor.min_confidence is not None
+            columns = header(predictor.classes, predictor.attributes, segments, unsure, speakers)
+            file.write(to_csv([columns]))
+        for prediction in predictor.stream(clips, **options):
+            if isinstance(prediction, Failure):
+                failed.append(prediction)
+            elif form == "table":
+                kept.append(prediction)
+            else:
+                write = WRITE.get(form)
+                file.write(write(prediction) if write else csv_rows(prediction, segments, speakers))
+                file.flush()
+        if kept:
+            print_results(kept, console(file=opened), segments)
     return failed
 
 

@@ -68,7 +68,7 @@ def unpack(file: IO[bytes], path: Path, folder: Path) -> None:
         _extract(file, path, part)
 
 
-def _extract(file: IO[bytes], path: Path, folder: Path) -> BundleRecord:
+def _extract(file: IO[bytes], path: Path, folder: Path) -> None:
     """Check everything and write it to a folder that nobody reads yet."""
     try:
         with ZipFile(file) as archive:
@@ -91,7 +91,6 @@ def _extract(file: IO[bytes], path: Path, folder: Path) -> BundleRecord:
             "folder of a run."
         ) from error
     _check_contents(path, folder, record)
-    return record
 
 
 def _listed(infos: Iterable[ZipInfo], path: Path) -> dict[str, ZipInfo]:

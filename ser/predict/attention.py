@@ -56,7 +56,7 @@ def explain_clip(
         text, offsets = features.tokens(name, clip)
         if text == transcript.text:
             tokens.append((attention[name].weights, offsets))
-    return attention, word_weights(transcript.text, tokens, transcript, start)
+    return attention, word_weights(tokens, transcript, start)
 
 
 def spread(weights: np.ndarray, stride: int, frames: int) -> np.ndarray:
@@ -84,16 +84,16 @@ def mean_attention(
 
 
 def word_weights(
-    text: str,
     tokens: Iterable[tuple[np.ndarray, Sequence[tuple[int, int]]]],
-    transcript: Transcript | None,
+    transcript: Transcript,
     start: float,
 ) -> list[Word]:
-    """Return the words of a text with their share of the attention, which sums to 1 over them.
+    """Return the words of a transcript with their share of the attention; the sum is 1.
 
     `tokens` are weights and characters (from, to) of the frames of each text feature. Words have
     times where the transcriber gave them.
     """
+    text = transcript.text
     spans = [match.span() for match in re.finditer(r"\S+", text)]
     total = np.zeros(len(spans))
     for weights, offsets in tokens:
@@ -102,7 +102,7 @@ def word_weights(
     if not total.sum():
         return []
     times: list[tuple[float | None, float | None]] = [(None, None)] * len(spans)
-    if transcript is not None and len(transcript.words) == len(spans):
+    if len(transcript.words) == len(spans):
         times = [(start + word.start, start + word.end) for word in transcript.words]
     return [
         Word(text[a:b], float(share), *span)

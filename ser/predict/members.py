@@ -9,7 +9,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def pipeline_problem(text: bytes) -> str | None:
         aliases = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text.decode()))
     except (UserError, yaml.YAMLError, ValueError, RecursionError):
         return "is not valid YAML"
-    strings = list(_strings(value))
+    strings = [part for part in _parts(value) if isinstance(part, str)]
     if aliases or any("${" in string for string in strings):
         return "has aliases or variables"
     if isinstance(value, dict) and "plugins" in value:
@@ -56,17 +56,13 @@ def pipeline_problem(text: bytes) -> str | None:
     return None if outside is None else f"leads out of the bundle ({outside[:60]!r})"
 
 
-def _strings(value: object) -> Iterator[str]:
-    """Yield every key and text of plain data."""
+def _parts(value: object) -> Iterator[object]:
+    """Yield plain data, and every key and value in it."""
+    yield value
     if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _strings(key)
-            yield from _strings(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner)
-    elif isinstance(value, str):
-        yield value
+        value = list(chain.from_iterable(value.items()))
+    for inner in value if isinstance(value, list) else ():
+        yield from _parts(inner)
 
 
 def card_problem(text: bytes) -> str | None:
@@ -128,7 +124,9 @@ def _size_problem(file: Path, config: Mapping[str, object]) -> str | None:
     )
     # Models share layers, and tests have tiny ones: only what is out of all proportion is refused.
     most = 64 * weights + 10_000_000
-    for part in _mappings(config):
+    for part in _parts(config):
+        if not isinstance(part, dict):
+            continue
         for key, value in part.items():
             if isinstance(value, int) and not -LARGEST_INTEGER < value < LARGEST_INTEGER:
                 return f"has an impossible size ('{key[:40]}')"
@@ -137,16 +135,6 @@ def _size_problem(file: Path, config: Mapping[str, object]) -> str | None:
         if _parameters(part) > most:
             return f"describes a model far larger than its weights ({weights} bytes)"
     return None
-
-
-def _mappings(value: object) -> Iterator[Mapping[str, object]]:
-    if isinstance(value, dict):
-        yield value
-        for inner in value.values():
-            yield from _mappings(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _mappings(inner)
 
 
 def _parameters(config: Mapping[str, object]) -> int:

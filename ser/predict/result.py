@@ -245,27 +245,23 @@ def rows_of(
     result: Result, segments: bool = False, speakers: bool = False
 ) -> list[dict[str, str | float | bool | None]]:
     """Return the rows of `frame` of one result; `speakers`: those of segments name them."""
-    spans: list[tuple[dict[str, str | float | None], Result | Segment]]
-    if segments:
-        spans = [
-            ({"start": s.start, "end": s.end} | ({"speaker": s.speaker} if speakers else {}), s)
-            for s in result.segments
-        ]
-    else:
-        spans = [({"seconds": result.seconds}, result)]
     notes = " ".join(result.notes)
-    return [
-        {"path": result.path, **span, **_columns(prediction), "notes": notes}
-        for span, prediction in spans
-    ]
+    parts: Sequence[Result | Segment] = result.segments if segments else [result]
+    return [{"path": result.path, **_columns(part, speakers), "notes": notes} for part in parts]
 
 
-def _columns(prediction: Result | Segment) -> dict[str, str | float | bool | None]:
-    unsure = {} if prediction.unsure is None else {"unsure": prediction.unsure}
+def _columns(part: Result | Segment, speakers: bool) -> dict[str, str | float | bool | None]:
+    span: dict[str, str | float | None]
+    if isinstance(part, Result):
+        span = {"seconds": part.seconds}
+    else:
+        span = {"start": part.start, "end": part.end}
+        span |= {"speaker": part.speaker} if speakers else {}
     return {
-        "emotion": prediction.emotion,
-        **unsure,
-        **{f"p.{name}": value for name, value in prediction.probabilities.items()},
-        **prediction.attributes,
-        "transcript": prediction.transcript,
+        **span,
+        "emotion": part.emotion,
+        **({} if part.unsure is None else {"unsure": part.unsure}),
+        **{f"p.{name}": value for name, value in part.probabilities.items()},
+        **part.attributes,
+        "transcript": part.transcript,
     }

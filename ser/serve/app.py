@@ -9,12 +9,13 @@ The folder of a request is always deleted at its end. The description is served 
 import contextlib
 import logging
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from fastapi import Depends, FastAPI, Form, Query, Request, WebSocket
+from fastapi import params as parameters
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.security import HTTPBearer
@@ -92,23 +93,8 @@ def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None =
     access = Access(token)
     bearer = [Depends(HTTPBearer(auto_error=False))] if token else []  # only described; see Gate
     app = _without_routes(service, access, hosts or Hosts())
-
-    @app.post(
-        "/predict",
-        response_model=Answer,
-        responses=_described(PREDICT) | {422: {"model": Error, "description": PREDICT[422]}},
-        dependencies=bearer,
-        openapi_extra=UPLOAD,
-    )
-    async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:
-        """Predict on a clip; `timeline` segments short ones too, `explain` adds attention."""
-        service.require_capacity()
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            async with service.time_limit():
-                path, name = await receive(request, Path(place))
-                work = service.predict(path, name, **options.model_dump())
-                result, _ = await unless(_disconnected(request), work)
-        return Response(to_json(result) + "\n", media_type="application/json")
+    _add_predict(app, service, folder, bearer)
+    _add_login(app, access)
 
     @app.get("/health", responses=HEALTH | _described(HOST))
     async def health() -> Response:
@@ -130,6 +116,35 @@ def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None =
     async def live(socket: WebSocket) -> None:
         await serve_live(socket, service)
 
+    return app
+
+
+def _add_predict(
+    app: FastAPI, service: Service, folder: Path, dependencies: Sequence[parameters.Depends]
+) -> None:
+    """Add POST /predict."""
+
+    @app.post(
+        "/predict",
+        response_model=Answer,
+        responses=_described(PREDICT) | {422: {"model": Error, "description": PREDICT[422]}},
+        dependencies=dependencies,
+        openapi_extra=UPLOAD,
+    )
+    async def predict(request: Request, options: Annotated[Options, Query()]) -> Response:
+        """Predict on a clip; `timeline` segments short ones too, `explain` adds attention."""
+        service.require_capacity()
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            async with service.time_limit():
+                path, name = await receive(request, Path(place))
+                work = service.predict(path, name, **options.model_dump())
+                result, _ = await unless(_disconnected(request), work)
+        return Response(to_json(result) + "\n", media_type="application/json")
+
+
+def _add_login(app: FastAPI, access: Access) -> None:
+    """Add the form by which a browser gets the session's cookie."""
+
     @app.post("/login", include_in_schema=False)
     async def login(request: Request, token: Annotated[str, Form()] = "") -> Response:
         """Set the session's cookie if the token is right; otherwise the form is shown again."""
@@ -140,8 +155,6 @@ def create_app(service: Service, token: str, folder: Path, hosts: Hosts | None =
                 COOKIE, access.session, secure=secure, httponly=True, samesite="strict"
             )
         return response
-
-    return app
 
 
 def _without_routes(service: Service, access: Access, hosts: Hosts) -> FastAPI:
