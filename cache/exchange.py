@@ -23,7 +23,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,12 +89,15 @@ def export_hdf5(cache: FeatureCache, file: str | Path, view: bool = False) -> Re
     """Write every utterance of a cache to one HDF5 file, whole or not at all.
 
     Each row's crc32c is compared while it is copied; damaged rows are left out and reported. With
-    `view` the file points into the shards and no frames are read or compared. Raises `UserError`
-    when the file cannot be written, and for a view of int8 shards or of a remote cache.
+    `view` the file points into the shards and no frames are read or compared. An earlier export of
+    this name is replaced. Raises `UserError` when the file cannot be written or holds anything
+    else, and for a view of int8 shards or of a remote cache.
     """
     file = Path(file)
     if view and cache.remote:
         raise UserError(f"{cache.location}: a view needs local shards; export without --view.")
+    if file.is_file() and not _is_export(file):
+        raise UserError(f"{file}: the file holds something else; export to another name.")
     with export_to(file):
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
@@ -103,6 +106,12 @@ def export_hdf5(cache: FeatureCache, file: str | Path, view: bool = False) -> Re
                 report = _write(cache, out, output, view)
             output.check()
     return report
+
+
+def _is_export(file: Path) -> bool:
+    with suppress(OSError), h5py.File(file) as earlier:
+        return bool(earlier.attrs.get("format") == FORMAT)
+    return False
 
 
 @contextmanager

@@ -144,6 +144,12 @@ def keep_umask(folder: Path) -> None:
             path.chmod(mode)
 
 
+def file_in_place(folder: Path) -> Path | None:
+    """Return the file that is where a folder, or one above it, should be; None without one."""
+    present = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return None if present.is_dir() else present
+
+
 def clear(path: Path) -> None:
     """Delete a file or an empty folder, if it exists; raises `OSError` for a full folder."""
     if path.is_dir() and not path.is_symlink():

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
 SECTIONS = ("Start", "Corpus", "Extract", "Heads", "Stack", "Score", "Predict", "Tools")
+RESUMES = "finished work is kept, and the same command resumes"
 ENTRY = re.compile(r"^    (\w+)(?: \((.+?)\))?: (.+(?:\n {8}.+)*)", re.M)  # of `Args:`
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -88,11 +89,14 @@ class Command(TyperCommand):
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Raise `typer.Abort` with what Ctrl-C means for work that the same command resumes."""
+    """Add to what ends a block that the same command resumes; of Ctrl-C make a `typer.Abort`."""
     try:
         yield
     except KeyboardInterrupt as error:
-        raise typer.Abort("finished work is kept, and the same command resumes") from error
+        raise typer.Abort(RESUMES) from error
+    except Exception as error:
+        error.add_note(RESUMES)
+        raise
 
 
 class Resuming(Command):

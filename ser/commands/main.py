@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ser.commands.help import Group, usage_message
+from ser.commands.help import RESUMES, Group, usage_message
 from ser.commands.logs import NOTE, log, start_logging
 from ser.corpus.machine import limit_threads
 from ser.version import __version__
@@ -99,11 +99,12 @@ def main() -> NoReturn:
             sys.exit(PIPE_CLOSED)
         raise
     except Exception as error:
-        problem = machine_problem(error)
+        kept = RESUMES in getattr(error, "__notes__", ())
+        problem = machine_problem(error, kept=kept)
         if problem is None:
             log.debug("the command failed", exc_info=error)
             raise
-        stop(problem, 1)
+        stop(str(problem), problem.exit_code)
     if code == INTERRUPTED:
         code = TERMINATED if is_requested() else INTERRUPTED
         stop(f"interrupted; {next_time}.", code)

@@ -165,8 +165,19 @@ def load_pipeline(path: Path, overrides: Sequence[str] | None, cv: str | None = 
 
         for_any_run = [o for o in overrides or () if o.startswith(("score.", "stack."))]
         pipeline = Pipeline.load(pooled_file(pipeline, cv), for_any_run)
+    for key, place in (("cache", pipeline.cache), ("run", pipeline.run)):
+        if isinstance(place, Path):
+            require_folder(place, f"{pipeline.source}: {key}")
     log.debug("%s: cache %s, run %s", path, pipeline.cache, pipeline.run)
     return pipeline
+
+
+def require_folder(folder: Path, what: str) -> None:
+    """Raise `UserError` where a file is in the place of a folder to write to, before any work."""
+    from ser.corpus.atomic import file_in_place
+
+    if file := file_in_place(folder):
+        raise UserError(f"{what}: {file} is a file; give a folder.")
 
 
 def require_trained(pipeline: "Pipeline", wanted: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from ser.commands.help import Group, command
 from ser.commands.logs import log
-from ser.commands.options import OUTPUT, PIPELINE, Json
+from ser.commands.options import OUTPUT, PIPELINE, Json, require_folder
 from ser.commands.output import exit_code, print_json, print_line
 
 if TYPE_CHECKING:
@@ -90,6 +90,9 @@ def smoke(names: list[str] | None = None, *, folder: Path | None = None) -> int:
             stages = smoke_one(pipeline, where)
         except UserError as error:  # the other presets still run
             failed[name] = str(error)
+        except KeyboardInterrupt as error:
+            remedy = f"delete {folder}; then the same command starts over"
+            raise typer.Abort("" if folder is None else remedy) from error
         else:
             failed |= {f"{name}/{what}": why for what, why in stages.items()}
     for what, why in failed.items():
@@ -146,6 +149,7 @@ def init(
         text = starter(corpus, out)
     else:
         text = written(str(name), out.name)
+    require_folder(out.parent, "--out")
     if out.exists() and not force:
         raise UserError(f"{out}: already exists; give another `--out`, or `--force`.")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from ser.commands.options import (
     choose_engine,
     load_pipeline,
     parse_jobs,
+    require_folder,
 )
 from ser.commands.output import console, exit_code
 from ser.commands.presets import smoke_one
@@ -45,6 +46,7 @@ def demo(*, folder: Annotated[Path, typer.Option(file_okay=False)] = Path()) -> 
     from ser.score.run import render
     from ser.smoke.demo import demo as run_demo
 
+    require_folder(folder, "--folder")
     metrics, failed = run_demo(folder, log.info)
     render(metrics, console())
     return _finish(failed, folder / "runs" / "demo" if metrics else None)

@@ -9,9 +9,11 @@ import os
 import re
 from pathlib import Path
 
+from ser.corpus.errors import StoppedError, UserError, shown
+
+LONGEST_PATH = 1000  # characters of a message
 NUMBER = re.compile(r"(?:os error |errno = |\[Errno |code: )(\d+)")
 NAMED = re.compile(r"name = '([^']+)'")
-AGAIN = "finished work is kept: {} and run the same command again."
 WRAPPERS = {"polars", "h5py", "safetensors", "safetensors_rust", "zarr", "pyarrow", "lightgbm"}
 FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "your quota of the disk is used up"}
 REMEDIES = {
@@ -29,17 +31,25 @@ REMEDIES = {
     errno.EIO: "check the disk, which cannot be read or written,",
     errno.EFBIG: "raise the limit of file sizes (`ulimit -f`)",
 }
+MISTAKES = {  # in the call or a file; the others are the machine's
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+    errno.ELOOP,
+}
 
 
-def machine_problem(error: BaseException) -> str | None:
-    """Return the sentence for an error of the operating system; None for any other error."""
+def machine_problem(error: BaseException, *, kept: bool) -> UserError | None:
+    """Return an error of the operating system as one sentence; None for any other error.
+
+    `kept`: the same command resumes, with the work that is finished.
+    """
     number = _number(error)
     if number is None:
         return None
-    if number in FULL:
-        return f"{_place(error)}{FULL[number]}; {AGAIN.format('make room')}"
-    again = AGAIN.format(REMEDIES.get(number, "correct that"))
-    return f"{_place(error)}{os.strerror(number)}; {again}"
+    problem = FULL.get(number) or os.strerror(number)
+    remedy = "make room" if number in FULL else REMEDIES.get(number, "correct that")
+    again = f"{'finished work is kept: ' if kept else ''}{remedy} and run the same command again."
+    kind = UserError if number in MISTAKES else StoppedError
+    return kind(f"{_place(error)}{problem}; {again}")
 
 
 def _number(error: BaseException) -> int | None:
@@ -61,6 +71,7 @@ def _place(error: BaseException) -> str:
         if isinstance(name, str | bytes | os.PathLike):
             path = Path(os.fsdecode(name))
             # a temporary file of ours, in a folder that the user knows
-            return f"{path.parent if path.name.startswith('.') else path}: "
+            path = path.parent if path.name.startswith(".") else path
+            return f"{shown(str(path), LONGEST_PATH)}: "
     match = NAMED.search(str(error))
     return f"{match[1]}: " if match else ""

@@ -185,11 +185,11 @@ def run_body(
     module, _, name = body.partition(":")
     try:
         return "done", getattr(import_module(module), name)(send, *arguments)
-    except UserError as error:
-        return "stopped" if error.exit_code == 1 else "refused", str(error)
     except Exception as error:
-        problem = machine_problem(error)
-        return ("stopped", problem) if problem else ("raised", traceback.format_exc())
+        problem = error if isinstance(error, UserError) else machine_problem(error, kept=True)
+        if problem is None:
+            return "raised", traceback.format_exc()
+        return "stopped" if problem.exit_code == 1 else "refused", str(problem)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import yaml
 
-from ser.corpus.atomic import write_durably
+from ser.corpus.atomic import file_in_place, write_durably
 from ser.corpus.errors import UserError
 from ser.engines.heads import Log
 from ser.pipeline.file import Pipeline
@@ -45,9 +45,8 @@ def smoke(pipeline: Pipeline, folder: Path, log: Log) -> tuple[Metrics, dict[str
 
 def require_new(folder: Path) -> None:
     """Raise `UserError` for a folder that is not empty or cannot be one."""
-    present = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not present.is_dir():
-        raise UserError(f"{present}: it is a file; give a new folder.")
+    if file := file_in_place(folder):
+        raise UserError(f"{file}: it is a file; give a new folder.")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: it is not empty; give a new folder.")
 

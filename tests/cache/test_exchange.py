@@ -99,6 +99,17 @@ def test_int8_is_exported_as_its_decoded_floats(tmp_path):
             np.testing.assert_array_equal(file[utterance][()], cache.frames(utterance))
 
 
+def test_only_an_earlier_export_is_replaced(tmp_path):
+    cache = make_cache(tmp_path, ragged(0, 3))
+    for _ in range(2):
+        assert export_hdf5(cache, tmp_path / "x.h5").count == 3
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("utterance,path\n")
+    with pytest.raises(UserError, match=r"m\.csv: the file holds something else; export to anoth"):
+        export_hdf5(cache, manifest)
+    assert manifest.read_text() == "utterance,path\n"
+
+
 @pytest.mark.parametrize("precision", ["float16", "float32"])
 def test_a_view_holds_no_frames_and_reads_the_same(tmp_path, precision):
     data = ragged(0, 10, dim=256, longest=400)
@@ -183,8 +194,8 @@ except Exception as error:
 def test_a_full_disk_is_reported_and_leaves_the_old_file(tmp_path, missing):
     cache = make_cache(tmp_path / "here", ragged(0, 40, dim=256))
     export_hdf5(cache, tmp_path / "x.h5")
-    room = (tmp_path / "x.h5").stat().st_size - missing
-    (tmp_path / "x.h5").write_text("old")
+    earlier = (tmp_path / "x.h5").read_bytes()
+    room = len(earlier) - missing
     command = [sys.executable, "-c", FULL, str(cache.path), str(tmp_path / "x.h5"), str(room)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -192,7 +203,7 @@ def test_a_full_disk_is_reported_and_leaves_the_old_file(tmp_path, missing):
         f"UserError {tmp_path / 'x.h5'}: it cannot be written ([Errno 27] File too large); make "
         "room or export elsewhere.\n"
     )
-    assert (tmp_path / "x.h5").read_text() == "old"
+    assert (tmp_path / "x.h5").read_bytes() == earlier
     assert sorted(p.name for p in tmp_path.iterdir()) == ["here", "x.h5"]
 
 

@@ -1,5 +1,6 @@
 """The command line: exit codes, one sentence an error, no torch for help."""
 
+import errno
 import json
 import os
 import shutil
@@ -16,7 +17,8 @@ import torch
 
 import ser as ser_api
 import ser.__main__ as entry
-from ser.commands import cache_exchange, heads, main, pack, predict
+from ser.commands import cache_exchange, heads, main, pack, predict, presets
+from ser.corpus.errors import UserError
 from ser.predict import folder
 from tests.ser.factories import PIPELINE, RUN, make_corpus, ser, ser_process, ser_warm, tone
 
@@ -116,6 +118,8 @@ STARTS_OVER = "the same command starts over"
         (heads, "load_pipeline", "heads train-all --force", STARTS_OVER),
         (folder, "predict_files", "predict clip.wav --out all.csv", RESUMES),
         (predict, "write_results", "predict clip.wav --out all.json", STARTS_OVER),
+        (presets, "smoke_one", "presets smoke nu -q", STARTS_OVER),
+        (presets, "smoke_one", "presets smoke nu -q --folder x", f"delete x; then {STARTS_OVER}"),
     ],
 )
 def test_ctrl_c_says_what_the_same_command_does(  # noqa: PLR0917
@@ -134,6 +138,40 @@ def test_ctrl_c_says_what_the_same_command_does(  # noqa: PLR0917
         main.main()
     assert end.value.code == 130
     assert capsys.readouterr() == ("", f"ser: interrupted; {next_time}.\n")
+
+
+@pytest.mark.parametrize(("force", "kept"), [("", "finished work is kept: "), ("--force", "")])
+def test_a_full_disk_says_whether_work_is_kept(monkeypatch, capsys, force, kept):
+    def write(*_):
+        raise OSError(errno.ENOSPC, "", "run")
+
+    monkeypatch.setattr(heads, "load_pipeline", write)
+    monkeypatch.setattr(main, "prepare_process", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["ser", "heads", "train-all", *force.split()])
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err == (
+        f"ser: run: the disk is full; {kept}make room and run the same command again.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("run", "pipeline.yaml: cache: {}/file is a file; give a folder."),
+        ("run --set cache=c --set run=file/run", "pipeline.yaml: run: {}/file is a file; give a"),
+        ("demo --folder file/x", "--folder: {}/file is a file; give a folder."),
+        ("init --preset nu --out file/x/p.yaml", "--out: {}/file is a file; give a folder."),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder_is_refused_first(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "pipeline.yaml").write_text(PIPELINE.replace("cache: cache", "cache: file"))
+    with pytest.raises(UserError) as error:
+        main.cli(words.split(), standalone_mode=False)
+    assert str(error.value).startswith(message.format(tmp_path))
 
 
 def test_closed_standard_streams_are_the_null_device(monkeypatch):
