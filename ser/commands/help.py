@@ -21,6 +21,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from ser.commands.extras import missing
 from ser.commands.logs import COMMON, logging_options, start_logging
+from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -94,6 +95,8 @@ def resumable() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise typer.Abort(RESUMES) from error
+    except UserError:
+        raise
     except Exception as error:
         error.add_note(RESUMES)
         raise
