@@ -177,18 +177,15 @@ class Mean(TypedDict):
 
 def summary(rotations: Rotations) -> dict[str, dict[str, dict[str, Mean]]]:
     """Return the mean of every system and metric over the rotations, and over seeds if several."""
-    kinds: dict[str, Sequence[RotationScores] | Sequence[RepetitionScores]] = {
-        "rotations": rotations.rotations
-    }
+    kinds = {"rotations": [part.scores for part in rotations.rotations]}
     if len(rotations.repetitions) > 1:
-        kinds["seeds"] = rotations.repetitions
+        kinds["seeds"] = [part.scores for part in rotations.repetitions]
     entries: dict[str, dict[str, dict[str, Mean]]] = {}
     for kind, parts in kinds.items():
-        scored = [item for part in parts for item in part.scores.items()]
-        for system in dict.fromkeys(name for name, _ in scored):
+        for system in dict.fromkeys(name for scores in parts for name in scores):
+            scored = [scores[system] for scores in parts if system in scores]
             for metric in TITLES:
-                values = [s[metric] for name, s in scored if name == system and metric in s]
-                if values:
+                if values := [scores[metric] for scores in scored if metric in scores]:
                     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
                     mean = Mean(mean=float(np.mean(values)), sd=deviation, n=len(parts))
                     entries.setdefault(system, {}).setdefault(kind, {})[metric] = mean

@@ -13,16 +13,9 @@ from ser.score.report.formats import Schema, Table, frame_of
 
 def heads_table(contents: Contents) -> Table:
     """Make the table of how each head was trained."""
-    schema = {
-        "Head": pl.String,
-        "Fingerprint": pl.String,
-        "Architecture": pl.String,
-        "Trainings": pl.Int64,
-        "Epochs": pl.Int64,
-        "Minutes": pl.Float64,
-        "Seed": pl.Int64,
-        "Trained on": pl.String,
-    }
+    schema: Schema = dict.fromkeys(("Head", "Fingerprint", "Architecture"), pl.String)
+    schema |= {"Trainings": pl.Int64, "Epochs": pl.Int64, "Minutes": pl.Float64}
+    schema |= {"Seed": pl.Int64, "Trained on": pl.String}
     rows = [
         (
             name,

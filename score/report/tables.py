@@ -20,17 +20,9 @@ ACRONYMS = {"ce", "wce", "sml", "kld", "ccc", "mse", "vs"}  # names of losses
 
 def paper_table(contents: Contents) -> Table:
     """Make the table of the UNICAMP paper (Table 2), in its column order, a row a system."""
-    schema: Schema = {
-        "System": pl.String,
-        "Features": pl.String,
-        "Loss": pl.String,
-        "Balancing": pl.String,
-        "Dev macro-F1": pl.Float64,
-        "Dev acc.": pl.Float64,
-        "Bootstrap mean": pl.Float64,
-        "Range": INTERVAL,
-        "Test macro-F1": pl.Float64,
-    }
+    schema: Schema = dict.fromkeys(("System", "Features", "Loss", "Balancing"), pl.String)
+    schema |= dict.fromkeys(("Dev macro-F1", "Dev acc.", "Bootstrap mean"), pl.Float64)
+    schema |= {"Range": INTERVAL, "Test macro-F1": pl.Float64}
     dev, test = contents.metrics.get("dev", {}), contents.metrics.get("test", {})
     rows = []
     names = baseline.labels(dev | test, "macro_f1")
@@ -54,11 +46,9 @@ def paper_table(contents: Contents) -> Table:
 
 def intervals_table(contents: Contents, split: str) -> Table:
     """Make the table of the metrics with intervals, and ECE, of one split."""
-    schema: Schema = {"System": pl.String}
     titles = {"macro_f1": "Macro-F1", "uar": "UAR", "accuracy": "Acc."}
     titles |= {name: name for name in further_metrics(contents.metrics[split].values())}
-    for title in titles.values():
-        schema |= {title: pl.Float64, f"{title}, 95 %": INTERVAL}
+    schema: Schema = {"System": pl.String, **with_intervals(titles.values())}
     rows = []
     names = baseline.labels(contents.metrics[split], "macro_f1")
     for system, scores in contents.metrics[split].items():
@@ -115,6 +105,12 @@ def top_table(top: pl.DataFrame) -> Table:
     return Table("top-k", caption, frame, best=tuple(titles.values()))
 
 
+def with_intervals(titles: Iterable[str]) -> Schema:
+    """Return two columns a metric, its value and its interval."""
+    columns = (((title, pl.Float64), (f"{title}, 95 %", INTERVAL)) for title in titles)
+    return dict(column for pair in columns for column in pair)
+
+
 def cells_of(scores: Mapping[str, Score], metrics: Iterable[str]) -> list[object]:
     """Return two cells a metric, its value and its interval; None where there is no such score."""
     shown = (scores.get(metric) for metric in metrics)
@@ -127,8 +123,7 @@ def group_table(column: str, scored: Groups) -> Table:
     groups = scored.groups
     titles = {m: t for m, t in titles.items() if any(m in g.scores for g in groups.values())}
     schema: Schema = {column.capitalize(): pl.String, "n": pl.Int64, "Speakers": pl.Int64}
-    for title in titles.values():
-        schema |= {title: pl.Float64, f"{title}, 95 %": INTERVAL}
+    schema |= with_intervals(titles.values())
     rows: list[tuple[object, ...]] = [
         (name, group.n, group.speakers, *cells_of(group.scores, titles))
         for name, group in groups.items()
@@ -145,15 +140,8 @@ def group_table(column: str, scored: Groups) -> Table:
 
 def attributes_table(contents: Contents, split: str) -> Table:
     """Make the table of attributes: a row a system and attribute, and of their mean."""
-    schema: Schema = {
-        "System": pl.String,
-        "Attribute": pl.String,
-        "n": pl.Int64,
-        "CCC": pl.Float64,
-        "95 %": INTERVAL,
-        "Pearson": pl.Float64,
-        "RMSE": pl.Float64,
-    }
+    schema: Schema = {"System": pl.String, "Attribute": pl.String, "n": pl.Int64}
+    schema |= {"CCC": pl.Float64, "95 %": INTERVAL, "Pearson": pl.Float64, "RMSE": pl.Float64}
     names = baseline.labels(contents.metrics[split], "ccc")
     rows = [
         (names[system], name, rated.n, rated.ccc, rated.interval, rated.pearson, rated.rmse)

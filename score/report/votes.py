@@ -11,13 +11,12 @@ from ser.score.report.contents import Contents
 from ser.score.report.figures import BLUE, FEWEST, Figure, error_bars
 from ser.score.report.formats import Schema, Table, frame_of
 from ser.score.report.section import Section, drawn
-from ser.score.report.tables import INTERVAL, cells_of, missing_interval
+from ser.score.report.tables import cells_of, missing_interval, with_intervals
 from ser.score.scores import VoteScores
 from ser.score.tables import stratum_title
 
-COLUMNS: Schema = {"n": pl.Int64}
-for _title in ("JSD", "KLD", "Cosine", "Soft macro-F1", "Hit rate"):
-    COLUMNS |= {_title: pl.Float64, f"{_title}, 95 %": INTERVAL}
+TITLES = ("JSD", "KLD", "Cosine", "Soft macro-F1", "Hit rate")
+COLUMNS: Schema = {"n": pl.Int64, **with_intervals(TITLES)}
 
 
 def votes_section(contents: Contents) -> Section | None:

@@ -75,7 +75,7 @@ def corpora_of(path: Path, manifest: Manifest | None) -> tuple[str, ...]:
 
     One that is not known has its name in the column; without that there is none.
     """
-    if manifest is not None and "corpus" in manifest.frame.columns:
+    if manifest is not None:
         column = manifest.frame["corpus"].drop_nulls().unique().sort().to_list()
         if column:
             return tuple(dict.fromkeys(corpus_named(name) or name for name in column))

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
-import polars as pl
-
 from ser.cache.features import FeatureCache
 from ser.cache.hub import HubRepo
 from ser.corpus.errors import plural
@@ -159,7 +157,6 @@ def hub_licence(licence: str | None) -> dict[str, Any]:
 
 
 def _languages(manifest: Manifest | None) -> list[str] | None:
-    if manifest is None or "language" not in manifest.frame.columns:
+    if manifest is None:
         return None
-    column = manifest.frame["language"].cast(pl.String).drop_nulls().unique().sort()
-    return column.to_list() or None
+    return manifest.frame["language"].drop_nulls().unique().sort().to_list() or None

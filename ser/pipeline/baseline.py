@@ -68,12 +68,6 @@ def _use(name: str, readers: Sequence[HeadConfig]) -> str | dict[str, str]:
     return {"name": name, "normalize": "speaker"} if by_speaker else name
 
 
-def baseline_of(heads: Mapping[str, HeadConfig]) -> str | None:
-    """Name the head that is the baseline: `baseline`, or the first linear probe; None for none."""
-    probes = [name for name, config in heads.items() if config.head == PROBE]
-    return BASELINE if BASELINE in probes else next(iter(probes), None)
-
-
 def is_reference(name: str, heads: Mapping[str, HeadConfig]) -> bool:
     """Return whether a system is the head `baseline`, a probe that others are compared with."""
     return name == BASELINE and name in heads and heads[name].head == PROBE

@@ -24,7 +24,7 @@ from ser.corpus.rotations import RotationConfig
 from ser.extract.extractor import FeatureOptions, parse_options
 from ser.finetune.config import FineTuneConfig
 from ser.heads.config import HeadConfig
-from ser.pipeline.baseline import baseline_of, is_reference, with_baseline
+from ser.pipeline.baseline import PROBE, is_reference, with_baseline
 from ser.pipeline.document import BASELINE, Document
 from ser.pipeline.names import check_finetune, check_names, check_stack
 from ser.pipeline.plugins import import_plugins
@@ -145,8 +145,9 @@ class Pipeline:
 
     @property
     def baseline(self) -> str | None:
-        """Return the head that is the plain baseline, None without one."""
-        return baseline_of(self.heads)
+        """Return the head `baseline`, or the first linear probe; None without one."""
+        probes = [name for name, config in self.heads.items() if config.head == PROBE]
+        return BASELINE if BASELINE in probes else next(iter(probes), None)
 
     @property
     def stacked(self) -> list[str]:
