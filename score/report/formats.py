@@ -64,14 +64,11 @@ class Table:
         """Return row and column of the cells that are the highest of their column."""
         cells = set()
         for name in self.best:
-            shown = [None if v is None else round(v, self.digits.get(name, 3)) for v in self[name]]
+            digits, at = self.digits.get(name, 3), self.columns.index(name)
+            shown = [None if v is None else round(v, digits) for v in self.frame[name]]
             highest = max((v for v in shown if v is not None), default=None)
-            at = self.columns.index(name)
             cells |= {(i, at) for i, v in enumerate(shown) if v is not None and v == highest}
         return cells
-
-    def __getitem__(self, column: str) -> list[float | None]:
-        return self.frame[column].to_list()
 
     def markdown(self) -> str:
         """Return a GitHub table, its caption above it."""
