@@ -133,9 +133,12 @@ class _Fitting:
         }
         speakers = dict(zip(job.usable, job.manifest.column("speaker", job.usable), strict=True))
         self.reading = Reading.of(self.config, head.caches, speakers, head.views)
-        self.fold = _folds(self.config, self.rows["train"])
-        self.parts = _parts(self.config, self.rows["train"], self.fold)
-        cross_fit = self.config.cross_fit
+        train, cross_fit = self.rows["train"], self.config.cross_fit
+        self.fold = None
+        if cross_fit is not None:
+            folds = cross_fit.folds
+            self.fold = speaker_folds(train.classes, train.speakers, folds, FOLD_SEED)
+        self.parts = _parts(self.config, train, self.fold)
         mean = cross_fit is not None and cross_fit.final == "mean"
         self.weights = [part.name for part in self.parts if mean or part.fold is None]
 
@@ -205,12 +208,6 @@ class _Fitting:
         for path in [*self.folder.glob(".*.checkpoint*"), *self.folder.glob("*.safetensors")]:
             if path.name not in current:
                 clear(path)
-
-
-def _folds(config: HeadConfig, train: Labelled) -> np.ndarray | None:
-    if config.cross_fit is None:
-        return None
-    return speaker_folds(train.classes, train.speakers, config.cross_fit.folds, FOLD_SEED)
 
 
 def _parts(config: HeadConfig, train: Labelled, fold: np.ndarray | None) -> list[_Training]:

@@ -39,9 +39,9 @@ class HeadsJob:
     groups: Sequence[str] = ()  # columns of the manifest that scores are split by
 
     def __post_init__(self) -> None:
-        for name, config in self.configs.items():
-            if config.views:
-                require_views(name, self.read_by(name), self.views, config.views)
+        for name, head in self.heads.items():
+            if head.config.views:
+                require_views(name, head.caches, self.views, head.config.views)
 
     @cached_property
     def usable(self) -> list[str]:
@@ -57,10 +57,6 @@ class HeadsJob:
     def heads(self) -> dict[str, "HeadJob"]:
         """The training of each head."""
         return {name: HeadJob(self, name, config) for name, config in self.configs.items()}
-
-    def read_by(self, name: str) -> dict[str, FeatureCache]:
-        """Return the features of a head, clean."""
-        return {f: self.features[f] for f in self.configs[name].feature_names}
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ class HeadJob:
     @cached_property
     def caches(self) -> dict[str, FeatureCache]:
         """The features of the head, clean."""
-        return self.job.read_by(self.name)
+        return {f: self.job.features[f] for f in self.config.feature_names}
 
     @cached_property
     def views(self) -> Views:

@@ -82,28 +82,22 @@ def unicamp(state: State, attention_heads: Mapping[str, int]) -> Released:
 def baseline(state: State, attention_heads: Mapping[str, int]) -> Released:
     """Return the baseline's head: 8 classes, or arousal, dominance and valence in this order."""
     width, hidden = state["sap_linear.weight"].shape[1], state["fc.0.0.weight"].shape[0]
-    output = "attributes" if len(state["out.0.bias"]) == len(ATTRIBUTES) else "logits"
-    order = [BASELINE_ATTRIBUTES.index(name) for name in ATTRIBUTES]
-    rows = order if output == "attributes" else slice(None)
-    names = {
-        "sap_linear.weight": "pooling.0.projection.weight",
-        "sap_linear.bias": "pooling.0.projection.bias",
-        "attention": "pooling.0.score.weight",
-        "fc.0.0.weight": f"outputs.{output}.1.weight",
-        "fc.0.0.bias": f"outputs.{output}.1.bias",
-        "fc.0.1.weight": f"outputs.{output}.2.weight",
-        "fc.0.1.bias": f"outputs.{output}.2.bias",
-        "out.0.weight": f"outputs.{output}.5.weight",
-        "out.0.bias": f"outputs.{output}.5.bias",
+    count, score = len(state["out.0.bias"]), state["attention"].T
+    output = "attributes" if count == len(ATTRIBUTES) else "logits"
+    prefixes = {
+        "sap_linear.": "pooling.0.projection.",
+        "fc.0.0.": f"outputs.{output}.1.",
+        "fc.0.1.": f"outputs.{output}.2.",
+        "out.0.": f"outputs.{output}.5.",
     }
-    ours = {name: state[key] for key, name in names.items()}
-    ours["pooling.0.score.weight"] = ours["pooling.0.score.weight"].T
-    for part in ("weight", "bias"):
-        ours[f"outputs.{output}.5.{part}"] = ours[f"outputs.{output}.5.{part}"][rows]
-    count = {output: len(state["out.0.bias"])}
-    return Released(
-        {"hidden": hidden}, {"speech": width}, count, ours, ignored=sorted(set(state) - set(names))
-    )
+    ours, ignored = _renamed(state, prefixes)
+    ours["pooling.0.score.weight"] = score
+    ignored.remove("attention")
+    if output == "attributes":
+        order = [BASELINE_ATTRIBUTES.index(name) for name in ATTRIBUTES]
+        for part in ("weight", "bias"):
+            ours[f"outputs.{output}.5.{part}"] = state[f"out.0.{part}"][order]
+    return Released({"hidden": hidden}, {"speech": width}, {output: count}, ours, ignored=ignored)
 
 
 def sail(state: State, attention_heads: Mapping[str, int]) -> Released:
@@ -112,35 +106,25 @@ def sail(state: State, attention_heads: Mapping[str, int]) -> Released:
     The 17 secondary emotions stay in their order, as the output `secondary`. WavLM's `weights` sum
     its layers; Whisper's file has unused ones, and is known by its `embed_positions`.
     """
-    ours, read = {}, set()
-
-    def take(key: str, name: str) -> Tensor:
-        read.add(key)
-        ours[name] = state[key]
-        return state[key]
-
-    for number in (0, 3, 6):
-        for part in ("weight", "bias"):
-            tensor = take(f"model_seq.{number}.{part}", f"convolutions.0.{number}.{part}")
-            ours[f"convolutions.0.{number}.{part}"] = tensor.squeeze(-1)
+    layers = {"emotion": "logits", "detailed_out": "secondary"}
+    layers |= {name: f"attributes.each.{i}" for i, name in enumerate(ATTRIBUTES)}
+    prefixes = {f"model_seq.{n}.": f"convolutions.0.{n}." for n in (0, 3, 6)}
+    prefixes |= {f"{a}_layer.{n}.": f"outputs.{x}.{n}." for a, x in layers.items() for n in (0, 2)}
+    ours, ignored = _renamed(state, prefixes)
     order = [SAIL.index(name) for name in MSP_CLASSES]
-    for number in (0, 2):
-        for part in ("weight", "bias"):
-            tensor = take(f"emotion_layer.{number}.{part}", f"outputs.logits.{number}.{part}")
-            last = number == 2
-            ours[f"outputs.logits.{number}.{part}"] = tensor[order] if last else tensor
-            ours[f"outputs.other.{number}.{part}"] = tensor[len(order) :] if last else tensor
-            take(f"detailed_out_layer.{number}.{part}", f"outputs.secondary.{number}.{part}")
-            for i, attribute in enumerate(ATTRIBUTES):
-                key = f"{attribute}_layer.{number}.{part}"
-                take(key, f"outputs.attributes.each.{i}.{number}.{part}")
+    for part in ("weight", "bias"):
+        for n in (0, 3, 6):
+            ours[f"convolutions.0.{n}.{part}"] = state[f"model_seq.{n}.{part}"].squeeze(-1)
+        ours[f"outputs.other.0.{part}"] = state[f"emotion_layer.0.{part}"]
+        last = state[f"emotion_layer.2.{part}"]
+        ours[f"outputs.logits.2.{part}"] = last[order]
+        ours[f"outputs.other.2.{part}"] = last[len(order) :]
     dim, hidden = state["model_seq.0.weight"].shape[1], state["model_seq.0.weight"].shape[0]
     summed = {}
     if "weights" in state and not any("embed_positions" in key for key in state):
-        read.add("weights")
         summed = {"speech": state["weights"]}
+        ignored.remove("weights")
     outputs = {"logits": len(order), "other": 1, "attributes": len(ATTRIBUTES)}
-    ignored = sorted(set(state) - read)
     options = {"hidden": hidden, "secondary": len(state["detailed_out_layer.2.bias"])}
     return Released(options, {"speech": dim}, outputs, ours, summed, ignored)
 

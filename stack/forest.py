@@ -15,7 +15,7 @@ from ser.corpus.errors import DamagedError
 from ser.stack.estimators import Classifier
 from ser.stack.npz import BrokenFileError
 from ser.stack.record import StackRecord
-from ser.stack.skops_forest import ForeignTypeError, read_skops
+from ser.stack.skops_file import ForeignTypeError, read_forest
 from ser.stack.trees import Tree, Trees
 
 UNREADABLE = (OSError, ValueError, BadZipFile, EOFError, NotImplementedError, zlib.error)
@@ -87,7 +87,7 @@ class Forest(Classifier):
         try:
             if older.exists() and not path.exists():
                 path = older
-                self.trees_ = Trees.join(read_skops(path, self.kind), classes, dim)
+                self.trees_ = Trees.join(read_forest(path, self.kind), classes, dim)
             else:
                 self.trees_ = Trees.read(path, classes, dim)
         except ForeignTypeError as error:

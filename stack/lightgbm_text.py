@@ -60,8 +60,6 @@ def checked(data: bytes, classes: int, dim: int) -> str:
     Raises `BrokenModelError` for a file that is damaged or not a multiclass model,
     `OtherModelError` for a model without `classes` classes and `dim` inputs.
     """
-    if len(data) > LARGEST:
-        raise BrokenModelError(f"it is larger than {LARGEST} bytes")
     try:
         text = data.decode("ascii")
     except UnicodeDecodeError as error:
@@ -118,7 +116,10 @@ def _tree(block: str, number: int, dim: int) -> str:
     where = f"tree {number}: "
     if first != f"Tree={number}":
         raise BrokenModelError(f"{where}it is out of order")
-    leaves = _integer(values.get("num_leaves", ""), where + "num_leaves")
+    count = values.get("num_leaves", "")
+    if not INTEGER.fullmatch(count):
+        raise BrokenModelError(f"{where}num_leaves is not an integer")
+    leaves = int(count)
     if not 1 <= leaves <= MOST_LEAVES:
         raise BrokenModelError(f"{where}it has {leaves} leaves")
     if values.get("num_cat") != "0" or values.get("is_linear", "0") != "0":
@@ -165,12 +166,6 @@ def _pairs(lines: Sequence[str]) -> dict[str, str]:
 
 def _words(value: str) -> list[str]:
     return value.split(" ") if value else []
-
-
-def _integer(word: str, where: str) -> int:
-    if not INTEGER.fullmatch(word):
-        raise BrokenModelError(f"{where} is not an integer")
-    return int(word)
 
 
 def _require_numbers(

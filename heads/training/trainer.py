@@ -226,9 +226,8 @@ class Trainer(Generic[DataT]):
         return self.data.predict(self.kept.eval(), utterances)
 
     def _state(self, curve: Curve) -> State:
-        averaged: dict[str, Tensor] = {}
-        if self.averaged is not None:
-            averaged = learned(self.kept) | {"n_averaged": self.averaged.n_averaged}
+        ema = self.averaged
+        averaged = {} if ema is None else learned(ema.module) | {"n_averaged": ema.n_averaged}
         return {
             "module": learned(self.module),
             "optimizer": self.optimizer.state_dict(),

@@ -130,7 +130,7 @@ def train_runs(
 
 def load_features(job: HeadsJob, names: Sequence[str], log: Log = lambda line: None) -> None:
     """Read the named heads' features into memory, each that fits; `log` gets a line of others."""
-    features = {f: cache for name in names for f, cache in job.read_by(name).items()}
+    features = {f: cache for name in names for f, cache in job.heads[name].caches.items()}
     views = [cache for f in features for cache in job.views.get(f, {}).values()]
     for cache in [*features.values(), *views]:
         if not cache.load():
