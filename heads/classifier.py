@@ -116,78 +116,25 @@ class HeadClassifier(SectionClassifier):
         """
         config = self._config()
         caches = open_caches(self.cache, config.feature_names)
+        speakers: dict[str, str | None] = {}
+        genders = 0
         if isinstance(X, Manifest | str | Path):
             if y is not None or eval_set is not None:
                 raise UserError(
                     "HeadClassifier: a manifest brings its own labels and dev split; leave out `y` "
                     "and `eval_set`."
                 )
-            return self._fit_manifest(config, caches, X, after_epoch)
-        if y is None:
+            manifest = X if isinstance(X, Manifest) else Manifest.read(X)
+            train, dev, speakers = _manifest_rows(config, manifest, caches)
+            classes, genders = np.array(manifest.classes), count_genders(config, manifest)
+        elif y is None:
             raise UserError("HeadClassifier: `y` is missing; give a label for each utterance id.")
-        if config.reads != {"classes"} or any(f.normalize == "speaker" for f in config.features):
-            raise UserError(
-                "HeadClassifier: this head learns from votes, ratings, genders or speakers, which "
-                "labels alone lack; fit it on a manifest."
-            )
-        utterances, labels = as_ids(X), as_labels(y)
-        train = labelled_ids(utterances, labels, classes := np.unique(labels), "y")
-        if len(classes) < 2:
-            raise UserError(
-                f"HeadClassifier: y has one class only ({classes[0].item()!r}); give "
-                "utterances of two or more."
-            )
-        dev = train.take([])
-        if eval_set is not None:
-            dev = labelled_ids(as_ids(eval_set[0]), as_labels(eval_set[1]), classes, "eval_set")
-        for cache in caches.values():
-            cache.require([*train.utterances, *dev.utterances])
-        reading = Reading.of(config, caches, {})
-        return self._train(config, reading, classes, train, dev, genders=0, after_epoch=after_epoch)
-
-    def _fit_manifest(
-        self,
-        config: HeadConfig,
-        caches: Mapping[str, FeatureCache],
-        manifest: Manifest | str | Path,
-        after_epoch: AfterEpoch,
-    ) -> Self:
-        manifest = manifest if isinstance(manifest, Manifest) else Manifest.read(manifest)
-        require_speaker_disjoint(manifest)
-        usable = usable_utterances(manifest, caches.values())
-        splits = by_split(manifest, usable)
-        if not splits.get("train"):
-            raise UserError(
-                f"{manifest.source}: no utterance of the split train has all features; set `split` "
-                "to train in some rows and extract them."
-            )
-        train, dev = (labelled(config, manifest, splits.get(s, [])) for s in ("train", "dev"))
-        if "classes" in config.reads and (train.classes < 0).all():
-            raise UserError(
-                f"{manifest.source}: no utterance of the split train has an emotion; fill in the "
-                "column `emotion`."
-            )
-        speakers = dict(zip(usable, manifest.column("speaker", usable), strict=True))
+        else:
+            classes, train, dev = _labelled_rows(config, X, y, eval_set)
+            for cache in caches.values():
+                cache.require([*train.utterances, *dev.utterances])
         reading = Reading.of(config, caches, speakers)
-        genders = count_genders(config, manifest)
-        classes = np.array(manifest.classes)
-        return self._train(
-            config, reading, classes, train, dev, genders=genders, after_epoch=after_epoch
-        )
-
-    def _train(
-        self,
-        config: HeadConfig,
-        reading: Reading,
-        classes: np.ndarray,
-        train: Labelled,
-        dev: Labelled,
-        *,
-        genders: int,
-        after_epoch: AfterEpoch,
-    ) -> Self:
-        config = scaled(config, len(train))
-        names = [str(name) for name in classes.tolist()]
+        config, names = scaled(config, len(train)), [str(name) for name in classes.tolist()]
         task = Task.of(config, names, train=train, dev=dev, genders=genders, device=self.device)
         trainer = head_trainer(task, reading)
         trained = trainer.fit(after_epoch)
@@ -247,3 +194,46 @@ class HeadClassifier(SectionClassifier):
                 "classifiers with scikit-learn's VotingClassifier."
             )
         return config
+
+
+def _labelled_rows(
+    config: HeadConfig, X: Utterances, y: Labels, eval_set: tuple[Utterances, Labels] | None
+) -> tuple[np.ndarray, Labelled, Labelled]:
+    """Return the classes, the rows to train on, and those of dev, which may be none."""
+    if config.reads != {"classes"} or any(f.normalize == "speaker" for f in config.features):
+        raise UserError(
+            "HeadClassifier: this head learns from votes, ratings, genders or speakers, which "
+            "labels alone lack; fit it on a manifest."
+        )
+    utterances, labels = as_ids(X), as_labels(y)
+    train = labelled_ids(utterances, labels, classes := np.unique(labels), "y")
+    if len(classes) < 2:
+        raise UserError(
+            f"HeadClassifier: y has one class only ({classes[0].item()!r}); give "
+            "utterances of two or more."
+        )
+    dev = train.take([])
+    if eval_set is not None:
+        dev = labelled_ids(as_ids(eval_set[0]), as_labels(eval_set[1]), classes, "eval_set")
+    return classes, train, dev
+
+
+def _manifest_rows(
+    config: HeadConfig, manifest: Manifest, caches: Mapping[str, FeatureCache]
+) -> tuple[Labelled, Labelled, dict[str, str | None]]:
+    """Return the rows to train on, those of dev, and the speaker of each usable utterance."""
+    require_speaker_disjoint(manifest)
+    usable = usable_utterances(manifest, caches.values())
+    splits = by_split(manifest, usable)
+    if not splits.get("train"):
+        raise UserError(
+            f"{manifest.source}: no utterance of the split train has all features; set `split` "
+            "to train in some rows and extract them."
+        )
+    train, dev = (labelled(config, manifest, splits.get(s, [])) for s in ("train", "dev"))
+    if "classes" in config.reads and (train.classes < 0).all():
+        raise UserError(
+            f"{manifest.source}: no utterance of the split train has an emotion; fill in the "
+            "column `emotion`."
+        )
+    return train, dev, dict(zip(usable, manifest.column("speaker", usable), strict=True))

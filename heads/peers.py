@@ -24,8 +24,8 @@ from ser.corpus.columns import ATTRIBUTES
 from ser.corpus.config import MSP_CLASSES
 
 State = Mapping[str, Tensor]
-# the order of SAIL's answers; a ninth is `other`
-SAIL = ["angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
+# of the answers of SAIL (a ninth is `other`) and UFG, which are in alphabetical order
+ORDER = [sorted(MSP_CLASSES).index(name) for name in MSP_CLASSES]
 MODALITIES = ("speech", "text", "prosody")
 NEUTRAL = ("neutral_classifier", "classifier_neutral")  # of two, of three modalities
 BASELINE_ATTRIBUTES = ("arousal", "dominance", "valence")
@@ -111,20 +111,19 @@ def sail(state: State, attention_heads: Mapping[str, int]) -> Released:
     prefixes = {f"model_seq.{n}.": f"convolutions.0.{n}." for n in (0, 3, 6)}
     prefixes |= {f"{a}_layer.{n}.": f"outputs.{x}.{n}." for a, x in layers.items() for n in (0, 2)}
     ours, ignored = _renamed(state, prefixes)
-    order = [SAIL.index(name) for name in MSP_CLASSES]
     for part in ("weight", "bias"):
         for n in (0, 3, 6):
             ours[f"convolutions.0.{n}.{part}"] = state[f"model_seq.{n}.{part}"].squeeze(-1)
         ours[f"outputs.other.0.{part}"] = state[f"emotion_layer.0.{part}"]
         last = state[f"emotion_layer.2.{part}"]
-        ours[f"outputs.logits.2.{part}"] = last[order]
-        ours[f"outputs.other.2.{part}"] = last[len(order) :]
+        ours[f"outputs.logits.2.{part}"] = last[ORDER]
+        ours[f"outputs.other.2.{part}"] = last[len(ORDER) :]
     dim, hidden = state["model_seq.0.weight"].shape[1], state["model_seq.0.weight"].shape[0]
     summed = {}
     if "weights" in state and not any("embed_positions" in key for key in state):
         summed = {"speech": state["weights"]}
         ignored.remove("weights")
-    outputs = {"logits": len(order), "other": 1, "attributes": len(ATTRIBUTES)}
+    outputs = {"logits": len(ORDER), "other": 1, "attributes": len(ATTRIBUTES)}
     options = {"hidden": hidden, "secondary": len(state["detailed_out_layer.2.bias"])}
     return Released(options, {"speech": dim}, outputs, ours, summed, ignored)
 
@@ -223,9 +222,8 @@ def ufg(state: State, attention_heads: Mapping[str, int]) -> Released:
             f"{modality}_attentive_pooling_proj.": f"pools.{i}.score.",
         }
     ours, ignored = _renamed(state, prefixes)
-    order = [SAIL.index(name) for name in MSP_CLASSES]  # theirs are in alphabetical order as well
     for part in ("weight", "bias"):
-        ours[f"outputs.logits.out.{part}"] = ours[f"outputs.logits.out.{part}"][order]
+        ours[f"outputs.logits.out.{part}"] = ours[f"outputs.logits.out.{part}"][ORDER]
     ours["projections.2.0.vectors.weight"] = state["f0_embedding.weight"][:-1]
     hidden = state["audio_proj.0.weight"].shape[0]
     options = {
@@ -237,7 +235,7 @@ def ufg(state: State, attention_heads: Mapping[str, int]) -> Released:
     }
     dims = {"speech": state["audio_proj.0.weight"].shape[1]}
     dims |= {"text": state["text_proj.0.weight"].shape[1], "pitch": 1}
-    return Released(options, dims, {"logits": len(order)}, ours, ignored=ignored)
+    return Released(options, dims, {"logits": len(ORDER)}, ours, ignored=ignored)
 
 
 def _renamed(state: State, prefixes: Mapping[str, str]) -> tuple[dict[str, Tensor], list[str]]:

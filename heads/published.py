@@ -96,15 +96,11 @@ def _entry(released: Released, head: str) -> dict[str, object]:
 def prepared(released: Released, head: str) -> Prepared:
     """Build the head and load its weights; PyTorch raises `RuntimeError` where they do not fit."""
     config: HeadConfig = parse_head(_entry(released, head))
-    shapes = {
-        name: (len(released.layer_weights[name]), dim) if name in released.layer_weights else (dim,)
-        for name, dim in released.dims.items()
-    }
+    dims, sums = released.dims, released.layer_weights
+    shapes = {n: (len(sums[n]), dim) if n in sums else (dim,) for n, dim in dims.items()}
     whole = Prepared.build(config, shapes, released.outputs)
     state = {f"head.{key}": value for key, value in released.state.items()}
-    for i, name in enumerate(released.dims):
-        if name in released.layer_weights:
-            state[f"inputs.{i}.layer_weights"] = released.layer_weights[name]
+    state |= {f"inputs.{i}.layer_weights": sums[n] for i, n in enumerate(dims) if n in sums}
     whole.load_state_dict(state)
     return whole.eval()
 

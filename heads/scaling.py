@@ -41,8 +41,7 @@ def scaled(config: HeadConfig, clips: int) -> HeadConfig:
         >>> scaled(parse_head({"features": ["voice"]}), clips=60_000).lr
         1e-05
     """
-    done = config.architecture.ready or config.architecture.solved
-    if config.init is not None or done:
+    if config.init is not None or config.architecture.ready or config.architecture.solved:
         return config
     options = _options(config, clips)
     missing = {key: value for key, value in options.items() if key not in config.model_fields_set}

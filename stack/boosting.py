@@ -52,9 +52,8 @@ class Boosting(Classifier):
             "num_threads": self.jobs,
             "verbosity": -1,
         }
-        self.booster_ = lightgbm.train(
-            settings, lightgbm.Dataset(X, y), num_boost_round=self.rounds
-        )
+        data = lightgbm.Dataset(X, y)
+        self.booster_ = lightgbm.train(settings, data, num_boost_round=self.rounds)
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:

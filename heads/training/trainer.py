@@ -80,23 +80,16 @@ class Trained:
     candidates: Sequence[Mapping[str, object]] = ()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Best:
-    """The best epoch, its score and a copy of its weights; no weights before the first epoch."""
+    """The best epoch, its score and a copy of its weights.
+
+    There are no weights before the first epoch, and no score (infinitely low) without a dev set.
+    """
 
     epoch: int = -1
     score: float = -math.inf
     weights: dict[str, Tensor] | None = None
-
-    def replace(self, epoch: int, score: float | None, module: nn.Module) -> None:
-        """Take an epoch as the best one; its score is None without a dev set."""
-        self.epoch, self.score = epoch, -math.inf if score is None else score
-        self.weights = {k: v.detach().cpu().clone() for k, v in learned(module).items()}
-
-    def restore(self, module: nn.Module) -> None:
-        """Give a module the weights of the best epoch."""
-        if self.weights is not None:
-            module.load_state_dict(self.weights, strict=False)
 
 
 @dataclass
@@ -105,7 +98,7 @@ class Curve:
 
     history: list[Row] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
-    best: Best = field(default_factory=Best)
+    best: Best = Best()
 
 
 class Trainer(Generic[DataT]):
@@ -156,17 +149,18 @@ class Trainer(Generic[DataT]):
         `UserError` when the loss is no longer a number.
         """
         config, curve = self.task.config, self._resumed(checkpoint)
-        history, best = curve.history, curve.best
+        history = curve.history
         for row in history:
             after_epoch(row)
         with deferred():  # SIGTERM interrupts between two steps, after a checkpoint
             for epoch in epochs(config)[len(history) :]:
-                if epoch.number - best.epoch > (config.patience or math.inf):
+                if epoch.number - curve.best.epoch > (config.patience or math.inf):
                     break
                 row = self._epoch(epoch, curve, checkpoint) | self.dev_scores(epoch.stage)
                 score = chosen_score(config, row)
-                if score is None or score > best.score or config.keep == "last":
-                    best.replace(epoch.number, score, self.kept)
+                if score is None or score > curve.best.score or config.keep == "last":
+                    weights = {k: v.detach().cpu().clone() for k, v in learned(self.kept).items()}
+                    curve.best = Best(epoch.number, -math.inf if score is None else score, weights)
                 history.append(row)
                 curve.losses = []
                 after_epoch(row)
@@ -174,7 +168,9 @@ class Trainer(Generic[DataT]):
                     checkpoint.write(self._state(curve))
                 raise_if_requested()
             checkpoint.write(self._state(curve))
-        best.restore(self.kept)
+        best = curve.best
+        if best.weights is not None:
+            self.kept.load_state_dict(best.weights, strict=False)
         score = history[best.epoch].get(f"dev_{config.chosen_by}") if history else None
         return Trained(self.kept, history, best.epoch, score)
 
