@@ -51,29 +51,22 @@ class CachedFrames:
         lengths, size = self.lengths[views, drawn], epoch.stage.accumulate
         batches = bucket(range(len(clips)), lengths, epoch.stage.batch, rng)
         steps = [batches[i : i + size] for i in range(0, len(batches), size)]
-        remaining = self._remaining(epoch, steps[first:], clips, drawn, first * size)
-        return Steps(len(steps), padded_share(batches, lengths), remaining)
 
-    def _remaining(
-        self,
-        epoch: Epoch,
-        steps: Sequence[Sequence[list[int]]],
-        clips: Sequence[Clip],
-        drawn: np.ndarray,
-        number: int,
-    ) -> Iterator[list[MicroBatch]]:
-        """Yield the batches of each step; `number` is that of the first batch."""
-        read = self.batches([[clips[i] for i in batch] for step in steps for batch in step])
-        targets, device = self.task.train_targets(epoch), self.task.device
-        for step in steps:
-            micro_batches = []
-            for batch in step:
-                # a batch is valid until the next: those that wait for others are copied
-                features = self.reading.features(next(read), device, copy=len(step) > 1)
-                seed = (self.task.config.seed, epoch.number, STEP, number)
-                micro_batches.append(MicroBatch(features, targets(drawn[batch]), seed))
-                number += 1
-            yield micro_batches
+        def remaining() -> Iterator[list[MicroBatch]]:
+            number = first * size  # of the batch
+            read = self.batches([[clips[i] for i in batch] for batch in batches[number:]])
+            targets, device = self.task.train_targets(epoch), self.task.device
+            for step in steps[first:]:
+                micro_batches = []
+                for batch in step:
+                    # a batch is valid until the next: those that wait for others are copied
+                    features = self.reading.features(next(read), device, copy=len(step) > 1)
+                    seed = (self.task.config.seed, epoch.number, STEP, number)
+                    micro_batches.append(MicroBatch(features, targets(drawn[batch]), seed))
+                    number += 1
+                yield micro_batches
+
+        return Steps(len(steps), padded_share(batches, lengths), remaining())
 
     def draw_views(self, draws: int, rng: np.random.Generator) -> np.ndarray:
         """Return the number of each draw's view, 0 for clean, int64 `(draws,)`.

@@ -167,34 +167,6 @@ def _thinned(votes: np.ndarray, chance: float, drop: np.random.Generator) -> np.
     return thinned
 
 
-def batch_targets(
-    config: HeadConfig,
-    rows: Labelled,
-    widths: tuple[int, int],
-    device: torch.device,
-    drop: np.random.Generator | None = None,
-) -> Callable[[np.ndarray], Targets]:
-    """Return what gives the targets at positions of `rows`, float32, on the device.
-
-    `widths` are how many classes and genders there are; `drop` is for `soft_labels`.
-    """
-    soft = None if rows.votes is None else soft_labels(config, rows, drop)
-    gender = None if rows.gender is None else one_hot(rows.gender, widths[1])
-    classes = one_hot(rows.classes, widths[0])
-
-    def tensor(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)).to(device)
-
-    def at(positions: np.ndarray) -> Targets:
-        further = (
-            None if values is None else tensor(values[positions])
-            for values in (soft, rows.attributes, gender)
-        )
-        return Targets(tensor(classes[positions]), *further)
-
-    return at
-
-
 def one_hot(indices: np.ndarray, width: int) -> np.ndarray:
     """Return float32 `(n, width)`: 1 at the index, a row of zeros for -1."""
     hot: np.ndarray = np.arange(width) == indices[:, None]

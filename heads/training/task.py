@@ -11,7 +11,7 @@ from ser.heads.training.losses import Setting
 from ser.heads.training.objective import outputs_of, setting_of, total_loss
 from ser.heads.training.samplers import draw_epoch
 from ser.heads.training.schedule import Epoch
-from ser.heads.training.targets import Labelled, Targets, batch_targets, soft_labels, teachable
+from ser.heads.training.targets import Labelled, Targets, one_hot, soft_labels, teachable
 from ser.score.attributes import ccc
 from ser.score.metrics import confusion, reported
 
@@ -66,8 +66,7 @@ class Task:
 
     def train_targets(self, epoch: Epoch) -> Callable[[np.ndarray], Targets]:
         """Return a function of positions in `train` to their targets in an epoch."""
-        widths, drop = (self.classes, self.genders), self.random(epoch, DROP)
-        return batch_targets(self.config, self.train, widths, self.device, drop)
+        return self._targets(self.train, self.random(epoch, DROP))
 
     def scores(
         self, stage: HeadConfig, rows: Labelled, outputs: Mapping[str, np.ndarray]
@@ -75,11 +74,30 @@ class Task:
         """Return the loss and the scores of the outputs for some rows of dev; empty for none."""
         if not len(rows):
             return {}
-        targets_at = batch_targets(self.config, rows, (self.classes, self.genders), self.device)
-        targets = targets_at(np.arange(len(rows)))
+        targets = self._targets(rows)(np.arange(len(rows)))
         tensors = {n: torch.from_numpy(values).to(self.device) for n, values in outputs.items()}
         loss = {"dev_loss": float(total_loss(stage, tensors, targets, self.setting))}
         return loss | dev_scores(rows, outputs, self.config.metrics)
+
+    def _targets(
+        self, rows: Labelled, drop: np.random.Generator | None = None
+    ) -> Callable[[np.ndarray], Targets]:
+        """Return what gives the targets at positions of `rows`; `drop` is for `soft_labels`."""
+        soft = None if rows.votes is None else soft_labels(self.config, rows, drop)
+        gender = None if rows.gender is None else one_hot(rows.gender, self.genders)
+        classes = one_hot(rows.classes, self.classes)
+
+        def tensor(values: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(values.astype(np.float32)).to(self.device)
+
+        def at(positions: np.ndarray) -> Targets:
+            further = (
+                None if values is None else tensor(values[positions])
+                for values in (soft, rows.attributes, gender)
+            )
+            return Targets(tensor(classes[positions]), *further)
+
+        return at
 
 
 def dev_scores(
