@@ -72,8 +72,7 @@ def unicamp(state: State, attention_heads: Mapping[str, int]) -> Released:
     outputs = {"logits": last.shape[0]}
     if any("neutral" in key for key in state):
         outputs["neutral_logit"] = 1
-    hidden = state["speech_projection.weight"].shape[0]
-    options: dict[str, Any] = {"hidden": hidden}
+    options: dict[str, Any] = {"hidden": state["speech_projection.weight"].shape[0]}
     if attention_heads:
         options["attention_heads"] = dict(attention_heads)
     return Released(options, dims, outputs, ours)
@@ -152,16 +151,14 @@ def medusa(state: State, attention_heads: Mapping[str, int]) -> Released:
 def bsc_upc(state: State, attention_heads: Mapping[str, int]) -> Released:
     """Return BSC-UPC's head of speech, or of speech and text; the heads are those of `speech`."""
     full, adapted = "seq_to_seq_layer.to_keys.weight" in state, any("adapter" in k for k in state)
-    both = "text_feature_extractor_norm_layer.weight" in state
     behind = "classifier_layer.fully_connected_layer.classifier_layer_"
     inner = [k for k in state if re.fullmatch(rf"{behind}hidden_layer_\d+\.0\.weight", k)]
-    attention = {"keys": "keys", "queries": "queries", "values": "values"}
     prefixes = {
         "feature_extractor_norm_layer.": "adapters.0.0.",
         "text_feature_extractor_norm_layer.": "adapters.1.0.",
         "adapter_layer.adapter_layer.0.": "adapters.0.1.",
         "adapter_layer.adapter_layer.1.": "adapters.0.2.",
-        **{f"seq_to_seq_layer.to_{k}.": f"attention.{v}." for k, v in attention.items()},
+        **{f"seq_to_seq_layer.to_{k}.": f"attention.{k}." for k in ("keys", "queries", "values")},
         "seq_to_seq_layer.unify_heads.": "attention.unify.",
         f"{behind}input_layer.0.": "outputs.logits.1.",
         f"{behind}input_layer.1.": "outputs.logits.2.",
@@ -187,7 +184,7 @@ def bsc_upc(state: State, attention_heads: Mapping[str, int]) -> Released:
         "adapter": "first" if adapted else "needed",
     }
     dims = {"speech": width}
-    if both:
+    if "text_feature_extractor_norm_layer.weight" in state:
         dims["text"] = state["text_feature_extractor_norm_layer.weight"].shape[0]
     outputs = {"logits": len(state[f"{behind}output_layer.0.bias"])}
     weights = state.get("feature_extractor.layer_weights")

@@ -89,7 +89,7 @@ class FittedStack:
 
     def inputs(self, rows: Rows) -> np.ndarray:
         """Return the classifier's inputs: logits, for the soup also the predicted attributes."""
-        logits = rows.logits_for(self.protocol)
+        logits = rows.logits if self.protocol == "oof" else rows.in_sample
         if not self.config.reads_attributes:
             return logits
         return np.concatenate([logits, rows.predicted], axis=1)

@@ -57,10 +57,6 @@ class Rows:
         """Return the speakers of the rows at these indices."""
         return [self.speaker[i] for i in at]
 
-    def logits_for(self, protocol: ProtocolName) -> np.ndarray:
-        """Return the logits that a protocol uses."""
-        return self.logits if protocol == "oof" else self.in_sample
-
 
 @dataclass(frozen=True)
 class LogitTable:

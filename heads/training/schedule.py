@@ -16,12 +16,6 @@ from dataclasses import dataclass
 from ser.heads.config import HeadConfig
 
 
-def rate(config: HeadConfig, done: float, step: int) -> float:
-    """Return the learning rate in a phase, `done` of it (0 to 1) and at its step `step`."""
-    climb = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    return climb * _decayed(config, done)
-
-
 def _decayed(config: HeadConfig, done: float) -> float:
     first, last = config.lr, config.lr_min
     match config.schedule:
@@ -50,7 +44,9 @@ class Epoch:
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate at a step of an epoch of so many."""
-        return rate(self.stage, self.done, self.in_phase * steps + step)
+        begun, warmup = self.in_phase * steps + step + 1, self.stage.warmup
+        climb = min(1.0, begun / warmup) if warmup else 1.0
+        return climb * _decayed(self.stage, self.done)
 
 
 def epochs(config: HeadConfig) -> list[Epoch]:

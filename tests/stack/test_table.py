@@ -96,11 +96,11 @@ def test_out_of_fold_and_in_sample_logits_of_train_are_separate(write_run):
     table = LogitTable.read(run / "heads", ["a", "b"])
     train, dev = table.splits["train"], table.splits["dev"]
     read = [HeadLogits.read(run / "heads" / h / "logits.h5").splits["train"] for h in "ab"]
-    for protocol, field in (("oof", "logits"), ("unicamp", "in_sample")):
+    for field in ("logits", "in_sample"):
         wanted = [getattr(read[0], field), getattr(read[1], field)[order]]
-        assert np.array_equal(train.logits_for(protocol), np.hstack(wanted))
+        assert np.array_equal(getattr(train, field), np.hstack(wanted))
     assert not np.array_equal(train.logits, train.in_sample)
-    assert np.array_equal(dev.logits_for("oof"), dev.logits_for("unicamp"))
+    assert np.array_equal(dev.logits, dev.in_sample)
     assert table.protocol(None) == "oof"
     assert table.protocol("unicamp") == "unicamp"
 

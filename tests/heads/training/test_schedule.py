@@ -5,7 +5,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from ser.heads.config import parse_head
-from ser.heads.training.schedule import epochs, rate
+from ser.heads.training.schedule import epochs
 
 
 def config(**options):
@@ -25,15 +25,15 @@ def test_it_is_that_of_pytorch(name, make):
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
     theirs = make(optimizer)
     for epoch in range(5):
-        ours = rate(config(schedule=name), epoch / 5, 0)
+        ours = epochs(config(schedule=name))[epoch].rate(0, 1)
         assert ours == pytest.approx(theirs.get_last_lr()[0])
         optimizer.step()
         theirs.step()
 
 
 def test_it_climbs_step_by_step_to_what_it_should_be():
-    warm = config(schedule="constant", warmup=4)
-    assert [rate(warm, 0, step) for step in range(6)] == pytest.approx(
+    first = epochs(config(schedule="constant", warmup=4))[0]
+    assert [first.rate(step, 6) for step in range(6)] == pytest.approx(
         [0.025, 0.05, 0.075, 0.1, 0.1, 0.1]
     )
 
