@@ -37,7 +37,7 @@ from ser.cache.metadata import (
     the_fitting,
 )
 from ser.cache.remote import Remote, Root, StorageError
-from ser.corpus.atomic import host, remove, remove_leftovers, sync_folder, write_durably
+from ser.corpus.atomic import host, remove, remove_leftovers, sync, write_durably
 from ser.corpus.errors import DamagedError, UserError
 from ser.corpus.progress import steps
 
@@ -183,7 +183,7 @@ class FeatureFolder:
             staged = staged.rename(pending) if staged != pending else staged
             self.remote.upload(staged, place)
         staged.rename(self.path / place)
-        sync_folder(self.path / self.store)
+        sync(self.path / self.store)
 
     def prepare(self) -> None:
         """Prepare the folder for a writer: delete what a dead one left, upload what is pending."""
@@ -264,7 +264,7 @@ class FeatureFolder:
         self.staging.mkdir(exist_ok=True)
         with suppress(FileNotFoundError):
             deleted = (self.path / place).rename(self.staging / new_shard_name())
-            sync_folder(self.path / self.store)
+            sync(self.path / self.store)
             remove(deleted)
 
     def failed(self) -> pl.DataFrame:

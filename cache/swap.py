@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ser.corpus.atomic import remove, remove_leftovers, sync_file, sync_folder, temporary_path
+from ser.corpus.atomic import remove, remove_leftovers, sync, temporary_path
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux
 
@@ -21,7 +21,7 @@ def replace_folder(new: Path, target: Path) -> None:
     """
     for file in new.rglob("*"):
         if file.is_file():
-            sync_file(file)
+            sync(file)
     old = _old(target)
     remove(old)
     if not os.path.lexists(target):
@@ -31,7 +31,7 @@ def replace_folder(new: Path, target: Path) -> None:
     else:
         target.rename(old)
         new.rename(target)
-    sync_folder(target.parent)
+    sync(target.parent)
     remove(old)
 
 
@@ -48,7 +48,7 @@ def staged_folder(target: Path) -> Iterator[Path]:
     try:
         yield part
         for folder, _, _ in os.walk(part):
-            sync_folder(Path(folder))
+            sync(Path(folder))
         replace_folder(part, target)
     except BaseException:
         remove(part)

@@ -19,7 +19,7 @@ from ser.cache.shard_check import intact
 from ser.cache.shard_writer import ShardWriter
 from ser.cache.transcripts import TranscriptCache, checksums
 from ser.corpus import atomic
-from ser.corpus.atomic import sync_file, sync_folder, sync_tree
+from ser.corpus.atomic import sync, sync_tree
 from ser.corpus.errors import UserError
 from ser.corpus.progress import steps
 
@@ -158,7 +158,7 @@ def _copy(theirs: FeatureFolder, ours: FeatureFolder, shard: str) -> Path:
         if theirs.remote:
             theirs.remote.fetch(place)
         shutil.copyfile(source, staged)
-        sync_file(staged)
+        sync(staged)
     else:
         if theirs.remote:
             theirs.remote.fetch_tree(place)
@@ -187,7 +187,7 @@ def remove(folder: Folder) -> None:
     parent = folder.path.parent
     renamed = parent / f"{DELETED}{folder.fingerprint}-{new_shard_name()}"
     folder.path.rename(renamed)
-    sync_folder(parent)
+    sync(parent)
     _delete(renamed)
 
 

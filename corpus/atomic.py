@@ -46,7 +46,7 @@ def staged(path: Path) -> Iterator[Path]:
     part = temporary_path(path)
     try:
         yield part
-        sync_file(part)
+        sync(part)
         if path.is_dir():
             clear(path)  # only an empty folder is replaced
         part.replace(path)
@@ -54,7 +54,7 @@ def staged(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # the first error is the one to report
             part.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def temporary_path(path: Path) -> Path:
@@ -90,14 +90,8 @@ def _is_leftover(part: Path) -> bool:
     return not is_running(int(written_by[2]))
 
 
-def sync_file(path: Path) -> None:
-    """Make a file's content survive a power cut."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Make a rename in this folder survive a power cut."""
+def sync(path: Path) -> None:
+    """Make the content of a file, or the renames in a folder, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -113,8 +107,8 @@ def sync_tree(folder: Path) -> None:
     """
     for path, _, files in os.walk(folder, topdown=False):
         for name in files:
-            sync_file(Path(path, name))
-        sync_folder(Path(path))
+            sync(Path(path, name))
+        sync(Path(path))
 
 
 def host() -> str:

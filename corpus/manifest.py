@@ -29,7 +29,7 @@ from ser.corpus import parquet
 from ser.corpus.atomic import write_durably
 from ser.corpus.columns import SYNTHETIC, VOTE, complete, require_valid, typed
 from ser.corpus.errors import UserError, plural, shown
-from ser.corpus.tables import PARQUET_ERRORS, read_table, with_slashes
+from ser.corpus.tables import read_table, with_slashes
 
 SAMPLE = 100  # audio files that are looked for
 AUDIO = "ser.audio"  # metadata of a Parquet manifest: the folder its paths are relative to
@@ -88,7 +88,7 @@ class Manifest:
             return manifest
         try:
             audio = pl.read_parquet_metadata(path).get(AUDIO)
-        except PARQUET_ERRORS:
+        except parquet.ERRORS:
             audio = None
         return cls(table.frame, classes, path, audio)
 

@@ -19,6 +19,7 @@ from ser.corpus.errors import first_line
 
 KEY = "ser.crc32c"
 BLANK = b"." * 8  # replaced by the checksum in hexadecimal
+ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)  # of reading
 GAP = 2  # bytes between the key and the value in the footer (Thrift's field and length)
 
 
@@ -63,7 +64,7 @@ def parse(data: bytes) -> pl.DataFrame:
     """Return the frame of a Parquet file, whatever its checksum; raises `ParquetError`."""
     try:
         return pl.read_parquet(data)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+    except ERRORS as error:
         raise ParquetError(first_line(error)) from error
 
 

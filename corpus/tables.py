@@ -18,7 +18,7 @@ from pathlib import Path
 import polars as pl
 
 from ser.corpus import parquet
-from ser.corpus.errors import DamagedError, UserError, first_line, plural
+from ser.corpus.errors import DamagedError, UserError, plural
 from ser.corpus.rows import BLANKS, Cells, Rows, detect_separator
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "pipe": "|", "\\t": "\t"}
@@ -41,7 +41,6 @@ CHUNK = 100_000  # rows that are text and columns at once
 WIDEST = 10_000  # columns
 Lines = Iterator[tuple[int, Cells]]  # rows with their line numbers
 RULED = re.compile(r"[-=:+ ]*[-=][-=:+ ]*")  # a cell of the line below a header in Markdown
-PARQUET_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,13 @@ def read_table(
     if raw.startswith(b"PAR1") or path.suffix.lower() == ".parquet":
         if parquet.check(raw) == "damaged":
             raise DamagedError(path, "this table is damaged", "restore it, or import it again")
-        frame = _parquet(path, raw)
+        try:
+            frame = parquet.parse(raw)
+        except parquet.ParquetError as error:
+            raise UserError(
+                f"{path}: not readable as a table ({error}); "
+                "write it as .csv, .tsv or .parquet with a header line."
+            ) from error
         _require_width(path, frame.width)
         return Table(frame)
     for start, name in FORMATS:
@@ -164,16 +169,6 @@ def _bytes(path: Path) -> bytes:
     except OSError as error:
         raise UserError(
             f"{path}: not readable ({error.strerror or error}); check its name and permissions."
-        ) from error
-
-
-def _parquet(path: Path, raw: bytes) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(raw)
-    except PARQUET_ERRORS as error:
-        raise UserError(
-            f"{path}: not readable as a table ({first_line(error)}); "
-            "write it as .csv, .tsv or .parquet with a header line."
         ) from error
 
 

@@ -22,8 +22,8 @@ from ser.corpus.cells import counted
 from ser.corpus.columns import COLUMNS
 from ser.corpus.config import describe, stays_within
 from ser.corpus.errors import CONTROL, UserError, listed, nearest
+from ser.corpus.importers.files import spec_of
 from ser.corpus.importers.registry import build, importer
-from ser.corpus.importers.shipped import spec_of
 from ser.corpus.importers.spec import PATH, FileSpec, fill_columns, match_paths
 from ser.corpus.manifest import Manifest
 

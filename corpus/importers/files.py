@@ -1,13 +1,19 @@
-"""Any corpus with speaker and emotion in its file names, by a regular expression in a YAML."""
+"""Any corpus with speaker and emotion in its file names, by a regular expression in a YAML.
+
+Each YAML in `specs/` is an importer of its own.
+"""
 
 import os
 from pathlib import Path
+from textwrap import fill
 
 from ser.corpus.config import LONGEST_PATH
 from ser.corpus.errors import UserError, plural
-from ser.corpus.importers.registry import audio_files, importer
+from ser.corpus.importers.registry import SPECS, Importer, audio_files, importer
 from ser.corpus.importers.spec import FileSpec, manifest_of_spec, match_paths, read_spec
 from ser.corpus.manifest import Manifest
+
+WIDTH = 96  # characters of a line of documentation
 
 
 @importer("files")
@@ -60,3 +66,34 @@ def _is_text(path: Path) -> bool:
         return len(os.fspath(path).encode()) <= LONGEST_PATH
     except UnicodeEncodeError:
         return False
+
+
+def spec_of(name: str) -> FileSpec:
+    """Read the YAML of a corpus that is built in."""
+    return read_spec(SPECS / f"{name}.yaml")
+
+
+def documentation(spec: FileSpec) -> str:
+    """Return the docstring of an importer: the corpus, its files, split, licence and citation."""
+    parts = (
+        spec.description,
+        f"Files: {spec.files}, named as {spec.example}.",
+        f"Split: {spec.split or 'none; `ser corpus split` makes one'}.",
+        f"Licence: {spec.licence}. Cite: {spec.citation}.",
+    )
+    return "\n\n".join([spec.summary, *(fill(part, WIDTH) for part in parts)])
+
+
+def _importer_of(name: str) -> Importer:
+    spec = spec_of(name)
+
+    def import_shipped(folder: Path) -> Manifest:
+        return import_files(spec, folder, name)
+
+    import_shipped.__doc__ = documentation(spec)
+    import_shipped.__qualname__ = import_shipped.__name__ = name.replace("-", "_")
+    return import_shipped
+
+
+for _path in sorted(SPECS.glob("*.yaml")):
+    importer(_path.stem)(_importer_of(_path.stem))

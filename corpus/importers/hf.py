@@ -17,6 +17,7 @@ from pathlib import Path
 
 import polars as pl
 
+from ser.corpus import parquet
 from ser.corpus.cells import SPLIT_WORDS
 from ser.corpus.columns import COLUMNS
 from ser.corpus.errors import UserError, first_line, listed
@@ -24,7 +25,7 @@ from ser.corpus.importers.clips import Clips
 from ser.corpus.importers.registry import importer
 from ser.corpus.importers.table import manifest_of_table
 from ser.corpus.manifest import Manifest
-from ser.corpus.tables import PARQUET_ERRORS, Table
+from ser.corpus.tables import Table
 
 BATCH = 128 * 2**20  # bytes that are read at a time of a Parquet file
 LARGEST_STREAM = 2 * 2**30  # bytes of an Arrow stream
@@ -97,7 +98,7 @@ def read_batches(path: Path) -> Iterator[pl.DataFrame]:
             yield pl.read_ipc_stream(path)
         else:
             yield from _parquet_batches(path, size)
-    except PARQUET_ERRORS as error:
+    except parquet.ERRORS as error:
         reason = first_line(error)
         raise UserError(f"{path}: not readable ({reason}); fetch or save it again.") from error
 
@@ -167,7 +168,7 @@ def _parquet_features(path: Path) -> object:
     try:
         text = pl.read_parquet_metadata(path).get("huggingface") or "{}"
         return json.loads(text).get("info", {}).get("features")
-    except (*PARQUET_ERRORS, ValueError, AttributeError, RecursionError):
+    except (*parquet.ERRORS, ValueError, AttributeError, RecursionError):
         return None  # a damaged file is reported when it is read
 
 

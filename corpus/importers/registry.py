@@ -50,7 +50,7 @@ def _built_in() -> dict[str, BuiltIn[None]]:
         parts[name] = module, text.split('"""')[1].partition("\n")[0]
     for path in SPECS.glob("*.yaml"):
         (summary,) = re.findall(r'^summary: "(.+)"$', path.read_text("utf-8"), re.MULTILINE)
-        parts[path.stem] = "shipped", summary
+        parts[path.stem] = "files", summary
     return {
         name: BuiltIn(f"ser.corpus.importers.{module}", summary, None)
         for name, (module, summary) in sorted(parts.items())

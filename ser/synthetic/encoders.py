@@ -21,7 +21,7 @@ from ser.synthetic.sizes import (
     Options,
     enlarged,
 )
-from ser.synthetic.spear import SpearSizes, write_spear
+from ser.synthetic.spear import Shapes, SpearSizes, with_bias, write_spear
 
 DEPTH = {  # keys of configs
     *("num_hidden_layers", "encoder_num_hidden_layers", "encoder_layers"),
@@ -150,24 +150,20 @@ def write_dasheng(folder: Path, dim: int, depth: int, heads: int) -> None:
     save_file(tensors, folder / "model.safetensors")
 
 
-def dasheng_shapes(dim: int, depth: int) -> dict[str, tuple[int, ...]]:
+def dasheng_shapes(dim: int, depth: int) -> Shapes:
     """Return the shapes of Dasheng's tensors."""
-    shapes: dict[str, tuple[int, ...]] = {
+    shapes: Shapes = {
         **{f"init_bn.1.{n}": (64,) for n in ("weight", "bias", "running_mean", "running_var")},
-        "patch_embed.proj.weight": (dim, 1, 64, 4),
-        "patch_embed.proj.bias": (dim,),
+        **with_bias("patch_embed.proj", dim, 1, 64, 4),
         "time_pos_embed": (1, dim, 1, 252),
         "freq_pos_embed": (1, dim, 1, 1),
-        "norm.weight": (dim,),
-        "norm.bias": (dim,),
+        **with_bias("norm", dim),
     }
     linear = {"attn.qkv": (3 * dim, dim), "attn.proj": (dim, dim)}
     linear |= {"mlp.fc1": (4 * dim, dim), "mlp.fc2": (dim, 4 * dim)}
     for block in (f"blocks.{i}" for i in range(depth)):
-        for name, shape in linear.items():
-            shapes |= {f"{block}.{name}.weight": shape, f"{block}.{name}.bias": shape[:1]}
-        for norm in ("norm1", "norm2"):
-            shapes |= {f"{block}.{norm}.{name}": (dim,) for name in ("weight", "bias")}
+        for name, shape in (*linear.items(), ("norm1", (dim,)), ("norm2", (dim,))):
+            shapes |= with_bias(f"{block}.{name}", *shape)
     return shapes
 
 

@@ -16,9 +16,8 @@ from ser.extract.models import FACODEC_FILES
 from ser.extract.registry import card
 from ser.synthetic.audio_llms import write_audio_llm
 from ser.synthetic.encoders import encoder_like, write_encoder
-from ser.synthetic.recognizers import write_recognizer
+from ser.synthetic.recognizers import write_recognizer, write_whisper
 from ser.synthetic.sizes import Options, enlarged
-from ser.synthetic.whisper import write_whisper
 
 MELS = "wav2vec2-bert"  # the only encoder here that reads log-mels
 LAYERS = 4  # `sum:-4:` has something to sum

@@ -1,11 +1,11 @@
-"""Tiny recognizers with random weights: the classes of `kind: recognizer`, and Parakeet CTC."""
+"""Tiny recognizers with random weights: those of `kind: recognizer`, Parakeet CTC and Whisper."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ser.synthetic import sizes
-from ser.synthetic.processors import processor_of
+from ser.synthetic.processors import byte_pairs, processor_of
 from ser.synthetic.sizes import DECODER, DIM, FASTCONFORMER, IDS, LAYERS, PARTS, SIZES, Options
 
 KYUTAI_CODEC = {
@@ -19,6 +19,9 @@ KYUTAI_CODEC = {
     "num_key_value_heads": 2,
     "upsample_groups": DIM,
 }
+WHISPER_DIM = 32
+TRANSCRIPT = 12  # tokens after which the tiny Whisper ends
+WHISPER_TOKENS = ("<|endoftext|>", "<|startoftranscript|>", "<|nospeech|>", "<|notimestamps|>")
 
 
 def write_recognizer(model_type: str, folder: Path, texts: Sequence[str]) -> None:
@@ -88,3 +91,35 @@ def _configs(words: Any) -> dict[str, Options]:
             "codec_config": KYUTAI_CODEC,
         },
     }
+
+
+def write_whisper(
+    folder: Path, texts: Sequence[str], mels: int, layers: tuple[int, int], std: float
+) -> None:
+    """Write a Whisper with its tokenizer, whose transcripts end after `TRANSCRIPT` tokens.
+
+    `layers` are those of encoder and decoder. Words depend on the clip where the standard deviation
+    of the weights is large.
+    """
+    import torch
+    import transformers
+
+    raw, last = byte_pairs(texts, WHISPER_TOKENS), WHISPER_TOKENS[0]
+    words = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token=last, pad_token=last
+    )
+    ends: Options = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)
+    ends["decoder_start_token_id"] = 1
+    options: Options = {"vocab_size": len(words), "d_model": WHISPER_DIM, "num_mel_bins": mels}
+    for part, depth in zip(("encoder", "decoder"), layers, strict=True):
+        options |= sizes.of_parts((part,), layers=depth, attention_heads=2, ffn_dim=64)
+    config = transformers.WhisperConfig(**options, **ends, init_std=std)
+    model = transformers.WhisperForConditionalGeneration(config)
+    model.generation_config = transformers.GenerationConfig(**ends, suppress_tokens=[1, 2, 3])
+    with torch.no_grad():  # after TRANSCRIPT tokens only the end is likely: texts stay short
+        decoder = model.model.decoder
+        end = decoder.embed_tokens.weight[0].normal_()  # the padding's too, so it began as zeros
+        decoder.embed_positions.weight[TRANSCRIPT:] = 100 * end
+    model.save_pretrained(folder)
+    transformers.WhisperFeatureExtractor(feature_size=mels).save_pretrained(folder)
+    words.save_pretrained(folder)

@@ -63,13 +63,13 @@ def spear_shapes(sizes: SpearSizes) -> Shapes:
     dim = sizes.dim
     width = ((BANDS - 1) // 2 - 1) // 2  # of the bands, after two strides
     shapes: Shapes = {
-        **_with_bias("encoder_embed.conv.0", 8, 1, 3, 3),
-        **_with_bias("encoder_embed.conv.4", 32, 8, 3, 3),
-        **_with_bias("encoder_embed.conv.7", 128, 32, 3, 3),
-        **_with_bias("encoder_embed.convnext.depthwise_conv", 128, 1, 7, 7),
-        **_with_bias("encoder_embed.convnext.pointwise_conv1", 384, 128, 1, 1),
-        **_with_bias("encoder_embed.convnext.pointwise_conv2", 128, 384, 1, 1),
-        **_with_bias("encoder_embed.out", dim, 128 * width),
+        **with_bias("encoder_embed.conv.0", 8, 1, 3, 3),
+        **with_bias("encoder_embed.conv.4", 32, 8, 3, 3),
+        **with_bias("encoder_embed.conv.7", 128, 32, 3, 3),
+        **with_bias("encoder_embed.convnext.depthwise_conv", 128, 1, 7, 7),
+        **with_bias("encoder_embed.convnext.pointwise_conv1", 384, 128, 1, 1),
+        **with_bias("encoder_embed.convnext.pointwise_conv2", 128, 384, 1, 1),
+        **with_bias("encoder_embed.out", dim, 128 * width),
         "encoder_embed.out_norm.bias": (dim,),
         "encoder_embed.out_norm.log_scale": (),
     }
@@ -90,10 +90,10 @@ def _layer_shapes(sizes: SpearSizes, kernel: int) -> Shapes:
     dim, heads, hidden = sizes.dim, sizes.heads, sizes.hidden
     attention = "self_attn_weights"
     shapes: Shapes = {
-        **_with_bias(f"{attention}.in_proj", heads * (2 * QUERY + PLACE), dim),
+        **with_bias(f"{attention}.in_proj", heads * (2 * QUERY + PLACE), dim),
         f"{attention}.linear_pos.weight": (heads * PLACE, sizes.places),
-        **_with_bias("nonlin_attention.in_proj", 3 * (3 * dim // 4), dim),
-        **_with_bias("nonlin_attention.out_proj", dim, 3 * dim // 4),
+        **with_bias("nonlin_attention.in_proj", 3 * (3 * dim // 4), dim),
+        **with_bias("nonlin_attention.out_proj", dim, 3 * dim // 4),
         "norm.bias": (dim,),
         "norm.log_scale": (),
         "bypass_scale": (dim,),  # of no use, but published
@@ -101,16 +101,17 @@ def _layer_shapes(sizes: SpearSizes, kernel: int) -> Shapes:
         "bypass_mid.bypass_scale": (dim,),
     }
     for name, inner in (("1", 3 * hidden // 4), ("2", hidden), ("3", 5 * hidden // 4)):
-        shapes |= _with_bias(f"feed_forward{name}.in_proj", inner, dim)
-        shapes |= _with_bias(f"feed_forward{name}.out_proj", dim, inner)
+        shapes |= with_bias(f"feed_forward{name}.in_proj", inner, dim)
+        shapes |= with_bias(f"feed_forward{name}.out_proj", dim, inner)
     for name in ("1", "2"):
-        shapes |= _with_bias(f"self_attn{name}.in_proj", heads * VALUE, dim)
-        shapes |= _with_bias(f"self_attn{name}.out_proj", dim, heads * VALUE)
-        shapes |= _with_bias(f"conv_module{name}.in_proj", 2 * dim, dim)
-        shapes |= _with_bias(f"conv_module{name}.depthwise_conv", dim, 1, kernel)
-        shapes |= _with_bias(f"conv_module{name}.out_proj", dim, dim)
+        shapes |= with_bias(f"self_attn{name}.in_proj", heads * VALUE, dim)
+        shapes |= with_bias(f"self_attn{name}.out_proj", dim, heads * VALUE)
+        shapes |= with_bias(f"conv_module{name}.in_proj", 2 * dim, dim)
+        shapes |= with_bias(f"conv_module{name}.depthwise_conv", dim, 1, kernel)
+        shapes |= with_bias(f"conv_module{name}.out_proj", dim, dim)
     return shapes
 
 
-def _with_bias(name: str, *shape: int) -> Shapes:
+def with_bias(name: str, *shape: int) -> Shapes:
+    """Return the shapes of a weight and its bias."""
     return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}

@@ -20,7 +20,7 @@ from ser.extract.kinds.prosody import Prosody
 from ser.extract.models import resolve
 from ser.extract.testing import TEXTS, clip
 from ser.synthetic.models import speech_config, write_feature_extractor, write_speech, write_text
-from ser.synthetic.whisper import write_whisper
+from ser.synthetic.recognizers import write_whisper
 
 _FOLDER = TemporaryDirectory(prefix="ser-tests-")
 SHALLOW = {"num_hidden_layers": 2}

@@ -13,7 +13,7 @@ from ser.extract.registry import MODELS
 from ser.synthetic.corpus import WORDS
 from ser.synthetic.encoders import encoder_like
 from ser.synthetic.models import SPEECH, TEXT, _architecture, tiny_model
-from ser.synthetic.whisper import TRANSCRIPT
+from ser.synthetic.recognizers import TRANSCRIPT
 
 
 @cache
