@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from bench.cache_sides import BATCH
 from bench.processes import in_fresh_process, memory_mb
@@ -59,8 +60,6 @@ def write_index(
     `feature` is its name and spec, `stat` the hashes of its audio, random where None. Reading any
     frame fails, and so does rebuilding the index from the shards.
     """
-    import polars as pl
-
     cache = FeatureCache.create(root, *feature, {"item_shape": [1_280], "frame_rate": 50.0})
     names = sorted(new_shard_name() for _ in range(shards))
     for name in names:

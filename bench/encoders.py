@@ -19,12 +19,14 @@ from bench.processes import in_fresh_process
 from bench.report import Row, arguments, show, use_one_thread
 
 SECONDS = 5.0
-LARGE = {
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-}
+
+
+def _sizes(width: int, layers: int, heads: int) -> dict[str, Any]:
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    return dict(zip(names, (width, layers, heads, 4 * width), strict=True))
+
+
+LARGE = _sizes(1024, 24, 16)
 LAYER_NORM = {"feat_extract_norm": "layer", "do_stable_layer_norm": True}
 SPEAR = {"heads": 8, "steps": (1, 2, 4, 8, 4, 2, 1), "kernels": (31, 31, 15, 15, 15, 31, 31)}
 # a model with a short name: where its config differs from the defaults of its class
@@ -33,11 +35,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "hubert-base": {},
     "wav2vec2-conformer-large": {**LARGE, "position_embeddings_type": "relative"},
     "data2vec-audio-base": {},
-    "sew-d-tiny": {
-        "hidden_size": 384,
-        "num_attention_heads": 6,
-        "intermediate_size": 1536,
-    },
+    "sew-d-tiny": _sizes(384, 12, 6),
     "moonshine-base": {
         "hidden_size": 416,
         "intermediate_size": 1664,
@@ -58,12 +56,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "wavlm-large": {**LARGE, **LAYER_NORM},
     "data2vec-audio-large": LARGE,
     "unispeech-sat-large": {**LARGE, **LAYER_NORM},
-    "sew-d-mid": {
-        "hidden_size": 512,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 8,
-        "intermediate_size": 2048,
-    },
+    "sew-d-mid": _sizes(512, 24, 8),
     "w2v-bert-2.0": {},
     "omniasr-300m": {},
     "moonshine-tiny": {},

@@ -9,6 +9,7 @@ import argparse
 import gc
 import json
 import multiprocessing
+import operator
 import os
 import platform
 import resource
@@ -37,6 +38,7 @@ HEADINGS: dict[str, Literal["left", "right"]] = {
     "times": "right",
     "as fast as": "left",
 }
+COMPARISONS = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,14 @@ class Target:
 
     name: str
     measured: float
-    sign: str  # "≥", "≤" or "<"
+    sign: str  # a key of COMPARISONS
     goal: float
     unit: str
 
     @property
     def met(self) -> bool:
         """Return whether the measured figure meets the goal."""
-        if self.sign == "≥":
-            return self.measured >= self.goal
-        return self.measured < self.goal or (self.sign == "≤" and self.measured == self.goal)
+        return bool(COMPARISONS[self.sign](self.measured, self.goal))
 
 
 def bare_parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:

@@ -275,12 +275,8 @@ def _imported(
         if precision != "float16":
             spec["precision"] = precision
         return Origin(spec, {"item_shape": shape, "frame_rate": float(frame_rate)}, precision)
-    problem = "it has no arrays to import"
-    if errors:
-        which = (
-            f"none of its {len(errors)} arrays is" if len(errors) > 1 else "its one array is not"
-        )
-        problem = f"{which} usable: {errors[0]}"
+    which = f"none of its {len(errors)} arrays is" if len(errors) > 1 else "its one array is not"
+    problem = f"{which} usable: {errors[0]}" if errors else "it has no arrays to import"
     raise UserError(f"{source}: {problem}; give one array for each utterance.")
 
 

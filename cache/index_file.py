@@ -4,6 +4,7 @@
 shards that it does not list are read, and it is written again.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -105,14 +106,13 @@ class Snapshot:
 
 def _sorted_hashes(utterances: pl.Series) -> tuple[int, np.ndarray, np.ndarray]:
     """Return the first seed by which no two hashes are equal, their order, and them in order."""
-    seed = 0
-    while True:
+    for seed in itertools.count():
         hashes = utterances.hash(seed).to_numpy()
         order = np.argsort(hashes)
         hashes = hashes[order]
         if (hashes[1:] != hashes[:-1]).all():
-            return seed, order, hashes
-        seed += 1
+            break
+    return seed, order, hashes
 
 
 def missing(

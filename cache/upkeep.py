@@ -86,16 +86,14 @@ def repair(folder: Folder, damages: Sequence[Damage]) -> list[str]:
         atomic.remove(file)
     folder.prepare()
     before, shards = latest(folder.index_file.stored()), folder.shards()
-    lost: list[str] = []
     for damage in damages:
         if damage.shard in shards:
             rows = before.filter(pl.col("shard") == damage.shard)
             _rescue(folder, damage.shard, rows)
             folder.drop(damage.shard)
-        lost += damage.utterances
     folder.write_index()
-    left = set(folder.index(ordered=False)["utterance"])
-    return sorted(u for u in set(lost) if u not in left)
+    lost = {utterance for damage in damages for utterance in damage.utterances}
+    return sorted(lost.difference(folder.index(ordered=False)["utterance"]))
 
 
 def _rescue(folder: Folder, shard: str, rows: pl.DataFrame) -> None:
