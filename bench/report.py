@@ -22,22 +22,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 
 from ser.corpus.machine import machine as machine_facts
 
 ROUND_SECONDS = 0.3
-HEADINGS: dict[str, Literal["left", "right"]] = {
-    "side": "left",
-    "value": "right",
-    "unit": "left",
-    "CPU ms per unit": "right",
-    "GB read": "right",
-    "times": "right",
-    "as fast as": "left",
-}
+HEADINGS = ("side", "value", "unit", "CPU ms per unit", "GB read", "times", "as fast as")
+TEXTS = {"side", "unit", "as fast as"}  # the other columns are numbers
 COMPARISONS = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
 
 
@@ -197,8 +190,8 @@ def show(
     console.print(description, *notes, sep="\n", highlight=False)
     for title, rows in sections.items():
         table = Table(title=title, title_justify="left")
-        for heading, justify in HEADINGS.items():
-            table.add_column(heading, justify=justify)
+        for heading in HEADINGS:
+            table.add_column(heading, justify="left" if heading in TEXTS else "right")
         for row in rows:
             table.add_row(*_cells(row))
         console.print(table)

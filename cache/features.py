@@ -72,10 +72,11 @@ class FeatureCache(FeatureFolder):
 
     def _item_shape(self) -> tuple[int, ...]:
         stated = self.metadata.get("item_shape")
-        if not isinstance(stated, list) or not stated or not all(_is_size(n) for n in stated):
+        sizes = stated if isinstance(stated, list) else []
+        if not sizes or not all(type(size) is int and size > 0 for size in sizes):
             problem = "the shape of a frame is missing"
             raise DamagedError(self.path / "feature.json", problem, METADATA_REMEDY)
-        return tuple(stated)
+        return tuple(sizes)
 
     def shard_rows(self, shard: str, check: bool = True) -> pl.DataFrame:
         """Read a shard's rows; see `FeatureFolder.shard_rows`."""
@@ -261,7 +262,3 @@ class FeatureCache(FeatureFolder):
         if bad:
             reason = reason or f"{path}: the frames of {plural(len(bad), 'utterance')} are damaged"
         return Damage(shard, reason, bad) if reason else None
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

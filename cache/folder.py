@@ -24,7 +24,7 @@ from typing import ClassVar, Self
 
 import polars as pl
 
-from ser.cache.failures import FailureList
+from ser.cache import failures
 from ser.cache.files import DeniedError, alive, fingerprint, new_shard_name, remove_abandoned
 from ser.cache.index_file import IndexFile, latest
 from ser.cache.json_file import CHECKSUM, json_checksum
@@ -75,7 +75,6 @@ class FeatureFolder:
             raise DamagedError(path / "feature.json", problem, METADATA_REMEDY)
         self.name, self.fingerprint = metadata.feature, metadata.fingerprint
         self.spec, self.metadata = metadata.spec, metadata.values
-        self._failures = FailureList(self)
         self.index_file = IndexFile(self)
 
     def __repr__(self) -> str:
@@ -235,7 +234,7 @@ class FeatureFolder:
     def damaged_files(self) -> dict[Path, str]:
         """Return the damaged files beside the shards; without them `prepare` makes new ones."""
         try:
-            self._failures.read()
+            failures.read(self)
         except DeniedError:
             raise
         except UserError as error:
@@ -272,11 +271,11 @@ class FeatureFolder:
 
         Raises `UserError` when the list is damaged.
         """
-        return self._failures.current()
+        return failures.failed(self)
 
-    def record(self, failures: Mapping[str, str], current: Collection[str] = ()) -> None:
-        """Merge failures into failed.parquet; see `FailureList.record`."""
-        self._failures.record(failures, current)
+    def record(self, errors: Mapping[str, str], current: Collection[str] = ()) -> None:
+        """Merge failures into failed.parquet; see `ser.cache.failures.record`."""
+        failures.record(self, errors, current)
 
     @property
     def staging(self) -> Path:

@@ -15,7 +15,7 @@ import re
 import signal
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,20 +150,15 @@ def _require_paths(read: Sequence[str | Path], written: Sequence[str | Path], de
     folder from another one of the same name. Storage with a URL is checked when it is opened.
     """
     wanted = {str(path): str(path) for path in read if Path(path).exists()}
-    tokens = []
-    try:
+    with ExitStack() as tokens:
         for place in written:
-            if is_url(place):
-                continue
-            Path(place).mkdir(parents=True, exist_ok=True)
-            token = Path(place) / f".seen-{uuid.uuid4().hex[:8]}"
-            token.touch()
-            tokens.append(token)
-            wanted[str(token)] = str(place)
+            if not is_url(place):
+                Path(place).mkdir(parents=True, exist_ok=True)
+                token = Path(place) / f".seen-{uuid.uuid4().hex[:8]}"
+                token.touch()
+                tokens.callback(token.unlink)
+                wanted[str(token)] = str(place)
         _look(wanted, device)
-    finally:
-        for token in tokens:
-            token.unlink()
 
 
 def _look(wanted: Mapping[str, str], device: str) -> None:
