@@ -107,8 +107,9 @@ def main() -> None:
         label = f"{name}, {measured['parameters']:.0f} M"
         time_rows.append(Row(label, measured["wall"], "s", cpu=measured["cpu"]))
         memory_rows.append(Row(label, measured["peak"], "GB"))
-    note = f"one clip of {SECONDS:g} s, float32, random weights, one thread; memory of the model"
-    show(args, {"Time of the clip": time_rows, "Peak memory": memory_rows}, note)
+    note = f"one clip of {SECONDS:g} s, float32, random weights, one thread"
+    sections = {"Time of the clip": time_rows, "Peak memory": memory_rows}
+    show(args, sections, f"{note}; memory without libraries")
 
 
 def measure(name: str) -> dict[str, float]:

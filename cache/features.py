@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from ser.cache.folder import Damage, FeatureFolder
-from ser.cache.index_file import Snapshot
+from ser.cache.index_file import Snapshot, updated
 from ser.cache.metadata import METADATA_REMEDY
 from ser.cache.precision import Encoded, Precision, moments, values
 from ser.cache.remote import Remote
@@ -146,7 +146,7 @@ class FeatureCache(FeatureFolder):
     def snapshot(self) -> Snapshot:
         """Return the index as of the first call, without what is written later."""
         if self._snapshot is None:
-            self._snapshot = Snapshot(self.index_file.rows())
+            self._snapshot = Snapshot(updated(self))
         return self._snapshot
 
     def require(self, utterances: Sequence[str]) -> np.ndarray:

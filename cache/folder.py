@@ -24,9 +24,9 @@ from typing import ClassVar, Self
 
 import polars as pl
 
-from ser.cache import failures
+from ser.cache import failures, index_file
 from ser.cache.files import DeniedError, alive, fingerprint, new_shard_name, remove_abandoned
-from ser.cache.index_file import IndexFile, latest
+from ser.cache.index_file import latest
 from ser.cache.json_file import CHECKSUM, json_checksum
 from ser.cache.metadata import (
     FORMAT,
@@ -75,7 +75,6 @@ class FeatureFolder:
             raise DamagedError(path / "feature.json", problem, METADATA_REMEDY)
         self.name, self.fingerprint = metadata.feature, metadata.fingerprint
         self.spec, self.metadata = metadata.spec, metadata.values
-        self.index_file = IndexFile(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.location!r})"
@@ -157,7 +156,7 @@ class FeatureFolder:
         They are in the order in which they were written, or without `ordered` in any, as sorting a
         million takes longer than reading them.
         """
-        rows = latest(self.index_file.rows())
+        rows = latest(index_file.updated(self))
         return rows.sort("created", "shard", maintain_order=True) if ordered else rows
 
     def shards(self) -> set[str]:
@@ -203,7 +202,7 @@ class FeatureFolder:
 
     def write_index(self) -> None:
         """Update index.parquet, so that a new reader need not open every shard."""
-        self.index_file.rows()
+        index_file.updated(self)
         if self.remote:
             self.remote.put("index.parquet")
 
@@ -211,7 +210,7 @@ class FeatureFolder:
         """Check every byte of every shard and rebuild the index; return the damage."""
         self.clean()
         shards = self.shards()
-        listed = self.index_file.stored()
+        listed = index_file.stored(self)
         damages = [Damage("", problem, []) for problem in self.damaged_files().values()]
         damages += [
             Damage(shard, "it is listed in index.parquet, but missing", rows["utterance"].to_list())
@@ -227,8 +226,8 @@ class FeatureFolder:
             index.append(rows)
             damages += [damage] if damage else []
         rows = pl.concat(index)
-        if not rows.equals(self.index_file.checked()):
-            self.index_file.write(rows)
+        if not rows.equals(index_file.stored(self, checked=True)):
+            index_file.write(self, rows)
         return damages
 
     def damaged_files(self) -> dict[Path, str]:

@@ -20,50 +20,39 @@ if TYPE_CHECKING:
     from ser.cache.folder import FeatureFolder
 
 
-class IndexFile:
-    """The index of one feature's folder, a row per utterance and shard."""
+def updated(folder: "FeatureFolder") -> pl.DataFrame:
+    """Return the rows of all committed shards, and update the file where it lacks some."""
+    shards, listed = folder.shards(), stored(folder, checked=True)
+    if folder.remote and set(listed["shard"].unique()) != shards:
+        folder.remote.fetch("index.parquet", again=True)
+        listed = stored(folder, checked=True)
+    names = set(listed["shard"].unique())
+    if names == shards:
+        return listed
+    new = [folder.shard_rows(shard) for shard in sorted(shards - names)]
+    rows = pl.concat([listed.filter(pl.col("shard").is_in(list(shards))), *new])
+    # sorted, so that the order does not depend on when the shards were written
+    rows = rows.sort("shard", maintain_order=True)
+    write(folder, rows)
+    return rows
 
-    def __init__(self, folder: "FeatureFolder") -> None:
-        self._folder = folder
-        self._path = folder.path / "index.parquet"
 
-    def rows(self) -> pl.DataFrame:
-        """Return the rows of all committed shards, and update the file where it lacks some."""
-        folder = self._folder
-        shards, stored = folder.shards(), self.checked()
-        if folder.remote and set(stored["shard"].unique()) != shards:
-            folder.remote.fetch("index.parquet", again=True)
-            stored = self.checked()
-        listed = set(stored["shard"].unique())
-        if listed == shards:
-            return stored
-        new = [folder.shard_rows(shard) for shard in sorted(shards - listed)]
-        rows = pl.concat([stored.filter(pl.col("shard").is_in(list(shards))), *new])
-        # sorted, so that the order does not depend on when the shards were written
-        rows = rows.sort("shard", maintain_order=True)
-        self.write(rows)
-        return rows
+def write(folder: "FeatureFolder", rows: pl.DataFrame) -> None:
+    """Write the file; the index of a read-only cache is rebuilt in memory at each opening."""
+    with suppress(OSError):
+        write_durably(folder.path / "index.parquet", parquet.encode(rows))
 
-    def write(self, rows: pl.DataFrame) -> None:
-        """Write the file; the index of a read-only cache is rebuilt in memory at each opening."""
-        with suppress(OSError):
-            write_durably(self._path, parquet.encode(rows))
 
-    def stored(self) -> pl.DataFrame:
-        """Read the file without an update; empty when it is missing, damaged or older."""
-        return self._read()[0]
+def stored(folder: "FeatureFolder", *, checked: bool = False) -> pl.DataFrame:
+    """Read the file without an update; empty when it is missing, damaged or of another version.
 
-    def checked(self) -> pl.DataFrame:
-        """Read the file; empty where it has no checksum, like those of older versions."""
-        rows, has_checksum = self._read()
-        return rows if has_checksum else rows.clear()
-
-    def _read(self) -> tuple[pl.DataFrame, bool]:
-        with suppress(parquet.ParquetError, OSError):
-            stored, has_checksum = parquet.read(self._path)
-            if stored.schema == self._folder.INDEX:
-                return stored, has_checksum
-        return pl.DataFrame(schema=self._folder.INDEX), False
+    With `checked` it is empty without a checksum, too, which those of older versions do not have.
+    """
+    with suppress(parquet.ParquetError, OSError):
+        rows, has_checksum = parquet.read(folder.path / "index.parquet")
+        if rows.schema == folder.INDEX and (has_checksum or not checked):
+            return rows
+    return pl.DataFrame(schema=folder.INDEX)
 
 
 def latest(rows: pl.DataFrame) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import polars as pl
 from ser.cache.features import FeatureCache
 from ser.cache.files import new_shard_name
 from ser.cache.folder import Damage, FeatureFolder
-from ser.cache.index_file import latest
+from ser.cache.index_file import latest, stored
 from ser.cache.metadata import read_metadata
 from ser.cache.remote import DELETED, Root
 from ser.cache.shard_check import intact
@@ -85,7 +85,7 @@ def repair(folder: Folder, damages: Sequence[Damage]) -> list[str]:
     for file in folder.damaged_files():
         atomic.remove(file)
     folder.prepare()
-    before, shards = latest(folder.index_file.stored()), folder.shards()
+    before, shards = latest(stored(folder)), folder.shards()
     for damage in damages:
         if damage.shard in shards:
             rows = before.filter(pl.col("shard") == damage.shard)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser.cache.features import FeatureCache
+from ser.cache.index_file import stored
 from ser.cache.transcripts import TranscriptCache
 from ser.cache.upkeep import content, every_folder, merge, remove, repair
 from ser.corpus.errors import UserError
@@ -120,7 +121,7 @@ def test_a_damaged_index_is_rebuilt_by_verify(tmp_path):
     before = cache.index()
     changed = before.with_columns(crc32c=before["crc32c"] + 1)
     changed.write_parquet(cache.path / "index.parquet")  # as older versions did, unchecked
-    assert FeatureCache(cache.path).index_file.stored().equals(changed)
+    assert stored(FeatureCache(cache.path)).equals(changed)
     assert FeatureCache(cache.path).verify() == []
     assert FeatureCache(cache.path).index().equals(before)
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ser.cache.features import FeatureCache
+from ser.cache.index_file import stored
 from ser.engines.shards import read_jobs, run_shard
 from ser.extract.job import open_feature
 from ser.extract.loop import Report
@@ -111,7 +112,7 @@ def checksums(pipeline: Path, *overrides: str, name: str = "one") -> dict[str, i
 
 def written_once(pipeline: Path) -> bool:
     """Tell whether no utterance was written twice."""
-    return opened(pipeline).index_file.stored()["utterance"].is_unique().all()
+    return stored(opened(pipeline))["utterance"].is_unique().all()
 
 
 def alone(pipeline: Path, name: str = "one") -> dict[str, int]:
