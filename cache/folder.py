@@ -127,9 +127,9 @@ class FeatureFolder:
     def has_lost_record(cls, root: str | Path, name: str, spec: Mapping[str, object]) -> bool:
         """Return whether there are shards of this `spec` without their feature.json."""
         path, remote = Root(root).folder(name, fingerprint(spec))
-        if remote:
-            return not _exists(path, remote) and bool(remote.committed(cls.store))
-        return not _exists(path, remote) and (path / cls.store).is_dir()
+        if _exists(path, remote):
+            return False
+        return bool(remote.committed(cls.store)) if remote else (path / cls.store).is_dir()
 
     @classmethod
     def open(

@@ -30,7 +30,6 @@ FORMAT: Literal["ser-hub/1"] = "ser-hub/1"
 RECORD, CARD = "ser.json", "README.md"
 PLACE = re.compile(r"hf:(\w[\w.-]{0,95}/\w[\w.-]{0,95})(?:@(\w[\w./-]{0,199}))?", re.ASCII)
 LARGEST_RECORD = 1 << 22  # bytes
-TYPES: dict[str, str] = {"bundle": "model", "feature": "dataset"}  # of repositories
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 Content = Literal["bundle", "feature"]
 FilePath = Annotated[
@@ -97,7 +96,7 @@ class HubRepo:
     @property
     def type(self) -> str:
         """Return the hub's type of it: model or dataset."""
-        return TYPES[self.content]
+        return "model" if self.content == "bundle" else "dataset"
 
     def read(self) -> tuple[HubRecord, Self]:
         """Return the record of the files, and the repository at the commit that it is of.
@@ -240,7 +239,7 @@ class HubRepo:
 
     @property
     def _wanted(self) -> str:
-        command = {"bundle": "ser pack --push", "feature": "ser cache push"}[self.content]
+        command = "ser pack --push" if self.content == "bundle" else "ser cache push"
         return f"give a repository that `{command}` has written"
 
 

@@ -155,44 +155,6 @@ class Batch:
     lengths: "dict[str, torch.Tensor]"
 
 
-class Buffers:
-    """The memory of one batch, grown when needed, pinned where a GPU will fetch it."""
-
-    def __init__(self, pin: bool) -> None:
-        self.pin = pin
-        self._flat: dict[str, torch.Tensor] = {}
-
-    def take(self, name: str, shape: tuple[int, ...]) -> "torch.Tensor":
-        """Return a float32 view of this shape, contents undefined."""
-        import torch
-
-        size = int(np.prod(shape))
-        if name not in self._flat or self._flat[name].numel() < size:
-            # threads that are not in the caller's inference mode write into it
-            with torch.inference_mode(False):
-                self._flat[name] = torch.empty(size, dtype=torch.float32, pin_memory=self.pin)
-        return self._flat[name][:size].view(shape)
-
-
-def _load(
-    features: Mapping[str, FeatureInput],
-    utterances: Sequence[str],
-    places: Mapping[str, np.ndarray],
-    buffers: Buffers,
-    check: bool,
-) -> Batch:
-    import torch
-
-    frames, lengths = {}, {}
-    for name, feature in features.items():
-        count = _lengths(feature, places[name])
-        shape = (len(utterances), int(count.max()), *feature.item_shape)
-        frames[name] = buffers.take(name, shape)
-        lengths[name] = torch.from_numpy(count)
-        _fill(frames[name], feature, places[name], check)
-    return Batch(list(utterances), frames, lengths)
-
-
 def _fill(out: "torch.Tensor", feature: FeatureInput, places: np.ndarray, check: bool) -> None:
     for cache, at, rows in feature.by_cache(places):
         snapshot = cache.snapshot()
@@ -218,8 +180,9 @@ class BatchReader:
     ) -> None:
         self.features = features
         self.threads = threads
+        self.pin = pin  # where a GPU will fetch the batches
         self.check = check
-        self._ring = [Buffers(pin) for _ in range(threads + 1)]
+        self._ring: list[dict[str, torch.Tensor]] = [{} for _ in range(threads + 1)]
 
     def batches(
         self, plan: Sequence[Clips], missing: Literal["error", "skip"] = "error"
@@ -235,10 +198,39 @@ class BatchReader:
         self._reserve(places)
 
         def load(i: int) -> Batch:
-            buffers = self._ring[i % len(self._ring)]
-            return _load(self.features, names[i], places[i], buffers, self.check)
+            return self._load(names[i], places[i], self._ring[i % len(self._ring)])
 
         yield from ahead(load, range(len(names)), self.threads, most=self.threads)
+
+    def _load(
+        self,
+        utterances: list[str],
+        places: Mapping[str, np.ndarray],
+        buffers: "dict[str, torch.Tensor]",
+    ) -> Batch:
+        import torch
+
+        frames, lengths = {}, {}
+        for name, feature in self.features.items():
+            count = _lengths(feature, places[name])
+            shape = (len(utterances), int(count.max()), *feature.item_shape)
+            frames[name] = self._view(buffers, name, shape)
+            lengths[name] = torch.from_numpy(count)
+            _fill(frames[name], feature, places[name], self.check)
+        return Batch(utterances, frames, lengths)
+
+    def _view(
+        self, buffers: "dict[str, torch.Tensor]", name: str, shape: tuple[int, ...]
+    ) -> "torch.Tensor":
+        """Return a float32 view of this shape, contents undefined; its buffer grows when needed."""
+        import torch
+
+        size = int(np.prod(shape))
+        if name not in buffers or buffers[name].numel() < size:
+            # threads that are not in the caller's inference mode write into it
+            with torch.inference_mode(False):
+                buffers[name] = torch.empty(size, dtype=torch.float32, pin_memory=self.pin)
+        return buffers[name][:size].view(shape)
 
     def _reserve(self, places: Sequence[Mapping[str, np.ndarray]]) -> None:
         """Let every buffer have room for the largest batch: growing would touch fresh pages."""
@@ -246,7 +238,7 @@ class BatchReader:
             rows = (len(batch[name]) * _lengths(feature, batch[name]).max() for batch in places)
             shape = (int(max(rows, default=0)), *feature.item_shape)
             for buffers in self._ring:
-                buffers.take(name, shape)
+                self._view(buffers, name, shape)
 
     def _resolve(
         self, plan: Sequence[Clips], missing: str

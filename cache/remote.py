@@ -143,12 +143,11 @@ class Remote:
 
         The mirror's file, if any, stays in that case.
         """
-        if not again and (self.local / name).exists():
-            return True
-        try:
-            self._get(name)
-        except FileNotFoundError:
-            return False
+        if again or not (self.local / name).exists():
+            try:
+                self._get(name)
+            except FileNotFoundError:
+                return False
         return True
 
     def fetch_tree(self, under: str, leave: Sequence[str] = ()) -> None:

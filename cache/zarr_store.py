@@ -97,10 +97,8 @@ def read(array: "ZarrArray", start: int = 0, stop: int | None = None) -> np.ndar
     shape = (stop - start, *array.shape[1:]) if stop is not None else array.shape
     if math.prod(shape) * array.dtype.itemsize > LARGEST:
         raise ZarrError(f"its shape {shape} of {array.dtype} is more than {LARGEST:,} bytes")
-    if (
-        math.prod(n // chunk + 2 for n, chunk in zip(shape, array.chunks, strict=True))
-        > MOST_CHUNKS
-    ):
+    chunks = math.prod(n // chunk + 2 for n, chunk in zip(shape, array.chunks, strict=True))
+    if chunks > MOST_CHUNKS:
         raise ZarrError(f"its chunks of shape {array.chunks} are more than {MOST_CHUNKS:,}")
     values = math.prod(shape) + math.prod(array.chunks)
     with _limited_memory(3 * values * array.dtype.itemsize + ROOM):
