@@ -55,9 +55,7 @@ def score_alone(
             f"{manifest.source}: no utterance of dev or test that a table predicts has a label; "
             "give the manifest that has the labels."
         )
-    return ExternalScores(
-        scores.metrics, scores.classes, scores.comparisons, [*notes, *scores.notes]
-    )
+    return replace(scores, notes=[*notes, *scores.notes])
 
 
 def score_external(

@@ -73,6 +73,7 @@ METRICS = Registry[Metric, None](
     },
 )
 REPORTED = ("macro_f1", "uar", "accuracy")  # with intervals and by group, always
+TITLES = {"macro_f1": "macro-F1", "uar": "UAR", "accuracy": "accuracy", "ccc": "CCC"}  # in text
 # other keys of an entry of metrics.json, and of what a head may be chosen by
 RESERVED = frozenset(
     (

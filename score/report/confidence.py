@@ -52,18 +52,17 @@ def abstention_section(contents: Contents) -> Section | None:
         "threshold on dev."
     )
     figure = curves.abstention_figure(systems, shown.system, shown.split)
-    return with_figure("abstention", "Abstention", text, figure, abstention_table(systems))
+    return with_figure("abstention", "Abstention", text, figure, _abstention_table(systems))
 
 
-def abstention_table(systems: Mapping[str, ClassScores]) -> Table:
+def _abstention_table(systems: Mapping[str, ClassScores]) -> Table:
     """Make the table of the risk-coverage curves: AURC, and the risk at some coverages."""
-    shown = {f"{c:.0%}": COVERAGES.index(c) for c in (1.0, 0.9, 0.8, 0.7, 0.5)}
+    titles = {f"Risk at {c:.0%}": COVERAGES.index(c) for c in (1.0, 0.9, 0.8, 0.7, 0.5)}
     rows = [
-        (name, scores.aurc, *(scores.risk[i] for i in shown.values()))
+        (name, scores.aurc, *(scores.risk[i] for i in titles.values()))
         for name, scores in systems.items()
         if scores.risk is not None
     ]
-    titles = ("AURC", *(f"Risk at {coverage}" for coverage in shown))
-    schema = {"System": pl.String, **dict.fromkeys(titles, pl.Float64)}
+    schema = {"System": pl.String, **dict.fromkeys(("AURC", *titles), pl.Float64)}
     caption = "Risk, the share of wrong predictions, at coverages, and the area under the curve."
     return Table("abstention", caption, frame_of(rows, schema))

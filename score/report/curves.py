@@ -1,18 +1,18 @@
 """The lines of a report: learning curves, the best k heads, reliability, votes by entropy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
 from ser.score.abstention import COVERAGES
+from ser.score.metrics import TITLES
 from ser.score.report.figures import BLUE, FEWEST, GREY, VERMILLION, Figure, escaped, plain
 from ser.score.scores import ClassScores
 
 BAND = "rgba(42, 127, 193, 0.18)"  # of blue lines
 COLUMNS = 3  # of small multiples
-SCORES = {"macro_f1": "macro-F1", "uar": "UAR", "accuracy": "accuracy", "ccc": "CCC"}
 
 
 def curves_figure(
@@ -26,7 +26,7 @@ def curves_figure(
         return None
     columns = min(COLUMNS, len(histories))
     lines = -(-len(histories) // columns)
-    scores = ", ".join(dict.fromkeys(SCORES.get(by, by) for by in chosen_by.values()))
+    scores = ", ".join(dict.fromkeys(TITLES.get(by, by) for by in chosen_by.values()))
     return Figure(
         "curves",
         f"Training loss (left axes) and {scores} on dev (right axes) by epoch. Cross-fitted heads: "
@@ -94,25 +94,18 @@ def _curves_plot(
     return plot
 
 
-def _curves(history: pl.DataFrame, score: str, first: bool) -> list[tuple[go.Scatter, bool]]:
-    """Return the lines of one head, and whether each belongs to the right axis."""
-    if "fold" not in history.columns:
-        history = history.with_columns(fold=pl.lit(None, pl.Int64))
+def _curves(history: pl.DataFrame, score: str, first: bool) -> Iterator[tuple[go.Scatter, bool]]:
+    """Yield the lines of one head, and whether each belongs to the right axis."""
+    folds = history.partition_by("fold", maintain_order=True) if "fold" in history.columns else []
     sides = [("train_loss", "training loss", VERMILLION), (score, "dev score", BLUE)]
-    traces = []
     for second, (column, title, colour) in enumerate(sides):
         if column not in history.columns:
             continue
-        trainings = history.partition_by("fold", maintain_order=True)
-        if len(trainings) > 1:
-            traces += [
-                (_line(training, column, colour, 0.7, opacity=0.45, showlegend=False), bool(second))
-                for training in trainings
-            ]
+        for fold in folds if len(folds) > 1 else ():
+            yield _line(fold, column, colour, 0.7, opacity=0.45, showlegend=False), bool(second)
         mean = history.group_by("epoch", maintain_order=True).agg(pl.col(column).mean())
         line = _line(mean, column, colour, 2.5, name=title, showlegend=first, legendgroup=title)
-        traces.append((line, bool(second)))
-    return traces
+        yield line, bool(second)
 
 
 def _line(

@@ -20,6 +20,7 @@ from ser.packing.evaluation_tables import evaluation_sections
 from ser.packing.markdown import number, percent, table
 from ser.predict.record import BundleRecord
 from ser.score import baseline
+from ser.score.metrics import REPORTED, TITLES
 from ser.score.record import scores_are_current
 from ser.score.run import SCORED, STACK
 from ser.score.scores import Groups, Score, SystemScores, read_metrics
@@ -124,20 +125,18 @@ def _split_title(split: str, speakers: int | None) -> str:
 
 
 def _class_scores(systems: Mapping[str, SystemScores], own: SystemScores) -> list[str]:
-    names = {"macro_f1": "macro-F1", "uar": "UAR", "accuracy": "accuracy"}
     if own.classes is None:
         return []
     shown = baseline.labels(systems, "macro_f1")
     rows = [
-        [shown[name], str(c.n), *(_percent(c.scores[metric], s.speakers) for metric in names)]
+        [shown[name], str(c.n), *(_percent(c.scores[metric], s.speakers) for metric in REPORTED)]
         for name, s in systems.items()
         if (c := s.classes) is not None
     ]
     f1 = [[name, _percent(s, own.speakers)] for name, s in own.classes.per_class.items()]
-    scores = [table(["system", "n", *names.values()], rows)]
-    if sentence := baseline.note(shown, baseline.name_of(systems)):
-        scores.append(sentence)
-    return [*scores, table(["class", "F1"], f1)]
+    head = ["system", "n", *(TITLES[metric] for metric in REPORTED)]
+    note = baseline.note(shown, baseline.name_of(systems))
+    return [table(head, rows), *([note] if note else []), table(["class", "F1"], f1)]
 
 
 def _percent(score: Score, speakers: int | None) -> str:

@@ -20,6 +20,7 @@ from ser.heads.record import is_stale, read_done
 from ser.heads.run import AfterEpoch, HeadReport
 from ser.pipeline.file import Pipeline, write_resolved
 from ser.pipeline.jobs import heads_job
+from ser.score.metrics import TITLES
 
 Trained = Literal["yes", "stale", "no", "failed", "damaged"]
 
@@ -194,13 +195,10 @@ def describe_head(report: HeadReport) -> str:
         return f"heads    {report.name}: failed after {report.seconds:.1f} s: {report.error}"
     score = "no dev score"
     if report.score is not None:
-        score = f"dev {_metric_name(report.score_name)} {report.score:.3f}"
+        name = TITLES.get(report.score_name, report.score_name)
+        score = f"dev {name} {report.score:.3f}"
     epochs = f"{plural(report.epochs, 'epoch')} " if report.epochs else ""  # none of a solved head
     return f"heads    {report.name}: {score}, {epochs}in {report.seconds:.1f} s"
-
-
-def _metric_name(score_name: str) -> str:
-    return {"macro_f1": "macro-F1", "uar": "UAR", "ccc": "CCC"}.get(score_name, score_name)
 
 
 @dataclass(frozen=True)
@@ -259,7 +257,7 @@ def heads_table(heads: Iterable[ListedHead]) -> pl.DataFrame:
             "trained": row.trained,
             "dev score": None
             if row.dev_score is None
-            else f"{row.dev_score:.3f} {_metric_name(row.metric)}",
+            else f"{row.dev_score:.3f} {TITLES.get(row.metric, row.metric)}",
         }
         for row in heads
     ]
