@@ -1,19 +1,13 @@
 """`ser finetune`: train a pretrained model and a head together."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ser.commands.help import Resuming, command
 from ser.commands.logs import log
-from ser.commands.options import (
-    PIPELINE,
-    Force,
-    Overrides,
-    PipelineFile,
-    TrainingDevice,
-    load_pipeline,
-)
+from ser.commands.options import PIPELINE, TrainingDevice, load_pipeline
 
 app = typer.Typer()
 
@@ -28,10 +22,10 @@ def finetune(
     names: list[str] | None = None,
     *,
     processes: Annotated[int, typer.Option(min=1)] = 1,
-    force: Force = False,
+    force: bool = False,
     device: TrainingDevice = "auto",
-    path: PipelineFile = PIPELINE,
-    overrides: Overrides = None,
+    path: Path = PIPELINE,
+    overrides: list[str] | None = None,
 ) -> int:
     """Fine-tune foundation models together with a head.
 

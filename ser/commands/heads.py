@@ -12,14 +12,7 @@ from ser.commands.logs import log, result
 from ser.commands.options import (
     OUTPUT,
     PIPELINE,
-    Address,
-    Force,
     HeadsEngine,
-    Jobs,
-    Json,
-    Overrides,
-    PipelineFile,
-    Slurm,
     TrainingDevice,
     choose_engine,
     key_values,
@@ -39,13 +32,6 @@ app = typer.Typer()
 heads = typer.Typer(cls=Group, help="Train heads on cached features, tune and list them.")
 app.add_typer(heads, name="heads", rich_help_panel="Heads")
 
-InMemory = Annotated[
-    bool,
-    typer.Option(
-        "--in-memory", help="Read every feature that fits into memory before training starts."
-    ),
-]
-
 
 @command(
     heads,
@@ -55,15 +41,15 @@ InMemory = Annotated[
 def train(
     names: list[str],
     *,
-    force: Force = False,
-    in_memory: InMemory = False,
-    jobs: Jobs = "1",
+    force: bool = False,
+    in_memory: bool = False,
+    jobs: str = "1",
     engine: HeadsEngine = "process",
-    address: Address = None,
-    slurm: Slurm = None,
+    address: str | None = None,
+    slurm: list[str] | None = None,
     device: TrainingDevice = "auto",
-    path: PipelineFile = PIPELINE,
-    overrides: Overrides = None,
+    path: Path = PIPELINE,
+    overrides: list[str] | None = None,
 ) -> int:
     """Train the heads NAMES.
 
@@ -86,15 +72,15 @@ def train(
 )
 def train_all(
     *,
-    force: Force = False,
-    in_memory: InMemory = False,
-    jobs: Jobs = "auto",
+    force: bool = False,
+    in_memory: bool = False,
+    jobs: str = "auto",
     engine: HeadsEngine = "process",
-    address: Address = None,
-    slurm: Slurm = None,
+    address: str | None = None,
+    slurm: list[str] | None = None,
     device: TrainingDevice = "auto",
-    path: PipelineFile = PIPELINE,
-    overrides: Overrides = None,
+    path: Path = PIPELINE,
+    overrides: list[str] | None = None,
 ) -> int:
     """Train every head of the pipeline.
 
@@ -189,8 +175,8 @@ def tune(
     space: Path,
     trials: Annotated[int, typer.Option(min=1)] = 30,
     device: TrainingDevice = "auto",
-    path: PipelineFile = PIPELINE,
-    overrides: Overrides = None,
+    path: Path = PIPELINE,
+    overrides: list[str] | None = None,
 ) -> None:
     """Search the hyper-parameters of a head, by its score on dev.
 
@@ -236,7 +222,7 @@ def _trial(table: "pl.DataFrame") -> str:
 
 @command(heads, "ser heads list\nser heads list --json", name="list")
 def list_heads(
-    as_json: Json = False, path: PipelineFile = PIPELINE, overrides: Overrides = None
+    *, as_json: bool = False, path: Path = PIPELINE, overrides: list[str] | None = None
 ) -> int:
     """List the pipeline's heads and which are trained.
 

@@ -10,13 +10,8 @@ from ser.commands.help import Resuming, command
 from ser.commands.logs import log
 from ser.commands.options import (
     PIPELINE,
-    Address,
     Device,
     HeadsEngine,
-    Jobs,
-    Overrides,
-    PipelineFile,
-    Slurm,
     choose_engine,
     load_pipeline,
     parse_jobs,
@@ -62,13 +57,13 @@ def run(
     *,
     smoke: bool = False,
     report: bool = True,
-    jobs: Jobs = "auto",
+    jobs: str = "auto",
     engine: HeadsEngine = "process",
-    address: Address = None,
-    slurm: Slurm = None,
+    address: str | None = None,
+    slurm: list[str] | None = None,
     device: Device = "auto",
-    path: PipelineFile = PIPELINE,
-    overrides: Overrides = None,
+    path: Path = PIPELINE,
+    overrides: list[str] | None = None,
 ) -> int:
     """Run every stage of the pipeline; skip what is up to date.
 
