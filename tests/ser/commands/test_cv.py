@@ -25,7 +25,9 @@ def test_a_head_that_fails_in_a_rotation_is_named(tmp_path):
     frame.write_csv(tmp_path / "m.csv")
     file = str(tmp_path / "pipeline.yaml")
     words = ["cv", "--by", "emotion", "--dev", "none", "--jobs", "1", "--pipeline", file]
-    assert CliRunner().invoke(cli, words, standalone_mode=False).return_value == 1
+    error = CliRunner().invoke(cli, words, standalone_mode=False).exception
+    assert error.exit_code == 1
+    assert str(error).startswith("nothing scored: head 'emotion-angry/one' could not be trained (")
     failed = pl.read_csv(tmp_path / "run/cv/emotion/emotion-angry/heads/failed.csv")
     assert failed["head"].to_list() == ["one"]
     assert "angry" in failed["error"][0]
