@@ -108,15 +108,8 @@ def _bounded_integer(text: str) -> int:
     return int(text)
 
 
-def _is_too_deep(values: dict[str, object]) -> bool:
-    level: list[dict[str, object] | list[object]] = [values]
-    for _ in range(DEEPEST):
-        level = [
-            inner
-            for value in level
-            for inner in (value.values() if isinstance(value, dict) else value)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return False
-    return True
+def _is_too_deep(values: dict[str, object] | list[object], levels: int = DEEPEST) -> bool:
+    return any(
+        isinstance(inner, dict | list) and (levels == 1 or _is_too_deep(inner, levels - 1))
+        for inner in (values.values() if isinstance(values, dict) else values)
+    )

@@ -81,9 +81,9 @@ def _half(frames: np.ndarray) -> np.ndarray:
     frames = np.ascontiguousarray(frames)
     if torch is None or frames.dtype != np.float32 or not frames.flags.writeable:
         with np.errstate(over="ignore"):
-            plain: np.ndarray = frames.astype("<f2")
-            return plain
-    half: np.ndarray = torch.from_numpy(frames).half().numpy()
+            half: np.ndarray = frames.astype("<f2")
+    else:
+        half = torch.from_numpy(frames).half().numpy()
     return half
 
 

@@ -53,16 +53,10 @@ def every_folder(root: str | Path, name: str | None = None) -> Iterator[Folder]:
 
 def content(folder: Folder) -> Content:
     """Return the size of a folder; of a remote one, what its index has."""
-    index = folder.index(ordered=False)
-    return Content(
-        folder, index.height, len(folder.shards()), _nbytes(folder), folder.failed().height
-    )
-
-
-def _nbytes(folder: Folder) -> int:
-    if folder.remote:
-        return folder.remote.nbytes(folder.store)
-    return _bytes_below(folder.path / folder.store)
+    index, shards, failed = folder.index(ordered=False), folder.shards(), folder.failed()
+    remote, store = folder.remote, folder.store
+    nbytes = remote.nbytes(store) if remote else _bytes_below(folder.path / store)
+    return Content(folder, index.height, len(shards), nbytes, failed.height)
 
 
 def _bytes_below(place: str | Path) -> int:

@@ -28,8 +28,7 @@ def is_url(root: str | Path) -> bool:
 def check_place(place: str) -> None:
     """Raise `UserError` for what is neither a folder nor the URL of a storage that keeps files.
 
-    Examples are `s3:/bucket`, `data:,x` and `memory://x`. The
-    message repeats no more than the scheme.
+    Examples are `s3:/bucket`, `data:,x` and `memory://x`. The message repeats the scheme only.
     """
     scheme = re.match(r"\s*([A-Za-z][A-Za-z0-9+.-]+):", place)
     if is_url(place):

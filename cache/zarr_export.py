@@ -18,6 +18,7 @@ before.
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,13 +60,10 @@ def export_zarr(cache: FeatureCache, folder: str | Path) -> Report:
 
 def _require_replaceable(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
-        try:
-            group = read_object(folder / "zarr.json", "export elsewhere")
-        except UserError:
-            group = {}
-        attributes = group.get("attributes")
-        if isinstance(attributes, dict) and attributes.get("format") == FORMAT:
-            return
+        with suppress(UserError):
+            attributes = read_object(folder / "zarr.json", "export elsewhere").get("attributes")
+            if isinstance(attributes, dict) and attributes.get("format") == FORMAT:
+                return
         raise UserError(f"{folder}: the folder holds something else; export to another name.")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: it is a file; export to another name.")
