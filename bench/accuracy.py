@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 
 from bench.report import Row, arguments, show
-from ser.cache.features import FeatureCache
 from ser.corpus.bounded_yaml import parse_yaml
-from ser.corpus.manifest import Manifest
 from ser.heads.classifier import HeadClassifier
+from ser.heads.job import HeadsJob
 from ser.heads.tune import changed
 from ser.pipeline.file import Pipeline
 from ser.pipeline.jobs import heads_job
@@ -49,7 +48,7 @@ def main() -> None:
     for changes in _grid(args.vary):
         name = ", ".join(f"{key}={_short(value)}" for key, value in changes.items()) or args.head
         varied = changed(entry, changes)
-        rows += _rows(name, varied, job.features, job.manifest, 1 if args.quick else args.seeds)
+        rows += _rows(name, varied, job, 1 if args.quick else args.seeds)
         for row in rows[-2:]:
             print(f"{row.name} {row.value:.1f} {row.unit}", file=sys.stderr, flush=True)
     note = f"{args.pipeline}, head {args.head}, {args.seeds} seeds: {entry}"
@@ -74,22 +73,18 @@ def _short(value: object) -> str:
     return "+".join(map(_short, value)) if isinstance(value, list) else str(value)
 
 
-def _rows(
-    name: str,
-    entry: Mapping[str, Any],
-    features: Mapping[str, FeatureCache],
-    manifest: Manifest,
-    seeds: int,
-) -> list[Row]:
+def _rows(name: str, entry: Mapping[str, Any], job: HeadsJob, seeds: int) -> list[Row]:
     scores: dict[str, list[float]] = {"dev": [], "test": []}
     cpu = []
     for seed in range(seeds):
         start = time.process_time()
-        model = HeadClassifier(cache=features, **(dict(entry) | {"seed": seed})).fit(manifest)
+        options = dict(entry) | {"seed": seed}
+        model = HeadClassifier(cache=job.features, **options).fit(job.manifest)
         for split, values in scores.items():
-            utterances = manifest.utterances(split)
+            utterances = job.manifest.utterances(split)
             predicted = model.outputs(utterances)["logits"].argmax(axis=1)
-            matrix = confusion(manifest.labels(utterances), predicted, len(manifest.classes))
+            labels = job.manifest.labels(utterances)
+            matrix = confusion(labels, predicted, len(job.manifest.classes))
             values.append(100 * float(macro_f1(matrix)))
         cpu.append(time.process_time() - start)
     return [

@@ -14,7 +14,6 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -25,17 +24,12 @@ from bench.processes import PROGRAM, memory_mb
 from bench.report import Row, arguments, show, temporary_folder
 
 
-@dataclass(frozen=True)
-class Server:
-    """A process that serves, and its address."""
-
-    pid: int
-    url: str
-
-
 @contextlib.contextmanager
-def served(run: Path, folder: Path) -> Iterator[Server]:
-    """Start `ser serve` with its page on a free port; wait until the models are loaded."""
+def served(run: Path, folder: Path) -> Iterator[tuple[int, str]]:
+    """Start `ser serve` with its page on a free port; yield its process and its address.
+
+    The models are loaded then.
+    """
     command = [PROGRAM, "serve", "--run", str(run), "--port", "0"]
     environment = os.environ | {"TMPDIR": str(folder)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -43,24 +37,23 @@ def served(run: Path, folder: Path) -> Iterator[Server]:
         try:
             match = re.search(r"http://\S*:\d+", process.stdout.readline())
             assert match, "the server did not start"
-            server = Server(process.pid, match[0])
-            while httpx.get(f"{server.url}/health").status_code != 200:
+            while httpx.get(f"{match[0]}/health").status_code != 200:
                 time.sleep(0.2)
-            yield server
+            yield process.pid, match[0]
             assert process.poll() is None, "the server went down"
         finally:
             process.terminate()
             process.wait(30)
 
 
-async def fire(server: Server, clip: bytes, requests: int, at_once: int) -> tuple[list[float], int]:
+async def fire(url: str, clip: bytes, requests: int, at_once: int) -> tuple[list[float], int]:
     """Return the seconds of each answer, and how many were errors."""
     seconds, errors = [], 0
     turns = iter(range(requests))
 
     async def client() -> None:
         nonlocal errors
-        async with httpx.AsyncClient(base_url=server.url, timeout=300) as session:
+        async with httpx.AsyncClient(base_url=url, timeout=300) as session:
             for _ in turns:
                 begun = time.perf_counter()
                 answer = await session.post("/predict", files={"file": ("clip.wav", clip)})
@@ -80,11 +73,11 @@ def main() -> None:
     options = parser.parse_args()
     requests = 40 if options.quick else options.requests
     clip = options.clip.read_bytes()
-    with temporary_folder(options) as folder, served(options.run, folder) as server:
-        asyncio.run(fire(server, clip, 5, 1))
-        before = memory_mb("VmRSS", server.pid)
+    with temporary_folder(options) as folder, served(options.run, folder) as (pid, url):
+        asyncio.run(fire(url, clip, 5, 1))
+        before = memory_mb("VmRSS", pid)
         begun = time.perf_counter()
-        seconds, errors = asyncio.run(fire(server, clip, requests, options.at_once))
+        seconds, errors = asyncio.run(fire(url, clip, requests, options.at_once))
         wall = time.perf_counter() - begun
         rows = [
             Row("errors", errors, f"of {requests}"),
@@ -92,8 +85,8 @@ def main() -> None:
             Row("p50", float(np.percentile(seconds, 50)), "s"),
             Row("p95", float(np.percentile(seconds, 95)), "s"),
             Row("memory after 5 requests", before, "MB"),
-            Row(f"memory after {requests} more", memory_mb("VmRSS", server.pid), "MB"),
-            Row("its peak", memory_mb("VmHWM", server.pid), "MB"),
+            Row(f"memory after {requests} more", memory_mb("VmRSS", pid), "MB"),
+            Row("its peak", memory_mb("VmHWM", pid), "MB"),
             Row("files left behind", sum(path.is_file() for path in folder.rglob("*")), ""),
         ]
     seconds_of_clip = soundfile.info(options.clip).duration

@@ -105,9 +105,7 @@ def _sorted_hashes(utterances: pl.Series) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def missing(
-    index: pl.DataFrame | None,
-    stat_hashes: Mapping[str, int],
-    content_hash: Callable[[str], int],
+    index: pl.DataFrame | None, stat_hashes: Mapping[str, int], content_hash: Callable[[str], int]
 ) -> set[str]:
     """Return the utterances of `stat_hashes` that are not cached, or whose audio or text changed.
 

@@ -48,11 +48,7 @@ SETUP = ["export PYTHONSAFEPATH=1"]  # a user's folder called `ser` must not be 
 
 
 def extract_with_slurm(
-    origin: "Origin",
-    names: Sequence[str],
-    device: str,
-    jobs: int,
-    options: Mapping[str, str],
+    origin: "Origin", names: Sequence[str], device: str, jobs: int, options: Mapping[str, str]
 ) -> "list[Report]":
     """Extract one feature, or those of one pass, in `jobs` jobs of SLURM.
 
