@@ -89,8 +89,7 @@ def pool(parts: Sequence[HeadLogits]) -> HeadLogits:
     utterances = [u for part in rows for u in part.utterance]
     if len(set(utterances)) != len(utterances):
         raise UserError(f"head '{first.head}': two rotations test the same utterance.")
-    numbers = [min(number, MOST_FOLDS) for number in range(len(rows))]
-    fold = np.repeat(numbers, [len(part.utterance) for part in rows])
+    fold = np.repeat(np.arange(len(rows)), [len(part.utterance) for part in rows])
     pooled = SplitLogits(
         utterance=utterances,
         logits=np.concatenate([part.logits for part in rows]),

@@ -88,7 +88,7 @@ class Contents:
     reliability: pl.DataFrame | None
     agreement: pl.DataFrame | None
     hardest: pl.DataFrame | None
-    top: pl.DataFrame | None
+    top: pl.DataFrame | None = None
     rotations: Rotations | None = None
     cross: tuple[Cross, ...] = ()
     synthetic: float = 0.0  # share of the corpus that is synthetic speech
@@ -120,15 +120,12 @@ def gather(
     *,
     audio: Path | None = None,
     transcripts: TranscriptCache | None = None,
-    top: pl.DataFrame | None = None,
-    synthetic: float | None = None,
-    exploration: Exploration | None = None,
 ) -> Contents:
     """Read a run that `ser.score.run.score_run` gave the metrics of.
 
     `audio` is the folder of the clips; words come from the manifest, and where it has none from
-    `transcripts`; `synthetic` is the share of synthetic speech, by default the manifest's;
-    `exploration` is what the corpus is like. Raises `UserError` as `score_run` does.
+    `transcripts`. `ser.stages.score.report_contents` adds what a run's folder does not hold: `top`,
+    `synthetic`, `exploration`. Raises `UserError` as `score_run` does.
     """
     logits = read_heads(run / "heads", heads)
     classifier, regressor = choose_shown(metrics, "macro_f1"), choose_shown(metrics, "ccc")
@@ -143,8 +140,6 @@ def gather(
         reliability, hardest = _in_detail(rows.filter(pl.col("label") >= 0), classes)
         hardest = _with_words_and_audio(hardest, run / "report", manifest, audio, transcripts)
     rotations = run / ROTATIONS  # of a cross-validation
-    if synthetic is None:
-        synthetic = manifest.synthetic_share(manifest.utterances()) if manifest else 0.0
     return Contents(
         run=run,
         metrics=metrics,
@@ -155,14 +150,11 @@ def gather(
         reliability=reliability,
         agreement=agreement,
         hardest=hardest,
-        top=top,
         rotations=Rotations.read(rotations) if rotations.is_file() else None,
         cross=tuple(Cross.read(file) for file in sorted(run.glob(f"cross/*/{CROSS}"))),
-        synthetic=synthetic,
         corpus=_corpus(manifest) if manifest is not None else None,
         day=_day(run, heads),
         command=_command(run),
-        exploration=exploration,
     )
 
 

@@ -8,6 +8,7 @@ words and audio of the report's clips come from the manifest alone.
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -85,13 +86,10 @@ def report_contents(pipeline: Pipeline, metrics: Metrics) -> Contents:
     """Gather what the report of a scored run shows."""
     manifest, heads = manifest_if_present(pipeline), pipeline.systems
     words = transcribers(pipeline.features)
-    return gather(
-        pipeline.run,
-        metrics,
-        heads,
-        manifest,
-        audio=None if manifest is None else manifest.audio_folder(pipeline.corpus.audio),
-        transcripts=_first_cached(pipeline, manifest, words, TranscriptCache),
+    audio = None if manifest is None else manifest.audio_folder(pipeline.corpus.audio)
+    cache = _first_cached(pipeline, manifest, words, TranscriptCache)
+    return replace(
+        gather(pipeline.run, metrics, heads, manifest, audio=audio, transcripts=cache),
         top=top_curve(pipeline.run / "heads", heads, pipeline.stack, pipeline.score.resamples),
         synthetic=synthetic_share(pipeline),
         exploration=_explore(pipeline, manifest),

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def gather_full(folder: Path) -> Contents:
     run, heads, manifest = write_full_run(folder)
     config = ScoreConfig(resamples=50, groups=("gender", "speaker"))
     metrics = score_run(run, config, heads, manifest)
-    return gather(run, metrics, heads, manifest, audio=run / "audio", top=top())
+    contents = gather(run, metrics, heads, manifest, audio=run / "audio")
+    return replace(contents, top=top())
 
 
 @pytest.fixture
