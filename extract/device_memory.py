@@ -15,7 +15,6 @@ import numpy as np
 
 from ser.extract.devices import device_type
 from ser.extract.extractor import SAMPLE_RATE, Extractor
-from ser.extract.sources import plan_batches
 
 FRAMES = {"cuda": 48_000}  # a batch may occupy, padding included
 FRAMES_ELSEWHERE = 6_000
@@ -30,10 +29,22 @@ def default_frame_budget(device: str) -> int:
 
 
 def plan(extractor: Extractor, sizes: Mapping[str, int], budget: float) -> list[list[str]]:
-    """Pack inputs of these sizes, by id, into batches within a budget of frames."""
+    """Pack inputs of these sizes, by id, into batches of similar size within a budget of frames.
+
+    The plan depends on the whole corpus and not on what is cached already: an interrupted run that
+    goes on computes the very batches an uninterrupted one would, so its numbers are the same bits.
+    """
     keys = {u: extractor.batch_key(size) for u, size in sizes.items()}
-    costs = {u: extractor.cost(size) for u, size in sizes.items()}
-    return plan_batches(sizes, keys, costs, budget)
+    batches: list[list[str]] = []
+    last_key, room = None, 0.0
+    for utterance in sorted(sizes, key=lambda u: (str(keys[u]), sizes[u], u)):
+        cost = extractor.cost(sizes[utterance])
+        if not batches or keys[utterance] != last_key or cost > room:
+            batches.append([])
+            last_key, room = keys[utterance], budget
+        batches[-1].append(utterance)
+        room -= cost
+    return batches
 
 
 def fitted(

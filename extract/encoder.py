@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from ser.extract.encoding import groups
 from ser.extract.gpu import kept_in_turn, to_device
 
 
@@ -93,11 +94,10 @@ class Encoder(nn.Module):
     ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """Yield pieces that run together: their positions, and `inputs` and `mask` of `run`."""
         lengths = torch.tensor([len(piece.inputs) - piece.hidden for piece in pieces])
-        for group in self._groups(lengths.tolist()):
-            for rows in (group[i : i + most] for i in range(0, len(group), most)):
-                inputs = collate([pieces[i].inputs for i in rows], self.padding)
-                mask = torch.arange(inputs.shape[1]) < lengths[rows].unsqueeze(1)
-                yield rows, to_device(inputs, self.device), to_device(mask, self.device)
+        for rows in groups(self._keys(lengths), most):
+            inputs = collate([pieces[i].inputs for i in rows], self.padding)
+            mask = torch.arange(inputs.shape[1]) < lengths[rows].unsqueeze(1)
+            yield rows, to_device(inputs, self.device), to_device(mask, self.device)
 
     def forward(self, inputs: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Return frames `(batch, frames, *item_shape)`, 0 where padded, and their mask.
@@ -108,7 +108,7 @@ class Encoder(nn.Module):
         counts = sizes[:, 1].to(inputs.device)
         width = int(sizes[:, 1].max())
         frames = torch.zeros(len(sizes), width, *self.item_shape, device=inputs.device)
-        for rows in self._groups(sizes[:, 0].tolist()):
+        for rows in groups(self._keys(sizes[:, 0])):
             lengths = sizes[rows, 0]
             longest = int(lengths.max())
             mask = torch.arange(longest) < lengths.unsqueeze(1)
@@ -119,13 +119,9 @@ class Encoder(nn.Module):
         shaped = mask.view(*mask.shape, *(1 for _ in self.item_shape))
         return frames.where(shaped, 0.0), mask
 
-    def _groups(self, lengths: list[int]) -> list[list[int]]:
-        """Group the rows that may run as one batch, without those of length 0."""
-        groups: dict[int, list[int]] = {}
-        for row, length in enumerate(lengths):
-            if length:
-                groups.setdefault(0 if self.batch_mask else length, []).append(row)
-        return list(groups.values())
+    def _keys(self, lengths: Tensor) -> list[int | None]:
+        """Return a key of each row: equal ones may run as one batch, those of length 0 do not."""
+        return [(0 if self.batch_mask else n) if n else None for n in lengths.tolist()]
 
 
 def kept(states: Tensor, pieces: Sequence[Piece]) -> list[np.ndarray]:

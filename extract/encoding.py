@@ -1,8 +1,9 @@
 """Extraction by an encoder, the same module that fine-tuning trains."""
 
 import json
+import sys
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,20 @@ class EncoderExtractor(PreparingExtractor):
         most = self.encoder.at_once if len(pieces) > len(batch) else len(pieces)
         frames = iter(self.encoder.frames(pieces, most))
         return [[next(frames) for _ in own] for own in batch]
+
+
+def groups(keys: Sequence[Hashable | None], most: int = sys.maxsize) -> Iterator[list[int]]:
+    """Yield the positions of equal keys, at most so many at a time; those of None are left out.
+
+    >>> [*groups(["a", "b", None, "a", "a"], most=2)]
+    [[0, 3], [4], [1]]
+    """
+    positions: dict[Hashable, list[int]] = {}
+    for position, key in enumerate(keys):
+        if key is not None:
+            positions.setdefault(key, []).append(position)
+    for group in positions.values():
+        yield from (group[i : i + most] for i in range(0, len(group), most))
 
 
 def dtype_on(device: str) -> "torch.dtype":

@@ -202,23 +202,3 @@ class TextSources(Sources):
 def hash64(*parts: object) -> int:
     """Hash plain values to 64 bits."""
     return files.hash64(repr(parts).encode())
-
-
-def plan_batches(
-    sizes: Mapping[str, int], keys: Mapping[str, object], costs: Mapping[str, float], budget: float
-) -> list[list[str]]:
-    """Pack utterances into batches of similar size within a budget of frames.
-
-    The plan depends on the whole corpus and not on what is cached already: an interrupted run that
-    goes on computes the very batches an uninterrupted one would, so its numbers are the same bits.
-    """
-    order = sorted(sizes, key=lambda u: (str(keys[u]), sizes[u], u))
-    batches: list[list[str]] = []
-    last_key, room = None, 0.0
-    for utterance in order:
-        if not batches or keys[utterance] != last_key or costs[utterance] > room:
-            batches.append([])
-            last_key, room = keys[utterance], budget
-        batches[-1].append(utterance)
-        room -= costs[utterance]
-    return batches

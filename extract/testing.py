@@ -11,6 +11,7 @@ and tones, or sentences, of lengths that differ and of lengths that agree, so th
 extractors which cannot be padded have more than one clip as well.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -23,10 +24,10 @@ import soundfile
 
 from ser.cache.features import FeatureCache
 from ser.corpus.manifest import Manifest
+from ser.extract.device_memory import plan
 from ser.extract.extractor import SAMPLE_RATE, Extractor
 from ser.extract.job import Job, full_spec
 from ser.extract.run import extract
-from ser.extract.sources import plan_batches
 
 SECONDS = (0.4, 1.0, 1.0, 1.7, 2.6)
 TEXTS = (
@@ -100,8 +101,7 @@ class ExtractorConformance:
         extractor = self.make()
         inputs = {f"u{i}": source for i, source in enumerate(self.inputs(extractor))}
         sizes = {u: len(source) for u, source in inputs.items()}
-        keys = {u: extractor.batch_key(size) for u, size in sizes.items()}
-        batches = plan_batches(sizes, keys, dict.fromkeys(sizes, 0.0), budget=1.0)
+        batches = plan(extractor, sizes, math.inf)
         assert any(len(batch) > 1 for batch in batches)
         for batch in batches:
             _equal(extractor, [inputs[u] for u in batch])

@@ -76,7 +76,7 @@ class ClassifierEncoder(Encoder):
         parts = parts_of(len(source))
         if self._family is not None:
             require_samples(source, self._family)
-            inputs, _ = as_given(self._prepare, self._family)(source)
+            inputs, _ = as_given(self._prepare, self._family, source)
             return [Piece(part, 1) for part in np.array_split(inputs, parts)]
         windows = [
             self._prepare(part, sampling_rate=SAMPLE_RATE, return_tensors="np")

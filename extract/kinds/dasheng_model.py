@@ -74,5 +74,4 @@ def load_dasheng(folder: Path) -> Dasheng:
         own = {k.removeprefix(part): v.float() for k, v in stored.items() if k.startswith(part)}
         dim = len(own["norm.weight"])
         sizes: Any = config.get("encoder_kwargs") or {}
-        model = Dasheng(own, int(sizes.get("num_heads") or HEADS[dim]))
-    return model
+        return Dasheng(own, int(sizes.get("num_heads") or HEADS[dim]))

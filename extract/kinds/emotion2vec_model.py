@@ -139,8 +139,7 @@ def load_emotion2vec(folder: Path) -> Emotion2vec:
     assert path is not None
     with published_errors(path, "emotion2vec"):
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        model = Emotion2vec(with_our_names(stored.get("model", stored)))
-    return model
+        return Emotion2vec(with_our_names(stored.get("model", stored)))
 
 
 def with_our_names(published: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from ser.corpus.errors import UserError, listed
-from ser.extract.encoding import model_type_of
+from ser.extract.encoding import groups, model_type_of
 from ser.extract.extractor import Extractor, FeatureOptions, extractor
 from ser.extract.kinds.audio_llm import LONGEST, PROMPT, require_short
 from ser.extract.kinds.chat_options import QuestionOptions
@@ -78,11 +78,9 @@ class LocalAudioLLM(Extractor):
 
         A clip that is too long, or whose reasoning does not end, is a `ValueError` in its place.
         """
-        groups: dict[int, list[int]] = {}
-        for row, wave in enumerate(batch):  # each by itself where reasoning differs in length
-            groups.setdefault(row if self.options.reasoning else len(wave), []).append(row)
         frames: dict[int, np.ndarray | ValueError] = {}
-        for rows in groups.values():
+        most = 1 if self.options.reasoning else len(batch)  # reasoning differs in length
+        for rows in groups([len(wave) for wave in batch], most):
             frames |= dict(zip(rows, self._frames([batch[row] for row in rows]), strict=True))
         return [frames[row] for row in range(len(batch))]
 

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from ser.cache.transcripts import Transcript
 from ser.corpus.errors import UserError, listed
-from ser.extract.encoding import PreparingExtractor, model_type_of
+from ser.extract.encoding import PreparingExtractor, groups, model_type_of
 from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, extractor
 from ser.extract.kinds.whisper import QUIET, join
 
@@ -150,21 +150,18 @@ class Recognizer(PreparingExtractor):
         transcripts: list[Transcript] = [
             Transcript("", 0.0, 1.0, self.options.language) for _ in pieces
         ]
-        for rows in self._groups(pieces):
-            for some in (rows[i : i + most] for i in range(0, len(rows), most)):
-                words = self._decoder.transcribe([pieces[i] for i in some])
-                for i, transcript in zip(some, words, strict=True):
-                    transcripts[i] = transcript
+        for rows in groups([self._key(piece) for piece in pieces], most):
+            words = self._decoder.transcribe([pieces[i] for i in rows])
+            for i, transcript in zip(rows, words, strict=True):
+                transcripts[i] = transcript
         parts = iter(transcripts)
         return [join([next(parts) for _ in own], self.options.language) for own in batch]
 
-    def _groups(self, pieces: Sequence[np.ndarray]) -> list[list[int]]:
-        """Group the pieces that may run as one batch, without those that are silent."""
-        groups: dict[int, list[int]] = {}
-        for row, piece in enumerate(pieces):
-            if np.abs(piece).max() >= QUIET:  # decoders invent words for silence
-                groups.setdefault(len(piece) if self.family.multiple else 0, []).append(row)
-        return list(groups.values())
+    def _key(self, piece: np.ndarray) -> int | None:
+        """Return a key: pieces of equal ones may run as one batch; None for one that is silent."""
+        if np.abs(piece).max() < QUIET:  # decoders invent words for silence
+            return None
+        return len(piece) if self.family.multiple else 0
 
     def batch_key(self, size: int) -> Hashable:
         """Return the length where only equal ones share a batch; a clip in pieces has its own."""

@@ -50,7 +50,7 @@ class XVectorEncoder(Encoder):
         frames = self._family.frames(len(source))
         if frames < self._least:
             raise ValueError(f"{frames} frames are fewer than an x-vector needs ({self._least})")
-        inputs, _ = as_given(self._extractor, self._family)(source)
+        inputs, _ = as_given(self._extractor, self._family, source)
         return [Piece(part, 1) for part in np.array_split(inputs, parts_of(len(source)))]
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:

@@ -122,8 +122,7 @@ def load_spear(folder: Path) -> Spear:
     """Load the published weights of a folder; raises `UserError` for those of another layout."""
     path = weights_file(folder)
     with published_errors(path, "SPEAR"):
-        model = with_tensors(renamed(read_weights(path), NAMES, NOT_NEEDED))
-    return model
+        return with_tensors(renamed(read_weights(path), NAMES, NOT_NEEDED))
 
 
 def with_tensors(tensors: Tensors) -> Spear:

@@ -1,7 +1,7 @@
 """What the encoders of kind speech read of a clip, by each model's own feature extractor."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,53 +35,40 @@ def inputs_of(model_type: str, family: Family, folder: Path) -> tuple[Any, Input
     from transformers import AutoFeatureExtractor
 
     extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
-    return extractor, OWN.get(model_type, as_given)(extractor, family)
+    return extractor, partial(OWN.get(model_type, as_given), extractor, family)
 
 
-def as_given(extractor: Any, family: Family) -> Inputs:
+def as_given(extractor: Any, family: Family, wave: np.ndarray) -> tuple[np.ndarray, int]:
     """Return the inputs as the extractor gives them."""
-
-    def inputs(wave: np.ndarray) -> tuple[np.ndarray, int]:
-        given = extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt")
-        if family.reads == "waveform" or "input_features" not in given:
-            values = _float32(given["input_values"][0])
-            return values.ravel() if family.reads == "waveform" else values, 0
-        whole = int(given["attention_mask"][0].sum())  # a last odd row is no frame
-        return _float32(given["input_features"][0, :whole]), 0
-
-    return inputs
+    given = extractor(wave, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+    if family.reads == "waveform" or "input_features" not in given:
+        values = _float32(given["input_values"][0])
+        return values.ravel() if family.reads == "waveform" else values, 0
+    whole = int(given["attention_mask"][0].sum())  # a last odd row is no frame
+    return _float32(given["input_features"][0, :whole]), 0
 
 
-def _whisper(extractor: Any, family: Family) -> Inputs:
+def _whisper(extractor: Any, family: Family, wave: np.ndarray) -> tuple[np.ndarray, int]:
     """Return log-mels padded to the window, or those of the clip alone."""
-    padding = "max_length" if family.reads == "window" else "do_not_pad"
-
-    def inputs(wave: np.ndarray) -> tuple[np.ndarray, int]:
-        given = extractor(
-            wave,
-            sampling_rate=SAMPLE_RATE,
-            padding=padding,
-            return_attention_mask=True,
-            return_tensors="np",
-        )
-        rows = np.ascontiguousarray(_float32(given["input_features"][0]).T)
-        if family.reads == "rows":
-            return rows[: len(wave) // 160], 0
-        return rows, len(rows) - int(given["attention_mask"][0].sum())
-
-    return inputs
+    given = extractor(
+        wave,
+        sampling_rate=SAMPLE_RATE,
+        padding="max_length" if family.reads == "window" else "do_not_pad",
+        return_attention_mask=True,
+        return_tensors="np",
+    )
+    rows = np.ascontiguousarray(_float32(given["input_features"][0]).T)
+    if family.reads == "rows":
+        return rows[: len(wave) // 160], 0
+    return rows, len(rows) - int(given["attention_mask"][0].sum())
 
 
-def _clap(extractor: Any, family: Family) -> Inputs:
+def _clap(extractor: Any, family: Family, wave: np.ndarray) -> tuple[np.ndarray, int]:
     """Return the log-mels of a window at 48 kHz, into which a shorter clip is repeated."""
     window = family.window * family.hop // SAMPLE_RATE * CLAP_RATE
-
-    def inputs(wave: np.ndarray) -> tuple[np.ndarray, int]:
-        wave = soxr.resample(wave, SAMPLE_RATE, CLAP_RATE)[:window]
-        given = extractor(wave, sampling_rate=CLAP_RATE, return_tensors="np")
-        return _float32(given["input_features"][0][0]), 0  # of fusion, four copies
-
-    return inputs
+    resampled = soxr.resample(wave, SAMPLE_RATE, CLAP_RATE)[:window]
+    given = extractor(resampled, sampling_rate=CLAP_RATE, return_tensors="np")
+    return _float32(given["input_features"][0][0]), 0  # of fusion, four copies
 
 
 OWN = {

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ser.extract import device_memory
 from ser.extract.device_memory import fitted, frame_bytes, free_bytes, plan
@@ -56,6 +58,38 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def fake() -> Fake:
     return Fake(parse_options({"kind": "gpu_fake"}))
+
+
+class Keyed(Fake):
+    """Takes clips of like sizes together only; `cost` is a frame for each 20 ms."""
+
+    def batch_key(self, size: int) -> int:
+        return size % 4
+
+    def cost(self, size: int) -> float:
+        return size / 320
+
+
+@settings(deadline=None)
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=6), st.integers(0, 400_000), max_size=40),
+    st.floats(1, 5_000),
+)
+def test_plan(sizes: dict[str, int], budget: float) -> None:
+    keyed = Keyed(parse_options({"kind": "gpu_fake"}))
+    batches = plan(keyed, sizes, budget)
+    assert sorted(u for batch in batches for u in batch) == sorted(sizes)
+    for batch in batches:
+        own = [sizes[u] for u in batch]
+        assert len({size % 4 for size in own}) == 1
+        assert len(batch) == 1 or sum(map(keyed.cost, own)) <= budget * (1 + 1e-9)
+        assert own == sorted(own)
+    assert plan(keyed, dict(reversed(sizes.items())), budget) == batches
+
+
+def test_plan_fills_its_batches() -> None:
+    sizes = dict.fromkeys("abcde", SECOND)  # 50 frames
+    assert plan(fake(), sizes, 100.0) == [["a", "b"], ["c", "d"], ["e"]]
 
 
 SIZES = {f"u{i}": 2 * SECOND for i in range(8)}  # 800 frames

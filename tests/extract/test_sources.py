@@ -2,41 +2,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ser.corpus.manifest import Manifest
-from ser.extract.sources import AudioSources, TextSources, hash64, plan_batches
+from ser.extract.sources import AudioSources, TextSources, hash64
 from tests.extract.factories import write_corpus
-
-corpora = st.dictionaries(
-    st.text(min_size=1, max_size=6),
-    st.tuples(st.integers(0, 400_000), st.integers(0, 3)),
-    max_size=40,
-)
-
-
-@settings(deadline=None)
-@given(corpora, st.floats(1, 5_000))
-def test_plan(corpus: dict[str, tuple[int, int]], budget: float) -> None:
-    sizes = {u: size for u, (size, _) in corpus.items()}
-    keys = {u: key for u, (_, key) in corpus.items()}
-    costs = {u: size / 320 for u, size in sizes.items()}
-    batches = plan_batches(sizes, keys, costs, budget)
-    assert sorted(u for batch in batches for u in batch) == sorted(corpus)
-    for batch in batches:
-        assert len({keys[u] for u in batch}) == 1
-        assert len(batch) == 1 or sum(costs[u] for u in batch) <= budget * (1 + 1e-9)
-        assert [sizes[u] for u in batch] == sorted(sizes[u] for u in batch)
-    backwards = dict(reversed(sizes.items()))
-    assert plan_batches(backwards, keys, costs, budget) == batches
-
-
-def test_plan_fills_its_batches() -> None:
-    sizes = dict.fromkeys("abcde", 1)
-    costs = dict.fromkeys("abcde", 1.0)
-    keys = dict.fromkeys("abcde")
-    assert plan_batches(sizes, keys, costs, 2.0) == [["a", "b"], ["c", "d"], ["e"]]
 
 
 def test_audio_sources(tmp_path: Path) -> None:
