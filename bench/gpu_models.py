@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoTokenizer,
-    WhisperConfig,
-    WhisperForConditionalGeneration,
-)
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from ser.extract.encoding import dtype_on
 from ser.extract.testing import TEXTS
@@ -66,9 +60,6 @@ class Model:
         config.update(dict(self.sizes))
         torch.manual_seed(0)
         with torch.device(device):
-            if isinstance(config, WhisperConfig):
-                whisper: Any = WhisperForConditionalGeneration(config)
-                return whisper.to(dtype_on(device))
             return AutoModel.from_config(config, dtype=dtype_on(device))
 
     def entry(self, folder: Path, tiny: bool) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Encoder(nn.Module):
     batch_mask = True  # inputs of different lengths may run together
     padding = 0  # the value of padded inputs
     at_once = sys.maxsize  # pieces in one run of clips that are cut
+    batches_at_once = 1  # that threads may run
     item_shape: tuple[int, ...]
     layers: int  # blocks
     frozen: tuple[str, ...] = ()  # the parts that fine-tuning freezes by default

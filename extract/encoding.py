@@ -24,7 +24,13 @@ LONGEST_CONFIG = 1 << 20  # bytes
 
 
 class PreparingExtractor(Extractor):
-    """An extractor with its own `prepare` and `compute`."""
+    """An extractor with its own `prepare` and `compute`, and weights on this machine."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its weights."""
+        assert self.weights is not None
+        return self.weights.folder
 
     def extract(
         self, batch: Sequence[Any]
@@ -43,12 +49,6 @@ class EncoderExtractor(PreparingExtractor):
     """An extractor whose model is an `Encoder`."""
 
     encoder: "Encoder"  # after load
-
-    @property
-    def folder(self) -> Path:
-        """The folder of its weights."""
-        assert self.weights is not None
-        return self.weights.folder
 
     @cached_property
     def config(self) -> dict[str, object]:
@@ -70,7 +70,7 @@ class EncoderExtractor(PreparingExtractor):
     def use(self, encoder: "Encoder") -> None:
         """Take a loaded encoder."""
         self.encoder = encoder.eval()
-        self.item_shape = encoder.item_shape
+        self.item_shape, self.batches_at_once = encoder.item_shape, encoder.batches_at_once
 
     def prepare(self, source: Any) -> "list[Piece]":
         """Return the pieces of an input."""

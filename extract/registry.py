@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
+from pydantic import TypeAdapter
 
 from ser.corpus.errors import UserError, similar
 
@@ -77,22 +78,14 @@ PACKAGES = {"whisper-tiny.en": TINY_EN, "minilm": MINILM, "resemblyzer": RESEMBL
 
 
 def _read(path: Path) -> dict[str, ModelCard]:
-    """Read the table of models: a row each, with the columns of a `ModelCard`."""
+    """Read the table of models: a row each, with the columns of a `ModelCard`; "" is no number."""
+    cards = {}
     with path.open(encoding="utf-8", newline="") as file:
-        return {row["model"]: _card(**row) for row in csv.DictReader(file)}
-
-
-def _card(
-    model: str, dim: str, frame_rate: str, parameters: str, challenge: str, **texts: str
-) -> ModelCard:
-    return ModelCard(
-        dim=int(dim),
-        frame_rate=float(frame_rate) if frame_rate else None,
-        parameters=float(parameters) if parameters else None,
-        challenge={"yes": True, "no": False}[challenge],
-        package=PACKAGES.get(model),
-        **texts,
-    )
+        for row in csv.DictReader(file):
+            model = row.pop("model")
+            numbers = {name: row[name] or None for name in ("frame_rate", "parameters")}
+            cards[model] = row | numbers | {"package": PACKAGES.get(model)}
+    return TypeAdapter(dict[str, ModelCard]).validate_python(cards)
 
 
 MODELS = _read(Path(__file__).with_name("models.csv"))

@@ -179,24 +179,26 @@ class TextSources(Sources):
         self, utterances: Sequence[str], texts: Sequence[str | None], feature: str
     ) -> None:
         self.utterances = list(utterances)
-        self._texts = {u: t for u, t in zip(utterances, texts, strict=True) if t is not None}
-        self.unusable = {u: f"no words in '{feature}'" for u in utterances if u not in self._texts}
+        self._inputs: dict[str, Any] = {
+            u: t for u, t in zip(utterances, texts, strict=True) if t is not None
+        }
+        self.unusable = {u: f"no words in '{feature}'" for u in utterances if u not in self._inputs}
 
     def stat_hashes(self) -> dict[str, int]:
         """Hash each text."""
-        return {u: hash64(text) for u, text in self._texts.items()}
+        return {u: hash64(text) for u, text in self._inputs.items()}
 
     def content_hash(self, utterance: str) -> int:
         """Hash the text."""
-        return hash64(self._texts[utterance])
+        return hash64(self._inputs[utterance])
 
     def sizes(self) -> dict[str, int]:
         """Return the characters of each text."""
-        return {u: len(text) for u, text in self._texts.items()}
+        return {u: len(text) for u, text in self._inputs.items()}
 
-    def load(self, utterance: str) -> str:
+    def load(self, utterance: str) -> Any:
         """Return the text."""
-        return self._texts[utterance]
+        return self._inputs[utterance]
 
 
 def hash64(*parts: object) -> int:

@@ -102,14 +102,13 @@ class ChatClient:
         self._key = key
         self._timeout = timeout
         self._clock = _Clock()
-        headers = {
+        self._headers = {
             "Authorization": f"Bearer {key or 'none'}",
             "Content-Type": "application/json",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": "ser",
         }
-        self._headers = [(k.encode(), v.encode()) for k, v in headers.items()]
         self._pool = _pool(self._url, self._clock, connections)
 
     def complete(self, body: bytes, tries: int) -> Choice:
@@ -152,10 +151,8 @@ class ChatClient:
                     f"the server redirects to {shown(elsewhere or 'another path')}, which is not "
                     "followed; correct `server`"
                 )
-            if headers.get(b"content-encoding", b"identity").strip().lower() not in (
-                b"",
-                b"identity",
-            ):
+            encoding = headers.get(b"content-encoding", b"").strip().lower()
+            if encoding not in (b"", b"identity"):
                 raise AnswerError("the answer is compressed, which was not requested")
             content = bytearray()
             for chunk in response.iter_stream():

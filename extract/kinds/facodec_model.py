@@ -14,6 +14,7 @@ All is fp32. Codes are discrete: where two are about equally near, the rounding 
 TF32 picks another one, and the feature jumps to it instead of moving a little.
 """
 
+from collections import OrderedDict
 from typing import cast
 
 import numpy as np
@@ -94,21 +95,14 @@ class Residual(nn.Module):
         return out
 
 
-class Stage(nn.Module):
-    """Shorten time by a stride and double the channels."""
-
-    def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
-            *(Residual(channels, dilation) for dilation in (1, 3, 9)),
-            Activation(channels),
-            nn.Conv1d(channels, 2 * channels, 2 * stride, stride, padding=(stride + 1) // 2),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn `(batch, channels, time)` into `(batch, 2 * channels, time / stride)`."""
-        out: Tensor = self.block(x)
-        return out
+def stage(channels: int, stride: int) -> nn.Sequential:
+    """Return what turns `(batch, channels, time)` into `(batch, 2 * channels, time / stride)`."""
+    block = nn.Sequential(
+        *(Residual(channels, dilation) for dilation in (1, 3, 9)),
+        Activation(channels),
+        nn.Conv1d(channels, 2 * channels, 2 * stride, stride, padding=(stride + 1) // 2),
+    )
+    return nn.Sequential(OrderedDict(block=block))
 
 
 class Encoder(nn.Module):
@@ -120,7 +114,7 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()
-        stages = [Stage(channels * 2**i, stride) for i, stride in enumerate(STRIDES)]
+        stages = [stage(channels * 2**i, stride) for i, stride in enumerate(STRIDES)]
         last = channels * 2 ** len(STRIDES)
         self.block = nn.Sequential(
             nn.Conv1d(1, channels, 7, padding=3),

@@ -19,7 +19,7 @@ from ser.cache.transcripts import Transcript
 from ser.corpus.errors import Note, UserError, plural, shown
 from ser.corpus.manifest import Manifest
 from ser.extract.extractor import Extractor, FeatureOptions, extractor
-from ser.extract.sources import Sources, hash64
+from ser.extract.sources import TextSources
 from ser.extract.transcript_files import UNDETERMINED, TranscriptFile, read_transcripts
 
 
@@ -68,8 +68,8 @@ class ImportedTranscripts(Extractor):
         return batch
 
 
-class FileSources(Sources):
-    """The transcripts of a file by utterance.
+class FileSources(TextSources):
+    """The transcripts of a file by utterance, each hashed with its numbers and its words.
 
     Where the file does not exist, no utterance is usable, and those that are cached stay so. Raises
     `UserError` for a file that cannot be read.
@@ -87,7 +87,7 @@ class FileSources(Sources):
                 first = shown(read.unknown[0])
                 reason += f", but one of '{first}', which is not in the manifest"
         words = read.transcripts
-        self._transcripts = (
+        self._inputs = (
             words if options.word_times else {u: replace(t, words=()) for u, t in words.items()}
         )
         absent = [u for u in self.utterances if u not in words]
@@ -106,27 +106,15 @@ class FileSources(Sources):
                 f"features.{feature}: {self._path} does not exist, and {pending} cannot be read "
                 "from the cache; correct `file`."
             )
-        stale = plural(len(set(cached).difference(self._transcripts)), "cached transcript")
+        stale = plural(len(set(cached).difference(self._inputs)), "cached transcript")
         note = f"{self._path} does not exist; {stale} can be used without it"
         if self._exists:
-            if self._transcripts.keys() >= set(cached):
+            if self._inputs.keys() >= set(cached):
                 return
             verb = "is" if stale.startswith("1 ") else "are"
             note = f"{stale} {verb} no longer in {self._path}; what is cached is still used"
         warnings.warn(f"features.{feature}: {note}.", Note, stacklevel=2)
 
-    def stat_hashes(self) -> dict[str, int]:
-        """Hash each transcript."""
-        return {u: self.content_hash(u) for u in self._transcripts}
-
-    def content_hash(self, utterance: str) -> int:
-        """Hash the text, its numbers and its words."""
-        return hash64(self._transcripts[utterance])
-
     def sizes(self) -> dict[str, int]:
         """Return the characters of each transcript."""
-        return {u: len(transcript.text) for u, transcript in self._transcripts.items()}
-
-    def load(self, utterance: str) -> Transcript:
-        """Return the transcript."""
-        return self._transcripts[utterance]
+        return {u: len(transcript.text) for u, transcript in self._inputs.items()}

@@ -13,7 +13,7 @@ classes behind them; a model that answers without any is scored at once.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -47,7 +47,6 @@ class LocalAudioLLM(Extractor):
     """Score the classes of each clip by the log-probabilities of their letters or names."""
 
     Options: ClassVar[type[FeatureOptions]] = LocalAudioLLMOptions
-    reads: ClassVar[Literal["audio", "text", "file"]] = "audio"
     frame_rate = None  # one frame for a clip
 
     def load(self, device: str) -> None:

@@ -116,8 +116,7 @@ class Recognizer(PreparingExtractor):
     @cached_property
     def family(self) -> Family:
         """The row of its model; raises `UserError` where there is none."""
-        assert self.weights is not None
-        model_type = model_type_of(self.options.model, self.weights.folder)
+        model_type = model_type_of(self.options.model, self.folder)
         if model_type not in RECOGNIZERS:
             remedies = {"whisper": "use `kind: asr`", "parakeet_ctc": "use `kind: ctc`"}
             names = listed([family.name for family in RECOGNIZERS.values()])
@@ -131,8 +130,7 @@ class Recognizer(PreparingExtractor):
         """Load the model and its processor; raises `UserError` for a language that it lacks."""
         from ser.extract.kinds.recognizer_models import Decoder
 
-        assert self.weights is not None
-        self._decoder = Decoder(self.family, self.options, self.weights.folder, device)
+        self._decoder = Decoder(self.family, self.options, self.folder, device)
 
     def prepare(self, source: np.ndarray) -> list[np.ndarray]:
         """Return the pieces of a waveform, with the silence that the model needs behind them."""

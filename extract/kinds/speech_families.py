@@ -225,37 +225,33 @@ FAMILIES = {
 
 
 class Part(NamedTuple):
-    """Where an encoder is in a larger model: its config, its model type, and its tensors."""
+    """Where an encoder is in a larger model: its model type, its config, and its tensors."""
 
-    config: tuple[str, ...]
     model_type: str
-    tensors: str
+    config: tuple[str, ...] = ("audio_config",)
+    tensors: str = "audio_tower"
 
 
-_FASTCONFORMER = Part(("encoder_config",), "parakeet_encoder", "encoder")
+_FASTCONFORMER = Part("parakeet_encoder", ("encoder_config",), "encoder")
 PARTS = {
     "parakeet_ctc": _FASTCONFORMER,
     "parakeet_rnnt": _FASTCONFORMER,
     "parakeet_tdt": _FASTCONFORMER,
     "canary": _FASTCONFORMER,
     "cohere_asr": _FASTCONFORMER,
-    "granite_speech": Part(("encoder_config",), "granite_speech_encoder", "encoder"),
-    "voxtral": Part(("audio_config",), "voxtral_encoder", "audio_tower"),
-    "glmasr": Part(("audio_config",), "glmasr_encoder", "audio_tower"),
-    "qwen2_audio": Part(("audio_config",), "qwen2_audio_encoder", "audio_tower"),
-    "audioflamingo3": Part(("audio_config",), "audioflamingo3_encoder", "audio_tower"),
-    "qwen3_asr": Part(("audio_config",), "qwen3_asr_encoder", "audio_tower"),
-    "qwen3_omni_moe": Part(
-        ("thinker_config", "audio_config"), "qwen3_omni_moe_audio_encoder", "audio_tower"
-    ),
-    "qwen3_omni_moe_thinker": Part(
-        ("audio_config",), "qwen3_omni_moe_audio_encoder", "audio_tower"
-    ),
-    "omniasr": Part(("audio_config",), "omniasr_audio", "audio_tower"),
-    "omniasr_ctc": Part(("audio_config",), "omniasr_audio", "audio_tower"),
-    "clap": Part(("audio_config",), "clap_audio_model", "audio_model"),
-    "seamless_m4t_v2": Part((), "seamless_m4t_v2", "speech_encoder"),
-    "moonshine": Part((), "moonshine", "encoder"),
+    "granite_speech": Part("granite_speech_encoder", ("encoder_config",), "encoder"),
+    "voxtral": Part("voxtral_encoder"),
+    "glmasr": Part("glmasr_encoder"),
+    "qwen2_audio": Part("qwen2_audio_encoder"),
+    "audioflamingo3": Part("audioflamingo3_encoder"),
+    "qwen3_asr": Part("qwen3_asr_encoder"),
+    "qwen3_omni_moe": Part("qwen3_omni_moe_audio_encoder", ("thinker_config", "audio_config")),
+    "qwen3_omni_moe_thinker": Part("qwen3_omni_moe_audio_encoder"),
+    "omniasr": Part("omniasr_audio"),
+    "omniasr_ctc": Part("omniasr_audio"),
+    "clap": Part("clap_audio_model", tensors="audio_model"),
+    "seamless_m4t_v2": Part("seamless_m4t_v2", (), "speech_encoder"),
+    "moonshine": Part("moonshine", (), "encoder"),
 }
 
 
@@ -274,7 +270,7 @@ def locate(model: str, config: Mapping[str, object]) -> Located:
     Raises `UserError` for a model that is not of kind speech, or gives frames at another rate.
     """
     name = str(config.get("model_type"))
-    part = PARTS.get(name, Part((), name, ""))
+    part = PARTS.get(name, Part(name, (), ""))
     own: Any = config
     for key in part.config:
         own = own.get(key) if isinstance(own, Mapping) else None

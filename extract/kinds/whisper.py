@@ -105,11 +105,6 @@ class WhisperFeatures(WindowedExtractor, EncoderExtractor):
         many = self.many_batches
         return load_whisper(options, self.folder, device, layer, trained=trained, many=many)
 
-    def use(self, encoder: Any) -> None:
-        """Take a loaded encoder."""
-        super().use(encoder)
-        self.batches_at_once = encoder.batches_at_once
-
 
 class AsrOptions(WindowOptions):
     """Options of `kind: asr`; `language` is Whisper's code, `en` for English-only models.
@@ -138,10 +133,8 @@ class Asr(WindowedExtractor):
         """Load encoder and decoder; `layer` is that of frames which share the pass."""
         from ser.extract.kinds.whisper_models import load_whisper
 
-        assert self.weights is not None
-        folder = self.weights.folder
-        many = self.many_batches
-        self.encoder = load_whisper(self.options, folder, device, layer, words=True, many=many)
+        options, many = self.options, self.many_batches
+        self.encoder = load_whisper(options, self.folder, device, layer, words=True, many=many)
         self.batches_at_once = self.encoder.batches_at_once
         self._normalise = normaliser(self.options.normalise)
 
@@ -183,39 +176,34 @@ class Asr(WindowedExtractor):
         return [words[i] for i in range(len(waves))]
 
 
-class FramesAndWords(WindowedExtractor):
+class FramesAndWords(Asr):
     """Encode once for frames and words that use the same windows; each is what it is alone."""
 
+    gives: ClassVar[Literal["frames", "transcripts"]] = "frames"
+    frame_rate = WhisperFeatures.frame_rate
+
     def __init__(self, frames: WhisperFeatures, words: Asr) -> None:
-        super().__init__(frames.options, words.weights)
-        self._frames, self._words = frames, words
+        super().__init__(words.options, words.weights)
+        self._layer = frames.options.layer
 
-    def load(self, device: str) -> None:
-        """Load the model once."""
-        self._words.many_batches = self.many_batches
-        self._words.load(device, self._frames.options.layer)
-        self._frames.use(self._words.encoder)
-        self.batches_at_once = self._words.batches_at_once
-        self.item_shape, self.frame_rate = self._frames.item_shape, self._frames.frame_rate
-
-    def prepare(self, source: np.ndarray) -> Windows:
-        """Return a waveform and its windows."""
-        return self._words.prepare(source)
+    def load(self, device: str, layer: int | str = -1) -> None:
+        """Load the model once, for frames of their own layer."""
+        super().load(device, self._layer)
+        self.item_shape = self.encoder.item_shape
 
     def compute(self, batch: Sequence[Windows]) -> list[Any]:
         """Return (frames, transcript) of each waveform in windows."""
         from ser.extract.encoder import kept
 
-        encoder = self._words.encoder
         pieces = [piece for _, own in batch for piece in own]
-        encoded = encoder.encoded(pieces)
+        encoded = self.encoder.encoded(pieces)
         frames: dict[int, np.ndarray] = {}
         for rows, states in encoded:
-            own = kept(encoder.chosen(states), [pieces[i] for i in rows])
+            own = kept(self.encoder.chosen(states), [pieces[i] for i in rows])
             frames |= dict(zip(rows, own, strict=True))
         parts = (frames[i] for i in range(len(pieces)))
         joined = [np.concatenate([next(parts) for _ in own]) for _, own in batch]
-        words = self._words.words([wave for wave, _ in batch], encoded)
+        words = self.words([wave for wave, _ in batch], encoded)
         return list(zip(joined, words, strict=True))
 
 

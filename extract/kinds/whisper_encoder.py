@@ -31,7 +31,6 @@ class WindowEncoder(Encoder):
     """What every form of Whisper has in common: the log-mels of windows."""
 
     batch_mask = False
-    batches_at_once = 1  # that threads may run
 
     def __init__(self, options: WindowOptions, folder: Path, bands: int) -> None:
         super().__init__()

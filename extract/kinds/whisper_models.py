@@ -117,15 +117,10 @@ class CTranslate2Whisper(WindowEncoder):
                 words_of(ids, _first_times(len(ids), a.alignments), self._tokenizer.decode)
                 for ids, a in zip(tokens, aligned, strict=True)
             ]
+        texts = [self._tokenizer.decode(ids).strip() for ids in tokens]
         return [
-            Transcript(
-                self._tokenizer.decode(r.sequences_ids[0]).strip(),
-                float(r.scores[0]),
-                float(r.no_speech_prob),
-                language,
-                timed,
-            )
-            for r, timed in zip(results, words, strict=True)
+            Transcript(text, float(r.scores[0]), float(r.no_speech_prob), language, timed)
+            for text, r, timed in zip(texts, results, words, strict=True)
         ]
 
     def _token(self, name: str) -> int:
