@@ -102,7 +102,7 @@ class ChatClient:
         self._key = key
         self._timeout = timeout
         self._clock = _Clock()
-        self._headers = {
+        self._headers: dict[bytes | str, bytes | str] = {
             "Authorization": f"Bearer {key or 'none'}",
             "Content-Type": "application/json",
             "Accept": "application/json",
