@@ -239,9 +239,8 @@ def naming_the_class(kind: str, cls: type[Extractor], step: str, method: str) ->
     except (Exception, SystemExit) as error:
         if kind in EXTRACTORS.built_in:
             raise
-        remedy = f"correct its {method}"
-        if isinstance(error, ImportError):
-            remedy = "install what it imports"
+        absent = isinstance(error, ImportError)
+        remedy = "install what it imports" if absent else f"correct its {method}"
         raise UserError(
             f"{describe_class(kind, cls)} cannot be {step} ({reason(error)}); {remedy}."
         ) from error

@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -115,13 +116,12 @@ def read_transcripts(path: Path, utterances: Collection[str], language: str) -> 
 def _read_table(path: Path, utterances: Collection[str], language: str) -> TranscriptFile:
     frame = read_table(path, importable=False).frame
     remedy = "name the columns utterance and transcript"
-    ids = find_column(frame.columns, "utterance", str(path), remedy)
-    texts = find_column(frame.columns, "transcript", str(path), remedy)
-    texts = texts or find_column(frame.columns, "text", str(path), remedy)
+    column = partial(find_column, frame.columns, source=str(path), remedy=remedy)
+    ids, texts = column("utterance"), column("transcript") or column("text")
     if ids is None or texts is None:
         missing = "utterance" if ids is None else "transcript"
         raise UserError(f"{path}: there is no column '{missing}'; {remedy}.")
-    languages = find_column(frame.columns, "language", str(path), remedy)
+    languages = column("language")
     columns = [as_text(frame[name], str(path)).to_list() for name in (ids, texts)]
     codes = as_text(frame[languages], str(path)).to_list() if languages else [None] * len(frame)
     result, seen = TranscriptFile(), set[str]()

@@ -109,7 +109,15 @@ class ChatClient:
             "Accept-Encoding": "identity",
             "User-Agent": "ser",
         }
-        self._pool = _pool(self._url, self._clock, connections)
+        context = httpcore.default_ssl_context()
+        if os.environ.get("SSL_CERT_FILE"):
+            context.load_verify_locations(os.environ["SSL_CERT_FILE"])
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context,
+            proxy=_proxy(urlsplit(self._url)),
+            max_connections=connections,
+            network_backend=self._clock,
+        )
 
     def complete(self, body: bytes, tries: int) -> Choice:
         """Return the first choice of the answer to a request; `tries` more where it is busy.
@@ -206,20 +214,8 @@ def _wait(text: bytes) -> float | None:
     return seconds if 0 < seconds <= LONGEST_WAIT else None
 
 
-def _pool(url: str, clock: "_Clock", connections: int) -> httpcore.ConnectionPool:
-    """Return the connections to a server, through the proxy that the environment names for it."""
-    context = httpcore.default_ssl_context()
-    if os.environ.get("SSL_CERT_FILE"):
-        context.load_verify_locations(os.environ["SSL_CERT_FILE"])
-    return httpcore.ConnectionPool(
-        ssl_context=context,
-        proxy=_proxy(urlsplit(url)),
-        max_connections=connections,
-        network_backend=clock,
-    )
-
-
 def _proxy(url: SplitResult) -> httpcore.Proxy | None:
+    """Return the proxy that the environment names for a URL, if any."""
     named = getproxies().get(url.scheme)
     if named is None or proxy_bypass(url.netloc):
         return None

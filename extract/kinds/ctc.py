@@ -29,11 +29,6 @@ class CtcOptions(ChunkOptions):
     model: str
     language: str = Field("en", pattern="^[a-z]{2,3}$")
 
-    def of_posteriors(self) -> SpeechOptions:
-        """Return the options of the model's posteriors."""
-        shared = {"model": self.model, "chunk": self.chunk, "overlap": self.overlap}
-        return SpeechOptions.model_validate({"kind": self.kind, "posteriors": True, **shared})
-
 
 @extractor("ctc")
 class Ctc(Speech):
@@ -43,7 +38,8 @@ class Ctc(Speech):
     gives: ClassVar[Literal["frames", "transcripts"]] = "transcripts"
 
     def __init__(self, options: CtcOptions, weights: Weights | None = None) -> None:
-        super().__init__(options.of_posteriors(), weights)
+        shared = options.model_dump(include={"kind", "model", "chunk", "overlap"})
+        super().__init__(SpeechOptions(posteriors=True, **shared), weights)
         self._language = options.language
 
     def load(self, device: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -61,25 +62,16 @@ class SpeechEncoder(Encoder):
         frames = min(family.frames(len(source)), most)
         if family.reads == "window":
             return [self._window(source, start, most, kept) for start, kept in cuts]
-        inputs, _ = self._inputs(source)
+        step, edge = family.rows, family.edge  # samples or rows for a frame, and those besides
         if family.reads == "waveform":
-            step, span = family.hop, (most - 1) * family.hop + family.field
+            step, edge = Fraction(family.hop), family.field - family.hop
         elif family.stacked:
-            step, span = 1, most
-        else:
-            return self._rows(inputs, cuts, frames)
-        return [
-            Piece(inputs[start * step : start * step + span], frames, kept) for start, kept in cuts
-        ]
-
-    def _rows(self, inputs: np.ndarray, cuts: list[tuple[int, slice]], frames: int) -> list[Piece]:
-        """Cut rows of log-mels to chunks; in blocks, the last one may have fewer frames."""
-        rows, blocks = self.family.rows, bool(self.family.block)
-        span = int(chunk_frames(self.family, self.options) * rows) + self.family.edge
-        starts = [int(start * rows) for start, _ in cuts]
-        return [
-            Piece(inputs[start : start + span], kept.stop if blocks else frames, kept)
-            for start, (_, kept) in zip(starts, cuts, strict=True)
+            step, edge = Fraction(1), 0
+        inputs, _ = self._inputs(source)
+        span = int(most * step) + edge
+        return [  # in blocks, the last one may have fewer frames
+            Piece(inputs[int(start * step) :][:span], kept.stop if family.block else frames, kept)
+            for start, kept in cuts
         ]
 
     def _window(self, wave: np.ndarray, start: int, frames: int, kept: slice) -> Piece:

@@ -184,12 +184,13 @@ class FramesAndWords(Asr):
 
     def __init__(self, frames: WhisperFeatures, words: Asr) -> None:
         super().__init__(words.options, words.weights)
-        self._layer = frames.options.layer
+        self._frames = frames
 
     def load(self, device: str, layer: int | str = -1) -> None:
         """Load the model once, for frames of their own layer."""
-        super().load(device, self._layer)
-        self.item_shape = self.encoder.item_shape
+        super().load(device, self._frames.options.layer)
+        self._frames.use(self.encoder)
+        self.item_shape = self._frames.item_shape
 
     def compute(self, batch: Sequence[Windows]) -> list[Any]:
         """Return (frames, transcript) of each waveform in windows."""

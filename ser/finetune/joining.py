@@ -63,11 +63,8 @@ class Joins:
 
     def __init__(self, config: FineTuneConfig, train: Labelled) -> None:
         self._chance, self._seed = config.join, config.training.seed
-        by_class: dict[int, list[str]] = {}
-        for utterance, label in zip(train.utterances, train.classes.tolist(), strict=True):
-            if label >= 0:
-                by_class.setdefault(label, []).append(utterance)
-        clips = [by_class[label] for label in sorted(by_class)]
+        names, labels = np.array(train.utterances, object), train.classes
+        clips = [names[labels == label].tolist() for label in np.unique(labels[labels >= 0])]
         even = np.mean([len(members) for members in clips]) if clips else 0.0
         self._common = {u for members in clips if len(members) > even for u in members}
         self._rare = [members for members in clips if len(members) <= even]
