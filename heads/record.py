@@ -17,8 +17,6 @@ from ser.score.record import DevScore
 
 FILE = "head.json"
 LARGEST_FRAME = 1 << 22  # numbers of one frame, all its layers together
-
-
 Size = Annotated[int, Field(ge=1, le=1 << 20)]
 Shape = Annotated[list[Size], Field(min_length=1, max_length=3)]
 

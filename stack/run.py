@@ -15,7 +15,6 @@ by one process at a time.
 
 import logging
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +25,9 @@ from ser.cache.checksums import checksums, is_undamaged, note_unchecked, require
 from ser.cache.files import fingerprint
 from ser.cache.locks import locked
 from ser.cache.logits import HeadLogits
-from ser.cache.swap import recover_folder, replace_folder
-from ser.corpus.atomic import remove
+from ser.cache.swap import recover_folder, staged_folder
 from ser.corpus.config import describe
-from ser.corpus.errors import DamagedError, UserError
+from ser.corpus.errors import UserError
 from ser.score.record import PREDICTIONS
 from ser.stack.config import StackConfig
 from ser.stack.model import FittedStack
@@ -68,13 +66,12 @@ def _record_of(stack: FittedStack, table: LogitTable, config: StackConfig) -> St
     """
     used = np.zeros(0, np.int64) if stack.used is None else stack.used
     counts = np.bincount(used, minlength=len(table.classes)).tolist()
+    unused = None if config.options else {"options"}
     try:
         return StackRecord(
             format=FORMAT,
             fingerprint=_fingerprint(config, table.heads),
-            config=stack.config.model_dump(
-                mode="json", exclude=None if config.options else {"options"}
-            ),
+            config=stack.config.model_dump(mode="json", exclude=unused),
             protocol=stack.protocol,
             temperature=stack.temperature,
             offsets=[] if stack.offsets is None else stack.offsets.tolist(),
@@ -145,13 +142,10 @@ def load(run: Path, table: LogitTable) -> FittedStack:
 
 def is_current(run: Path, heads: Sequence[str], config: StackConfig) -> bool:
     """Return whether the run's stack is undamaged and the one that `fit` would produce."""
-    recover_folder(run / "stack")
-    if not _file(run).exists():
-        return False
     try:
         record = _record(run)
         record.stack_config(_file(run))
-    except DamagedError:
+    except UserError:  # there is none, or it is damaged
         return False
     if not is_undamaged(run / "stack", {PREDICTIONS: None, **record.checksums}):
         return False
@@ -194,19 +188,14 @@ def _predictions(table: LogitTable, stack: FittedStack, splits: Iterable[str]) -
 
 
 def _save(run: Path, record: StackRecord, stack: FittedStack, table: LogitTable) -> StackRecord:
-    """Predict and write all files, those of the models in a second thread."""
-    part = run / ".stack.part"
-    remove(part)  # left by a process that was killed
-    part.mkdir()
-    with ThreadPoolExecutor(1) as writer:
-        saved = writer.submit(stack.save, part)
+    """Predict and write all files."""
+    with staged_folder(run / "stack") as part:
+        stack.save(part)
         others = [split for split in table.splits if split != TRAIN] or [TRAIN]
         _predictions(table, stack, others).write_parquet(part / PREDICTIONS)
-        saved.result()
-    files = [path.name for path in part.iterdir()]
-    record = record.model_copy(update={"checksums": checksums(part, files)})
-    record.write(part / "stack.json")
-    replace_folder(part, run / "stack")
+        files = [path.name for path in part.iterdir()]
+        record = record.model_copy(update={"checksums": checksums(part, files)})
+        record.write(part / "stack.json")
     return record
 
 

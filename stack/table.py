@@ -98,9 +98,8 @@ class LogitTable:
         ratings of an utterance, and for heads that do not have the same utterances in a split.
         """
         folder = Path(folder)
-        heads = (
-            sorted(p.parent.name for p in folder.glob("*/logits.h5")) if heads is None else heads
-        )
+        if heads is None:
+            heads = sorted(path.parent.name for path in folder.glob("*/logits.h5"))
         outputs = read_heads(folder, heads)
         require_same_utterances(folder, outputs)
         labels = ground_truth(outputs, None, ())

@@ -48,10 +48,8 @@ class ClassScores(nn.Module):
     def forward(self, features: Features) -> dict[str, Tensor]:
         """Return `logits` `(batch, classes)`, or `attributes` `(batch, attributes)`, 1 to 7."""
         middle = MIDDLE if self.output == "attributes" else 0.0
-        means = []
-        for name in self.names:
-            frames, mask = features[name]
-            means.append(weighted_mean(frames, equal_weights(mask)) - middle)
+        read = [features[name] for name in self.names]
+        means = [weighted_mean(frames, equal_weights(mask)) - middle for frames, mask in read]
         values = (torch.stack(means, dim=-1) * self.scale).mean(dim=-1) + middle
         if self.bias is not None:
             values = values + self.bias

@@ -83,9 +83,8 @@ def _fit(probe: LinearProbe, tasks: Sequence["_Task"], values: np.ndarray) -> No
     """Set the weights of a probe; outputs that no task learns are 0."""
     standard = Standardised.of(values)
     with torch.no_grad():
-        for linear in probe.outputs.values():
-            nn.init.zeros_(linear.get_parameter("weight"))
-            nn.init.zeros_(linear.get_parameter("bias"))
+        for parameter in probe.outputs.parameters():
+            nn.init.zeros_(parameter)
         probe.standard.get_buffer("mean").copy_(torch.from_numpy(standard.mean))
         probe.standard.get_buffer("deviation").copy_(torch.from_numpy(standard.deviation))
         for task in tasks:

@@ -10,7 +10,7 @@ So it is with several processes: each takes the loss of the outputs of all, and 
 its own clips back. The sum of their gradients is that of the one large batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,32 +55,18 @@ def backward(
         return loss.detach()
     outputs = {name: torch.cat([out[name] for out, _ in passes]) for name in passes[0][0]}
     targets = joined([part_targets for _, part_targets in passes])
-    loss, slopes = _slopes(stage, outputs, targets, setting, processes)
-    start = 0
-    for part, (own, _) in zip(parts, passes, strict=True):
-        end = start + len(part.targets.classes)
-        values = _forward(module, stage, part)[0] if twice else own
-        share = [slopes[name][start:end] for name in values]
-        torch.autograd.backward(list(values.values()), share)
-        start = end
-    return loss
-
-
-def _slopes(
-    stage: HeadConfig,
-    outputs: Mapping[str, Tensor],
-    targets: Targets,
-    setting: Setting,
-    processes: Processes,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss over the outputs of all processes, and its slope at each of ours."""
+    # the loss is of the outputs of all processes, and `ours` are the rows of this one
     _, ours = processes.gather(targets.classes)
-    gathered = {name: processes.gather(rows.detach())[0] for name, rows in outputs.items()}
+    leaves = {n: processes.gather(rows.detach())[0].requires_grad_() for n, rows in outputs.items()}
     targets = targets.each(lambda rows: processes.gather(rows)[0])
-    leaves = {name: rows.requires_grad_() for name, rows in gathered.items()}
     loss = total_loss(stage, leaves, targets, setting)
     slopes = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-    return loss.detach(), {name: slope[ours] for name, slope in zip(leaves, slopes, strict=True)}
+    sizes = [len(part.targets.classes) for part in parts]
+    shares = zip(*(slope[ours].split(sizes) for slope in slopes), strict=True)
+    for part, (own, _), share in zip(parts, passes, shares, strict=True):
+        values = _forward(module, stage, part)[0] if twice else own
+        torch.autograd.backward([values[name] for name in leaves], share)
+    return loss.detach()
 
 
 def _forward(
