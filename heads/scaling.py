@@ -43,9 +43,8 @@ def scaled(config: HeadConfig, clips: int) -> HeadConfig:
     """
     if config.init is not None or config.architecture.ready or config.architecture.solved:
         return config
-    options = _options(config, clips)
-    missing = {key: value for key, value in options.items() if key not in config.model_fields_set}
-    return config.model_copy(update=missing)
+    given, options = config.model_fields_set, _options(config, clips)
+    return config.model_copy(update={k: v for k, v in options.items() if k not in given})
 
 
 def _options(config: HeadConfig, clips: int) -> Mapping[str, object]:
