@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from ser.score.attributes import BINS, LOWEST
 from ser.score.metrics import row_normalised
-from ser.score.scores import AttributeScores, ClassScores, Groups
+from ser.score.scores import AttributeScores, ClassScores, Groups, Score
 
 BLUE, VERMILLION, GREEN, GREY = "#2a7fc1", "#d2601a", "#1c936c", "#868e96"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
@@ -112,15 +112,14 @@ def per_class_figure(scores: ClassScores, subject: str) -> Figure | None:
     present = [name for name in scores.per_class if name not in scores.absent]
     if len(present) < FEWEST:
         return None
-    f1 = [scores.per_class[name].value for name in present]
-    intervals = [scores.per_class[name].interval for name in present]
-    between = ", with 95 % intervals over resampled speakers" if any(intervals) else ""
+    f1 = [scores.per_class[name] for name in present]
+    between = ", with 95 % intervals over resampled speakers" if any(s.interval for s in f1) else ""
     bars = go.Bar(
-        x=f1,
+        x=[score.value for score in f1],
         y=plain(present),
         orientation="h",
         marker_color=BLUE,
-        error_x=error_bars(f1, intervals),
+        error_x=error_bars(f1),
         width=0.6,
     )
     plot = go.Figure(bars.update(hovertemplate="%{y}: %{x:.3f}<extra></extra>"))
@@ -148,11 +147,10 @@ def groups_figure(columns: Mapping[str, Groups], subject: str) -> Figure | None:
     rows = {name: scores[metric] for name, scores in groups.items() if metric in scores}
     if len(rows) < FEWEST:
         return None
-    names, values = list(rows), [score.value for score in rows.values()]
-    intervals = [score.interval for score in rows.values()]
-    between = ", with 95 % intervals over speakers" if any(intervals) else ""
-    dots = go.Scatter(x=values, y=plain(names), mode="markers", marker={"size": 10})
-    dots.update(marker_color=BLUE, error_x=error_bars(values, intervals))
+    values, shown = [score.value for score in rows.values()], list(rows.values())
+    between = ", with 95 % intervals over speakers" if any(s.interval for s in shown) else ""
+    dots = go.Scatter(x=values, y=plain(list(rows)), mode="markers", marker={"size": 10})
+    dots.update(marker_color=BLUE, error_x=error_bars(shown))
     plot = go.Figure(dots.update(hovertemplate="%{y}: %{x:.3f}<extra></extra>"))
     plot.update_layout(
         xaxis={"title_text": title, "rangemode": "tozero"}, yaxis={"autorange": "reversed"}
@@ -253,19 +251,17 @@ def square_cells(plot: go.Figure) -> None:
     plot.update_xaxes(constrain="domain")
 
 
-def error_bars(
-    values: Sequence[float], intervals: Sequence[Sequence[float] | None]
-) -> dict[str, object]:
-    """Return error bars; none for a value without an interval."""
-    if not any(intervals):
+def error_bars(scores: Sequence[Score]) -> dict[str, object]:
+    """Return error bars; none for a score without an interval."""
+    if not any(score.interval for score in scores):
         return {"visible": False}
-    spans = [interval or (value, value) for value, interval in zip(values, intervals, strict=True)]
+    spans = [(s.value, s.interval or [s.value, s.value]) for s in scores]
     return {
         "type": "data",
         "symmetric": False,
         # a percentile interval of a biased resample can lie to one side of the value
-        "array": [max(high - v, 0) for v, (_, high) in zip(values, spans, strict=True)],
-        "arrayminus": [max(v - low, 0) for v, (low, _) in zip(values, spans, strict=True)],
+        "array": [max(high - value, 0) for value, (_, high) in spans],
+        "arrayminus": [max(value - low, 0) for value, (low, _) in spans],
     }
 
 

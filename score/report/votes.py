@@ -72,14 +72,14 @@ def strata_figure(strata: Mapping[str, VoteScores], subject: str) -> Figure | No
     if len(strata) < FEWEST:
         return None
     titles = [stratum_title(name, scores) for name, scores in strata.items()]
-    values = [scores.scores["jsd"].value for scores in strata.values()]
-    intervals = [scores.scores["jsd"].interval for scores in strata.values()]
+    jsd = [scores.scores["jsd"] for scores in strata.values()]
+    values = [score.value for score in jsd]
     dots = go.Scatter(x=titles, y=values, mode="markers", marker={"size": 10, "color": BLUE})
-    dots.update(error_y=error_bars(values, intervals))
+    dots.update(error_y=error_bars(jsd))
     plot = go.Figure(dots.update(hovertemplate="%{x}: %{y:.3f}<extra></extra>"))
     plot.update_xaxes(title_text="entropy of the votes, bits", type="category", range=[-0.5, 2.5])
     plot.update_yaxes(title_text="JSD, bits", rangemode="tozero")
-    between = ", with 95 % intervals over speakers" if any(intervals) else ""
+    between = ", with 95 % intervals over speakers" if any(s.interval for s in jsd) else ""
     return Figure(
         "votes",
         f"Jensen–Shannon divergence between {subject} and the votes of the raters, in thirds of "

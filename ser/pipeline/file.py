@@ -26,9 +26,11 @@ from ser.finetune.config import FineTuneConfig
 from ser.heads.config import HeadConfig
 from ser.pipeline.baseline import PROBE, is_reference, with_baseline
 from ser.pipeline.document import BASELINE, Document
-from ser.pipeline.names import check_finetune, check_names, check_stack
 from ser.pipeline.plugins import import_plugins
 from ser.pipeline.sections import (
+    check_finetune,
+    check_names,
+    check_stack,
     read_corpus,
     read_features,
     read_finetune,

@@ -24,7 +24,7 @@ from ser.heads.record import read_done
 from ser.heads.saved import layer_weights
 from ser.pipeline.file import Pipeline, read_manifest
 from ser.pipeline.jobs import feature_job
-from ser.pipeline.names import transcribers
+from ser.pipeline.sections import transcribers
 from ser.score.external_scores import ExternalScores, score_external
 from ser.score.heads import read_heads
 from ser.score.pairs import read_system
