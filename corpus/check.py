@@ -92,20 +92,17 @@ def check(
     rows = rows if sample is None else rows[evenly_spaced(rows.height, sample)]
     decoded = ahead(partial(_clip, folder), rows.iter_rows(named=True), threads, AHEAD)
     clips: Iterable[_Clip] = steps(decoded, "check", rows.height, unit="clip")
-    unreadable: list[Problem] = []
-    unusual: list[Problem] = []
+    problems: list[Problem] = []
     digests, seconds = bytearray(), 0.0
     for row, clip in zip(rows.iter_rows(named=True), clips, strict=True):
         if clip.error:
             detail = ": ".join(filter(None, (row["path"], clip.error.detail)))
-            unreadable.append((row["utterance"], clip.error.problem, detail, "error"))
+            problems.append((row["utterance"], clip.error.problem, detail, "error"))
         else:
-            unusual += _unusual(row, clip, shortest, longest)
+            problems += _unusual(row, clip, shortest, longest)
         digests += clip.digest
         seconds += clip.seconds
-    problems = [
-        *unreadable,
-        *unusual,
+    problems += [
         *_duplicates(rows, digests),
         *_shared_speakers(manifest),
         *_untrainable(manifest),

@@ -62,11 +62,10 @@ def complete(frame: pl.DataFrame, source: str, classes: Sequence[str]) -> pl.Dat
         frame = frame.with_columns(flags(frame[SYNTHETIC], frame["utterance"], source))
     return frame.with_columns(
         split_names(frame["split"]),
-        without_unknown(frame["emotion"], keep=classes),
         *(
-            without_unknown(frame[name])
+            without_unknown(frame[name], keep=classes if name == "emotion" else ())
             for name in LABELS
-            if name not in ("utterance", "emotion", *absent)
+            if name not in ("utterance", *absent)
         ),
     )
 

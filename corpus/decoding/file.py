@@ -22,7 +22,6 @@ TAIL = 4096  # bytes behind its pretended end are zeros
 
 RATES = (1_000, 768_000)  # Hz; a second is read at a time, so a rate of gigahertz is a bomb
 CHANNELS = 32
-AT_ONCE = 1 << 18  # samples of all channels that are decoded at a time
 
 Source = str | Path | BinaryIO
 Block = tuple[int, np.ndarray]  # rate in Hz, float32 `(samples, channels)`

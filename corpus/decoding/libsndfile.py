@@ -12,18 +12,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import soundfile
 
-from ser.corpus.decoding.file import (
-    AT_ONCE,
-    Block,
-    Bytes,
-    Part,
-    not_read,
-    part_of,
-    require_possible,
-)
+from ser.corpus.decoding.file import Block, Bytes, Part, not_read, part_of, require_possible
 from ser.corpus.decoding.survey import next_flac
 from ser.corpus.errors import AudioError
 
+AT_ONCE = 1 << 18  # samples of all channels that are decoded at a time
 CUT_SHORT = 0.1  # s by which a file may be shorter than its header claims
 BEYOND = 1 << 13  # frames that are read at a time after the claimed end
 UNKNOWN = 1 << 62  # frames; libsndfile gives 2^63 - 1 where a header claims no length

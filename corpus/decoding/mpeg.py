@@ -48,13 +48,12 @@ class Frame:
         return self.samples, self.rate, self.channels, self.layer
 
 
+@lru_cache(maxsize=4096)
 def frame_of(header: bytes) -> Frame | None:
     """Parse the four bytes of a frame header; None if they are not one, or of free format."""
-    return _frame(int.from_bytes(header, "big")) if len(header) == 4 else None
-
-
-@lru_cache(maxsize=4096)
-def _frame(bits: int) -> Frame | None:
+    if len(header) < 4:
+        return None
+    bits = int.from_bytes(header, "big")
     version, layer = bits >> 19 & 3, 4 - (bits >> 17 & 3)
     index, rate_index, padding = bits >> 12 & 15, bits >> 10 & 3, bits >> 9 & 1
     if bits >> 21 != 0x7FF or version == 1 or layer == 4 or index in (0, 15) or rate_index == 3:
@@ -90,11 +89,6 @@ class _Run:
             self.end, self.damaged = self.gap, True
 
 
-def begins(data: Bytes, start: int, end: int) -> bool:
-    """Return whether MPEG frames begin at a position."""
-    return _confirmed(data, start, end) is not None
-
-
 def parts(data: Bytes, start: int, end: int) -> list[Part]:
     """Return the recordings between two positions; empty where no frames can be followed."""
     runs = [run for run in _runs(data, start, end) if run.count]
@@ -126,7 +120,7 @@ def _runs(data: Bytes, start: int, end: int) -> Iterator[_Run]:
         frame = frame_of(data(position, 4))
         same = run is not None and frame is not None and frame.format == run.frame.format
         if frame is None or not (same and not gap):
-            frame = _confirmed(data, position, end)
+            frame = confirmed(data, position, end)
         if frame is None:
             after = _after(data, position, end)
             gap += after - position
@@ -170,7 +164,7 @@ def _frames_lost(before: Frame, after: Frame, gap: int) -> bool:
     return same and gap > before.mean / 2 and abs(gap - round(gap / before.mean) * before.mean) < 1
 
 
-def _confirmed(data: Bytes, position: int, end: int) -> Frame | None:
+def confirmed(data: Bytes, position: int, end: int) -> Frame | None:
     """Return the frame at a position if another of its kind, or the end, follows."""
     frame = frame_of(data(position, 4))
     if frame is None:

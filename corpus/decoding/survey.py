@@ -24,7 +24,7 @@ def survey(data: Bytes, suffix: str = "") -> list[Part]:
         return mp4.parts(data, start)
     if magic in chunks.MAGICS:
         return chunks.parts(data, start)
-    if tagged or suffix.lower() in MPEG_SUFFIXES or mpeg.begins(data, start, data.size):
+    if tagged or suffix.lower() in MPEG_SUFFIXES or mpeg.confirmed(data, start, data.size):
         return mpeg.parts(data, start, data.size) or [Part(0, data.size)]
     return [Part(0, data.size)]
 

@@ -164,9 +164,7 @@ def _row(utterance: Utterance, source: Path) -> dict[str, object]:
         "path": path,
         "start": utterance.start_time,
         "end": utterance.end_time,
-        "split": "",
         "emotion": utterance.emo or utterance.label,
-        "fold": None,
     }
 
 

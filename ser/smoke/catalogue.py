@@ -60,13 +60,12 @@ def requirements(pipeline: Pipeline) -> Requirements:
     cards = {model: card(model) for model in models}
     by_name = {Path(m).name: c for m, c in cards.items() if c is not None}
     bound = [f"{m}: {c.licence}" for m, c in by_name.items() if not c.licence.startswith(FREE)]
-    opensmile = (
-        ["openSMILE: audEERING, research"] if any(o.kind == "opensmile" for o in features) else []
-    )
+    if any(options.kind == "opensmile" for options in features):
+        bound.append("openSMILE: audEERING, research")
     served = [f"{o.model}: terms of its server" for o in features if isinstance(o, ChatOptions)]
     return Requirements(
         _gigabytes(pipeline),
-        (*bound, *opensmile, *served),
+        (*bound, *served),
         tuple(m for m, c in by_name.items() if not c.challenge),
         tuple(m for m, c in cards.items() if c is None),
     )

@@ -81,19 +81,15 @@ TINY = {  # by the model type as published
         {"truncation": "rand_trunc"},
     ),
 }
+TYPES = (*TINY, "dasheng", "spear")
 
 
 def encoder_like(model: str, model_type: str) -> str | None:
     """Return the type of the tiny encoder for a model of a type, or with a card; None for none."""
     published = card(model)
     family = published.encoder if published else ""
-    names = (*TINY, "dasheng", "spear")
-    types = (n for n in names if n == model_type or _part(n) == family)
-    return next(types, None)
-
-
-def _part(model_type: str) -> str:
-    return PARTS[model_type].model_type if model_type in PARTS else model_type
+    families = {name: PARTS[name].model_type if name in PARTS else name for name in TYPES}
+    return next((n for n in TYPES if n == model_type or families[n] == family), None)
 
 
 def write_encoder(model_type: str, folder: Path, layers: int) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ser.corpus.errors import UserError, listed
+from ser.extract.encoding import LONGEST_CONFIG, json_object
 from ser.extract.models import FACODEC_FILES
 from ser.extract.registry import card
 from ser.synthetic.audio_llms import write_audio_llm
@@ -124,7 +125,10 @@ def tiny_model(kind: str, model: str, folder: Path, texts: Sequence[str]) -> Pat
     logging.disable_progress_bar()
     torch.manual_seed(zlib.crc32(name.encode()))
     if kind == "facodec":
-        _facodec(target)
+        from ser.extract.kinds.facodec_model import Decoder, Encoder
+
+        for network, file in zip((Encoder(), Decoder()), FACODEC_FILES, strict=True):
+            torch.save(network.state_dict(), target / file)
     elif kind in ("whisper", "asr"):
         mels = 128 if "large-v3" in name else 80
         write_whisper(target, texts, mels, (LAYERS, 1), std=0.5)
@@ -147,9 +151,7 @@ def tiny_model(kind: str, model: str, folder: Path, texts: Sequence[str]) -> Pat
 
 
 def _config(model: str) -> dict[str, object]:
-    path = Path(model) / "config.json"
-    config: dict[str, object] = json.loads(path.read_text()) if path.is_file() else {}
-    return config
+    return json_object(Path(model) / "config.json", LONGEST_CONFIG) or {}
 
 
 def _architecture(model: str, by_name: Sequence[tuple[str, str]]) -> str:
@@ -257,12 +259,3 @@ def tokenizer(texts: Sequence[str], marks: str = MARKED) -> Any:
         sep_token="</s>",
         **dict(zip(names, SPECIAL, strict=True)),
     )
-
-
-def _facodec(folder: Path) -> None:
-    import torch
-
-    from ser.extract.kinds.facodec_model import Decoder, Encoder
-
-    for network, name in zip((Encoder(), Decoder()), FACODEC_FILES, strict=True):
-        torch.save(network.state_dict(), folder / name)
