@@ -107,9 +107,8 @@ def without_unknown(column: pl.Series, keep: Collection[str] = ()) -> pl.Series:
     words = column.unique()
     unknown = words.str.strip_chars(BLANKS).str.to_lowercase().is_in(UNKNOWN)
     unknown &= ~words.is_in(list(keep))
-    return (
-        column.set(column.is_in(words.filter(unknown).to_list()), None) if unknown.any() else column
-    )
+    cells = words.filter(unknown).to_list()
+    return column.set(column.is_in(cells), None) if cells else column
 
 
 def split_names(column: pl.Series) -> pl.Series:

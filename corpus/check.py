@@ -205,10 +205,8 @@ def _duplicates(rows: pl.DataFrame, digests: bytearray) -> Iterable[Problem]:
     read = pl.any_horizontal(pl.all() != 0)
     copied = digest.select(read & pl.struct(pl.all()).is_duplicated()).to_series()
     copies: dict[tuple[int, int], list[_Row]] = {}
-    pairs = zip(
-        rows.filter(copied).iter_rows(named=True), digest.filter(copied).rows(), strict=True
-    )
-    for row, key in pairs:
+    keys = digest.filter(copied).rows()
+    for row, key in zip(rows.filter(copied).iter_rows(named=True), keys, strict=True):
         earlier = copies.setdefault(key, [])
         # A copy in another used split is named first: that is the grave case.
         across = [s for s in earlier if row["split"] and s["split"] not in ("", row["split"])]
@@ -252,9 +250,7 @@ def _untrainable(manifest: Manifest) -> Iterable[Problem]:
 
 
 def _unknown_speakers(manifest: Manifest) -> Iterable[Problem]:
-    unknown = manifest.frame.select("utterance", "split").filter(
-        manifest.frame["speaker"].is_null()
-    )
+    unknown = manifest.frame.filter(pl.col("speaker").is_null())
     for split in USED:
         rows = unknown.filter(pl.col("split") == split)["utterance"]
         if len(rows):

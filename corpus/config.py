@@ -24,8 +24,6 @@ from ser.corpus.errors import CONTROL, UserError, nearest, shown
 
 # The class order of the published systems (METHODS of the UNICAMP entry): neutral is last.
 MSP_CLASSES = ("angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral")
-
-
 VARIABLE = re.compile(r"\$\{(\w+)\}")  # of the environment
 LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes of a file's name, and of a path: Linux's limits
 

@@ -116,12 +116,10 @@ def _require_names(mapping: Mapping[str, str], classes: Sequence[str] | None) ->
 def class_by_corpus(manifest: Manifest) -> pl.DataFrame:
     """Count utterances: a row for each class and "(none)", a column for each corpus and in all."""
     corpus = manifest.frame["corpus"].fill_null("")
-    columns = {
-        f"corpus {name}" if name in ("all", "class") else name: manifest.class_counts(
-            corpus == name
-        )
-        for name in corpus.unique(maintain_order=True)
-    }
+    columns = {}
+    for name in corpus.unique(maintain_order=True):
+        heading = f"corpus {name}" if name in ("all", "class") else name
+        columns[heading] = manifest.class_counts(corpus == name)
     columns["all"] = manifest.class_counts()
     counts = {heading: [*column, sum(column)] for heading, column in columns.items()}
     return pl.DataFrame({"class": [*manifest.classes, "(none)", "clips"], **counts})
@@ -242,14 +240,12 @@ def _require_distinct(parts: Parts, frames: Sequence[pl.DataFrame]) -> None:
 
 def _concatenated(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Put frames below each other; a further column of several types becomes text."""
-    types: dict[str, set[pl.DataType]] = {}
-    for frame in frames:
-        for name, dtype in frame.schema.items():
-            types.setdefault(name, set()).add(dtype)
+    further = {name for frame in frames for name in frame.columns} - set(COLUMNS)
+    types = {name: {f.schema[name] for f in frames if name in f.columns} for name in further}
     mixed = [
         name
         for name, kinds in types.items()
-        if name not in COLUMNS and len(kinds) > 1 and not all(kind.is_numeric() for kind in kinds)
+        if len(kinds) > 1 and not all(kind.is_numeric() for kind in kinds)
     ]
     same = [
         frame.with_columns(pl.col(name).cast(pl.String) for name in mixed if name in frame.columns)

@@ -14,7 +14,6 @@ from typing import Any
 from ser.version import __version__
 
 PACKAGES = ("numpy", "polars", "scikit-learn", "lightgbm", "torch", "transformers")
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
 FEW = 4  # cores
 _limited = False
 
@@ -90,7 +89,8 @@ def private_memory() -> int:
 
 def peak_memory() -> int:
     """Return the highest resident memory of this process in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _gpus(folder: Path) -> str | None:

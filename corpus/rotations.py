@@ -117,8 +117,8 @@ def _ordered(manifest: Manifest, column: str) -> list[str]:
     """List the values of a column; speakers of each gender in turn."""
     cells = text_column(manifest, column)
     rows = pl.DataFrame({"value": cells, "gender": manifest.frame["gender"]}).drop_nulls("value")
-    rows = rows.sort("value", maintain_order=True).unique("value", keep="first")
-    rows = rows.sort("value")
+    rows = rows.sort("value", maintain_order=True)
+    rows = rows.unique("value", keep="first", maintain_order=True)
     if column != "speaker":
         return rows["value"].to_list()
     by_gender = [part["value"].to_list() for part in rows.partition_by("gender")]

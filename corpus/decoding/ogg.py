@@ -20,9 +20,8 @@ def parts(data: Bytes, start: int) -> list[Part]:
     """Return the links of a chain: one in most files. The streams of a link begin together."""
     starts, position, began = [start], start, True
     whole, cut, damaged, ended = start, False, False, False  # whole: end of the last good page
-    numbers: dict[
-        bytes, tuple[int, bool]
-    ] = {}  # by stream: its last page, and whether it is a header
+    # by stream: its last page, and whether that is a header
+    numbers: dict[bytes, tuple[int, bool]] = {}
     while position < data.size:
         head = data(position, 27)
         if not head.startswith(b"OggS"):

@@ -3,13 +3,18 @@
 Nothing is decoded here. What a header claims is compared with the audio when it is read.
 """
 
-from ser.corpus.decoding import chunks, mp4, mpeg, ogg
+from collections.abc import Iterator
+
+from ser.corpus.decoding import chunks, mpeg, ogg
 from ser.corpus.decoding.file import Bytes, Part
 
 MPEG_SUFFIXES = (".mp3", ".mp2", ".mp1", ".mpga", ".mpa")
 FLAC = b"fLaC"
 BEGINS_FLAC = tuple(FLAC + bytes((last, 0, 0, 34)) for last in (0, 128))  # and its STREAMINFO
 TOTAL = 18  # where STREAMINFO states the number of samples, in 36 bits
+FILM = b"ftyp"  # the box in front of each film of an MP4, M4A or MOV
+INDEX = b"moov"
+MOST_BOXES = 100_000
 
 
 def survey(data: Bytes, suffix: str = "") -> list[Part]:
@@ -20,8 +25,8 @@ def survey(data: Bytes, suffix: str = "") -> list[Part]:
         return [flac(data, start)]
     if magic == b"OggS":
         return ogg.parts(data, start)
-    if data(start + 4, 4) == mp4.BEGINS:
-        return mp4.parts(data, start)
+    if data(start + 4, 4) == FILM:
+        return films(data, start)
     if magic in chunks.MAGICS:
         return chunks.parts(data, start)
     if tagged or suffix.lower() in MPEG_SUFFIXES or mpeg.confirmed(data, start, data.size):
@@ -45,6 +50,39 @@ def next_flac(data: Bytes, part: Part, read: int) -> Part | None:
     positions = [data.find(begin, position, part.end) for begin in BEGINS_FLAC]
     starts = [start for start in positions if start >= 0]
     return flac(data, min(starts)) if starts else None
+
+
+def films(data: Bytes, start: int) -> list[Part]:
+    """Return the concatenated films of an MP4: one in most files; FFmpeg reads the first only.
+
+    The index is usually last: a file that was cut lacks it, and cannot be decoded at all.
+    """
+    starts, indexed, last = [start], False, start
+    for position, name, size in _boxes(data, start):
+        if name == FILM and indexed:
+            starts.append(position)
+        indexed = (indexed and name != FILM) or name == INDEX
+        last = position + size
+    ends = [*starts[1:], data.size]
+    parts = [Part(first, end) for first, end in zip(starts, ends, strict=True)]
+    if not indexed or last > data.size:
+        parts[-1] = Part(starts[-1], data.size, cut=True)
+    return parts
+
+
+def _boxes(data: Bytes, position: int) -> Iterator[tuple[int, bytes, int]]:
+    """Yield the position, name and size of each box."""
+    for _ in range(MOST_BOXES):
+        head = data(position, 16)
+        size = int.from_bytes(head[:4], "big")
+        if size == 1:
+            size = int.from_bytes(head[8:16], "big")
+        elif size == 0:  # to the end of the file
+            size = data.size - position
+        if len(head) < 8 or size < 8 or not head[4:8].isascii():
+            return
+        yield position, head[4:8], size
+        position += size
 
 
 def _after_tags(data: Bytes) -> int:

@@ -22,15 +22,8 @@ from ser.corpus.manifest import Manifest
 LARGEST_HEADER = 16 * 2**20  # bytes
 TABLE = re.compile(r"[\w-][\w.-]*")  # a table's name, which is part of that of its file
 SPLITS = ("train", "dev", "test")  # types of splits that mean the same here
-NOT_A_DATABASE = (  # what the package raises for a damaged database
-    ValueError,
-    AttributeError,
-    TypeError,
-    LookupError,
-    RuntimeError,
-    AssertionError,
-    OSError,
-)
+# what the package raises for a damaged database
+ERRORS = (ValueError, AttributeError, TypeError, LookupError, RuntimeError, AssertionError, OSError)
 DEFAULTS = {  # the manifest's column: that of the tables
     "speaker": "speaker",
     "gender": "gender",
@@ -123,7 +116,7 @@ def _load(folder: Path) -> Any:
         if odd:
             raise ValueError(f"'{odd[0]}' is no name of a table")
         return package.Database.load(str(folder))
-    except (yaml.YAMLError, *NOT_A_DATABASE) as error:
+    except (yaml.YAMLError, *ERRORS) as error:
         raise UserError(
             f"{header}: not a database of audformat ({first_line(error)}); save it again."
         ) from error
@@ -150,7 +143,7 @@ def _values(database: Any, table: str, column: str) -> Iterator[tuple[Segment, o
     """Yield the segments of a table with their values; None where there is none."""
     try:
         values = database[table].df[column]
-    except NOT_A_DATABASE as error:
+    except ERRORS as error:
         raise UserError(
             f"{database.root}: the table '{table}' is not readable ({first_line(error)}); save the "
             "database again."

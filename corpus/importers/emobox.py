@@ -69,10 +69,8 @@ def emobox(folder: Path, *, dataset: str = "", fold: int | None = None) -> Manif
         raise UserError(f"{home}: there is no fold {fold}; its folds are: {listed(folds)}.")
     chosen = str(fold) if fold is not None else next(iter(folds)) if len(folds) == 1 else None
     rows: dict[str, dict[str, object]] = {}
-    for path in (
-        home / f"{dataset}.jsonl",
-        *(p for parts in folds.values() for p in parts.values()),
-    ):
+    paths = [home / f"{dataset}.jsonl", *(p for parts in folds.values() for p in parts.values())]
+    for path in paths:
         for utterance in _read(path):
             rows.setdefault(utterance.key, _row(utterance, path))
     if not rows:

@@ -48,9 +48,8 @@ def import_files(spec: FileSpec, folder: Path, source: str) -> Manifest:
             f"{folder}: none of its {plural(len(names), 'audio file')} matches the pattern of "
             f"{source}{like}."
         )
-    manifest = manifest_of_spec(
-        spec, match, [stems[stem] for stem in match["path"]], folder, source
-    )
+    matched_files = [stems[stem] for stem in match["path"]]
+    manifest = manifest_of_spec(spec, match, matched_files, folder, source)
     left = len(stems) - len(match)
     if left:
         matched = set(match["path"])

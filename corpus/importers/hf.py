@@ -144,11 +144,9 @@ def _files(folder: Path) -> list[DataFile]:
 
 def _part(path: Path, folder: Path) -> str:
     """Return the split that a file's name, or a folder's, begins with; "" for another name."""
-    for name in (path.stem, *reversed(path.relative_to(folder).parts[:-1])):
-        split = SPLIT_WORDS.get(re.split(r"[-_.]", name.lower())[0], "")
-        if split:
-            return split
-    return ""
+    names = (path.stem, *reversed(path.relative_to(folder).parts[:-1]))
+    splits = (SPLIT_WORDS.get(re.split(r"[-_.]", name.lower())[0]) for name in names)
+    return next(filter(None, splits), "")
 
 
 def _json(path: Path) -> dict[str, object]:
@@ -225,15 +223,14 @@ def _frame(
 
 def _audio(value: object, path: Path) -> tuple[bytes | None, str | None]:
     """Return the bytes and the path of a cell: one of them, or both in a mapping, or neither."""
-    if isinstance(value, dict) and not {"bytes", "path"} & set(value):
+    kind = "bytes" if isinstance(value, bytes) else "path"
+    cell = value if isinstance(value, dict) else {kind: value}
+    if not {"bytes", "path"} & set(cell):
         raise UserError(
-            f"{path}: a cell of the audio has the fields {listed(value)}, neither bytes nor path; "
+            f"{path}: a cell of the audio has the fields {listed(cell)}, neither bytes nor path; "
             "save the data set with encoded audio, or name its column with `--option audio=COLUMN`."
         )
-    if isinstance(value, dict):
-        data, name = value.get("bytes"), value.get("path")
-    else:
-        data, name = (value, None) if isinstance(value, bytes) else (None, value)
+    data, name = cell.get("bytes"), cell.get("path")
     if (data is None or isinstance(data, bytes)) and (name is None or isinstance(name, str)):
         return data, name
     raise UserError(

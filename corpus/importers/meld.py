@@ -130,8 +130,4 @@ def _clips(folder: Path) -> dict[Clip, str]:
 
 def _split(folders: tuple[str, ...]) -> str | None:
     """Return the split that the innermost of the folders names."""
-    for name in reversed(folders):
-        for split in SPLITS:
-            if split in name.lower():
-                return split
-    return None
+    return next((s for name in reversed(folders) for s in SPLITS if s in name.lower()), None)

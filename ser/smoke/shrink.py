@@ -22,9 +22,7 @@ LEFT_OUT = ("init", "log")  # weights of other widths; a service
 Tiny = Callable[[str, str], Path]  # the folder of the tiny model of a kind and a model
 
 
-def shrink(
-    pipeline: Pipeline, folder: Path, texts: Sequence[str], server: str
-) -> dict[str, object]:
+def shrink(pipeline: Pipeline, folder: Path, texts: Sequence[str], server: str) -> Entry:
     """Return the content of the small pipeline.yaml; write its models to `<folder>/models`.
 
     The corpus is that of `folder` (`ser.synthetic.corpus`), and cache and run are written there;

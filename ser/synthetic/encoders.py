@@ -46,10 +46,7 @@ class Tiny:
     preparation: Options = field(default_factory=dict)
 
 
-def _log_mels(sizes: Options) -> Tiny:
-    return Tiny(sizes, "WhisperFeatureExtractor", {"feature_size": 128})
-
-
+LOG_MELS: tuple[str, Options] = ("WhisperFeatureExtractor", {"feature_size": 128})
 TINY = {  # by the model type as published
     "data2vec-audio": Tiny({**CNN, "conv_pos_kernel_size": 5, "num_conv_pos_embeddings": 2}),
     "unispeech": Tiny({**CNN, **LAYER_NORM}),
@@ -63,11 +60,11 @@ TINY = {  # by the model type as published
     "parakeet_ctc": Tiny({**FASTCONFORMER, "num_mel_bins": 80}, "ParakeetFeatureExtractor"),
     "canary": Tiny(FASTCONFORMER, "ParakeetFeatureExtractor", {"feature_size": 128}),
     "qwen3_asr": Tiny(QWEN3, "Qwen3ASRFeatureExtractor"),
-    "qwen3_omni_moe": _log_mels({**QWEN3, "output_dim": 24}),
-    "voxtral": _log_mels({**GLM, "vocab_size": 8}),
-    "glmasr": _log_mels(GLM),
-    "qwen2_audio": _log_mels(QWEN2),
-    "audioflamingo3": _log_mels(SIZES),
+    "qwen3_omni_moe": Tiny({**QWEN3, "output_dim": 24}, *LOG_MELS),
+    "voxtral": Tiny({**GLM, "vocab_size": 8}, *LOG_MELS),
+    "glmasr": Tiny(GLM, *LOG_MELS),
+    "qwen2_audio": Tiny(QWEN2, *LOG_MELS),
+    "audioflamingo3": Tiny(SIZES, *LOG_MELS),
     "audio-spectrogram-transformer": Tiny(SIZES, "ASTFeatureExtractor"),
     "clap": Tiny(
         {

@@ -43,9 +43,8 @@ class ChatServer(ThreadingHTTPServer):
     def reply(self, request: dict[str, Any]) -> Reply:
         """Return status and body for a request."""
         content = request["messages"][-1]["content"]
-        random = np.random.default_rng(
-            zlib.crc32(str(content).encode()) + int(request.get("seed", 0))
-        )
+        seed = zlib.crc32(str(content).encode()) + int(request.get("seed", 0))
+        random = np.random.default_rng(seed)
         question = content
         if not isinstance(content, str):  # audio, and the question about it
             question = "".join(part.get("text", "") for part in content)
