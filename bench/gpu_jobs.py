@@ -23,12 +23,7 @@ from ser.engines.heads import RunTraining, Training, train_runs
 from ser.pipeline.file import Origin
 from ser.pipeline.jobs import heads_job
 
-NAMES = (
-    "whisper-roberta-wce",
-    "hubert-roberta-wce",
-    "wavlm-roberta-wce",
-    "whisper-deberta-wce",
-)
+NAMES = ("whisper-roberta-wce", "hubert-roberta-wce", "wavlm-roberta-wce", "whisper-deberta-wce")
 EPOCHS = 4
 CHECKOUT = str(Path(__file__).parents[1])
 

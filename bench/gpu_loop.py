@@ -97,18 +97,13 @@ class Extraction:
     def loop(self, batches: Sequence[Sequence[str]]) -> tuple[FeatureCache, Report, int]:
         """Extract batches into an empty cache; return it, the report, and the bytes written."""
         shutil.rmtree(self.setting.root / "cache", ignore_errors=True)
-        metadata = {
-            "item_shape": list(self.extractor.item_shape),
-            "frame_rate": self.extractor.frame_rate,
-        }
+        extractor, threads = self.extractor, Threads.on(self.setting.device)
+        metadata = {"item_shape": list(extractor.item_shape), "frame_rate": extractor.frame_rate}
         cache = FeatureCache.create(self.job.cache, self.model.name, {}, metadata)
         report = Report(self.model.name, str(cache.path))
         with cache.writer(self.job.options.precision) as writer:
             output = Output(writer, {u for batch in batches for u in batch}, report)
-            threads = Threads.on(self.setting.device)
-            run_batches(
-                self.extractor, self.sources, batches, [output], self.hashes, threads=threads
-            )
+            run_batches(extractor, self.sources, batches, [output], self.hashes, threads=threads)
             nbytes = writer.nbytes
         return FeatureCache(cache.path), report, nbytes
 

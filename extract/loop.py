@@ -96,8 +96,7 @@ def run_batches(
     """
     wanted: set[str] = set().union(*(output.wanted for output in outputs))
     failed: dict[str, str] = {}
-    frames_alone = len(outputs) == 1 and extractor.gives == "frames"
-    proven = not frames_alone or outputs[0].report.cached > 0
+    proven = len(outputs) > 1 or extractor.gives != "frames" or outputs[0].report.cached > 0
 
     def computed() -> Iterator[_Results]:
         nonlocal proven

@@ -175,13 +175,13 @@ class ViewSources(AudioSources):
 class TextSources(Sources):
     """Read transcripts by utterance."""
 
+    _inputs: Mapping[str, Any]
+
     def __init__(
         self, utterances: Sequence[str], texts: Sequence[str | None], feature: str
     ) -> None:
         self.utterances = list(utterances)
-        self._inputs: dict[str, Any] = {
-            u: t for u, t in zip(utterances, texts, strict=True) if t is not None
-        }
+        self._inputs = {u: t for u, t in zip(utterances, texts, strict=True) if t is not None}
         self.unusable = {u: f"no words in '{feature}'" for u in utterances if u not in self._inputs}
 
     def stat_hashes(self) -> dict[str, int]:

@@ -8,11 +8,11 @@ answers and what fails are those of `kind: llm`, too.
 
 import base64
 import io
-import wave
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
+import soundfile
 from pydantic import Field
 
 from ser.extract.extractor import SAMPLE_RATE, FeatureOptions, extractor
@@ -77,9 +77,5 @@ def wav(source: np.ndarray) -> bytes:
     """Return a waveform from -1 to 1 as a WAV file of one channel, 16 bits at 16 kHz."""
     samples = np.round(np.clip(source, -1.0, 1.0) * 32767).astype("<i2")
     buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.tobytes())
+    soundfile.write(buffer, samples, SAMPLE_RATE, format="WAV", subtype="PCM_16")
     return buffer.getvalue()

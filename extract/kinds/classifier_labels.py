@@ -127,12 +127,12 @@ def meaning_of(
                 f"labels.{label}: '{name}' is not a class of the corpus; {nearest(name, classes)}"
             )
     names = [renamed.get(label, _class_name(label)) for label in labels]
-    rated = [name for name in names if name in ATTRIBUTES]
-    if rated:
+    if any(name in ATTRIBUTES for name in names):
         return _attributes(labels, names, value_range)
     wanted = tuple(classes or dict.fromkeys(name for name in names if name is not None))
+    common = [None if name is None else _class_name(name) for name in names]
     places = tuple(
-        tuple(i for i, name in enumerate(names) if name is not None and _same(name, wanted_name))
+        tuple(i for i, name in enumerate(common) if name == _class_name(wanted_name))
         for wanted_name in wanted
     )
     used = {i for at in places for i in at}
@@ -164,7 +164,3 @@ def _class_name(label: str) -> str:
     """Return the common name of a label, in lower case."""
     name = label.strip().lower()
     return CLASS_OF.get(name, name)
-
-
-def _same(name: str, other: str) -> bool:
-    return name == other or _class_name(name) == _class_name(other)

@@ -65,7 +65,6 @@ class ClassifierEncoder(Encoder):
         config, self._prepare = _read(model, folder)
         cls = _class_of(model, config)
         self.model = load_whole(model, cls, folder, OWN_CODE, config=config, dtype=torch.float32)
-        self._whisper = config.model_type == WHISPER
         self._family = FAMILIES.get(config.model_type)  # None of Whisper
         self.batch_mask = self._family is not None and self._family.takes_mask(config.to_dict())
         self.layers = int(config.num_hidden_layers)
@@ -86,12 +85,12 @@ class ClassifierEncoder(Encoder):
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Return the outputs `(batch, 1, labels)`."""
-        waveform = self._family is not None and self._family.reads == "waveform"
-        name = "input_values" if waveform else "input_features"
-        masked = (
-            {} if self._whisper else {"attention_mask": mask.long() if self.batch_mask else None}
-        )
-        outputs: Tensor = self.model(**{name: inputs}, **masked).logits.unsqueeze(1)
+        if self._family is None:
+            given: dict[str, Tensor | None] = {"input_features": inputs}
+        else:
+            given = {"attention_mask": mask.long() if self.batch_mask else None}
+            given[self._family.input_name] = inputs
+        outputs: Tensor = self.model(**given).logits.unsqueeze(1)
         return outputs
 
 

@@ -74,11 +74,8 @@ class Pitch(Extractor):
         correlation /= correlation[:, :1] + 1e-12
         first, last = int(SAMPLE_RATE / CEILING), int(SAMPLE_RATE / FLOOR) + 1
         lags = correlation[:, : last + 2] / self._own[: last + 2]
-        left, top, right = (
-            lags[:, first - 1 : last],
-            lags[:, first : last + 1],
-            lags[:, first + 1 :],
-        )
+        left, top = lags[:, first - 1 : last], lags[:, first : last + 1]
+        right = lags[:, first + 1 :]
         curve = left - 2 * top + right
         summit = (top >= left) & (top > right) & (curve < 0)
         shift = np.where(summit, (left - right) / (2 * np.where(curve < 0, curve, -1.0)), 0.0)

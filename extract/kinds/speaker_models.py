@@ -55,8 +55,8 @@ class XVectorEncoder(Encoder):
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Return the vectors `(batch, 1, dim)`."""
-        name = "input_values" if self._family.reads == "waveform" else "input_features"
-        embeddings: Tensor = self.model(**{name: inputs.to(self.model.dtype)}).embeddings
+        given = {self._family.input_name: inputs.to(self.model.dtype)}
+        embeddings: Tensor = self.model(**given).embeddings
         return normalize(embeddings.float(), dim=1).unsqueeze(1)
 
 

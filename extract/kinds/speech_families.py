@@ -73,6 +73,11 @@ class Family:
     trainable: bool = True
 
     @property
+    def input_name(self) -> str:
+        """The name that its model has for what it reads."""
+        return "input_values" if self.reads == "waveform" else "input_features"
+
+    @property
     def rate(self) -> float:
         """The frames a second."""
         return float(100 / self.rows) if self.reads == "rows" else SAMPLE_RATE / self.hop

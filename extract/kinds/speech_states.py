@@ -39,8 +39,7 @@ def run_encoder(
 def arguments_of(located: Located, inputs: Tensor, mask: Tensor) -> Arguments:
     """Return the arguments of an encoder, or of its model, for inputs as `run_encoder` has."""
     family, kind = located.family, str(located.config["model_type"])
-    name = "input_values" if family.reads == "waveform" else "input_features"
-    arguments: Arguments = {name: inputs}
+    arguments: Arguments = {family.input_name: inputs}
     if kind in ARGUMENTS:
         arguments = ARGUMENTS[kind](inputs, mask)
     if family.argument and family.takes_mask(located.config):

@@ -42,13 +42,8 @@ class TextEncoder(TokenEncoder):
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Return the frames of the configured layers."""
-        return hidden(
-            self.model,
-            self.layers + 1,
-            self.options.layer,
-            input_ids=inputs,
-            attention_mask=mask.long(),
-        )
+        given = {"input_ids": inputs, "attention_mask": mask.long()}
+        return hidden(self.model, self.layers + 1, self.options.layer, **given)
 
     def save(self, folder: Path) -> None:
         """Write the model and its tokenizer."""

@@ -47,13 +47,6 @@ Window = Literal["full", "trim"]
 Normalisation = Literal["none", "basic", "english"]
 
 
-def window_samples(samples: int, window: Window, silence: int) -> int:
-    """Return the window of one clip of at most 30 s, in samples; `silence` is the least added."""
-    if window == "full":
-        return LONGEST
-    return min(LONGEST, math.ceil((samples + silence) / TRIM_STEP) * TRIM_STEP)
-
-
 def cut(wave: np.ndarray) -> list[np.ndarray]:
     """Cut a waveform into pieces of at most 30 s."""
     return [wave[i : i + LONGEST] for i in range(0, max(len(wave), 1), LONGEST)]
@@ -67,7 +60,10 @@ class WindowOptions(FeatureOptions):
 
     def samples(self, clip: int) -> int:
         """Return the samples of the window of a clip of at most 30 s."""
-        return window_samples(clip, self.window, round(self.silence * SAMPLE_RATE))
+        if self.window == "full":
+            return LONGEST
+        least = clip + round(self.silence * SAMPLE_RATE)
+        return min(LONGEST, math.ceil(least / TRIM_STEP) * TRIM_STEP)
 
 
 class WindowedExtractor(PreparingExtractor):

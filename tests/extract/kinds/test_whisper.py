@@ -17,9 +17,9 @@ from ser.extract.job import Job, open_feature
 from ser.extract.kinds.whisper import (
     FramesAndWords,
     WhisperOptions,
+    WindowOptions,
     normaliser,
     repeats,
-    window_samples,
 )
 from ser.extract.kinds.whisper_encoder import WindowEncoder
 from ser.extract.kinds.whisper_models import CTranslate2Whisper, HuggingFaceWhisper
@@ -101,7 +101,8 @@ def test_frames_of_a_layer_and_words_share_a_pass_and_are_what_they_are_alone() 
     ],
 )
 def test_windows(samples: int, window: Any, expected: int) -> None:
-    assert window_samples(samples, window, silence=16_000) == expected
+    options = WindowOptions(kind="whisper", window=window, silence=1.0)
+    assert options.samples(samples) == expected
 
 
 def test_frames_are_those_of_the_clip() -> None:
