@@ -42,7 +42,7 @@ class TextEncoder(TokenEncoder):
 
     def run(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Return the frames of the configured layers."""
-        given = {"input_ids": inputs, "attention_mask": mask.long()}
+        given: dict[str, Any] = {"input_ids": inputs, "attention_mask": mask.long()}
         return hidden(self.model, self.layers + 1, self.options.layer, **given)
 
     def save(self, folder: Path) -> None:
