@@ -190,7 +190,7 @@ def describe(function: Callable[..., Any]) -> str:
 def _entries(text: str) -> dict[str, tuple[list[str], str]]:
     """Return flags and METAVAR, and the help, of each parameter that a text describes."""
     entries = re.findall(r"^    (\w+)(?: \((.+?)\))?: (.+(?:\n {8}.+)*)", text, re.M)
-    return {name: (words.split(), " ".join(text.split())) for name, words, text in entries}
+    return {name: (words.split(), " ".join(help_.split())) for name, words, help_ in entries}
 
 
 SHARED_ENTRIES = _entries(SHARED)

@@ -118,13 +118,13 @@ def predict(
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
     Segmentation(timeline, cut, window, hop)
-    clips = _opened(paths, files)
+    clips = _read_clips(paths, files)
     spoken = _read_turns(turns, clips, one_speaker)
     options = StreamOptions(timeline=timeline, explain=explain, one_speaker=one_speaker)
     options |= {"turns": spoken, "cut": cut, "window": window, "hop": hop}
     resumed = out if form == "csv" and "-" not in files else None
     lazy = resumed is not None  # of files that are all done nothing is loaded
-    predictor = _load(lambda: load(lazy), times, whole=timing or not lazy)
+    predictor = _open_predictor(lambda: load(lazy), times, whole=timing or not lazy)
     for note in predictor.notes:
         log.warning(note)
     if one_speaker and not predictor.by_speaker:
@@ -210,7 +210,7 @@ def _find(files: list[str]) -> list[Path]:
     return audio.files
 
 
-def _opened(paths: list[Path], files: list[str]) -> "list[ClipInput]":
+def _read_clips(paths: list[Path], files: list[str]) -> "list[ClipInput]":
     """Return the clips of a call; standard input, if `-` asks for it, is read to its end."""
     from ser.predict.sources import read_source
 
@@ -263,7 +263,7 @@ def _default(paths: list[Path], files: list[str], out: Path | None) -> Format:
     return "table" if not folder and (len(paths) == 1 or sys.stdout.isatty()) else "csv"
 
 
-def _load(
+def _open_predictor(
     load: "Callable[[], AudioPredictor]", times: list[float], *, whole: bool
 ) -> "AudioPredictor":
     """Open what predicts, `whole` with its models; append to `times` when each was done."""

@@ -4,12 +4,14 @@ import re
 import resource
 import subprocess
 import sys
+from typing import Annotated
 
 import pytest
+from typer import Option
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from ser.commands.help import SECTIONS
+from ser.commands.help import SECTIONS, describe
 from ser.commands.main import cli
 from tests.ser.factories import BIN, parsed_command
 
@@ -87,6 +89,32 @@ def test_every_option_is_a_sentence_with_its_default(name):
 
 
 OPTIONAL = {"features", "run"}  # of `ser extract` and `ser pack`, which take another option too
+
+
+def test_the_help_of_parameters_is_in_the_docstring():
+    def command(source, *, everything=False, limit: Annotated[int, Option(min=1)] = 3, path=None):
+        pass
+
+    command.__doc__ = """Copy.
+
+    Args:
+        source: File to
+            copy.
+        everything (--all): Copy all.
+        limit (--most, -n N): Copy so many.
+    """
+    command.__annotations__ |= {"source": str, "everything": bool, "path": str}
+    assert describe(command) == "Copy."
+    infos = [hint.__metadata__[0] for hint in command.__annotations__.values()]
+    assert {(i.help, i.metavar, *i.param_decls) for i in infos} == {
+        ("File to copy.", "SOURCE"),
+        ("Copy all.", None, "--all"),
+        ("Copy so many.", "N", "--most", "-n"),
+        ("Pipeline to read.", "FILE", "--pipeline"),
+    }
+    command.__doc__ = "Copy.\n\nArgs:\n    sources: Files."
+    with pytest.raises(KeyError, match="source"):
+        describe(command)
 
 
 @pytest.mark.parametrize("name", LEAVES)
