@@ -29,7 +29,9 @@ LIMITS = (
     "decisions about people."
 )
 UNSCORED = "Unknown: the model has not been scored (run `ser score`)."
-ROW = ("", "system", "n", "macro-F1", "UAR", "accuracy", "")  # of the card's scores, split at "|"
+# of the card's scores: system, n, and percents that may have an interval behind them
+SHARE = r"\s*(100(?:\.0{1,3})?|[0-9]{1,2}(?:\.[0-9]{1,3})?)(?:\s[^|]*)?"
+ROW = re.compile(rf"\|[^|]*\|\s*([1-9][0-9]{{0,8}})\s*\|{SHARE}\|{SHARE}\|{SHARE}\|.*")
 
 
 def describe(predictor: "AudioPredictor") -> dict[str, str]:
@@ -142,21 +144,14 @@ def _class_errors(classes: ClassScores, speakers: int | None, split: str) -> str
 
 def _errors_of_card(card: str, name: str) -> str:
     """Read the last row of a system's scores: | system | n | macro-F1 | UAR | accuracy |, in %."""
-    start = f"| {name} | "
-    rows = [line.split("|") for line in card.split("\n") if line.startswith(start)]
-    cells = next((row[2:-1] for row in reversed(rows) if len(row) == len(ROW)), [])
-    if not cells or not re.fullmatch(r"[1-9][0-9]{0,8}", n := cells[0].strip()):
+    lines = [line for line in card.split("\n") if line.startswith(f"| {name} | ")]
+    rows = [line for line in lines if line.count("|") == 6]
+    match = ROW.fullmatch(rows[-1]) if rows else None
+    if match is None:
         return "See the model card."
-    shares = [cell.split(maxsplit=1)[0] if cell.strip() else "" for cell in cells[1:]]
-    if not all(re.fullmatch(r"(100|[0-9]{1,2})(\.[0-9]{1,3})?", share) for share in shares):
-        return "See the model card."
-    f1, _, accuracy = shares
-    wrong = 100 - float(accuracy)
-    if wrong < 0 or float(f1) > 100:
-        return "See the model card."
-    return (
-        f"{wrong:.0f} % of {n} utterances are misclassified (macro-F1 {f1} %); see the model card."
-    )
+    n, f1, _, accuracy = match.groups()
+    wrong = f"{100 - float(accuracy):.0f} % of {n} utterances are misclassified"
+    return f"{wrong} (macro-F1 {f1} %); see the model card."
 
 
 def percent(share: float) -> str:
