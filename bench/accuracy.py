@@ -1,6 +1,6 @@
 """The effect of a choice on the scores: one head of a pipeline, its keys varied, several seeds.
 
-    python -m bench.accuracy presets/ravdess-tiny.yaml audio 'loss=[ce, wce, focal]' \
+    python -m bench.accuracy presets/ravdess-tiny.yaml audio 'loss=[[ce], [wce], [focal]]' \
         'sampler=[natural, undersample]' --seeds 3
 
 Every KEY=[VALUES] multiplies the table (dotted keys reach into an entry, as in `ser heads tune`).
@@ -27,6 +27,7 @@ from ser.heads.tune import changed
 from ser.pipeline.file import Pipeline
 from ser.pipeline.jobs import heads_job
 from ser.score.metrics import confusion, macro_f1
+from ser.stages.heads import head_entry
 
 
 def main() -> None:
@@ -37,8 +38,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     pipeline = Pipeline.load(args.pipeline)
-    heads = pipeline.raw["heads"]
-    entry = (heads.get("defaults") or {}) | heads[args.head]
+    entry = head_entry(pipeline, args.head)
     if args.quick:
         entry = changed(entry, {"epochs": 2})
     job = heads_job(pipeline)

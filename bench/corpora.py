@@ -82,7 +82,8 @@ def main() -> None:
             predict(vectors, manifest, splits, classifier).write_csv(file)
         truth = manifest_truth(manifest, (), pooled.score.secondary_votes)
         others = score_external(tables, truth, manifest.classes, pooled.score).metrics["test"]
-    rows = _of_run(pooled, rotations) + [_row(name, others[name], []) for name in others]
+    rows = _of_run(pooled, rotations)
+    rows += [_row(Path(name).stem, scores, []) for name, scores in others.items()]
     note = f"{args.pipeline}, cross-validation: {args.cv}; {len(manifest)} clips"
     show(args, {"macro-F1, pooled test predictions": rows}, note)
 

@@ -77,8 +77,9 @@ def _changes(args: Any, seed: int) -> list[str]:
     if args.derived:
         frame = _derived(frame)
     if args.quick:
-        parts = [frame.filter(pl.col("split") == s).sample(n, seed=1) for s, n in QUICK.items()]
-        frame = pl.concat(parts)
+        parts = {split: frame.filter(pl.col("split") == split) for split in QUICK}
+        few = [part.sample(min(QUICK[s], part.height), seed=1) for s, part in parts.items()]
+        frame = pl.concat(few)
     run.mkdir(parents=True, exist_ok=True)
     frame.write_parquet(run / "manifest.parquet")
     audio = base.corpus.audio or base.corpus.manifest.parent
