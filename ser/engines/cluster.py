@@ -79,15 +79,15 @@ def train_with_ray(
     """
     from ser.engines.heads import RunTraining, report_current, reports_of
 
-    left = yield from report_current(job, names, training.force)
-    if not left:
+    run = yield from report_current(RunTraining(job, names, training))
+    if not run.names:
         return
     path = Path(training.origin.path)
     with _cluster(address):
         device, _ = _workers(training.device)
         local = [cache.path / "feature.json" for cache in job.features.values() if not cache.remote]
         _require_paths([path, job.manifest.source, *local], [job.run], device)
-        run = RunTraining(job, left, training).on(device)
+        run = run.on(device)
         yield from reports_of([run], run_on_ray(run.tasks(), _options(path, device)))
 
 

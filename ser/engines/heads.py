@@ -99,9 +99,9 @@ def train_runs(
     """
     pending = []
     for run in runs:
-        names = yield from report_current(run.job, run.names, run.training.force, run.prefix)
-        if names:
-            pending.append(replace(run, names=names))
+        left = yield from report_current(run)
+        if left.names:
+            pending.append(left)
     if not pending:
         return
     device = choose_device(runs[0].training.device)
@@ -137,14 +137,12 @@ def load_features(job: HeadsJob, names: Sequence[str], log: Log = lambda line: N
             log(f"heads    {cache.name}: larger than the free memory, read from disk")
 
 
-def report_current(
-    job: HeadsJob, names: Sequence[str], force: bool, prefix: str = ""
-) -> Generator[HeadReport, None, list[str]]:
-    """Yield the reports of heads that are up to date; return the names of the others."""
-    current = [] if force else current_heads(job, names)
-    for report in train_heads(job, current):
-        yield replace(report, name=prefix + report.name)
-    return [name for name in names if name not in current]
+def report_current(run: RunTraining) -> Generator[HeadReport, None, RunTraining]:
+    """Yield the reports of heads that are up to date; return the training of the others."""
+    current = [] if run.training.force else current_heads(run.job, run.names)
+    for report in train_heads(run.job, current):
+        yield replace(report, name=run.prefix + report.name)
+    return replace(run, names=[name for name in run.names if name not in current])
 
 
 def reports_of(

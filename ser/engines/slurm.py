@@ -82,12 +82,11 @@ def train_with_slurm(
     from ser.engines.heads import RunTraining, report_current, reports_of
 
     _check_names(options)
-    left = yield from report_current(job, names, training.force)
-    if not left:
+    run = yield from report_current(RunTraining(job, names, training))
+    if not run.names:
         return
     if jobs is not None:
         options = {"array_parallelism": str(jobs), **options}
-    run = RunTraining(job, left, training)
     yield from reports_of([run], run_on_slurm(run.tasks(), _executor(job.run, options)))
 
 
