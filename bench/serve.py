@@ -26,10 +26,7 @@ from bench.report import Row, arguments, show, temporary_folder
 
 @contextlib.contextmanager
 def served(run: Path, folder: Path) -> Iterator[tuple[int, str]]:
-    """Start `ser serve` with its page on a free port; yield its process and its address.
-
-    The models are loaded then.
-    """
+    """Start `ser serve` on a free port, wait for its models; yield its process and address."""
     command = [PROGRAM, "serve", "--run", str(run), "--port", "0"]
     environment = os.environ | {"TMPDIR": str(folder)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:

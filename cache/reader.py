@@ -13,12 +13,13 @@ of different audio. A feature without the view (text: the words stay what they w
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from ser.cache.features import FeatureCache
-from ser.cache.strides import after_stride, as_layers, read_into, read_shape, side_by_side
+from ser.cache.strides import after_stride, as_layers, read_into, read_shape
 from ser.corpus.errors import UserError
 from ser.corpus.lookahead import ahead
 
@@ -72,18 +73,12 @@ class FeatureInput:
         """Return the shape of one frame as it is read: (dim,) or (layers, dim)."""
         return read_shape(self.cache.item_shape, self.layers)
 
-    def side_by_side(self, values: np.ndarray) -> np.ndarray:
-        """Return the layers that are read, of `(..., layers, dim)`: `(..., read * dim)`."""
-        return side_by_side(values, self.layers)
-
     @cached_property
     def _starts(self) -> dict[str, int]:
         """Where the places of each view start; those of the clean cache start at 0."""
-        starts, end = {}, 0
-        for view, cache in {"": self.cache, **self.views}.items():
-            starts[view] = end
-            end += len(cache.snapshot().utterance)
-        return starts
+        caches = {"": self.cache, **self.views}
+        sizes = (len(cache.snapshot().utterance) for cache in caches.values())
+        return dict(zip(caches, accumulate(sizes, initial=0), strict=False))
 
     def find(self, utterances: Sequence[str], view: str = "") -> np.ndarray:
         """Return the place of each utterance in a view: int64, -1 where it is not cached."""

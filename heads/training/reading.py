@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ser.cache.features import FeatureCache
 from ser.cache.reader import Batch, Clips, FeatureInput, lengths_of
+from ser.cache.strides import side_by_side
 from ser.corpus.errors import UserError
 from ser.heads.config import HeadConfig
 from ser.heads.head import mask_of
@@ -94,4 +95,4 @@ class Reading:
 def read_moments(column: FeatureInput, utterances: Sequence[str]) -> Moments:
     """Return the mean and deviation of the frames of utterances, as a head reads them."""
     mean, deviation = column.cache.moments(utterances)
-    return column.side_by_side(mean), column.side_by_side(deviation)
+    return side_by_side(mean, column.layers), side_by_side(deviation, column.layers)
