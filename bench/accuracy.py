@@ -78,7 +78,7 @@ def _rows(name: str, entry: Mapping[str, Any], job: HeadsJob, seeds: int) -> lis
     cpu = []
     for seed in range(seeds):
         start = time.process_time()
-        options = dict(entry) | {"seed": seed}
+        options: dict[str, Any] = {**entry, "seed": seed}
         model = HeadClassifier(cache=job.features, **options).fit(job.manifest)
         for split, values in scores.items():
             utterances = job.manifest.utterances(split)
