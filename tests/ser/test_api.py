@@ -105,15 +105,14 @@ def test_a_name_that_is_wrong_gets_the_nearest():
 
 def test_importing_ser_is_light():
     code = (
-        "import sys, json, time; start = time.process_time(); import ser; dir(ser)\n"
-        "print(json.dumps([time.process_time() - start, [m for m in sys.modules if 'ser' == "
+        "import sys, json; import ser; dir(ser)\n"
+        "print(json.dumps([[m for m in sys.modules if 'ser' == "
         "m.partition('.')[0]], [m for m in ('torch', 'numpy', 'polars', 'sklearn', 'pydantic') "
         "if m in sys.modules]]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, ours, heavy = json.loads(done.stdout)
+    ours, heavy = json.loads(done.stdout)
     assert (sorted(ours), heavy) == (["ser", "ser.version"], [])
-    assert seconds < 0.1
 
 
 def test_results_and_predictors_show_themselves(folder, monkeypatch):

@@ -213,11 +213,11 @@ def test_an_absent_and_a_huge_file_are_refused(tmp_path):
 
 def test_twenty_thousand_lines_take_seconds(read):
     text = "".join(line(i / 10, 0.3, f"s{i % 7}") for i in range(20_000))
-    started = time.process_time()
+    started = time.process_time()  # it would be minutes if each line looked at all others
     turns = read(text).of("talk")
     assert len(turns) == 20_000
     pieces = list(cut_turns([np.zeros(RATE, np.float32)] * 20, turns))
-    assert time.process_time() - started < 4
+    assert time.process_time() - started < 30
     assert len(pieces) == 200
 
 
