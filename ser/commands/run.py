@@ -39,7 +39,7 @@ def demo(*, folder: Annotated[Path, typer.Option(file_okay=False)] = Path()) -> 
         folder (FOLDER): Folder that gets data/ and runs/; by default this one.
     """
     from ser.score.run import render
-    from ser.smoke.demo import demo as run_demo
+    from ser.smoke.smoke import demo as run_demo
 
     require_folder(folder, "--folder")
     metrics, failed = run_demo(folder, log.info)

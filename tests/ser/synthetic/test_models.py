@@ -155,6 +155,14 @@ def test_the_config_of_a_folder_gives_its_architecture(tmp_path):
     assert (config["model_type"], config["feat_extract_norm"]) == ("wavlm", "group")
 
 
+def test_a_damaged_config_gives_no_architecture(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "wavlm"')
+    with pytest.raises(UserError, match=r"the architecture of '.*mine' is unknown"):
+        tiny_model("speech", str(folder), tmp_path, WORDS)
+
+
 def test_an_unknown_architecture_is_refused(tmp_path):
     with pytest.raises(UserError) as error:
         tiny_model("speech", "someone/data2vec-large", tmp_path, WORDS)
