@@ -16,10 +16,11 @@ import polars as pl
 from ser.cache.logits import HeadLogits
 from ser.corpus.errors import UserError, listed, plural
 from ser.corpus.manifest import Manifest
+from ser.score.agreement import agreement
 from ser.score.attributes import ccc, resampled_ccc
 from ser.score.bootstrap import Resamples, resample_speakers
 from ser.score.compare import Paired, compare_attributes, compare_classes
-from ser.score.comparison import Comparison, Difference, Pair, Score, agreement
+from ser.score.comparison import Comparison, Difference, Pair, Score
 from ser.score.heads import classifies, read_heads
 from ser.score.metrics import confusion, macro_f1, per_class_f1
 from ser.score.record import StackSummary, has_stack, stack_file

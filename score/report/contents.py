@@ -23,8 +23,8 @@ from ser.cache.logits import HeadLogits
 from ser.cache.transcripts import TranscriptCache
 from ser.corpus.errors import TRAIN_AGAIN, DamagedError, plural
 from ser.corpus.manifest import Manifest, corpus_name
+from ser.score.agreement import kappa
 from ser.score.calibration import equal_mass_curve
-from ser.score.comparison import kappa
 from ser.score.cross import FILE as CROSS
 from ser.score.cross import Cross
 from ser.score.heads import read_heads

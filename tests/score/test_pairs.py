@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from ser.corpus.errors import UserError
-from ser.score.comparison import Agreement
+from ser.score.agreement import Agreement
 from ser.score.pairs import System, compare_systems, read_system
 
 SPEAKERS = [f"s{i}" for i in range(6)]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from ser.score.comparison import Agreement, agreement, kappa
+from ser.score.agreement import Agreement, agreement, kappa
 
 
 @settings(deadline=None)
