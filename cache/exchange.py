@@ -32,13 +32,13 @@ import h5py
 import numpy as np
 
 from ser.cache.arrays import FORMAT, USUAL_NAMES, Array, ArrayNames, Origin, load, opened
+from ser.cache.feature_writer import FeatureWriter
 from ser.cache.features import FeatureCache
 from ser.cache.files import hash64
 from ser.cache.foreign_shard import ForeignShard
 from ser.cache.metadata import is_feature_name
 from ser.cache.precision import Encoded, Precision, values
 from ser.cache.shard import Row, ShardFrames, checksum, rows_of
-from ser.cache.shard_writer import FeatureWriter
 from ser.corpus.atomic import staged
 from ser.corpus.errors import UserError, first_line, shown
 from ser.corpus.progress import steps

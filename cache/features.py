@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import polars as pl
 
+from ser.cache.feature_writer import SHARD_BYTES, FeatureWriter
 from ser.cache.folder import Damage, FeatureFolder
 from ser.cache.index_file import Snapshot, updated
 from ser.cache.metadata import METADATA_REMEDY
@@ -20,7 +21,6 @@ from ser.cache.precision import Encoded, Precision, moments, values
 from ser.cache.remote import Remote
 from ser.cache.shard import Shard, checksum, is_foreign, open_shard, read_rows
 from ser.cache.shard_check import intact, require_whole
-from ser.cache.shard_writer import SHARD_BYTES, FeatureWriter
 from ser.corpus.atomic import write_durably
 from ser.corpus.errors import DamagedError, UserError, plural
 from ser.corpus.machine import available_memory

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from ser.cache.feature_writer import ShardWriter
 from ser.cache.features import FeatureCache
 from ser.cache.files import new_shard_name
 from ser.cache.folder import Damage, FeatureFolder
@@ -16,7 +17,6 @@ from ser.cache.index_file import latest, stored
 from ser.cache.metadata import read_metadata
 from ser.cache.remote import DELETED, Root
 from ser.cache.shard_check import intact
-from ser.cache.shard_writer import ShardWriter
 from ser.cache.transcripts import TranscriptCache, checksums
 from ser.corpus import atomic
 from ser.corpus.atomic import sync, sync_tree

@@ -26,11 +26,11 @@ import numpy as np
 import polars as pl
 
 from ser.cache.exchange import Report, export_to, exported_metadata, intact_frames, precision_of
+from ser.cache.feature_writer import encode_names
 from ser.cache.features import FeatureCache
 from ser.cache.json_file import read_object
 from ser.cache.precision import Encoded
 from ser.cache.shard import checksum, rows_of
-from ser.cache.shard_writer import encode_names
 from ser.cache.swap import staged_folder
 from ser.cache.zarr_ragged import FORMAT
 from ser.corpus.errors import UserError

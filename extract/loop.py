@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ser.cache.shard_writer import FeatureWriter
+from ser.cache.feature_writer import FeatureWriter
 from ser.cache.transcripts import TranscriptWriter
 from ser.corpus.errors import AudioError, UserError
 from ser.corpus.lookahead import ahead, batches_ahead

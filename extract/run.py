@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 
+from ser.cache.feature_writer import SHARD_BYTES, FeatureWriter
 from ser.cache.features import FeatureCache
 from ser.cache.files import fingerprint
 from ser.cache.index_file import missing
-from ser.cache.shard_writer import SHARD_BYTES, FeatureWriter
 from ser.cache.transcripts import TranscriptCache, TranscriptWriter
 from ser.corpus.config import VARIABLE, require_set
 from ser.corpus.errors import UserError
