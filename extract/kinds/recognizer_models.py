@@ -24,7 +24,7 @@ CODES = (
     "nl:nld pl:pol pt:por ro:ron ru:rus sk:slk sl:slv sv:swe sw:swh ta:tam te:tel th:tha tl:tgl "
     "tr:tur uk:ukr ur:urd uz:uzn vi:vie zh:cmn"
 )
-SEAMLESS = dict(pair.split(":") for pair in CODES.split())  # by code of ISO 639-1
+SEAMLESS = {code[:2]: code[3:] for code in CODES.split()}  # by code of ISO 639-1
 CODEC_RATE = 24_000  # Hz, of Kyutai's models
 Waves = list[np.ndarray]
 
