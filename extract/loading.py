@@ -80,9 +80,9 @@ def load_whole(
     names = sorted(loading["missing_keys"])
     missing = [name for name in names if not re.fullmatch(ignored, name)]
     if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(
-            f"{model}: its weights lack {missing[0]} and {len(missing) - 1} more tensors, which "
-            f"would be random; {remedy}."
+            f"{model}: its weights lack {missing[0]}{others}, which would be random; {remedy}."
         )
     return module
 

@@ -19,7 +19,6 @@ SNAPSHOT = ROOT / "tests" / "messages.txt"
 HOLE = "{…}"
 WORD = r"[^\W\d_]{2,}"
 PROSE = re.compile(rf"{WORD}[,;:.)'’]*\s+[('‘]*{WORD}|{WORD}[,;:]? \{{…\}}|\{{…\}} {WORD}")
-PART = re.compile(r"\n\n|\n {4}(?=\w)")  # between paragraphs and options of a command's help
 NOT_PROSE = re.compile(
     r"^\s*<|</\w+>|\{[^{}]+:[^{}]*(?:rem|px)[^{}]*\}|\w\[\w+, "
 )  # HTML, CSS, scripts, types
@@ -46,14 +45,14 @@ def sentences(tree: ast.Module, commands: bool) -> Iterator[str]:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             skipped.add(node.value)
         if commands and isinstance(node, Function) and not node.name.startswith("_"):
-            yield from PART.split(ast.get_docstring(node) or "")
+            yield from re.split(r"\n\n|\n {4}(?=\w)", ast.get_docstring(node) or "")
         if isinstance(node, ast.JoinedStr):
             skipped |= {part for part in node.values if isinstance(part, ast.Constant)}
             yield "".join(
                 part.value if isinstance(part, ast.Constant) else HOLE for part in node.values
             )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from PART.split(node.value) if commands else [node.value]
+            yield node.value
 
 
 @cache

@@ -17,7 +17,7 @@ from ser.commands.cache_info import (
 )
 from ser.commands.help import Group, Resuming, command
 from ser.commands.logs import result
-from ser.commands.options import PIPELINE, load_pipeline
+from ser.commands.options import PIPELINE, CacheFolder, Json, Overrides, PipelineFile, load_pipeline
 from ser.commands.output import exit_code, print_frame, print_json
 from ser.corpus.errors import UserError, plural
 
@@ -34,11 +34,10 @@ app.add_typer(cache, name="cache", rich_help_panel="Tools")
 
 @command(cache, "ser cache info\nser cache info --cache s3://bucket/cache --json")
 def info(
-    *,
-    root: str | None = None,
-    as_json: bool = False,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    root: CacheFolder = None,
+    as_json: Json = False,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> None:
     """List what is cached of each feature and what is missing.
 
@@ -71,9 +70,9 @@ def verify(
     features: list[str] | None = None,
     *,
     repair: bool = False,
-    root: str | None = None,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    root: CacheFolder = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Compare the cache with its checksums.
 
@@ -111,8 +110,8 @@ def prune(
     *,
     also: list[Path] | None = None,
     yes: bool = False,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> None:
     """Delete the features that no pipeline names.
 

@@ -11,7 +11,7 @@ import typer
 from ser.commands.cache_info import cache_root
 from ser.commands.help import Resuming, command
 from ser.commands.logs import result
-from ser.commands.options import PIPELINE, load_pipeline
+from ser.commands.options import PIPELINE, CacheFolder, Overrides, PipelineFile, load_pipeline
 from ser.commands.output import exit_code
 from ser.corpus.errors import UserError, plural
 
@@ -33,9 +33,9 @@ def export(
     *,
     form: Literal["hdf5", "zarr"] = "hdf5",
     view: bool = False,
-    root: str | None = None,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    root: CacheFolder = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Write a feature to one HDF5 file or Zarr store.
 
@@ -86,9 +86,9 @@ def import_(
     ids: str | None = None,
     lengths: str | None = None,
     offsets: str | None = None,
-    root: str | None = None,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    root: CacheFolder = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Import arrays from elsewhere as a feature.
 
@@ -133,8 +133,8 @@ def push(
     *,
     licence: str | None = None,
     private: bool = False,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> None:
     """Push a feature of the pipeline to the Hugging Face hub, with its card.
 
@@ -195,9 +195,9 @@ def _require_shareable(cache: "FeatureCache", manifest: "Manifest") -> None:
 def pull(
     place: str,
     *,
-    root: str | None = None,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    root: CacheFolder = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> None:
     """Add a feature of the Hugging Face hub to the cache.
 

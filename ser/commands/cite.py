@@ -5,13 +5,14 @@ from pathlib import Path
 import typer
 
 from ser.commands.help import command
+from ser.commands.options import Json
 from ser.commands.output import print_json
 
 app = typer.Typer()
 
 
 @command(app, "ser cite runs/mine > mine.bib\nser cite mine.ser", section="Score")
-def cite(run: Path, *, as_json: bool = False) -> None:
+def cite(run: Path, *, as_json: Json = False) -> None:
     """Print BibTeX entries for the corpus, the models and the software of a run.
 
     A comment above each entry names what it is cited for.

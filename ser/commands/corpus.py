@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from ser.commands import corpus_parts
-from ser.commands.help import Group, command
+from ser.commands.help import Group, command, option
 from ser.commands.logs import log
-from ser.commands.options import OUTPUT_MANIFEST, key_texts
+from ser.commands.options import OUTPUT_MANIFEST, Json, key_texts
 from ser.commands.output import console, exit_code, print_frame, print_json
 from ser.corpus.errors import one_line
 
@@ -16,6 +16,10 @@ app = typer.Typer()
 corpus = typer.Typer(cls=Group, help="Make and check manifests, the tables of clips and labels.")
 corpus.add_typer(corpus_parts.app)
 app.add_typer(corpus, name="corpus", rich_help_panel="Corpus")
+
+Plugin = Annotated[
+    str | None, option("MODULE", "Python module that registers the importer; none by default.")
+]
 
 
 @command(
@@ -30,7 +34,7 @@ def import_(
     *,
     out: Annotated[Path, OUTPUT_MANIFEST],
     options: list[str] | None = None,
-    plugin: str | None = None,
+    plugin: Plugin = None,
 ) -> None:
     """Read the corpus NAME in FOLDER into a manifest.
 
@@ -71,7 +75,7 @@ def import_(
 
 
 @command(corpus, "ser corpus importers\nser corpus importers emovo\nser corpus importers --json")
-def importers(name: str | None = None, *, plugin: str | None = None, as_json: bool = False) -> None:
+def importers(name: str | None = None, *, plugin: Plugin = None, as_json: Json = False) -> None:
     """List the importers, or describe one: files, options, splits, licence, citation.
 
     Args:
@@ -105,7 +109,7 @@ def check(
     shortest: Annotated[float, typer.Option(min=0)] = 0.1,
     longest: Annotated[float, typer.Option(min=0)] = 30.0,
     quick: bool = False,
-    as_json: bool = False,
+    as_json: Json = False,
 ) -> int:
     """Check every clip and label of a manifest.
 

@@ -8,7 +8,7 @@ import typer
 
 from ser.commands.help import command
 from ser.commands.logs import log
-from ser.commands.options import OUTPUT_MANIFEST
+from ser.commands.options import OUTPUT_MANIFEST, Json
 from ser.commands.output import print_frame, print_json
 from ser.corpus.errors import UserError, one_line
 
@@ -32,7 +32,7 @@ def split(
     folds: int | None = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path | None, OUTPUT_MANIFEST] = None,
-    as_json: bool = False,
+    as_json: Json = False,
 ) -> None:
     """Divide a manifest into train, dev and test, or into folds.
 
@@ -92,7 +92,7 @@ def join(
     votes: Literal["counts", "shares"] = "counts",
     rescale: list[str] | None = None,
     audio: list[str] | None = None,
-    as_json: bool = False,
+    as_json: Json = False,
 ) -> None:
     """Join corpora into one manifest.
 

@@ -1,13 +1,21 @@
 """`ser cv` and `ser cross`: every part of the corpus, or every corpus, is tested in turn."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ser.commands.help import Resuming, command
 from ser.commands.logs import result
-from ser.commands.options import PIPELINE, Device, load_pipeline, parse_jobs
+from ser.commands.options import (
+    PIPELINE,
+    Device,
+    Jobs,
+    Json,
+    Overrides,
+    PipelineFile,
+    load_pipeline,
+    parse_jobs,
+)
 from ser.commands.output import console, exit_code, print_json
 from ser.corpus.errors import StoppedError, UserError, shown
 
@@ -33,11 +41,11 @@ def cv(
     groups: Annotated[int | None, typer.Option(min=2, max=1000)] = None,
     dev: Literal["next", "share", "none"] | None = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000)] = 1,
-    jobs: str = "auto",
-    as_json: bool = False,
+    jobs: Jobs = "auto",
+    as_json: Json = False,
     device: Device = "auto",
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Cross-validate: test every speaker, session or fold once.
 
@@ -84,11 +92,11 @@ def cv(
 def cross(
     *,
     by: str = "corpus",
-    jobs: str = "auto",
-    as_json: bool = False,
+    jobs: Jobs = "auto",
+    as_json: Json = False,
     device: Device = "auto",
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Train on each corpus and test on every other; also leave one corpus out.
 

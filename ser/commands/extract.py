@@ -9,7 +9,12 @@ from ser.commands.help import Resuming, command
 from ser.commands.logs import result
 from ser.commands.options import (
     PIPELINE,
+    Address,
     Device,
+    Json,
+    Overrides,
+    PipelineFile,
+    Slurm,
     choose_engine,
     key_values,
     load_pipeline,
@@ -48,11 +53,11 @@ def extract(
     shard: str = "0/1",
     jobs: Annotated[int, typer.Option(min=1)] = 1,
     engine: Literal["local", "ray", "slurm"] = "local",
-    address: str | None = None,
-    slurm: list[str] | None = None,
+    address: Address = None,
+    slurm: Slurm = None,
     device: Device = "auto",
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Extract features from audio into the cache.
 
@@ -159,7 +164,7 @@ def _job_alone(
 
 
 @command(app, "ser models\nser models --json", section="Extract")
-def models(*, as_json: bool = False) -> None:
+def models(as_json: Json = False) -> None:
     """List the models that have a short name.
 
     For each: kind, values per frame, frame rate, languages, hub id and licence; and what a

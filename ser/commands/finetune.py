@@ -1,13 +1,19 @@
 """`ser finetune`: train a pretrained model and a head together."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ser.commands.help import Resuming, command
 from ser.commands.logs import log
-from ser.commands.options import PIPELINE, TrainingDevice, load_pipeline
+from ser.commands.options import (
+    PIPELINE,
+    Force,
+    Overrides,
+    PipelineFile,
+    TrainingDevice,
+    load_pipeline,
+)
 
 app = typer.Typer()
 
@@ -22,10 +28,10 @@ def finetune(
     names: list[str] | None = None,
     *,
     processes: Annotated[int, typer.Option(min=1)] = 1,
-    force: bool = False,
+    force: Force = False,
     device: TrainingDevice = "auto",
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Fine-tune foundation models together with a head.
 

@@ -12,7 +12,14 @@ from ser.commands.logs import log, result
 from ser.commands.options import (
     OUTPUT,
     PIPELINE,
+    Address,
+    Force,
     HeadsEngine,
+    Jobs,
+    Json,
+    Overrides,
+    PipelineFile,
+    Slurm,
     TrainingDevice,
     choose_engine,
     key_values,
@@ -32,6 +39,13 @@ app = typer.Typer()
 heads = typer.Typer(cls=Group, help="Train heads on cached features, tune and list them.")
 app.add_typer(heads, name="heads", rich_help_panel="Heads")
 
+InMemory = Annotated[
+    bool,
+    typer.Option(
+        "--in-memory", help="Read every feature that fits into memory before training starts."
+    ),
+]
+
 
 @command(
     heads,
@@ -41,15 +55,15 @@ app.add_typer(heads, name="heads", rich_help_panel="Heads")
 def train(
     names: list[str],
     *,
-    force: bool = False,
-    in_memory: bool = False,
-    jobs: str = "1",
+    force: Force = False,
+    in_memory: InMemory = False,
+    jobs: Jobs = "1",
     engine: HeadsEngine = "process",
-    address: str | None = None,
-    slurm: list[str] | None = None,
+    address: Address = None,
+    slurm: Slurm = None,
     device: TrainingDevice = "auto",
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Train the heads NAMES.
 
@@ -72,15 +86,15 @@ def train(
 )
 def train_all(
     *,
-    force: bool = False,
-    in_memory: bool = False,
-    jobs: str = "auto",
+    force: Force = False,
+    in_memory: InMemory = False,
+    jobs: Jobs = "auto",
     engine: HeadsEngine = "process",
-    address: str | None = None,
-    slurm: list[str] | None = None,
+    address: Address = None,
+    slurm: Slurm = None,
     device: TrainingDevice = "auto",
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Train every head of the pipeline.
 
@@ -175,8 +189,8 @@ def tune(
     space: Path,
     trials: Annotated[int, typer.Option(min=1)] = 30,
     device: TrainingDevice = "auto",
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> None:
     """Search the hyper-parameters of a head, by its score on dev.
 
@@ -222,7 +236,7 @@ def _trial(table: "pl.DataFrame") -> str:
 
 @command(heads, "ser heads list\nser heads list --json", name="list")
 def list_heads(
-    *, as_json: bool = False, path: Path = PIPELINE, overrides: list[str] | None = None
+    as_json: Json = False, path: PipelineFile = PIPELINE, overrides: Overrides = None
 ) -> int:
     """List the pipeline's heads and which are trained.
 

@@ -21,7 +21,6 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from ser.commands.extras import missing
 from ser.commands.logs import COMMON, logging_options, start_logging
-from ser.commands.options import SHARED
 from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("Start", "Corpus", "Extract", "Heads", "Stack", "Score", "Predict", "Tools")
 RESUMES = "finished work is kept, and the same command resumes"
+ENTRY = re.compile(r"^    (\w+)(?: \((.+?)\))?: (.+(?:\n {8}.+)*)", re.M)  # of `Args:`
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
@@ -174,51 +174,40 @@ def command(
 
 
 def describe(function: Callable[..., Any]) -> str:
-    """Give every parameter of a command its help; return the help of the command.
+    """Give the parameters of a command their help of `Args:`; return the help of the command.
 
-    It is that of `Args:` in the docstring, or else of `SHARED`. Raises `KeyError` for a parameter
-    without help, and for an entry of another name.
+    Raises `KeyError` for an entry of another name.
     """
     text, _, entries = (inspect.getdoc(function) or "").partition("\n\nArgs:\n")
-    parameters, own = inspect.signature(function).parameters, _entries(entries)
-    for name in dict.fromkeys((*parameters, *own)):
-        if name != "ctx":  # is Typer's own
-            _describe_parameter(function, parameters[name], *(SHARED_ENTRIES | own)[name])
+    for name, words, help_text in ENTRY.findall(entries):
+        _describe_parameter(function, name, words.split(), " ".join(help_text.split()))
     return text
 
 
-def _entries(text: str) -> dict[str, tuple[list[str], str]]:
-    """Return flags and METAVAR, and the help, of each parameter that a text describes."""
-    entries = re.findall(r"^    (\w+)(?: \((.+?)\))?: (.+(?:\n {8}.+)*)", text, re.M)
-    return {name: (words.split(), " ".join(help_.split())) for name, words, help_ in entries}
-
-
-SHARED_ENTRIES = _entries(SHARED)
-
-
 def _describe_parameter(
-    function: Callable[..., Any], parameter: inspect.Parameter, words: list[str], text: str
+    function: Callable[..., Any], name: str, words: list[str], text: str
 ) -> None:
     """Make a parameter an argument or, behind `*`, an option, as an entry of `Args:` describes it.
 
     The entry is `name (--flag METAVAR): text`; the flag is left out where it is that of the name,
     and so is the METAVAR of an argument. Bounds and the like are those of its annotation.
     """
-    name, is_option = parameter.name, parameter.kind is parameter.KEYWORD_ONLY
-    hint = function.__annotations__[name]
+    hint, parameter = function.__annotations__[name], inspect.signature(function).parameters[name]
+    is_option = parameter.kind is parameter.KEYWORD_ONLY
     base, *infos = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
     info = copy(infos[0]) if infos else typer.Option() if is_option else typer.Argument()
-    if info.help:  # its annotation describes it
-        return
     flags = [word.rstrip(",") for word in words if word.startswith("-")]
     if parameter.default is False:  # without it, there would be a --no-name
         flags = flags or [f"--{name.replace('_', '-')}"]
     metavar = " ".join(word for word in words if not word.startswith("-"))
     info.param_decls, info.help = flags, text
     info.metavar = metavar or (None if is_option else name.upper())
-    if name in ("path", "overrides", "device"):
-        info.rich_help_panel = COMMON
     function.__annotations__[name] = Annotated[base, info]
+
+
+def option(metavar: str, text: str, *names: str, **settings: Any) -> object:
+    """Return an option that several commands share; `settings` are those of Typer."""
+    return typer.Option(*names, metavar=metavar, help=text, **settings)
 
 
 def usage_message(error: typer.TyperException) -> str:

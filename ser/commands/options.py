@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ser.commands.help import option
 from ser.commands.logs import COMMON, log
 from ser.corpus.errors import StoppedError, UserError
 
@@ -48,48 +49,110 @@ POSITIVE = typer.Option(callback=_positive)  # above 0 and up to a million
 OUTPUT = typer.Option(dir_okay=False)  # to write; a folder is refused before any work
 OUTPUT_MANIFEST = typer.Option(dir_okay=False, callback=_manifest_suffix)  # to write
 
-Device = Literal["auto", "cpu", "cuda"]
+PipelineFile = Annotated[
+    Path, option("FILE", "Pipeline to read.", "--pipeline", rich_help_panel=COMMON)
+]
+Overrides = Annotated[
+    list[str] | None,
+    option(
+        "SECTION.KEY=VALUE",
+        "Replace a value of the pipeline, as stack.folds=10 (repeatable); none by default.",
+        "--set",
+        rich_help_panel=COMMON,
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(
+        help="Device to compute on; auto takes a GPU where there is one.", rich_help_panel=COMMON
+    ),
+]
 TrainingDevice = Annotated[
     str,
-    typer.Option(
-        metavar="auto|cpu|cuda|cuda:N|mps",
-        help="Device to train on; auto takes a GPU where there is one.",
+    option(
+        "auto|cpu|cuda|cuda:N|mps",
+        "Device to train on; auto takes a GPU where there is one.",
+        "--device",
         callback=_training_device,
         autocompletion=_devices,
         rich_help_panel=COMMON,
     ),
 ]
-HeadsEngine = Literal["process", "ray", "slurm"]
-Share = Annotated[float | None, typer.Option(min=0.0, max=1.0)]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON to standard output in place of a table.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Redo what is up to date.")]
+RunFolder = Annotated[
+    Path | None,
+    option(
+        "RUN",
+        "Folder of a trained run, a bundle, or hf:owner/name[@revision] of the hub; by default the "
+        "bundle that ser ships.",
+        "--run",
+    ),
+]
+OneHead = Annotated[
+    str | None, option("NAME", "Predict with this head alone; the stack by default.")
+]
+PublishedModel = Annotated[
+    str | None,
+    option(
+        "MODEL",
+        "Published classifier to use instead of a run: short name (`ser models`), hub id or "
+        "folder. By default the run.",
+        "--model",
+    ),
+]
+MinConfidence = Annotated[
+    float | None,
+    option(
+        "P",
+        "Highest probability below which a prediction is unsure, 0 to 1; by default that of "
+        "the bundle, if it has one; 0: none is. `ser score --risk` chooses one for a run.",
+        min=0.0,
+        max=1.0,
+    ),
+]
+Address = Annotated[
+    str | None,
+    option(
+        "ADDRESS", "Ray cluster to use with --engine ray, as auto; by default one is started here."
+    ),
+]
+Jobs = Annotated[
+    str,
+    option(
+        "auto|N",
+        "Heads to train at a time, each in a process of its own; auto: as many as the cores "
+        "and the memory allow.",
+    ),
+]
+HeadsEngine = Annotated[
+    Literal["process", "ray", "slurm"],
+    typer.Option(help="Where to work: in processes of this machine, on a Ray cluster, or SLURM."),
+]
+Slurm = Annotated[
+    list[str] | None,
+    option(
+        "KEY=VALUE",
+        "With --engine slurm: an option of its jobs, as partition=gpu, time=240 or "
+        "gpus_per_node=1 (repeatable); by default those of the cluster.",
+        "--slurm",
+    ),
+]
 
-SHARED = """
-    path (--pipeline FILE): Pipeline to read.
-    overrides (--set SECTION.KEY=VALUE): Replace a value of the pipeline, as stack.folds=10
-        (repeatable); none by default.
-    device: Device to compute on; auto takes a GPU where there is one.
-    as_json (--json): Print JSON to standard output in place of a table.
-    force: Redo what is up to date.
-    run (RUN): Folder of a trained run, a bundle, or hf:owner/name[@revision] of the hub; by default
-        the bundle that ser ships.
-    head (NAME): Predict with this head alone; the stack by default.
-    model (MODEL): Published classifier to use instead of a run: short name (`ser models`), hub id
-        or folder. By default the run.
-    min_confidence (P): Highest probability below which a prediction is unsure, 0 to 1; by default
-        that of the bundle, if it has one; 0: none is. `ser score --risk` chooses one for a run.
-    jobs (auto|N): Heads to train at a time, each in a process of its own; auto: as many as the
-        cores and the memory allow.
-    engine: Where to work: in processes of this machine, on a Ray cluster, or SLURM.
-    address (ADDRESS): Ray cluster to use with --engine ray, as auto; by default one is started
-        here.
-    slurm (KEY=VALUE): With --engine slurm: an option of its jobs, as partition=gpu, time=240 or
-        gpus_per_node=1 (repeatable); by default those of the cluster.
-    in_memory: Read every feature that fits into memory before training starts.
-    cv (BY): Read the pooled result of `ser cv` by this column, as speaker; by default the run.
-    root (--cache FOLDER|URL): Cache to use; by default the pipeline's.
-    plugin (MODULE): Python module that registers the importer; none by default.
-    logits (FOLDER): Folder of <head>/logits.h5 to read; by default the run's heads.
-    resamples (N): Bootstrap resamples; by default score.resamples of the pipeline.
-"""  # their help, by the name of the parameter, as in the `Args:` of a command that has its own
+CrossValidated = Annotated[
+    str | None,
+    option(
+        "BY",
+        "Read the pooled result of `ser cv` by this column, as speaker; by default the run.",
+        "--cv",
+    ),
+]
+
+CacheFolder = Annotated[
+    str | None, option("FOLDER|URL", "Cache to use; by default the pipeline's.", "--cache")
+]
 
 
 def load_pipeline(path: Path, overrides: Sequence[str] | None, cv: str | None = None) -> "Pipeline":

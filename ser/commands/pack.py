@@ -8,7 +8,7 @@ import typer
 
 from ser.commands.help import command
 from ser.commands.logs import log, result
-from ser.commands.options import OUTPUT, Share
+from ser.commands.options import OUTPUT
 from ser.commands.output import exit_code
 from ser.corpus.errors import UserError, plural
 
@@ -30,7 +30,7 @@ def pack(
     push: str | None = None,
     private: bool = False,
     embed: bool = False,
-    risk: Share = None,
+    risk: Annotated[float | None, typer.Option(min=0.0, max=1.0)] = None,
     licence: str | None = None,
     onnx: Path | None = None,
     show: Path | None = None,

@@ -12,7 +12,7 @@ import typer
 
 from ser.commands.help import command, resumable
 from ser.commands.logs import log
-from ser.commands.options import OUTPUT, Device, Share
+from ser.commands.options import OUTPUT, Device, MinConfidence, OneHead, PublishedModel, RunFolder
 from ser.commands.output import console, exit_code
 from ser.corpus.errors import UserError
 
@@ -52,10 +52,10 @@ def predict(
     files: list[str] | None = None,
     *,
     mic: bool = False,
-    run: Path | None = None,
-    head: str | None = None,
-    model: str | None = None,
-    min_confidence: Share = None,
+    run: RunFolder = None,
+    head: OneHead = None,
+    model: PublishedModel = None,
+    min_confidence: MinConfidence = None,
     form: Format | None = None,
     out: Annotated[Path | None, OUTPUT] = None,
     timeline: bool = False,
@@ -167,8 +167,8 @@ def write_results(
     from ser.predict.result import Failure
     from ser.predict.terminal import print_results
 
-    speakers = options.get("turns") is not None
-    segments = bool(options.get("timeline")) or speakers
+    speakers = options["turns"] is not None
+    segments = options["timeline"] or speakers
     failed: list[Failure] = []
     kept: list[Result] = []
     opened = out.open("w", encoding="utf-8", errors="backslashreplace") if out else None

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, command, describe
+from ser.commands.help import Group, command
 from ser.commands.logs import log
-from ser.commands.options import OUTPUT, PIPELINE, require_folder
+from ser.commands.options import OUTPUT, PIPELINE, Json, require_folder
 from ser.commands.output import exit_code, print_json, print_line
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ app.add_typer(presets, name="presets", rich_help_panel="Start")
 
 
 @presets.callback()
-def list_presets(ctx: typer.Context, *, as_json: bool = False) -> None:
+def list_presets(ctx: typer.Context, as_json: Json = False) -> None:
     """List the presets, or check them.
 
     For each preset: its corpus and published result, features (`*` marks a fine-tuned model), heads
@@ -39,9 +39,6 @@ def list_presets(ctx: typer.Context, *, as_json: bool = False) -> None:
         print_line(
             f"{'':22}features: {row['features']}; heads: {row['heads']}; {row['needs']}", indent=22
         )
-
-
-describe(list_presets)
 
 
 @command(presets, "ser presets check")

@@ -10,8 +10,13 @@ from ser.commands.help import Resuming, command
 from ser.commands.logs import log
 from ser.commands.options import (
     PIPELINE,
+    Address,
     Device,
     HeadsEngine,
+    Jobs,
+    Overrides,
+    PipelineFile,
+    Slurm,
     choose_engine,
     load_pipeline,
     parse_jobs,
@@ -57,13 +62,13 @@ def run(
     *,
     smoke: bool = False,
     report: bool = True,
-    jobs: str = "auto",
+    jobs: Jobs = "auto",
     engine: HeadsEngine = "process",
-    address: str | None = None,
-    slurm: list[str] | None = None,
+    address: Address = None,
+    slurm: Slurm = None,
     device: Device = "auto",
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Run every stage of the pipeline; skip what is up to date.
 

@@ -9,7 +9,7 @@ import typer
 
 from ser.commands.help import Group, command
 from ser.commands.logs import log, result
-from ser.commands.options import OUTPUT
+from ser.commands.options import OUTPUT, Json
 from ser.commands.output import console, print_json, write_csv
 from ser.corpus.errors import UserError
 from ser.corpus.text_table import decimals, print_table, text_table
@@ -63,7 +63,7 @@ app.add_typer(runs, name="runs", rich_help_panel="Score")
 
 @command(runs, "ser runs list\nser runs list runs/emodb --csv runs.csv", name=LIST)
 def list_runs(
-    folder: Path = RUNS, *, as_json: bool = False, file: Annotated[Path | None, OUTPUT] = None
+    folder: Path = RUNS, *, as_json: Json = False, file: Annotated[Path | None, OUTPUT] = None
 ) -> None:
     """List every run below FOLDER with its scores.
 
@@ -153,7 +153,7 @@ def compare(
     systems: list[str] | None = None,
     split: str | None = None,
     resamples: Annotated[int, typer.Option(min=1, max=1000000)] = 1000,
-    as_json: bool = False,
+    as_json: Json = False,
 ) -> None:
     """Compare the runs A and B on the utterances that both have.
 

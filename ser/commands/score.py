@@ -3,13 +3,21 @@
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ser.commands.help import command
 from ser.commands.logs import log, result
-from ser.commands.options import PIPELINE, Share, load_pipeline, require_trained
+from ser.commands.options import (
+    PIPELINE,
+    CrossValidated,
+    Json,
+    Overrides,
+    PipelineFile,
+    load_pipeline,
+    require_trained,
+)
 from ser.commands.output import console, print_json
 from ser.corpus.errors import UserError
 from ser.corpus.text_table import print_table, text_table
@@ -40,11 +48,11 @@ def score(
     predictions: list[Path] | None = None,
     manifest: Path | None = None,
     partial: bool = False,
-    risk: Share = None,
-    as_json: bool = False,
-    cv: str | None = None,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    risk: Annotated[float | None, typer.Option(min=0.0, max=1.0)] = None,
+    as_json: Json = False,
+    cv: CrossValidated = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Score every head and the stack on dev and test.
 
@@ -167,9 +175,9 @@ def _thresholds_table(thresholds: "list[Threshold]") -> "Table":
 def report(
     *,
     figures: str | None = None,
-    cv: str | None = None,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    cv: CrossValidated = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Score the run and write its report.
 

@@ -1,13 +1,12 @@
 """`ser serve`: an HTTP API and a page for a trained run."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ser.commands.help import command
 from ser.commands.logs import result
-from ser.commands.options import POSITIVE, Device, Share
+from ser.commands.options import POSITIVE, Device, MinConfidence, OneHead, PublishedModel, RunFolder
 from ser.corpus.errors import UserError
 
 app = typer.Typer()
@@ -21,10 +20,10 @@ app = typer.Typer()
 )
 def serve(
     *,
-    run: Path | None = None,
-    head: str | None = None,
-    model: str | None = None,
-    min_confidence: Share = None,
+    run: RunFolder = None,
+    head: OneHead = None,
+    model: PublishedModel = None,
+    min_confidence: MinConfidence = None,
     host: str = "127.0.0.1",
     allowed_hosts: list[str] | None = None,
     port: Annotated[int, typer.Option(min=0, max=65535)] = 7860,

@@ -5,9 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ser.commands.help import Group, command
+from ser.commands.help import Group, command, option
 from ser.commands.logs import log, result
-from ser.commands.options import OUTPUT, PIPELINE, load_pipeline, require_trained
+from ser.commands.options import (
+    OUTPUT,
+    PIPELINE,
+    CrossValidated,
+    Overrides,
+    PipelineFile,
+    load_pipeline,
+    require_trained,
+)
 from ser.commands.output import write_csv
 
 if TYPE_CHECKING:
@@ -20,9 +28,21 @@ app = typer.Typer()
 stack = typer.Typer(cls=Group, help="Combine the logits of the heads; needs no torch and no GPU.")
 app.add_typer(stack, name="stack", rich_help_panel="Stack")
 
+Logits = Annotated[
+    Path | None, option("FOLDER", "Folder of <head>/logits.h5 to read; by default the run's heads.")
+]
+TableFile = Annotated[
+    Path | None,
+    option("FILE", "CSV file for the first table; by default none is written.", dir_okay=False),
+]
+Resamples = Annotated[
+    int | None,
+    option("N", "Bootstrap resamples; by default score.resamples of the pipeline.", min=1),
+]
+
 
 @command(stack, "ser stack fit\nser stack fit --set stack.model=lightgbm --force")
-def fit(*, force: bool = False, path: Path = PIPELINE, overrides: list[str] | None = None) -> int:
+def fit(*, force: bool = False, path: PipelineFile = PIPELINE, overrides: Overrides = None) -> int:
     """Fit the stacker and predict every split.
 
     A stack that is up to date is skipped. Exit code 1 when a head failed.
@@ -58,10 +78,10 @@ def fit(*, force: bool = False, path: Path = PIPELINE, overrides: list[str] | No
 @command(stack, "ser stack predict --out predictions.csv\nser stack predict --logits copied")
 def predict(
     *,
-    logits: Path | None = None,
+    logits: Logits = None,
     out: Annotated[Path | None, OUTPUT] = None,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> None:
     """Apply the fitted stacker to logits of the same heads.
 
@@ -85,21 +105,18 @@ def predict(
 )
 def compare(
     *,
-    logits: Path | None = None,
-    out: Annotated[Path | None, OUTPUT] = None,
-    resamples: Annotated[int | None, typer.Option(min=1)] = None,
-    cv: str | None = None,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    logits: Logits = None,
+    out: TableFile = None,
+    resamples: Resamples = None,
+    cv: CrossValidated = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Compare every meta-model under every protocol.
 
     One table, with intervals and paired significance. With --logits no pipeline is read: the heads
     are those of the folder, the options those of --set. With --cv each meta-model is fitted in
     every rotation, and its pooled test predictions are scored.
-
-    Args:
-        out (FILE): CSV file for the first table; by default none is written.
     """
     from ser.commands.stack_tables import print_compared
     from ser.stack.compare import compare
@@ -116,20 +133,16 @@ def compare(
 
 @command(stack, "ser stack ablate\nser stack ablate --resamples 1000")
 def ablate(
-    *,
-    logits: Path | None = None,
-    out: Annotated[Path | None, OUTPUT] = None,
-    resamples: Annotated[int | None, typer.Option(min=1)] = None,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    logits: Logits = None,
+    out: TableFile = None,
+    resamples: Resamples = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> int:
     """Measure what each head contributes to the stack on dev.
 
     Each head is left out once and permuted once. With --logits no pipeline is read: the heads are
     those of the folder, the options those of --set.
-
-    Args:
-        out (FILE): CSV file for the first table; by default none is written.
     """
     from ser.commands.stack_tables import print_ablated
     from ser.stack.ablate import ablate

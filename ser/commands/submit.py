@@ -7,7 +7,7 @@ import typer
 
 from ser.commands.help import command
 from ser.commands.logs import result
-from ser.commands.options import PIPELINE, load_pipeline
+from ser.commands.options import PIPELINE, Overrides, PipelineFile, load_pipeline
 from ser.corpus.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def submit(
     head: str | None = None,
     expected: Path | None = None,
     out: Path | None = None,
-    path: Path = PIPELINE,
-    overrides: list[str] | None = None,
+    path: PipelineFile = PIPELINE,
+    overrides: Overrides = None,
 ) -> None:
     """Write the challenge's submission.
 

@@ -69,7 +69,9 @@ def test_frames_are_copied_back_in_a_stream_of_their_own(events: list[str]) -> N
 
 @pytest.mark.parametrize(("device", "at_once"), [("cpu", 1), ("cuda:1", gpu.AT_ONCE)])
 def test_a_gpu_has_several_batches_at_once(device: str, at_once: int) -> None:
-    encoder = SimpleNamespace(device=torch.device(device), item_shape=(1,), eval=lambda: encoder)
+    encoder = SimpleNamespace(
+        device=torch.device(device), item_shape=(1,), batches_at_once=1, eval=lambda: encoder
+    )
 
     class Fake(EncoderExtractor):
         def build_encoder(self, device: str, trained: bool = False) -> Any:

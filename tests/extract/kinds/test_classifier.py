@@ -203,8 +203,7 @@ def test_weights_without_the_classifier_are_refused(tmp_path: Path) -> None:
     labels["id2label"] = {"0": "angry", "1": "sad"}
     folder = changed(encoder, tmp_path / "m", lambda c: c.update(labels))
     assert refusal(folder) == (
-        f"{folder}: its weights lack classifier.bias and 3 more tensors, which would be "
-        f"random; {OWN}"
+        f"{folder}: its weights lack classifier.bias and 3 more, which would be random; {OWN}"
     )
 
 

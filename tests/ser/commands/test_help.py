@@ -92,7 +92,7 @@ OPTIONAL = {"features", "run"}  # of `ser extract` and `ser pack`, which take an
 
 
 def test_the_help_of_parameters_is_in_the_docstring():
-    def command(source, *, everything=False, limit: Annotated[int, Option(min=1)] = 3, path=None):
+    def command(source, *, everything=False, limit: Annotated[int, Option(min=1)] = 3):
         pass
 
     command.__doc__ = """Copy.
@@ -103,17 +103,16 @@ def test_the_help_of_parameters_is_in_the_docstring():
         everything (--all): Copy all.
         limit (--most, -n N): Copy so many.
     """
-    command.__annotations__ |= {"source": str, "everything": bool, "path": str}
+    command.__annotations__ |= {"source": str, "everything": bool}
     assert describe(command) == "Copy."
     infos = [hint.__metadata__[0] for hint in command.__annotations__.values()]
     assert {(i.help, i.metavar, *i.param_decls) for i in infos} == {
         ("File to copy.", "SOURCE"),
         ("Copy all.", None, "--all"),
         ("Copy so many.", "N", "--most", "-n"),
-        ("Pipeline to read.", "FILE", "--pipeline"),
     }
     command.__doc__ = "Copy.\n\nArgs:\n    sources: Files."
-    with pytest.raises(KeyError, match="source"):
+    with pytest.raises(KeyError, match="sources"):
         describe(command)
 
 
