@@ -177,7 +177,8 @@ def test_without_epochs_the_given_weights_only_predict(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "log", ["tensorboard", "mlflow", pytest.param("wandb", marks=pytest.mark.slow)]
+    "log",
+    ["tensorboard", *(pytest.param(log, marks=pytest.mark.slow) for log in ("mlflow", "wandb"))],
 )
 def test_epochs_are_reported_to_a_tracker(tmp_path, monkeypatch, log):
     pytest.importorskip(log)

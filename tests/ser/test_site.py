@@ -145,6 +145,7 @@ def test_an_unknown_option_or_command_is_found():
             check_call("a.md", call)
 
 
+@pytest.mark.slow
 def test_the_quick_start(tmp_path):
     page = (ROOT / "docs" / "index.md").read_text()
     snippets = dict(re.findall(r"<!-- test: (\w+) -->\n```\w+\n(.*?)```", page, re.S))

@@ -28,6 +28,7 @@ class TestWav2Vec2Layer(ExtractorConformance):
         return made("classifier", tiny_classifier(self.family, self.norm), **options)
 
 
+@pytest.mark.slow  # of the same code as others
 class TestHubertGroup(TestWav2Vec2Layer):
     family, norm = "Hubert", "group"
 
@@ -36,6 +37,7 @@ class TestWavLMLayer(TestWav2Vec2Layer):
     family = "WavLM"
 
 
+@pytest.mark.slow  # of the same code as others
 class TestConformerGroup(TestWav2Vec2Layer):
     family, norm = "Wav2Vec2Conformer", "group"
 
@@ -53,6 +55,7 @@ class TestDenseHead(TestWav2Vec2Layer):
         return made("classifier", tiny_dense(self.family, self.norm), **options)
 
 
+@pytest.mark.slow  # of the same code as others
 class TestDenseHeadOfAGroupNorm(TestDenseHead):
     family, norm = "Hubert", "group"
 

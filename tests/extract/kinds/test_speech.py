@@ -34,6 +34,7 @@ class TestWavLMLayer(TestWav2Vec2Layer):
     family = "WavLM"
 
 
+@pytest.mark.slow  # of the same code as others
 class TestWavLMGroup(TestWav2Vec2Group):
     family = "WavLM"
 

@@ -22,7 +22,7 @@ OTHERS |= {"emotion2vec", "dasheng", "spear"}  # test_emotion2vec.py, test_dashe
 
 
 # run by the same code as another row
-ALIKE = {"unispeech", "sew", "canary", "glmasr", "qwen2_audio"}
+ALIKE = {"unispeech", "unispeech-sat", "sew", "canary", "glmasr", "qwen2_audio", "qwen3_omni_moe"}
 ROWS = [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in TINY]
 
 

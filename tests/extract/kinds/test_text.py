@@ -31,6 +31,7 @@ class TestDebertaV2(TestRoberta):
     family = "deberta-v2"
 
 
+@pytest.mark.slow  # of the same code as others
 class TestDebertaV3(TestRoberta):
     family = "deberta-v3"
 
@@ -47,6 +48,7 @@ class TestLlama(TestRoberta):
     family = "llama"
 
 
+@pytest.mark.slow  # of the same code as others
 class TestQwen2(TestRoberta):
     family = "qwen2"
 

@@ -80,6 +80,7 @@ def test_killed_worker_is_replaced(pipeline):
     assert not [path for path in opened(pipeline).staging.iterdir() if path.is_dir()]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("warm_workers")
 def test_shard_that_kills_every_worker_is_named(pipeline):
     (pipeline.parent / "exit").touch()

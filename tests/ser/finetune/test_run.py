@@ -165,6 +165,7 @@ def tune(folder, *words):
     return ser_warm("finetune", *words, cwd=folder)
 
 
+@pytest.mark.slow
 def test_killed_and_begun_again_it_has_the_same_curve(tmp_path):
     options = {"epochs": 3, "batch": 5, "ema": 0.5, "augment": "{noise: {}}", "lr": 1e-3}
     options |= {"dropout": 0.5}
