@@ -167,8 +167,8 @@ def write_results(
     from ser.predict.result import Failure
     from ser.predict.terminal import print_results
 
-    speakers = options["turns"] is not None
-    segments = options["timeline"] or speakers
+    speakers = options.get("turns") is not None
+    segments = options.get("timeline", False) or speakers
     failed: list[Failure] = []
     kept: list[Result] = []
     opened = out.open("w", encoding="utf-8", errors="backslashreplace") if out else None
