@@ -1,8 +1,9 @@
 """Work that threads do ahead of the caller, a bounded number of results at a time."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -16,10 +17,11 @@ def ahead(
     most: int,
     *,
     finishes: bool = False,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Yield `function(item)` for each item, in order; `threads` compute at most `most` ahead.
 
-    An interruption waits for no thread, or with `finishes` for all that was handed to them.
+    Who interrupts or closes it waits for no thread, or with `finishes` for all that was handed to
+    them: then use `contextlib.closing`.
     """
     batches = ([item] for item in items)
     for [result] in batches_ahead(function, batches, threads, most, finishes=finishes):
@@ -33,12 +35,12 @@ def batches_ahead(
     most: int,
     *,
     finishes: bool = False,
-) -> Iterator[list[Result]]:
+) -> Generator[list[Result]]:
     """Yield the results of each batch of items, in order; at most `most` batches are ahead.
 
     Threads share the items of a batch. An error of the function is raised where its batch is read.
     """
-    pool, wait = ThreadPoolExecutor(threads), True
+    pool = ThreadPoolExecutor(threads)
     waiting: deque[list[Future[Result]]] = deque()
     try:
         for batch in batches:
@@ -47,8 +49,16 @@ def batches_ahead(
                 yield [future.result() for future in waiting.popleft()]
         while waiting:
             yield [future.result() for future in waiting.popleft()]
-    except KeyboardInterrupt:
-        wait = finishes
+    except GeneratorExit:
+        if finishes:
+            pool.shutdown()
+        # else the garbage collector may have closed it, amid code that has the locks which
+        # `shutdown` takes; the threads end by themselves when the pool is gone
+        for future in chain.from_iterable(waiting):
+            future.cancel()
         raise
-    finally:
+    except BaseException as error:
+        wait = finishes or not isinstance(error, KeyboardInterrupt)
         pool.shutdown(wait, cancel_futures=not wait)
+        raise
+    pool.shutdown()

@@ -108,9 +108,12 @@ def run_batches(
             yield [(u, result, batch.hashes[u]) for u, result in results if u in wanted]
             clock.done(batch, seconds)
 
-    with closing(_Clock(outputs, sum(map(len, batches)))) as clock:
-        write = partial(_write, outputs, stat_hashes)
-        for _ in ahead(write, computed(), 1, BEHIND, finishes=True):
+    write = partial(_write, outputs, stat_hashes)
+    with (
+        closing(_Clock(outputs, sum(map(len, batches)))) as clock,
+        closing(ahead(write, computed(), 1, BEHIND, finishes=True)) as written,
+    ):
+        for _ in written:
             pass
     for output in outputs:
         output.report.failed |= {u: e for u, e in failed.items() if u in output.wanted}

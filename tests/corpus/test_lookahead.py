@@ -66,3 +66,31 @@ def test_an_interruption_lets_threads_finish_what_was_handed_to_them_where_that_
     with pytest.raises(KeyboardInterrupt):
         list(ahead(finish, interrupted(release), threads=1, most=5, finishes=True))
     assert done == [0, 1, 2]
+
+
+def test_what_is_closed_waits_for_no_thread_as_the_garbage_collector_may_close_it():
+    release, done = threading.Event(), []
+
+    def hold(item):
+        if item:
+            release.wait(timeout=60)
+        done.append(item)
+        return item
+
+    results = ahead(hold, range(9), threads=1, most=5)
+    assert next(results) == 0
+    threads = [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
+    results.close()
+    assert done == [0]
+    release.set()
+    for thread in threads:
+        thread.join(60)
+    assert done in ([0], [0, 1])  # the rest was cancelled
+
+
+def test_who_closes_it_waits_for_what_was_handed_over_where_that_is_asked_for():
+    done = []
+    results = ahead(done.append, range(3), threads=1, most=5, finishes=True)
+    next(results)
+    results.close()
+    assert done == [0, 1, 2]
