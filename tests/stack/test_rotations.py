@@ -70,7 +70,6 @@ def test_pooled_stacks_of_several_models_are_called_auto(tmp_path):
     assert StackRecord.read(pooled / "stack" / "stack.json").config["model"] == "auto"
 
 
-@pytest.mark.slow
 def test_every_meta_model_over_all_rotations(tmp_path):
     runs = write_runs(tmp_path)
     config = StackConfig(model="mean_logits", folds=2)

@@ -43,7 +43,6 @@ class Device:
         return SimpleNamespace(start=start, close=lambda: None)
 
 
-@pytest.mark.slow
 def test_each_window_is_a_line_with_the_prediction_for_its_samples(small, clips, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", Device(clips[0]))
     expected = small.seen(clips[0], timeline=True, cut="windows", window=1, hop=0.5).segments
