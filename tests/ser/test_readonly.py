@@ -81,8 +81,8 @@ def test_all_that_is_up_to_date_on_a_read_only_disk(folder):
     assert lines.count(f"ser: {folder}/run/report: {shown}") == 2
     for place in ("run/heads/one", "run"):
         assert (
-            f"ser: {folder}/{place}: Read-only file system; finished work is kept: make it "
-            "writable, or use another folder, and run the same command again."
+            f"ser: {folder}/{place}: Read-only file system; make it writable, or use another "
+            "folder, and run the same command again."
         ) in lines
 
 
