@@ -15,6 +15,7 @@ by one process at a time.
 
 import logging
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from ser.cache.locks import locked
 from ser.cache.logits import HeadLogits
 from ser.cache.swap import recover_folder, staged_folder
 from ser.corpus.config import describe
-from ser.corpus.errors import UserError
+from ser.corpus.errors import DamagedError, UserError
 from ser.score.record import PREDICTIONS
 from ser.stack.config import StackConfig
 from ser.stack.model import FittedStack
@@ -142,10 +143,13 @@ def load(run: Path, table: LogitTable) -> FittedStack:
 
 def is_current(run: Path, heads: Sequence[str], config: StackConfig) -> bool:
     """Return whether the run's stack is undamaged and the one that `fit` would produce."""
+    recover_folder(run / "stack")
+    if not _file(run).exists():
+        return False
     try:
         record = _record(run)
         record.stack_config(_file(run))
-    except UserError:  # there is none, or it is damaged
+    except DamagedError:
         return False
     if not is_undamaged(run / "stack", {PREDICTIONS: None, **record.checksums}):
         return False
@@ -188,11 +192,13 @@ def _predictions(table: LogitTable, stack: FittedStack, splits: Iterable[str]) -
 
 
 def _save(run: Path, record: StackRecord, stack: FittedStack, table: LogitTable) -> StackRecord:
-    """Predict and write all files."""
+    """Predict and write all files, those of the models in a second thread."""
     with staged_folder(run / "stack") as part:
-        stack.save(part)
-        others = [split for split in table.splits if split != TRAIN] or [TRAIN]
-        _predictions(table, stack, others).write_parquet(part / PREDICTIONS)
+        with ThreadPoolExecutor(1) as writer:
+            saved = writer.submit(stack.save, part)
+            others = [split for split in table.splits if split != TRAIN] or [TRAIN]
+            _predictions(table, stack, others).write_parquet(part / PREDICTIONS)
+            saved.result()
         files = [path.name for path in part.iterdir()]
         record = record.model_copy(update={"checksums": checksums(part, files)})
         record.write(part / "stack.json")
