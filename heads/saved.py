@@ -68,17 +68,17 @@ def layer_weights(run: Path, head: str) -> dict[str, list[float]]:
     They are averaged over the trainings (folds) of the head; those of a softmax are positive and
     sum to 1, those of `layer_sum: free` are any numbers. Raises `DamagedError` for damaged files.
     """
-    record, trainings = read_done(run, head), []
+    folder, record, trainings = run / "heads" / head, read_done(run, head), []
     shapes = {} if record is None else record.frames
     keys = {f: f"inputs.{i}.layer_weights" for i, f in enumerate(shapes) if len(shapes[f]) > 1}
     if record is None or not keys:
         return {}
     from safetensors import SafetensorError, safe_open
 
-    uses = record.config.get("features", [])
-    free = [use["name"] for use in uses if use.get("layer_sum") == "free"]
+    uses = record.head_config(folder / FILE).features
+    free = [use.name for use in uses if use.layer_sum == "free"]
     for part in record.weights:
-        file = run / "heads" / head / f"{part}.safetensors"
+        file = folder / f"{part}.safetensors"
         require_undamaged(file, record.checksums.get(file.name), record.remedy)
         try:
             with safe_open(file, "numpy") as tensors:

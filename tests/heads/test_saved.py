@@ -9,7 +9,7 @@ from ser.heads.record import HeadRecord
 from ser.heads.saved import layer_weights
 
 
-def write_head(run, weights, frames=None, **config):
+def write_head(run, weights, frames=None, features=("flat", "deep")):
     """Write the record of a head that reads two features, and the weights of its trainings."""
     folder = run / "heads" / "one"
     folder.mkdir(parents=True)
@@ -20,7 +20,7 @@ def write_head(run, weights, frames=None, **config):
         head="mean_mlp",
         fingerprint="f",
         made_from={"classes": ["a", "b"], "features": {"flat": "1", "deep": "2"}},
-        config=config,
+        config={"head": "mean_mlp", "features": list(features)},
         frames=frames or {"flat": [4], "deep": [3, 4]},
         outputs={"logits": 2},
         weights=list(weights),
@@ -47,6 +47,13 @@ def test_a_head_without_summed_layers_has_none(tmp_path):
     write_head(tmp_path, {"a": [0.0]}, frames={"flat": [4], "deep": [4]})
     assert layer_weights(tmp_path, "one") == {}
     assert layer_weights(tmp_path, "two") == {}
+
+
+@pytest.mark.parametrize("features", [["flat", 3], ["flat", {"layer_sum": "free"}], []])
+def test_features_that_are_no_list_of_features_are_named(tmp_path, features):
+    write_head(tmp_path, {"a": [0.0, 0.0, 0.0]}, features=features)
+    with pytest.raises(DamagedError, match=r"heads/one/head\.json: its config: 'features"):
+        layer_weights(tmp_path, "one")
 
 
 def test_a_damaged_file_is_named(tmp_path):
