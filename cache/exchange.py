@@ -23,7 +23,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,9 +109,12 @@ def export_hdf5(cache: FeatureCache, file: str | Path, view: bool = False) -> Re
 
 
 def _is_export(file: Path) -> bool:
-    with suppress(OSError), h5py.File(file) as earlier:
-        return bool(earlier.attrs.get("format") == FORMAT)
-    return False
+    try:
+        with h5py.File(file) as earlier:
+            version = earlier.attrs.get("format")
+    except (OSError, RuntimeError, KeyError, ValueError):  # no HDF5, or a damaged one
+        return False
+    return isinstance(version, str) and version == FORMAT
 
 
 @contextmanager

@@ -110,6 +110,18 @@ def test_only_an_earlier_export_is_replaced(tmp_path):
     assert manifest.read_text() == "utterance,path\n"
 
 
+@pytest.mark.parametrize("format_", [None, "other/1", [1, 2], h5py.Empty("f")])
+def test_an_hdf5_file_of_something_else_is_not_replaced(tmp_path, format_):
+    cache, theirs = make_cache(tmp_path, ragged(0, 3)), tmp_path / "theirs.h5"
+    with h5py.File(theirs, "w") as file:
+        if format_ is not None:
+            file.attrs["format"] = format_
+    content = theirs.read_bytes()
+    with pytest.raises(UserError, match=r"theirs\.h5: the file holds something else; export to"):
+        export_hdf5(cache, theirs)
+    assert theirs.read_bytes() == content
+
+
 @pytest.mark.parametrize("precision", ["float16", "float32"])
 def test_a_view_holds_no_frames_and_reads_the_same(tmp_path, precision):
     data = ragged(0, 10, dim=256, longest=400)
