@@ -51,9 +51,8 @@ def parse_object(path: Path, data: bytes, remedy: str) -> dict[str, object]:
     """Read the JSON object that was read from `path`; see `read_object`."""
     try:
         values = _decoded(data)
-    except (ValueError, RecursionError) as error:
-        problem = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise DamagedError(path, problem, remedy) from error
+    except ValueError as error:
+        raise DamagedError(path, str(error), remedy) from error
     # a file with checksums of other files is not of an older version: it has one of its own
     stated, checksum = values.pop(CHECKSUM, None), json_checksum(values)
     # feature.json states it as a number
@@ -66,7 +65,7 @@ def parse_object(path: Path, data: bytes, remedy: str) -> dict[str, object]:
 
 
 def _decoded(data: bytes) -> dict[str, object]:
-    """Return the object; raises `ValueError` with the problem, and `RecursionError`."""
+    """Return the object; raises `ValueError` with the problem."""
     try:
         values = json.loads(
             data.decode(),
@@ -74,6 +73,8 @@ def _decoded(data: bytes) -> dict[str, object]:
             parse_float=_finite_or_none,
             parse_int=_bounded_integer,
         )
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
     except json.JSONDecodeError as error:
@@ -81,7 +82,7 @@ def _decoded(data: bytes) -> dict[str, object]:
     if not isinstance(values, dict):
         raise ValueError("it holds no JSON object")
     if data.count(b"{") + data.count(b"[") > DEEPEST and _is_too_deep(values):
-        raise RecursionError
+        raise ValueError("it is nested too deep")
     return values
 
 
