@@ -18,19 +18,29 @@ from ser.corpus.cells import (
 from ser.corpus.errors import UserError, listed, plural
 from ser.corpus.tables import Table, find_column
 
-NUMBERS = ("start", "end", "arousal", "valence", "dominance")
 COLUMNS = pl.Schema(
     {
-        name: pl.Float64() if name in NUMBERS else pl.String()
-        for name in (
-            *("utterance", "path", "start", "end", "split", "speaker", "gender", "emotion"),
-            *("arousal", "valence", "dominance", "transcript", "corpus", "language", "session"),
-            "fold",
-        )
+        "utterance": pl.String(),
+        "path": pl.String(),
+        "start": pl.Float64(),
+        "end": pl.Float64(),
+        "split": pl.String(),
+        "speaker": pl.String(),
+        "gender": pl.String(),
+        "emotion": pl.String(),
+        "arousal": pl.Float64(),
+        "valence": pl.Float64(),
+        "dominance": pl.Float64(),
+        "transcript": pl.String(),
+        "corpus": pl.String(),
+        "language": pl.String(),
+        "session": pl.String(),
+        "fold": pl.String(),
     }
 )
 VOTE = "votes."
 FURTHER = "votes2."  # counts of raters' further choices, where a corpus has them
+NUMBERS = tuple(name for name, dtype in COLUMNS.items() if dtype == pl.Float64())
 ATTRIBUTES = ("arousal", "valence", "dominance")
 LOWEST, HIGHEST = 1.0, 7.0  # of the attributes
 LABELS = ("utterance", "speaker", "gender", "emotion", "corpus", "language", "session", "fold")

@@ -51,9 +51,14 @@ class Scorer:
 
     def compare(self, first: np.ndarray, second: np.ndarray) -> PairedClasses:
         """Return the paired difference of macro-F1 (first - second), its interval and p."""
-        truth, speakers, resamples = self.labels, self.speakers, self.resamples
         return compare_classes(
-            truth, first, second, speakers, self.classes, resamples=resamples, seed=self.seed
+            self.labels,
+            first,
+            second,
+            self.speakers,
+            self.classes,
+            resamples=self.resamples,
+            seed=self.seed,
         )
 
 

@@ -152,7 +152,7 @@ def compare(
     *,
     systems: list[str] | None = None,
     split: str | None = None,
-    resamples: Annotated[int, typer.Option(min=1, max=1000000)] = 1000,
+    resamples: Annotated[int, typer.Option(min=1, max=1_000_000)] = 1000,
     as_json: Json = False,
 ) -> None:
     """Compare the runs A and B on the utterances that both have.
