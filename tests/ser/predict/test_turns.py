@@ -217,7 +217,7 @@ def test_twenty_thousand_lines_take_seconds(read):
     turns = read(text).of("talk")
     assert len(turns) == 20_000
     pieces = list(cut_turns([np.zeros(RATE, np.float32)] * 20, turns))
-    assert time.process_time() - started < 30
+    assert time.process_time() - started < 4
     assert len(pieces) == 200
 
 
